@@ -1,0 +1,78 @@
+# Run `make help` for the targets.
+
+REBAR3 ?= rebar3
+CLANG_FORMAT ?= clang-format
+INSTALL_MISSING = scripts/install_missing.sh
+C_FILES = $(shell find c_src test/c bench -name '*.[ch]' 2>/dev/null)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
+
+.PHONY: deps deps-build deps-test deps-bench
+deps: ## install the Debian packages that are missing for build, tests and benchmark
+	@$(INSTALL_MISSING) build test bench
+
+deps-build:
+	@$(INSTALL_MISSING) build
+
+deps-test:
+	@$(INSTALL_MISSING) build test
+
+deps-bench:
+	@$(INSTALL_MISSING) build bench
+
+.PHONY: compile
+compile: deps-build ## build the NIF and the Erlang application
+	@$(REBAR3) compile
+
+# The order is the order of running: the quick and the basic ones come first.
+TESTS = format-check test-c test-asan test-tsan test-spin xref dialyzer test-erl test-valgrind
+
+.PHONY: test $(TESTS)
+test: deps-test ## run every test, after installing what is missing
+	@for target in $(TESTS); do \
+		echo "== $$target"; \
+		$(MAKE) --no-print-directory $$target || { echo "== $$target FAILED"; exit 1; }; \
+	done
+	@echo "== all tests passed"
+
+format-check: deps-test ## check the layout of the C files
+	@$(if $(C_FILES),,$(error format-check: no C files found))
+	@$(CLANG_FORMAT) --dry-run -Werror $(C_FILES)
+
+test-c: deps-test ## C unit tests (Criterion)
+	@$(MAKE) -s -C test/c test
+
+test-asan: deps-test ## C unit tests under Address and UndefinedBehavior sanitizers
+	@$(MAKE) -s -C test/c asan
+
+test-tsan: deps-test ## thread stress program under ThreadSanitizer
+	@$(MAKE) -s -C test/c tsan
+
+test-spin: deps-test ## check the Promela models, and that broken variants are refuted
+	@$(MAKE) -s -C test/model check
+
+test-erl: deps-test ## EUnit, Common Test and PropEr on real sockets
+	@$(REBAR3) eunit
+	@$(REBAR3) ct
+
+test-valgrind: deps-test ## NIF suite in a VM under valgrind
+	@scripts/valgrind_vm.sh
+
+xref: deps-test ## look for calls of functions that do not exist
+	@$(REBAR3) xref
+
+dialyzer: deps-test ## check the types
+	@$(REBAR3) dialyzer
+
+.PHONY: bench
+bench: deps-bench compile ## run the benchmark, after installing what is missing
+	@$(MAKE) -s -C bench run
+
+.PHONY: clean
+clean: ## remove everything that was built
+	@$(MAKE) -s -C c_src clean
+	@rm -rf _build ebin logs bench/bin bench/ebin test/c/bin
