@@ -1,0 +1,47 @@
+#include "sp_close.h"
+
+#include "sp_pool.h"
+
+#include <limits.h>
+
+static struct sp_conn *next_queued(struct sp_pool *pool)
+{
+    struct sp_node *node;
+
+    pthread_mutex_lock(&pool->closing.lock);
+    node = sp_list_oldest(&pool->closing.list);
+    if (node)
+        sp_list_remove(node);
+    pthread_mutex_unlock(&pool->closing.lock);
+    return node ? SP_CONTAINER(node, struct sp_conn, node) : NULL;
+}
+
+bool sp_close_work(struct sp_pool *pool, const struct sp_call *call, unsigned max)
+{
+    for (; max > 0; max--) {
+        struct sp_conn *conn = next_queued(pool);
+        if (!conn)
+            return false;
+        sp_conn_set_state(conn, SP_CONN_CLOSED);
+        if (conn->fd >= 0)
+            pool->host->conn_stop(call, conn, conn->fd);
+        pool->host->rbuf_free(conn);
+        pool->host->conn_unref(conn);
+    }
+    return true;
+}
+
+void sp_close_queue(struct sp_conn *conn, const struct sp_call *call)
+{
+    struct sp_pool *pool = conn->pool;
+
+    pthread_mutex_lock(&pool->closing.lock);
+    sp_list_push_newest(&pool->closing.list, &conn->node);
+    pthread_mutex_unlock(&pool->closing.lock);
+    /* The control process leaves by storing the phase and then working the queue off: one of the
+     * two sees the other. */
+    if (sp_pool_phase(pool) == SP_PHASE_OPEN)
+        sp_pool_wake(pool, call);
+    else
+        (void)sp_close_work(pool, call, UINT_MAX);
+}

@@ -1,0 +1,15 @@
+/* Closing descriptors. A close costs 6-10 us, so whoever ends a connection only queues it, and the
+ * pool's control process works the queue off in slices; where the pool has none, the closer does.
+ */
+#ifndef SP_CLOSE_H
+#define SP_CLOSE_H
+
+#include "sp_host.h"
+
+/* Called once per connection, in state CLOSING and without pins. Takes over one reference. */
+void sp_close_queue(struct sp_conn *conn, const struct sp_call *call);
+
+/* Closes up to `max` queued connections; true where more are queued. */
+bool sp_close_work(struct sp_pool *pool, const struct sp_call *call, unsigned max);
+
+#endif

@@ -1,0 +1,378 @@
+#include "sp_control.h"
+
+#include "sp_close.h"
+#include "sp_table.h"
+
+#include <limits.h>
+#include <sched.h>
+
+/* Connectors at work at once while the backend answers: a bound on the herd after its restart. */
+#define CONNECTING_MAX 64
+#define CLOSES_PER_STEP 64
+#define WALK_SLICE 64
+#define IDLE_SLICE 64
+
+/* ---- opening and closing ---- */
+
+void sp_control_open(struct sp_pool *pool, const struct sp_call *call,
+                     const struct sp_config *config, uint64_t seed)
+{
+    pthread_mutex_lock(&pool->control.lock);
+    pool->control.config = *config;
+    sp_backoff_init(&pool->control.state, config->backoff_min_ns, config->backoff_max_ns, seed);
+    pthread_mutex_unlock(&pool->control.lock);
+    atomic_store(&pool->size, config->size);
+    atomic_store(&pool->limit, config->size + config->max_overflow);
+    atomic_store(&pool->overflow_ttl_ns, config->overflow_ttl_ns);
+    atomic_store(&pool->validate_after_ns, config->validate_after_ns);
+    atomic_store(&pool->max_hold_ns, config->max_hold_ns);
+    atomic_store(&pool->max_waiting, config->max_waiting);
+    atomic_store(&pool->strategy, (uint32_t)config->strategy);
+    atomic_store(&pool->eager, 0);
+    atomic_store(&pool->woken, 0);
+    atomic_fetch_add(&pool->epoch, 1);
+    atomic_store(&pool->phase, SP_PHASE_OPEN);
+    sp_pool_wake(pool, call);
+}
+
+static void revoke_all(struct sp_pool *pool, const struct sp_call *call)
+{
+    struct sp_conn *found[WALK_SLICE];
+    uint32_t cursor = 0;
+    size_t count;
+
+    while ((count = sp_table_walk(pool, &cursor, found, WALK_SLICE))) {
+        for (size_t i = 0; i < count; i++) {
+            uint64_t lease;
+            while ((lease = atomic_load(&found[i]->lease)) == SP_LEASE_MOVING)
+                sched_yield();
+            (void)sp_pool_revoke(pool, call, found[i], lease);
+            pool->host->conn_unref(found[i]);
+        }
+    }
+}
+
+void sp_control_shut(struct sp_pool *pool, const struct sp_call *call, enum sp_phase phase,
+                     sp_status status)
+{
+    atomic_store(&pool->phase, phase == SP_PHASE_CLOSED ? SP_PHASE_DRAINING : phase);
+    /* From here on no connection of this epoch is usable, wherever it is on its way to. */
+    atomic_fetch_add(&pool->epoch, 1);
+    sp_pool_drain(pool, call, status);
+    revoke_all(pool, call);
+    sp_pool_drain(pool, call, status);
+    (void)sp_close_work(pool, call, UINT_MAX);
+    atomic_store(&pool->phase, phase);
+}
+
+/* ---- growth ---- */
+
+static bool reserve(struct sp_pool *pool)
+{
+    uint32_t total = atomic_load(&pool->total);
+
+    do {
+        if (total >= atomic_load(&pool->limit))
+            return false;
+    } while (!atomic_compare_exchange_weak(&pool->total, &total, total + 1));
+    atomic_fetch_add(&pool->connecting, 1);
+    return true;
+}
+
+/* How many connections should be begun now, without regard to the limit. */
+static uint64_t wanted(struct sp_pool *pool, uint64_t eager)
+{
+    uint64_t size = atomic_load(&pool->size), total = atomic_load(&pool->total);
+    uint64_t connecting = atomic_load(&pool->connecting);
+    uint64_t demand = atomic_load(&pool->nwait) + eager;
+    uint64_t missing = size > total ? size - total : 0;
+    uint64_t called_for = demand > connecting ? demand - connecting : 0;
+
+    return missing > called_for ? missing : called_for;
+}
+
+static uint64_t attempts_allowed(struct sp_pool *pool, uint64_t now_ns, uint32_t *round,
+                                 uint64_t *wait_ns)
+{
+    uint32_t connecting = atomic_load(&pool->connecting);
+    struct sp_backoff state;
+
+    pthread_mutex_lock(&pool->control.lock);
+    state = pool->control.state;
+    pthread_mutex_unlock(&pool->control.lock);
+    *round = state.failures;
+    if (!sp_backoff_failing(&state))
+        return connecting < CONNECTING_MAX ? CONNECTING_MAX - connecting : 0;
+    if (connecting > 0)
+        return 0;
+    if (now_ns < state.until_ns) {
+        *wait_ns = state.until_ns - now_ns;
+        return 0;
+    }
+    return 1;
+}
+
+static bool attempt(struct sp_pool *pool, const struct sp_call *call, uint32_t round,
+                    struct sp_attempt *attempt)
+{
+    const struct sp_config *config = &pool->control.config; /* only this process changes it */
+    struct sp_conn *conn = pool->host->conn_new(pool);
+
+    if (!conn)
+        return false;
+    conn->pool = pool;
+    conn->sys = pool->sys;
+    conn->transport = config->transport;
+    conn->packet = conn->pool_packet = config->packet;
+    conn->nodelay = config->sockopts.nodelay;
+    conn->keepalive = config->sockopts.keepalive;
+    conn->recv_limit_bytes = config->recv_limit_bytes;
+    conn->epoch = atomic_load(&pool->epoch);
+    conn->round = round;
+    conn->born_ns = conn->idle_since_ns = call->now_ns;
+    conn->fd = -1;
+    pool->host->conn_ref(conn);
+    attempt->conn = conn;
+    attempt->lease = sp_conn_lease(conn, 0, call->now_ns);
+    if (!sp_table_add(pool, conn)) {
+        pool->host->conn_unref(conn);
+        pool->host->conn_unref(conn);
+        return false;
+    }
+    sp_count(sp_pool_home(pool, call), connect_attempts);
+    return true;
+}
+
+void sp_control_step(struct sp_pool *pool, const struct sp_call *call, struct sp_attempt *attempts,
+                     size_t max, struct sp_plan *plan)
+{
+    uint64_t eager, want, allowed;
+    uint32_t round;
+
+    *plan = (struct sp_plan){.wait_ns = SP_NEVER};
+    /* Cleared before anything is looked at: what changes after the look wakes again. */
+    atomic_store(&pool->woken, 0);
+    plan->more = sp_close_work(pool, call, CLOSES_PER_STEP);
+    if (sp_pool_phase(pool) != SP_PHASE_OPEN)
+        return;
+    eager = atomic_exchange(&pool->eager, 0);
+    want = wanted(pool, eager);
+    if (want == 0)
+        return;
+    allowed = attempts_allowed(pool, call->now_ns, &round, &plan->wait_ns);
+    while (plan->attempts < max && plan->attempts < want && plan->attempts < allowed) {
+        if (!reserve(pool))
+            return;
+        if (!attempt(pool, call, round, &attempts[plan->attempts])) {
+            atomic_fetch_sub(&pool->connecting, 1);
+            atomic_fetch_sub(&pool->total, 1);
+            plan->wait_ns = 100 * SP_MS;
+            return;
+        }
+        plan->attempts++;
+    }
+    if (plan->attempts == max)
+        plan->more = true;
+}
+
+/* ---- connectors ---- */
+
+sp_status sp_control_begin(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                           uint64_t *lease, uint64_t owner, const struct sp_addr *addr)
+{
+    struct sp_sockopts opts;
+    sp_status status;
+
+    /* Without a lease the caller is the holder, so nobody looks at fd while it changes. */
+    if (!sp_conn_unlease(conn, *lease))
+        return SP_CLOSED;
+    if (conn->fd >= 0)
+        pool->host->conn_stop(call, conn, conn->fd);
+    conn->fd = -1;
+    pthread_mutex_lock(&pool->control.lock);
+    opts = pool->control.config.sockopts;
+    pthread_mutex_unlock(&pool->control.lock);
+    status = conn->transport->open(conn, addr, &opts);
+    *lease = sp_conn_lease(conn, owner, call->now_ns);
+    return status;
+}
+
+sp_status sp_control_opened(struct sp_conn *conn, uint64_t *lease, const struct sp_call *call)
+{
+    sp_status status;
+
+    if (!sp_conn_enter(conn, *lease, call))
+        return SP_CLOSED;
+    status = conn->transport->opened(conn);
+    sp_conn_leave(conn, call);
+    if (status != SP_OK)
+        return status;
+    if (!sp_conn_unlease(conn, *lease))
+        return SP_CLOSED;
+    sp_conn_set_state(conn, SP_CONN_INITIALISING);
+    *lease = sp_conn_lease(conn, atomic_load(&conn->owner), call->now_ns);
+    return SP_OK;
+}
+
+sp_status sp_control_ready(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                           uint64_t lease)
+{
+    bool was_failing;
+
+    if (!sp_conn_unlease(conn, lease))
+        return SP_CLOSED;
+    pthread_mutex_lock(&pool->control.lock);
+    was_failing = sp_backoff_failing(&pool->control.state);
+    sp_backoff_succeeded(&pool->control.state);
+    pthread_mutex_unlock(&pool->control.lock);
+    sp_count(sp_pool_home(pool, call), created);
+    sp_conn_set_state(conn, SP_CONN_LEASED);
+    atomic_fetch_sub(&pool->connecting, 1);
+    conn->idle_since_ns = call->now_ns;
+    /* What init left unread is dirt, as after any lease. */
+    if (conn->tainted || conn->rbuf.len > conn->rbuf.pos)
+        sp_pool_retire(pool, call, conn);
+    else
+        sp_pool_serve(pool, call, conn);
+    if (was_failing)
+        sp_pool_wake(pool, call);
+    return SP_OK;
+}
+
+void sp_control_attempt_failed(struct sp_pool *pool, const struct sp_call *call,
+                               struct sp_conn *conn)
+{
+    pthread_mutex_lock(&pool->control.lock);
+    sp_backoff_failed(&pool->control.state, conn->round, call->now_ns);
+    pthread_mutex_unlock(&pool->control.lock);
+    sp_count(sp_pool_home(pool, call), connect_failures);
+    sp_pool_retire(pool, call, conn);
+}
+
+bool sp_control_unavailable(struct sp_pool *pool)
+{
+    bool failing;
+
+    pthread_mutex_lock(&pool->control.lock);
+    failing = sp_backoff_failing(&pool->control.state);
+    pthread_mutex_unlock(&pool->control.lock);
+    return failing && atomic_load(&pool->total) <= atomic_load(&pool->connecting);
+}
+
+/* ---- sweeps ---- */
+
+static void sweep_lease(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+{
+    uint64_t lease = atomic_load(&conn->lease);
+    uint64_t owner = atomic_load(&conn->owner), leased_ns = atomic_load(&conn->leased_ns);
+    uint64_t max_hold_ns = atomic_load(&pool->max_hold_ns);
+
+    /* The same number before and after: owner and time belong to it. */
+    if (lease == SP_LEASE_NONE || owner == 0 || atomic_load(&conn->lease) != lease)
+        return;
+    if (!pool->host->owner_alive(call, owner))
+        (void)sp_pool_abandon(pool, call, conn, lease);
+    else if (max_hold_ns != SP_NEVER && call->now_ns > leased_ns + max_hold_ns &&
+             sp_conn_state(conn) == SP_CONN_LEASED)
+        (void)sp_pool_revoke(pool, call, conn, lease);
+}
+
+enum idle_age { TURNED_COLD, OUTLIVED };
+
+/* The longest idle connection of the shard, where it is old enough; the caller holds it. */
+static struct sp_conn *pop_aged(struct sp_shard *shard, enum idle_age age, uint64_t before_ns)
+{
+    struct sp_node *node = NULL;
+    struct sp_conn *conn = NULL;
+
+    if (!atomic_load(&shard->top))
+        return NULL;
+    pthread_mutex_lock(&shard->lock);
+    if (age == OUTLIVED)
+        node = sp_list_oldest(&shard->cold);
+    if (!node)
+        node = sp_list_oldest(&shard->fresh);
+    if (node && SP_CONTAINER(node, struct sp_conn, node)->idle_since_ns < before_ns) {
+        conn = SP_CONTAINER(node, struct sp_conn, node);
+        sp_shard_unlink(shard, conn);
+    }
+    pthread_mutex_unlock(&shard->lock);
+    return conn;
+}
+
+static void close_outlived(struct sp_pool *pool, const struct sp_call *call, struct sp_shard *shard)
+{
+    uint64_t ttl_ns = atomic_load(&pool->overflow_ttl_ns);
+    struct sp_conn *conn;
+
+    if (ttl_ns == SP_NEVER || call->now_ns < ttl_ns)
+        return;
+    for (int i = 0; i < IDLE_SLICE && atomic_load(&pool->total) > atomic_load(&pool->size); i++) {
+        if (!(conn = pop_aged(shard, OUTLIVED, call->now_ns - ttl_ns)))
+            return;
+        if (!sp_pool_retire_surplus(pool, call, conn)) {
+            sp_pool_serve(pool, call, conn);
+            return;
+        }
+    }
+}
+
+static void watch_cold(struct sp_pool *pool, const struct sp_call *call, struct sp_shard *shard)
+{
+    struct sp_conn *conn;
+
+    if (call->now_ns < SP_COLD_NS)
+        return;
+    for (int i = 0; i < IDLE_SLICE; i++) {
+        if (!(conn = pop_aged(shard, TURNED_COLD, call->now_ns - SP_COLD_NS)))
+            return;
+        if (pool->host->watch(call, conn, ++conn->watch))
+            sp_pool_put(pool, call, shard, conn, true);
+        else
+            sp_pool_retire(pool, call, conn);
+    }
+}
+
+bool sp_control_tick(struct sp_pool *pool, const struct sp_call *call, uint32_t *cursor)
+{
+    struct sp_conn *found[WALK_SLICE];
+    size_t count;
+
+    if (*cursor == 0) {
+        for (uint32_t i = 0; i < pool->shard_count; i++) {
+            close_outlived(pool, call, &pool->shards[i]);
+            watch_cold(pool, call, &pool->shards[i]);
+        }
+        /* Each may have been out of its shard while a waiter looked there. */
+        sp_pool_serve(pool, call, NULL);
+    }
+    count = sp_table_walk(pool, cursor, found, WALK_SLICE);
+    for (size_t i = 0; i < count; i++) {
+        sweep_lease(pool, call, found[i]);
+        pool->host->conn_unref(found[i]);
+    }
+    return count > 0;
+}
+
+void sp_control_idle_event(struct sp_pool *pool, const struct sp_call *call, uint32_t slot,
+                           uint32_t generation)
+{
+    struct sp_conn *conn = sp_table_get(pool, slot);
+    struct sp_shard *shard;
+    bool held;
+
+    if (!conn)
+        return;
+    shard = &pool->shards[atomic_load(&conn->shard)];
+    pthread_mutex_lock(&shard->lock);
+    held = sp_conn_state(conn) == SP_CONN_IDLE && conn->cold && conn->watch == generation &&
+           &pool->shards[atomic_load(&conn->shard)] == shard;
+    if (held)
+        sp_shard_unlink(shard, conn);
+    pthread_mutex_unlock(&shard->lock);
+    if (held && conn->transport->validate(conn) == SP_CLEAN)
+        sp_pool_serve(pool, call, conn);
+    else if (held)
+        sp_pool_retire(pool, call, conn);
+    pool->host->conn_unref(conn);
+}

@@ -1,0 +1,63 @@
+/* The control plane of a pool: opening and closing, growth, reconnect, sweeps.
+ *
+ * Thread rule: sp_control_open/_shut/_step/_tick/_idle_event are called by one control process at a
+ * time; the connector functions by the process that holds the connector's lease. */
+#ifndef SP_CONTROL_H
+#define SP_CONTROL_H
+
+#include "sp_pool.h"
+
+/* Opens the pool in a new epoch. The phase must not be OPEN. The caller steps at once. */
+void sp_control_open(struct sp_pool *pool, const struct sp_call *call,
+                     const struct sp_config *config, uint64_t seed);
+/* Leaves OPEN: `phase` is DOWN or CLOSED. Waiters get `status`; every lease is revoked and every
+ * connection closed before this returns, but for those that a call is still using. */
+void sp_control_shut(struct sp_pool *pool, const struct sp_call *call, enum sp_phase phase,
+                     sp_status status);
+
+/* A connection to be made, leased to nobody yet: a connector claims it by sp_control_begin(). */
+struct sp_attempt {
+    struct sp_conn *conn; /* with a reference */
+    uint64_t lease;
+};
+
+struct sp_plan {
+    size_t attempts;  /* how many were written to the caller's array */
+    bool more;        /* step again soon: a slice was not enough */
+    uint64_t wait_ns; /* step again after this time; SP_NEVER: only when woken */
+};
+
+/* Works off closes, then decides which connections to make: the base size, and one for each waiter
+ * up to the limit; after a failure one at a time, with backoff. */
+void sp_control_step(struct sp_pool *pool, const struct sp_call *call, struct sp_attempt *attempts,
+                     size_t max, struct sp_plan *plan);
+
+/* About every 100 ms: ends the leases of dead owners and those held for too long, closes extra
+ * connections after overflow_ttl, watches those that have turned cold. In slices: call again while
+ * it returns true, with *cursor as it was left (0 at first). */
+SP_MUST_CHECK bool sp_control_tick(struct sp_pool *pool, const struct sp_call *call,
+                                   uint32_t *cursor);
+
+/* A watched connection became readable: closes it where it is still the idle one that was meant. */
+void sp_control_idle_event(struct sp_pool *pool, const struct sp_call *call, uint32_t slot,
+                           uint32_t generation);
+
+/* Connector. Begins (again, with the next address) to connect: SP_OK, SP_WANT_WRITE, SP_CLOSED
+ * where the lease has ended, or -errno (the lease holds on). *lease becomes a new number, leased
+ * to `owner`. */
+SP_MUST_CHECK sp_status sp_control_begin(struct sp_pool *pool, const struct sp_call *call,
+                                         struct sp_conn *conn, uint64_t *lease, uint64_t owner,
+                                         const struct sp_addr *addr);
+/* Connector: the connection is up, the init function may use it. */
+SP_MUST_CHECK sp_status sp_control_opened(struct sp_conn *conn, uint64_t *lease,
+                                          const struct sp_call *call);
+/* Connector: ready. Ends the lease; the connection is the pool's. */
+SP_MUST_CHECK sp_status sp_control_ready(struct sp_pool *pool, const struct sp_call *call,
+                                         struct sp_conn *conn, uint64_t lease);
+/* Holder only, CONNECTING or INITIALISING: the attempt failed. Retires and counts for backoff. */
+void sp_control_attempt_failed(struct sp_pool *pool, const struct sp_call *call,
+                               struct sp_conn *conn);
+/* Whether the last attempt failed and no connection is up. */
+bool sp_control_unavailable(struct sp_pool *pool);
+
+#endif

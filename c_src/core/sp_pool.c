@@ -1,0 +1,495 @@
+#include "sp_pool.h"
+
+#include "sp_control.h"
+#include "sp_table.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+sp_status sp_pool_init(struct sp_pool *pool, const struct sp_host *host, const struct sp_sys *sys,
+                       uint32_t shard_count)
+{
+    void *shards = NULL;
+
+    if (shard_count > SP_SHARDS_MAX)
+        shard_count = SP_SHARDS_MAX;
+    if (posix_memalign(&shards, _Alignof(struct sp_shard), shard_count * sizeof(struct sp_shard)))
+        return SP_NO_MEMORY;
+    pool->host = host;
+    pool->sys = sys;
+    pool->shard_count = shard_count;
+    pool->shards = shards;
+    for (uint32_t i = 0; i < shard_count; i++) {
+        pool->shards[i] = (struct sp_shard){.top = 0};
+        pthread_mutex_init(&pool->shards[i].lock, NULL);
+        sp_list_init(&pool->shards[i].fresh);
+        sp_list_init(&pool->shards[i].cold);
+    }
+    pthread_mutex_init(&pool->queue.lock, NULL);
+    sp_list_init(&pool->queue.list);
+    pthread_mutex_init(&pool->table.lock, NULL);
+    pthread_mutex_init(&pool->closing.lock, NULL);
+    sp_list_init(&pool->closing.list);
+    pthread_mutex_init(&pool->control.lock, NULL);
+    return SP_OK;
+}
+
+void sp_pool_destroy(struct sp_pool *pool)
+{
+    assert(sp_list_empty(&pool->queue.list) && sp_list_empty(&pool->closing.list));
+    for (uint32_t i = 0; i < pool->shard_count; i++)
+        pthread_mutex_destroy(&pool->shards[i].lock);
+    pthread_mutex_destroy(&pool->queue.lock);
+    pthread_mutex_destroy(&pool->table.lock);
+    pthread_mutex_destroy(&pool->closing.lock);
+    pthread_mutex_destroy(&pool->control.lock);
+    free(pool->shards);
+    free(pool->table.slots);
+}
+
+static sp_status phase_status(enum sp_phase phase)
+{
+    switch (phase) {
+    case SP_PHASE_OPEN:
+        return SP_OK;
+    case SP_PHASE_DRAINING:
+        return SP_DRAINING;
+    case SP_PHASE_DOWN:
+        return SP_CLOSED;
+    case SP_PHASE_CLOSED:
+        break;
+    }
+    return SP_NOT_FOUND;
+}
+
+void sp_pool_wake(struct sp_pool *pool, const struct sp_call *call)
+{
+    /* Read first: a burst of wake-ups then shares the line instead of fighting for it. */
+    if (!atomic_load(&pool->woken) && !atomic_exchange(&pool->woken, 1))
+        pool->host->wake(call, pool);
+}
+
+/* ---- idle shards ---- */
+
+static struct sp_conn *pop(struct sp_pool *pool, struct sp_shard *shard)
+{
+    struct sp_node *node;
+    struct sp_conn *conn = NULL;
+
+    if (!atomic_load(&shard->top))
+        return NULL;
+    pthread_mutex_lock(&shard->lock);
+    if (atomic_load_explicit(&pool->strategy, memory_order_relaxed) == SP_LIFO)
+        node = sp_list_empty(&shard->fresh) ? sp_list_newest(&shard->cold)
+                                            : sp_list_newest(&shard->fresh);
+    else
+        node = sp_list_empty(&shard->cold) ? sp_list_oldest(&shard->fresh)
+                                           : sp_list_oldest(&shard->cold);
+    if (node) {
+        conn = SP_CONTAINER(node, struct sp_conn, node);
+        sp_shard_unlink(shard, conn);
+    }
+    pthread_mutex_unlock(&shard->lock);
+    return conn;
+}
+
+static struct sp_conn *pop_any(struct sp_pool *pool, const struct sp_call *call)
+{
+    uint32_t home = call->shard % pool->shard_count;
+    struct sp_conn *conn = NULL;
+
+    for (uint32_t i = 0; i < pool->shard_count && !conn; i++)
+        conn = pop(
+            pool,
+            &pool->shards[home + i < pool->shard_count ? home + i : home + i - pool->shard_count]);
+    return conn;
+}
+
+void sp_shard_unlink(struct sp_shard *shard, struct sp_conn *conn)
+{
+    sp_list_remove(&conn->node);
+    conn->cold = false;
+    sp_conn_set_state(conn, SP_CONN_LEASED);
+    atomic_fetch_sub(&shard->top, 1);
+}
+
+static void close_idle(struct sp_pool *pool, const struct sp_call *call)
+{
+    struct sp_conn *conn;
+
+    while ((conn = pop_any(pool, call)))
+        sp_pool_retire(pool, call, conn);
+}
+
+void sp_pool_put(struct sp_pool *pool, const struct sp_call *call, struct sp_shard *shard,
+                 struct sp_conn *conn, bool cold)
+{
+    pthread_mutex_lock(&shard->lock);
+    conn->cold = cold;
+    atomic_store_explicit(&conn->shard, (uint32_t)(shard - pool->shards), memory_order_relaxed);
+    sp_conn_set_state(conn, SP_CONN_IDLE);
+    sp_list_push_newest(cold ? &shard->cold : &shard->fresh, &conn->node);
+    atomic_fetch_add(&shard->top, 1);
+    pthread_mutex_unlock(&shard->lock);
+    if (sp_pool_phase(pool) != SP_PHASE_OPEN)
+        close_idle(pool, call);
+}
+
+/* Whether the connection, idle or just checked in, may be handed out. */
+static bool usable(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+{
+    uint64_t after_ns = atomic_load_explicit(&pool->validate_after_ns, memory_order_relaxed);
+
+    if (conn->epoch != atomic_load(&pool->epoch))
+        return false;
+    if (after_ns && (after_ns == SP_NEVER || call->now_ns < conn->idle_since_ns + after_ns))
+        return true;
+    return conn->transport->validate(conn) == SP_CLEAN;
+}
+
+/* ---- leaving the pool ---- */
+
+static void leave(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+{
+    enum sp_conn_state state = sp_conn_state(conn);
+
+    if (state == SP_CONN_LEASED)
+        sp_count(sp_pool_home(pool, call), closed);
+    else
+        atomic_fetch_sub(&pool->connecting, 1);
+    sp_conn_set_state(conn, SP_CONN_CLOSING);
+    sp_table_remove(pool, conn);
+    sp_conn_begin_close(conn, call);
+    /* Capacity went down before this: whether somebody needs it is for the control step. */
+    sp_pool_wake(pool, call);
+}
+
+void sp_pool_retire(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+{
+    atomic_fetch_sub(&pool->total, 1);
+    leave(pool, call, conn);
+}
+
+bool sp_pool_retire_surplus(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+{
+    uint32_t total = atomic_load(&pool->total);
+
+    do {
+        if (total <= atomic_load(&pool->size))
+            return false;
+    } while (!atomic_compare_exchange_weak(&pool->total, &total, total - 1));
+    leave(pool, call, conn);
+    return true;
+}
+
+/* ---- granting ---- */
+
+static struct sp_waiter *take(struct sp_pool *pool)
+{
+    struct sp_node *node;
+    struct sp_waiter *waiter = NULL;
+
+    pthread_mutex_lock(&pool->queue.lock);
+    node = sp_list_oldest(&pool->queue.list);
+    if (node) {
+        waiter = SP_CONTAINER(node, struct sp_waiter, node);
+        sp_list_remove(node);
+        atomic_fetch_sub(&pool->nwait, 1);
+        waiter->state = SP_GRANTED;
+    }
+    pthread_mutex_unlock(&pool->queue.lock);
+    return waiter;
+}
+
+/* Holder only, before the lease begins. */
+static bool used_before(struct sp_conn *conn)
+{
+    bool used = conn->used;
+
+    conn->used = true;
+    return used;
+}
+
+static void count_checkout(struct sp_shard *home, bool reused)
+{
+    sp_count(home, checkouts);
+    if (reused)
+        sp_count(home, reused);
+}
+
+/* Tells the owner, or sends its request first. Pinned by the caller. False where it is dead. */
+static bool announce(const struct sp_call *call, struct sp_waiter *waiter, struct sp_conn *conn)
+{
+    const struct sp_host *host = waiter->pool->host;
+    size_t offered = 0, sent = 0;
+
+    if (waiter->iov_count == 0)
+        return host->waiter_notify(call, waiter, SP_OK, 0);
+    for (int i = 0; i < waiter->iov_count; i++)
+        offered += waiter->iov[i].iov_len;
+    conn->touched = true;
+    /* A send that fails here fails again in the owner's hands, who reports it. */
+    (void)conn->transport->send(conn, waiter->iov, waiter->iov_count, &sent);
+    if (sent == offered && host->waiter_arm(call, waiter, conn))
+        return true;
+    return host->waiter_notify(call, waiter, SP_OK, sent);
+}
+
+/* Takes over the queue's reference to the waiter. True where the connection is somebody else's
+ * now; false: its receiver is gone, and the caller holds the connection, clean, as before. */
+static bool deliver(struct sp_pool *pool, const struct sp_call *call, struct sp_waiter *waiter,
+                    struct sp_conn *conn)
+{
+    bool request = waiter->iov_count > 0, told = false, kept, reused;
+    uint64_t lease;
+
+    /* As the holder nothing is closing yet, so the pin cannot fail. */
+    if (!pool->host->owner_alive(call, waiter->owner) || (request && !sp_conn_pin(conn))) {
+        sp_waiter_unref(waiter);
+        return false;
+    }
+    pool->host->conn_ref(conn);
+    reused = used_before(conn);
+    lease = waiter->lease = sp_conn_lease(conn, waiter->owner, call->now_ns);
+    waiter->conn = conn;
+    if (atomic_exchange(&waiter->handoff, SP_HANDOFF_DELIVERED) == SP_HANDOFF_ABANDONED) {
+        pool->host->conn_unref(conn);
+    } else {
+        count_checkout(sp_pool_home(pool, call), reused);
+        told = announce(call, waiter, conn);
+    }
+    /* Whoever else ended the lease already, a sweep or a close, has the connection. */
+    kept = told || !sp_conn_unlease(conn, lease);
+    if (request)
+        sp_conn_unpin(conn, call);
+    if (!kept && conn->touched) {
+        sp_pool_retire(pool, call, conn);
+        kept = true;
+    }
+    sp_waiter_unref(waiter);
+    return kept;
+}
+
+void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+{
+    for (;;) {
+        if (!conn) {
+            if (!atomic_load(&pool->nwait))
+                return;
+            conn = pop_any(pool, call);
+            if (!conn)
+                return;
+        }
+        if (atomic_load(&pool->nwait)) {
+            struct sp_waiter *waiter;
+            if (!usable(pool, call, conn)) {
+                sp_pool_retire(pool, call, conn);
+                conn = NULL;
+                continue;
+            }
+            waiter = take(pool);
+            if (waiter) {
+                if (deliver(pool, call, waiter, conn))
+                    conn = NULL;
+                continue;
+            }
+        }
+        if (atomic_load_explicit(&pool->overflow_ttl_ns, memory_order_relaxed) ||
+            !sp_pool_retire_surplus(pool, call, conn))
+            sp_pool_put(pool, call, sp_pool_home(pool, call), conn, false);
+        conn = NULL; /* and once more: a waiter may have come between the look and the push */
+    }
+}
+
+/* ---- check-out, waiting ---- */
+
+sp_status sp_pool_checkout(struct sp_pool *pool, const struct sp_call *call, uint64_t owner,
+                           struct sp_conn **conn, uint64_t *lease)
+{
+    enum sp_phase phase = sp_pool_phase(pool);
+
+    if (phase != SP_PHASE_OPEN)
+        return phase_status(phase);
+    while (!atomic_load(&pool->nwait) && (*conn = pop_any(pool, call))) {
+        if (usable(pool, call, *conn)) {
+            pool->host->conn_ref(*conn);
+            count_checkout(sp_pool_home(pool, call), used_before(*conn));
+            *lease = sp_conn_lease(*conn, owner, call->now_ns);
+            return SP_OK;
+        }
+        sp_pool_retire(pool, call, *conn);
+    }
+    return SP_EMPTY;
+}
+
+void sp_pool_want(struct sp_pool *pool, const struct sp_call *call)
+{
+    if (atomic_load(&pool->total) >= atomic_load(&pool->limit))
+        return;
+    atomic_fetch_add(&pool->eager, 1);
+    sp_pool_wake(pool, call);
+}
+
+sp_status sp_pool_enqueue(struct sp_pool *pool, const struct sp_call *call,
+                          struct sp_waiter *waiter)
+{
+    sp_status status;
+
+    atomic_store(&waiter->refs, 2);
+    waiter->state = SP_WAITING;
+    pthread_mutex_lock(&pool->queue.lock);
+    status = phase_status(sp_pool_phase(pool));
+    if (status == SP_OK && atomic_load(&pool->nwait) >= atomic_load(&pool->max_waiting))
+        status = SP_FULL;
+    if (status == SP_OK) {
+        sp_list_push_newest(&pool->queue.list, &waiter->node);
+        atomic_fetch_add(&pool->nwait, 1);
+    }
+    pthread_mutex_unlock(&pool->queue.lock);
+    if (status != SP_OK)
+        return status;
+    sp_pool_serve(pool, call, NULL);
+    if (atomic_load(&pool->total) < atomic_load(&pool->limit) &&
+        atomic_load(&pool->connecting) < atomic_load(&pool->nwait))
+        sp_pool_wake(pool, call);
+    return SP_OK;
+}
+
+static enum sp_waiter_state leave_queue(struct sp_waiter *waiter)
+{
+    struct sp_pool *pool = waiter->pool;
+    enum sp_waiter_state state;
+
+    pthread_mutex_lock(&pool->queue.lock);
+    state = waiter->state;
+    if (state == SP_WAITING) {
+        sp_list_remove(&waiter->node);
+        atomic_fetch_sub(&pool->nwait, 1);
+        waiter->state = SP_CANCELLED;
+    }
+    pthread_mutex_unlock(&pool->queue.lock);
+    if (state != SP_WAITING)
+        return state;
+    sp_waiter_unref(waiter);
+    return SP_CANCELLED;
+}
+
+enum sp_waiter_state sp_waiter_cancel(struct sp_waiter *waiter, const struct sp_call *call)
+{
+    enum sp_waiter_state state = leave_queue(waiter);
+    uint32_t open = SP_HANDOFF_OPEN;
+
+    /* A granted request answers when its peer does: better to take it back before it is sent. */
+    if (state == SP_GRANTED && waiter->iov_count > 0 &&
+        atomic_compare_exchange_strong(&waiter->handoff, &open, SP_HANDOFF_ABANDONED))
+        state = SP_CANCELLED;
+    if (state == SP_CANCELLED)
+        sp_count(sp_pool_home(waiter->pool, call), timeouts);
+    return state;
+}
+
+void sp_waiter_abandon(struct sp_waiter *waiter, const struct sp_call *call)
+{
+    (void)leave_queue(waiter);
+    if (atomic_exchange(&waiter->handoff, SP_HANDOFF_ABANDONED) == SP_HANDOFF_DELIVERED) {
+        (void)sp_pool_abandon(waiter->pool, call, waiter->conn, waiter->lease);
+        waiter->pool->host->conn_unref(waiter->conn);
+    }
+    sp_waiter_unref(waiter);
+}
+
+bool sp_waiter_adopt(struct sp_waiter *waiter, struct sp_conn **conn, uint64_t *lease)
+{
+    if (atomic_load(&waiter->handoff) != SP_HANDOFF_DELIVERED)
+        return false;
+    *conn = waiter->conn;
+    *lease = waiter->lease;
+    sp_waiter_unref(waiter);
+    return true;
+}
+
+void sp_waiter_unref(struct sp_waiter *waiter)
+{
+    if (atomic_fetch_sub(&waiter->refs, 1) == 1)
+        waiter->pool->host->waiter_free(waiter);
+}
+
+void sp_pool_drain(struct sp_pool *pool, const struct sp_call *call, sp_status status)
+{
+    struct sp_list failed;
+    struct sp_node *node;
+
+    /* Whoever enqueues looks at the phase under this lock: nobody comes after this. */
+    pthread_mutex_lock(&pool->queue.lock);
+    sp_list_steal(&failed, &pool->queue.list);
+    for (node = failed.head.next; node != &failed.head; node = node->next)
+        SP_CONTAINER(node, struct sp_waiter, node)->state = SP_FAILED;
+    atomic_store(&pool->nwait, 0);
+    pthread_mutex_unlock(&pool->queue.lock);
+    while ((node = sp_list_oldest(&failed))) {
+        struct sp_waiter *waiter = SP_CONTAINER(node, struct sp_waiter, node);
+        sp_list_remove(node);
+        (void)pool->host->waiter_notify(call, waiter, status, 0);
+        sp_waiter_unref(waiter);
+    }
+    close_idle(pool, call);
+}
+
+/* ---- ending a lease ---- */
+
+sp_status sp_pool_checkin(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                          uint64_t lease)
+{
+    if (sp_conn_armed(conn, lease))
+        return SP_BUSY;
+    if (!sp_conn_unlease(conn, lease))
+        return SP_CLOSED;
+    sp_count(sp_pool_home(pool, call), checkins);
+    if (conn->tainted || conn->rbuf.len > conn->rbuf.pos) {
+        sp_pool_retire(pool, call, conn);
+        return SP_OK;
+    }
+    if (conn->rbuf.base)
+        pool->host->rbuf_free(conn);
+    conn->idle_since_ns = call->now_ns;
+    sp_pool_serve(pool, call, conn);
+    return SP_OK;
+}
+
+sp_status sp_pool_discard(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                          uint64_t lease)
+{
+    if (!sp_conn_unlease(conn, lease))
+        return SP_CLOSED;
+    sp_count(sp_pool_home(pool, call), checkins);
+    sp_pool_retire(pool, call, conn);
+    return SP_OK;
+}
+
+bool sp_pool_revoke(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                    uint64_t lease)
+{
+    if (!sp_conn_unlease(conn, lease))
+        return false;
+    if (sp_conn_unready(conn)) {
+        sp_control_attempt_failed(pool, call, conn);
+        return true;
+    }
+    sp_count(sp_pool_home(pool, call), abandoned);
+    /* The pins are read first: without one, no call that sets `touched` is under way. A pin means
+     * that a call of the old owner is, in a dirty scheduler, or that it waits. */
+    if (sp_conn_pinned(conn) || conn->touched) {
+        sp_pool_retire(pool, call, conn);
+    } else {
+        conn->idle_since_ns = call->now_ns;
+        sp_pool_serve(pool, call, conn);
+    }
+    return true;
+}
+
+bool sp_pool_abandon(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                     uint64_t lease)
+{
+    sp_conn_disarmed(conn, lease, call);
+    return sp_pool_revoke(pool, call, conn, lease);
+}

@@ -1,0 +1,30 @@
+/* Receiving for a lease: a number of bytes, whatever is there, or one packet. */
+#ifndef SP_RECV_H
+#define SP_RECV_H
+
+#include "sp_conn.h"
+
+/* `packet`: one message of the connection's framing (raw: as len_bytes 0). Otherwise len_bytes
+ * bytes of a raw stream, 0 meaning any number above 0. */
+struct sp_want {
+    bool packet;
+    size_t len_bytes;
+};
+
+/* Where the message is: in the caller's scratch memory, or in the connection's buffer. */
+struct sp_received {
+    const uint8_t *data;
+    size_t len;
+    bool in_rbuf;
+    size_t rbuf_taken; /* bytes that sp_recv_taken() will drop */
+};
+
+/* Called by the lease's owner within enter/leave. SP_OK: the message is in *received until
+ * sp_recv_taken(), which must follow. SP_WANT_READ, SP_AGAIN: what came so far is kept.
+ * SP_TOO_BIG, SP_BAD_LENGTH: refused; SP_CLOSED, -errno, SP_NO_MEMORY: the stream is at its end.
+ * Errors that leave the stream in an unknown place taint the connection. */
+SP_MUST_CHECK sp_status sp_recv(struct sp_conn *conn, const struct sp_want *want, uint8_t *scratch,
+                                size_t scratch_cap, struct sp_received *received);
+void sp_recv_taken(struct sp_conn *conn, const struct sp_received *received);
+
+#endif

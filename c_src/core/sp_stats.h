@@ -1,0 +1,41 @@
+/* Counters since the pool was made, kept per shard so that threads do not share their lines. */
+#ifndef SP_STATS_H
+#define SP_STATS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+struct sp_pool;
+
+#define SP_COUNTER_MAP(X)                                                                          \
+    X(checkouts)        /* leases given by checkout or request */                                  \
+    X(checkins)         /* leases ended by their owner */                                          \
+    X(created)          /* connections that became usable */                                       \
+    X(reused)           /* leases of a connection that had been leased before */                   \
+    X(closed)           /* connections that were usable and left the pool */                       \
+    X(abandoned)        /* leases whose owner died, lost the handle, or held for too long */       \
+    X(timeouts)         /* waiters that gave up */                                                 \
+    X(connect_attempts) /* connects that were begun */                                             \
+    X(connect_failures)
+
+#define SP_COUNTER_FIELD(name) _Atomic uint64_t name;
+struct sp_stats {
+    SP_COUNTER_MAP(SP_COUNTER_FIELD)
+};
+#undef SP_COUNTER_FIELD
+
+#define sp_count(shard, counter)                                                                   \
+    atomic_fetch_add_explicit(&(shard)->stats.counter, 1, memory_order_relaxed)
+
+/* idle + leased + connecting = total at any moment without a call under way. */
+struct sp_snapshot {
+    uint64_t size, max_overflow, total, idle, leased, connecting, waiting;
+#define SP_COUNTER_FIELD(name) uint64_t name;
+    SP_COUNTER_MAP(SP_COUNTER_FIELD)
+#undef SP_COUNTER_FIELD
+};
+
+/* Gauges are counted over the connections themselves, not derived from each other. */
+void sp_stats_snapshot(struct sp_pool *pool, struct sp_snapshot *snapshot);
+
+#endif
