@@ -1,0 +1,86 @@
+/* Loading, upgrading, and the table of functions that sockpool_nif.erl declares. */
+#include "sp_nif.h"
+
+/* What an upgrade has to find unchanged. */
+struct private_data {
+    unsigned layout;
+    unsigned users; /* module instances: changed by load, upgrade and unload only, which ERTS
+                       serialises */
+};
+
+static int load(ErlNifEnv *env, void **priv_data, ERL_NIF_TERM info)
+{
+    struct private_data *data = enif_alloc(sizeof *data);
+
+    (void)info;
+    if (!data)
+        return 1;
+    data->layout = SP_NIF_LAYOUT;
+    data->users = 1;
+    if (!sp_nif_open_types(env, ERL_NIF_RT_CREATE)) {
+        enif_free(data);
+        return 1;
+    }
+    sp_nif_make_atoms(env);
+    *priv_data = data;
+    return 0;
+}
+
+static int upgrade(ErlNifEnv *env, void **priv_data, void **old_priv_data, ERL_NIF_TERM info)
+{
+    struct private_data *data = *old_priv_data;
+
+    (void)info;
+    if (!data || data->layout != SP_NIF_LAYOUT || !sp_nif_open_types(env, ERL_NIF_RT_TAKEOVER))
+        return 1;
+    sp_nif_make_atoms(env);
+    data->users++;
+    *priv_data = data;
+    return 0;
+}
+
+static void unload(ErlNifEnv *env, void *priv_data)
+{
+    struct private_data *data = priv_data;
+
+    (void)env;
+    if (--data->users == 0)
+        enif_free(data);
+}
+
+static ErlNifFunc functions[] = {
+    {"pool_new", 2, sp_nif_pool_new, 0},
+    {"pool_open", 3, sp_nif_pool_open, 0},
+    {"pool_shut", 1, sp_nif_pool_shut, 0},
+    {"pool_step", 1, sp_nif_pool_step, 0},
+    {"pool_tick", 2, sp_nif_pool_tick, 0},
+    {"pool_idle_event", 3, sp_nif_pool_idle_event, 0},
+    {"pool_stats", 1, sp_nif_pool_stats, 0},
+    {"pool_want", 1, sp_nif_pool_want, 0},
+    {"pool_note_error", 2, sp_nif_pool_note_error, 0},
+    {"pool_give_up", 1, sp_nif_pool_give_up, 0},
+    {"pool_checkout_timeout", 1, sp_nif_pool_checkout_timeout, 0},
+    {"attempt_begin", 4, sp_nif_attempt_begin, 0},
+    {"attempt_opened", 2, sp_nif_attempt_opened, 0},
+    {"attempt_ready", 1, sp_nif_attempt_ready, 0},
+    {"attempt_failed", 1, sp_nif_attempt_failed, 0},
+    {"checkout", 1, sp_nif_checkout, 0},
+    {"enqueue", 2, sp_nif_enqueue, 0},
+    {"cancel", 1, sp_nif_cancel, 0},
+    {"checkin", 1, sp_nif_checkin, 0},
+    {"discard", 1, sp_nif_discard, 0},
+    {"give_away", 2, sp_nif_give_away, 0},
+    {"send", 6, sp_nif_send, 0},
+    {"recv", 4, sp_nif_recv, 0},
+    {"request", 4, sp_nif_request, 0},
+    {"finish", 4, sp_nif_finish, 0},
+    {"disarm", 1, sp_nif_disarm, 0},
+    {"fired", 1, sp_nif_fired, 0},
+    {"info", 1, sp_nif_info, 0},
+    {"peername", 1, sp_nif_peername, 0},
+    {"sockname", 1, sp_nif_sockname, 0},
+    {"setopt", 3, sp_nif_setopt, 0},
+    {"send_timeout", 1, sp_nif_send_timeout, 0},
+};
+
+ERL_NIF_INIT(sockpool_nif, functions, load, NULL, upgrade, unload)

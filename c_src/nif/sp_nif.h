@@ -1,0 +1,156 @@
+/* What the NIF's files share.
+ *
+ * Lifetimes (docs/lifetimes.md has the picture):
+ *   pool resource    holds the sp_pool; kept by persistent_term, its connections and its waiters
+ *   conn resource    holds one sp_conn; kept by the pool's table, by leases, and by ERTS while its
+ *                    descriptor is selected
+ *   lease resource   what Erlang code has: a wait handle that becomes a lease, or a lease at once
+ */
+#ifndef SP_NIF_H
+#define SP_NIF_H
+
+#include "../core/sp_control.h"
+#include "../core/sp_pool.h"
+#include "../core/sp_recv.h"
+
+#include <erl_nif.h>
+
+/* Bumped whenever a resource's or the private data's layout changes: an upgrade over another
+ * layout is refused. */
+#define SP_NIF_LAYOUT 1
+
+struct sp_nif_error; /* a term that outlives its process, reference counted */
+
+struct sp_nif_pool {
+    struct sp_pool core;
+    void *resource; /* the resource that points here */
+    ERL_NIF_TERM name;
+    ErlNifMutex *lock; /* guards controller, monitor, last_error; innermost */
+    bool controlled;
+    ErlNifPid controller;
+    ErlNifMonitor monitor;
+    struct sp_nif_error *last_error;
+    _Atomic uint64_t checkout_timeout, send_timeout; /* ms, SP_NEVER for infinity */
+    _Atomic uint32_t packet;                         /* enum sp_packet */
+};
+
+struct sp_nif_conn {
+    struct sp_conn core;
+    ErlNifBinary rbin;     /* the memory of core.rbuf, while that has any */
+    _Atomic bool selected; /* ERTS knows the descriptor: only its stop callback may close it */
+    bool flags_changed;    /* by setopts/2: nodelay, keepalive */
+    bool buffers_changed;  /* by setopts/2: sndbuf, recbuf */
+};
+
+struct sp_nif_waiter {
+    struct sp_waiter core;
+    ErlNifEnv *env; /* holds ref; the granter builds its messages here */
+    ERL_NIF_TERM ref;
+    ErlNifIOVec *iov;
+    struct sp_nif_waiter *next; /* while cached */
+};
+
+/* All but `owner` belong to the owner's calls and the destructor. */
+struct sp_nif_lease {
+    _Atomic ERL_NIF_TERM owner;
+    struct sp_nif_waiter *waiter; /* until its grant is adopted */
+    struct sp_conn *conn;         /* with a reference */
+    uint64_t lease;
+    bool waits_to_write; /* what is armed */
+};
+
+extern ErlNifResourceType *sp_nif_pool_type, *sp_nif_conn_type, *sp_nif_lease_type;
+extern const struct sp_host sp_nif_host;
+
+#define SP_ATOM_MAP(X)                                                                             \
+    X(ok)                                                                                          \
+    X(error) X(undefined) X(infinity) X(ready) X(granted) X(wait) X(again) X(partial) X(empty)     \
+        X(cancelled) X(told) X(fired) X(lifo) X(fifo) X(tcp) X(raw) X(line) X(packet) X(inet)      \
+            X(inet6) X(local) X(bad_length) X(not_a_conn) X(sockpool_wake) X(sockpool_idle)        \
+                X(unavailable) X(timeout) X(name) X(bad_option) X(already_started)
+#define SP_ATOM_FIELD(name) ERL_NIF_TERM name;
+struct sp_nif_atoms {
+    SP_ATOM_MAP(SP_ATOM_FIELD)
+    ERL_NIF_TERM dollar_sockpool, true_, false_, unix_;
+};
+#undef SP_ATOM_FIELD
+extern struct sp_nif_atoms sp_atoms;
+
+/* sp_nif_term.c */
+void sp_nif_make_atoms(ErlNifEnv *env);
+ERL_NIF_TERM sp_nif_error_term(ErlNifEnv *env, sp_status status); /* {error, Reason} */
+ERL_NIF_TERM sp_nif_addr_term(ErlNifEnv *env, const struct sp_addr *addr);
+bool sp_nif_get_addr(ErlNifEnv *env, ERL_NIF_TERM host, ERL_NIF_TERM port, struct sp_addr *addr);
+bool sp_nif_get_packet(ErlNifEnv *env, ERL_NIF_TERM term, enum sp_packet *packet);
+ERL_NIF_TERM sp_nif_packet_term(ErlNifEnv *env, enum sp_packet packet);
+bool sp_nif_get_bool(ERL_NIF_TERM term, bool *value);
+ERL_NIF_TERM sp_nif_ms_term(ErlNifEnv *env, uint64_t ms); /* SP_NEVER: infinity */
+
+/* sp_nif_host.c */
+struct sp_call sp_nif_call(ErlNifEnv *env);
+struct sp_nif_pool *sp_nif_get_pool(ErlNifEnv *env, ERL_NIF_TERM term);
+/* Arms the connection for the lease's owner: {'$sockpool', Ref, ready}, once. Within enter/leave.
+ */
+bool sp_nif_arm(const struct sp_call *call, struct sp_nif_lease *lease, bool write,
+                const ErlNifPid *pid, ERL_NIF_TERM ref);
+struct sp_nif_pool *sp_nif_pool_alloc(ErlNifEnv *env, uint32_t shard_count, ERL_NIF_TERM *term);
+struct sp_nif_waiter *sp_nif_waiter_new(struct sp_nif_pool *pool, ERL_NIF_TERM ref);
+void sp_nif_error_set(struct sp_nif_pool *pool, ERL_NIF_TERM term);
+bool sp_nif_error_get(struct sp_nif_pool *pool, ErlNifEnv *env, ERL_NIF_TERM *term);
+bool sp_nif_open_types(ErlNifEnv *env, ErlNifResourceFlags flags);
+
+/* sp_nif_lease.c: the lease behind a handle, for its owner. */
+ERL_NIF_TERM sp_nif_make_lease(ErlNifEnv *env, struct sp_nif_lease **lease);
+/* False with the {error, Reason} to return: not a lease, not the owner's, ended. */
+bool sp_nif_get_lease(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_nif_lease **lease,
+                      ERL_NIF_TERM *error);
+/* Ends the handle's hold: the lease has ended otherwise. */
+void sp_nif_drop_conn(struct sp_nif_lease *lease, const struct sp_call *call);
+
+/* Queues the calling process; takes over iov (NULL: a plain check-out). */
+ERL_NIF_TERM sp_nif_enqueue_waiter(ErlNifEnv *env, struct sp_nif_pool *pool, ERL_NIF_TERM ref,
+                                   ErlNifIOVec *iov);
+
+/* sp_nif_info.c: undoes what setopts/2 changed; false where that is not possible. */
+SP_MUST_CHECK bool sp_nif_restore_options(struct sp_nif_lease *lease, const struct sp_call *call);
+
+#define SP_NIF(name) ERL_NIF_TERM name(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[])
+
+SP_NIF(sp_nif_pool_new);
+SP_NIF(sp_nif_pool_open);
+SP_NIF(sp_nif_pool_shut);
+SP_NIF(sp_nif_pool_step);
+SP_NIF(sp_nif_pool_tick);
+SP_NIF(sp_nif_pool_idle_event);
+SP_NIF(sp_nif_pool_stats);
+SP_NIF(sp_nif_pool_want);
+SP_NIF(sp_nif_pool_note_error);
+SP_NIF(sp_nif_pool_give_up);
+SP_NIF(sp_nif_pool_checkout_timeout);
+
+SP_NIF(sp_nif_attempt_begin);
+SP_NIF(sp_nif_attempt_opened);
+SP_NIF(sp_nif_attempt_ready);
+SP_NIF(sp_nif_attempt_failed);
+
+SP_NIF(sp_nif_checkout);
+SP_NIF(sp_nif_enqueue);
+SP_NIF(sp_nif_cancel);
+SP_NIF(sp_nif_checkin);
+SP_NIF(sp_nif_discard);
+SP_NIF(sp_nif_give_away);
+
+SP_NIF(sp_nif_send);
+SP_NIF(sp_nif_recv);
+SP_NIF(sp_nif_disarm);
+SP_NIF(sp_nif_request);
+SP_NIF(sp_nif_finish);
+SP_NIF(sp_nif_fired);
+
+SP_NIF(sp_nif_info);
+SP_NIF(sp_nif_peername);
+SP_NIF(sp_nif_sockname);
+SP_NIF(sp_nif_setopt);
+SP_NIF(sp_nif_send_timeout);
+
+#endif

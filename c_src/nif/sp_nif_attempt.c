@@ -1,0 +1,106 @@
+/* NIFs of a connector process: one attempt to make a connection. */
+#include "sp_nif.h"
+
+static ERL_NIF_TERM attempt_term(ErlNifEnv *env, sp_status status)
+{
+    if (status == SP_OK)
+        return sp_atoms.ok;
+    return status == SP_WANT_WRITE ? sp_atoms.wait : sp_nif_error_term(env, status);
+}
+
+static sp_status wait_until_open(const struct sp_call *call, struct sp_nif_lease *lease,
+                                 ERL_NIF_TERM ref)
+{
+    ErlNifPid self;
+    bool armed;
+
+    enif_self(call->env, &self);
+    if (!sp_conn_enter(lease->conn, lease->lease, call))
+        return SP_CLOSED;
+    armed = sp_nif_arm(call, lease, true, &self, ref);
+    sp_conn_leave(lease->conn, call);
+    return armed ? SP_WANT_WRITE : SP_BUSY;
+}
+
+/* attempt_begin(Attempt, Address, Port | local, Ref) -> ok | wait | {error, Reason}.
+ * The first caller becomes the attempt's owner. May be called again, with another address. */
+SP_NIF(sp_nif_attempt_begin)
+{
+    struct sp_call call = sp_nif_call(env);
+    struct sp_nif_lease *lease;
+    struct sp_addr addr;
+    ErlNifPid self;
+    void *resource;
+    ERL_NIF_TERM error, unclaimed = 0;
+    sp_status status;
+
+    (void)argc;
+    if (!enif_get_resource(env, argv[0], sp_nif_lease_type, &resource) ||
+        !sp_nif_get_addr(env, argv[1], argv[2], &addr))
+        return enif_make_badarg(env);
+    enif_self(env, &self);
+    lease = resource;
+    atomic_compare_exchange_strong(&lease->owner, &unclaimed, self.pid);
+    if (!sp_nif_get_lease(env, argv[0], &lease, &error))
+        return error;
+    sp_conn_disarmed(lease->conn, lease->lease, &call);
+    status =
+        sp_control_begin(lease->conn->pool, &call, lease->conn, &lease->lease, self.pid, &addr);
+    if (status == SP_WANT_WRITE)
+        status = wait_until_open(&call, lease, argv[3]);
+    return attempt_term(env, status);
+}
+
+/* attempt_opened(Attempt, Ref) -> ok | wait | {error, Reason}, after ok or the ready message. With
+ * ok the connection can be used by its owner. */
+SP_NIF(sp_nif_attempt_opened)
+{
+    struct sp_call call = sp_nif_call(env);
+    struct sp_nif_lease *lease;
+    ERL_NIF_TERM error;
+    sp_status status;
+
+    (void)argc;
+    if (!sp_nif_get_lease(env, argv[0], &lease, &error))
+        return error;
+    sp_conn_disarmed(lease->conn, lease->lease, &call);
+    status = sp_control_opened(lease->conn, &lease->lease, &call);
+    if (status == SP_WANT_WRITE)
+        status = wait_until_open(&call, lease, argv[1]);
+    return attempt_term(env, status);
+}
+
+/* attempt_ready(Attempt) -> ok | {error, Reason}. The connection is the pool's. */
+SP_NIF(sp_nif_attempt_ready)
+{
+    struct sp_call call = sp_nif_call(env);
+    struct sp_nif_lease *lease;
+    ERL_NIF_TERM error;
+    sp_status status;
+
+    (void)argc;
+    if (!sp_nif_get_lease(env, argv[0], &lease, &error))
+        return error;
+    if (sp_conn_armed(lease->conn, lease->lease) || !sp_nif_restore_options(lease, &call))
+        status = SP_BUSY;
+    else
+        status = sp_control_ready(lease->conn->pool, &call, lease->conn, lease->lease);
+    if (status != SP_BUSY)
+        sp_nif_drop_conn(lease, &call);
+    return attempt_term(env, status);
+}
+
+/* attempt_failed(Attempt) -> ok. Gives the capacity back and counts for backoff. */
+SP_NIF(sp_nif_attempt_failed)
+{
+    struct sp_call call = sp_nif_call(env);
+    struct sp_nif_lease *lease;
+    ERL_NIF_TERM error;
+
+    (void)argc;
+    if (!sp_nif_get_lease(env, argv[0], &lease, &error))
+        return error;
+    (void)sp_pool_abandon(lease->conn->pool, &call, lease->conn, lease->lease);
+    sp_nif_drop_conn(lease, &call);
+    return sp_atoms.ok;
+}

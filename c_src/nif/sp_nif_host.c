@@ -1,0 +1,415 @@
+/* The core's face inside the VM: resources, messages, enif_select. */
+#include "sp_nif.h"
+
+#include "../core/sp_sys.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Waiters with their environments are kept for reuse, so many per thread: allocating an
+ * environment for each costs 5-10 % of a hand-over. */
+#define CACHED_WAITERS_MAX 256
+
+ErlNifResourceType *sp_nif_pool_type, *sp_nif_conn_type, *sp_nif_lease_type;
+
+struct sp_nif_pool_resource {
+    struct sp_nif_pool *pool;
+};
+
+static __thread struct {
+    struct sp_nif_waiter *first;
+    unsigned count;
+} cached_waiters;
+
+/* ---- calls ---- */
+
+static unsigned thread_shard(void)
+{
+    static _Atomic unsigned threads;
+    static __thread unsigned shard;
+
+    if (!shard)
+        shard = atomic_fetch_add(&threads, 1) + 1;
+    return shard - 1;
+}
+
+struct sp_call sp_nif_call(ErlNifEnv *env)
+{
+    struct timespec now;
+
+#ifdef CLOCK_MONOTONIC_COARSE
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+#else
+    clock_gettime(CLOCK_MONOTONIC, &now);
+#endif
+    return (struct sp_call){.now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec,
+                            .shard = thread_shard(),
+                            .env = env};
+}
+
+struct sp_nif_pool *sp_nif_get_pool(ErlNifEnv *env, ERL_NIF_TERM term)
+{
+    void *resource;
+
+    return enif_get_resource(env, term, sp_nif_pool_type, &resource)
+               ? ((struct sp_nif_pool_resource *)resource)->pool
+               : NULL;
+}
+
+static struct sp_nif_pool *nif_pool(struct sp_pool *pool)
+{
+    return SP_CONTAINER(pool, struct sp_nif_pool, core);
+}
+
+static struct sp_nif_conn *nif_conn(struct sp_conn *conn)
+{
+    return SP_CONTAINER(conn, struct sp_nif_conn, core);
+}
+
+/* ---- connections ---- */
+
+static struct sp_conn *conn_new(struct sp_pool *pool)
+{
+    struct sp_nif_conn *conn = enif_alloc_resource(sp_nif_conn_type, sizeof *conn);
+
+    if (!conn)
+        return NULL;
+    memset(conn, 0, sizeof *conn);
+    conn->core.pool = pool;
+    enif_keep_resource(nif_pool(pool)->resource);
+    return &conn->core;
+}
+
+static void conn_ref(struct sp_conn *conn)
+{
+    enif_keep_resource(nif_conn(conn));
+}
+
+static void conn_unref(struct sp_conn *conn)
+{
+    enif_release_resource(nif_conn(conn));
+}
+
+static void conn_stop(const struct sp_call *call, struct sp_conn *conn, int fd)
+{
+    /* A descriptor that ERTS knows is closed in the stop callback, nowhere else. */
+    if (!atomic_exchange(&nif_conn(conn)->selected, false) ||
+        enif_select(call->env, fd, ERL_NIF_SELECT_STOP, nif_conn(conn), NULL, sp_atoms.undefined) <
+            0)
+        (void)conn->sys->close(fd);
+}
+
+static void stopped(ErlNifEnv *env, void *resource, ErlNifEvent event, int is_direct_call)
+{
+    (void)env;
+    (void)resource;
+    (void)is_direct_call;
+    close(event);
+}
+
+static bool rbuf_reserve(struct sp_conn *conn, size_t cap)
+{
+    struct sp_nif_conn *self = nif_conn(conn);
+
+    if (!(conn->rbuf.base ? enif_realloc_binary(&self->rbin, cap)
+                          : enif_alloc_binary(cap, &self->rbin)))
+        return false;
+    conn->rbuf.base = self->rbin.data;
+    conn->rbuf.cap = cap;
+    return true;
+}
+
+static void rbuf_free(struct sp_conn *conn)
+{
+    if (conn->rbuf.base)
+        enif_release_binary(&nif_conn(conn)->rbin);
+    conn->rbuf = (struct sp_rbuf){0};
+}
+
+static void conn_dtor(ErlNifEnv *env, void *resource)
+{
+    struct sp_nif_conn *conn = resource;
+
+    (void)env;
+    rbuf_free(&conn->core);
+    if (conn->core.pool)
+        enif_release_resource(nif_pool(conn->core.pool)->resource);
+}
+
+/* ---- messages ---- */
+
+static bool owner_alive(const struct sp_call *call, uint64_t owner)
+{
+    ErlNifPid pid = {.pid = (ERL_NIF_TERM)owner};
+
+    return enif_is_process_alive(call->env, &pid);
+}
+
+static ERL_NIF_TERM message(ErlNifEnv *env, ERL_NIF_TERM ref, ERL_NIF_TERM what)
+{
+    return enif_make_tuple3(env, sp_atoms.dollar_sockpool, ref, what);
+}
+
+/* The message is copied, so it may be of any environment. */
+static bool arm(const struct sp_call *call, struct sp_conn *conn, uint64_t lease, bool write,
+                const ErlNifPid *pid, ERL_NIF_TERM msg)
+{
+    struct sp_nif_conn *self = nif_conn(conn);
+    int result;
+
+    if (!sp_conn_arming(conn, lease))
+        return false;
+    atomic_store(&self->selected, true);
+    result = write ? enif_select_write(call->env, conn->fd, self, pid, msg, NULL)
+                   : enif_select_read(call->env, conn->fd, self, pid, msg, NULL);
+    if (result >= 0)
+        return true;
+    sp_conn_disarmed(conn, lease, call);
+    return false;
+}
+
+bool sp_nif_arm(const struct sp_call *call, struct sp_nif_lease *lease, bool write,
+                const ErlNifPid *pid, ERL_NIF_TERM ref)
+{
+    lease->waits_to_write = write;
+    return arm(call, lease->conn, lease->lease, write, pid,
+               message(call->env, ref, sp_atoms.ready));
+}
+
+static bool waiter_notify(const struct sp_call *call, struct sp_waiter *core, sp_status status,
+                          size_t sent)
+{
+    struct sp_nif_waiter *waiter = SP_CONTAINER(core, struct sp_nif_waiter, core);
+    ErlNifPid pid = {.pid = (ERL_NIF_TERM)core->owner};
+    ERL_NIF_TERM what = status != SP_OK       ? sp_nif_error_term(waiter->env, status)
+                        : core->iov_count > 0 ? enif_make_uint64(waiter->env, sent)
+                                              : sp_atoms.granted;
+
+    return enif_send(call->env, &pid, waiter->env, message(waiter->env, waiter->ref, what));
+}
+
+static bool waiter_arm(const struct sp_call *call, struct sp_waiter *core, struct sp_conn *conn)
+{
+    struct sp_nif_waiter *waiter = SP_CONTAINER(core, struct sp_nif_waiter, core);
+    ErlNifPid pid = {.pid = (ERL_NIF_TERM)core->owner};
+
+    return arm(call, conn, core->lease, false, &pid,
+               message(waiter->env, waiter->ref, sp_atoms.ready));
+}
+
+static bool watch(const struct sp_call *call, struct sp_conn *conn, uint32_t generation)
+{
+    ErlNifEnv *env = call->env;
+    struct sp_nif_pool *pool = nif_pool(conn->pool);
+    ErlNifPid pid;
+    ERL_NIF_TERM msg =
+        enif_make_tuple3(env, sp_atoms.sockpool_idle, enif_make_uint(env, conn->slot),
+                         enif_make_uint(env, generation));
+
+    enif_mutex_lock(pool->lock);
+    pid = pool->controller;
+    enif_mutex_unlock(pool->lock);
+    atomic_store(&nif_conn(conn)->selected, true);
+    return enif_select_read(env, conn->fd, nif_conn(conn), &pid, msg, NULL) >= 0;
+}
+
+static void wake(const struct sp_call *call, struct sp_pool *core)
+{
+    struct sp_nif_pool *pool = nif_pool(core);
+    ErlNifPid pid;
+    bool controlled;
+
+    enif_mutex_lock(pool->lock);
+    controlled = pool->controlled;
+    pid = pool->controller;
+    enif_mutex_unlock(pool->lock);
+    if (controlled)
+        enif_send(call->env, &pid, NULL, sp_atoms.sockpool_wake);
+}
+
+/* ---- waiters ---- */
+
+struct sp_nif_waiter *sp_nif_waiter_new(struct sp_nif_pool *pool, ERL_NIF_TERM ref)
+{
+    struct sp_nif_waiter *waiter = cached_waiters.first;
+
+    if (waiter) {
+        cached_waiters.first = waiter->next;
+        cached_waiters.count--;
+    } else {
+        waiter = enif_alloc(sizeof *waiter);
+        if (!waiter)
+            return NULL;
+        waiter->env = enif_alloc_env();
+    }
+    *waiter = (struct sp_nif_waiter){.core.pool = &pool->core, .env = waiter->env};
+    enif_keep_resource(pool->resource);
+    waiter->ref = enif_make_copy(waiter->env, ref);
+    return waiter;
+}
+
+static void waiter_free(struct sp_waiter *core)
+{
+    struct sp_nif_waiter *waiter = SP_CONTAINER(core, struct sp_nif_waiter, core);
+
+    if (waiter->iov)
+        enif_free_iovec(waiter->iov);
+    enif_release_resource(nif_pool(core->pool)->resource);
+    if (cached_waiters.count == CACHED_WAITERS_MAX) {
+        enif_free_env(waiter->env);
+        enif_free(waiter);
+        return;
+    }
+    enif_clear_env(waiter->env);
+    waiter->next = cached_waiters.first;
+    cached_waiters.first = waiter;
+    cached_waiters.count++;
+}
+
+const struct sp_host sp_nif_host = {
+    .conn_new = conn_new,
+    .conn_ref = conn_ref,
+    .conn_unref = conn_unref,
+    .conn_stop = conn_stop,
+    .rbuf_reserve = rbuf_reserve,
+    .rbuf_free = rbuf_free,
+    .owner_alive = owner_alive,
+    .waiter_notify = waiter_notify,
+    .waiter_arm = waiter_arm,
+    .waiter_free = waiter_free,
+    .watch = watch,
+    .wake = wake,
+};
+
+/* ---- the last error ---- */
+
+struct sp_nif_error {
+    _Atomic unsigned refs;
+    ErlNifEnv *env;
+    ERL_NIF_TERM term;
+};
+
+static void error_unref(struct sp_nif_error *error)
+{
+    if (error && atomic_fetch_sub(&error->refs, 1) == 1) {
+        enif_free_env(error->env);
+        enif_free(error);
+    }
+}
+
+void sp_nif_error_set(struct sp_nif_pool *pool, ERL_NIF_TERM term)
+{
+    struct sp_nif_error *error = enif_alloc(sizeof *error), *old;
+
+    if (!error)
+        return;
+    error->refs = 1;
+    error->env = enif_alloc_env();
+    error->term = enif_make_copy(error->env, term);
+    enif_mutex_lock(pool->lock);
+    old = pool->last_error;
+    pool->last_error = error;
+    enif_mutex_unlock(pool->lock);
+    error_unref(old);
+}
+
+bool sp_nif_error_get(struct sp_nif_pool *pool, ErlNifEnv *env, ERL_NIF_TERM *term)
+{
+    struct sp_nif_error *error;
+
+    enif_mutex_lock(pool->lock);
+    error = pool->last_error;
+    if (error)
+        atomic_fetch_add(&error->refs, 1);
+    enif_mutex_unlock(pool->lock);
+    if (!error)
+        return false;
+    *term = enif_make_copy(env, error->term);
+    error_unref(error);
+    return true;
+}
+
+/* ---- resource types ---- */
+
+static void pool_down(ErlNifEnv *env, void *resource, ErlNifPid *pid, ErlNifMonitor *monitor)
+{
+    struct sp_nif_pool *pool = ((struct sp_nif_pool_resource *)resource)->pool;
+    struct sp_call call = sp_nif_call(env);
+    bool current;
+
+    (void)pid;
+    enif_mutex_lock(pool->lock);
+    current = pool->controlled && enif_compare_monitors(monitor, &pool->monitor) == 0;
+    if (current)
+        pool->controlled = false;
+    enif_mutex_unlock(pool->lock);
+    if (current)
+        sp_control_shut(&pool->core, &call, SP_PHASE_DOWN, SP_CLOSED);
+}
+
+static void pool_dtor(ErlNifEnv *env, void *resource)
+{
+    struct sp_nif_pool *pool = ((struct sp_nif_pool_resource *)resource)->pool;
+
+    (void)env;
+    if (!pool)
+        return;
+    sp_pool_destroy(&pool->core);
+    error_unref(pool->last_error);
+    enif_mutex_destroy(pool->lock);
+    free(pool);
+}
+
+static void lease_dtor(ErlNifEnv *env, void *resource)
+{
+    struct sp_nif_lease *lease = resource;
+    struct sp_call call = sp_nif_call(env);
+
+    if (lease->waiter)
+        sp_waiter_abandon(&lease->waiter->core, &call);
+    if (lease->conn) {
+        (void)sp_pool_abandon(lease->conn->pool, &call, lease->conn, lease->lease);
+        conn_unref(lease->conn);
+    }
+}
+
+struct sp_nif_pool *sp_nif_pool_alloc(ErlNifEnv *env, uint32_t shard_count, ERL_NIF_TERM *term)
+{
+    struct sp_nif_pool_resource *resource = enif_alloc_resource(sp_nif_pool_type, sizeof *resource);
+    void *memory = NULL;
+
+    if (!resource)
+        return NULL;
+    resource->pool = NULL;
+    if (posix_memalign(&memory, _Alignof(struct sp_nif_pool), sizeof(struct sp_nif_pool)) == 0) {
+        struct sp_nif_pool *pool = memset(memory, 0, sizeof *pool);
+        pool->lock = enif_mutex_create("sockpool_pool");
+        if (pool->lock &&
+            sp_pool_init(&pool->core, &sp_nif_host, &sp_sys_posix, shard_count) == SP_OK) {
+            pool->resource = resource;
+            resource->pool = pool;
+            *term = enif_make_resource(env, resource);
+        } else {
+            if (pool->lock)
+                enif_mutex_destroy(pool->lock);
+            free(pool);
+        }
+    }
+    struct sp_nif_pool *made = resource->pool;
+    enif_release_resource(resource);
+    return made;
+}
+
+bool sp_nif_open_types(ErlNifEnv *env, ErlNifResourceFlags flags)
+{
+    ErlNifResourceTypeInit pool = {.dtor = pool_dtor, .down = pool_down};
+    ErlNifResourceTypeInit conn = {.dtor = conn_dtor, .stop = stopped};
+    ErlNifResourceTypeInit lease = {.dtor = lease_dtor};
+
+    sp_nif_pool_type = enif_open_resource_type_x(env, "sockpool_pool", &pool, flags, NULL);
+    sp_nif_conn_type = enif_open_resource_type_x(env, "sockpool_conn", &conn, flags, NULL);
+    sp_nif_lease_type = enif_open_resource_type_x(env, "sockpool_lease", &lease, flags, NULL);
+    return sp_nif_pool_type && sp_nif_conn_type && sp_nif_lease_type;
+}

@@ -1,0 +1,181 @@
+/* NIFs that look at a connection, and setopts. */
+#include "sp_nif.h"
+
+#include "../core/sp_sys.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* An address of the pinned connection as {ok, Term} or {error, Reason}. */
+static ERL_NIF_TERM address(ErlNifEnv *env, struct sp_conn *conn, bool peer)
+{
+    struct sp_addr addr = {.len = sizeof addr.storage};
+    struct sockaddr *out = (struct sockaddr *)&addr.storage;
+    int result = peer ? conn->sys->getpeername(conn->fd, out, &addr.len)
+                      : conn->sys->getsockname(conn->fd, out, &addr.len);
+
+    if (result < 0)
+        return sp_nif_error_term(env, -errno);
+    return enif_make_tuple2(env, sp_atoms.ok, sp_nif_addr_term(env, &addr));
+}
+
+/* Enters a call of the owner that does no I/O on the stream. */
+static bool look(ErlNifEnv *env, const struct sp_call *call, ERL_NIF_TERM term,
+                 struct sp_nif_lease **lease, ERL_NIF_TERM *error)
+{
+    if (!sp_nif_get_lease(env, term, lease, error))
+        return false;
+    if (sp_conn_enter((*lease)->conn, (*lease)->lease, call))
+        return true;
+    *error = sp_nif_error_term(env, SP_CLOSED);
+    return false;
+}
+
+static ERL_NIF_TERM name(ErlNifEnv *env, ERL_NIF_TERM term, bool peer)
+{
+    struct sp_call call = sp_nif_call(env);
+    struct sp_nif_lease *lease;
+    ERL_NIF_TERM result;
+
+    if (!look(env, &call, term, &lease, &result))
+        return result;
+    result = address(env, lease->conn, peer);
+    sp_conn_leave(lease->conn, &call);
+    return result;
+}
+
+/* peername(Lease) -> {ok, {Address, Port} | {local, Path}} | {error, Reason} */
+SP_NIF(sp_nif_peername)
+{
+    (void)argc;
+    return name(env, argv[0], true);
+}
+
+/* sockname(Lease) -> likewise */
+SP_NIF(sp_nif_sockname)
+{
+    (void)argc;
+    return name(env, argv[0], false);
+}
+
+static void put_address(ErlNifEnv *env, struct sp_conn *conn, bool peer, ERL_NIF_TERM *map)
+{
+    const ERL_NIF_TERM *items;
+    int arity;
+    ERL_NIF_TERM result = address(env, conn, peer);
+
+    if (enif_get_tuple(env, result, &arity, &items) && enif_is_identical(items[0], sp_atoms.ok))
+        enif_make_map_put(env, *map, enif_make_atom(env, peer ? "peername" : "sockname"), items[1],
+                          map);
+}
+
+/* info(Lease) -> {ok, #{pool, transport, packet, age, peername, sockname}} | {error, Reason} */
+SP_NIF(sp_nif_info)
+{
+    struct sp_call call = sp_nif_call(env);
+    struct sp_nif_lease *lease;
+    struct sp_conn *conn;
+    ERL_NIF_TERM error, map = enif_make_new_map(env);
+
+    (void)argc;
+    if (!look(env, &call, argv[0], &lease, &error))
+        return error;
+    conn = lease->conn;
+    enif_make_map_put(env, map, enif_make_atom(env, "pool"),
+                      SP_CONTAINER(conn->pool, struct sp_nif_pool, core)->name, &map);
+    enif_make_map_put(env, map, enif_make_atom(env, "transport"),
+                      enif_make_atom(env, conn->transport->name), &map);
+    enif_make_map_put(env, map, sp_atoms.packet, sp_nif_packet_term(env, conn->packet), &map);
+    enif_make_map_put(env, map, enif_make_atom(env, "age"),
+                      enif_make_uint64(env, (call.now_ns - conn->born_ns) / SP_MS), &map);
+    put_address(env, conn, true, &map);
+    put_address(env, conn, false, &map);
+    sp_conn_leave(conn, &call);
+    return enif_make_tuple2(env, sp_atoms.ok, map);
+}
+
+static bool get_option(ErlNifEnv *env, ERL_NIF_TERM key, ERL_NIF_TERM term, enum sp_option *option,
+                       int *value)
+{
+    char word[16];
+    bool flag;
+
+    if (!enif_get_atom(env, key, word, sizeof word, ERL_NIF_LATIN1))
+        return false;
+    if (strcmp(word, "nodelay") == 0 || strcmp(word, "keepalive") == 0) {
+        *option = word[0] == 'n' ? SP_OPT_NODELAY : SP_OPT_KEEPALIVE;
+        if (!sp_nif_get_bool(term, &flag))
+            return false;
+        *value = flag;
+        return true;
+    }
+    *option = strcmp(word, "sndbuf") == 0 ? SP_OPT_SNDBUF : SP_OPT_RECBUF;
+    return (*option == SP_OPT_SNDBUF || strcmp(word, "recbuf") == 0) &&
+           enif_get_int(env, term, value) && *value > 0;
+}
+
+/* setopt(Lease, Key, Value) -> ok | {error, Reason}. The pool's own values come back at check-in.
+ */
+SP_NIF(sp_nif_setopt)
+{
+    struct sp_call call = sp_nif_call(env);
+    struct sp_nif_lease *lease;
+    struct sp_nif_conn *conn;
+    enum sp_option option = SP_OPT_NODELAY;
+    enum sp_packet packet = SP_PACKET_RAW;
+    bool is_packet = enif_is_identical(argv[1], sp_atoms.packet);
+    ERL_NIF_TERM error;
+    int value = 0;
+    sp_status status = SP_OK;
+
+    (void)argc;
+    if (is_packet ? !sp_nif_get_packet(env, argv[2], &packet)
+                  : !get_option(env, argv[1], argv[2], &option, &value))
+        return enif_make_badarg(env);
+    if (!look(env, &call, argv[0], &lease, &error))
+        return error;
+    conn = SP_CONTAINER(lease->conn, struct sp_nif_conn, core);
+    if (is_packet) {
+        conn->core.packet = packet;
+        conn->core.rbuf.searched = 0;
+    } else {
+        status = conn->core.transport->set(&conn->core, option, value);
+        if (option == SP_OPT_NODELAY || option == SP_OPT_KEEPALIVE)
+            conn->flags_changed = true;
+        else
+            conn->buffers_changed = true;
+    }
+    sp_conn_leave(lease->conn, &call);
+    return status == SP_OK ? sp_atoms.ok : sp_nif_error_term(env, status);
+}
+
+bool sp_nif_restore_options(struct sp_nif_lease *lease, const struct sp_call *call)
+{
+    struct sp_nif_conn *conn = SP_CONTAINER(lease->conn, struct sp_nif_conn, core);
+    bool restored = !conn->buffers_changed;
+
+    conn->core.packet = conn->core.pool_packet;
+    if (!conn->flags_changed || !restored)
+        return restored;
+    if (!sp_conn_enter(lease->conn, lease->lease, call))
+        return true; /* the lease has ended: check-in says so */
+    restored =
+        conn->core.transport->set(&conn->core, SP_OPT_NODELAY, conn->core.nodelay) == SP_OK &&
+        conn->core.transport->set(&conn->core, SP_OPT_KEEPALIVE, conn->core.keepalive) == SP_OK;
+    conn->flags_changed = !restored;
+    sp_conn_leave(lease->conn, call);
+    return restored;
+}
+
+/* send_timeout(Lease) -> Ms | infinity: the pool's */
+SP_NIF(sp_nif_send_timeout)
+{
+    struct sp_nif_lease *lease;
+    ERL_NIF_TERM error;
+
+    (void)argc;
+    if (!sp_nif_get_lease(env, argv[0], &lease, &error))
+        return error;
+    return sp_nif_ms_term(
+        env, atomic_load(&SP_CONTAINER(lease->conn->pool, struct sp_nif_pool, core)->send_timeout));
+}

@@ -1,0 +1,406 @@
+/* NIFs that move bytes: send, receive, and request, which is both with check-out and check-in. */
+#include "sp_nif.h"
+
+#include <string.h>
+
+/* Messages up to this size pass through the stack; longer ones through the connection's buffer. */
+#define SCRATCH_BYTES (16 * 1024)
+/* A received message from this size on keeps its buffer instead of being copied. */
+#define COPY_MAX_BYTES 1024
+#define SEND_SLICES_MAX 2
+/* Per cent of a timeslice that one slice of SP_SLICE_BYTES is worth. */
+#define SLICE_PERCENT 5
+
+/* ---- sending ---- */
+
+/* What is left to send: a list of binaries, of whose first `offset` bytes are out already. */
+struct outgoing {
+    ERL_NIF_TERM list;
+    uint64_t offset;
+};
+
+static int gather(ErlNifEnv *env, const struct outgoing *out, struct iovec *iov, size_t *offered)
+{
+    ERL_NIF_TERM list = out->list, head;
+    uint64_t skip = out->offset;
+    ErlNifBinary bin;
+    int count = 0;
+
+    *offered = 0;
+    while (count < SP_IOV_MAX && enif_get_list_cell(env, list, &head, &list)) {
+        if (!enif_inspect_binary(env, head, &bin))
+            return -1;
+        if (skip >= bin.size) {
+            skip -= bin.size;
+            continue;
+        }
+        iov[count].iov_base = bin.data + skip;
+        iov[count].iov_len = bin.size - skip;
+        *offered += bin.size - skip;
+        skip = 0;
+        count++;
+    }
+    return count;
+}
+
+static void advance(ErlNifEnv *env, struct outgoing *out, size_t sent)
+{
+    ERL_NIF_TERM head, tail;
+    ErlNifBinary bin;
+
+    out->offset += sent;
+    while (enif_get_list_cell(env, out->list, &head, &tail) &&
+           enif_inspect_binary(env, head, &bin) && out->offset >= bin.size) {
+        out->offset -= bin.size;
+        out->list = tail;
+    }
+}
+
+/* SP_OK: all is out. SP_AGAIN, SP_WANT_WRITE: *out is what is left. */
+static sp_status send_slices(ErlNifEnv *env, struct sp_conn *conn, struct outgoing *out)
+{
+    struct iovec iov[SP_IOV_MAX];
+
+    conn->touched = true;
+    for (int slices = 0; slices < SEND_SLICES_MAX; slices++) {
+        size_t offered, sent;
+        int count = gather(env, out, iov, &offered);
+        sp_status status;
+        if (count <= 0)
+            return SP_OK;
+        status = conn->transport->send(conn, iov, count, &sent);
+        if (status != SP_OK) {
+            conn->tainted = conn->tainted || status != SP_WANT_WRITE;
+            return status;
+        }
+        if (sent == offered && count < SP_IOV_MAX) {
+            out->list = enif_make_list(env, 0);
+            out->offset = 0;
+            return SP_OK;
+        }
+        advance(env, out, sent);
+        enif_consume_timeslice(env, SLICE_PERCENT);
+    }
+    return SP_AGAIN;
+}
+
+/* Puts the packet header before the list, which has all of the message. */
+static sp_status add_header(ErlNifEnv *env, enum sp_packet packet, ERL_NIF_TERM *list)
+{
+    uint8_t header[SP_FRAME_HEADER_MAX];
+    ERL_NIF_TERM head, tail = *list, term;
+    ErlNifBinary bin;
+    size_t header_len, len = 0;
+    sp_status status;
+
+    if (packet == SP_PACKET_RAW || packet == SP_PACKET_LINE)
+        return SP_OK;
+    while (enif_get_list_cell(env, tail, &head, &tail))
+        len += enif_inspect_binary(env, head, &bin) ? bin.size : 0;
+    status = sp_frame_header(packet, len, header, &header_len);
+    if (status != SP_OK)
+        return status;
+    memcpy(enif_make_new_binary(env, header_len, &term), header, header_len);
+    *list = enif_make_list_cell(env, term, *list);
+    return SP_OK;
+}
+
+/* After SP_WANT_*: has the owner told. False where another call is armed (busy) or ERTS refuses. */
+static bool arm_for_self(const struct sp_call *call, struct sp_nif_lease *lease, bool write,
+                         ERL_NIF_TERM ref)
+{
+    ErlNifPid self;
+
+    enif_self(call->env, &self);
+    return sp_nif_arm(call, lease, write, &self, ref);
+}
+
+/* Enters a call of the owner: `fired` says that the message of its armed select was received. */
+static bool begin(ErlNifEnv *env, const struct sp_call *call, ERL_NIF_TERM term, ERL_NIF_TERM fired,
+                  struct sp_nif_lease **lease, ERL_NIF_TERM *error)
+{
+    if (!sp_nif_get_lease(env, term, lease, error))
+        return false;
+    if (enif_is_identical(fired, sp_atoms.true_))
+        sp_conn_disarmed((*lease)->conn, (*lease)->lease, call);
+    if (!sp_conn_enter((*lease)->conn, (*lease)->lease, call)) {
+        sp_nif_drop_conn(*lease, call);
+        *error = sp_nif_error_term(env, SP_CLOSED);
+        return false;
+    }
+    if (sp_conn_armed((*lease)->conn, (*lease)->lease)) {
+        sp_conn_leave((*lease)->conn, call);
+        *error = sp_nif_error_term(env, SP_BUSY);
+        return false;
+    }
+    return true;
+}
+
+/* send(Lease, [Binary], Offset, Framed, Fired, Ref) ->
+ *     ok | {wait | again, [Binary], Offset} | {error, Reason}
+ * Framed: the list begins with its packet header already. */
+SP_NIF(sp_nif_send)
+{
+    struct sp_call call = sp_nif_call(env);
+    struct outgoing out = {.list = argv[1]};
+    struct sp_nif_lease *lease;
+    ERL_NIF_TERM error;
+    ErlNifUInt64 offset;
+    sp_status status = SP_OK;
+
+    (void)argc;
+    if (!enif_get_uint64(env, argv[2], &offset) || !enif_is_list(env, argv[1]))
+        return enif_make_badarg(env);
+    if (!begin(env, &call, argv[0], argv[4], &lease, &error))
+        return error;
+    out.offset = offset;
+    if (!enif_is_identical(argv[3], sp_atoms.true_))
+        status = add_header(env, lease->conn->packet, &out.list);
+    if (status == SP_OK)
+        status = send_slices(env, lease->conn, &out);
+    if (status == SP_WANT_WRITE && !arm_for_self(&call, lease, true, argv[5]))
+        status = SP_BUSY;
+    sp_conn_leave(lease->conn, &call);
+    if (status == SP_OK)
+        return sp_atoms.ok;
+    if (status == SP_WANT_WRITE || status == SP_AGAIN)
+        return enif_make_tuple3(env, status == SP_AGAIN ? sp_atoms.again : sp_atoms.wait, out.list,
+                                enif_make_uint64(env, out.offset));
+    return sp_nif_error_term(env, status);
+}
+
+/* ---- receiving ---- */
+
+/* The length 0 means one packet where the connection has a framing, as in gen_tcp:recv/2. */
+static bool get_want(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_want *want)
+{
+    ErlNifUInt64 len = 0;
+
+    if (!enif_is_identical(term, sp_atoms.packet) && !enif_get_uint64(env, term, &len))
+        return false;
+    want->packet = len == 0;
+    want->len_bytes = (size_t)len;
+    return true;
+}
+
+static ERL_NIF_TERM take_binary(ErlNifEnv *env, struct sp_conn *conn,
+                                const struct sp_received *received)
+{
+    struct sp_nif_conn *self = SP_CONTAINER(conn, struct sp_nif_conn, core);
+    struct sp_rbuf *rbuf = &conn->rbuf;
+    size_t offset = (size_t)(received->data - rbuf->base);
+    ERL_NIF_TERM term;
+
+    if (received->in_rbuf && received->len >= COPY_MAX_BYTES &&
+        received->rbuf_taken == rbuf->len - rbuf->pos &&
+        enif_realloc_binary(&self->rbin, rbuf->len)) {
+        ERL_NIF_TERM whole = enif_make_binary(env, &self->rbin);
+        term = offset == 0 && received->len == rbuf->len
+                   ? whole
+                   : enif_make_sub_binary(env, whole, offset, received->len);
+        *rbuf = (struct sp_rbuf){0};
+        return term;
+    }
+    memcpy(enif_make_new_binary(env, received->len, &term), received->data, received->len);
+    sp_recv_taken(conn, received);
+    return term;
+}
+
+/* Within enter/leave. SP_OK: *binary. SP_WANT_READ: armed. */
+static sp_status receive(const struct sp_call *call, struct sp_nif_lease *lease,
+                         const struct sp_want *want, ERL_NIF_TERM ref, ERL_NIF_TERM *binary)
+{
+    uint8_t scratch[SCRATCH_BYTES];
+    struct sp_received received;
+    sp_status status = sp_recv(lease->conn, want, scratch, sizeof scratch, &received);
+
+    if (status == SP_OK)
+        *binary = take_binary(call->env, lease->conn, &received);
+    else if (status == SP_WANT_READ && !arm_for_self(call, lease, false, ref))
+        status = SP_BUSY;
+    if (status == SP_AGAIN || (status == SP_OK && received.len > SCRATCH_BYTES))
+        enif_consume_timeslice(call->env, SLICE_PERCENT);
+    return status;
+}
+
+static ERL_NIF_TERM received_term(ErlNifEnv *env, sp_status status, ERL_NIF_TERM binary)
+{
+    switch (status) {
+    case SP_OK:
+        return enif_make_tuple2(env, sp_atoms.ok, binary);
+    case SP_WANT_READ:
+        return sp_atoms.wait;
+    case SP_AGAIN:
+        return sp_atoms.again;
+    case SP_BAD_LENGTH:
+        return sp_atoms.bad_length;
+    default:
+        return sp_nif_error_term(env, status);
+    }
+}
+
+/* recv(Lease, Length | packet, Fired, Ref) -> {ok, Binary} | wait | again | bad_length
+ *                                             | {error, Reason} */
+SP_NIF(sp_nif_recv)
+{
+    struct sp_call call = sp_nif_call(env);
+    struct sp_nif_lease *lease;
+    struct sp_want want;
+    ERL_NIF_TERM error, binary = 0;
+    sp_status status;
+
+    (void)argc;
+    if (!get_want(env, argv[1], &want))
+        return enif_make_badarg(env);
+    if (!begin(env, &call, argv[0], argv[2], &lease, &error))
+        return error;
+    status = receive(&call, lease, &want, argv[3], &binary);
+    sp_conn_leave(lease->conn, &call);
+    return received_term(env, status, binary);
+}
+
+/* finish(Lease, Length | packet, Fired, Ref): as recv/4, and with {ok, Binary} the connection is
+ * checked in, with an error it is closed. */
+SP_NIF(sp_nif_finish)
+{
+    struct sp_call call = sp_nif_call(env);
+    struct sp_nif_lease *lease;
+    struct sp_want want;
+    ERL_NIF_TERM error, binary = 0;
+    struct sp_conn *conn;
+    sp_status status;
+
+    (void)argc;
+    if (!get_want(env, argv[1], &want))
+        return enif_make_badarg(env);
+    if (!begin(env, &call, argv[0], argv[2], &lease, &error))
+        return error;
+    conn = lease->conn;
+    status = receive(&call, lease, &want, argv[3], &binary);
+    sp_conn_leave(conn, &call);
+    if (status == SP_WANT_READ || status == SP_AGAIN)
+        return received_term(env, status, binary);
+    /* Whatever ended the lease meanwhile has the connection; the answer stands. */
+    if ((status == SP_OK ? sp_pool_checkin(conn->pool, &call, conn, lease->lease)
+                         : sp_pool_discard(conn->pool, &call, conn, lease->lease)) != SP_BUSY)
+        sp_nif_drop_conn(lease, &call);
+    return received_term(env, status, binary);
+}
+
+/* disarm(Lease) -> cancelled: no message comes any more | fired: it is there or under way. */
+SP_NIF(sp_nif_disarm)
+{
+    struct sp_call call = sp_nif_call(env);
+    struct sp_nif_lease *lease;
+    struct sp_conn *conn;
+    ERL_NIF_TERM error;
+    int mode, cancelled, result;
+
+    (void)argc;
+    if (!sp_nif_get_lease(env, argv[0], &lease, &error))
+        return error;
+    conn = lease->conn;
+    /* A connection that is being closed was shut down, so its select fires. */
+    if (!sp_conn_enter(conn, lease->lease, &call))
+        return sp_atoms.fired;
+    mode = lease->waits_to_write ? ERL_NIF_SELECT_WRITE : ERL_NIF_SELECT_READ;
+    cancelled =
+        lease->waits_to_write ? ERL_NIF_SELECT_WRITE_CANCELLED : ERL_NIF_SELECT_READ_CANCELLED;
+    result = enif_select(env, conn->fd, (enum ErlNifSelectFlags)(mode | ERL_NIF_SELECT_CANCEL),
+                         SP_CONTAINER(conn, struct sp_nif_conn, core), NULL, sp_atoms.undefined);
+    conn->tainted = true;
+    if (result >= 0 && (result & cancelled))
+        sp_conn_disarmed(conn, lease->lease, &call);
+    sp_conn_leave(conn, &call);
+    return result >= 0 && (result & cancelled) ? sp_atoms.cancelled : sp_atoms.fired;
+}
+
+/* fired(Lease) -> ok. The message of an armed select was received and nothing follows it. */
+SP_NIF(sp_nif_fired)
+{
+    struct sp_call call = sp_nif_call(env);
+    struct sp_nif_lease *lease;
+    ERL_NIF_TERM error;
+
+    (void)argc;
+    if (!sp_nif_get_lease(env, argv[0], &lease, &error))
+        return error;
+    sp_conn_disarmed(lease->conn, lease->lease, &call);
+    if (atomic_load(&lease->conn->lease) != lease->lease)
+        sp_nif_drop_conn(lease, &call);
+    return sp_atoms.ok;
+}
+
+/* ---- request ---- */
+
+/* The request on a connection that was idle. */
+static ERL_NIF_TERM send_request(ErlNifEnv *env, const struct sp_call *call, struct sp_conn *conn,
+                                 uint64_t number, ERL_NIF_TERM list, ERL_NIF_TERM ref)
+{
+    struct outgoing out = {.list = list};
+    struct sp_nif_lease *lease;
+    ERL_NIF_TERM term = sp_nif_make_lease(env, &lease);
+    ErlNifPid self;
+    sp_status status;
+
+    enif_self(env, &self);
+    atomic_store_explicit(&lease->owner, self.pid, memory_order_relaxed);
+    lease->conn = conn;
+    lease->lease = number;
+    if (!sp_conn_enter(conn, number, call)) {
+        sp_nif_drop_conn(lease, call);
+        return sp_nif_error_term(env, SP_CLOSED);
+    }
+    status = add_header(env, conn->packet, &out.list);
+    if (status == SP_OK)
+        status = send_slices(env, conn, &out);
+    if (status == SP_OK && !sp_nif_arm(call, lease, false, &self, ref))
+        status = SP_BUSY;
+    sp_conn_leave(conn, call);
+    if (status == SP_OK)
+        return enif_make_tuple2(env, sp_atoms.wait, term);
+    if (status == SP_WANT_WRITE || status == SP_AGAIN)
+        return enif_make_tuple4(env, sp_atoms.partial, term, out.list,
+                                enif_make_uint64(env, out.offset));
+    (void)sp_pool_discard(conn->pool, call, conn, number);
+    sp_nif_drop_conn(lease, call);
+    return sp_nif_error_term(env, status);
+}
+
+/* request(Pool, [Binary], Ref, Queue :: boolean()) ->
+ *     {wait, Lease}                            {'$sockpool', Ref, Msg} comes, Msg being ready
+ * (sent, and something came back), Sent (bytes sent so far), or {error, Reason} | {partial, Lease,
+ * [Binary], Offset}       send the rest by send/6, framed | empty only where Queue is false |
+ * {error, Reason} */
+SP_NIF(sp_nif_request)
+{
+    struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
+    struct sp_call call = sp_nif_call(env);
+    ERL_NIF_TERM list = argv[1], tail;
+    ErlNifIOVec *iov = NULL;
+    struct sp_conn *conn;
+    uint64_t number;
+    ErlNifPid self;
+    sp_status status;
+
+    (void)argc;
+    if (!pool || !enif_is_list(env, argv[1]) || !enif_is_ref(env, argv[2]))
+        return enif_make_badarg(env);
+    enif_self(env, &self);
+    status = sp_pool_checkout(&pool->core, &call, self.pid, &conn, &number);
+    if (status == SP_OK)
+        return send_request(env, &call, conn, number, list, argv[2]);
+    if (status == SP_EMPTY && enif_is_identical(argv[3], sp_atoms.false_))
+        return sp_atoms.empty;
+    if (status == SP_EMPTY)
+        status = add_header(env, (enum sp_packet)atomic_load(&pool->packet), &list);
+    if (status != SP_EMPTY && status != SP_OK)
+        return sp_nif_error_term(env, status);
+    /* Without an environment: it outlives this call, and its large binaries are not copied. */
+    if (!enif_inspect_iovec(NULL, SIZE_MAX, list, &tail, &iov) || !enif_is_empty_list(env, tail)) {
+        if (iov)
+            enif_free_iovec(iov);
+        return enif_make_badarg(env);
+    }
+    return sp_nif_enqueue_waiter(env, pool, argv[2], iov);
+}

@@ -1,0 +1,332 @@
+/* NIFs of a pool's control process. */
+#include "sp_nif.h"
+
+#include <limits.h>
+#include <string.h>
+
+#define ATTEMPTS_PER_STEP 32
+
+static ERL_NIF_TERM not_a_pool(ErlNifEnv *env)
+{
+    return enif_make_badarg(env);
+}
+
+/* pool_new(Name, Shards) -> Pool */
+SP_NIF(sp_nif_pool_new)
+{
+    struct sp_nif_pool *pool;
+    ERL_NIF_TERM term;
+    unsigned shards;
+
+    (void)argc;
+    if (!enif_is_atom(env, argv[0]) || !enif_get_uint(env, argv[1], &shards) || shards == 0)
+        return enif_make_badarg(env);
+    pool = sp_nif_pool_alloc(env, shards, &term);
+    if (!pool)
+        return enif_raise_exception(env, enif_make_atom(env, "enomem"));
+    pool->name = argv[0];
+    return term;
+}
+
+/* ---- configuration ---- */
+
+static bool get_value(ErlNifEnv *env, ERL_NIF_TERM map, const char *key, ERL_NIF_TERM *value)
+{
+    return enif_get_map_value(env, map, enif_make_atom(env, key), value);
+}
+
+/* A whole number; the atoms infinity and never give SP_NEVER, and undefined and always 0. */
+static bool get_number(ErlNifEnv *env, ERL_NIF_TERM map, const char *key, uint64_t *number)
+{
+    ERL_NIF_TERM value;
+    ErlNifUInt64 given;
+    char word[16];
+
+    if (!get_value(env, map, key, &value))
+        return false;
+    if (enif_get_uint64(env, value, &given)) {
+        *number = given;
+        return true;
+    }
+    if (!enif_get_atom(env, value, word, sizeof word, ERL_NIF_LATIN1))
+        return false;
+    if (strcmp(word, "infinity") == 0 || strcmp(word, "never") == 0)
+        *number = SP_NEVER;
+    else if (strcmp(word, "undefined") == 0 || strcmp(word, "always") == 0)
+        *number = 0;
+    else
+        return false;
+    return true;
+}
+
+static bool get_ms(ErlNifEnv *env, ERL_NIF_TERM map, const char *key, uint64_t *ns)
+{
+    if (!get_number(env, map, key, ns))
+        return false;
+    *ns = *ns == SP_NEVER ? SP_NEVER : *ns * SP_MS;
+    return true;
+}
+
+static bool get_sockopts(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_sockopts *opts)
+{
+    ERL_NIF_TERM value;
+    uint64_t sndbuf, recbuf;
+    bool ok = get_value(env, map, "nodelay", &value) && sp_nif_get_bool(value, &opts->nodelay) &&
+              get_value(env, map, "keepalive", &value) &&
+              sp_nif_get_bool(value, &opts->keepalive) && get_number(env, map, "sndbuf", &sndbuf) &&
+              get_number(env, map, "recbuf", &recbuf) && sndbuf <= INT_MAX && recbuf <= INT_MAX &&
+              get_value(env, map, "bind", &value);
+
+    if (!ok)
+        return false;
+    opts->sndbuf_bytes = (int)sndbuf;
+    opts->recbuf_bytes = (int)recbuf;
+    return enif_is_identical(value, sp_atoms.undefined) ||
+           sp_nif_get_addr(env, value, enif_make_uint(env, 0), &opts->bind);
+}
+
+static bool get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *config)
+{
+    ERL_NIF_TERM transport, strategy, packet;
+    uint64_t size, max_overflow;
+
+    memset(config, 0, sizeof *config);
+    if (!get_value(env, map, "transport", &transport) ||
+        !get_value(env, map, "strategy", &strategy) || !get_value(env, map, "packet", &packet) ||
+        !get_number(env, map, "size", &size) ||
+        !get_number(env, map, "max_overflow", &max_overflow) || size + max_overflow > INT_MAX ||
+        !get_ms(env, map, "overflow_ttl", &config->overflow_ttl_ns) ||
+        !get_ms(env, map, "validate", &config->validate_after_ns) ||
+        !get_ms(env, map, "max_hold", &config->max_hold_ns) ||
+        !get_number(env, map, "max_waiting", &config->max_waiting) ||
+        !get_ms(env, map, "backoff_min", &config->backoff_min_ns) ||
+        !get_ms(env, map, "backoff_max", &config->backoff_max_ns) ||
+        !get_number(env, map, "recv_limit", &config->recv_limit_bytes) ||
+        !sp_nif_get_packet(env, packet, &config->packet) ||
+        !get_sockopts(env, map, &config->sockopts))
+        return false;
+    config->transport =
+        enif_is_identical(transport, sp_atoms.unix_) ? &sp_transport_unix : &sp_transport_tcp;
+    config->strategy = enif_is_identical(strategy, sp_atoms.fifo) ? SP_FIFO : SP_LIFO;
+    config->size = (uint32_t)size;
+    config->max_overflow = (uint32_t)max_overflow;
+    return true;
+}
+
+/* Makes the caller the control process. False where another one lives. */
+static bool take_control(ErlNifEnv *env, struct sp_nif_pool *pool)
+{
+    struct sp_call call = sp_nif_call(env);
+    ErlNifMonitor monitor;
+    ErlNifPid self;
+    bool taken, was_controlled;
+
+    enif_self(env, &self);
+    /* No lock is held here: monitoring takes locks of the process. */
+    if (enif_monitor_process(env, pool->resource, &self, &monitor) != 0)
+        return false;
+    enif_mutex_lock(pool->lock);
+    was_controlled = pool->controlled;
+    taken = !was_controlled || !enif_is_process_alive(env, &pool->controller);
+    if (taken) {
+        pool->controlled = true;
+        pool->controller = self;
+        pool->monitor = monitor;
+    }
+    enif_mutex_unlock(pool->lock);
+    if (!taken)
+        enif_demonitor_process(env, pool->resource, &monitor);
+    else if (was_controlled) /* the news of its death is still under way, and will be ignored */
+        sp_control_shut(&pool->core, &call, SP_PHASE_DOWN, SP_CLOSED);
+    return taken;
+}
+
+/* pool_open(Pool, Config, Seed) -> ok | already_started. The caller becomes its control process. */
+SP_NIF(sp_nif_pool_open)
+{
+    struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
+    struct sp_call call = sp_nif_call(env);
+    struct sp_config config;
+    uint64_t checkout_timeout, send_timeout;
+    ErlNifUInt64 seed;
+
+    (void)argc;
+    if (!pool || !enif_get_uint64(env, argv[2], &seed) || !get_config(env, argv[1], &config) ||
+        !get_number(env, argv[1], "checkout_timeout", &checkout_timeout) ||
+        !get_number(env, argv[1], "send_timeout", &send_timeout))
+        return enif_make_badarg(env);
+    if (!take_control(env, pool))
+        return sp_atoms.already_started;
+    atomic_store(&pool->checkout_timeout, checkout_timeout);
+    atomic_store(&pool->send_timeout, send_timeout);
+    atomic_store(&pool->packet, (uint32_t)config.packet);
+    sp_control_open(&pool->core, &call, &config, seed);
+    return sp_atoms.ok;
+}
+
+/* The pool behind the term, where the caller controls it. */
+static struct sp_nif_pool *controlled_pool(ErlNifEnv *env, ERL_NIF_TERM term)
+{
+    struct sp_nif_pool *pool = sp_nif_get_pool(env, term);
+    ErlNifPid self;
+    bool mine;
+
+    if (!pool)
+        return NULL;
+    enif_self(env, &self);
+    enif_mutex_lock(pool->lock);
+    mine = pool->controlled && enif_is_identical(self.pid, pool->controller.pid);
+    enif_mutex_unlock(pool->lock);
+    return mine ? pool : NULL;
+}
+
+/* pool_shut(Pool) -> ok. The end of an orderly stop. */
+SP_NIF(sp_nif_pool_shut)
+{
+    struct sp_nif_pool *pool = controlled_pool(env, argv[0]);
+    struct sp_call call = sp_nif_call(env);
+
+    (void)argc;
+    if (!pool)
+        return not_a_pool(env);
+    sp_control_shut(&pool->core, &call, SP_PHASE_CLOSED, SP_DRAINING);
+    enif_mutex_lock(pool->lock);
+    pool->controlled = false;
+    enif_mutex_unlock(pool->lock);
+    return sp_atoms.ok;
+}
+
+static ERL_NIF_TERM attempt_term(ErlNifEnv *env, const struct sp_attempt *attempt)
+{
+    struct sp_nif_lease *lease;
+    ERL_NIF_TERM term = sp_nif_make_lease(env, &lease);
+
+    lease->conn = attempt->conn;
+    lease->lease = attempt->lease;
+    return term;
+}
+
+/* pool_step(Pool) -> {[Attempt], More :: boolean(), WaitMs | infinity} */
+SP_NIF(sp_nif_pool_step)
+{
+    struct sp_nif_pool *pool = controlled_pool(env, argv[0]);
+    struct sp_call call = sp_nif_call(env);
+    struct sp_attempt attempts[ATTEMPTS_PER_STEP];
+    struct sp_plan plan;
+    ERL_NIF_TERM list = enif_make_list(env, 0);
+
+    (void)argc;
+    if (!pool)
+        return not_a_pool(env);
+    sp_control_step(&pool->core, &call, attempts, ATTEMPTS_PER_STEP, &plan);
+    for (size_t i = plan.attempts; i-- > 0;)
+        list = enif_make_list_cell(env, attempt_term(env, &attempts[i]), list);
+    enif_consume_timeslice(env, 10);
+    return enif_make_tuple3(env, list, plan.more ? sp_atoms.true_ : sp_atoms.false_,
+                            plan.wait_ns == SP_NEVER
+                                ? sp_atoms.infinity
+                                : enif_make_uint64(env, (plan.wait_ns + SP_MS - 1) / SP_MS));
+}
+
+/* pool_tick(Pool, Cursor) -> NextCursor; 0 when the round is done */
+SP_NIF(sp_nif_pool_tick)
+{
+    struct sp_nif_pool *pool = controlled_pool(env, argv[0]);
+    struct sp_call call = sp_nif_call(env);
+    uint32_t cursor;
+
+    (void)argc;
+    if (!pool || !enif_get_uint(env, argv[1], &cursor))
+        return not_a_pool(env);
+    return enif_make_uint(env, sp_control_tick(&pool->core, &call, &cursor) ? cursor : 0);
+}
+
+/* pool_idle_event(Pool, Slot, Generation) -> ok */
+SP_NIF(sp_nif_pool_idle_event)
+{
+    struct sp_nif_pool *pool = controlled_pool(env, argv[0]);
+    struct sp_call call = sp_nif_call(env);
+    unsigned slot, generation;
+
+    (void)argc;
+    if (!pool || !enif_get_uint(env, argv[1], &slot) || !enif_get_uint(env, argv[2], &generation))
+        return not_a_pool(env);
+    sp_control_idle_event(&pool->core, &call, slot, generation);
+    return sp_atoms.ok;
+}
+
+/* pool_stats(Pool) -> #{name => Name, size => Size, ...} | not_found */
+SP_NIF(sp_nif_pool_stats)
+{
+    struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
+    struct sp_snapshot snapshot;
+    ERL_NIF_TERM map = enif_make_new_map(env);
+
+    (void)argc;
+    if (!pool)
+        return not_a_pool(env);
+    if (sp_pool_phase(&pool->core) == SP_PHASE_CLOSED)
+        return enif_make_atom(env, "not_found");
+    sp_stats_snapshot(&pool->core, &snapshot);
+    enif_make_map_put(env, map, sp_atoms.name, pool->name, &map);
+#define PUT(field)                                                                                 \
+    enif_make_map_put(env, map, enif_make_atom(env, #field),                                       \
+                      enif_make_uint64(env, snapshot.field), &map);
+    PUT(size)
+    PUT(max_overflow) PUT(total) PUT(idle) PUT(leased) PUT(connecting) PUT(waiting)
+        SP_COUNTER_MAP(PUT)
+#undef PUT
+            return map;
+}
+
+/* pool_want(Pool) -> ok. Somebody who does not wait would have liked a connection. */
+SP_NIF(sp_nif_pool_want)
+{
+    struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
+    struct sp_call call = sp_nif_call(env);
+
+    (void)argc;
+    if (!pool)
+        return not_a_pool(env);
+    sp_pool_want(&pool->core, &call);
+    return sp_atoms.ok;
+}
+
+/* pool_note_error(Pool, Reason) -> ok. What waiters are told while the pool is unavailable. */
+SP_NIF(sp_nif_pool_note_error)
+{
+    struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
+
+    (void)argc;
+    if (!pool)
+        return not_a_pool(env);
+    sp_nif_error_set(pool, argv[1]);
+    return sp_atoms.ok;
+}
+
+/* pool_give_up(Pool) -> {error, timeout} | {error, {unavailable, Reason}}, for a waiter whose time
+ * is over. */
+SP_NIF(sp_nif_pool_give_up)
+{
+    struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
+    ERL_NIF_TERM reason;
+
+    (void)argc;
+    if (!pool)
+        return not_a_pool(env);
+    if (!sp_control_unavailable(&pool->core) || !sp_nif_error_get(pool, env, &reason))
+        return enif_make_tuple2(env, sp_atoms.error, sp_atoms.timeout);
+    return enif_make_tuple2(env, sp_atoms.error,
+                            enif_make_tuple2(env, sp_atoms.unavailable, reason));
+}
+
+/* pool_checkout_timeout(Pool) -> Ms | infinity */
+SP_NIF(sp_nif_pool_checkout_timeout)
+{
+    struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
+
+    (void)argc;
+    if (!pool)
+        return not_a_pool(env);
+    return sp_nif_ms_term(env, atomic_load(&pool->checkout_timeout));
+}
