@@ -1,0 +1,354 @@
+%%% @doc A connection pool whose data plane is C.
+%%%
+%%% A pool keeps `size' connections to one server open, and up to `max_overflow' more while they are
+%%% needed. A process checks a connection out, does its I/O itself, and checks it in:
+%%%
+%%% ```
+%%% {ok, _} = sockpool:start_pool(cache, #{host => "127.0.0.1", port => 6379, packet => line}),
+%%% {ok, Conn} = sockpool:checkout(cache),
+%%% ok = sockpool:send(Conn, "PING\r\n"),
+%%% {ok, <<"+PONG\r\n">>} = sockpool:recv(Conn, 0),
+%%% ok = sockpool:checkin(Conn).
+%%% '''
+%%%
+%%% or has it all done in one call, which is also the fastest:
+%%%
+%%% ```
+%%% {ok, <<"+PONG\r\n">>} = sockpool:request(cache, "PING\r\n", packet, 1000).
+%%% '''
+%%%
+%%% A connection belongs to the process that checked it out until `checkin/1', `discard/1' or
+%%% `give_away/2'. When that process dies, or loses the handle, the pool takes the connection back: an
+%%% unused one goes to the next process, a used one is closed and replaced.
+%%%
+%%% Times are milliseconds; `infinity' waits for ever and 0 never waits. Every function returns
+%%% `{error, Reason}' for what can go wrong at run time:
+%%% <ul>
+%%% <li>`timeout': the time was over before there was a connection, or before the bytes;</li>
+%%% <li>`{unavailable, Last}': likewise, and no connection is up because connecting fails with
+%%%     `Last';</li>
+%%% <li>`full': nothing was idle and the caller would not wait, or `max_waiting' others wait;</li>
+%%% <li>`closed': the peer closed the connection, or it was checked in, or its pool crashed;</li>
+%%% <li>`not_found': no such pool; `draining': the pool is being stopped;</li>
+%%% <li>`not_owner': another process has the connection; `busy': a call waits on it already;</li>
+%%% <li>`emsgsize': a message longer than `recv_limit', or than its packet header can say;</li>
+%%% <li>`{bad_option, Key, Value}' and `{bad_argument, Name, Value}': see format_error/1;</li>
+%%% <li>a POSIX code such as `econnreset'.</li>
+%%% </ul>
+-module(sockpool).
+
+-export([start_link/2, child_spec/2, start_pool/2, stop_pool/1, which_pools/0, stats/0, stats/1]).
+-export([checkout/1, checkout/2, checkin/1, discard/1, give_away/2]).
+-export([transaction/2, transaction/3, execute/2, execute/3]).
+-export([send/2, send/3, recv/2, recv/3, request/4]).
+-export([info/1, peername/1, sockname/1, setopts/2, format_error/1]).
+-export_type([conn/0, reason/0, stats/0, address/0]).
+
+-opaque conn() :: sockpool_nif:lease().
+%% A connection in the hands of the process that checked it out.
+
+-type reason() :: timeout | full | closed | not_found | draining | busy | not_owner
+                | {unavailable, Last :: term()}
+                | {bad_option, Key :: term(), Value :: term()}
+                | {bad_argument, Name :: atom(), Value :: term()}
+                | inet:posix().
+
+-type stats() :: #{name := atom(), size := non_neg_integer(), max_overflow := non_neg_integer(),
+                   total := non_neg_integer(), idle := non_neg_integer(),
+                   leased := non_neg_integer(), connecting := non_neg_integer(),
+                   waiting := non_neg_integer(), checkouts := non_neg_integer(),
+                   checkins := non_neg_integer(), created := non_neg_integer(),
+                   reused := non_neg_integer(), closed := non_neg_integer(),
+                   abandoned := non_neg_integer(), timeouts := non_neg_integer(),
+                   connect_attempts := non_neg_integer(), connect_failures := non_neg_integer()}.
+
+-type address() :: {inet:ip_address(), inet:port_number()} | {local, binary()}.
+
+-define(IS_TIMEOUT(T),
+        (T =:= infinity orelse (is_integer(T) andalso T >= 0 andalso T =< 16#ffffffff))).
+-define(DEFAULT_TIMEOUT_MS, 5000).
+
+%%% Pools.
+
+%% @doc Starts a pool linked to the caller, for the user's own supervisor; see child_spec/2.
+-spec start_link(atom(), map()) -> {ok, pid()} | {error, term()}.
+start_link(Name, Opts) ->
+    case sockpool_opts:parse(Name, Opts) of
+        {ok, Parsed} -> sockpool_pool:start_link(Name, Parsed);
+        {error, _} = Error -> Error
+    end.
+
+%% @doc A child specification for the user's own supervisor.
+%%
+%% ```
+%% init([]) ->
+%%     Opts = #{host => "127.0.0.1", port => 6379},
+%%     {ok, {#{strategy => one_for_one}, [sockpool:child_spec(cache, Opts)]}}.
+%% '''
+-spec child_spec(atom(), map()) -> supervisor:child_spec().
+child_spec(Name, Opts) ->
+    #{id => {sockpool, Name}, start => {?MODULE, start_link, [Name, Opts]}, shutdown => 5000}.
+
+%% @doc Starts a pool under sockpool's own supervisor. It starts whether or not its server can be
+%% reached: connecting goes on in the background.
+-spec start_pool(atom(), map()) ->
+          {ok, pid()} | {error, {bad_option, term(), term()} | {already_started, pid()} | term()}.
+start_pool(Name, Opts) ->
+    case sockpool_opts:parse(Name, Opts) of
+        {ok, _} -> sockpool_sup:start_pool(child_spec(Name, Opts));
+        {error, _} = Error -> Error
+    end.
+
+%% @doc Stops a pool that start_pool/2 or the application environment started. Waiters get
+%% `{error, draining}', holders of its connections `{error, closed}'. A pool in the user's own
+%% supervisor is stopped there: for it this is `{error, not_found}'.
+-spec stop_pool(atom()) -> ok | {error, not_found}.
+stop_pool(Name) ->
+    sockpool_sup:stop_pool({sockpool, Name}).
+
+%% @doc The names of the pools that run on this node.
+-spec which_pools() -> [atom()].
+which_pools() ->
+    sockpool_pool:names().
+
+%% @doc Gauges and counters of every pool on this node.
+-spec stats() -> [stats()].
+stats() ->
+    [Stats || Name <- which_pools(), {ok, Stats} <- [stats(Name)]].
+
+%% @doc Gauges (size, max_overflow, total, idle, leased, connecting, waiting) and counters since the
+%% pool was first started (checkouts, checkins, created, reused, closed, abandoned, timeouts,
+%% connect_attempts, connect_failures). While no call is under way, idle + leased + connecting =
+%% total.
+-spec stats(atom()) -> {ok, stats()} | {error, reason()}.
+stats(Name) ->
+    case sockpool_pool:find(Name) of
+        undefined ->
+            {error, not_found};
+        Pool ->
+            case sockpool_nif:pool_stats(Pool) of
+                not_found -> {error, not_found};
+                Stats -> {ok, Stats}
+            end
+    end.
+
+%%% Leases.
+
+%% @equiv checkout(Name, CheckoutTimeout)
+-spec checkout(atom()) -> {ok, conn()} | {error, reason()}.
+checkout(Name) ->
+    do_checkout(Name, default).
+
+%% @doc Takes a connection for the calling process. With the time-out 0 it takes an idle one or
+%% returns `{error, full}'. The default is the pool's `checkout_timeout'.
+-spec checkout(atom(), timeout()) -> {ok, conn()} | {error, reason()}.
+checkout(Name, Timeout) when ?IS_TIMEOUT(Timeout) ->
+    do_checkout(Name, Timeout);
+checkout(_Name, Timeout) ->
+    bad_argument(timeout, Timeout).
+
+do_checkout(Name, Timeout) ->
+    case persistent_term:get({sockpool, Name}, undefined) of
+        undefined ->
+            no_pool(Name);
+        Pool ->
+            case sockpool_nif:checkout(Pool) of
+                empty -> sockpool_wait:checkout(Pool, Timeout);
+                Result -> Result
+            end
+    end.
+
+%% @doc Gives the connection back. One that a receive time-out, an I/O error or unread bytes have left
+%% in an unknown state is closed and replaced; the options that setopts/2 changed are restored.
+%%
+%% Give it back at a boundary of its protocol: a reply that is still to come would reach the next
+%% user. Where that is not known, use discard/1.
+-spec checkin(conn()) -> ok | {error, reason()}.
+checkin(Conn) ->
+    case sockpool_nif:checkin(Conn) of
+        ok -> ok;
+        Other -> conn_error(Other, Conn)
+    end.
+
+%% @doc Gives the connection back to be closed and replaced.
+-spec discard(conn()) -> ok | {error, reason()}.
+discard(Conn) ->
+    conn_error(sockpool_nif:discard(Conn), Conn).
+
+%% @doc Makes another local process the owner of the connection. `{error, noproc}' where it is dead.
+-spec give_away(conn(), pid()) -> ok | {error, reason() | noproc}.
+give_away(Conn, Pid) when is_pid(Pid), node(Pid) =:= node() ->
+    conn_error(sockpool_nif:give_away(Conn, Pid), Conn);
+give_away(_Conn, Pid) ->
+    bad_argument(pid, Pid).
+
+%% @equiv transaction(Name, Fun, CheckoutTimeout)
+-spec transaction(atom(), fun((conn()) -> Result)) -> Result.
+transaction(Name, Fun) ->
+    case checkout(Name) of
+        {ok, Conn} -> run(Conn, Fun);
+        {error, Reason} -> error({checkout, Reason})
+    end.
+
+%% @doc Runs the fun with a connection and returns what it returns. Raises the error `{checkout,
+%% Reason}' where no connection could be had. When the fun raises, the connection is closed and the
+%% exception goes on.
+-spec transaction(atom(), fun((conn()) -> Result), timeout()) -> Result.
+transaction(Name, Fun, Timeout) ->
+    case checkout(Name, Timeout) of
+        {ok, Conn} -> run(Conn, Fun);
+        {error, Reason} -> error({checkout, Reason})
+    end.
+
+%% @equiv execute(Name, Fun, CheckoutTimeout)
+-spec execute(atom(), fun((conn()) -> Result)) -> {ok, Result} | {error, reason()}.
+execute(Name, Fun) ->
+    case checkout(Name) of
+        {ok, Conn} -> {ok, run(Conn, Fun)};
+        {error, _} = Error -> Error
+    end.
+
+%% @doc As transaction/3, but `{ok, Result}', or `{error, Reason}' where no connection could be had.
+-spec execute(atom(), fun((conn()) -> Result), timeout()) -> {ok, Result} | {error, reason()}.
+execute(Name, Fun, Timeout) ->
+    case checkout(Name, Timeout) of
+        {ok, Conn} -> {ok, run(Conn, Fun)};
+        {error, _} = Error -> Error
+    end.
+
+%% The fun may have given the connection back or away already: that is no error.
+run(Conn, Fun) ->
+    try Fun(Conn) of
+        Result ->
+            _ = checkin(Conn),
+            Result
+    catch
+        Class:Reason:Stack ->
+            _ = discard(Conn),
+            erlang:raise(Class, Reason, Stack)
+    end.
+
+%%% Bytes.
+
+%% @equiv send(Conn, Data, SendTimeout)
+-spec send(conn(), iodata()) -> ok | {error, reason()}.
+send(Conn, Data) ->
+    do_send(Conn, Data, default).
+
+%% @doc Sends all of the data, with its header where the pool has a `packet' framing. The default
+%% time-out is the pool's `send_timeout'. After an error some of it may have been sent, and the
+%% connection will be closed at check-in.
+-spec send(conn(), iodata(), timeout()) -> ok | {error, reason()}.
+send(Conn, Data, Timeout) when ?IS_TIMEOUT(Timeout) ->
+    do_send(Conn, Data, Timeout);
+send(_Conn, _Data, Timeout) ->
+    bad_argument(timeout, Timeout).
+
+do_send(Conn, Data, Timeout) ->
+    try erlang:iolist_to_iovec(Data) of
+        Iovec -> conn_error(sockpool_wait:send(Conn, Iovec, Timeout), Conn)
+    catch
+        error:badarg -> bad_argument(data, Data)
+    end.
+
+%% @equiv recv(Conn, Length, 5000)
+-spec recv(conn(), non_neg_integer()) -> {ok, binary()} | {error, reason()}.
+recv(Conn, Length) ->
+    recv(Conn, Length, ?DEFAULT_TIMEOUT_MS).
+
+%% @doc Receives exactly `Length' bytes, or with 0 whatever there is, at least one byte. On a
+%% connection with a `packet' framing the length must be 0, and one message is received. After a
+%% time-out what had come is kept for the next recv, and the connection will be closed at check-in.
+-spec recv(conn(), non_neg_integer(), timeout()) -> {ok, binary()} | {error, reason()}.
+recv(Conn, Length, Timeout) when is_integer(Length), Length >= 0, ?IS_TIMEOUT(Timeout) ->
+    case sockpool_wait:recv(Conn, Length, Timeout) of
+        {ok, _} = Ok -> Ok;
+        bad_length -> bad_argument(length, Length);
+        Other -> conn_error(Other, Conn)
+    end;
+recv(_Conn, Length, Timeout) when ?IS_TIMEOUT(Timeout) ->
+    bad_argument(length, Length);
+recv(_Conn, _Length, Timeout) ->
+    bad_argument(timeout, Timeout).
+
+%% @doc Checks a connection out, sends the data, receives the reply and checks the connection in, all
+%% within one time-out. The reply is `Length' bytes, or `packet': one message of the pool's framing
+%% (or, without one, whatever comes first). After an error the connection is closed; whether the
+%% server has seen the request is then not known.
+-spec request(atom(), iodata(), non_neg_integer() | packet, timeout()) ->
+          {ok, binary()} | {error, reason()}.
+request(Name, Data, Length, Timeout)
+  when (Length =:= packet orelse (is_integer(Length) andalso Length >= 0)), ?IS_TIMEOUT(Timeout) ->
+    case persistent_term:get({sockpool, Name}, undefined) of
+        undefined ->
+            no_pool(Name);
+        Pool ->
+            try erlang:iolist_to_iovec(Data) of
+                Iovec -> reply(sockpool_wait:request(Pool, Iovec, Length, Timeout), Length)
+            catch
+                error:badarg -> bad_argument(data, Data)
+            end
+    end;
+request(_Name, _Data, Length, Timeout) when ?IS_TIMEOUT(Timeout) ->
+    bad_argument(length, Length);
+request(_Name, _Data, _Length, Timeout) ->
+    bad_argument(timeout, Timeout).
+
+reply(bad_length, Length) -> bad_argument(length, Length);
+reply(Result, _Length) -> Result.
+
+%%% Looking at a connection.
+
+%% @doc The connection's pool, transport, packet framing, age in milliseconds, and addresses.
+-spec info(conn()) -> {ok, map()} | {error, reason()}.
+info(Conn) ->
+    conn_error(sockpool_nif:info(Conn), Conn).
+
+-spec peername(conn()) -> {ok, address()} | {error, reason()}.
+peername(Conn) ->
+    conn_error(sockpool_nif:peername(Conn), Conn).
+
+-spec sockname(conn()) -> {ok, address()} | {error, reason()}.
+sockname(Conn) ->
+    conn_error(sockpool_nif:sockname(Conn), Conn).
+
+%% @doc Changes options of the connection until its check-in: `packet', `nodelay', `keepalive', and
+%% `sndbuf' and `recbuf', which cannot be undone, so that the check-in then closes the connection.
+-spec setopts(conn(), [{atom(), term()}]) -> ok | {error, reason()}.
+setopts(_Conn, []) ->
+    ok;
+setopts(Conn, [{Key, Value} | Opts]) ->
+    try conn_error(sockpool_nif:setopt(Conn, Key, Value), Conn) of
+        ok -> setopts(Conn, Opts);
+        Error -> Error
+    catch
+        error:badarg -> {error, {bad_option, Key, Value}}
+    end;
+setopts(_Conn, Opts) ->
+    bad_argument(opts, Opts).
+
+%% @doc Says in words what is wrong with an option or an argument, and what is allowed.
+-spec format_error({bad_option, term(), term()} | {bad_argument, atom(), term()}) -> iolist().
+format_error({bad_argument, Name, Value}) ->
+    io_lib:format("bad argument ~tp: ~tP (allowed: ~ts)", [Name, Value, 20, allowed(Name)]);
+format_error({bad_option, _, _} = Reason) ->
+    sockpool_opts:format_error(Reason).
+
+allowed(pool) -> "the name of a pool, an atom";
+allowed(timeout) -> "milliseconds from 0 to 4294967295, or infinity";
+allowed(length) -> "a number of bytes; 0 or, for request/4, packet on a connection with a framing";
+allowed(data) -> "iodata";
+allowed(pid) -> "a process of this node";
+allowed(opts) -> "a list of {Key, Value}";
+allowed(conn) -> "a connection that checkout/1,2 returned".
+
+%%% Errors.
+
+conn_error(not_a_conn, Conn) -> bad_argument(conn, Conn);
+conn_error(Result, _Conn) -> Result.
+
+no_pool(Name) when is_atom(Name) -> {error, not_found};
+no_pool(Name) -> bad_argument(pool, Name).
+
+bad_argument(Name, Value) ->
+    {error, {bad_argument, Name, Value}}.

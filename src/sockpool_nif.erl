@@ -1,0 +1,146 @@
+%%% @private
+%%% The functions of priv/sockpool_nif.so. Their arguments are checked by their callers; a wrong one
+%%% is a badarg here. What each returns stands over it in c_src/nif/.
+-module(sockpool_nif).
+
+-export([pool_new/2, pool_open/3, pool_shut/1, pool_step/1, pool_tick/2, pool_idle_event/3,
+         pool_stats/1, pool_want/1, pool_note_error/2, pool_give_up/1, pool_checkout_timeout/1]).
+-export([attempt_begin/4, attempt_opened/2, attempt_ready/1, attempt_failed/1]).
+-export([checkout/1, enqueue/2, cancel/1, checkin/1, discard/1, give_away/2]).
+-export([send/6, recv/4, request/4, finish/4, disarm/1, fired/1]).
+-export([info/1, peername/1, sockname/1, setopt/3, send_timeout/1]).
+-export_type([pool/0, lease/0]).
+
+-on_load(load/0).
+
+-opaque pool() :: reference().
+-opaque lease() :: reference().
+%% A connection in its owner's hands, or the handle of one who waits for it.
+
+-type failure() :: {error, term()}.
+-type want() :: non_neg_integer() | packet.
+
+load() ->
+    Path = filename:join(priv_dir(), "sockpool_nif"),
+    erlang:load_nif(Path, 0).
+
+priv_dir() ->
+    case code:priv_dir(sockpool) of
+        {error, bad_name} ->
+            filename:join([filename:dirname(code:which(?MODULE)), "..", "priv"]);
+        Dir ->
+            Dir
+    end.
+
+-define(NOT_LOADED, erlang:nif_error(not_loaded)).
+
+%%% The pool's control process.
+
+-spec pool_new(atom(), pos_integer()) -> pool().
+pool_new(_Name, _Shards) -> ?NOT_LOADED.
+
+-spec pool_open(pool(), map(), non_neg_integer()) -> ok | already_started.
+pool_open(_Pool, _Config, _Seed) -> ?NOT_LOADED.
+
+-spec pool_shut(pool()) -> ok.
+pool_shut(_Pool) -> ?NOT_LOADED.
+
+-spec pool_step(pool()) -> {[lease()], More :: boolean(), timeout()}.
+pool_step(_Pool) -> ?NOT_LOADED.
+
+-spec pool_tick(pool(), non_neg_integer()) -> non_neg_integer().
+pool_tick(_Pool, _Cursor) -> ?NOT_LOADED.
+
+-spec pool_idle_event(pool(), non_neg_integer(), non_neg_integer()) -> ok.
+pool_idle_event(_Pool, _Slot, _Generation) -> ?NOT_LOADED.
+
+-spec pool_stats(pool()) -> map() | not_found.
+pool_stats(_Pool) -> ?NOT_LOADED.
+
+-spec pool_want(pool()) -> ok.
+pool_want(_Pool) -> ?NOT_LOADED.
+
+-spec pool_note_error(pool(), term()) -> ok.
+pool_note_error(_Pool, _Reason) -> ?NOT_LOADED.
+
+-spec pool_give_up(pool()) -> {error, timeout | {unavailable, term()}}.
+pool_give_up(_Pool) -> ?NOT_LOADED.
+
+-spec pool_checkout_timeout(pool()) -> timeout().
+pool_checkout_timeout(_Pool) -> ?NOT_LOADED.
+
+%%% A connector.
+
+-spec attempt_begin(lease(), binary(), inet:port_number() | local, reference()) ->
+          ok | wait | failure().
+attempt_begin(_Attempt, _Address, _Port, _Ref) -> ?NOT_LOADED.
+
+-spec attempt_opened(lease(), reference()) -> ok | wait | failure().
+attempt_opened(_Attempt, _Ref) -> ?NOT_LOADED.
+
+-spec attempt_ready(lease()) -> ok | failure().
+attempt_ready(_Attempt) -> ?NOT_LOADED.
+
+-spec attempt_failed(lease()) -> ok | failure().
+attempt_failed(_Attempt) -> ?NOT_LOADED.
+
+%%% Leases.
+
+-spec checkout(pool()) -> {ok, lease()} | empty | failure().
+checkout(_Pool) -> ?NOT_LOADED.
+
+-spec enqueue(pool(), reference()) -> {wait, lease()} | failure().
+enqueue(_Pool, _Ref) -> ?NOT_LOADED.
+
+-spec cancel(lease()) -> cancelled | told | failure().
+cancel(_Lease) -> ?NOT_LOADED.
+
+-spec checkin(term()) -> ok | not_a_conn | failure().
+checkin(_Lease) -> ?NOT_LOADED.
+
+-spec discard(term()) -> ok | not_a_conn | failure().
+discard(_Lease) -> ?NOT_LOADED.
+
+-spec give_away(term(), pid()) -> ok | not_a_conn | failure().
+give_away(_Lease, _Pid) -> ?NOT_LOADED.
+
+%%% Bytes.
+
+-spec send(term(), [binary()], non_neg_integer(), boolean(), boolean(), reference()) ->
+          ok | {wait | again, [binary()], non_neg_integer()} | not_a_conn | failure().
+send(_Lease, _Iovec, _Offset, _Framed, _Fired, _Ref) -> ?NOT_LOADED.
+
+-spec recv(term(), want(), boolean(), reference()) ->
+          {ok, binary()} | wait | again | bad_length | not_a_conn | failure().
+recv(_Lease, _Want, _Fired, _Ref) -> ?NOT_LOADED.
+
+-spec request(pool(), [binary()], reference(), boolean()) ->
+          {wait, lease()} | {partial, lease(), [binary()], non_neg_integer()} | empty | failure().
+request(_Pool, _Iovec, _Ref, _Queue) -> ?NOT_LOADED.
+
+-spec finish(lease(), want(), boolean(), reference()) ->
+          {ok, binary()} | wait | again | bad_length | failure().
+finish(_Lease, _Want, _Fired, _Ref) -> ?NOT_LOADED.
+
+-spec disarm(lease()) -> cancelled | fired | failure().
+disarm(_Lease) -> ?NOT_LOADED.
+
+-spec fired(lease()) -> ok | failure().
+fired(_Lease) -> ?NOT_LOADED.
+
+%%% Looking.
+
+-spec info(term()) -> {ok, map()} | not_a_conn | failure().
+info(_Lease) -> ?NOT_LOADED.
+
+-spec peername(term()) -> {ok, term()} | not_a_conn | failure().
+peername(_Lease) -> ?NOT_LOADED.
+
+-spec sockname(term()) -> {ok, term()} | not_a_conn | failure().
+sockname(_Lease) -> ?NOT_LOADED.
+
+-spec setopt(term(), atom(), term()) -> ok | not_a_conn | failure().
+setopt(_Lease, _Key, _Value) -> ?NOT_LOADED.
+
+-spec send_timeout(term()) -> timeout() | not_a_conn | failure().
+send_timeout(_Lease) -> ?NOT_LOADED.

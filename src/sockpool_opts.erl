@@ -1,0 +1,353 @@
+%%% @doc The options of a pool: one table says which there are, their defaults, what they may
+%%% be and how that is told to the user. Validation and messages both come from it.
+%%%
+%%% ```
+%%% {ok, Opts} = sockpool_opts:parse(cache, #{host => "127.0.0.1", port => 6379}),
+%%% {error, Bad} = sockpool_opts:parse(cache, #{host => "127.0.0.1", port => none}),
+%%% io:format("~ts~n", [sockpool_opts:format_error(Bad)]).
+%%% '''
+-module(sockpool_opts).
+
+-export([parse/2, format_error/1, address_bytes/1]).
+-export_type([opts/0, host/0, bad_option/0]).
+
+-type host() :: inet:ip_address() | string().
+-type ms() :: 0..4294967295.
+-type bad_option() :: {bad_option, Key :: term(), Value :: term()}.
+-type opts() :: #{name := atom(),
+                  transport := tcp | unix,
+                  host := [host(), ...] | undefined,
+                  port := inet:port_number() | undefined,
+                  path := binary() | undefined,
+                  size := non_neg_integer(),
+                  max_overflow := non_neg_integer(),
+                  overflow_ttl := ms() | infinity,
+                  strategy := lifo | fifo,
+                  max_waiting := non_neg_integer() | infinity,
+                  checkout_timeout := ms() | infinity,
+                  connect_timeout := ms(),
+                  send_timeout := ms() | infinity,
+                  packet := raw | 1 | 2 | 4 | line,
+                  nodelay := boolean(),
+                  keepalive := boolean(),
+                  sndbuf := pos_integer() | undefined,
+                  recbuf := pos_integer() | undefined,
+                  bind := inet:ip_address() | undefined,
+                  %% Called with a connection, whose type this module does not know.
+                  init := fun((term()) -> ok | {error, term()}) | undefined,
+                  validate := always | {'after', ms()} | never,
+                  max_hold := ms() | infinity,
+                  recv_limit := pos_integer(),
+                  backoff := {ms(), ms()}}.
+%% The options as the pool works with them: complete and normalised. Times are milliseconds.
+
+-type check() :: fun((term()) -> {ok, Normalised :: term()} | error).
+-type kind() :: {check(), Allowed :: string()}.
+-type row() :: {Key :: atom(), Default :: term(), kind()}.
+
+-define(MAX_MS, 4294967295).
+-define(MAX_COUNT, 4294967295).
+-define(MAX_BYTES, 2147483647).
+-define(MAX_CONNECTIONS, 1000000).
+-define(MAX_HOSTNAME_CHARS, 255).
+-define(MAX_PATH_BYTES, 107).
+
+%% @doc Checks the options of the pool `Name' and fills in the defaults.
+%%
+%% When several options are wrong, one of them is reported. A term that is no map at all is
+%% reported under the key `opts', a name that is no atom under the key `name'.
+-spec parse(Name :: term(), Opts :: term()) -> {ok, opts()} | {error, bad_option()}.
+parse(Name, Opts) ->
+    try
+        {ok, checked(Name, Opts)}
+    catch
+        throw:{bad_option, _, _} = Bad -> {error, Bad}
+    end.
+
+%% @doc Says which option is wrong, what its value is, and what is allowed.
+-spec format_error(bad_option()) -> string().
+format_error({bad_option, opts, Value}) ->
+    format("options: ~0tP is not allowed; it must be a map of options, and no option is "
+           "called opts", [Value, 30]);
+format_error({bad_option, Key, Value}) ->
+    case lists:keyfind(Key, 1, rows()) of
+        {Key, _Default, {_Check, Allowed}} ->
+            format("option ~0tp: ~0tP is not allowed; it must be ~ts", [Key, Value, 30, Allowed]);
+        false ->
+            format("option ~0tP (with value ~0tP) does not exist; the options are ~ts",
+                   [Key, 30, Value, 30, words(keys())])
+    end.
+
+-spec rows() -> [row()].
+rows() ->
+    Tcp = "required with transport tcp, not allowed with unix",
+    Unix = "required with transport unix, not allowed with tcp",
+    Sum = "size and max_overflow together from 1 to " ++ integer_to_list(?MAX_CONNECTIONS),
+    Connections = integer(0, ?MAX_CONNECTIONS),
+    [{name, undefined, pool_name()},
+     {transport, tcp, one_of([tcp, unix])},
+     {host, undefined, note(Tcp, optional(hosts()))},
+     {port, undefined, note(Tcp, optional(integer(1, 65535)))},
+     {path, undefined, note(Unix, optional(path()))},
+     {size, 10, note(Sum, Connections)},
+     {max_overflow, 10, note(Sum, Connections)},
+     {overflow_ttl, 10000, or_infinity(ms(0))},
+     {strategy, lifo, one_of([lifo, fifo])},
+     {max_waiting, infinity, or_infinity(integer(0, ?MAX_COUNT))},
+     {checkout_timeout, 5000, or_infinity(ms(0))},
+     {connect_timeout, 5000, ms(1)},
+     {send_timeout, 5000, or_infinity(ms(0))},
+     {packet, raw, packet()},
+     {nodelay, true, one_of([true, false])},
+     {keepalive, false, one_of([true, false])},
+     {sndbuf, undefined, optional(bytes())},
+     {recbuf, undefined, optional(bytes())},
+     {bind, undefined, note("not allowed with transport unix", optional(ip_address()))},
+     {init, undefined, optional(fun_of_one())},
+     {validate, always, validate()},
+     {max_hold, infinity, or_infinity(ms(1))},
+     {recv_limit, 67108864, bytes()},
+     {backoff, {100, 10000}, backoff()}].
+
+-spec keys() -> [atom()].
+keys() ->
+    [Key || {Key, _Default, _Kind} <- rows()].
+
+%% Checking: each function throws the first wrong option it finds.
+
+-spec checked(term(), term()) -> opts().
+checked(Name, _Opts) when not is_atom(Name); Name =:= undefined ->
+    throw({bad_option, name, Name});
+checked(_Name, Opts) when not is_map(Opts) ->
+    throw({bad_option, opts, Opts});
+checked(Name, Opts) ->
+    ok = check_known(Opts),
+    Defaults = maps:from_list([{Key, Default} || {Key, Default, _Kind} <- rows()]),
+    Given = maps:merge(Defaults#{name := Name}, Opts),
+    Parsed = maps:from_list([{Key, checked_value(Key, maps:get(Key, Given), Kind)}
+                             || {Key, _Default, Kind} <- rows()]),
+    ok = check_name(Name, Parsed),
+    ok = check_transport(Given),
+    ok = check_sum(Parsed),
+    Parsed.
+
+check_known(Opts) ->
+    case maps:to_list(maps:without(keys(), Opts)) of
+        [] -> ok;
+        [{Key, Value} | _] -> throw({bad_option, Key, Value})
+    end.
+
+checked_value(Key, Value, {Check, _Allowed}) ->
+    case Check(Value) of
+        {ok, Normalised} -> Normalised;
+        error -> throw({bad_option, Key, Value})
+    end.
+
+check_name(Name, #{name := Name}) -> ok;
+check_name(_Name, #{name := Other}) -> throw({bad_option, name, Other}).
+
+check_transport(#{transport := tcp} = Given) ->
+    check_required([host, port], Given),
+    check_absent([path], Given);
+check_transport(#{transport := unix} = Given) ->
+    check_required([path], Given),
+    check_absent([host, port, bind], Given).
+
+check_required(Keys, Given) ->
+    lists:foreach(fun(Key) ->
+                          maps:get(Key, Given) =/= undefined
+                              orelse throw({bad_option, Key, undefined})
+                  end, Keys).
+
+check_absent(Keys, Given) ->
+    lists:foreach(fun(Key) ->
+                          Value = maps:get(Key, Given),
+                          Value =:= undefined orelse throw({bad_option, Key, Value})
+                  end, Keys).
+
+check_sum(#{size := Size, max_overflow := Overflow})
+  when Size + Overflow >= 1, Size + Overflow =< ?MAX_CONNECTIONS ->
+    ok;
+check_sum(#{size := Size}) ->
+    throw({bad_option, size, Size}).
+
+%% Kinds of values: the check and the words for it, made together.
+
+-spec integer(integer(), integer()) -> kind().
+integer(Min, Max) ->
+    {predicate(fun(Value) -> is_integer(Value) andalso Value >= Min andalso Value =< Max end),
+     format("an integer from ~b to ~b", [Min, Max])}.
+
+-spec ms(integer()) -> kind().
+ms(Min) ->
+    in_unit("milliseconds", integer(Min, ?MAX_MS)).
+
+-spec bytes() -> kind().
+bytes() ->
+    in_unit("bytes", integer(1, ?MAX_BYTES)).
+
+-spec in_unit(string(), kind()) -> kind().
+in_unit(Unit, {Check, Allowed}) ->
+    {Check, Allowed ++ " (" ++ Unit ++ ")"}.
+
+-spec one_of([term()]) -> kind().
+one_of(Values) ->
+    {predicate(fun(Value) -> lists:member(Value, Values) end), "one of " ++ words(Values)}.
+
+-spec or_infinity(kind()) -> kind().
+or_infinity(Kind) ->
+    or_atom(infinity, Kind).
+
+-spec optional(kind()) -> kind().
+optional(Kind) ->
+    or_atom(undefined, Kind).
+
+-spec or_atom(atom(), kind()) -> kind().
+or_atom(Atom, {Check, Allowed}) ->
+    {fun(Value) when Value =:= Atom -> {ok, Value};
+        (Value) -> Check(Value)
+     end,
+     Allowed ++ ", or " ++ atom_to_list(Atom)}.
+
+-spec note(string(), kind()) -> kind().
+note(Note, {Check, Allowed}) ->
+    {Check, Allowed ++ " (" ++ Note ++ ")"}.
+
+-spec pool_name() -> kind().
+pool_name() ->
+    {predicate(fun(Value) -> is_atom(Value) andalso Value =/= undefined end),
+     "an atom other than undefined, and the name that the pool is started under"}.
+
+-spec packet() -> kind().
+packet() ->
+    {Check, Allowed} = one_of([raw, 0, 1, 2, 4, line]),
+    {fun(Value) when Value =:= 0 -> {ok, raw};
+        (Value) -> Check(Value)
+     end,
+     Allowed}.
+
+-spec ip_address() -> kind().
+ip_address() ->
+    {predicate(fun inet:is_ip_address/1), "an IP address as a tuple, such as {127,0,0,1}"}.
+
+-spec fun_of_one() -> kind().
+fun_of_one() ->
+    {predicate(fun(Value) -> is_function(Value, 1) end),
+     "a fun of one argument, the connection, that returns ok or {error, Reason}"}.
+
+-spec validate() -> kind().
+validate() ->
+    {CheckMs, AllowedMs} = ms(0),
+    {predicate(fun({'after', Ms}) -> CheckMs(Ms) =/= error;
+                  (Value) -> Value =:= always orelse Value =:= never
+               end),
+     "always, never, or {'after', Ms} with Ms " ++ AllowedMs}.
+
+-spec backoff() -> kind().
+backoff() ->
+    {CheckMs, AllowedMs} = ms(1),
+    {predicate(fun({Min, Max}) ->
+                       CheckMs(Min) =/= error andalso CheckMs(Max) =/= error
+                           andalso Min =< Max;
+                  (_) -> false
+               end),
+     "{MinMs, MaxMs}, each " ++ AllowedMs ++ ", with MinMs not above MaxMs"}.
+
+-spec hosts() -> kind().
+hosts() ->
+    {fun to_hosts/1,
+     "an IP address, a host name (string, binary or atom), or a non-empty list of those"}.
+
+-spec path() -> kind().
+path() ->
+    {fun to_path/1,
+     format("a socket's path as a string or binary of 1 to ~b bytes, none of them 0",
+            [?MAX_PATH_BYTES])}.
+
+%% Normalising.
+
+%% A string is a list too: of integers, which no single host is.
+to_hosts([First | _] = Hosts) when not is_integer(First) ->
+    to_host_list(Hosts, []);
+to_hosts(Host) ->
+    to_host_list([Host], []).
+
+to_host_list([Host | Rest], Done) ->
+    case to_host(Host) of
+        {ok, Normalised} -> to_host_list(Rest, [Normalised | Done]);
+        error -> error
+    end;
+to_host_list([], Done) ->
+    {ok, lists:reverse(Done)};
+to_host_list(_ImproperTail, _Done) ->
+    error.
+
+to_host(undefined) -> error;
+to_host(Host) when is_atom(Host) -> to_host(atom_to_list(Host));
+to_host(Host) when is_binary(Host) -> to_host(binary_to_list(Host));
+to_host(Host) when is_tuple(Host) ->
+    case inet:is_ip_address(Host) of
+        true -> {ok, Host};
+        false -> error
+    end;
+to_host(Host) ->
+    case is_hostname(Host, ?MAX_HOSTNAME_CHARS) of
+        true -> {ok, address_or_name(Host)};
+        false -> error
+    end.
+
+address_or_name(Host) ->
+    case inet:parse_strict_address(Host) of
+        {ok, Address} -> Address;
+        {error, einval} -> Host
+    end.
+
+%% Visible ASCII only: what else a resolver makes of it differs from system to system.
+is_hostname([Char], CharsLeft) -> is_hostname_char(Char) andalso CharsLeft > 0;
+is_hostname([Char | Rest], CharsLeft) when CharsLeft > 0 ->
+    is_hostname_char(Char) andalso is_hostname(Rest, CharsLeft - 1);
+is_hostname(_Other, _CharsLeft) -> false.
+
+is_hostname_char(Char) ->
+    is_integer(Char) andalso Char > $\s andalso Char =< $~.
+
+to_path(Path) when is_binary(Path), byte_size(Path) >= 1, byte_size(Path) =< ?MAX_PATH_BYTES ->
+    case binary:match(Path, <<0>>) of
+        nomatch -> {ok, Path};
+        _Found -> error
+    end;
+to_path([Char | _] = Path) when is_integer(Char) ->
+    try unicode:characters_to_binary(Path) of
+        Binary when is_binary(Binary) -> to_path(Binary);
+        _NotUnicode -> error
+    catch
+        error:badarg -> error
+    end;
+to_path(_Other) ->
+    error.
+
+-spec predicate(fun((term()) -> boolean())) -> check().
+predicate(Holds) ->
+    fun(Value) ->
+            case Holds(Value) of
+                true -> {ok, Value};
+                false -> error
+            end
+    end.
+
+%% Words.
+
+-spec words([term()]) -> string().
+words(Terms) ->
+    lists:append(lists:join(", ", [format("~0tp", [Term]) || Term <- Terms])).
+
+-spec format(io:format(), [term()]) -> string().
+format(Format, Args) ->
+    lists:flatten(io_lib:format(Format, Args)).
+
+%% @doc An IP address in network byte order: 4 or 16 bytes.
+-spec address_bytes(inet:ip_address()) -> binary().
+address_bytes({_, _, _, _} = Address) ->
+    list_to_binary(tuple_to_list(Address));
+address_bytes(Address) ->
+    << <<Group:16>> || Group <- tuple_to_list(Address) >>.

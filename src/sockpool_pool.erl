@@ -1,0 +1,167 @@
+%%% @private
+%%% The control process of one pool. It starts connectors, keeps timers and closes descriptors, each
+%%% step short; what to do is decided in C. It is never on the path of checkout, checkin, send or
+%%% recv. If it dies, the pool fails its waiters and closes its connections; the process that its
+%%% supervisor starts next takes the same pool over and fills it again.
+-module(sockpool_pool).
+-behaviour(gen_server).
+
+-export([start_link/2, find/1, names/0]).
+-export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
+
+-include_lib("kernel/include/logger.hrl").
+
+-define(TICK_MS, 100).
+
+-record(state, {name :: atom(),
+                pool :: sockpool_nif:pool(),
+                opts :: sockpool_opts:opts(),
+                connectors = #{} :: #{pid() => Timer :: reference()},
+                turn = 0 :: non_neg_integer(),
+                retry :: reference() | undefined,
+                failing = false :: boolean()}).
+
+-spec start_link(atom(), sockpool_opts:opts()) -> {ok, pid()} | {error, term()}.
+start_link(Name, Opts) ->
+    gen_server:start_link(?MODULE, {Name, Opts}, []).
+
+%% @doc The pool of that name, or `undefined' where none was ever started on this node. Pools stay
+%% in persistent_term after their stop: to take one out costs a scan of every process.
+-spec find(atom()) -> sockpool_nif:pool() | undefined.
+find(Name) ->
+    persistent_term:get({sockpool, Name}, undefined).
+
+-spec names() -> [atom()].
+names() ->
+    [Name || {{sockpool, Name}, Pool} <- persistent_term:get(),
+             sockpool_nif:pool_stats(Pool) =/= not_found].
+
+-spec init({atom(), sockpool_opts:opts()}) ->
+          {ok, #state{}, {continue, step}} | {stop, already_started}.
+init({Name, Opts}) ->
+    process_flag(trap_exit, true),
+    Pool = find_or_make(Name),
+    Seed = erlang:phash2({make_ref(), os:system_time()}),
+    case sockpool_nif:pool_open(Pool, config(Opts), Seed) of
+        ok ->
+            _ = erlang:send_after(?TICK_MS, self(), {tick, 0}),
+            {ok, #state{name = Name, pool = Pool, opts = Opts}, {continue, step}};
+        already_started ->
+            {stop, already_started}
+    end.
+
+find_or_make(Name) ->
+    case find(Name) of
+        undefined ->
+            Make = fun() -> make(Name) end,
+            global:trans({{sockpool, Name}, self()}, Make, [node()]);
+        Pool ->
+            Pool
+    end.
+
+make(Name) ->
+    case find(Name) of
+        undefined ->
+            Pool = sockpool_nif:pool_new(Name, erlang:system_info(schedulers)),
+            ok = persistent_term:put({sockpool, Name}, Pool),
+            Pool;
+        Pool ->
+            Pool
+    end.
+
+config(#{backoff := {Min, Max}, validate := Validate, bind := Bind} = Opts) ->
+    Opts#{backoff_min => Min,
+          backoff_max => Max,
+          validate := case Validate of {'after', Ms} -> Ms; When -> When end,
+          bind := case Bind of undefined -> undefined; _ -> sockpool_opts:address_bytes(Bind) end}.
+
+-spec handle_continue(step, #state{}) -> {noreply, #state{}}.
+handle_continue(step, State) ->
+    {noreply, step(State)}.
+
+-spec handle_call(term(), gen_server:from(), #state{}) -> {reply, {error, unknown_call}, #state{}}.
+handle_call(_Request, _From, State) ->
+    {reply, {error, unknown_call}, State}.
+
+-spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
+handle_cast(_Request, State) ->
+    {noreply, State}.
+
+-spec handle_info(term(), #state{}) -> {noreply, #state{}}.
+handle_info(sockpool_wake, State) ->
+    {noreply, step(State)};
+handle_info({timeout, Retry, retry}, #state{retry = Retry} = State) ->
+    {noreply, step(State#state{retry = undefined})};
+handle_info({tick, Cursor}, #state{pool = Pool} = State) ->
+    _ = case sockpool_nif:pool_tick(Pool, Cursor) of
+            0 -> erlang:send_after(?TICK_MS, self(), {tick, 0});
+            Next -> self() ! {tick, Next}
+        end,
+    {noreply, State};
+handle_info({sockpool_idle, Slot, Generation}, #state{pool = Pool} = State) ->
+    ok = sockpool_nif:pool_idle_event(Pool, Slot, Generation),
+    {noreply, State};
+handle_info({sockpool_connector, Pid, Result}, State) ->
+    {noreply, connected(Result, forget(Pid, State))};
+handle_info({timeout, Timer, {connector, Pid}}, #state{connectors = Connectors} = State) ->
+    case Connectors of
+        #{Pid := Timer} ->
+            ok = sockpool_nif:pool_note_error(State#state.pool, timeout),
+            exit(Pid, kill),
+            {noreply, connected({error, timeout}, forget(Pid, State))};
+        #{} ->
+            {noreply, State}
+    end;
+handle_info({'EXIT', Pid, Reason}, #state{connectors = Connectors} = State)
+  when is_map_key(Pid, Connectors) ->
+    ok = sockpool_nif:pool_note_error(State#state.pool, Reason),
+    {noreply, connected({error, Reason}, forget(Pid, State))};
+handle_info(_Other, State) ->
+    {noreply, State}.
+
+%% After a crash the monitor of the pool does what is left to do, with other answers to waiters.
+-spec terminate(term(), #state{}) -> ok.
+terminate(Reason, #state{pool = Pool, connectors = Connectors}) ->
+    lists:foreach(fun(Pid) -> exit(Pid, kill) end, maps:keys(Connectors)),
+    case Reason of
+        normal -> sockpool_nif:pool_shut(Pool);
+        shutdown -> sockpool_nif:pool_shut(Pool);
+        {shutdown, _} -> sockpool_nif:pool_shut(Pool);
+        _ -> ok
+    end.
+
+step(#state{pool = Pool} = State) ->
+    {Attempts, More, WaitMs} = sockpool_nif:pool_step(Pool),
+    _ = More andalso (self() ! sockpool_wake),
+    retry_after(WaitMs, lists:foldl(fun start_connector/2, State, Attempts)).
+
+retry_after(WaitMs, #state{retry = Retry} = State) ->
+    _ = Retry =/= undefined andalso erlang:cancel_timer(Retry),
+    case WaitMs of
+        infinity -> State#state{retry = undefined};
+        _ -> State#state{retry = erlang:start_timer(WaitMs, self(), retry)}
+    end.
+
+start_connector(Attempt, #state{pool = Pool, opts = Opts, turn = Turn} = State) ->
+    Pid = sockpool_connector:start(Pool, Attempt, Opts, Turn),
+    Timer = erlang:start_timer(maps:get(connect_timeout, Opts), self(), {connector, Pid}),
+    State#state{connectors = (State#state.connectors)#{Pid => Timer}, turn = Turn + 1}.
+
+forget(Pid, #state{connectors = Connectors} = State) ->
+    case maps:take(Pid, Connectors) of
+        {Timer, Rest} ->
+            _ = erlang:cancel_timer(Timer),
+            State#state{connectors = Rest};
+        error ->
+            State
+    end.
+
+%% Logged once when it begins to fail and once when it works again, not at every attempt.
+connected({error, Reason}, #state{failing = false, name = Name} = State) ->
+    ?LOG_WARNING("sockpool ~tp: cannot connect: ~tp", [Name, Reason]),
+    State#state{failing = true};
+connected(ok, #state{failing = true, name = Name} = State) ->
+    ?LOG_NOTICE("sockpool ~tp: connected again", [Name]),
+    State#state{failing = false};
+connected(_Result, State) ->
+    State.

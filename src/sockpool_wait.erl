@@ -1,0 +1,206 @@
+%%% @private
+%%% Everything that can make a caller wait. This module holds the only receive of the data plane
+%%% and changes rarely: purging old code kills the processes that wait in it.
+%%%
+%%% Each wait has a fresh reference, so that the receive skips what was in the mailbox before, and
+%%% exactly one message `{'$sockpool', Ref, What}' comes for it, unless cancel/1 or disarm/1 has
+%%% answered `cancelled'. The lease is used after each wait, which keeps it from the collector.
+-module(sockpool_wait).
+
+-export([checkout/2, send/3, recv/3, request/4, open/4, deadline/1]).
+-export_type([deadline/0]).
+
+-type deadline() :: integer() | infinity.
+%% Milliseconds of erlang:monotonic_time/1.
+
+-spec deadline(timeout()) -> deadline().
+deadline(infinity) -> infinity;
+deadline(Timeout) -> erlang:monotonic_time(millisecond) + Timeout.
+
+left(infinity) -> infinity;
+left(Deadline) -> max(0, Deadline - erlang:monotonic_time(millisecond)).
+
+await(Ref, Timeout) ->
+    receive
+        {'$sockpool', Ref, What} -> What
+    after Timeout ->
+        timeout
+    end.
+
+%%% Check-out, where nothing is idle.
+
+-spec checkout(sockpool_nif:pool(), timeout() | default) ->
+          {ok, sockpool_nif:lease()} | {error, term()}.
+checkout(Pool, default) ->
+    checkout(Pool, sockpool_nif:pool_checkout_timeout(Pool));
+checkout(Pool, 0) ->
+    ok = sockpool_nif:pool_want(Pool),
+    {error, full};
+checkout(Pool, Timeout) ->
+    Ref = make_ref(),
+    case sockpool_nif:enqueue(Pool, Ref) of
+        {wait, Lease} ->
+            case await(Ref, Timeout) of
+                timeout -> cancel_checkout(Pool, Lease, Ref);
+                What -> granted(What, Lease)
+            end;
+        {error, _} = Error ->
+            Error
+    end.
+
+cancel_checkout(Pool, Lease, Ref) ->
+    case sockpool_nif:cancel(Lease) of
+        cancelled -> sockpool_nif:pool_give_up(Pool);
+        told -> granted(await(Ref, infinity), Lease)
+    end.
+
+granted(granted, Lease) -> {ok, Lease};
+granted({error, _} = Error, _Lease) -> Error.
+
+%%% Send and receive on a lease.
+
+-spec send(term(), [binary()], timeout() | default) -> ok | not_a_conn | {error, term()}.
+send(Lease, Iovec, Timeout) ->
+    Ref = make_ref(),
+    case sockpool_nif:send(Lease, Iovec, 0, false, false, Ref) of
+        {Next, Rest, Offset} -> send_more(Next, Lease, Rest, Offset, Ref, send_deadline(Lease, Timeout));
+        Done -> Done
+    end.
+
+send_deadline(Lease, default) -> deadline(sockpool_nif:send_timeout(Lease));
+send_deadline(_Lease, Timeout) -> deadline(Timeout).
+
+send_more(wait, Lease, Rest, Offset, Ref, Deadline) ->
+    case await(Ref, left(Deadline)) of
+        ready -> send_rest(Lease, Rest, Offset, true, true, Deadline);
+        timeout -> disarm(Lease, Ref)
+    end;
+send_more(again, Lease, Rest, Offset, _Ref, Deadline) ->
+    send_rest(Lease, Rest, Offset, true, false, Deadline).
+
+send_rest(Lease, Iovec, Offset, Framed, Fired, Deadline) ->
+    Ref = make_ref(),
+    case sockpool_nif:send(Lease, Iovec, Offset, Framed, Fired, Ref) of
+        {Next, Rest, NextOffset} -> send_more(Next, Lease, Rest, NextOffset, Ref, Deadline);
+        Done -> Done
+    end.
+
+-spec recv(term(), non_neg_integer() | packet, timeout()) ->
+          {ok, binary()} | bad_length | not_a_conn | {error, term()}.
+recv(Lease, Want, Timeout) ->
+    Ref = make_ref(),
+    case sockpool_nif:recv(Lease, Want, false, Ref) of
+        wait -> recv_more(Lease, Want, Ref, deadline(Timeout));
+        again -> recv_rest(Lease, Want, false, deadline(Timeout));
+        Done -> Done
+    end.
+
+recv_more(Lease, Want, Ref, Deadline) ->
+    case await(Ref, left(Deadline)) of
+        ready -> recv_rest(Lease, Want, true, Deadline);
+        timeout -> disarm(Lease, Ref)
+    end.
+
+recv_rest(Lease, Want, Fired, Deadline) ->
+    Ref = make_ref(),
+    case sockpool_nif:recv(Lease, Want, Fired, Ref) of
+        wait -> recv_more(Lease, Want, Ref, Deadline);
+        again -> recv_rest(Lease, Want, false, Deadline);
+        Done -> Done
+    end.
+
+disarm(Lease, Ref) ->
+    case sockpool_nif:disarm(Lease) of
+        cancelled -> ok;
+        fired -> ready = await(Ref, infinity), sockpool_nif:fired(Lease)
+    end,
+    {error, timeout}.
+
+%%% Request: check-out, send, receive and check-in in one.
+
+-spec request(sockpool_nif:pool(), [binary()], non_neg_integer() | packet, timeout()) ->
+          {ok, binary()} | bad_length | {error, term()}.
+request(Pool, Iovec, Want, Timeout) ->
+    Ref = make_ref(),
+    case sockpool_nif:request(Pool, Iovec, Ref, Timeout =/= 0) of
+        {wait, Lease} ->
+            Deadline = deadline(Timeout),
+            case await(Ref, Timeout) of
+                ready -> finish(Lease, Want, true, Deadline);
+                timeout -> cancel_request(Pool, Lease, Ref);
+                {error, _} = Error -> Error;
+                granted -> request_rest(Lease, Iovec, 0, false, Want, Deadline);
+                Sent -> request_rest(Lease, Iovec, Sent, false, Want, Deadline)
+            end;
+        {partial, Lease, Rest, Offset} ->
+            request_rest(Lease, Rest, Offset, true, Want, deadline(Timeout));
+        empty ->
+            ok = sockpool_nif:pool_want(Pool),
+            {error, full};
+        {error, _} = Error ->
+            Error
+    end.
+
+request_rest(Lease, Iovec, Offset, Framed, Want, Deadline) ->
+    case send_rest(Lease, Iovec, Offset, Framed, false, Deadline) of
+        ok ->
+            finish(Lease, Want, false, Deadline);
+        Error ->
+            _ = sockpool_nif:discard(Lease),
+            Error
+    end.
+
+finish(Lease, Want, Fired, Deadline) ->
+    Ref = make_ref(),
+    case sockpool_nif:finish(Lease, Want, Fired, Ref) of
+        wait ->
+            case await(Ref, left(Deadline)) of
+                ready -> finish(Lease, Want, true, Deadline);
+                timeout -> give_up_request(Lease, Ref)
+            end;
+        again ->
+            finish(Lease, Want, false, Deadline);
+        Done ->
+            Done
+    end.
+
+cancel_request(Pool, Lease, Ref) ->
+    case sockpool_nif:cancel(Lease) of
+        cancelled -> sockpool_nif:pool_give_up(Pool);
+        told -> given_up(await(Ref, infinity), Lease)
+    end.
+
+give_up_request(Lease, Ref) ->
+    told = sockpool_nif:cancel(Lease),
+    given_up(await(Ref, infinity), Lease).
+
+given_up({error, _} = Error, _Lease) ->
+    Error;
+given_up(_What, Lease) ->
+    _ = sockpool_nif:fired(Lease),
+    {error, timeout}.
+
+%%% Connecting.
+
+-spec open(sockpool_nif:lease(), binary(), inet:port_number() | local, deadline()) ->
+          ok | {error, term()}.
+open(Attempt, Address, Port, Deadline) ->
+    Ref = make_ref(),
+    opened(sockpool_nif:attempt_begin(Attempt, Address, Port, Ref), Attempt, Ref, Deadline).
+
+opened(ok, Attempt, _Ref, Deadline) ->
+    check_open(Attempt, Deadline);
+opened(wait, Attempt, Ref, Deadline) ->
+    case await(Ref, left(Deadline)) of
+        ready -> check_open(Attempt, Deadline);
+        timeout -> disarm(Attempt, Ref)
+    end;
+opened({error, _} = Error, _Attempt, _Ref, _Deadline) ->
+    Error.
+
+check_open(Attempt, Deadline) ->
+    Ref = make_ref(),
+    case sockpool_nif:attempt_opened(Attempt, Ref) of
+        ok -> ok;
+        Other -> opened(Other, Attempt, Ref, Deadline)
+    end.

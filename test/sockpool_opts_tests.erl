@@ -1,0 +1,195 @@
+-module(sockpool_opts_tests).
+
+-include_lib("eunit/include/eunit.hrl").
+
+-define(MAX_MS, 4294967295).
+
+%% Per option: {Key, [{Given, Normalised}], [Wrong], words that its message must have}.
+table() ->
+    Init = fun(_Conn) -> ok end,
+    [{name, same([cache]), [other, "cache", undefined, 1], "an atom"},
+     {transport, same([tcp]), [tls, node, udp, "tcp", undefined], "tcp, unix"},
+     {host, hosts(), wrong_hosts(), "host name"},
+     {port, same([1, 80, 65535]), [undefined, 0, 65536, -1, 80.0, "80", http],
+      "from 1 to 65535"},
+     {size, same([0, 1, 999990]), [-1, 1000001, 1.0, "10", infinity, undefined],
+      "from 0 to 1000000"},
+     {max_overflow, same([0, 1, 999990]), [-1, 1000001, 1.0, infinity], "from 0 to 1000000"},
+     {overflow_ttl, same([0, 1, ?MAX_MS, infinity]), [-1, ?MAX_MS + 1, 1.5, never],
+      "milliseconds"},
+     {strategy, same([lifo, fifo]), [random, "lifo", 1], "lifo, fifo"},
+     {max_waiting, same([0, 7, 4294967295, infinity]), [-1, 4294967296, 0.0, none],
+      "infinity"},
+     {checkout_timeout, same([0, 1, ?MAX_MS, infinity]), [-1, ?MAX_MS + 1, soon],
+      "milliseconds"},
+     {connect_timeout, same([1, ?MAX_MS]), [0, -1, ?MAX_MS + 1, infinity], "from 1 to"},
+     {send_timeout, same([0, 1, ?MAX_MS, infinity]), [-1, ?MAX_MS + 1, undefined],
+      "milliseconds"},
+     {packet, [{0, raw} | same([raw, 1, 2, 4, line])], [3, 8, http, "raw", 1.0],
+      "raw, 0, 1, 2, 4, line"},
+     {nodelay, same([true, false]), [1, yes, undefined], "true, false"},
+     {keepalive, same([true, false]), [0, no, "false"], "true, false"},
+     {sndbuf, same([1, 65536, undefined]), [0, -1, 2147483648, "64k"], "bytes"},
+     {recbuf, same([1, 65536, undefined]), [0, -1, 2147483648, 1.0], "bytes"},
+     {bind, same([{127, 0, 0, 1}, {0, 0, 0, 0, 0, 0, 0, 1}, undefined]),
+      ["127.0.0.1", {1, 2, 3}, {256, 0, 0, 1}, any], "IP address"},
+     {init, same([Init, undefined]), [fun() -> ok end, {m, f}, ok], "one argument"},
+     {validate, same([always, never, {'after', 0}, {'after', ?MAX_MS}]),
+      [true, {'after', -1}, {'after', infinity}, {before, 1}, {'after', 1, 2}],
+      "always, never"},
+     {max_hold, same([1, ?MAX_MS, infinity]), [0, -1, ?MAX_MS + 1], "milliseconds"},
+     {recv_limit, same([1, 67108864, 2147483647]), [0, -1, 2147483648, infinity, undefined],
+      "bytes"},
+     {backoff, same([{1, 1}, {100, 10000}, {1, ?MAX_MS}]),
+      [{0, 10}, {10, 9}, {1, ?MAX_MS + 1}, {1, 2, 3}, 100, {1.0, 2}, [1, 2]], "MinMs"}].
+
+hosts() ->
+    [{{10, 0, 0, 1}, [{10, 0, 0, 1}]},
+     {{0, 0, 0, 0, 0, 0, 0, 1}, [{0, 0, 0, 0, 0, 0, 0, 1}]},
+     {"127.0.0.1", [{127, 0, 0, 1}]},
+     {<<"127.0.0.1">>, [{127, 0, 0, 1}]},
+     {'127.0.0.1', [{127, 0, 0, 1}]},
+     {"::1", [{0, 0, 0, 0, 0, 0, 0, 1}]},
+     {"db.example", ["db.example"]},
+     {<<"db.example">>, ["db.example"]},
+     {localhost, ["localhost"]},
+     {"127.1", ["127.1"]},
+     {["db.example"], ["db.example"]},
+     {["b.example", <<"10.0.0.2">>, localhost, {10, 0, 0, 3}],
+      ["b.example", {10, 0, 0, 2}, "localhost", {10, 0, 0, 3}]},
+     {lists:duplicate(255, $a), [lists:duplicate(255, $a)]}].
+
+wrong_hosts() ->
+    [undefined, "", <<>>, [], '', 127, 1.0, {127, 0, 0}, {1, 2, 3, 256}, #{},
+     "db example", "db\n", [100, 0], <<"db", 0>>, "dömäne", lists:duplicate(256, $a),
+     [undefined], ["a", ""], ["a", 1], [["a"]], ["a" | b], [$a | b], [$a, "b"]].
+
+paths() ->
+    [{"/tmp/s", <<"/tmp/s">>},
+     {<<"/tmp/s">>, <<"/tmp/s">>},
+     {"s", <<"s">>},
+     {"/tmp/ä", <<"/tmp/ä"/utf8>>},
+     {<<255>>, <<255>>},
+     {lists:duplicate(107, $p), binary:copy(<<"p">>, 107)}].
+
+wrong_paths() ->
+    [undefined, "", <<>>, [], tmp, 1, "a\0b", <<0, "abstract">>, <<"a", 0>>, [$a | b], [-1],
+     [16#D800], lists:duplicate(108, $p), binary:copy(<<"p">>, 108), lists:duplicate(54, $ä)].
+
+same(Values) ->
+    [{Value, Value} || Value <- Values].
+
+parse_tcp(Opts) ->
+    sockpool_opts:parse(cache, maps:merge(#{host => "127.0.0.1", port => 80}, Opts)).
+
+parse_unix(Opts) ->
+    sockpool_opts:parse(cache, maps:merge(#{transport => unix, path => "/tmp/s"}, Opts)).
+
+right_values_test_() ->
+    [{lists:flatten(io_lib:format("~p => ~0tp", [Key, Given])), fun() ->
+          {ok, Opts} = parse_tcp(#{Key => Given}),
+          ?assertEqual(Normalised, maps:get(Key, Opts))
+      end}
+     || {Key, Right, _Wrong, _Words} <- table(), {Given, Normalised} <- Right].
+
+wrong_values_test_() ->
+    [{lists:flatten(io_lib:format("~p => ~0tp", [Key, Value])),
+      ?_assertEqual({error, {bad_option, Key, Value}}, parse_tcp(#{Key => Value}))}
+     || {Key, _Right, Wrong, _Words} <- table(), Value <- Wrong].
+
+right_paths_test_() ->
+    [fun() ->
+         {ok, Opts} = parse_unix(#{path => Given}),
+         ?assertEqual(Normalised, maps:get(path, Opts))
+     end || {Given, Normalised} <- paths()].
+
+wrong_paths_test_() ->
+    [?_assertEqual({error, {bad_option, path, Path}}, parse_unix(#{path => Path}))
+     || Path <- wrong_paths()].
+
+tcp_defaults_test() ->
+    ?assertEqual({ok, (defaults())#{host => [{127, 0, 0, 1}], port => 80}}, parse_tcp(#{})).
+
+unix_defaults_test() ->
+    ?assertEqual({ok, (defaults())#{transport => unix, path => <<"/tmp/s">>}},
+                 parse_unix(#{})).
+
+defaults() ->
+    #{name => cache, transport => tcp, host => undefined, port => undefined,
+      path => undefined, size => 10, max_overflow => 10, overflow_ttl => 10000,
+      strategy => lifo, max_waiting => infinity, checkout_timeout => 5000,
+      connect_timeout => 5000, send_timeout => 5000, packet => raw, nodelay => true,
+      keepalive => false, sndbuf => undefined, recbuf => undefined, bind => undefined,
+      init => undefined, validate => always, max_hold => infinity,
+      recv_limit => 67108864, backoff => {100, 10000}}.
+
+every_option_is_tested_test() ->
+    Tested = [path | [Key || {Key, _Right, _Wrong, _Words} <- table()]],
+    {ok, Opts} = parse_tcp(#{}),
+    ?assertEqual(lists:sort(maps:keys(Opts)), lists:sort(Tested)).
+
+%% What parse returns, where it was given, is accepted again and means the same.
+normalised_options_parse_again_test() ->
+    {ok, Tcp} = parse_tcp(#{packet => 0, host => ["a", <<"127.0.0.1">>]}),
+    ?assertEqual({ok, Tcp}, sockpool_opts:parse(cache, Tcp)),
+    {ok, Unix} = parse_unix(#{}),
+    ?assertEqual({ok, Unix}, sockpool_opts:parse(cache, Unix)).
+
+unknown_option_test_() ->
+    [?_assertEqual({error, {bad_option, Key, 1}}, parse_tcp(#{Key => 1}))
+     || Key <- [sise, "size", <<"size">>, {size}, 1, undefined]].
+
+wrong_name_test_() ->
+    [?_assertEqual({error, {bad_option, name, Name}}, sockpool_opts:parse(Name, #{}))
+     || Name <- [undefined, "cache", <<"cache">>, 1, {cache, node()}]].
+
+opts_not_a_map_test_() ->
+    [?_assertEqual({error, {bad_option, opts, Opts}}, sockpool_opts:parse(cache, Opts))
+     || Opts <- [[], [{port, 80}], undefined, 1]].
+
+missing_option_test_() ->
+    [{Missing, ?_assertEqual({error, {bad_option, Key, undefined}},
+                             sockpool_opts:parse(cache, Opts))}
+     || {Missing, Key, Opts} <-
+            [{"host", host, #{port => 80}},
+             {"port", port, #{host => "localhost"}},
+             {"path", path, #{transport => unix}}]].
+
+option_of_the_other_transport_test_() ->
+    [?_assertEqual({error, {bad_option, host, "localhost"}}, parse_unix(#{host => "localhost"})),
+     ?_assertEqual({error, {bad_option, port, 80}}, parse_unix(#{port => 80})),
+     ?_assertEqual({error, {bad_option, bind, {127, 0, 0, 1}}},
+                   parse_unix(#{bind => {127, 0, 0, 1}})),
+     ?_assertEqual({error, {bad_option, path, "/tmp/s"}}, parse_tcp(#{path => "/tmp/s"}))].
+
+size_and_max_overflow_together_test_() ->
+    [?_assertEqual({error, {bad_option, size, 0}}, parse_tcp(#{size => 0, max_overflow => 0})),
+     ?_assertEqual({error, {bad_option, size, 999991}}, parse_tcp(#{size => 999991})),
+     ?_assertMatch({ok, #{size := 0}}, parse_tcp(#{size => 0, max_overflow => 1})),
+     ?_assertMatch({ok, _}, parse_tcp(#{size => 1000000, max_overflow => 0}))].
+
+message_names_option_value_and_what_is_allowed_test_() ->
+    Path = {path, [], wrong_paths(), "107 bytes"},
+    [{atom_to_list(Key), fun() ->
+          Message = sockpool_opts:format_error({bad_option, Key, Value}),
+          Said = lists:flatten(io_lib:format("~0tp", [Value])),
+          [?assertNotEqual({nomatch, Part}, {string:find(Message, Part), Part})
+           || Part <- [atom_to_list(Key), Said, Words]]
+      end}
+     || {Key, _Right, [Value | _], Words} <- [Path | table()]].
+
+message_about_options_that_are_no_map_test() ->
+    Message = sockpool_opts:format_error({bad_option, opts, [{port, 80}]}),
+    ?assertNotEqual(nomatch, string:find(Message, "[{port,80}]")),
+    ?assertNotEqual(nomatch, string:find(Message, "a map")).
+
+message_about_an_unknown_option_lists_the_options_test() ->
+    Message = sockpool_opts:format_error({bad_option, sise, 17}),
+    Keys = [atom_to_list(Key) || Key <- maps:keys(defaults())],
+    [?assertNotEqual({nomatch, Part}, {string:find(Message, Part), Part})
+     || Part <- ["sise", "17", "does not exist" | Keys]].
+
+%% A wrong value may be huge: the message stays readable.
+message_about_a_huge_value_is_short_test() ->
+    Message = sockpool_opts:format_error({bad_option, port, lists:seq(1000, 100000)}),
+    ?assert(length(Message) < 500).
