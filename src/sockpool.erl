@@ -153,6 +153,7 @@ do_checkout(Name, Timeout) ->
             no_pool(Name);
         Pool ->
             case sockpool_nif:checkout(Pool) of
+                again -> do_checkout(Name, Timeout);
                 empty -> sockpool_wait:checkout(Pool, Timeout);
                 Result -> Result
             end

@@ -14,7 +14,7 @@
 -on_load(load/0).
 
 -opaque pool() :: reference().
--opaque lease() :: reference().
+-opaque lease() :: {sockpool_conn, reference(), non_neg_integer()}.
 %% A connection in its owner's hands, or the handle of one who waits for it.
 
 -type failure() :: {error, term()}.
@@ -86,7 +86,7 @@ attempt_failed(_Attempt) -> ?NOT_LOADED.
 
 %%% Leases.
 
--spec checkout(pool()) -> {ok, lease()} | empty | failure().
+-spec checkout(pool()) -> {ok, lease()} | again | empty | failure().
 checkout(_Pool) -> ?NOT_LOADED.
 
 -spec enqueue(pool(), reference()) -> {wait, lease()} | failure().

@@ -16,6 +16,16 @@ static struct sp_conn *next_queued(struct sp_pool *pool)
     return node ? SP_CONTAINER(node, struct sp_conn, node) : NULL;
 }
 
+static bool any_queued(struct sp_pool *pool)
+{
+    bool any;
+
+    pthread_mutex_lock(&pool->closing.lock);
+    any = !sp_list_empty(&pool->closing.list);
+    pthread_mutex_unlock(&pool->closing.lock);
+    return any;
+}
+
 bool sp_close_work(struct sp_pool *pool, const struct sp_call *call, unsigned max)
 {
     for (; max > 0; max--) {
@@ -28,7 +38,7 @@ bool sp_close_work(struct sp_pool *pool, const struct sp_call *call, unsigned ma
         pool->host->rbuf_free(conn);
         pool->host->conn_unref(conn);
     }
-    return true;
+    return any_queued(pool);
 }
 
 void sp_close_queue(struct sp_conn *conn, const struct sp_call *call)

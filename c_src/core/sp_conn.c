@@ -27,7 +27,7 @@ static bool transition_allowed(enum sp_conn_state from, enum sp_conn_state to)
 
 enum sp_conn_state sp_conn_state(const struct sp_conn *conn)
 {
-    return (enum sp_conn_state)atomic_load_explicit(&conn->state, memory_order_relaxed);
+    return (enum sp_conn_state)atomic_load_explicit(&conn->state, memory_order_acquire);
 }
 
 void sp_conn_set_state(struct sp_conn *conn, enum sp_conn_state to)
@@ -36,7 +36,7 @@ void sp_conn_set_state(struct sp_conn *conn, enum sp_conn_state to)
 
     assert(allowed);
     (void)allowed;
-    atomic_store_explicit(&conn->state, (uint32_t)to, memory_order_relaxed);
+    atomic_store_explicit(&conn->state, (uint32_t)to, memory_order_release);
 }
 
 bool sp_conn_pin(struct sp_conn *conn)

@@ -91,6 +91,7 @@ struct sp_conn {
     bool tainted; /* must not be used by the next */
     enum sp_packet packet;
     struct sp_rbuf rbuf;
+    void *keepsake; /* the face's, from its last check-in */
 };
 
 /* Only the holder; asserts that the pictured transition is allowed. */

@@ -228,13 +228,9 @@ sp_status sp_control_ready(struct sp_pool *pool, const struct sp_call *call, str
     sp_count(sp_pool_home(pool, call), created);
     sp_conn_set_state(conn, SP_CONN_LEASED);
     atomic_fetch_sub(&pool->connecting, 1);
-    conn->idle_since_ns = call->now_ns;
-    /* What init left unread is dirt, as after any lease. */
-    if (conn->tainted || conn->rbuf.len > conn->rbuf.pos)
-        sp_pool_retire(pool, call, conn);
-    else
-        sp_pool_serve(pool, call, conn);
-    if (was_failing)
+    sp_pool_accept(pool, call, conn);
+    /* Others may have had to wait for this one. */
+    if (was_failing || wanted(pool, 0) > 0)
         sp_pool_wake(pool, call);
     return SP_OK;
 }
@@ -243,7 +239,8 @@ void sp_control_attempt_failed(struct sp_pool *pool, const struct sp_call *call,
                                struct sp_conn *conn)
 {
     pthread_mutex_lock(&pool->control.lock);
-    sp_backoff_failed(&pool->control.state, conn->round, call->now_ns);
+    if (conn->epoch == atomic_load(&pool->epoch))
+        sp_backoff_failed(&pool->control.state, conn->round, call->now_ns);
     pthread_mutex_unlock(&pool->control.lock);
     sp_count(sp_pool_home(pool, call), connect_failures);
     sp_pool_retire(pool, call, conn);
@@ -365,8 +362,10 @@ void sp_control_idle_event(struct sp_pool *pool, const struct sp_call *call, uin
         return;
     shard = &pool->shards[atomic_load(&conn->shard)];
     pthread_mutex_lock(&shard->lock);
-    held = sp_conn_state(conn) == SP_CONN_IDLE && conn->cold && conn->watch == generation &&
-           &pool->shards[atomic_load(&conn->shard)] == shard;
+    /* First that the connection is under this lock, then what the lock guards. */
+    held = sp_conn_state(conn) == SP_CONN_IDLE &&
+           &pool->shards[atomic_load(&conn->shard)] == shard && conn->cold &&
+           conn->watch == generation;
     if (held)
         sp_shard_unlink(shard, conn);
     pthread_mutex_unlock(&shard->lock);

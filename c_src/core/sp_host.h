@@ -1,7 +1,7 @@
 /* What the core asks of its face (the NIF, the C node, or a test).
  *
- * Every entry gets the `struct sp_call` of the core function that led to it; none is called with
- * a core lock held, and none may block. */
+ * Every entry gets the `struct sp_call` of the core function that led to it; none but
+ * conn_ref and conn_unref is called with a core lock held, and none may block. */
 #ifndef SP_HOST_H
 #define SP_HOST_H
 
@@ -30,6 +30,8 @@ struct sp_host {
     /* Takes the descriptor out of the event loop and closes it, now or later; the face keeps the
      * connection referenced until it has. */
     void (*conn_stop)(const struct sp_call *call, struct sp_conn *conn, int fd);
+    /* Releases conn->keepsake, which is not NULL, and sets it to NULL. Holder only. */
+    void (*keepsake_drop)(struct sp_conn *conn);
     /* Makes the connection's receive buffer hold at least `cap` bytes, its content kept. */
     bool (*rbuf_reserve)(struct sp_conn *conn, size_t cap);
     void (*rbuf_free)(struct sp_conn *conn);

@@ -135,12 +135,18 @@ void sp_pool_put(struct sp_pool *pool, const struct sp_call *call, struct sp_sha
         close_idle(pool, call);
 }
 
+/* Whether the pool has not been closed since the connection was made. */
+static bool current(struct sp_pool *pool, const struct sp_conn *conn)
+{
+    return conn->epoch == atomic_load(&pool->epoch);
+}
+
 /* Whether the connection, idle or just checked in, may be handed out. */
 static bool usable(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
 {
     uint64_t after_ns = atomic_load_explicit(&pool->validate_after_ns, memory_order_relaxed);
 
-    if (conn->epoch != atomic_load(&pool->epoch))
+    if (!current(pool, conn))
         return false;
     if (after_ns && (after_ns == SP_NEVER || call->now_ns < conn->idle_since_ns + after_ns))
         return true;
@@ -240,7 +246,8 @@ static bool announce(const struct sp_call *call, struct sp_waiter *waiter, struc
 static bool deliver(struct sp_pool *pool, const struct sp_call *call, struct sp_waiter *waiter,
                     struct sp_conn *conn)
 {
-    bool request = waiter->iov_count > 0, told = false, kept, reused;
+    bool request = waiter->iov_count > 0, told = false, reused, kept;
+    uint32_t open = SP_HANDOFF_OPEN;
     uint64_t lease;
 
     /* As the holder nothing is closing yet, so the pin cannot fail. */
@@ -248,15 +255,18 @@ static bool deliver(struct sp_pool *pool, const struct sp_call *call, struct sp_
         sp_waiter_unref(waiter);
         return false;
     }
-    pool->host->conn_ref(conn);
+    pool->host->conn_ref(conn); /* the handle's */
+    pool->host->conn_ref(conn); /* our own: once leased, others may close and free it */
+    if (conn->keepsake)
+        pool->host->keepsake_drop(conn);
     reused = used_before(conn);
     lease = waiter->lease = sp_conn_lease(conn, waiter->owner, call->now_ns);
     waiter->conn = conn;
-    if (atomic_exchange(&waiter->handoff, SP_HANDOFF_DELIVERED) == SP_HANDOFF_ABANDONED) {
-        pool->host->conn_unref(conn);
-    } else {
+    if (atomic_compare_exchange_strong(&waiter->handoff, &open, SP_HANDOFF_DELIVERED)) {
         count_checkout(sp_pool_home(pool, call), reused);
         told = announce(call, waiter, conn);
+    } else {
+        pool->host->conn_unref(conn);
     }
     /* Whoever else ended the lease already, a sweep or a close, has the connection. */
     kept = told || !sp_conn_unlease(conn, lease);
@@ -266,6 +276,7 @@ static bool deliver(struct sp_pool *pool, const struct sp_call *call, struct sp_
         sp_pool_retire(pool, call, conn);
         kept = true;
     }
+    pool->host->conn_unref(conn);
     sp_waiter_unref(waiter);
     return kept;
 }
@@ -280,14 +291,14 @@ void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_c
             if (!conn)
                 return;
         }
-        if (atomic_load(&pool->nwait)) {
-            struct sp_waiter *waiter;
-            if (!usable(pool, call, conn)) {
-                sp_pool_retire(pool, call, conn);
-                conn = NULL;
-                continue;
-            }
-            waiter = take(pool);
+        bool wanted = atomic_load(&pool->nwait) > 0;
+        if (wanted ? !usable(pool, call, conn) : !current(pool, conn)) {
+            sp_pool_retire(pool, call, conn);
+            conn = NULL;
+            continue;
+        }
+        if (wanted) {
+            struct sp_waiter *waiter = take(pool);
             if (waiter) {
                 if (deliver(pool, call, waiter, conn))
                     conn = NULL;
@@ -304,7 +315,7 @@ void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_c
 /* ---- check-out, waiting ---- */
 
 sp_status sp_pool_checkout(struct sp_pool *pool, const struct sp_call *call, uint64_t owner,
-                           struct sp_conn **conn, uint64_t *lease)
+                           struct sp_conn **conn, uint64_t *lease, void **keepsake)
 {
     enum sp_phase phase = sp_pool_phase(pool);
 
@@ -314,6 +325,8 @@ sp_status sp_pool_checkout(struct sp_pool *pool, const struct sp_call *call, uin
         if (usable(pool, call, *conn)) {
             pool->host->conn_ref(*conn);
             count_checkout(sp_pool_home(pool, call), used_before(*conn));
+            *keepsake = (*conn)->keepsake;
+            (*conn)->keepsake = NULL;
             *lease = sp_conn_lease(*conn, owner, call->now_ns);
             return SP_OK;
         }
@@ -437,22 +450,28 @@ void sp_pool_drain(struct sp_pool *pool, const struct sp_call *call, sp_status s
 
 /* ---- ending a lease ---- */
 
-sp_status sp_pool_checkin(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
-                          uint64_t lease)
+void sp_pool_accept(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
 {
-    if (sp_conn_armed(conn, lease))
-        return SP_BUSY;
-    if (!sp_conn_unlease(conn, lease))
-        return SP_CLOSED;
-    sp_count(sp_pool_home(pool, call), checkins);
     if (conn->tainted || conn->rbuf.len > conn->rbuf.pos) {
         sp_pool_retire(pool, call, conn);
-        return SP_OK;
+        return;
     }
     if (conn->rbuf.base)
         pool->host->rbuf_free(conn);
     conn->idle_since_ns = call->now_ns;
     sp_pool_serve(pool, call, conn);
+}
+
+sp_status sp_pool_checkin(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                          uint64_t lease, void *keepsake)
+{
+    if (sp_conn_armed(conn, lease))
+        return SP_BUSY;
+    if (!sp_conn_unlease(conn, lease))
+        return SP_CLOSED;
+    conn->keepsake = keepsake;
+    sp_count(sp_pool_home(pool, call), checkins);
+    sp_pool_accept(pool, call, conn);
     return SP_OK;
 }
 

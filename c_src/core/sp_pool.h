@@ -126,10 +126,12 @@ SP_MUST_CHECK sp_status sp_pool_init(struct sp_pool *pool, const struct sp_host 
                                      const struct sp_sys *sys, uint32_t shard_count);
 void sp_pool_destroy(struct sp_pool *pool);
 
-/* An idle, clean connection, leased to the owner; the caller gets a reference to it. SP_EMPTY where
+/* An idle, clean connection, leased to the owner; the caller gets a reference to it, and what its
+ * last check-in left (or NULL). SP_EMPTY where
  * there is none or others wait already; SP_CLOSED, SP_DRAINING, SP_NOT_FOUND by the phase. */
 SP_MUST_CHECK sp_status sp_pool_checkout(struct sp_pool *pool, const struct sp_call *call,
-                                         uint64_t owner, struct sp_conn **conn, uint64_t *lease);
+                                         uint64_t owner, struct sp_conn **conn, uint64_t *lease,
+                                         void **keepsake);
 /* Says that a connection was wanted that nobody waits for. */
 void sp_pool_want(struct sp_pool *pool, const struct sp_call *call);
 
@@ -150,9 +152,10 @@ SP_MUST_CHECK bool sp_waiter_adopt(struct sp_waiter *waiter, struct sp_conn **co
 void sp_waiter_unref(struct sp_waiter *waiter);
 
 /* Ends the lease and gives the connection to the next: SP_OK; SP_CLOSED where the lease had ended;
- * SP_BUSY while a call waits on it. A tainted connection, or one with unread bytes, is closed. */
+ * SP_BUSY while a call waits on it. A tainted connection, or one with unread bytes, is closed.
+ * On SP_OK the keepsake stays with the connection: its next lease's face finds it there. */
 SP_MUST_CHECK sp_status sp_pool_checkin(struct sp_pool *pool, const struct sp_call *call,
-                                        struct sp_conn *conn, uint64_t lease);
+                                        struct sp_conn *conn, uint64_t lease, void *keepsake);
 /* Ends the lease and closes the connection; SP_OK or SP_CLOSED. */
 sp_status sp_pool_discard(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
                           uint64_t lease);
@@ -168,6 +171,8 @@ bool sp_pool_abandon(struct sp_pool *pool, const struct sp_call *call, struct sp
 
 /* Holder only: hands the connection (NULL: any idle one) to waiters, or makes it idle. */
 void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn);
+/* Holder only, after a lease that used it: serves it, or closes it where it is not clean. */
+void sp_pool_accept(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn);
 /* Holder only: takes the connection out of the pool and starts its close. */
 void sp_pool_retire(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn);
 /* Holder only: as retire, but only where the pool has more connections than its size. */

@@ -50,9 +50,16 @@ struct sp_nif_waiter {
     struct sp_nif_waiter *next; /* while cached */
 };
 
-/* All but `owner` belong to the owner's calls and the destructor. */
+/* What a handle {sockpool_conn, Resource, Generation} leads to. All but `owner` belong to the
+ * owner's calls and the destructor.
+ *
+ * At check-in it stays with the connection, and serves again where the same process takes the same
+ * connection next, under the next generation: making and destroying a resource is half the cost of
+ * a check-out. Never for another process, whose death would otherwise go unnoticed while an old
+ * handle lives. */
 struct sp_nif_lease {
     _Atomic ERL_NIF_TERM owner;
+    uint64_t generation;
     struct sp_nif_waiter *waiter; /* until its grant is adopted */
     struct sp_conn *conn;         /* with a reference */
     uint64_t lease;
@@ -64,10 +71,13 @@ extern const struct sp_host sp_nif_host;
 
 #define SP_ATOM_MAP(X)                                                                             \
     X(ok)                                                                                          \
-    X(error) X(undefined) X(infinity) X(ready) X(granted) X(wait) X(again) X(partial) X(empty)     \
-        X(cancelled) X(told) X(fired) X(lifo) X(fifo) X(tcp) X(raw) X(line) X(packet) X(inet)      \
-            X(inet6) X(local) X(bad_length) X(not_a_conn) X(sockpool_wake) X(sockpool_idle)        \
-                X(unavailable) X(timeout) X(name) X(bad_option) X(already_started)
+    X(error)                                                                                       \
+    X(undefined)                                                                                   \
+    X(infinity)                                                                                    \
+    X(ready) X(granted) X(wait) X(again) X(partial) X(empty) X(cancelled) X(told) X(fired) X(lifo) \
+        X(fifo) X(tcp) X(raw) X(line) X(packet) X(sockpool_conn) X(local) X(bad_length)            \
+            X(not_a_conn) X(sockpool_wake) X(sockpool_idle) X(unavailable) X(timeout) X(name)      \
+                X(bad_option) X(already_started)
 #define SP_ATOM_FIELD(name) ERL_NIF_TERM name;
 struct sp_nif_atoms {
     SP_ATOM_MAP(SP_ATOM_FIELD)
@@ -99,9 +109,19 @@ void sp_nif_error_set(struct sp_nif_pool *pool, ERL_NIF_TERM term);
 bool sp_nif_error_get(struct sp_nif_pool *pool, ErlNifEnv *env, ERL_NIF_TERM *term);
 bool sp_nif_open_types(ErlNifEnv *env, ErlNifResourceFlags flags);
 
-/* sp_nif_lease.c: the lease behind a handle, for its owner. */
-ERL_NIF_TERM sp_nif_make_lease(ErlNifEnv *env, struct sp_nif_lease **lease);
-/* False with the {error, Reason} to return: not a lease, not the owner's, ended. */
+/* sp_nif_lease.c */
+/* Never NULL; released by the caller once it has the handle. */
+struct sp_nif_lease *sp_nif_lease_new(void);
+/* The owner's lease of before, where the keepsake is that; else a new one. Releases the keepsake.
+ */
+struct sp_nif_lease *sp_nif_lease_again(void *keepsake, const ErlNifPid *owner);
+/* Makes the handle and releases the caller's reference. */
+ERL_NIF_TERM sp_nif_lease_handle(ErlNifEnv *env, struct sp_nif_lease *lease);
+/* The resource and generation of a handle, whoever it belongs to. */
+bool sp_nif_open_handle(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_nif_lease **lease,
+                        uint64_t *generation);
+/* The lease behind a handle, for its owner. False with the {error, Reason} to return: no handle,
+ * not the owner's, ended. */
 bool sp_nif_get_lease(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_nif_lease **lease,
                       ERL_NIF_TERM *error);
 /* Ends the handle's hold: the lease has ended otherwise. */

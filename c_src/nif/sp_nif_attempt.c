@@ -30,16 +30,15 @@ SP_NIF(sp_nif_attempt_begin)
     struct sp_nif_lease *lease;
     struct sp_addr addr;
     ErlNifPid self;
-    void *resource;
+    uint64_t generation;
     ERL_NIF_TERM error, unclaimed = 0;
     sp_status status;
 
     (void)argc;
-    if (!enif_get_resource(env, argv[0], sp_nif_lease_type, &resource) ||
+    if (!sp_nif_open_handle(env, argv[0], &lease, &generation) ||
         !sp_nif_get_addr(env, argv[1], argv[2], &addr))
         return enif_make_badarg(env);
     enif_self(env, &self);
-    lease = resource;
     atomic_compare_exchange_strong(&lease->owner, &unclaimed, self.pid);
     if (!sp_nif_get_lease(env, argv[0], &lease, &error))
         return error;

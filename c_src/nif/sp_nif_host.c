@@ -92,6 +92,12 @@ static void conn_unref(struct sp_conn *conn)
     enif_release_resource(nif_conn(conn));
 }
 
+static void keepsake_drop(struct sp_conn *conn)
+{
+    enif_release_resource(conn->keepsake);
+    conn->keepsake = NULL;
+}
+
 static void conn_stop(const struct sp_call *call, struct sp_conn *conn, int fd)
 {
     /* A descriptor that ERTS knows is closed in the stop callback, nowhere else. */
@@ -134,6 +140,8 @@ static void conn_dtor(ErlNifEnv *env, void *resource)
 
     (void)env;
     rbuf_free(&conn->core);
+    if (conn->core.keepsake)
+        keepsake_drop(&conn->core);
     if (conn->core.pool)
         enif_release_resource(nif_pool(conn->core.pool)->resource);
 }
@@ -273,6 +281,7 @@ const struct sp_host sp_nif_host = {
     .conn_ref = conn_ref,
     .conn_unref = conn_unref,
     .conn_stop = conn_stop,
+    .keepsake_drop = keepsake_drop,
     .rbuf_reserve = rbuf_reserve,
     .rbuf_free = rbuf_free,
     .owner_alive = owner_alive,

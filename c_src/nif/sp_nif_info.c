@@ -135,6 +135,8 @@ SP_NIF(sp_nif_setopt)
     if (!look(env, &call, argv[0], &lease, &error))
         return error;
     conn = SP_CONTAINER(lease->conn, struct sp_nif_conn, core);
+    /* An owner who dies now leaves a connection that the next one would find changed. */
+    conn->core.touched = true;
     if (is_packet) {
         conn->core.packet = packet;
         conn->core.rbuf.searched = 0;

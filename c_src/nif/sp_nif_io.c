@@ -268,7 +268,7 @@ SP_NIF(sp_nif_finish)
     struct sp_want want;
     ERL_NIF_TERM error, binary = 0;
     struct sp_conn *conn;
-    sp_status status;
+    sp_status status, ended;
 
     (void)argc;
     if (!get_want(env, argv[1], &want))
@@ -280,10 +280,11 @@ SP_NIF(sp_nif_finish)
     sp_conn_leave(conn, &call);
     if (status == SP_WANT_READ || status == SP_AGAIN)
         return received_term(env, status, binary);
-    /* Whatever ended the lease meanwhile has the connection; the answer stands. */
-    if ((status == SP_OK ? sp_pool_checkin(conn->pool, &call, conn, lease->lease)
-                         : sp_pool_discard(conn->pool, &call, conn, lease->lease)) != SP_BUSY)
-        sp_nif_drop_conn(lease, &call);
+    /* Whatever else ended the lease meanwhile has the connection; the answer stands. */
+    ended = status == SP_OK ? sp_pool_checkin(conn->pool, &call, conn, lease->lease, NULL)
+                            : sp_pool_discard(conn->pool, &call, conn, lease->lease);
+    (void)ended;
+    sp_nif_drop_conn(lease, &call);
     return received_term(env, status, binary);
 }
 
@@ -334,20 +335,17 @@ SP_NIF(sp_nif_fired)
 /* ---- request ---- */
 
 /* The request on a connection that was idle. */
-static ERL_NIF_TERM send_request(ErlNifEnv *env, const struct sp_call *call, struct sp_conn *conn,
-                                 uint64_t number, ERL_NIF_TERM list, ERL_NIF_TERM ref)
+static ERL_NIF_TERM send_request(ErlNifEnv *env, const struct sp_call *call,
+                                 struct sp_nif_lease *lease, ERL_NIF_TERM list, ERL_NIF_TERM ref)
 {
     struct outgoing out = {.list = list};
-    struct sp_nif_lease *lease;
-    ERL_NIF_TERM term = sp_nif_make_lease(env, &lease);
+    ERL_NIF_TERM handle = sp_nif_lease_handle(env, lease);
+    struct sp_conn *conn = lease->conn;
     ErlNifPid self;
     sp_status status;
 
     enif_self(env, &self);
-    atomic_store_explicit(&lease->owner, self.pid, memory_order_relaxed);
-    lease->conn = conn;
-    lease->lease = number;
-    if (!sp_conn_enter(conn, number, call)) {
+    if (!sp_conn_enter(conn, lease->lease, call)) {
         sp_nif_drop_conn(lease, call);
         return sp_nif_error_term(env, SP_CLOSED);
     }
@@ -358,11 +356,11 @@ static ERL_NIF_TERM send_request(ErlNifEnv *env, const struct sp_call *call, str
         status = SP_BUSY;
     sp_conn_leave(conn, call);
     if (status == SP_OK)
-        return enif_make_tuple2(env, sp_atoms.wait, term);
+        return enif_make_tuple2(env, sp_atoms.wait, handle);
     if (status == SP_WANT_WRITE || status == SP_AGAIN)
-        return enif_make_tuple4(env, sp_atoms.partial, term, out.list,
+        return enif_make_tuple4(env, sp_atoms.partial, handle, out.list,
                                 enif_make_uint64(env, out.offset));
-    (void)sp_pool_discard(conn->pool, call, conn, number);
+    (void)sp_pool_discard(conn->pool, call, conn, lease->lease);
     sp_nif_drop_conn(lease, call);
     return sp_nif_error_term(env, status);
 }
@@ -378,18 +376,24 @@ SP_NIF(sp_nif_request)
     struct sp_call call = sp_nif_call(env);
     ERL_NIF_TERM list = argv[1], tail;
     ErlNifIOVec *iov = NULL;
+    struct sp_nif_lease *lease;
     struct sp_conn *conn;
     uint64_t number;
     ErlNifPid self;
+    void *keepsake;
     sp_status status;
 
     (void)argc;
     if (!pool || !enif_is_list(env, argv[1]) || !enif_is_ref(env, argv[2]))
         return enif_make_badarg(env);
     enif_self(env, &self);
-    status = sp_pool_checkout(&pool->core, &call, self.pid, &conn, &number);
-    if (status == SP_OK)
-        return send_request(env, &call, conn, number, list, argv[2]);
+    status = sp_pool_checkout(&pool->core, &call, self.pid, &conn, &number, &keepsake);
+    if (status == SP_OK) {
+        lease = sp_nif_lease_again(keepsake, &self);
+        lease->conn = conn;
+        lease->lease = number;
+        return send_request(env, &call, lease, list, argv[2]);
+    }
     if (status == SP_EMPTY && enif_is_identical(argv[3], sp_atoms.false_))
         return sp_atoms.empty;
     if (status == SP_EMPTY)

@@ -3,17 +3,38 @@
 
 #include <string.h>
 
-ERL_NIF_TERM sp_nif_make_lease(ErlNifEnv *env, struct sp_nif_lease **lease)
+struct sp_nif_lease *sp_nif_lease_new(void)
 {
-    struct sp_nif_lease *made = enif_alloc_resource(sp_nif_lease_type, sizeof *made);
-    ERL_NIF_TERM term;
+    /* ERTS ends the VM itself where memory for a resource is short. */
+    return memset(enif_alloc_resource(sp_nif_lease_type, sizeof(struct sp_nif_lease)), 0,
+                  sizeof(struct sp_nif_lease));
+}
 
-    /* ERTS aborts the VM itself where memory for a resource is short: made is never NULL. */
-    memset(made, 0, sizeof *made);
-    term = enif_make_resource(env, made);
-    enif_release_resource(made);
-    *lease = made;
-    return term;
+ERL_NIF_TERM sp_nif_lease_handle(ErlNifEnv *env, struct sp_nif_lease *lease)
+{
+    ERL_NIF_TERM resource = enif_make_resource(env, lease);
+
+    enif_release_resource(lease);
+    return enif_make_tuple3(env, sp_atoms.sockpool_conn, resource,
+                            enif_make_uint64(env, lease->generation));
+}
+
+bool sp_nif_open_handle(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_nif_lease **lease,
+                        uint64_t *generation)
+{
+    const ERL_NIF_TERM *items;
+    ErlNifUInt64 number;
+    void *resource;
+    int arity;
+
+    if (!enif_get_tuple(env, term, &arity, &items) || arity != 3 ||
+        !enif_is_identical(items[0], sp_atoms.sockpool_conn) ||
+        !enif_get_resource(env, items[1], sp_nif_lease_type, &resource) ||
+        !enif_get_uint64(env, items[2], &number))
+        return false;
+    *lease = resource;
+    *generation = number;
+    return true;
 }
 
 void sp_nif_drop_conn(struct sp_nif_lease *lease, const struct sp_call *call)
@@ -45,23 +66,36 @@ static bool adopt(struct sp_nif_lease *lease)
 bool sp_nif_get_lease(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_nif_lease **lease,
                       ERL_NIF_TERM *error)
 {
-    void *resource;
+    uint64_t generation;
 
-    if (!enif_get_resource(env, term, sp_nif_lease_type, &resource)) {
+    if (!sp_nif_open_handle(env, term, lease, &generation))
         *error = sp_atoms.not_a_conn;
-        return false;
-    }
-    *lease = resource;
-    if (!is_owner(env, *lease))
+    else if (!is_owner(env, *lease))
         *error = sp_nif_error_term(env, SP_NOT_OWNER);
-    else if (!adopt(*lease))
+    else if ((*lease)->generation != generation || !adopt(*lease))
         *error = sp_nif_error_term(env, SP_CLOSED);
     else
         return true;
     return false;
 }
 
-/* checkout(Pool) -> {ok, Lease} | empty | {error, Reason} */
+struct sp_nif_lease *sp_nif_lease_again(void *keepsake, const ErlNifPid *owner)
+{
+    struct sp_nif_lease *lease = keepsake;
+
+    if (lease && atomic_load_explicit(&lease->owner, memory_order_relaxed) == owner->pid)
+        return lease;
+    if (lease)
+        enif_release_resource(lease);
+    lease = sp_nif_lease_new();
+    atomic_store_explicit(&lease->owner, owner->pid, memory_order_relaxed);
+    return lease;
+}
+
+/* checkout(Pool) -> {ok, Lease} | again | empty | {error, Reason}
+ * Not in the last per cent of a timeslice (again: call again, in the next one): a process that is
+ * preempted as a holder keeps the connection for a round of the run queue, and with more processes
+ * than connections that alone fills the queue of waiters, which then never empties. */
 SP_NIF(sp_nif_checkout)
 {
     struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
@@ -70,23 +104,24 @@ SP_NIF(sp_nif_checkout)
     struct sp_conn *conn;
     uint64_t number;
     ErlNifPid self;
-    ERL_NIF_TERM term;
+    void *keepsake;
     sp_status status;
 
     (void)argc;
     if (!pool)
         return enif_make_badarg(env);
+    if (enif_consume_timeslice(env, 1))
+        return sp_atoms.again;
     enif_self(env, &self);
-    status = sp_pool_checkout(&pool->core, &call, self.pid, &conn, &number);
+    status = sp_pool_checkout(&pool->core, &call, self.pid, &conn, &number, &keepsake);
     if (status == SP_EMPTY)
         return sp_atoms.empty;
     if (status != SP_OK)
         return sp_nif_error_term(env, status);
-    term = sp_nif_make_lease(env, &lease);
+    lease = sp_nif_lease_again(keepsake, &self);
     lease->conn = conn;
     lease->lease = number;
-    atomic_store_explicit(&lease->owner, self.pid, memory_order_relaxed);
-    return enif_make_tuple2(env, sp_atoms.ok, term);
+    return enif_make_tuple2(env, sp_atoms.ok, sp_nif_lease_handle(env, lease));
 }
 
 /* enqueue(Pool, Ref) -> {wait, Lease} | {error, Reason}. Then {'$sockpool', Ref, granted |
@@ -107,7 +142,7 @@ ERL_NIF_TERM sp_nif_enqueue_waiter(ErlNifEnv *env, struct sp_nif_pool *pool, ERL
     struct sp_call call = sp_nif_call(env);
     struct sp_nif_waiter *waiter = sp_nif_waiter_new(pool, ref);
     struct sp_nif_lease *lease;
-    ERL_NIF_TERM term;
+    ERL_NIF_TERM handle;
     ErlNifPid self;
     sp_status status;
 
@@ -123,15 +158,15 @@ ERL_NIF_TERM sp_nif_enqueue_waiter(ErlNifEnv *env, struct sp_nif_pool *pool, ERL
         waiter->core.iov = (const struct iovec *)iov->iov;
         waiter->core.iov_count = iov->iovcnt;
     }
-    term = sp_nif_make_lease(env, &lease);
-    atomic_store(&lease->owner, self.pid);
+    lease = sp_nif_lease_again(NULL, &self);
+    handle = sp_nif_lease_handle(env, lease);
     status = sp_pool_enqueue(&pool->core, &call, &waiter->core);
     if (status != SP_OK) {
         pool->core.host->waiter_free(&waiter->core);
         return sp_nif_error_term(env, status);
     }
     lease->waiter = waiter;
-    return enif_make_tuple2(env, sp_atoms.wait, term);
+    return enif_make_tuple2(env, sp_atoms.wait, handle);
 }
 
 /* cancel(Lease) -> cancelled: nothing comes any more | told: the message is there or under way.
@@ -140,15 +175,13 @@ SP_NIF(sp_nif_cancel)
 {
     struct sp_call call = sp_nif_call(env);
     struct sp_nif_lease *lease;
-    void *resource;
+    uint64_t generation;
     bool request = true;
 
     (void)argc;
-    if (!enif_get_resource(env, argv[0], sp_nif_lease_type, &resource))
+    if (!sp_nif_open_handle(env, argv[0], &lease, &generation) || !is_owner(env, lease) ||
+        lease->generation != generation)
         return enif_make_badarg(env);
-    lease = resource;
-    if (!is_owner(env, lease))
-        return sp_nif_error_term(env, SP_NOT_OWNER);
     if (lease->waiter) {
         request = lease->waiter->core.iov_count > 0;
         if (sp_waiter_cancel(&lease->waiter->core, &call) == SP_CANCELLED)
@@ -159,36 +192,54 @@ SP_NIF(sp_nif_cancel)
     return sp_atoms.told;
 }
 
-static ERL_NIF_TERM end_lease(ErlNifEnv *env, ERL_NIF_TERM term, bool keep)
+/* Whoever ended the lease, the handle's hold on the connection is over. */
+static ERL_NIF_TERM ended(ErlNifEnv *env, struct sp_nif_lease *lease, const struct sp_call *call,
+                          sp_status status)
 {
-    struct sp_call call = sp_nif_call(env);
-    struct sp_nif_lease *lease;
-    ERL_NIF_TERM error;
-    sp_status status;
-
-    if (!sp_nif_get_lease(env, term, &lease, &error))
-        return error;
-    if (sp_conn_armed(lease->conn, lease->lease) || sp_conn_unready(lease->conn))
-        return sp_nif_error_term(env, SP_BUSY);
-    status = keep && sp_nif_restore_options(lease, &call)
-                 ? sp_pool_checkin(lease->conn->pool, &call, lease->conn, lease->lease)
-                 : sp_pool_discard(lease->conn->pool, &call, lease->conn, lease->lease);
-    sp_nif_drop_conn(lease, &call);
+    if (status != SP_BUSY) {
+        lease->generation++;
+        sp_nif_drop_conn(lease, call);
+    }
     return status == SP_OK ? sp_atoms.ok : sp_nif_error_term(env, status);
 }
 
 /* checkin(Lease) -> ok | {error, Reason} */
 SP_NIF(sp_nif_checkin)
 {
+    struct sp_call call = sp_nif_call(env);
+    struct sp_nif_lease *lease;
+    ERL_NIF_TERM error;
+    sp_status status;
+
     (void)argc;
-    return end_lease(env, argv[0], true);
+    if (!sp_nif_get_lease(env, argv[0], &lease, &error))
+        return error;
+    if (sp_conn_unready(lease->conn))
+        return sp_nif_error_term(env, SP_BUSY); /* its connector's */
+    if (!sp_nif_restore_options(lease, &call))
+        return sp_nif_discard(env, argc, argv);
+    /* The argument holds a reference as long as this call lasts; this one goes to the keepsake. */
+    enif_keep_resource(lease);
+    status = sp_pool_checkin(lease->conn->pool, &call, lease->conn, lease->lease, lease);
+    if (status != SP_OK)
+        enif_release_resource(lease);
+    return ended(env, lease, &call, status);
 }
 
 /* discard(Lease) -> ok | {error, Reason} */
 SP_NIF(sp_nif_discard)
 {
+    struct sp_call call = sp_nif_call(env);
+    struct sp_nif_lease *lease;
+    ERL_NIF_TERM error;
+
     (void)argc;
-    return end_lease(env, argv[0], false);
+    if (!sp_nif_get_lease(env, argv[0], &lease, &error))
+        return error;
+    if (sp_conn_armed(lease->conn, lease->lease) || sp_conn_unready(lease->conn))
+        return sp_nif_error_term(env, SP_BUSY);
+    return ended(env, lease, &call,
+                 sp_pool_discard(lease->conn->pool, &call, lease->conn, lease->lease));
 }
 
 /* give_away(Lease, Pid) -> ok | {error, Reason} */

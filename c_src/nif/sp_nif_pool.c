@@ -198,12 +198,11 @@ SP_NIF(sp_nif_pool_shut)
 
 static ERL_NIF_TERM attempt_term(ErlNifEnv *env, const struct sp_attempt *attempt)
 {
-    struct sp_nif_lease *lease;
-    ERL_NIF_TERM term = sp_nif_make_lease(env, &lease);
+    struct sp_nif_lease *lease = sp_nif_lease_new();
 
     lease->conn = attempt->conn;
     lease->lease = attempt->lease;
-    return term;
+    return sp_nif_lease_handle(env, lease);
 }
 
 /* pool_step(Pool) -> {[Attempt], More :: boolean(), WaitMs | infinity} */
@@ -273,10 +272,12 @@ SP_NIF(sp_nif_pool_stats)
     enif_make_map_put(env, map, enif_make_atom(env, #field),                                       \
                       enif_make_uint64(env, snapshot.field), &map);
     PUT(size)
-    PUT(max_overflow) PUT(total) PUT(idle) PUT(leased) PUT(connecting) PUT(waiting)
-        SP_COUNTER_MAP(PUT)
+    PUT(max_overflow)
+    PUT(total)
+    PUT(idle)
+    PUT(leased) PUT(connecting) PUT(waiting) SP_COUNTER_MAP(PUT)
 #undef PUT
-            return map;
+        return map;
 }
 
 /* pool_want(Pool) -> ok. Somebody who does not wait would have liked a connection. */
