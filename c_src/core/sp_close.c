@@ -1,6 +1,6 @@
 #include "sp_close.h"
 
-#include "sp_pool.h"
+#include "sp_table.h"
 
 #include <limits.h>
 
@@ -45,6 +45,7 @@ void sp_close_queue(struct sp_conn *conn, const struct sp_call *call)
 {
     struct sp_pool *pool = conn->pool;
 
+    sp_table_remove(pool, conn);
     pthread_mutex_lock(&pool->closing.lock);
     sp_list_push_newest(&pool->closing.list, &conn->node);
     pthread_mutex_unlock(&pool->closing.lock);

@@ -6,7 +6,8 @@
 
 #include "sp_host.h"
 
-/* Called once per connection, in state CLOSING and without pins. Takes over one reference. */
+/* Called once per connection, in state CLOSING and without pins. The table's reference
+ * becomes the queue's. */
 void sp_close_queue(struct sp_conn *conn, const struct sp_call *call);
 
 /* Closes up to `max` queued connections; true where more are queued. */

@@ -83,7 +83,7 @@ uint64_t sp_conn_lease(struct sp_conn *conn, uint64_t owner, uint64_t now_ns)
     conn->touched = false;
     atomic_store_explicit(&conn->owner, owner, memory_order_relaxed);
     atomic_store_explicit(&conn->leased_ns, now_ns, memory_order_relaxed);
-    atomic_store_explicit(&conn->lease, lease, memory_order_release);
+    atomic_store(&conn->lease, lease);
     return lease;
 }
 
@@ -127,7 +127,35 @@ bool sp_conn_arming(struct sp_conn *conn, uint64_t lease)
 
 void sp_conn_disarmed(struct sp_conn *conn, uint64_t lease, const struct sp_call *call)
 {
+    assert(lease != SP_LEASE_NONE);
     if (sp_conn_armed(conn, lease) &&
         atomic_compare_exchange_strong(&conn->armed, &lease, SP_LEASE_NONE))
         sp_conn_unpin(conn, call);
+}
+
+sp_status sp_conn_setopt(struct sp_conn *conn, enum sp_option option, int value)
+{
+    conn->touched = true;
+    if (option == SP_OPT_NODELAY || option == SP_OPT_KEEPALIVE)
+        conn->flags_changed = true;
+    else
+        conn->tainted = true; /* buffer sizes cannot be put back to what the system would choose */
+    return conn->transport->set(conn, option, value);
+}
+
+void sp_conn_set_packet(struct sp_conn *conn, enum sp_packet packet)
+{
+    conn->touched = true;
+    conn->packet = packet;
+    conn->rbuf.searched = 0;
+}
+
+bool sp_conn_restore(struct sp_conn *conn)
+{
+    conn->packet = conn->pool_packet;
+    if (conn->flags_changed)
+        conn->flags_changed =
+            conn->transport->set(conn, SP_OPT_NODELAY, conn->nodelay) != SP_OK ||
+            conn->transport->set(conn, SP_OPT_KEEPALIVE, conn->keepalive) != SP_OK;
+    return !conn->flags_changed;
 }

@@ -86,9 +86,10 @@ struct sp_conn {
     /* the holder's */
     int fd;
     uint64_t lease_seq;
-    bool used;    /* has been leased to a user */
-    bool touched; /* the lease has done I/O */
-    bool tainted; /* must not be used by the next */
+    bool used;          /* has been leased to a user */
+    bool touched;       /* the lease has done I/O */
+    bool tainted;       /* must not be used by the next */
+    bool flags_changed; /* nodelay or keepalive are not the pool's */
     enum sp_packet packet;
     struct sp_rbuf rbuf;
     void *keepsake; /* the face's, from its last check-in */
@@ -132,5 +133,11 @@ static inline bool sp_conn_armed(struct sp_conn *conn, uint64_t lease)
 {
     return atomic_load(&conn->armed) == lease;
 }
+
+/* For the lease's owner, within enter/leave; sp_conn_restore() undoes it. */
+SP_MUST_CHECK sp_status sp_conn_setopt(struct sp_conn *conn, enum sp_option option, int value);
+void sp_conn_set_packet(struct sp_conn *conn, enum sp_packet packet);
+/* Holder only: the pool's own options again. False where that is not possible. */
+SP_MUST_CHECK bool sp_conn_restore(struct sp_conn *conn);
 
 #endif

@@ -217,21 +217,17 @@ sp_status sp_control_opened(struct sp_conn *conn, uint64_t *lease, const struct 
 sp_status sp_control_ready(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
                            uint64_t lease)
 {
-    bool was_failing;
-
     if (!sp_conn_unlease(conn, lease))
         return SP_CLOSED;
     pthread_mutex_lock(&pool->control.lock);
-    was_failing = sp_backoff_failing(&pool->control.state);
     sp_backoff_succeeded(&pool->control.state);
     pthread_mutex_unlock(&pool->control.lock);
     sp_count(sp_pool_home(pool, call), created);
     sp_conn_set_state(conn, SP_CONN_LEASED);
     atomic_fetch_sub(&pool->connecting, 1);
     sp_pool_accept(pool, call, conn);
-    /* Others may have had to wait for this one. */
-    if (was_failing || wanted(pool, 0) > 0)
-        sp_pool_wake(pool, call);
+    /* Others may have had to wait for the outcome, and it changed what a step would count. */
+    sp_pool_wake(pool, call);
     return SP_OK;
 }
 
@@ -263,7 +259,11 @@ static void sweep_lease(struct sp_pool *pool, const struct sp_call *call, struct
     uint64_t lease = atomic_load(&conn->lease);
     uint64_t owner = atomic_load(&conn->owner), leased_ns = atomic_load(&conn->leased_ns);
     uint64_t max_hold_ns = atomic_load(&pool->max_hold_ns);
+    uint64_t armed = atomic_load(&conn->armed);
 
+    /* Revoked while its owner waited, who died before it could say that it no longer does. */
+    if (lease == SP_LEASE_NONE && armed != SP_LEASE_NONE && !pool->host->owner_alive(call, owner))
+        sp_conn_disarmed(conn, armed, call);
     /* The same number before and after: owner and time belong to it. */
     if (lease == SP_LEASE_NONE || owner == 0 || atomic_load(&conn->lease) != lease)
         return;

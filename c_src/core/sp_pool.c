@@ -164,7 +164,6 @@ static void leave(struct sp_pool *pool, const struct sp_call *call, struct sp_co
     else
         atomic_fetch_sub(&pool->connecting, 1);
     sp_conn_set_state(conn, SP_CONN_CLOSING);
-    sp_table_remove(pool, conn);
     sp_conn_begin_close(conn, call);
     /* Capacity went down before this: whether somebody needs it is for the control step. */
     sp_pool_wake(pool, call);
@@ -236,9 +235,13 @@ static bool announce(const struct sp_call *call, struct sp_waiter *waiter, struc
     conn->touched = true;
     /* A send that fails here fails again in the owner's hands, who reports it. */
     (void)conn->transport->send(conn, waiter->iov, waiter->iov_count, &sent);
-    if (sent == offered && host->waiter_arm(call, waiter, conn))
+    if (sent < offered || !host->waiter_arm(call, waiter, conn))
+        return host->waiter_notify(call, waiter, SP_OK, sent);
+    if (host->owner_alive(call, waiter->owner))
         return true;
-    return host->waiter_notify(call, waiter, SP_OK, sent);
+    /* Its handle may have gone before it was armed: then nobody else drops the arm's pin. */
+    sp_conn_disarmed(conn, waiter->lease, call);
+    return false;
 }
 
 /* Takes over the queue's reference to the waiter. True where the connection is somebody else's
@@ -272,7 +275,9 @@ static bool deliver(struct sp_pool *pool, const struct sp_call *call, struct sp_
     kept = told || !sp_conn_unlease(conn, lease);
     if (request)
         sp_conn_unpin(conn, call);
-    if (!kept && conn->touched) {
+    /* Used for a dead receiver, or leased too late for a close to see: not for the next one. */
+    if ((!kept && conn->touched) ||
+        (kept && !current(pool, conn) && sp_conn_unlease(conn, lease))) {
         sp_pool_retire(pool, call, conn);
         kept = true;
     }
@@ -328,11 +333,15 @@ sp_status sp_pool_checkout(struct sp_pool *pool, const struct sp_call *call, uin
             *keepsake = (*conn)->keepsake;
             (*conn)->keepsake = NULL;
             *lease = sp_conn_lease(*conn, owner, call->now_ns);
-            return SP_OK;
+            /* A close that was too early to see this lease is seen here. */
+            if (current(pool, *conn) || !sp_conn_unlease(*conn, *lease))
+                return SP_OK;
+            pool->host->conn_unref(*conn);
         }
         sp_pool_retire(pool, call, *conn);
     }
-    return SP_EMPTY;
+    return phase_status(sp_pool_phase(pool)) == SP_OK ? SP_EMPTY
+                                                      : phase_status(sp_pool_phase(pool));
 }
 
 void sp_pool_want(struct sp_pool *pool, const struct sp_call *call)
@@ -452,7 +461,7 @@ void sp_pool_drain(struct sp_pool *pool, const struct sp_call *call, sp_status s
 
 void sp_pool_accept(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
 {
-    if (conn->tainted || conn->rbuf.len > conn->rbuf.pos) {
+    if (conn->tainted || conn->rbuf.len > conn->rbuf.pos || !sp_conn_restore(conn)) {
         sp_pool_retire(pool, call, conn);
         return;
     }

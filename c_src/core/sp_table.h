@@ -1,5 +1,5 @@
 /* The pool's table of connections, for walking over all of them. It holds one reference to each,
- * from its reservation until its close was queued. */
+ * from its reservation until its last pin is gone and its close is queued. */
 #ifndef SP_TABLE_H
 #define SP_TABLE_H
 

@@ -25,7 +25,9 @@ struct sp_nif_pool {
     struct sp_pool core;
     void *resource; /* the resource that points here */
     ERL_NIF_TERM name;
-    ErlNifMutex *lock; /* guards controller, monitor, last_error; innermost */
+    ErlNifMutex *transition; /* held while the pool opens or shuts; outermost, and held over
+                                messages: only control processes ever wait for it */
+    ErlNifMutex *lock;       /* guards controller, monitor, last_error; innermost */
     bool controlled;
     ErlNifPid controller;
     ErlNifMonitor monitor;
@@ -38,8 +40,6 @@ struct sp_nif_conn {
     struct sp_conn core;
     ErlNifBinary rbin;     /* the memory of core.rbuf, while that has any */
     _Atomic bool selected; /* ERTS knows the descriptor: only its stop callback may close it */
-    bool flags_changed;    /* by setopts/2: nodelay, keepalive */
-    bool buffers_changed;  /* by setopts/2: sndbuf, recbuf */
 };
 
 struct sp_nif_waiter {
@@ -74,10 +74,11 @@ extern const struct sp_host sp_nif_host;
     X(error)                                                                                       \
     X(undefined)                                                                                   \
     X(infinity)                                                                                    \
-    X(ready) X(granted) X(wait) X(again) X(partial) X(empty) X(cancelled) X(told) X(fired) X(lifo) \
-        X(fifo) X(tcp) X(raw) X(line) X(packet) X(sockpool_conn) X(local) X(bad_length)            \
-            X(not_a_conn) X(sockpool_wake) X(sockpool_idle) X(unavailable) X(timeout) X(name)      \
-                X(bad_option) X(already_started)
+    X(ready)                                                                                       \
+    X(granted) X(wait) X(again) X(partial) X(empty) X(cancelled) X(told) X(fired) X(lifo) X(fifo)  \
+        X(tcp) X(raw) X(line) X(packet) X(sockpool_conn) X(local) X(bad_length) X(not_a_conn)      \
+            X(sockpool_wake) X(sockpool_idle) X(unavailable) X(timeout) X(name) X(bad_option)      \
+                X(already_started)
 #define SP_ATOM_FIELD(name) ERL_NIF_TERM name;
 struct sp_nif_atoms {
     SP_ATOM_MAP(SP_ATOM_FIELD)
@@ -130,9 +131,6 @@ void sp_nif_drop_conn(struct sp_nif_lease *lease, const struct sp_call *call);
 /* Queues the calling process; takes over iov (NULL: a plain check-out). */
 ERL_NIF_TERM sp_nif_enqueue_waiter(ErlNifEnv *env, struct sp_nif_pool *pool, ERL_NIF_TERM ref,
                                    ErlNifIOVec *iov);
-
-/* sp_nif_info.c: undoes what setopts/2 changed; false where that is not possible. */
-SP_MUST_CHECK bool sp_nif_restore_options(struct sp_nif_lease *lease, const struct sp_call *call);
 
 #define SP_NIF(name) ERL_NIF_TERM name(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[])
 

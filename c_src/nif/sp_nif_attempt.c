@@ -80,7 +80,7 @@ SP_NIF(sp_nif_attempt_ready)
     (void)argc;
     if (!sp_nif_get_lease(env, argv[0], &lease, &error))
         return error;
-    if (sp_conn_armed(lease->conn, lease->lease) || !sp_nif_restore_options(lease, &call))
+    if (sp_conn_armed(lease->conn, lease->lease))
         status = SP_BUSY;
     else
         status = sp_control_ready(lease->conn->pool, &call, lease->conn, lease->lease);

@@ -349,6 +349,7 @@ static void pool_down(ErlNifEnv *env, void *resource, ErlNifPid *pid, ErlNifMoni
     bool current;
 
     (void)pid;
+    enif_mutex_lock(pool->transition);
     enif_mutex_lock(pool->lock);
     current = pool->controlled && enif_compare_monitors(monitor, &pool->monitor) == 0;
     if (current)
@@ -356,6 +357,16 @@ static void pool_down(ErlNifEnv *env, void *resource, ErlNifPid *pid, ErlNifMoni
     enif_mutex_unlock(pool->lock);
     if (current)
         sp_control_shut(&pool->core, &call, SP_PHASE_DOWN, SP_CLOSED);
+    enif_mutex_unlock(pool->transition);
+}
+
+static void pool_free(struct sp_nif_pool *pool)
+{
+    if (pool->lock)
+        enif_mutex_destroy(pool->lock);
+    if (pool->transition)
+        enif_mutex_destroy(pool->transition);
+    free(pool);
 }
 
 static void pool_dtor(ErlNifEnv *env, void *resource)
@@ -367,8 +378,7 @@ static void pool_dtor(ErlNifEnv *env, void *resource)
         return;
     sp_pool_destroy(&pool->core);
     error_unref(pool->last_error);
-    enif_mutex_destroy(pool->lock);
-    free(pool);
+    pool_free(pool);
 }
 
 static void lease_dtor(ErlNifEnv *env, void *resource)
@@ -395,15 +405,14 @@ struct sp_nif_pool *sp_nif_pool_alloc(ErlNifEnv *env, uint32_t shard_count, ERL_
     if (posix_memalign(&memory, _Alignof(struct sp_nif_pool), sizeof(struct sp_nif_pool)) == 0) {
         struct sp_nif_pool *pool = memset(memory, 0, sizeof *pool);
         pool->lock = enif_mutex_create("sockpool_pool");
-        if (pool->lock &&
+        pool->transition = enif_mutex_create("sockpool_transition");
+        if (pool->lock && pool->transition &&
             sp_pool_init(&pool->core, &sp_nif_host, &sp_sys_posix, shard_count) == SP_OK) {
             pool->resource = resource;
             resource->pool = pool;
             *term = enif_make_resource(env, resource);
         } else {
-            if (pool->lock)
-                enif_mutex_destroy(pool->lock);
-            free(pool);
+            pool_free(pool);
         }
     }
     struct sp_nif_pool *made = resource->pool;

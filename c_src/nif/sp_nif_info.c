@@ -120,7 +120,6 @@ SP_NIF(sp_nif_setopt)
 {
     struct sp_call call = sp_nif_call(env);
     struct sp_nif_lease *lease;
-    struct sp_nif_conn *conn;
     enum sp_option option = SP_OPT_NODELAY;
     enum sp_packet packet = SP_PACKET_RAW;
     bool is_packet = enif_is_identical(argv[1], sp_atoms.packet);
@@ -134,39 +133,12 @@ SP_NIF(sp_nif_setopt)
         return enif_make_badarg(env);
     if (!look(env, &call, argv[0], &lease, &error))
         return error;
-    conn = SP_CONTAINER(lease->conn, struct sp_nif_conn, core);
-    /* An owner who dies now leaves a connection that the next one would find changed. */
-    conn->core.touched = true;
-    if (is_packet) {
-        conn->core.packet = packet;
-        conn->core.rbuf.searched = 0;
-    } else {
-        status = conn->core.transport->set(&conn->core, option, value);
-        if (option == SP_OPT_NODELAY || option == SP_OPT_KEEPALIVE)
-            conn->flags_changed = true;
-        else
-            conn->buffers_changed = true;
-    }
+    if (is_packet)
+        sp_conn_set_packet(lease->conn, packet);
+    else
+        status = sp_conn_setopt(lease->conn, option, value);
     sp_conn_leave(lease->conn, &call);
     return status == SP_OK ? sp_atoms.ok : sp_nif_error_term(env, status);
-}
-
-bool sp_nif_restore_options(struct sp_nif_lease *lease, const struct sp_call *call)
-{
-    struct sp_nif_conn *conn = SP_CONTAINER(lease->conn, struct sp_nif_conn, core);
-    bool restored = !conn->buffers_changed;
-
-    conn->core.packet = conn->core.pool_packet;
-    if (!conn->flags_changed || !restored)
-        return restored;
-    if (!sp_conn_enter(lease->conn, lease->lease, call))
-        return true; /* the lease has ended: check-in says so */
-    restored =
-        conn->core.transport->set(&conn->core, SP_OPT_NODELAY, conn->core.nodelay) == SP_OK &&
-        conn->core.transport->set(&conn->core, SP_OPT_KEEPALIVE, conn->core.keepalive) == SP_OK;
-    conn->flags_changed = !restored;
-    sp_conn_leave(lease->conn, call);
-    return restored;
 }
 
 /* send_timeout(Lease) -> Ms | infinity: the pool's */

@@ -216,8 +216,6 @@ SP_NIF(sp_nif_checkin)
         return error;
     if (sp_conn_unready(lease->conn))
         return sp_nif_error_term(env, SP_BUSY); /* its connector's */
-    if (!sp_nif_restore_options(lease, &call))
-        return sp_nif_discard(env, argc, argv);
     /* The argument holds a reference as long as this call lasts; this one goes to the keepsake. */
     enif_keep_resource(lease);
     status = sp_pool_checkin(lease->conn->pool, &call, lease->conn, lease->lease, lease);

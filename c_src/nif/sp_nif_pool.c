@@ -113,7 +113,8 @@ static bool get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *confi
     return true;
 }
 
-/* Makes the caller the control process. False where another one lives. */
+/* Makes the caller the control process. False where another one lives. Called under `transition`.
+ */
 static bool take_control(ErlNifEnv *env, struct sp_nif_pool *pool)
 {
     struct sp_call call = sp_nif_call(env);
@@ -122,7 +123,6 @@ static bool take_control(ErlNifEnv *env, struct sp_nif_pool *pool)
     bool taken, was_controlled;
 
     enif_self(env, &self);
-    /* No lock is held here: monitoring takes locks of the process. */
     if (enif_monitor_process(env, pool->resource, &self, &monitor) != 0)
         return false;
     enif_mutex_lock(pool->lock);
@@ -149,19 +149,23 @@ SP_NIF(sp_nif_pool_open)
     struct sp_config config;
     uint64_t checkout_timeout, send_timeout;
     ErlNifUInt64 seed;
+    bool taken;
 
     (void)argc;
     if (!pool || !enif_get_uint64(env, argv[2], &seed) || !get_config(env, argv[1], &config) ||
         !get_number(env, argv[1], "checkout_timeout", &checkout_timeout) ||
         !get_number(env, argv[1], "send_timeout", &send_timeout))
         return enif_make_badarg(env);
-    if (!take_control(env, pool))
-        return sp_atoms.already_started;
-    atomic_store(&pool->checkout_timeout, checkout_timeout);
-    atomic_store(&pool->send_timeout, send_timeout);
-    atomic_store(&pool->packet, (uint32_t)config.packet);
-    sp_control_open(&pool->core, &call, &config, seed);
-    return sp_atoms.ok;
+    enif_mutex_lock(pool->transition);
+    taken = take_control(env, pool);
+    if (taken) {
+        atomic_store(&pool->checkout_timeout, checkout_timeout);
+        atomic_store(&pool->send_timeout, send_timeout);
+        atomic_store(&pool->packet, (uint32_t)config.packet);
+        sp_control_open(&pool->core, &call, &config, seed);
+    }
+    enif_mutex_unlock(pool->transition);
+    return taken ? sp_atoms.ok : sp_atoms.already_started;
 }
 
 /* The pool behind the term, where the caller controls it. */
@@ -189,10 +193,12 @@ SP_NIF(sp_nif_pool_shut)
     (void)argc;
     if (!pool)
         return not_a_pool(env);
+    enif_mutex_lock(pool->transition);
     sp_control_shut(&pool->core, &call, SP_PHASE_CLOSED, SP_DRAINING);
     enif_mutex_lock(pool->lock);
     pool->controlled = false;
     enif_mutex_unlock(pool->lock);
+    enif_mutex_unlock(pool->transition);
     return sp_atoms.ok;
 }
 
@@ -275,7 +281,8 @@ SP_NIF(sp_nif_pool_stats)
     PUT(max_overflow)
     PUT(total)
     PUT(idle)
-    PUT(leased) PUT(connecting) PUT(waiting) SP_COUNTER_MAP(PUT)
+    PUT(leased)
+    PUT(connecting) PUT(waiting) SP_COUNTER_MAP(PUT)
 #undef PUT
         return map;
 }
