@@ -1,7 +1,7 @@
 %%% @private
 %%% Supervises the pools of the application environment and those of sockpool:start_pool/2. A pool
-%%% whose backend is down does not crash, so a restart here means a bug, in sockpool or in the VM's
-%%% neighbourhood: the default intensity is kept.
+%%% whose backend is down does not crash; a restart here means a bug or a kill from outside. Pools
+%%% have nothing to do with each other, so a few crashes of one must not take the others down.
 -module(sockpool_sup).
 -behaviour(supervisor).
 
@@ -49,4 +49,4 @@ stop_pool(Id) ->
 
 -spec init([supervisor:child_spec()]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init(Specs) ->
-    {ok, {#{strategy => one_for_one}, Specs}}.
+    {ok, {#{strategy => one_for_one, intensity => 10, period => 10}, Specs}}.

@@ -111,10 +111,13 @@ recv_rest(Lease, Want, Fired, Deadline) ->
 
 disarm(Lease, Ref) ->
     case sockpool_nif:disarm(Lease) of
-        cancelled -> ok;
-        fired -> ready = await(Ref, infinity), sockpool_nif:fired(Lease)
-    end,
-    {error, timeout}.
+        cancelled ->
+            {error, timeout};
+        fired ->
+            ready = await(Ref, infinity),
+            _ = sockpool_nif:fired(Lease),
+            {error, timeout}
+    end.
 
 %%% Request: check-out, send, receive and check-in in one.
 
