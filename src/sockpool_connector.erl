@@ -16,8 +16,8 @@ start(Pool, Attempt, Opts, Turn) ->
 
 run(Pool, Attempt, Opts, Turn) ->
     Deadline = sockpool_wait:deadline(maps:get(connect_timeout, Opts)),
-    Targets = targets(Opts, Turn),
-    case connect(Targets, Attempt, Deadline, {error, nxdomain}) of
+    {Addresses, Unresolved} = addresses(targets(Opts, Turn)),
+    case connect(Addresses, Attempt, Deadline, Unresolved) of
         ok -> prepare(Pool, Attempt, maps:get(init, Opts));
         {error, Reason} -> failed(Pool, Attempt, Reason)
     end.
@@ -34,33 +34,31 @@ targets(#{host := Hosts, port := Port}, Turn) ->
     {Later, First} = lists:split(Turn rem length(Hosts), Hosts),
     [{Host, Port} || Host <- First ++ Later].
 
-connect([], _Attempt, _Deadline, Last) ->
-    Last;
-connect([{Host, Port} | Targets], Attempt, Deadline, _Last) ->
-    case addresses(Host) of
-        {ok, Addresses} ->
-            case connect_any(Addresses, Port, Attempt, Deadline) of
-                ok -> ok;
-                Error -> connect(Targets, Attempt, Deadline, Error)
-            end;
-        {error, _} = Error ->
-            connect(Targets, Attempt, Deadline, Error)
-    end.
+%% Every address of every host, in order, and the error of the last host that has none.
+addresses(Targets) ->
+    Found = [{resolve(Host), Port} || {Host, Port} <- Targets],
+    {[{Address, Port} || {{ok, Addresses}, Port} <- Found, Address <- Addresses],
+     lists:last([{error, nxdomain} | [Error || {{error, _} = Error, _Port} <- Found]])}.
 
-connect_any([Address | Rest], Port, Attempt, Deadline) ->
-    case sockpool_wait:open(Attempt, Address, Port, Deadline) of
-        {error, _} when Rest =/= [] -> connect_any(Rest, Port, Attempt, Deadline);
-        Result -> Result
-    end.
-
-addresses(Path) when is_binary(Path) ->
+resolve(Path) when is_binary(Path) ->
     {ok, [Path]};
-addresses(Address) when is_tuple(Address) ->
+resolve(Address) when is_tuple(Address) ->
     {ok, [sockpool_opts:address_bytes(Address)]};
-addresses(Name) ->
+resolve(Name) ->
     case {inet:getaddrs(Name, inet), inet:getaddrs(Name, inet6)} of
         {{error, Reason}, {error, _}} -> {error, Reason};
         {V4, V6} -> {ok, [sockpool_opts:address_bytes(A) || {ok, As} <- [V4, V6], A <- As]}
+    end.
+
+%% One that does not answer must leave time for those after it.
+connect([], _Attempt, _Deadline, Last) ->
+    Last;
+connect([{Address, Port} | Rest], Attempt, Deadline, _Last) ->
+    Now = sockpool_wait:deadline(0),
+    Share = Now + (Deadline - Now) div (1 + length(Rest)),
+    case sockpool_wait:open(Attempt, Address, Port, Share) of
+        ok -> ok;
+        Error -> connect(Rest, Attempt, Deadline, Error)
     end.
 
 prepare(Pool, Attempt, Init) ->

@@ -189,6 +189,7 @@ sp_status sp_control_begin(struct sp_pool *pool, const struct sp_call *call, str
     if (conn->fd >= 0)
         pool->host->conn_stop(call, conn, conn->fd);
     conn->fd = -1;
+    conn->tainted = false;
     pthread_mutex_lock(&pool->control.lock);
     opts = pool->control.config.sockopts;
     pthread_mutex_unlock(&pool->control.lock);
