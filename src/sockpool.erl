@@ -66,6 +66,7 @@
 
 -define(IS_TIMEOUT(T),
         (T =:= infinity orelse (is_integer(T) andalso T >= 0 andalso T =< 16#ffffffff))).
+-define(IS_LENGTH(L), (is_integer(L) andalso L >= 0 andalso L =< 16#ffffffffffffffff)).
 -define(DEFAULT_TIMEOUT_MS, 5000).
 
 %%% Pools.
@@ -261,7 +262,7 @@ recv(Conn, Length) ->
 %% connection with a `packet' framing the length must be 0, and one message is received. After a
 %% time-out what had come is kept for the next recv, and the connection will be closed at check-in.
 -spec recv(conn(), non_neg_integer(), timeout()) -> {ok, binary()} | {error, reason()}.
-recv(Conn, Length, Timeout) when is_integer(Length), Length >= 0, ?IS_TIMEOUT(Timeout) ->
+recv(Conn, Length, Timeout) when ?IS_LENGTH(Length), ?IS_TIMEOUT(Timeout) ->
     case sockpool_wait:recv(Conn, Length, Timeout) of
         {ok, _} = Ok -> Ok;
         bad_length -> bad_argument(length, Length);
@@ -279,7 +280,7 @@ recv(_Conn, _Length, Timeout) ->
 -spec request(atom(), iodata(), non_neg_integer() | packet, timeout()) ->
           {ok, binary()} | {error, reason()}.
 request(Name, Data, Length, Timeout)
-  when (Length =:= packet orelse (is_integer(Length) andalso Length >= 0)), ?IS_TIMEOUT(Timeout) ->
+  when (Length =:= packet orelse ?IS_LENGTH(Length)), ?IS_TIMEOUT(Timeout) ->
     case persistent_term:get({sockpool, Name}, undefined) of
         undefined ->
             no_pool(Name);

@@ -139,7 +139,7 @@ sp_status sp_conn_setopt(struct sp_conn *conn, enum sp_option option, int value)
     if (option == SP_OPT_NODELAY || option == SP_OPT_KEEPALIVE)
         conn->flags_changed = true;
     else
-        conn->tainted = true; /* buffer sizes cannot be put back to what the system would choose */
+        conn->buffers_changed = true;
     return conn->transport->set(conn, option, value);
 }
 
@@ -157,5 +157,5 @@ bool sp_conn_restore(struct sp_conn *conn)
         conn->flags_changed =
             conn->transport->set(conn, SP_OPT_NODELAY, conn->nodelay) != SP_OK ||
             conn->transport->set(conn, SP_OPT_KEEPALIVE, conn->keepalive) != SP_OK;
-    return !conn->flags_changed;
+    return !conn->flags_changed && !conn->buffers_changed;
 }

@@ -86,10 +86,11 @@ struct sp_conn {
     /* the holder's */
     int fd;
     uint64_t lease_seq;
-    bool used;          /* has been leased to a user */
-    bool touched;       /* the lease has done I/O */
-    bool tainted;       /* must not be used by the next */
-    bool flags_changed; /* nodelay or keepalive are not the pool's */
+    bool used;            /* has been leased to a user */
+    bool touched;         /* the lease has done I/O */
+    bool tainted;         /* must not be used by the next */
+    bool buffers_changed; /* sndbuf or recbuf are not the pool's, and cannot be put back */
+    bool flags_changed;   /* nodelay or keepalive are not the pool's */
     enum sp_packet packet;
     struct sp_rbuf rbuf;
     void *keepsake; /* the face's, from its last check-in */

@@ -44,9 +44,10 @@ static void revoke_all(struct sp_pool *pool, const struct sp_call *call)
     while ((count = sp_table_walk(pool, &cursor, found, WALK_SLICE))) {
         for (size_t i = 0; i < count; i++) {
             uint64_t lease;
-            while ((lease = atomic_load(&found[i]->lease)) == SP_LEASE_MOVING)
+            /* Where it fails the lease has ended, or goes on under another number. */
+            while ((lease = atomic_load(&found[i]->lease)) != SP_LEASE_NONE &&
+                   !sp_pool_revoke(pool, call, found[i], lease))
                 sched_yield();
-            (void)sp_pool_revoke(pool, call, found[i], lease);
             pool->host->conn_unref(found[i]);
         }
     }
@@ -215,11 +216,31 @@ sp_status sp_control_opened(struct sp_conn *conn, uint64_t *lease, const struct 
     return SP_OK;
 }
 
+/* Whether a connection that its connector calls ready is what a user may get. */
+static sp_status check_new(struct sp_conn *conn)
+{
+    enum sp_clean clean;
+
+    if (conn->rbuf.len > conn->rbuf.pos)
+        return SP_UNREAD;
+    clean = conn->tainted ? SP_DEAD : conn->transport->validate(conn);
+    /* What the init function set for good is how this connection is. */
+    conn->buffers_changed = false;
+    return clean == SP_CLEAN ? SP_OK : clean == SP_DIRTY ? SP_UNREAD : SP_CLOSED;
+}
+
 sp_status sp_control_ready(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
                            uint64_t lease)
 {
+    sp_status status;
+
     if (!sp_conn_unlease(conn, lease))
         return SP_CLOSED;
+    status = check_new(conn);
+    if (status != SP_OK) {
+        sp_control_attempt_failed(pool, call, conn);
+        return status;
+    }
     pthread_mutex_lock(&pool->control.lock);
     sp_backoff_succeeded(&pool->control.state);
     pthread_mutex_unlock(&pool->control.lock);
@@ -241,6 +262,14 @@ void sp_control_attempt_failed(struct sp_pool *pool, const struct sp_call *call,
     pthread_mutex_unlock(&pool->control.lock);
     sp_count(sp_pool_home(pool, call), connect_failures);
     sp_pool_retire(pool, call, conn);
+}
+
+void sp_control_lost_unused(struct sp_pool *pool, const struct sp_call *call)
+{
+    pthread_mutex_lock(&pool->control.lock);
+    if (!sp_backoff_failing(&pool->control.state))
+        sp_backoff_failed(&pool->control.state, 0, call->now_ns);
+    pthread_mutex_unlock(&pool->control.lock);
 }
 
 bool sp_control_unavailable(struct sp_pool *pool)
@@ -373,6 +402,6 @@ void sp_control_idle_event(struct sp_pool *pool, const struct sp_call *call, uin
     if (held && conn->transport->validate(conn) == SP_CLEAN)
         sp_pool_serve(pool, call, conn);
     else if (held)
-        sp_pool_retire(pool, call, conn);
+        sp_pool_retire_unusable(pool, call, conn);
     pool->host->conn_unref(conn);
 }

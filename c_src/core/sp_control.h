@@ -51,12 +51,16 @@ SP_MUST_CHECK sp_status sp_control_begin(struct sp_pool *pool, const struct sp_c
 /* Connector: the connection is up, the init function may use it. */
 SP_MUST_CHECK sp_status sp_control_opened(struct sp_conn *conn, uint64_t *lease,
                                           const struct sp_call *call);
-/* Connector: ready. Ends the lease; the connection is the pool's. */
+/* Connector: ready. Ends the lease; the connection is the pool's. SP_UNREAD, SP_CLOSED: not fit for
+ * a user, which ends it as a failed attempt. */
 SP_MUST_CHECK sp_status sp_control_ready(struct sp_pool *pool, const struct sp_call *call,
                                          struct sp_conn *conn, uint64_t lease);
 /* Holder only, CONNECTING or INITIALISING: the attempt failed. Retires and counts for backoff. */
 void sp_control_attempt_failed(struct sp_pool *pool, const struct sp_call *call,
                                struct sp_conn *conn);
+/* A connection that nobody ever used was found closed or dirty: the next attempt waits for the
+ * first backoff, so that a server that accepts and closes is not stormed. */
+void sp_control_lost_unused(struct sp_pool *pool, const struct sp_call *call);
 /* Whether the last attempt failed and no connection is up. */
 bool sp_control_unavailable(struct sp_pool *pool);
 

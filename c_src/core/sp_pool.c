@@ -187,6 +187,13 @@ bool sp_pool_retire_surplus(struct sp_pool *pool, const struct sp_call *call, st
     return true;
 }
 
+void sp_pool_retire_unusable(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+{
+    if (!conn->used && current(pool, conn))
+        sp_control_lost_unused(pool, call);
+    sp_pool_retire(pool, call, conn);
+}
+
 /* ---- granting ---- */
 
 static struct sp_waiter *take(struct sp_pool *pool)
@@ -298,7 +305,7 @@ void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_c
         }
         bool wanted = atomic_load(&pool->nwait) > 0;
         if (wanted ? !usable(pool, call, conn) : !current(pool, conn)) {
-            sp_pool_retire(pool, call, conn);
+            sp_pool_retire_unusable(pool, call, conn);
             conn = NULL;
             continue;
         }
@@ -336,9 +343,10 @@ sp_status sp_pool_checkout(struct sp_pool *pool, const struct sp_call *call, uin
             /* A close that was too early to see this lease is seen here. */
             if (current(pool, *conn) || !sp_conn_unlease(*conn, *lease))
                 return SP_OK;
+            (*conn)->keepsake = *keepsake;
             pool->host->conn_unref(*conn);
         }
-        sp_pool_retire(pool, call, *conn);
+        sp_pool_retire_unusable(pool, call, *conn);
     }
     return phase_status(sp_pool_phase(pool)) == SP_OK ? SP_EMPTY
                                                       : phase_status(sp_pool_phase(pool));

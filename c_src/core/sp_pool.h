@@ -175,6 +175,9 @@ void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_c
 void sp_pool_accept(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn);
 /* Holder only: takes the connection out of the pool and starts its close. */
 void sp_pool_retire(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn);
+/* Holder only: as retire, for one that was to be handed out and is not fit for it. */
+void sp_pool_retire_unusable(struct sp_pool *pool, const struct sp_call *call,
+                             struct sp_conn *conn);
 /* Holder only: as retire, but only where the pool has more connections than its size. */
 SP_MUST_CHECK bool sp_pool_retire_surplus(struct sp_pool *pool, const struct sp_call *call,
                                           struct sp_conn *conn);

@@ -22,6 +22,7 @@
     X(NOT_OWNER, 10, "not_owner")                                                                  \
     X(NO_MEMORY, 11, "enomem")                                                                     \
     X(TOO_BIG, 12, "emsgsize")      /* a message above recv_limit or the packet header's range */  \
+    X(UNREAD, 14, "unread_bytes")   /* a new connection on which the server spoke unasked */       \
     X(BAD_LENGTH, 13, "bad_length") /* a length that the packet mode does not know */
 
 #define SP_STATUS_ENUM(name, value, text) SP_##name = value,
