@@ -118,11 +118,13 @@ bool sp_conn_arming(struct sp_conn *conn, uint64_t lease)
 {
     uint64_t none = SP_LEASE_NONE;
 
-    if (!atomic_compare_exchange_strong(&conn->armed, &none, lease))
-        return false;
-    /* The caller's pin allows this one, closing or not. */
+    /* The caller's pin allows this one, closing or not. Before the mark: whoever sees the mark may
+     * drop the pin. */
     atomic_fetch_add(&conn->pins, 1);
-    return true;
+    if (atomic_compare_exchange_strong(&conn->armed, &none, lease))
+        return true;
+    atomic_fetch_sub(&conn->pins, 1);
+    return false;
 }
 
 void sp_conn_disarmed(struct sp_conn *conn, uint64_t lease, const struct sp_call *call)

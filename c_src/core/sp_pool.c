@@ -282,8 +282,9 @@ static bool deliver(struct sp_pool *pool, const struct sp_call *call, struct sp_
     kept = told || !sp_conn_unlease(conn, lease);
     if (request)
         sp_conn_unpin(conn, call);
-    /* Used for a dead receiver, or leased too late for a close to see: not for the next one. */
-    if ((!kept && conn->touched) ||
+    /* Used for a dead receiver, which may still be in a call, or leased too late for a close to
+     * see: not for the next one. */
+    if ((!kept && (sp_conn_pinned(conn) || conn->touched)) ||
         (kept && !current(pool, conn) && sp_conn_unlease(conn, lease))) {
         sp_pool_retire(pool, call, conn);
         kept = true;

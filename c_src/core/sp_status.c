@@ -11,10 +11,11 @@
     X(EALREADY, "ealready")                                                                        \
     X(EBADF, "ebadf")                                                                              \
     X(ECONNABORTED, "econnaborted")                                                                \
-    X(ECONNREFUSED, "econnrefused") X(ECONNRESET, "econnreset") X(EDESTADDRREQ, "edestaddrreq")    \
-        X(EFAULT, "efault") X(EHOSTDOWN, "ehostdown") X(EHOSTUNREACH, "ehostunreach")              \
-            X(EINPROGRESS, "einprogress") X(EINTR, "eintr") X(EINVAL, "einval") X(EIO, "eio") X(   \
-                EISCONN, "eisconn") X(ELOOP, "eloop") X(EMFILE, "emfile") X(EMSGSIZE, "emsgsize")  \
+    X(ECONNREFUSED, "econnrefused")                                                                \
+    X(ECONNRESET, "econnreset") X(EDESTADDRREQ, "edestaddrreq") X(EFAULT, "efault")                \
+        X(EHOSTDOWN, "ehostdown") X(EHOSTUNREACH, "ehostunreach") X(EINPROGRESS, "einprogress")    \
+            X(EINTR, "eintr") X(EINVAL, "einval") X(EIO, "eio") X(EISCONN, "eisconn") X(           \
+                ELOOP, "eloop") X(EMFILE, "emfile") X(EMSGSIZE, "emsgsize")                        \
                 X(ENAMETOOLONG, "enametoolong") X(ENETDOWN, "enetdown") X(ENETRESET, "enetreset")  \
                     X(ENETUNREACH, "enetunreach") X(ENFILE, "enfile") X(ENOBUFS, "enobufs")        \
                         X(ENODEV, "enodev") X(ENOENT, "enoent") X(ENOMEM, "enomem")                \

@@ -23,7 +23,8 @@
     X(NO_MEMORY, 11, "enomem")                                                                     \
     X(TOO_BIG, 12, "emsgsize")      /* a message above recv_limit or the packet header's range */  \
     X(UNREAD, 14, "unread_bytes")   /* a new connection on which the server spoke unasked */       \
-    X(BAD_LENGTH, 13, "bad_length") /* a length that the packet mode does not know */
+    X(BAD_LENGTH, 13, "bad_length") /* a length that the packet mode does not know */              \
+    X(BAD_DATA, 15, "bad_data")     /* what is to be sent is no list of binaries */
 
 #define SP_STATUS_ENUM(name, value, text) SP_##name = value,
 enum { SP_STATUS_MAP(SP_STATUS_ENUM) };

@@ -75,8 +75,9 @@ extern const struct sp_host sp_nif_host;
     X(undefined)                                                                                   \
     X(infinity)                                                                                    \
     X(ready)                                                                                       \
-    X(granted) X(wait) X(again) X(partial) X(empty) X(cancelled) X(told) X(fired) X(lifo) X(fifo)  \
-        X(tcp) X(raw) X(line) X(packet) X(sockpool_conn) X(local) X(bad_length) X(not_a_conn)      \
+    X(granted)                                                                                     \
+    X(wait) X(again) X(partial) X(empty) X(cancelled) X(told) X(fired) X(lifo) X(fifo) X(tcp)      \
+        X(raw) X(line) X(packet) X(sockpool_conn) X(local) X(bad_length) X(not_a_conn)             \
             X(sockpool_wake) X(sockpool_idle) X(unavailable) X(timeout) X(name) X(bad_option)      \
                 X(already_started)
 #define SP_ATOM_FIELD(name) ERL_NIF_TERM name;

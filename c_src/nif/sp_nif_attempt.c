@@ -8,6 +8,23 @@ static ERL_NIF_TERM attempt_term(ErlNifEnv *env, sp_status status)
     return status == SP_WANT_WRITE ? sp_atoms.wait : sp_nif_error_term(env, status);
 }
 
+/* The attempt behind a handle, for its owner. False with what to return: badarg for a connection
+ * that is not, or no longer, in this state of its making, as one that was checked out. */
+static bool get_attempt(ErlNifEnv *env, ERL_NIF_TERM term, enum sp_conn_state expected,
+                        struct sp_nif_lease **lease, ERL_NIF_TERM *error)
+{
+    enum sp_conn_state state;
+
+    if (!sp_nif_get_lease(env, term, lease, error))
+        return false;
+    state = sp_conn_state((*lease)->conn);
+    /* One that is being closed answers by its lease, which has ended. */
+    if (state == expected || state == SP_CONN_CLOSING || state == SP_CONN_CLOSED)
+        return true;
+    *error = enif_make_badarg(env);
+    return false;
+}
+
 static sp_status wait_until_open(const struct sp_call *call, struct sp_nif_lease *lease,
                                  ERL_NIF_TERM ref)
 {
@@ -40,7 +57,7 @@ SP_NIF(sp_nif_attempt_begin)
         return enif_make_badarg(env);
     enif_self(env, &self);
     atomic_compare_exchange_strong(&lease->owner, &unclaimed, self.pid);
-    if (!sp_nif_get_lease(env, argv[0], &lease, &error))
+    if (!get_attempt(env, argv[0], SP_CONN_CONNECTING, &lease, &error))
         return error;
     sp_conn_disarmed(lease->conn, lease->lease, &call);
     status =
@@ -60,7 +77,7 @@ SP_NIF(sp_nif_attempt_opened)
     sp_status status;
 
     (void)argc;
-    if (!sp_nif_get_lease(env, argv[0], &lease, &error))
+    if (!get_attempt(env, argv[0], SP_CONN_CONNECTING, &lease, &error))
         return error;
     sp_conn_disarmed(lease->conn, lease->lease, &call);
     status = sp_control_opened(lease->conn, &lease->lease, &call);
@@ -78,7 +95,7 @@ SP_NIF(sp_nif_attempt_ready)
     sp_status status;
 
     (void)argc;
-    if (!sp_nif_get_lease(env, argv[0], &lease, &error))
+    if (!get_attempt(env, argv[0], SP_CONN_INITIALISING, &lease, &error))
         return error;
     if (sp_conn_armed(lease->conn, lease->lease))
         status = SP_BUSY;
@@ -99,6 +116,8 @@ SP_NIF(sp_nif_attempt_failed)
     (void)argc;
     if (!sp_nif_get_lease(env, argv[0], &lease, &error))
         return error;
+    if (sp_conn_state(lease->conn) == SP_CONN_LEASED)
+        return enif_make_badarg(env);
     (void)sp_pool_abandon(lease->conn->pool, &call, lease->conn, lease->lease);
     sp_nif_drop_conn(lease, &call);
     return sp_atoms.ok;

@@ -67,7 +67,7 @@ static sp_status send_slices(ErlNifEnv *env, struct sp_conn *conn, struct outgoi
         int count = gather(env, out, iov, &offered);
         sp_status status;
         if (count <= 0)
-            return SP_OK;
+            return count == 0 ? SP_OK : SP_BAD_DATA;
         status = conn->transport->send(conn, iov, count, &sent);
         if (status != SP_OK) {
             conn->tainted = conn->tainted || status != SP_WANT_WRITE;
@@ -163,6 +163,8 @@ SP_NIF(sp_nif_send)
     sp_conn_leave(lease->conn, &call);
     if (status == SP_OK)
         return sp_atoms.ok;
+    if (status == SP_BAD_DATA)
+        return enif_make_badarg(env);
     if (status == SP_WANT_WRITE || status == SP_AGAIN)
         return enif_make_tuple3(env, status == SP_AGAIN ? sp_atoms.again : sp_atoms.wait, out.list,
                                 enif_make_uint64(env, out.offset));
@@ -362,7 +364,7 @@ static ERL_NIF_TERM send_request(ErlNifEnv *env, const struct sp_call *call,
                                 enif_make_uint64(env, out.offset));
     (void)sp_pool_discard(conn->pool, call, conn, lease->lease);
     sp_nif_drop_conn(lease, call);
-    return sp_nif_error_term(env, status);
+    return status == SP_BAD_DATA ? enif_make_badarg(env) : sp_nif_error_term(env, status);
 }
 
 /* request(Pool, [Binary], Ref, Queue :: boolean()) ->

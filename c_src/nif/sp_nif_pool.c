@@ -282,7 +282,8 @@ SP_NIF(sp_nif_pool_stats)
     PUT(total)
     PUT(idle)
     PUT(leased)
-    PUT(connecting) PUT(waiting) SP_COUNTER_MAP(PUT)
+    PUT(connecting)
+    PUT(waiting) SP_COUNTER_MAP(PUT)
 #undef PUT
         return map;
 }
