@@ -179,6 +179,10 @@ give_up_request(Lease, Ref) ->
 
 given_up({error, _} = Error, _Lease) ->
     Error;
+given_up(granted, Lease) ->
+    %% A request without bytes, whose grant nobody took back; it has done nothing yet.
+    _ = sockpool_nif:checkin(Lease),
+    {error, timeout};
 given_up(_What, Lease) ->
     _ = sockpool_nif:fired(Lease),
     {error, timeout}.
