@@ -12,20 +12,29 @@
           pid().
 start(Pool, Attempt, Opts, Turn) ->
     Parent = self(),
-    spawn_link(fun() -> Parent ! {?MODULE, self(), run(Pool, Attempt, Opts, Turn)} end).
+    Pid = spawn_link(fun() ->
+        receive {Parent, claimed} -> ok end,
+        Parent ! {?MODULE, self(), run(Pool, Attempt, Opts, Turn)}
+    end),
+    %% Not by the process itself: it may be killed before it gets so far.
+    ok = sockpool_nif:attempt_claim(Attempt, Pid),
+    Pid ! {Parent, claimed},
+    Pid.
 
 run(Pool, Attempt, Opts, Turn) ->
     Deadline = sockpool_wait:deadline(maps:get(connect_timeout, Opts)),
-    {Addresses, Unresolved} = addresses(targets(Opts, Turn)),
-    case connect(Addresses, Attempt, Deadline, Unresolved) of
+    case connect(targets(Opts, Turn), Attempt, Deadline, {error, nxdomain}) of
         ok -> prepare(Pool, Attempt, maps:get(init, Opts));
         {error, Reason} -> failed(Pool, Attempt, Reason)
     end.
 
-%% Before the capacity is given back, so that whoever is told of the failure finds the reason.
+%% The reason first, so that whoever sees that the capacity is back finds it.
 failed(Pool, Attempt, Reason) ->
     ok = sockpool_nif:pool_note_error(Pool, Reason),
-    _ = sockpool_nif:attempt_failed(Attempt),
+    case sockpool_nif:attempt_failed(Attempt) of
+        ok -> ok;
+        {error, closed} -> ok
+    end,
     {error, Reason}.
 
 targets(#{transport := unix, path := Path}, _Turn) ->
@@ -34,32 +43,45 @@ targets(#{host := Hosts, port := Port}, Turn) ->
     {Later, First} = lists:split(Turn rem length(Hosts), Hosts),
     [{Host, Port} || Host <- First ++ Later].
 
-%% Every address of every host, in order, and the error of the last host that has none.
-addresses(Targets) ->
-    Found = [{resolve(Host), Port} || {Host, Port} <- Targets],
-    {[{Address, Port} || {{ok, Addresses}, Port} <- Found, Address <- Addresses],
-     lists:last([{error, nxdomain} | [Error || {{error, _} = Error, _Port} <- Found]])}.
+connect([], _Attempt, _Deadline, Last) ->
+    Last;
+connect([{Host, Port} | Rest] = Targets, Attempt, Deadline, _Last) ->
+    Share = share(Deadline, Targets),
+    Result = case resolve(Host, Share) of
+                 {ok, Addresses} -> connect_any(Addresses, Port, Attempt, Share, {error, timeout});
+                 {error, _} = Error -> Error
+             end,
+    case Result of
+        ok -> ok;
+        _ -> connect(Rest, Attempt, Deadline, Result)
+    end.
 
-resolve(Path) when is_binary(Path) ->
+connect_any([], _Port, _Attempt, _Deadline, Last) ->
+    Last;
+connect_any([Address | Rest] = Addresses, Port, Attempt, Deadline, _Last) ->
+    case sockpool_wait:open(Attempt, Address, Port, share(Deadline, Addresses)) of
+        ok -> ok;
+        Error -> connect_any(Rest, Port, Attempt, Deadline, Error)
+    end.
+
+%% The deadline of the first of these: one that does not answer leaves time for those after it.
+share(Deadline, Targets) ->
+    Now = sockpool_wait:deadline(0),
+    Now + max(0, Deadline - Now) div length(Targets).
+
+resolve(Path, _Deadline) when is_binary(Path) ->
     {ok, [Path]};
-resolve(Address) when is_tuple(Address) ->
+resolve(Address, _Deadline) when is_tuple(Address) ->
     {ok, [sockpool_opts:address_bytes(Address)]};
-resolve(Name) ->
-    case {inet:getaddrs(Name, inet), inet:getaddrs(Name, inet6)} of
+resolve(Name, Deadline) ->
+    case {lookup(Name, inet, Deadline), lookup(Name, inet6, Deadline)} of
         {{error, Reason}, {error, _}} -> {error, Reason};
         {V4, V6} -> {ok, [sockpool_opts:address_bytes(A) || {ok, As} <- [V4, V6], A <- As]}
     end.
 
-%% One that does not answer must leave time for those after it.
-connect([], _Attempt, _Deadline, Last) ->
-    Last;
-connect([{Address, Port} | Rest], Attempt, Deadline, _Last) ->
-    Now = sockpool_wait:deadline(0),
-    Share = Now + (Deadline - Now) div (1 + length(Rest)),
-    case sockpool_wait:open(Attempt, Address, Port, Share) of
-        ok -> ok;
-        Error -> connect(Rest, Attempt, Deadline, Error)
-    end.
+%% Half of what is left: the other half is for the connect.
+lookup(Name, Family, Deadline) ->
+    inet:getaddrs(Name, Family, max(1, Deadline - sockpool_wait:deadline(0)) div 2).
 
 prepare(Pool, Attempt, Init) ->
     try init(Init, Attempt) of

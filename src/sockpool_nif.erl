@@ -3,11 +3,11 @@
 %%% is a badarg here. What each returns stands over it in c_src/nif/.
 -module(sockpool_nif).
 
--export([pool_new/2, pool_open/3, pool_shut/1, pool_step/1, pool_tick/2, pool_idle_event/3,
+-export([pool_new/2, pool_open/4, pool_shut/1, pool_clean_up/1, pool_step/1, pool_tick/2, pool_idle_event/3,
          pool_stats/1, pool_want/1, pool_note_error/2, pool_give_up/1, pool_checkout_timeout/1]).
--export([attempt_begin/4, attempt_opened/2, attempt_ready/1, attempt_failed/1]).
+-export([attempt_claim/2, attempt_begin/4, attempt_opened/2, attempt_ready/1, attempt_failed/1]).
 -export([checkout/1, enqueue/2, cancel/1, checkin/1, discard/1, give_away/2]).
--export([send/6, recv/4, request/4, finish/4, disarm/1, fired/1]).
+-export([send/6, recv/4, request/5, finish/4, disarm/1, fired/1]).
 -export([info/1, peername/1, sockname/1, setopt/3, send_timeout/1]).
 -export_type([pool/0, lease/0]).
 
@@ -39,11 +39,15 @@ priv_dir() ->
 -spec pool_new(atom(), pos_integer()) -> pool().
 pool_new(_Name, _Shards) -> ?NOT_LOADED.
 
--spec pool_open(pool(), map(), non_neg_integer()) -> ok | already_started.
-pool_open(_Pool, _Config, _Seed) -> ?NOT_LOADED.
+-spec pool_open(pool(), map(), non_neg_integer(), pid() | undefined) ->
+          ok | again | {already_started, pid()}.
+pool_open(_Pool, _Config, _Seed, _Janitor) -> ?NOT_LOADED.
 
--spec pool_shut(pool()) -> ok.
+-spec pool_shut(pool()) -> ok | again.
 pool_shut(_Pool) -> ?NOT_LOADED.
+
+-spec pool_clean_up(pool()) -> ok | again.
+pool_clean_up(_Pool) -> ?NOT_LOADED.
 
 -spec pool_step(pool()) -> {[lease()], More :: boolean(), timeout()}.
 pool_step(_Pool) -> ?NOT_LOADED.
@@ -70,6 +74,9 @@ pool_give_up(_Pool) -> ?NOT_LOADED.
 pool_checkout_timeout(_Pool) -> ?NOT_LOADED.
 
 %%% A connector.
+
+-spec attempt_claim(lease(), pid()) -> ok | failure().
+attempt_claim(_Attempt, _Pid) -> ?NOT_LOADED.
 
 -spec attempt_begin(lease(), binary(), inet:port_number() | local, reference()) ->
           ok | wait | failure().
@@ -114,9 +121,10 @@ send(_Lease, _Iovec, _Offset, _Framed, _Fired, _Ref) -> ?NOT_LOADED.
           {ok, binary()} | wait | again | bad_length | not_a_conn | failure().
 recv(_Lease, _Want, _Fired, _Ref) -> ?NOT_LOADED.
 
--spec request(pool(), [binary()], reference(), boolean()) ->
-          {wait, lease()} | {partial, lease(), [binary()], non_neg_integer()} | empty | failure().
-request(_Pool, _Iovec, _Ref, _Queue) -> ?NOT_LOADED.
+-spec request(pool(), [binary()], reference(), boolean(), want()) ->
+          {wait, lease()} | {partial, lease(), [binary()], non_neg_integer()} | empty | bad_length
+          | failure().
+request(_Pool, _Iovec, _Ref, _Queue, _Want) -> ?NOT_LOADED.
 
 -spec finish(lease(), want(), boolean(), reference()) ->
           {ok, binary()} | wait | again | bad_length | failure().

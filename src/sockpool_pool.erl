@@ -37,17 +37,22 @@ names() ->
              sockpool_nif:pool_stats(Pool) =/= not_found].
 
 -spec init({atom(), sockpool_opts:opts()}) ->
-          {ok, #state{}, {continue, step}} | {stop, already_started}.
+          {ok, #state{}, {continue, step}} | {stop, {already_started, pid()}}.
 init({Name, Opts}) ->
     process_flag(trap_exit, true),
     Pool = find_or_make(Name),
-    Seed = erlang:phash2({make_ref(), os:system_time()}),
-    case sockpool_nif:pool_open(Pool, config(Opts), Seed) of
+    case open(Pool, config(Opts), erlang:phash2({make_ref(), os:system_time()})) of
         ok ->
             _ = erlang:send_after(?TICK_MS, self(), {tick, 0}),
             {ok, #state{name = Name, pool = Pool, opts = Opts}, {continue, step}};
-        already_started ->
-            {stop, already_started}
+        {already_started, _} = Reason ->
+            {stop, Reason}
+    end.
+
+open(Pool, Config, Seed) ->
+    case sockpool_nif:pool_open(Pool, Config, Seed, whereis(sockpool_janitor)) of
+        again -> erlang:yield(), open(Pool, Config, Seed);
+        Result -> Result
     end.
 
 find_or_make(Name) ->
@@ -124,10 +129,16 @@ handle_info(_Other, State) ->
 terminate(Reason, #state{pool = Pool, connectors = Connectors}) ->
     lists:foreach(fun(Pid) -> exit(Pid, kill) end, maps:keys(Connectors)),
     case Reason of
-        normal -> sockpool_nif:pool_shut(Pool);
-        shutdown -> sockpool_nif:pool_shut(Pool);
-        {shutdown, _} -> sockpool_nif:pool_shut(Pool);
+        normal -> shut(Pool);
+        shutdown -> shut(Pool);
+        {shutdown, _} -> shut(Pool);
         _ -> ok
+    end.
+
+shut(Pool) ->
+    case sockpool_nif:pool_shut(Pool) of
+        again -> shut(Pool);
+        ok -> ok
     end.
 
 step(#state{pool = Pool} = State) ->

@@ -32,7 +32,7 @@ start_pool(Spec) ->
     try supervisor:start_child(?MODULE, Spec) of
         {ok, Pid} when is_pid(Pid) -> {ok, Pid};
         {error, already_present} -> {error, already_started};
-        {error, {already_started, _} = Reason} -> {error, Reason};
+        {error, {already_started, Pid} = Reason} when is_pid(Pid) -> {error, Reason};
         {error, {Reason, _Child}} -> {error, Reason}
     catch
         exit:{noproc, _} -> {error, {not_started, sockpool}}
@@ -49,4 +49,5 @@ stop_pool(Id) ->
 
 -spec init([supervisor:child_spec()]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init(Specs) ->
-    {ok, {#{strategy => one_for_one, intensity => 10, period => 10}, Specs}}.
+    Janitor = #{id => sockpool_janitor, start => {sockpool_janitor, start_link, []}},
+    {ok, {#{strategy => one_for_one, intensity => 10, period => 10}, [Janitor | Specs]}}.

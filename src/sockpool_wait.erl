@@ -125,7 +125,7 @@ disarm(Lease, Ref) ->
           {ok, binary()} | bad_length | {error, term()}.
 request(Pool, Iovec, Want, Timeout) ->
     Ref = make_ref(),
-    case sockpool_nif:request(Pool, Iovec, Ref, Timeout =/= 0) of
+    case sockpool_nif:request(Pool, Iovec, Ref, Timeout =/= 0, Want) of
         {wait, Lease} ->
             Deadline = deadline(Timeout),
             case await(Ref, Timeout) of
@@ -137,6 +137,8 @@ request(Pool, Iovec, Want, Timeout) ->
             end;
         {partial, Lease, Rest, Offset} ->
             request_rest(Lease, Rest, Offset, true, Want, deadline(Timeout));
+        bad_length ->
+            bad_length;
         empty ->
             ok = sockpool_nif:pool_want(Pool),
             {error, full};

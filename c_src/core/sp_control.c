@@ -3,7 +3,6 @@
 #include "sp_close.h"
 #include "sp_table.h"
 
-#include <limits.h>
 #include <sched.h>
 
 /* Connectors at work at once while the backend answers: a bound on the herd after its restart. */
@@ -35,35 +34,44 @@ void sp_control_open(struct sp_pool *pool, const struct sp_call *call,
     sp_pool_wake(pool, call);
 }
 
-static void revoke_all(struct sp_pool *pool, const struct sp_call *call)
+void sp_control_shut_begin(struct sp_pool *pool, enum sp_phase phase)
 {
-    struct sp_conn *found[WALK_SLICE];
-    uint32_t cursor = 0;
-    size_t count;
-
-    while ((count = sp_table_walk(pool, &cursor, found, WALK_SLICE))) {
-        for (size_t i = 0; i < count; i++) {
-            uint64_t lease;
-            /* Where it fails the lease has ended, or goes on under another number. */
-            while ((lease = atomic_load(&found[i]->lease)) != SP_LEASE_NONE &&
-                   !sp_pool_revoke(pool, call, found[i], lease))
-                sched_yield();
-            pool->host->conn_unref(found[i]);
-        }
-    }
-}
-
-void sp_control_shut(struct sp_pool *pool, const struct sp_call *call, enum sp_phase phase,
-                     sp_status status)
-{
+    pool->control.shutting_to = phase;
+    pool->control.cursor = 0;
     atomic_store(&pool->phase, phase == SP_PHASE_CLOSED ? SP_PHASE_DRAINING : phase);
     /* From here on no connection of this epoch is usable, wherever it is on its way to. */
     atomic_fetch_add(&pool->epoch, 1);
-    sp_pool_drain(pool, call, status);
-    revoke_all(pool, call);
-    sp_pool_drain(pool, call, status);
-    (void)sp_close_work(pool, call, UINT_MAX);
-    atomic_store(&pool->phase, phase);
+}
+
+static void revoke(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+{
+    uint64_t lease;
+
+    /* Where it fails the lease has ended, or goes on under another number. */
+    while ((lease = atomic_load(&conn->lease)) != SP_LEASE_NONE &&
+           !sp_pool_revoke(pool, call, conn, lease))
+        sched_yield();
+}
+
+bool sp_control_shut_slice(struct sp_pool *pool, const struct sp_call *call, sp_status status,
+                           unsigned max)
+{
+    struct sp_conn *found[WALK_SLICE];
+    size_t count;
+
+    while (max > 0 && (sp_pool_fail_waiter(pool, call, status) || sp_pool_close_idle(pool, call)))
+        max--;
+    if (max == 0)
+        return true;
+    count = sp_table_walk(pool, &pool->control.cursor, found, max < WALK_SLICE ? max : WALK_SLICE);
+    for (size_t i = 0; i < count; i++) {
+        revoke(pool, call, found[i]);
+        pool->host->conn_unref(found[i]);
+    }
+    if (count > 0 || sp_close_work(pool, call, max))
+        return true;
+    atomic_store(&pool->phase, pool->control.shutting_to);
+    return false;
 }
 
 /* ---- growth ---- */
@@ -286,10 +294,12 @@ bool sp_control_unavailable(struct sp_pool *pool)
 
 static void sweep_lease(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
 {
+    /* In this order: an arm seen before the lease's end keeps the connection from another lease, so
+     * the owner is still the arm's. */
+    uint64_t armed = atomic_load(&conn->armed);
     uint64_t lease = atomic_load(&conn->lease);
     uint64_t owner = atomic_load(&conn->owner), leased_ns = atomic_load(&conn->leased_ns);
     uint64_t max_hold_ns = atomic_load(&pool->max_hold_ns);
-    uint64_t armed = atomic_load(&conn->armed);
 
     /* Revoked while its owner waited, who died before it could say that it no longer does. */
     if (lease == SP_LEASE_NONE && armed != SP_LEASE_NONE && !pool->host->owner_alive(call, owner))

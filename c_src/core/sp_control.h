@@ -1,21 +1,24 @@
 /* The control plane of a pool: opening and closing, growth, reconnect, sweeps.
  *
- * Thread rule: sp_control_open/_shut/_step/_tick/_idle_event are called by one control process at a
- * time; the connector functions by the process that holds the connector's lease. */
+ * Thread rule: open, shut, step, tick and idle_event are called by one control process at a time;
+ * the connector functions by the process that holds the connector's lease. */
 #ifndef SP_CONTROL_H
 #define SP_CONTROL_H
 
 #include "sp_pool.h"
 
-/* Opens the pool in a new epoch. The phase must not be OPEN. The caller steps at once. */
+/* Opens the pool in a new epoch. The phase must be CLOSED or DOWN, all slices of its shut done.
+ * The caller steps at once. */
 void sp_control_open(struct sp_pool *pool, const struct sp_call *call,
                      const struct sp_config *config, uint64_t seed);
-/* Leaves OPEN: `phase` is DOWN or CLOSED. Waiters get `status`; every lease is revoked and every
- * connection closed before this returns, but for those that a call is still using. */
-void sp_control_shut(struct sp_pool *pool, const struct sp_call *call, enum sp_phase phase,
-                     sp_status status);
+/* Leaves OPEN, at once; `phase` is DOWN or CLOSED. Then sp_control_shut_slice() until it says
+ * false: each does up to `max` pieces of the work. Waiters get `status`, every lease is revoked and
+ * every connection closed, but for those that a call is still using, which close at its end. */
+void sp_control_shut_begin(struct sp_pool *pool, enum sp_phase phase);
+SP_MUST_CHECK bool sp_control_shut_slice(struct sp_pool *pool, const struct sp_call *call,
+                                         sp_status status, unsigned max);
 
-/* A connection to be made, leased to nobody yet: a connector claims it by sp_control_begin(). */
+/* A connection to be made, leased to nobody yet. */
 struct sp_attempt {
     struct sp_conn *conn; /* with a reference */
     uint64_t lease;

@@ -1,7 +1,6 @@
 #include "sp_pool.h"
 
 #include "sp_control.h"
-#include "sp_table.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -113,14 +112,6 @@ void sp_shard_unlink(struct sp_shard *shard, struct sp_conn *conn)
     atomic_fetch_sub(&shard->top, 1);
 }
 
-static void close_idle(struct sp_pool *pool, const struct sp_call *call)
-{
-    struct sp_conn *conn;
-
-    while ((conn = pop_any(pool, call)))
-        sp_pool_retire(pool, call, conn);
-}
-
 void sp_pool_put(struct sp_pool *pool, const struct sp_call *call, struct sp_shard *shard,
                  struct sp_conn *conn, bool cold)
 {
@@ -131,8 +122,8 @@ void sp_pool_put(struct sp_pool *pool, const struct sp_call *call, struct sp_sha
     sp_list_push_newest(cold ? &shard->cold : &shard->fresh, &conn->node);
     atomic_fetch_add(&shard->top, 1);
     pthread_mutex_unlock(&shard->lock);
-    if (sp_pool_phase(pool) != SP_PHASE_OPEN)
-        close_idle(pool, call);
+    while (sp_pool_phase(pool) != SP_PHASE_OPEN && sp_pool_close_idle(pool, call))
+        ;
 }
 
 /* Whether the pool has not been closed since the connection was made. */
@@ -196,7 +187,8 @@ void sp_pool_retire_unusable(struct sp_pool *pool, const struct sp_call *call, s
 
 /* ---- granting ---- */
 
-static struct sp_waiter *take(struct sp_pool *pool)
+/* The oldest waiter, out of the queue and in the given state, with the queue's reference. */
+static struct sp_waiter *take(struct sp_pool *pool, enum sp_waiter_state state)
 {
     struct sp_node *node;
     struct sp_waiter *waiter = NULL;
@@ -207,7 +199,7 @@ static struct sp_waiter *take(struct sp_pool *pool)
         waiter = SP_CONTAINER(node, struct sp_waiter, node);
         sp_list_remove(node);
         atomic_fetch_sub(&pool->nwait, 1);
-        waiter->state = SP_GRANTED;
+        waiter->state = state;
     }
     pthread_mutex_unlock(&pool->queue.lock);
     return waiter;
@@ -311,7 +303,7 @@ void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_c
             continue;
         }
         if (wanted) {
-            struct sp_waiter *waiter = take(pool);
+            struct sp_waiter *waiter = take(pool, SP_GRANTED);
             if (waiter) {
                 if (deliver(pool, call, waiter, conn))
                     conn = NULL;
@@ -357,7 +349,7 @@ void sp_pool_want(struct sp_pool *pool, const struct sp_call *call)
 {
     if (atomic_load(&pool->total) >= atomic_load(&pool->limit))
         return;
-    atomic_fetch_add(&pool->eager, 1);
+    atomic_store(&pool->eager, 1);
     sp_pool_wake(pool, call);
 }
 
@@ -377,6 +369,8 @@ sp_status sp_pool_enqueue(struct sp_pool *pool, const struct sp_call *call,
         atomic_fetch_add(&pool->nwait, 1);
     }
     pthread_mutex_unlock(&pool->queue.lock);
+    if (status == SP_FULL)
+        sp_pool_want(pool, call);
     if (status != SP_OK)
         return status;
     sp_pool_serve(pool, call, NULL);
@@ -445,25 +439,24 @@ void sp_waiter_unref(struct sp_waiter *waiter)
         waiter->pool->host->waiter_free(waiter);
 }
 
-void sp_pool_drain(struct sp_pool *pool, const struct sp_call *call, sp_status status)
+bool sp_pool_fail_waiter(struct sp_pool *pool, const struct sp_call *call, sp_status status)
 {
-    struct sp_list failed;
-    struct sp_node *node;
+    struct sp_waiter *waiter = take(pool, SP_FAILED);
 
-    /* Whoever enqueues looks at the phase under this lock: nobody comes after this. */
-    pthread_mutex_lock(&pool->queue.lock);
-    sp_list_steal(&failed, &pool->queue.list);
-    for (node = failed.head.next; node != &failed.head; node = node->next)
-        SP_CONTAINER(node, struct sp_waiter, node)->state = SP_FAILED;
-    atomic_store(&pool->nwait, 0);
-    pthread_mutex_unlock(&pool->queue.lock);
-    while ((node = sp_list_oldest(&failed))) {
-        struct sp_waiter *waiter = SP_CONTAINER(node, struct sp_waiter, node);
-        sp_list_remove(node);
-        (void)pool->host->waiter_notify(call, waiter, status, 0);
-        sp_waiter_unref(waiter);
-    }
-    close_idle(pool, call);
+    if (!waiter)
+        return false;
+    (void)pool->host->waiter_notify(call, waiter, status, 0);
+    sp_waiter_unref(waiter);
+    return true;
+}
+
+bool sp_pool_close_idle(struct sp_pool *pool, const struct sp_call *call)
+{
+    struct sp_conn *conn = pop_any(pool, call);
+
+    if (conn)
+        sp_pool_retire(pool, call, conn);
+    return conn != NULL;
 }
 
 /* ---- ending a lease ---- */

@@ -93,7 +93,7 @@ struct sp_pool {
     _Atomic uint64_t epoch; /* one more with each opening */
     _Atomic uint32_t total; /* connections and capacity given to connectors */
     _Atomic uint32_t connecting;
-    _Atomic uint32_t eager; /* check-outs that would not wait, since the last control step */
+    _Atomic uint32_t eager; /* 1: somebody who would not wait found nothing; until the next step */
     _Atomic uint32_t woken; /* a wake-up of the control process is under way */
 
     struct {
@@ -116,7 +116,9 @@ struct sp_pool {
     struct {
         pthread_mutex_t lock;
         struct sp_backoff state;
-        struct sp_config config; /* changed while not open only */
+        struct sp_config config;   /* changed while not open only */
+        enum sp_phase shutting_to; /* by shutting calls only, as is the cursor into the table */
+        uint32_t cursor;
     } control;
 };
 
@@ -187,9 +189,10 @@ void sp_pool_put(struct sp_pool *pool, const struct sp_call *call, struct sp_sha
 /* Under the shard's lock: the caller becomes the holder. */
 void sp_shard_unlink(struct sp_shard *shard, struct sp_conn *conn);
 void sp_pool_wake(struct sp_pool *pool, const struct sp_call *call);
-/* After the phase has left OPEN: fails every waiter with the status, closes every idle connection.
- */
-void sp_pool_drain(struct sp_pool *pool, const struct sp_call *call, sp_status status);
+/* After the phase has left OPEN; false where there is none: tells the oldest waiter the status,
+ * closes one idle connection. */
+bool sp_pool_fail_waiter(struct sp_pool *pool, const struct sp_call *call, sp_status status);
+bool sp_pool_close_idle(struct sp_pool *pool, const struct sp_call *call);
 
 static inline enum sp_phase sp_pool_phase(struct sp_pool *pool)
 {

@@ -79,6 +79,8 @@ static sp_status recv_buffered(struct sp_conn *conn, const struct sp_want *want,
     struct sp_rbuf *rbuf = &conn->rbuf;
     struct sp_frame frame;
 
+    if (!rbuf->base && !make_room(conn, want, want->len_bytes))
+        return broken(conn, SP_NO_MEMORY);
     for (int slices = 0;; slices++) {
         size_t have = rbuf->len - rbuf->pos, got;
         sp_status status = next_message(conn, want, rbuf->base + rbuf->pos, have, &frame);

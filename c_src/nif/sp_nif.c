@@ -50,8 +50,9 @@ static void unload(ErlNifEnv *env, void *priv_data)
 
 static ErlNifFunc functions[] = {
     {"pool_new", 2, sp_nif_pool_new, 0},
-    {"pool_open", 3, sp_nif_pool_open, 0},
+    {"pool_open", 4, sp_nif_pool_open, 0},
     {"pool_shut", 1, sp_nif_pool_shut, 0},
+    {"pool_clean_up", 1, sp_nif_pool_clean_up, 0},
     {"pool_step", 1, sp_nif_pool_step, 0},
     {"pool_tick", 2, sp_nif_pool_tick, 0},
     {"pool_idle_event", 3, sp_nif_pool_idle_event, 0},
@@ -60,6 +61,7 @@ static ErlNifFunc functions[] = {
     {"pool_note_error", 2, sp_nif_pool_note_error, 0},
     {"pool_give_up", 1, sp_nif_pool_give_up, 0},
     {"pool_checkout_timeout", 1, sp_nif_pool_checkout_timeout, 0},
+    {"attempt_claim", 2, sp_nif_attempt_claim, 0},
     {"attempt_begin", 4, sp_nif_attempt_begin, 0},
     {"attempt_opened", 2, sp_nif_attempt_opened, 0},
     {"attempt_ready", 1, sp_nif_attempt_ready, 0},
@@ -72,7 +74,7 @@ static ErlNifFunc functions[] = {
     {"give_away", 2, sp_nif_give_away, 0},
     {"send", 6, sp_nif_send, 0},
     {"recv", 4, sp_nif_recv, 0},
-    {"request", 4, sp_nif_request, 0},
+    {"request", 5, sp_nif_request, 0},
     {"finish", 4, sp_nif_finish, 0},
     {"disarm", 1, sp_nif_disarm, 0},
     {"fired", 1, sp_nif_fired, 0},

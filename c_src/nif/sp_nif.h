@@ -25,12 +25,15 @@ struct sp_nif_pool {
     struct sp_pool core;
     void *resource; /* the resource that points here */
     ERL_NIF_TERM name;
-    ErlNifMutex *transition; /* held while the pool opens or shuts; outermost, and held over
-                                messages: only control processes ever wait for it */
-    ErlNifMutex *lock;       /* guards controller, monitor, last_error; innermost */
+    ErlNifMutex
+        *transition;       /* held while the pool opens, and over one slice of a shut; outermost */
+    bool shutting;         /* under transition: slices are left to do */
+    sp_status shut_status; /* under transition: what they tell waiters */
+    ErlNifMutex *lock;     /* guards what follows, up to last_error; innermost */
     bool controlled;
     ErlNifPid controller;
     ErlNifMonitor monitor;
+    ErlNifPid janitor; /* does the slices after a crash; undefined where there is none */
     struct sp_nif_error *last_error;
     _Atomic uint64_t checkout_timeout, send_timeout; /* ms, SP_NEVER for infinity */
     _Atomic uint32_t packet;                         /* enum sp_packet */
@@ -69,17 +72,13 @@ struct sp_nif_lease {
 extern ErlNifResourceType *sp_nif_pool_type, *sp_nif_conn_type, *sp_nif_lease_type;
 extern const struct sp_host sp_nif_host;
 
-#define SP_ATOM_MAP(X)                                                                             \
-    X(ok)                                                                                          \
-    X(error)                                                                                       \
-    X(undefined)                                                                                   \
-    X(infinity)                                                                                    \
-    X(ready)                                                                                       \
-    X(granted)                                                                                     \
-    X(wait) X(again) X(partial) X(empty) X(cancelled) X(told) X(fired) X(lifo) X(fifo) X(tcp)      \
-        X(raw) X(line) X(packet) X(sockpool_conn) X(local) X(bad_length) X(not_a_conn)             \
-            X(sockpool_wake) X(sockpool_idle) X(unavailable) X(timeout) X(name) X(bad_option)      \
-                X(already_started)
+/* clang-format off */
+#define SP_ATOM_MAP(X) \
+    X(ok) X(error) X(undefined) X(infinity) X(ready) X(granted) X(wait) X(again) X(partial) \
+    X(empty) X(cancelled) X(told) X(fired) X(fifo) X(raw) X(line) X(packet) X(sockpool_conn) \
+    X(local) X(bad_length) X(not_a_conn) X(sockpool_wake) X(sockpool_idle) X(unavailable) \
+    X(timeout) X(name) X(already_started) X(sockpool_shut)
+/* clang-format on */
 #define SP_ATOM_FIELD(name) ERL_NIF_TERM name;
 struct sp_nif_atoms {
     SP_ATOM_MAP(SP_ATOM_FIELD)
@@ -109,6 +108,10 @@ struct sp_nif_pool *sp_nif_pool_alloc(ErlNifEnv *env, uint32_t shard_count, ERL_
 struct sp_nif_waiter *sp_nif_waiter_new(struct sp_nif_pool *pool, ERL_NIF_TERM ref);
 void sp_nif_error_set(struct sp_nif_pool *pool, ERL_NIF_TERM term);
 bool sp_nif_error_get(struct sp_nif_pool *pool, ErlNifEnv *env, ERL_NIF_TERM *term);
+/* Under transition: one slice, where the pool is shutting. True while more is left. */
+bool sp_nif_shut_slice(ErlNifEnv *env, struct sp_nif_pool *pool);
+/* Under transition: the pool leaves OPEN. */
+void sp_nif_shut_begin(struct sp_nif_pool *pool, enum sp_phase phase, sp_status status);
 bool sp_nif_open_types(ErlNifEnv *env, ErlNifResourceFlags flags);
 
 /* sp_nif_lease.c */
@@ -138,6 +141,7 @@ ERL_NIF_TERM sp_nif_enqueue_waiter(ErlNifEnv *env, struct sp_nif_pool *pool, ERL
 SP_NIF(sp_nif_pool_new);
 SP_NIF(sp_nif_pool_open);
 SP_NIF(sp_nif_pool_shut);
+SP_NIF(sp_nif_pool_clean_up);
 SP_NIF(sp_nif_pool_step);
 SP_NIF(sp_nif_pool_tick);
 SP_NIF(sp_nif_pool_idle_event);
@@ -147,6 +151,7 @@ SP_NIF(sp_nif_pool_note_error);
 SP_NIF(sp_nif_pool_give_up);
 SP_NIF(sp_nif_pool_checkout_timeout);
 
+SP_NIF(sp_nif_attempt_claim);
 SP_NIF(sp_nif_attempt_begin);
 SP_NIF(sp_nif_attempt_opened);
 SP_NIF(sp_nif_attempt_ready);

@@ -39,24 +39,40 @@ static sp_status wait_until_open(const struct sp_call *call, struct sp_nif_lease
     return armed ? SP_WANT_WRITE : SP_BUSY;
 }
 
+/* attempt_claim(Attempt, Pid) -> ok | {error, not_owner}. Once, before Pid may use the attempt:
+ * makes it the owner, whose death the sweep then notices as well. */
+SP_NIF(sp_nif_attempt_claim)
+{
+    struct sp_nif_lease *lease;
+    uint64_t generation;
+    ErlNifPid pid;
+    ERL_NIF_TERM unclaimed = 0;
+
+    (void)argc;
+    if (!sp_nif_open_handle(env, argv[0], &lease, &generation) ||
+        !enif_get_local_pid(env, argv[1], &pid))
+        return enif_make_badarg(env);
+    if (!atomic_compare_exchange_strong(&lease->owner, &unclaimed, pid.pid))
+        return sp_nif_error_term(env, SP_NOT_OWNER);
+    atomic_store(&lease->conn->owner, pid.pid);
+    return sp_atoms.ok;
+}
+
 /* attempt_begin(Attempt, Address, Port | local, Ref) -> ok | wait | {error, Reason}.
- * The first caller becomes the attempt's owner. May be called again, with another address. */
+ * May be called again, with another address. */
 SP_NIF(sp_nif_attempt_begin)
 {
     struct sp_call call = sp_nif_call(env);
     struct sp_nif_lease *lease;
     struct sp_addr addr;
     ErlNifPid self;
-    uint64_t generation;
-    ERL_NIF_TERM error, unclaimed = 0;
+    ERL_NIF_TERM error;
     sp_status status;
 
     (void)argc;
-    if (!sp_nif_open_handle(env, argv[0], &lease, &generation) ||
-        !sp_nif_get_addr(env, argv[1], argv[2], &addr))
+    if (!sp_nif_get_addr(env, argv[1], argv[2], &addr))
         return enif_make_badarg(env);
     enif_self(env, &self);
-    atomic_compare_exchange_strong(&lease->owner, &unclaimed, self.pid);
     if (!get_attempt(env, argv[0], SP_CONN_CONNECTING, &lease, &error))
         return error;
     sp_conn_disarmed(lease->conn, lease->lease, &call);

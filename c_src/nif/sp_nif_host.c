@@ -11,6 +11,8 @@
 /* Waiters with their environments are kept for reuse, so many per thread: allocating an
  * environment for each costs 5-10 % of a hand-over. */
 #define CACHED_WAITERS_MAX 256
+/* A slice of a shut: each piece a message or a close, 10 us at most. */
+#define PIECES_PER_SLICE 64
 
 ErlNifResourceType *sp_nif_pool_type, *sp_nif_conn_type, *sp_nif_lease_type;
 
@@ -342,10 +344,43 @@ bool sp_nif_error_get(struct sp_nif_pool *pool, ErlNifEnv *env, ERL_NIF_TERM *te
 
 /* ---- resource types ---- */
 
+void sp_nif_shut_begin(struct sp_nif_pool *pool, enum sp_phase phase, sp_status status)
+{
+    sp_control_shut_begin(&pool->core, phase);
+    pool->shutting = true;
+    pool->shut_status = status;
+}
+
+bool sp_nif_shut_slice(ErlNifEnv *env, struct sp_nif_pool *pool)
+{
+    struct sp_call call = sp_nif_call(env);
+
+    if (pool->shutting)
+        pool->shutting =
+            sp_control_shut_slice(&pool->core, &call, pool->shut_status, PIECES_PER_SLICE);
+    return pool->shutting;
+}
+
+/* {sockpool_shut, Pool} to the janitor. */
+static bool call_janitor(ErlNifEnv *env, struct sp_nif_pool *pool, const ErlNifPid *janitor)
+{
+    ErlNifEnv *msg_env;
+    bool sent;
+
+    if (enif_is_pid_undefined(janitor))
+        return false;
+    msg_env = enif_alloc_env();
+    sent = enif_send(env, janitor, msg_env,
+                     enif_make_tuple2(msg_env, sp_atoms.sockpool_shut,
+                                      enif_make_resource(msg_env, pool->resource)));
+    enif_free_env(msg_env);
+    return sent;
+}
+
 static void pool_down(ErlNifEnv *env, void *resource, ErlNifPid *pid, ErlNifMonitor *monitor)
 {
     struct sp_nif_pool *pool = ((struct sp_nif_pool_resource *)resource)->pool;
-    struct sp_call call = sp_nif_call(env);
+    ErlNifPid janitor;
     bool current;
 
     (void)pid;
@@ -354,9 +389,16 @@ static void pool_down(ErlNifEnv *env, void *resource, ErlNifPid *pid, ErlNifMoni
     current = pool->controlled && enif_compare_monitors(monitor, &pool->monitor) == 0;
     if (current)
         pool->controlled = false;
+    janitor = pool->janitor;
     enif_mutex_unlock(pool->lock);
-    if (current)
-        sp_control_shut(&pool->core, &call, SP_PHASE_DOWN, SP_CLOSED);
+    if (current) {
+        /* A shut of the process's own may have been under way: then only its slices are left. */
+        if (!pool->shutting)
+            sp_nif_shut_begin(pool, SP_PHASE_DOWN, SP_CLOSED);
+        if (!call_janitor(env, pool, &janitor))
+            while (sp_nif_shut_slice(env, pool))
+                ;
+    }
     enif_mutex_unlock(pool->transition);
 }
 

@@ -158,8 +158,10 @@ SP_NIF(sp_nif_send)
         status = add_header(env, lease->conn->packet, &out.list);
     if (status == SP_OK)
         status = send_slices(env, lease->conn, &out);
-    if (status == SP_WANT_WRITE && !arm_for_self(&call, lease, true, argv[5]))
+    if (status == SP_WANT_WRITE && !arm_for_self(&call, lease, true, argv[5])) {
+        lease->conn->tainted = true;
         status = SP_BUSY;
+    }
     sp_conn_leave(lease->conn, &call);
     if (status == SP_OK)
         return sp_atoms.ok;
@@ -190,12 +192,12 @@ static ERL_NIF_TERM take_binary(ErlNifEnv *env, struct sp_conn *conn,
 {
     struct sp_nif_conn *self = SP_CONTAINER(conn, struct sp_nif_conn, core);
     struct sp_rbuf *rbuf = &conn->rbuf;
-    size_t offset = (size_t)(received->data - rbuf->base);
     ERL_NIF_TERM term;
 
     if (received->in_rbuf && received->len >= COPY_MAX_BYTES &&
         received->rbuf_taken == rbuf->len - rbuf->pos &&
         enif_realloc_binary(&self->rbin, rbuf->len)) {
+        size_t offset = (size_t)(received->data - rbuf->base);
         ERL_NIF_TERM whole = enif_make_binary(env, &self->rbin);
         term = offset == 0 && received->len == rbuf->len
                    ? whole
@@ -367,7 +369,7 @@ static ERL_NIF_TERM send_request(ErlNifEnv *env, const struct sp_call *call,
     return status == SP_BAD_DATA ? enif_make_badarg(env) : sp_nif_error_term(env, status);
 }
 
-/* request(Pool, [Binary], Ref, Queue :: boolean()) ->
+/* request(Pool, [Binary], Ref, Queue :: boolean(), Length | packet) ->
  *     {wait, Lease}                            {'$sockpool', Ref, Msg} comes, Msg being ready
  * (sent, and something came back), Sent (bytes sent so far), or {error, Reason} | {partial, Lease,
  * [Binary], Offset}       send the rest by send/6, framed | empty only where Queue is false |
@@ -380,14 +382,20 @@ SP_NIF(sp_nif_request)
     ErlNifIOVec *iov = NULL;
     struct sp_nif_lease *lease;
     struct sp_conn *conn;
+    struct sp_want want;
+    enum sp_packet packet;
     uint64_t number;
     ErlNifPid self;
     void *keepsake;
     sp_status status;
 
     (void)argc;
-    if (!pool || !enif_is_list(env, argv[1]) || !enif_is_ref(env, argv[2]))
+    if (!pool || !enif_is_list(env, argv[1]) || !enif_is_ref(env, argv[2]) ||
+        !get_want(env, argv[4], &want))
         return enif_make_badarg(env);
+    packet = (enum sp_packet)atomic_load(&pool->packet);
+    if (!want.packet && packet != SP_PACKET_RAW)
+        return sp_atoms.bad_length;
     enif_self(env, &self);
     status = sp_pool_checkout(&pool->core, &call, self.pid, &conn, &number, &keepsake);
     if (status == SP_OK) {
@@ -399,7 +407,7 @@ SP_NIF(sp_nif_request)
     if (status == SP_EMPTY && enif_is_identical(argv[3], sp_atoms.false_))
         return sp_atoms.empty;
     if (status == SP_EMPTY)
-        status = add_header(env, (enum sp_packet)atomic_load(&pool->packet), &list);
+        status = add_header(env, packet, &list);
     if (status != SP_EMPTY && status != SP_OK)
         return sp_nif_error_term(env, status);
     /* Without an environment: it outlives this call, and its large binaries are not copied. */

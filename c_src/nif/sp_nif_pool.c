@@ -113,35 +113,38 @@ static bool get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *confi
     return true;
 }
 
-/* Makes the caller the control process. False where another one lives. Called under `transition`.
- */
-static bool take_control(ErlNifEnv *env, struct sp_nif_pool *pool)
+/* Makes the caller the control process. Called under `transition`. SP_BUSY where another one lives
+ * (then *other), SP_AGAIN where one has died and its pool is still to be shut. */
+static sp_status take_control(ErlNifEnv *env, struct sp_nif_pool *pool, ErlNifPid *other)
 {
-    struct sp_call call = sp_nif_call(env);
     ErlNifMonitor monitor;
     ErlNifPid self;
-    bool taken, was_controlled;
+    bool was_controlled, taken;
 
     enif_self(env, &self);
     if (enif_monitor_process(env, pool->resource, &self, &monitor) != 0)
-        return false;
+        return SP_CLOSED;
     enif_mutex_lock(pool->lock);
     was_controlled = pool->controlled;
-    taken = !was_controlled || !enif_is_process_alive(env, &pool->controller);
+    *other = pool->controller;
+    taken = !was_controlled;
     if (taken) {
         pool->controlled = true;
         pool->controller = self;
         pool->monitor = monitor;
     }
     enif_mutex_unlock(pool->lock);
-    if (!taken)
-        enif_demonitor_process(env, pool->resource, &monitor);
-    else if (was_controlled) /* the news of its death is still under way, and will be ignored */
-        sp_control_shut(&pool->core, &call, SP_PHASE_DOWN, SP_CLOSED);
-    return taken;
+    if (taken)
+        return SP_OK;
+    enif_demonitor_process(env, pool->resource, &monitor);
+    /* Dead: the monitor's call is under way, and shuts the pool. */
+    return enif_is_process_alive(env, other) ? SP_BUSY : SP_AGAIN;
 }
 
-/* pool_open(Pool, Config, Seed) -> ok | already_started. The caller becomes its control process. */
+/* pool_open(Pool, Config, Seed, Janitor | undefined) -> ok | again | {already_started, Pid}. The
+ * caller becomes the control process; again: call again, the pool's last life is still being
+ * cleaned up. The janitor gets {sockpool_shut, Pool} when the caller crashes, and calls
+ * pool_clean_up/1. */
 SP_NIF(sp_nif_pool_open)
 {
     struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
@@ -149,23 +152,32 @@ SP_NIF(sp_nif_pool_open)
     struct sp_config config;
     uint64_t checkout_timeout, send_timeout;
     ErlNifUInt64 seed;
-    bool taken;
+    ErlNifPid janitor, other;
+    sp_status status = SP_AGAIN;
 
     (void)argc;
+    if (!enif_get_local_pid(env, argv[3], &janitor))
+        enif_set_pid_undefined(&janitor);
     if (!pool || !enif_get_uint64(env, argv[2], &seed) || !get_config(env, argv[1], &config) ||
         !get_number(env, argv[1], "checkout_timeout", &checkout_timeout) ||
         !get_number(env, argv[1], "send_timeout", &send_timeout))
         return enif_make_badarg(env);
     enif_mutex_lock(pool->transition);
-    taken = take_control(env, pool);
-    if (taken) {
+    if (!sp_nif_shut_slice(env, pool))
+        status = take_control(env, pool, &other);
+    if (status == SP_OK) {
+        enif_mutex_lock(pool->lock);
+        pool->janitor = janitor;
+        enif_mutex_unlock(pool->lock);
         atomic_store(&pool->checkout_timeout, checkout_timeout);
         atomic_store(&pool->send_timeout, send_timeout);
         atomic_store(&pool->packet, (uint32_t)config.packet);
         sp_control_open(&pool->core, &call, &config, seed);
     }
     enif_mutex_unlock(pool->transition);
-    return taken ? sp_atoms.ok : sp_atoms.already_started;
+    if (status == SP_BUSY)
+        return enif_make_tuple2(env, sp_atoms.already_started, enif_make_pid(env, &other));
+    return status == SP_OK ? sp_atoms.ok : sp_atoms.again;
 }
 
 /* The pool behind the term, where the caller controls it. */
@@ -184,22 +196,41 @@ static struct sp_nif_pool *controlled_pool(ErlNifEnv *env, ERL_NIF_TERM term)
     return mine ? pool : NULL;
 }
 
-/* pool_shut(Pool) -> ok. The end of an orderly stop. */
+/* pool_shut(Pool) -> ok | again. An orderly stop by the control process; again: call again. */
 SP_NIF(sp_nif_pool_shut)
 {
     struct sp_nif_pool *pool = controlled_pool(env, argv[0]);
-    struct sp_call call = sp_nif_call(env);
+    bool more;
 
     (void)argc;
     if (!pool)
         return not_a_pool(env);
     enif_mutex_lock(pool->transition);
-    sp_control_shut(&pool->core, &call, SP_PHASE_CLOSED, SP_DRAINING);
-    enif_mutex_lock(pool->lock);
-    pool->controlled = false;
-    enif_mutex_unlock(pool->lock);
+    if (!pool->shutting)
+        sp_nif_shut_begin(pool, SP_PHASE_CLOSED, SP_DRAINING);
+    more = sp_nif_shut_slice(env, pool);
+    if (!more) {
+        enif_mutex_lock(pool->lock);
+        pool->controlled = false;
+        enif_mutex_unlock(pool->lock);
+    }
     enif_mutex_unlock(pool->transition);
-    return sp_atoms.ok;
+    return more ? sp_atoms.again : sp_atoms.ok;
+}
+
+/* pool_clean_up(Pool) -> ok | again. What a crashed control process has left; again: call again. */
+SP_NIF(sp_nif_pool_clean_up)
+{
+    struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
+    bool more;
+
+    (void)argc;
+    if (!pool)
+        return not_a_pool(env);
+    enif_mutex_lock(pool->transition);
+    more = sp_nif_shut_slice(env, pool);
+    enif_mutex_unlock(pool->transition);
+    return more ? sp_atoms.again : sp_atoms.ok;
 }
 
 static ERL_NIF_TERM attempt_term(ErlNifEnv *env, const struct sp_attempt *attempt)
@@ -266,11 +297,15 @@ SP_NIF(sp_nif_pool_stats)
     struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
     struct sp_snapshot snapshot;
     ERL_NIF_TERM map = enif_make_new_map(env);
+    bool controlled;
 
     (void)argc;
     if (!pool)
         return not_a_pool(env);
-    if (sp_pool_phase(&pool->core) == SP_PHASE_CLOSED)
+    enif_mutex_lock(pool->lock);
+    controlled = pool->controlled;
+    enif_mutex_unlock(pool->lock);
+    if (!controlled)
         return enif_make_atom(env, "not_found");
     sp_stats_snapshot(&pool->core, &snapshot);
     enif_make_map_put(env, map, sp_atoms.name, pool->name, &map);
@@ -283,9 +318,10 @@ SP_NIF(sp_nif_pool_stats)
     PUT(idle)
     PUT(leased)
     PUT(connecting)
-    PUT(waiting) SP_COUNTER_MAP(PUT)
+    PUT(waiting)
+    SP_COUNTER_MAP(PUT)
 #undef PUT
-        return map;
+    return map;
 }
 
 /* pool_want(Pool) -> ok. Somebody who does not wait would have liked a connection. */

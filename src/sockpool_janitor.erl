@@ -1,0 +1,36 @@
+%%% @private
+%%% Cleans up after pool processes that crashed: tells the waiters, revokes the leases, closes the
+%%% connections, in slices that leave the schedulers to others. The pool's restarted process does the
+%%% same; this one is for pools whose supervisor has given up.
+-module(sockpool_janitor).
+-behaviour(gen_server).
+
+-export([start_link/0]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
+
+-spec start_link() -> {ok, pid()} | {error, term()}.
+start_link() ->
+    gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
+
+-spec init([]) -> {ok, []}.
+init([]) ->
+    {ok, []}.
+
+-spec handle_call(term(), gen_server:from(), []) -> {reply, {error, unknown_call}, []}.
+handle_call(_Request, _From, State) ->
+    {reply, {error, unknown_call}, State}.
+
+-spec handle_cast(term(), []) -> {noreply, []}.
+handle_cast(_Request, State) ->
+    {noreply, State}.
+
+%% Sent by the pool itself, when its control process has died.
+-spec handle_info(term(), []) -> {noreply, []}.
+handle_info({sockpool_shut, Pool} = Shut, State) ->
+    _ = case sockpool_nif:pool_clean_up(Pool) of
+            again -> self() ! Shut;
+            ok -> ok
+        end,
+    {noreply, State};
+handle_info(_Other, State) ->
+    {noreply, State}.
