@@ -28,6 +28,7 @@ test   clang-format        command clang-format
 test   spin                command spin
 test   valgrind            command valgrind
 bench  erlang-poolboy      erlang_app poolboy
+bench  erlang-jiffy        erlang_app jiffy
 bench  gnuplot-nox         command gnuplot
 bench  iproute2            command ip
 '
