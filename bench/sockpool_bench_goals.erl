@@ -1,0 +1,94 @@
+%% @doc What the benchmark must show: each figure beside its floor and its aim.
+-module(sockpool_bench_goals).
+
+-export([judge/2]).
+-export_type([verdict/0]).
+
+-type verdict() :: #{goal := binary(),
+                     values := [number()],    % one a round
+                     median := number() | undefined,
+                     floor := number(),
+                     aim := number(),
+                     better := more | less,
+                     verdict := aim_met | floor_met | missed | not_measured}.
+-type goal() :: {Text :: string(), Values :: [number()], more | less,
+                 Floor :: number(), Aim :: number()}.
+
+%% @doc Judges every goal of these runs; one that has no figure is `not_measured'.
+-spec judge(Runs :: [atom()], [sockpool_bench_rounds:series()]) -> [verdict()].
+judge(Runs, Results) ->
+    [verdict(Goal) || Run <- Runs, Goal <- goals(Run, Results)].
+
+verdict({Text, Values, Better, Floor, Aim}) ->
+    Median = sockpool_bench_rounds:median(Values),
+    #{goal => list_to_binary(Text), values => Values, median => Median, floor => Floor, aim => Aim,
+      better => Better, verdict => verdict(Median, Better, Floor, Aim)}.
+
+verdict(undefined, _, _, _) -> not_measured;
+verdict(Value, more, _, Aim) when Value >= Aim -> aim_met;
+verdict(Value, more, Floor, _) when Value >= Floor -> floor_met;
+verdict(Value, less, _, Aim) when Value =< Aim -> aim_met;
+verdict(Value, less, Floor, _) when Value =< Floor -> floor_met;
+verdict(_, _, _, _) -> missed.
+
+-spec goals(Run :: atom(), [sockpool_bench_rounds:series()]) -> [goal()].
+goals(checkout, Results) ->
+    [goal("checkout+checkin, ~b processes: x poolboy", N, Floor, Aim,
+          ratios(checkout, {sockpool_checkout, N}, {poolboy_checkout, N}, Results))
+     || {N, Floor, Aim} <- [{1, 3, 5}, {62, 6, 10}, {100, 6, 10}, {1000, 6, 10}]] ++
+    [{"checkout+checkin: two processes x one",
+      ratios(checkout, {sockpool_checkout, 2}, {sockpool_checkout, 1}, Results), more, 1.3, 1.7}];
+goals(echo, Results) ->
+    [goal("echo by request/4, ~b processes: x poolboy", N, Floor, 2.2,
+          ratios(echo, {sockpool_request, N}, {poolboy, N}, Results))
+     || {N, Floor} <- [{62, 1.8}, {100, 1.8}, {620, 1.6}, {1000, 1.6}, {6200, 1.6}]] ++
+    [goal("echo by checkout/send/recv/checkin, ~b processes: x poolboy", N, Floor, Floor,
+          ratios(echo, {sockpool_lease, N}, {poolboy, N}, Results))
+     || {N, Floor} <- [{62, 1.7}, {100, 1.7}, {620, 1.5}, {1000, 1.5}, {6200, 1.5}]] ++
+    [{"echo by request/4, 100 processes: x gen_tcp socket per process",
+      ratios(echo, {sockpool_request, 100}, {gen_tcp, 100}, Results), more, 1.1, 1.1},
+     {"echo by request/4, 100 processes: x raw C client",
+      ratios(echo, {sockpool_request, 100}, {raw, 100}, Results), more, 0.5, 0.6},
+     {"echo by request/4: throughput at 6200 processes x that at 100",
+      ratios(echo, {sockpool_request, 6200}, {sockpool_request, 100}, Results), more, 0.65, 0.85},
+     {"echo by request/4, 6200 processes: p99 x the ideal wait",
+      waits(p99_us, 6200, Results), less, 2.5, 1.5},
+     {"echo by request/4, 6200 processes: max x the ideal wait",
+      waits(max_us, 6200, Results), less, 4, 4}];
+goals(headline, Results) ->
+    [{"62 ports, 6200 operations at once: succeeded through sockpool",
+      counts(ops, sockpool_request, Results), more, 6200, 6200},
+     {"62 ports, 6200 operations at once: errors through sockpool",
+      counts(errors, sockpool_request, Results), less, 0, 0},
+     {"62 ports, 6200 operations at once: eaddrnotavail by connect per request",
+      counts(eaddrnotavail, connect, Results), more, 1, 1}];
+goals(_, _) ->
+    [].
+
+goal(Format, Processes, Floor, Aim, Values) ->
+    {lists:flatten(io_lib:format(Format, [Processes])), Values, more, Floor, Aim}.
+
+ratios(Run, {Peer, Processes}, {OverPeer, OverProcesses}, Results) ->
+    sockpool_bench_rounds:ratios(#{run => Run, peer => Peer, processes => Processes},
+                                 #{run => Run, peer => OverPeer, processes => OverProcesses},
+                                 Results).
+
+%% With N processes and a throughput of T, a fair queue makes each operation last N / T.
+waits(Percentile, Processes, Results) ->
+    [Wait / (Processes / OpsPerSecond * 1.0e6)
+     || #{Percentile := Wait, ops_per_s := OpsPerSecond}
+            <- measured(#{run => echo, peer => sockpool_request, processes => Processes}, Results),
+        Wait =/= undefined].
+
+counts(What, Peer, Results) ->
+    [count(What, M) || M <- measured(#{run => headline, peer => Peer, processes => 6200}, Results)].
+
+count(ops, #{ops := Ops}) -> Ops;
+count(errors, #{errors := Errors}) -> lists:sum(maps:values(Errors));
+count(Reason, #{errors := Errors}) -> maps:get(Reason, Errors, 0).
+
+measured(Key, Results) ->
+    case sockpool_bench_rounds:find(Key, Results) of
+        {ok, Series} -> sockpool_bench_rounds:measurements(Series);
+        none -> []
+    end.

@@ -1,0 +1,112 @@
+%% @doc What each run measures.
+-module(sockpool_bench_runs).
+
+-export([about/1, run/1]).
+
+-define(BYTES, 64).
+
+%% @doc A line for the reader.
+-spec about(sockpool_bench:name()) -> string().
+about(headline) ->
+    "operations at once with 62 ephemeral ports: connect per request against pools of 10 + 52";
+about(baseline_no_pool) ->
+    "connect per request with 62 ephemeral ports";
+about(checkout) ->
+    "checkout + checkin without I/O, 100 connections (one operation in 16 is timed)";
+about(echo) ->
+    "requests and replies of 64 bytes, 100 connections";
+about(pool_10_conns) ->
+    "1000 operations at once, pools of 10 + 90";
+about(pool_50_conns) ->
+    "5000 operations at once, pools of 50 + 450";
+about(pool_100_conns) ->
+    "10000 operations at once, pools of 100 + 900";
+about(scaling_test) ->
+    "1000 processes, pools of 1 to 500 connections";
+about(leak_test) ->
+    "100000 requests, then 5000 owners killed at random moments";
+about(memory) ->
+    "memory of an idle connection";
+about(Concurrent) ->
+    atom_to_list(Concurrent) ++ ": that many operations at once, pools of 100".
+
+-spec run(sockpool_bench:name()) ->
+          {series, [sockpool_bench_rounds:series()]} | {checks, [sockpool_bench_report:check()]}.
+run(headline) ->
+    bursts_in_namespace(headline, [sockpool_request, poolboy, connect],
+                        [62, 100, 200, 620, 1000, 2000, 6200]);
+run(baseline_no_pool) ->
+    bursts_in_namespace(baseline_no_pool, [connect], [50, 100, 200]);
+run(checkout) ->
+    repeat(checkout, 16, [cell(Processes, 100, 0, sockpool_bench_peers:checkout())
+                          || Processes <- [1, 2, 62, 100, 1000]]);
+run(echo) ->
+    repeat(echo, 1, [cell(Processes, 100, 0, sockpool_bench_peers:echo())
+                     || Processes <- [1, 10, 62, 100, 620, 1000, 6200]]);
+run(scaling_test) ->
+    repeat(scaling_test, 1, [cell(1000, Connections, 0, sockpool_bench_peers:pools())
+                             || Connections <- [1, 10, 50, 100, 500]]);
+run(pool_10_conns) -> burst(pool_10_conns, 1000, 10, 90);
+run(pool_50_conns) -> burst(pool_50_conns, 5000, 50, 450);
+run(pool_100_conns) -> burst(pool_100_conns, 10000, 100, 900);
+run(concurrent_1000) -> burst(concurrent_1000, 1000, 100, 0);
+run(concurrent_6200) -> burst(concurrent_6200, 6200, 100, 0);
+run(concurrent_10000) -> burst(concurrent_10000, 10000, 100, 0);
+run(leak_test) -> {checks, sockpool_bench_leak:leak_test()};
+run(memory) -> {checks, sockpool_bench_leak:memory()}.
+
+cell(Processes, Size, Overflow, Peers) ->
+    #{processes => Processes, peers => Peers,
+      target => #{size => Size, max_overflow => Overflow, bytes => ?BYTES}}.
+
+repeat(Run, TimedEvery, Cells) ->
+    WindowMs = setting("BENCH_WINDOW_MS", 700),
+    Measure = fun(Peer, #{processes := Processes, target := Target}) ->
+                      sockpool_bench_load:repeat(
+                        Peer, Target, #{processes => Processes, warmup_ms => warmup_ms(Processes),
+                                        window_ms => WindowMs, timed_every => TimedEvery})
+              end,
+    {series, sockpool_bench_rounds:alternate(Run, Cells, rounds(), Measure)}.
+
+%% Long enough for a slow peer to serve every process about three times.
+warmup_ms(Processes) ->
+    max(200, Processes div 20).
+
+burst(Run, Processes, Size, Overflow) ->
+    Cell = cell(Processes, Size, Overflow, sockpool_bench_peers:echo()),
+    Measure = fun(Peer, #{target := Target}) ->
+                      sockpool_bench_load:burst(Peer, Target, Processes)
+              end,
+    {series, sockpool_bench_rounds:alternate(Run, [Cell], rounds(), Measure)}.
+
+%% One round: what counts here is how many succeed, and every namespace costs a VM's start.
+bursts_in_namespace(Run, Peers, Counts) ->
+    Place = sockpool_bench_ns:find(),
+    Measure = fun(Peer, #{processes := Processes, target := Target}) ->
+                      sockpool_bench_ns:burst(Place, Peer, Target, Processes)
+              end,
+    Cells = [cell(Processes, 10, 52, Peers) || Processes <- Counts],
+    {series, sockpool_bench_rounds:alternate(name_in(Place, Run), Cells, 1, Measure)}.
+
+%% Another name keeps figures without the limit from being taken for those with it.
+name_in({limited, _}, Run) ->
+    Run;
+name_in({unlimited, Why}, Run) ->
+    io:format("NO PORT LIMIT: ~s. Running without it.~n", [Why]),
+    list_to_atom(atom_to_list(Run) ++ "_no_limit").
+
+rounds() ->
+    setting("BENCH_ROUNDS", 3).
+
+setting(Name, Default) ->
+    case os:getenv(Name) of
+        false ->
+            Default;
+        Text ->
+            try list_to_integer(Text) of
+                Value when Value > 0 -> Value;
+                _ -> error({bad_setting, Name, Text})
+            catch
+                error:badarg -> error({bad_setting, Name, Text})
+            end
+    end.
