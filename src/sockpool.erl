@@ -68,6 +68,8 @@
         (T =:= infinity orelse (is_integer(T) andalso T >= 0 andalso T =< 16#ffffffff))).
 -define(IS_LENGTH(L), (is_integer(L) andalso L >= 0 andalso L =< 16#ffffffffffffffff)).
 -define(DEFAULT_TIMEOUT_MS, 5000).
+%% How often a check-out lets others run before it queues; see sp_pool_crowded().
+-define(YIELDS, 3).
 
 %%% Pools.
 
@@ -149,14 +151,23 @@ checkout(_Name, Timeout) ->
     bad_argument(timeout, Timeout).
 
 do_checkout(Name, Timeout) ->
+    do_checkout(Name, Timeout, ?YIELDS).
+
+do_checkout(Name, Timeout, Yields) ->
     case persistent_term:get({sockpool, Name}, undefined) of
         undefined ->
             no_pool(Name);
         Pool ->
             case sockpool_nif:checkout(Pool) of
-                again -> do_checkout(Name, Timeout);
-                empty -> sockpool_wait:checkout(Pool, Timeout);
-                Result -> Result
+                again ->
+                    do_checkout(Name, Timeout, Yields);
+                crowded when Yields > 0, Timeout =/= 0 ->
+                    erlang:yield(),
+                    do_checkout(Name, Timeout, Yields - 1);
+                Empty when Empty =:= empty; Empty =:= crowded ->
+                    sockpool_wait:checkout(Pool, Timeout);
+                Result ->
+                    Result
             end
     end.
 

@@ -93,7 +93,7 @@ attempt_failed(_Attempt) -> ?NOT_LOADED.
 
 %%% Leases.
 
--spec checkout(pool()) -> {ok, lease()} | again | empty | failure().
+-spec checkout(pool()) -> {ok, lease()} | again | crowded | empty | failure().
 checkout(_Pool) -> ?NOT_LOADED.
 
 -spec enqueue(pool(), reference()) -> {wait, lease()} | failure().

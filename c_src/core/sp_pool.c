@@ -345,6 +345,13 @@ sp_status sp_pool_checkout(struct sp_pool *pool, const struct sp_call *call, uin
                                                       : phase_status(sp_pool_phase(pool));
 }
 
+bool sp_pool_crowded(struct sp_pool *pool)
+{
+    uint32_t limit = atomic_load(&pool->limit);
+
+    return atomic_load(&pool->total) >= limit && atomic_load(&pool->nwait) < limit;
+}
+
 void sp_pool_want(struct sp_pool *pool, const struct sp_call *call)
 {
     if (atomic_load(&pool->total) >= atomic_load(&pool->limit))

@@ -137,6 +137,11 @@ SP_MUST_CHECK sp_status sp_pool_checkout(struct sp_pool *pool, const struct sp_c
 /* Says that a connection was wanted that nobody waits for. */
 void sp_pool_want(struct sp_pool *pool, const struct sp_call *call);
 
+/* After SP_EMPTY: the pool is as large as it may be, and fewer wait than it has connections.
+ * Holders that were merely preempted may then give back as soon as they run, and who queues at once
+ * starts a convoy: from then on every check-in must wake a waiter, whose next check-out must wait
+ * as well. */
+bool sp_pool_crowded(struct sp_pool *pool);
 /* Queues the waiter (zeroed but for its constant group). On SP_OK it has two references, and
  * sooner or later exactly one waiter_notify() or one waiter_arm()'s event, unless it is cancelled.
  * On an error (SP_FULL, SP_CLOSED, ...) it has none: the caller frees it. */

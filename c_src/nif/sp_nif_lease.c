@@ -92,10 +92,21 @@ struct sp_nif_lease *sp_nif_lease_again(void *keepsake, const ErlNifPid *owner)
     return lease;
 }
 
-/* checkout(Pool) -> {ok, Lease} | again | empty | {error, Reason}
- * Not in the last per cent of a timeslice (again: call again, in the next one): a process that is
- * preempted as a holder keeps the connection for a round of the run queue, and with more processes
- * than connections that alone fills the queue of waiters, which then never empties. */
+/* True at the end of the caller's timeslice. A process that is preempted while it holds a
+ * connection keeps it for a round of the run queue; with many more processes than connections that
+ * alone fills the queue of waiters, which then never empties, because from then on each check-in
+ * must wake somebody. ERTS tells what is left of a timeslice only in exchange for a part of it. The
+ * part varies, or a loop whose length happens to divide the timeslice badly would be preempted as a
+ * holder every time. */
+static bool timeslice_over(ErlNifEnv *env)
+{
+    static __thread unsigned turn;
+
+    return enif_consume_timeslice(env, 1 + (int)(turn++ % 8));
+}
+
+/* checkout(Pool) -> {ok, Lease} | again (in the next timeslice) | crowded (sp_pool_crowded()) |
+ * empty | {error, Reason} */
 SP_NIF(sp_nif_checkout)
 {
     struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
@@ -110,12 +121,12 @@ SP_NIF(sp_nif_checkout)
     (void)argc;
     if (!pool)
         return enif_make_badarg(env);
-    if (enif_consume_timeslice(env, 1))
+    if (timeslice_over(env))
         return sp_atoms.again;
     enif_self(env, &self);
     status = sp_pool_checkout(&pool->core, &call, self.pid, &conn, &number, &keepsake);
     if (status == SP_EMPTY)
-        return sp_atoms.empty;
+        return sp_pool_crowded(&pool->core) ? sp_atoms.crowded : sp_atoms.empty;
     if (status != SP_OK)
         return sp_nif_error_term(env, status);
     lease = sp_nif_lease_again(keepsake, &self);
