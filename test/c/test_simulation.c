@@ -1,0 +1,168 @@
+/* Random operations on a pool, each compared with a plain model (simulation_model.h): states,
+ * lists, the queue, counters, and who was told what.
+ *
+ * A failure names its seed and step; SOCKPOOL_SEED=N runs that seed too. */
+#include "simulation.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define STEPS 4000
+#define SEEDS 50
+
+/* ---- comparing ---- */
+
+static void compare_conns(void)
+{
+    for (unsigned i = 0; i < M_CONNS; i++) {
+        const struct m_conn *expected = &m.conns[i];
+        const struct sp_conn *conn = expected->conn;
+        if (expected->state == M_GONE)
+            continue;
+        SAME(sp_conn_unready(conn), expected->state == M_CONNECTING, "unready of %u", i);
+        SAME(sp_conn_state(conn) == SP_CONN_IDLE, expected->state == M_IDLE, "idle of %u", i);
+        SAME(atomic_load(&conn->lease) != SP_LEASE_NONE, expected->state != M_IDLE, "lease of %u",
+             i);
+        if (expected->state == M_IDLE)
+            continue;
+        SAME(atomic_load(&conn->owner), expected->owner, "owner of %u", i);
+        SAME(conn->touched, expected->touched, "touched of %u", i);
+        SAME(sp_conn_pinned(conn), expected->armed, "armed of %u", i);
+    }
+}
+
+static void compare_list(const struct sp_list *list, const struct m_idle *expected)
+{
+    unsigned place = 0;
+
+    for (struct sp_node *node = list->head.prev; node != &list->head; node = node->prev, place++) {
+        SAME(place < expected->count, true, "length of an idle list below its end");
+        SAME(m_index(SP_CONTAINER(node, struct sp_conn, node)), expected->list[place],
+             "idle connection %u", place);
+    }
+    SAME(place, expected->count, "length of an idle list");
+}
+
+static void compare_queue(void)
+{
+    const struct sp_list *list = &kit_pool->queue.list;
+    unsigned place = 0;
+
+    for (struct sp_node *node = list->head.prev; node != &list->head; node = node->prev, place++)
+        SAME(SP_CONTAINER(node, struct sp_waiter, node)->owner, m.waiters[place].owner, "waiter %u",
+             place);
+    SAME(place, m.waiter_count, "length of the queue");
+}
+
+static void compare_stats(void)
+{
+    struct sp_snapshot stats = kit_stats();
+
+    SAME(stats.total, m_total(), "total");
+    SAME(stats.idle, m_count(M_IDLE), "idle");
+    SAME(stats.leased, m_count(M_LEASED), "leased");
+    SAME(stats.connecting, m_count(M_CONNECTING), "connecting");
+    SAME(stats.waiting, m.waiter_count, "waiting");
+#define COUNTER(name) SAME(stats.name, m.name, #name);
+    SP_COUNTER_MAP(COUNTER)
+#undef COUNTER
+}
+
+static void compare_notes(unsigned before)
+{
+    SAME(fake_notes_all() - before, m.note_count, "number told");
+    for (unsigned i = 0; i < m.note_count; i++) {
+        const struct m_note *expected = &m.notes[i];
+        const struct fake_note *note = fake_note_at(before + i);
+        struct item *item = sim_find(expected->owner);
+        SAME(note->owner, expected->owner, "owner told");
+        SAME(note->status, expected->status, "status told");
+        SAME(note->armed, expected->armed, "armed told");
+        SAME(note->sent, expected->sent, "sent told");
+        SAME(item && item->kind == WAITING, true, "somebody waits for what is told");
+        item->kind = expected->status == SP_OK ? GRANTED : FAILED;
+        if (item->kind == FAILED)
+            continue;
+        SAME((intptr_t)note->conn, (intptr_t)expected->conn, "connection told");
+        item->conn = m_index(note->conn);
+        item->serial = m.conns[item->conn].serial;
+    }
+}
+
+static void compare(unsigned notes_before)
+{
+    compare_notes(notes_before);
+    compare_conns();
+    for (unsigned shard = 0; shard < m.shards; shard++) {
+        compare_list(&kit_pool->shards[shard].fresh, &m.idle[shard][0]);
+        compare_list(&kit_pool->shards[shard].cold, &m.idle[shard][1]);
+    }
+    compare_queue();
+    compare_stats();
+    kit_check();
+}
+
+static void run_one(void)
+{
+    unsigned notes = fake_notes_all();
+
+    m.home = sim_random(m.shards);
+    kit_home(m.home);
+    m.note_count = 0;
+    sim_operate();
+    compare(notes);
+}
+
+static void configure(uint64_t seed)
+{
+    static const uint64_t TTLS[] = {0, 300 * SP_MS, 3000 * SP_MS, SP_NEVER};
+    static const uint64_t AFTERS[] = {0, 50 * SP_MS, SP_NEVER};
+
+    memset(&m, 0, sizeof m);
+    sim = (struct simulation){.seed = seed, .rng = seed, .next_owner = 1};
+    m.shards = 1 + sim_random(M_SHARDS);
+    m.config = &kit_config;
+    m.phase = SP_PHASE_OPEN;
+    kit_init(m.shards);
+    kit_config.size = sim_random(6);
+    kit_config.max_overflow = sim_random(5) + (kit_config.size == 0);
+    kit_config.overflow_ttl_ns = TTLS[sim_random(4)];
+    kit_config.validate_after_ns = AFTERS[sim_random(3)];
+    kit_config.max_hold_ns = sim_random(2) ? SP_NEVER : 400 * SP_MS;
+    kit_config.max_waiting = sim_random(3) ? SP_NEVER : 3;
+    kit_config.strategy = sim_random(2) ? SP_LIFO : SP_FIFO;
+    kit_open();
+}
+
+static void simulate(uint64_t seed)
+{
+    configure(seed);
+    for (sim.step = 0; sim.step < STEPS; sim.step++)
+        run_one();
+    if (m.phase != SP_PHASE_OPEN)
+        kit_open();
+    kit_close();
+}
+
+Test(simulation, agrees_with_the_model)
+{
+    struct sp_snapshot all = {0};
+
+    for (uint64_t seed = 1; seed <= SEEDS; seed++) {
+        simulate(seed);
+#define ADD(name) all.name += m.name;
+        SP_COUNTER_MAP(ADD)
+#undef ADD
+    }
+    /* That everything has happened, and often. */
+#define OFTEN(name) cr_assert_gt(all.name, 20 * SEEDS, #name " is %u", (unsigned)all.name);
+    SP_COUNTER_MAP(OFTEN)
+#undef OFTEN
+}
+
+Test(simulation, agrees_with_the_model_for_the_seed_given)
+{
+    const char *given = getenv("SOCKPOOL_SEED");
+
+    simulate(given ? strtoull(given, NULL, 10) : 1000);
+}

@@ -1,0 +1,128 @@
+/* sp_table: slots, references, walking. */
+#include "fail_alloc.h"
+#include "pool_kit.h"
+
+#include <criterion/criterion.h>
+
+static void empty(void)
+{
+    kit_init(1);
+}
+
+static struct sp_conn *add(void)
+{
+    struct sp_conn *conn = fake_host.conn_new(kit_pool);
+
+    conn->fd = -1;
+    cr_assert(sp_table_add(kit_pool, conn));
+    return conn;
+}
+
+static void take_out(struct sp_conn *conn)
+{
+    sp_table_remove(kit_pool, conn);
+    fake_host.conn_unref(conn);
+}
+
+TestSuite(table, .init = empty);
+
+KIT_TEST(table, gives_each_the_lowest_free_slot)
+{
+    struct sp_conn *conns[20];
+
+    for (uint32_t i = 0; i < 20; i++) {
+        conns[i] = add();
+        cr_assert_eq(conns[i]->slot, i);
+    }
+    take_out(conns[7]);
+    take_out(conns[3]);
+    take_out(conns[12]);
+    conns[3] = add();
+    cr_assert_eq(conns[3]->slot, 3);
+    conns[7] = add();
+    cr_assert_eq(conns[7]->slot, 7);
+    conns[12] = add();
+    cr_assert_eq(conns[12]->slot, 12);
+    for (int i = 0; i < 20; i++)
+        take_out(conns[i]);
+}
+
+KIT_TEST(table, grows_and_keeps_what_it_has)
+{
+    static struct sp_conn *conns[1000];
+
+    for (int i = 0; i < 1000; i++)
+        conns[i] = add();
+    for (uint32_t i = 0; i < 1000; i++) {
+        struct sp_conn *found = sp_table_get(kit_pool, i);
+        cr_assert_eq(found, conns[i]);
+        cr_assert_eq(fake_conn_refs(found), 2);
+        fake_host.conn_unref(found);
+    }
+    for (int i = 0; i < 1000; i++)
+        take_out(conns[i]);
+}
+
+KIT_TEST(table, says_where_memory_is_short)
+{
+    struct sp_conn *conns[16], *conn = fake_host.conn_new(kit_pool);
+
+    conn->fd = -1;
+    fail_alloc_after(0);
+    cr_assert_not(sp_table_add(kit_pool, conn));
+    for (int i = 0; i < 16; i++)
+        conns[i] = add();
+    fail_alloc_after(0);
+    cr_assert_not(sp_table_add(kit_pool, conn));
+    cr_assert(sp_table_add(kit_pool, conn));
+    cr_assert_eq(conn->slot, 16);
+    take_out(conn);
+    for (int i = 0; i < 16; i++)
+        take_out(conns[i]);
+}
+
+KIT_TEST(table, get_of_an_empty_or_unknown_slot_is_null)
+{
+    struct sp_conn *conn;
+
+    cr_assert_null(sp_table_get(kit_pool, 0));
+    conn = add();
+    cr_assert_null(sp_table_get(kit_pool, 1));
+    cr_assert_null(sp_table_get(kit_pool, UINT32_MAX));
+    take_out(conn);
+    cr_assert_null(sp_table_get(kit_pool, 0));
+}
+
+KIT_TEST(table, walk_finds_all_in_slices_and_ends_at_0)
+{
+    struct sp_conn *conns[30], *found[8];
+    uint32_t cursor = 0;
+    size_t count, all = 0;
+
+    for (int i = 0; i < 30; i++)
+        conns[i] = add();
+    for (int i = 0; i < 30; i += 3)
+        take_out(conns[i]);
+    while ((count = sp_table_walk(kit_pool, &cursor, found, 8))) {
+        cr_assert_leq(count, 8);
+        for (size_t i = 0; i < count; i++, all++) {
+            cr_assert_eq(found[i], conns[all / 2 * 3 + all % 2 + 1]);
+            cr_assert_eq(fake_conn_refs(found[i]), 2);
+            fake_host.conn_unref(found[i]);
+        }
+    }
+    cr_assert_eq(all, 20);
+    cr_assert_eq(cursor, 0);
+    for (int i = 0; i < 30; i++)
+        if (i % 3)
+            take_out(conns[i]);
+}
+
+KIT_TEST(table, walk_of_nothing)
+{
+    struct sp_conn *found[1];
+    uint32_t cursor = 0;
+
+    cr_assert_eq(sp_table_walk(kit_pool, &cursor, found, 1), 0);
+    cr_assert_eq(cursor, 0);
+}
