@@ -5,7 +5,8 @@
 
 -export([pool_new/2, pool_open/4, pool_shut/1, pool_clean_up/1, pool_step/1, pool_tick/2, pool_idle_event/3,
          pool_stats/1, pool_want/1, pool_note_error/2, pool_give_up/1, pool_checkout_timeout/1]).
--export([attempt_claim/2, attempt_begin/4, attempt_opened/2, attempt_ready/1, attempt_failed/1]).
+-export([attempt_claim/2, attempt_begin/4, attempt_opened/2, attempt_ready/1, attempt_failed/1,
+         attempt_abort/1]).
 -export([checkout/1, enqueue/2, cancel/1, checkin/1, discard/1, give_away/2]).
 -export([send/6, recv/4, request/5, finish/4, disarm/1, fired/1]).
 -export([info/1, peername/1, sockname/1, setopt/3, send_timeout/1]).
@@ -90,6 +91,9 @@ attempt_ready(_Attempt) -> ?NOT_LOADED.
 
 -spec attempt_failed(lease()) -> ok | failure().
 attempt_failed(_Attempt) -> ?NOT_LOADED.
+
+-spec attempt_abort(lease()) -> ok.
+attempt_abort(_Attempt) -> ?NOT_LOADED.
 
 %%% Leases.
 

@@ -16,7 +16,8 @@
 -record(state, {name :: atom(),
                 pool :: sockpool_nif:pool(),
                 opts :: sockpool_opts:opts(),
-                connectors = #{} :: #{pid() => Timer :: reference()},
+                %% late: its time is over, it was killed
+                connectors = #{} :: #{pid() => {Timer :: reference() | late, sockpool_nif:lease()}},
                 turn = 0 :: non_neg_integer(),
                 retry :: reference() | undefined,
                 failing = false :: boolean()}).
@@ -110,17 +111,15 @@ handle_info({sockpool_connector, Pid, Result}, State) ->
     {noreply, connected(Result, forget(Pid, State))};
 handle_info({timeout, Timer, {connector, Pid}}, #state{connectors = Connectors} = State) ->
     case Connectors of
-        #{Pid := Timer} ->
-            ok = sockpool_nif:pool_note_error(State#state.pool, timeout),
+        #{Pid := {Timer, Attempt}} ->
             exit(Pid, kill),
-            {noreply, connected({error, timeout}, forget(Pid, State))};
+            {noreply, State#state{connectors = Connectors#{Pid := {late, Attempt}}}};
         #{} ->
             {noreply, State}
     end;
 handle_info({'EXIT', Pid, Reason}, #state{connectors = Connectors} = State)
   when is_map_key(Pid, Connectors) ->
-    ok = sockpool_nif:pool_note_error(State#state.pool, Reason),
-    {noreply, connected({error, Reason}, forget(Pid, State))};
+    {noreply, died(maps:get(Pid, Connectors), Reason, forget(Pid, State))};
 handle_info(_Other, State) ->
     {noreply, State}.
 
@@ -156,16 +155,26 @@ retry_after(WaitMs, #state{retry = Retry} = State) ->
 start_connector(Attempt, #state{pool = Pool, opts = Opts, turn = Turn} = State) ->
     Pid = sockpool_connector:start(Pool, Attempt, Opts, Turn),
     Timer = erlang:start_timer(maps:get(connect_timeout, Opts), self(), {connector, Pid}),
-    State#state{connectors = (State#state.connectors)#{Pid => Timer}, turn = Turn + 1}.
+    Connectors = (State#state.connectors)#{Pid => {Timer, Attempt}},
+    State#state{connectors = Connectors, turn = Turn + 1}.
 
 forget(Pid, #state{connectors = Connectors} = State) ->
     case maps:take(Pid, Connectors) of
-        {Timer, Rest} ->
-            _ = erlang:cancel_timer(Timer),
+        {{Timer, _Attempt}, Rest} ->
+            _ = Timer =/= late andalso erlang:cancel_timer(Timer),
             State#state{connectors = Rest};
         error ->
             State
     end.
+
+%% A connector that died before it could say why. The reason is noted first: whoever sees that the
+%% capacity is back finds it.
+died({late, Attempt}, _Reason, State) ->
+    died({timer, Attempt}, timeout, State);
+died({_Timer, Attempt}, Reason, #state{pool = Pool} = State) ->
+    ok = sockpool_nif:pool_note_error(Pool, Reason),
+    ok = sockpool_nif:attempt_abort(Attempt),
+    connected({error, Reason}, State).
 
 %% Logged once when it begins to fail and once when it works again, not at every attempt.
 connected({error, Reason}, #state{failing = false, name = Name} = State) ->

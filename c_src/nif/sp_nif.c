@@ -66,6 +66,7 @@ static ErlNifFunc functions[] = {
     {"attempt_opened", 2, sp_nif_attempt_opened, 0},
     {"attempt_ready", 1, sp_nif_attempt_ready, 0},
     {"attempt_failed", 1, sp_nif_attempt_failed, 0},
+    {"attempt_abort", 1, sp_nif_attempt_abort, 0},
     {"checkout", 1, sp_nif_checkout, 0},
     {"enqueue", 2, sp_nif_enqueue, 0},
     {"cancel", 1, sp_nif_cancel, 0},

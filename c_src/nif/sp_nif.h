@@ -156,6 +156,7 @@ SP_NIF(sp_nif_attempt_begin);
 SP_NIF(sp_nif_attempt_opened);
 SP_NIF(sp_nif_attempt_ready);
 SP_NIF(sp_nif_attempt_failed);
+SP_NIF(sp_nif_attempt_abort);
 
 SP_NIF(sp_nif_checkout);
 SP_NIF(sp_nif_enqueue);

@@ -138,3 +138,24 @@ SP_NIF(sp_nif_attempt_failed)
     sp_nif_drop_conn(lease, &call);
     return sp_atoms.ok;
 }
+
+/* attempt_abort(Attempt) -> ok. By the control process, once the attempt's owner has died: as
+ * attempt_failed/1, where the owner did not come to that. */
+SP_NIF(sp_nif_attempt_abort)
+{
+    struct sp_call call = sp_nif_call(env);
+    struct sp_nif_lease *lease;
+    uint64_t generation;
+    ErlNifPid owner;
+
+    (void)argc;
+    if (!sp_nif_open_handle(env, argv[0], &lease, &generation))
+        return enif_make_badarg(env);
+    /* A dead owner makes no more calls: all of the lease is the caller's. */
+    owner.pid = atomic_load(&lease->owner);
+    if (!owner.pid || enif_is_process_alive(env, &owner))
+        return enif_make_badarg(env);
+    if (lease->conn && sp_conn_unready(lease->conn))
+        (void)sp_pool_abandon(lease->conn->pool, &call, lease->conn, lease->lease);
+    return sp_atoms.ok;
+}
