@@ -29,7 +29,8 @@ compile: deps-build ## build the NIF and the Erlang application
 	@$(REBAR3) compile
 
 # The order is the order of running: the quick and the basic ones come first.
-TESTS = format-check test-c test-asan test-tsan test-spin xref dialyzer test-erl test-valgrind
+TESTS = format-check test-c test-asan test-tsan test-spin xref dialyzer test-erl test-asan-vm \
+        test-valgrind
 
 .PHONY: test $(TESTS)
 test: deps-test ## run every test, after installing what is missing
@@ -61,6 +62,9 @@ test-erl: deps-test ## EUnit, Common Test and PropEr on real sockets
 
 test-valgrind: deps-test ## NIF suite in a VM under valgrind
 	@scripts/valgrind_vm.sh
+
+test-asan-vm: deps-test ## NIF suite in a VM under Address and UndefinedBehavior sanitizers
+	@scripts/asan_vm.sh
 
 xref: deps-test ## look for calls of functions that do not exist
 	@$(REBAR3) xref

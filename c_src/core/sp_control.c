@@ -225,13 +225,16 @@ sp_status sp_control_opened(struct sp_conn *conn, uint64_t *lease, const struct 
 }
 
 /* Whether a connection that its connector calls ready is what a user may get. */
-static sp_status check_new(struct sp_conn *conn)
+static sp_status check_new(struct sp_pool *pool, struct sp_conn *conn)
 {
-    enum sp_clean clean;
+    enum sp_clean clean = SP_CLEAN;
 
     if (conn->rbuf.len > conn->rbuf.pos)
         return SP_UNREAD;
-    clean = conn->tainted ? SP_DEAD : conn->transport->validate(conn);
+    if (conn->tainted)
+        return SP_CLOSED;
+    if (atomic_load(&pool->validate_after_ns) != SP_NEVER)
+        clean = conn->transport->validate(conn);
     /* What the init function set for good is how this connection is. */
     conn->buffers_changed = false;
     return clean == SP_CLEAN ? SP_OK : clean == SP_DIRTY ? SP_UNREAD : SP_CLOSED;
@@ -244,7 +247,7 @@ sp_status sp_control_ready(struct sp_pool *pool, const struct sp_call *call, str
 
     if (!sp_conn_unlease(conn, lease))
         return SP_CLOSED;
-    status = check_new(conn);
+    status = check_new(pool, conn);
     if (status != SP_OK) {
         sp_control_attempt_failed(pool, call, conn);
         return status;

@@ -1,0 +1,43 @@
+# For valgrind_vm.sh and asan_vm.sh, which source this: a build of sockpool in a directory of its
+# own, with test/sockpool_exercise.erl, and how to start the emulator on it without erlexec.
+
+EXERCISE_MODULES="sockpool_exercise sockpool_exercise_nif sockpool_scripted_peer"
+
+# build_exercise DIR [MAKE_VARIABLE...]    DIR must end in /sockpool, by which code:priv_dir knows it
+build_exercise() {
+    local dir=$1 module
+    shift
+    mkdir -p "$dir/ebin" "$dir/priv"
+    "${REBAR3:-rebar3}" compile || return 1
+    cp _build/default/lib/sockpool/ebin/* "$dir/ebin/" || return 1
+    for module in $EXERCISE_MODULES; do
+        erlc -Werror +debug_info -o "$dir/ebin" "test/$module.erl" || return 1
+    done
+    make -s -C c_src TARGET="$PWD/$dir/priv/sockpool_nif.so" OUT="$PWD/$dir/obj" "$@"
+}
+
+# Sets EMULATOR and EMULATOR_ARGS to run the exercise from DIR, and the variables that erlexec would
+# set. Only with the system's malloc (+Mea min) is a block of the NIF a block to the tools.
+# usage: set_emulator DIR
+set_emulator() {
+    mapfile -t EMULATOR_ARGS < <(
+        erl +S 2 +Mea min -noshell -noinput -pa "$1/ebin" -run sockpool_exercise main -emu_args_exit
+    )
+    ROOTDIR=$(value_after -root)
+    BINDIR=$(value_after -bindir)
+    EMU=beam
+    PROGNAME=erl
+    export ROOTDIR BINDIR EMU PROGNAME
+    EMULATOR=$BINDIR/beam.smp
+    [ -x "$EMULATOR" ] || { echo "no emulator at $EMULATOR" >&2; return 1; }
+}
+
+value_after() { # FLAG among EMULATOR_ARGS
+    local i
+    for ((i = 0; i < ${#EMULATOR_ARGS[@]} - 1; i++)); do
+        if [ "${EMULATOR_ARGS[$i]}" = "$1" ]; then
+            echo "${EMULATOR_ARGS[$((i + 1))]}"
+            return
+        fi
+    done
+}

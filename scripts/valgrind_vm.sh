@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# valgrind_vm.sh
+#
+# Runs test/sockpool_exercise.erl in a VM under valgrind's memcheck. Fails when the exercise does,
+# on any memory error that is not the emulator's own doing (see valgrind_errors.awk), and on memory
+# that the NIF allocated and nothing points to any more. The log is logs/valgrind.log.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+. scripts/exercise_vm.sh
+
+DIR=_build/valgrind/sockpool
+LOG=logs/valgrind.log
+
+memcheck() {
+    # smc-check: the emulator's JIT changes code in place.
+    # undef-value-errors: the JIT keeps Erlang's stack in the heap and moves the stack pointer there,
+    # upon which memcheck forgets what is initialised: nearly every Erlang term "is" undefined.
+    valgrind --smc-check=all --child-silent-after-fork=yes --log-file="$LOG" \
+        --undef-value-errors=no --error-limit=no --num-callers=10 --freelist-vol=200000000 \
+        --leak-check=full --show-leak-kinds=definite \
+        "$EMULATOR" "${EMULATOR_ARGS[@]}"
+}
+
+mkdir -p logs
+# With asserts, and with frames that memcheck can name.
+build_exercise "$DIR" CFLAGS="-O1 -g -fno-omit-frame-pointer -UNDEBUG" || exit 1
+set_emulator "$DIR" || exit 1
+
+memcheck
+status=$?
+[ "$status" -eq 0 ] || echo "valgrind: the exercise failed (exit status $status)" >&2
+awk -v object=sockpool_nif.so -f scripts/valgrind_errors.awk "$LOG" && [ "$status" -eq 0 ]
