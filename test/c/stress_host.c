@@ -328,12 +328,24 @@ static bool waiter_notify(const struct sp_call *call, struct sp_waiter *waiter, 
     return true;
 }
 
+/* Now and then the owner dies just here, and has a moment to notice it. */
+static void maybe_kill(uint64_t owner)
+{
+    if (stress_random(16))
+        return;
+    stress_kill(owner);
+    for (unsigned turns = (unsigned)stress_random(2000); turns > 0; turns--)
+        atomic_signal_fence(memory_order_seq_cst);
+}
+
 static bool waiter_arm(const struct sp_call *call, struct sp_waiter *waiter, struct sp_conn *conn)
 {
     (void)call;
+    maybe_kill(waiter->owner);
     if (stress_random(16) == 0 || !sp_conn_arming(conn, waiter->lease))
         return false;
     tell(waiter, true, SP_OK, 0);
+    maybe_kill(waiter->owner);
     return true;
 }
 
