@@ -255,9 +255,14 @@ void m_attempt(struct sp_conn *conn)
     m.connect_attempts++;
 }
 
+bool m_fit(unsigned i)
+{
+    return !m.conns[i].bad || m.config->validate_after_ns == SP_NEVER;
+}
+
 void m_ready(unsigned i)
 {
-    if (m.conns[i].bad) {
+    if (!m_fit(i)) {
         m_failed(i);
         return;
     }

@@ -71,6 +71,8 @@ void m_retire(unsigned i);
 /* The lease ends without its owner: abandon or revoke. */
 void m_end(unsigned i, bool disarm);
 void m_failed(unsigned i);
+/* Whether a new connection passes as ready. */
+bool m_fit(unsigned i);
 void m_ready(unsigned i);
 void m_enqueue(uint64_t owner, bool request);
 void m_leave_queue(uint64_t owner);

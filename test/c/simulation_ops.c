@@ -321,10 +321,10 @@ static void op_connect(void)
     status = sp_control_opened(handle->conn, &handle->lease, kit_call());
     SAME(status, holds(item) ? SP_OK : SP_CLOSED, "opened");
     if (holds(item)) {
-        bool bad = m.conns[item->conn].bad;
+        bool fit = m_fit(item->conn);
         m_ready(item->conn);
         status = sp_control_ready(kit_pool, kit_call(), handle->conn, handle->lease);
-        SAME(status == SP_OK, !bad, "ready");
+        SAME(status == SP_OK, fit, "ready");
     }
     kit_drop(handle);
     item->kind = NONE;

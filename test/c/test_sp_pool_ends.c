@@ -206,6 +206,22 @@ KIT_TEST(pool_revoke, a_lease_in_a_call_is_closed_and_its_call_woken)
     sp_conn_leave(handle->conn, kit_call());
 }
 
+KIT_TEST(pool_revoke, of_a_lease_in_a_call_makes_room_for_a_waiter_at_once)
+{
+    struct handle *handle = kit_checkout(KIT_OWNER), *waiting;
+    unsigned wakes;
+
+    kit_checkout(KIT_OWNER);
+    waiting = kit_enqueue(KIT_OTHER);
+    cr_assert(sp_conn_enter(handle->conn, handle->lease, kit_call()));
+    wakes = fake_wakes();
+    cr_assert(sp_pool_revoke(kit_pool, kit_call(), handle->conn, handle->lease));
+    cr_assert_gt(fake_wakes(), wakes, "not only when the call is over");
+    cr_assert_eq(kit_grow(), 1);
+    cr_assert(kit_adopt(waiting));
+    sp_conn_leave(handle->conn, kit_call());
+}
+
 KIT_TEST(pool_revoke, an_untouched_lease_goes_to_a_waiter)
 {
     struct handle *first = kit_checkout(KIT_OWNER), *waiting;
