@@ -341,8 +341,8 @@ sp_status sp_pool_checkout(struct sp_pool *pool, const struct sp_call *call, uin
         }
         sp_pool_retire_unusable(pool, call, *conn);
     }
-    return phase_status(sp_pool_phase(pool)) == SP_OK ? SP_EMPTY
-                                                      : phase_status(sp_pool_phase(pool));
+    phase = sp_pool_phase(pool);
+    return phase == SP_PHASE_OPEN ? SP_EMPTY : phase_status(phase);
 }
 
 bool sp_pool_crowded(struct sp_pool *pool)

@@ -1,0 +1,208 @@
+%%% The part of the exercise that calls the functions of the NIF as sockpool itself does not: out of
+%%% order, and with arguments of every wrong kind.
+-module(sockpool_exercise_nif).
+
+-export([functions/0, garbage/0]).
+
+config() ->
+    {ok, #{backoff := {Min, Max}} = Opts} =
+        sockpool_opts:parse(raw, #{host => {127, 0, 0, 1}, port => 1, size => 0,
+                                   max_overflow => 4}),
+    Opts#{backoff_min => Min, backoff_max => Max, validate => 0}.
+
+%% This process is the pool's control process.
+opened(Config) ->
+    Pool = sockpool_nif:pool_new(raw, 2),
+    ok = sockpool_nif:pool_open(Pool, Config, 1, undefined),
+    Pool.
+
+forget_wakes() ->
+    receive sockpool_wake -> forget_wakes() after 0 -> ok end.
+
+shut(Pool) ->
+    case sockpool_nif:pool_shut(Pool) of
+        again -> shut(Pool);
+        ok -> ok
+    end.
+
+%% @doc The control functions and a connector's, step by step.
+-spec functions() -> ok.
+functions() ->
+    Peer = sockpool_scripted_peer:start(#{}),
+    Port = sockpool_scripted_peer:port(Peer),
+    Pool = opened(config()),
+    Self = self(),
+    {already_started, Self} = sockpool_nif:pool_open(Pool, config(), 1, Self),
+    ok = sockpool_nif:pool_clean_up(Pool),
+    {[], false, infinity} = sockpool_nif:pool_step(Pool),
+    5000 = sockpool_nif:pool_checkout_timeout(Pool),
+    empty = sockpool_nif:checkout(Pool),
+    empty = sockpool_nif:request(Pool, [<<"x">>], make_ref(), false, 1),
+    ok = sockpool_nif:pool_note_error(Pool, {"a term", <<0:8000>>}),
+    {error, timeout} = sockpool_nif:pool_give_up(Pool),
+    connected(Pool, Port),
+    given_up(Pool),
+    lost(Pool),
+    {0, _} = {sockpool_nif:pool_tick(Pool, 0), sockpool_nif:pool_tick(Pool, 1000)},
+    [ok = sockpool_nif:pool_idle_event(Pool, Slot, 0) || Slot <- [0, 1, 15, 16, 1 bsl 31]],
+    elsewhere(Pool),
+    ok = shut(Pool),
+    not_found = sockpool_nif:pool_stats(Pool),
+    {error, not_found} = sockpool_nif:checkout(Pool),
+    forget_wakes(),
+    ok = sockpool_scripted_peer:stop(Peer).
+
+attempt(Pool) ->
+    ok = sockpool_nif:pool_want(Pool),
+    {[Attempt], _, _} = sockpool_nif:pool_step(Pool),
+    Attempt.
+
+claimed(Pool) ->
+    Attempt = attempt(Pool),
+    ok = sockpool_nif:attempt_claim(Attempt, self()),
+    Attempt.
+
+connected(Pool, Port) ->
+    Queued = make_ref(),
+    {wait, Waiter} = sockpool_nif:enqueue(Pool, Queued),
+    {[Attempt], _, _} = sockpool_nif:pool_step(Pool),
+    {error, not_owner} = sockpool_nif:attempt_ready(Attempt),
+    ok = sockpool_nif:attempt_claim(Attempt, self()),
+    {error, not_owner} = sockpool_nif:attempt_claim(Attempt, self()),
+    badarg = answer(attempt_ready, [Attempt]),
+    ok = begun(Attempt, Port),
+    %% Another address after the first: the first connection is closed.
+    ok = begun(Attempt, Port),
+    ok = sockpool_nif:attempt_opened(Attempt, make_ref()),
+    badarg = answer(attempt_begin, [Attempt, <<127, 0, 0, 1>>, Port, make_ref()]),
+    ok = sockpool_nif:send(Attempt, [<<"hi">>], 0, false, false, make_ref()),
+    {error, busy} = sockpool_nif:checkin(Attempt),
+    ok = sockpool_nif:attempt_ready(Attempt),
+    {error, closed} = sockpool_nif:attempt_ready(Attempt),
+    receive {'$sockpool', Queued, granted} -> ok after 5000 -> error(not_granted) end,
+    ok = sockpool_nif:discard(Waiter).
+
+begun(Attempt, Port) ->
+    Ref = make_ref(),
+    case sockpool_nif:attempt_begin(Attempt, <<127, 0, 0, 1>>, Port, Ref) of
+        ok -> ok;
+        wait -> receive {'$sockpool', Ref, ready} -> ok after 5000 -> error(not_open) end
+    end.
+
+given_up(Pool) ->
+    Attempt = claimed(Pool),
+    {error, _} = sockpool_nif:attempt_opened(Attempt, make_ref()),
+    {error, _} = sockpool_nif:attempt_begin(Attempt, <<"/nonexistent/socket">>, local,
+                                                 make_ref()),
+    ok = sockpool_nif:attempt_failed(Attempt),
+    {error, closed} = sockpool_nif:attempt_failed(Attempt),
+    {error, {unavailable, {"a term", <<0:8000>>}}} = sockpool_nif:pool_give_up(Pool),
+    ok.
+
+%% Handles that are dropped in every state, with nothing but the collector to tell of it.
+lost(Pool) ->
+    {wait, _} = sockpool_nif:enqueue(Pool, make_ref()),
+    {wait, _} = sockpool_nif:request(Pool, [<<"x">>, binary:copy(<<"y">>, 1000)], make_ref(), true,
+                                     packet),
+    {wait, Cancelled} = sockpool_nif:enqueue(Pool, make_ref()),
+    cancelled = sockpool_nif:cancel(Cancelled),
+    {error, closed} = sockpool_nif:checkin(Cancelled),
+    true = erlang:garbage_collect(),
+    forget_wakes().
+
+%% Only the control process may call what is its own.
+elsewhere(Pool) ->
+    in_a_process(fun() ->
+                         badarg = answer(pool_step, [Pool]),
+                         badarg = answer(pool_shut, [Pool]),
+                         badarg = answer(pool_tick, [Pool, 0]),
+                         badarg = answer(pool_idle_event, [Pool, 0, 0])
+                 end).
+
+in_a_process(Fun) ->
+    {Pid, Monitor} = spawn_monitor(Fun),
+    receive {'DOWN', Monitor, process, Pid, Reason} -> normal = Reason end,
+    ok.
+
+answer(Function, Args) ->
+    try apply(sockpool_nif, Function, Args)
+    catch error:Reason -> Reason
+    end.
+
+%% @doc Every function, each argument in turn replaced by every kind of term. What a function makes of
+%% it is its own affair, so long as it is an answer or a badarg.
+-spec garbage() -> ok.
+garbage() ->
+    in_a_process(fun wrong_arguments/0).
+
+%% In a process of its own: what it armed and queued leaves messages behind.
+wrong_arguments() ->
+    Config = config(),
+    [wrong(Function, Position, Term, Config)
+     || {Function, Arity} <- sockpool_nif:module_info(exports), Function =/= module_info,
+        Position <- lists:seq(1, Arity), Term <- terms()],
+    [wrong_config(Config#{Key := Term}) || Key <- maps:keys(Config), Term <- terms()],
+    [badarg = answer(pool_open, [sockpool_nif:pool_new(raw, 1), maps:remove(Key, Config), 1,
+                                self()])
+     || Key <- needed()].
+
+wrong(Function, Position, Term, Config) ->
+    Pool = opened(Config),
+    {Before, [_ | After]} = lists:split(Position - 1, right(Function, Pool, Config)),
+    case answer(Function, Before ++ [Term | After]) of
+        badarg -> ok;
+        {error, _} -> ok;
+        Answer -> true = Answer =/= undef andalso not lists:member(Function, strict())
+    end,
+    ok = shut(Pool).
+
+%% Functions of a pool that must refuse whatever is no pool, and have no other argument.
+strict() ->
+    [pool_shut, pool_clean_up, pool_step, pool_stats, pool_want, pool_give_up, pool_checkout_timeout, checkout].
+
+wrong_config(Config) ->
+    Pool = sockpool_nif:pool_new(raw, 1),
+    case answer(pool_open, [Pool, Config, 1, undefined]) of
+        badarg -> ok;
+        ok -> ok = shut(Pool)
+    end.
+
+needed() ->
+    [transport, strategy, packet, size, max_overflow, overflow_ttl, validate, max_hold,
+     max_waiting, backoff_min, backoff_max, recv_limit, nodelay, keepalive, sndbuf, recbuf, bind,
+     checkout_timeout, send_timeout].
+
+right(pool_new, _Pool, _Config) -> [raw, 1];
+right(pool_open, _Pool, Config) -> [sockpool_nif:pool_new(raw, 1), Config, 1, self()];
+right(pool_tick, Pool, _Config) -> [Pool, 0];
+right(pool_idle_event, Pool, _Config) -> [Pool, 0, 0];
+right(pool_note_error, Pool, _Config) -> [Pool, reason];
+right(enqueue, Pool, _Config) -> [Pool, make_ref()];
+right(request, Pool, _Config) -> [Pool, [<<"x">>], make_ref(), true, 1];
+right(attempt_claim, Pool, _Config) -> [attempt(Pool), self()];
+right(attempt_begin, Pool, _Config) -> [claimed(Pool), <<127, 0, 0, 1>>, 1, make_ref()];
+right(attempt_opened, Pool, _Config) -> [claimed(Pool), make_ref()];
+right(attempt_ready, Pool, _Config) -> [claimed(Pool)];
+right(attempt_failed, Pool, _Config) -> [claimed(Pool)];
+right(cancel, Pool, _Config) -> [waiter(Pool)];
+right(give_away, Pool, _Config) -> [waiter(Pool), self()];
+right(send, Pool, _Config) -> [waiter(Pool), [<<"x">>], 0, false, false, make_ref()];
+right(recv, Pool, _Config) -> [waiter(Pool), 1, false, make_ref()];
+right(finish, Pool, _Config) -> [waiter(Pool), 1, false, make_ref()];
+right(setopt, Pool, _Config) -> [waiter(Pool), nodelay, true];
+right(Function, Pool, _Config) ->
+    case lists:member(Function, [checkin, discard, disarm, fired, info, peername, sockname,
+                                 send_timeout]) of
+        true -> [waiter(Pool)];
+        false -> [Pool]
+    end.
+
+waiter(Pool) ->
+    {wait, Waiter} = sockpool_nif:enqueue(Pool, make_ref()),
+    Waiter.
+
+terms() ->
+    [anything, '', -1, 0, 3, 1 bsl 31, 1 bsl 63, 1 bsl 64, 1 bsl 200, 1.5, <<>>, <<1:1>>,
+     <<"0123456789">>, binary:copy(<<"z">>, 200), [], [a], [<<>> | <<"improper">>],
+     lists:duplicate(100, <<"x">>), "string", {}, {a, b}, #{}, #{a => b}, self(), make_ref(),
+     fun() -> ok end, hd(erlang:ports())].

@@ -1,0 +1,149 @@
+%%% What several suites need: waiting for a condition, pools that have come to rest, processes that
+%%% run something and report, descriptors, percentiles.
+-module(sockpool_test_util).
+
+-export([wait_until/1, wait_until/2, stat/2, stats/1, settled/1, assert_adds_up/1]).
+-export([start/1, await/1, await/2, run_all/1, on_scheduler/2, assert_no_messages/0]).
+-export([ids/1, elapsed_ms/1, percentile/2, us_since/1, descriptors/0, unix_path/0]).
+
+-export_type([job/0]).
+
+-type job() :: {pid(), Monitor :: reference(), Tag :: reference()}.
+
+-define(DEADLINE_MS, 10000).
+-define(POLL_MS, 2).
+
+-spec wait_until(fun(() -> true | term())) -> ok.
+wait_until(Condition) -> wait_until(Condition, ?DEADLINE_MS).
+
+%% Polls until the fun returns true; fails with what it last returned.
+-spec wait_until(fun(() -> true | term()), non_neg_integer()) -> ok.
+wait_until(Condition, TimeoutMs) ->
+    poll(Condition, erlang:monotonic_time(millisecond) + TimeoutMs, TimeoutMs).
+
+poll(Condition, Deadline, TimeoutMs) ->
+    case Condition() of
+        true ->
+            ok;
+        Last ->
+            erlang:monotonic_time(millisecond) < Deadline
+                orelse error({not_reached_in_ms, TimeoutMs, Last}),
+            receive after ?POLL_MS -> poll(Condition, Deadline, TimeoutMs) end
+    end.
+
+%%% Pools.
+
+-spec stats(atom()) -> map().
+stats(Pool) ->
+    {ok, Stats} = sockpool:stats(Pool),
+    Stats.
+
+-spec stat(atom(), atom()) -> non_neg_integer().
+stat(Pool, Key) -> maps:get(Key, stats(Pool)).
+
+%% Until the pool has its base size and nothing is under way in it. It may have to be started yet.
+-spec settled(atom()) -> map().
+settled(Pool) ->
+    wait_until(fun() ->
+                       case sockpool:stats(Pool) of
+                           {ok, #{leased := 0, waiting := 0, connecting := 0, idle := Total,
+                                  total := Total, size := Size}} when Total >= Size -> true;
+                           Other -> Other
+                       end
+               end),
+    assert_adds_up(Pool).
+
+-spec assert_adds_up(atom()) -> map().
+assert_adds_up(Pool) ->
+    #{idle := Idle, leased := Leased, connecting := Connecting, total := Total,
+      created := Created, closed := Closed} = Stats = stats(Pool),
+    {Total, _} = {Idle + Leased + Connecting, Stats},
+    {Total, _} = {Created - Closed + Connecting, Stats},
+    Stats.
+
+%%% Processes.
+
+%% Runs the fun in a process of its own; await/1 has its result, or raises as it did.
+-spec start(fun(() -> term())) -> job().
+start(Fun) ->
+    Parent = self(),
+    Tag = make_ref(),
+    {Pid, Monitor} = spawn_monitor(fun() -> Parent ! {Tag, Fun()} end),
+    {Pid, Monitor, Tag}.
+
+-spec await(job()) -> term().
+await(Job) -> await(Job, 30000).
+
+-spec await(job(), timeout()) -> term().
+await({Pid, Monitor, Tag}, Timeout) ->
+    receive
+        {Tag, Result} ->
+            true = demonitor(Monitor, [flush]),
+            Result;
+        {'DOWN', Monitor, process, Pid, Reason} ->
+            error({job_died, Reason})
+    after Timeout ->
+        error({job_late, erlang:process_info(Pid, [current_stacktrace, messages])})
+    end.
+
+-spec run_all([fun(() -> term())]) -> [term()].
+run_all(Funs) -> [await(Job) || Job <- [start(Fun) || Fun <- Funs]].
+
+%% Bound to one scheduler, so that all of its check-ins meet the same idle shard.
+-spec on_scheduler(pos_integer(), fun(() -> Result)) -> Result.
+on_scheduler(Scheduler, Fun) ->
+    Parent = self(),
+    Tag = make_ref(),
+    {Pid, Monitor} = spawn_opt(fun() -> Parent ! {Tag, Fun()} end,
+                               [monitor, {scheduler, Scheduler}]),
+    receive
+        {Tag, Result} ->
+            true = demonitor(Monitor, [flush]),
+            Result;
+        {'DOWN', Monitor, process, Pid, Reason} ->
+            error({job_died, Reason})
+    end.
+
+-spec assert_no_messages() -> ok.
+assert_no_messages() ->
+    case process_info(self(), messages) of
+        {messages, []} -> ok;
+        {messages, Messages} -> error({stray_messages, Messages})
+    end.
+
+%%% Figures.
+
+%% A fun that makes N-byte payloads, each of them once on this node.
+-spec ids(pos_integer()) -> fun(() -> binary()).
+ids(Bytes) ->
+    fun() ->
+            Id = integer_to_binary(erlang:unique_integer([positive])),
+            <<Id/binary, (binary:copy(<<".">>, Bytes - byte_size(Id)))/binary>>
+    end.
+
+-spec elapsed_ms(fun(() -> Result)) -> {non_neg_integer(), Result}.
+elapsed_ms(Fun) ->
+    Start = erlang:monotonic_time(microsecond),
+    Result = Fun(),
+    {us_since(Start) div 1000, Result}.
+
+-spec us_since(integer()) -> integer().
+us_since(Start) -> erlang:monotonic_time(microsecond) - Start.
+
+-spec percentile(number(), [number(), ...]) -> number().
+percentile(Percent, Samples) ->
+    lists:nth(max(1, ceil(length(Samples) * Percent / 100)), lists:sort(Samples)).
+
+%% How many descriptors this VM has open, or `unknown' where the system does not tell.
+-spec descriptors() -> non_neg_integer() | unknown.
+descriptors() ->
+    case file:list_dir("/proc/self/fd") of
+        {ok, Names} -> length(Names);
+        {error, _} -> unknown
+    end.
+
+%% Short enough for a Unix socket, which the suites' own directories are not.
+-spec unix_path() -> string().
+unix_path() ->
+    Unique = erlang:unique_integer([positive]),
+    lists:flatten(io_lib:format("/tmp/sockpool-~s-~b", [os:getpid(), Unique])).
