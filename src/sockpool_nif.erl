@@ -126,8 +126,8 @@ send(_Lease, _Iovec, _Offset, _Framed, _Fired, _Ref) -> ?NOT_LOADED.
 recv(_Lease, _Want, _Fired, _Ref) -> ?NOT_LOADED.
 
 -spec request(pool(), [binary()], reference(), boolean(), want()) ->
-          {wait, lease()} | {partial, lease(), [binary()], non_neg_integer()} | empty | bad_length
-          | failure().
+          {sent | wait, lease()} | {partial, lease(), [binary()], non_neg_integer()} | empty
+          | bad_length | failure().
 request(_Pool, _Iovec, _Ref, _Queue, _Want) -> ?NOT_LOADED.
 
 -spec finish(lease(), want(), boolean(), reference()) ->

@@ -126,6 +126,8 @@ disarm(Lease, Ref) ->
 request(Pool, Iovec, Want, Timeout) ->
     Ref = make_ref(),
     case sockpool_nif:request(Pool, Iovec, Ref, Timeout =/= 0, Want) of
+        {sent, Lease} ->
+            finish(Lease, Want, false, deadline(Timeout));
         {wait, Lease} ->
             Deadline = deadline(Timeout),
             case await(Ref, Timeout) of

@@ -190,7 +190,18 @@ arguments_that_are_no_conn(Config) ->
              fun(C) -> sockpool:give_away(C, self()) end,
              fun(C) -> sockpool:setopts(C, [{packet, raw}]) end],
     [?assertEqual({error, {bad_argument, conn, C}}, Call(C))
-     || C <- [PoolResource, Pool, atom | garbage()], Call <- Calls],
+     || C <- [PoolResource, Pool, atom, {sockpool_conn, PoolResource, 0},
+              {sockpool_conn, make_ref(), 0} | garbage()],
+        Call <- Calls],
+    %% Made up from a real one.
+    {ok, {sockpool_conn, Resource, Generation} = Conn} = sockpool:checkout(Pool),
+    [?assertEqual({error, closed}, Call({sockpool_conn, Resource, Generation + 1}))
+     || Call <- Calls],
+    [?assertEqual({error, {bad_argument, conn, C}}, Call(C))
+     || C <- [Resource, {sockpool_conn, Resource}, {sockpool_conn, Resource, -1},
+              {sockpool_conn, Resource, x}, {conn, Resource, Generation}],
+        Call <- Calls],
+    ok = sockpool:checkin(Conn),
     unharmed(Pool).
 
 arguments_that_are_no_data(Config) ->

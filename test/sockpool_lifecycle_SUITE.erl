@@ -18,7 +18,7 @@
 -import(sockpool_test_util, [wait_until/1, settled/1, stat/2, start/1, await/1, run_all/1,
                              assert_no_messages/0]).
 
-suite() -> [{timetrap, {minutes, 2}}].
+suite() -> [{timetrap, {minutes, 5}}].
 
 all() ->
     [crash_tells_everybody, crash_for_good_tells_everybody, crashes_under_load,

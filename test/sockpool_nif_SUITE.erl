@@ -238,7 +238,7 @@ states() ->
                        receive {'$sockpool', Ref, granted} -> L end
                end},
      {requesting, fun(P) ->
-                          {wait, L} = sockpool_nif:request(P, [<<"x">>], make_ref(), true, 1),
+                          {sent, L} = sockpool_nif:request(P, [<<"x">>], make_ref(), true, 1),
                           L
                   end},
      {cancelled, fun(P) ->

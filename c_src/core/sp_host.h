@@ -41,7 +41,8 @@ struct sp_host {
      * False where it is known to be dead. */
     bool (*waiter_notify)(const struct sp_call *call, struct sp_waiter *waiter, sp_status status,
                           size_t sent);
-    /* Has the waiter's owner told, once, when the connection becomes readable. */
+    /* The waiter's request is out. Has its owner told, once: when the connection becomes readable
+     * (then armed, see sp_conn_arming()), or at once. False where that is not possible. */
     bool (*waiter_arm)(const struct sp_call *call, struct sp_waiter *waiter, struct sp_conn *conn);
     /* The last reference is gone. */
     void (*waiter_free)(struct sp_waiter *waiter);

@@ -74,7 +74,7 @@ extern const struct sp_host sp_nif_host;
 
 /* clang-format off */
 #define SP_ATOM_MAP(X) \
-    X(ok) X(error) X(undefined) X(infinity) X(ready) X(granted) X(wait) X(again) X(partial) \
+    X(ok) X(error) X(undefined) X(infinity) X(ready) X(granted) X(wait) X(again) X(partial) X(sent) \
     X(empty) X(crowded) X(cancelled) X(told) X(fired) X(fifo) X(raw) X(line) X(packet) X(sockpool_conn) \
     X(local) X(bad_length) X(not_a_conn) X(sockpool_wake) X(sockpool_idle) X(unavailable) \
     X(timeout) X(name) X(already_started) X(sockpool_shut)

@@ -162,30 +162,24 @@ static ERL_NIF_TERM message(ErlNifEnv *env, ERL_NIF_TERM ref, ERL_NIF_TERM what)
     return enif_make_tuple3(env, sp_atoms.dollar_sockpool, ref, what);
 }
 
-/* The message is copied, so it may be of any environment. */
-static bool arm(const struct sp_call *call, struct sp_conn *conn, uint64_t lease, bool write,
-                const ErlNifPid *pid, ERL_NIF_TERM msg)
+bool sp_nif_arm(const struct sp_call *call, struct sp_nif_lease *lease, bool write,
+                const ErlNifPid *pid, ERL_NIF_TERM ref)
 {
+    struct sp_conn *conn = lease->conn;
     struct sp_nif_conn *self = nif_conn(conn);
+    ERL_NIF_TERM msg = message(call->env, ref, sp_atoms.ready);
     int result;
 
-    if (!sp_conn_arming(conn, lease))
+    if (!sp_conn_arming(conn, lease->lease))
         return false;
+    lease->waits_to_write = write;
     atomic_store(&self->selected, true);
     result = write ? enif_select_write(call->env, conn->fd, self, pid, msg, NULL)
                    : enif_select_read(call->env, conn->fd, self, pid, msg, NULL);
     if (result >= 0)
         return true;
-    sp_conn_disarmed(conn, lease, call);
+    sp_conn_disarmed(conn, lease->lease, call);
     return false;
-}
-
-bool sp_nif_arm(const struct sp_call *call, struct sp_nif_lease *lease, bool write,
-                const ErlNifPid *pid, ERL_NIF_TERM ref)
-{
-    lease->waits_to_write = write;
-    return arm(call, lease->conn, lease->lease, write, pid,
-               message(call->env, ref, sp_atoms.ready));
 }
 
 static bool waiter_notify(const struct sp_call *call, struct sp_waiter *core, sp_status status,
@@ -200,13 +194,16 @@ static bool waiter_notify(const struct sp_call *call, struct sp_waiter *core, sp
     return enif_send(call->env, &pid, waiter->env, message(waiter->env, waiter->ref, what));
 }
 
+/* Tells the owner at once: by the time it runs, the reply is often there, and the select, its event
+ * and the poll thread's wake-up are saved. Where it is not, the owner arms by itself. */
 static bool waiter_arm(const struct sp_call *call, struct sp_waiter *core, struct sp_conn *conn)
 {
     struct sp_nif_waiter *waiter = SP_CONTAINER(core, struct sp_nif_waiter, core);
     ErlNifPid pid = {.pid = (ERL_NIF_TERM)core->owner};
 
-    return arm(call, conn, core->lease, false, &pid,
-               message(waiter->env, waiter->ref, sp_atoms.ready));
+    (void)conn;
+    return enif_send(call->env, &pid, waiter->env,
+                     message(waiter->env, waiter->ref, sp_atoms.ready));
 }
 
 static bool watch(const struct sp_call *call, struct sp_conn *conn, uint32_t generation)

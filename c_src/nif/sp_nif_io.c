@@ -340,15 +340,13 @@ SP_NIF(sp_nif_fired)
 
 /* The request on a connection that was idle. */
 static ERL_NIF_TERM send_request(ErlNifEnv *env, const struct sp_call *call,
-                                 struct sp_nif_lease *lease, ERL_NIF_TERM list, ERL_NIF_TERM ref)
+                                 struct sp_nif_lease *lease, ERL_NIF_TERM list)
 {
     struct outgoing out = {.list = list};
     ERL_NIF_TERM handle = sp_nif_lease_handle(env, lease);
     struct sp_conn *conn = lease->conn;
-    ErlNifPid self;
     sp_status status;
 
-    enif_self(env, &self);
     if (!sp_conn_enter(conn, lease->lease, call)) {
         sp_nif_drop_conn(lease, call);
         return sp_nif_error_term(env, SP_CLOSED);
@@ -356,11 +354,9 @@ static ERL_NIF_TERM send_request(ErlNifEnv *env, const struct sp_call *call,
     status = add_header(env, conn->packet, &out.list);
     if (status == SP_OK)
         status = send_slices(env, conn, &out);
-    if (status == SP_OK && !sp_nif_arm(call, lease, false, &self, ref))
-        status = SP_BUSY;
     sp_conn_leave(conn, call);
     if (status == SP_OK)
-        return enif_make_tuple2(env, sp_atoms.wait, handle);
+        return enif_make_tuple2(env, sp_atoms.sent, handle);
     if (status == SP_WANT_WRITE || status == SP_AGAIN)
         return enif_make_tuple4(env, sp_atoms.partial, handle, out.list,
                                 enif_make_uint64(env, out.offset));
@@ -370,10 +366,13 @@ static ERL_NIF_TERM send_request(ErlNifEnv *env, const struct sp_call *call,
 }
 
 /* request(Pool, [Binary], Ref, Queue :: boolean(), Length | packet) ->
- *     {wait, Lease}                            {'$sockpool', Ref, Msg} comes, Msg being ready
- * (sent, and something came back), Sent (bytes sent so far), or {error, Reason} | {partial, Lease,
- * [Binary], Offset}       send the rest by send/6, framed | empty only where Queue is false |
- * {error, Reason} */
+ *     {sent, Lease}                         finish/4 receives the reply
+ *   | {wait, Lease}                         {'$sockpool', Ref, What} comes: ready (sent: as above),
+ *                                           the number of bytes sent so far, or {error, Reason}
+ *   | {partial, Lease, [Binary], Offset}    send the rest by send/6, framed
+ *   | empty                                 only where Queue is false
+ *   | bad_length                            a length, of a pool with a framing
+ *   | {error, Reason} */
 SP_NIF(sp_nif_request)
 {
     struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
@@ -402,7 +401,7 @@ SP_NIF(sp_nif_request)
         lease = sp_nif_lease_again(keepsake, &self);
         lease->conn = conn;
         lease->lease = number;
-        return send_request(env, &call, lease, list, argv[2]);
+        return send_request(env, &call, lease, list);
     }
     if (status == SP_EMPTY && enif_is_identical(argv[3], sp_atoms.false_))
         return sp_atoms.empty;

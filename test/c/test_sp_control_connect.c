@@ -163,6 +163,14 @@ KIT_TEST(unfit, closed_by_the_peer)
     unfit(SP_CLOSED);
 }
 
+KIT_TEST(unfit, is_not_looked_for_where_validation_is_off)
+{
+    atomic_store(&kit_pool->validate_after_ns, SP_NEVER);
+    fake_peer_sends(attempt->conn->fd, "220 hello", 9);
+    cr_assert_eq(ready(attempt), SP_OK);
+    cr_assert_eq(kit_stats().idle, 1);
+}
+
 KIT_TEST(unfit, tainted)
 {
     attempt->conn->tainted = true;

@@ -169,6 +169,26 @@ KIT_TEST(max_hold, wakes_a_living_owner_that_waits)
     cr_assert_not(fake_fd_open(fd));
 }
 
+KIT_TEST(max_hold, frees_the_descriptor_of_an_owner_that_died_after_it)
+{
+    struct handle *handle = kit_checkout(KIT_OWNER);
+    int fd = handle->conn->fd;
+
+    atomic_store(&kit_pool->max_hold_ns, 50 * SP_MS);
+    cr_assert(sp_conn_enter(handle->conn, handle->lease, kit_call()));
+    handle->conn->touched = true;
+    cr_assert(sp_conn_arming(handle->conn, handle->lease));
+    sp_conn_leave(handle->conn, kit_call());
+    fake_sleep_ms(51);
+    kit_tick();
+    kit_tick();
+    cr_assert(sp_conn_armed(handle->conn, handle->lease), "it lives, and will say so itself");
+    fake_kill(KIT_OWNER);
+    kit_tick();
+    sp_close_work(kit_pool, kit_call(), 10);
+    cr_assert_not(fake_fd_open(fd), "though its handle lives on elsewhere");
+}
+
 KIT_TEST(max_hold, does_not_count_idle_time)
 {
     atomic_store(&kit_pool->max_hold_ns, 50 * SP_MS);

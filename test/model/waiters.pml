@@ -1,0 +1,474 @@
+/* The idle / waiter / capacity protocol of c_src/core/sp_pool.c and sp_control.c.
+ *
+ * Shards, the queue, capacity, the wake flag with the control process, connectors, cancelled and
+ * dead waiters, connections that fail validation, failed connects, the tick and the shut-down.
+ * docs/protocol.md says what is covered and what is not. What decides between two parties over one
+ * connection (hand-over, lease, pins) is in lease.pml and one atomic step here.
+ *
+ * Interleaving is sequentially consistent. A section under a lock is one atomic step, and so is a
+ * probe before such a section, because a probe that is overtaken sees what the section would see.
+ *
+ * Bounds: N clients with ROUNDS check-outs each, LIMIT connections of which SIZE are kept, IDLE0 of
+ * them idle at first in one shard; the budgets below say how often something may go wrong.
+ * Scenes: -DCLOSE the pool is shut at some time; -DTICKS=n idle connections are popped and put
+ * back n times; -DTTL0 overflow_ttl = 0.
+ * Broken variants are the names after BROKEN in the comments; the script `check` lists them. */
+#ifndef N
+#define N 3
+#endif
+#ifndef ROUNDS
+#define ROUNDS 1
+#endif
+#ifndef LIMIT
+#define LIMIT 2
+#endif
+#ifndef SIZE
+#define SIZE 1
+#endif
+#ifndef IDLE0
+#define IDLE0 1
+#endif
+#ifndef MAXCONN
+#define MAXCONN 2 /* CONNECTING_MAX */
+#endif
+#ifndef SHARDS
+#define SHARDS 2
+#endif
+#ifndef TICKS
+#define TICKS 0
+#endif
+#ifndef DEATHS
+#define DEATHS 1 /* waiters that die */
+#endif
+#ifndef BAD
+#define BAD 1 /* connections that fail validation or are discarded */
+#endif
+#ifndef FAILS
+#define FAILS 1 /* connects that fail */
+#endif
+#ifndef CANCELS
+#define CANCELS 1 /* clients whose wait has a time-out */
+#endif
+
+#define HOME (me % SHARDS)
+#define AWAY (1 - HOME)
+
+byte idle[SHARDS];
+byte nwait, total = IDLE0, connecting;
+bool open = 1, usable_epoch = 1; /* phase == OPEN; the epoch is still the connections' */
+/* Opening the pool wakes; where the base size is there already, that is over. */
+bool woken = (IDLE0 < SIZE), failing;
+byte wakes = (IDLE0 < SIZE); /* wake-ups that the control process has not taken yet */
+
+chan queue = [N] of { byte };
+chan attempts = [LIMIT] of { bit };
+
+mtype = { AWAKE, WAITING, TAKEN, DELIVERED, FAILED, DEAD };
+mtype st[N] = AWAKE;
+byte parked, done; /* leases that are kept for ever; clients at their end */
+byte deaths = DEATHS, bad = BAD, fails = FAILS;
+
+#ifdef TRYLOCK
+bool locked[SHARDS];
+#endif
+
+/* ---- idle shards ---- */
+
+#ifdef TRYLOCK /* BROKEN: a shard whose lock is held is passed over */
+inline pop(s) {
+  if
+  :: atomic { idle[s] > 0 && !locked[s] -> locked[s] = 1 };
+     atomic { if :: idle[s] > 0 -> idle[s]--; has = 1 :: else fi };
+     locked[s] = 0
+  :: !(idle[s] > 0 && !locked[s])
+  fi
+}
+#else
+inline pop(s) {
+  atomic { if :: idle[s] > 0 -> idle[s]--; has = 1 :: else fi }
+}
+#endif
+
+inline pop_any() {
+  pop(HOME);
+#if SHARDS == 2
+  if :: !has -> pop(AWAY) :: else fi
+#endif
+}
+
+inline wake() {
+  atomic { if :: !woken -> woken = 1; wakes++ :: else fi }
+}
+
+inline wake_for_capacity() {
+#ifndef NORECHECK_RETIRE /* BROKEN: capacity goes down and nobody looks whether it is needed */
+  wake()
+#else
+  skip
+#endif
+}
+
+inline retire() {
+  total--;
+  wake_for_capacity();
+  has = 0
+}
+
+inline close_idle() {
+  do
+  :: pop_any();
+     if :: has -> retire() :: else -> break fi
+  od
+}
+
+inline put(s) {
+  idle[s]++;
+  has = 0;
+#ifndef NOCLOSECHK /* BROKEN: whoever pushes does not look whether the pool was shut */
+  if :: !open -> close_idle() :: else fi
+#endif
+}
+
+/* ---- granting ---- */
+
+inline take() {
+  atomic {
+    if
+    :: len(queue) > 0 -> queue?w; nwait--; st[w] = TAKEN; got = 1
+    :: else -> got = 0
+    fi
+  }
+}
+
+inline deliver() {
+  atomic {
+    got = 0;
+    if
+    :: st[w] == TAKEN -> st[w] = DELIVERED; has = 0
+#ifdef NOUNDO /* BROKEN: a grant to a dead waiter is not taken back */
+    :: else -> has = 0
+#else
+    :: else
+#endif
+    fi;
+    w = 0
+  }
+}
+
+/* Puts the connection into the home shard, or closes it as surplus; then the caller looks again. */
+inline keep() {
+#ifdef TTL0
+  atomic { if :: total > SIZE -> total--; has = 0 :: else fi };
+  if :: !has -> wake_for_capacity() :: else -> put(HOME) fi
+#else
+  put(HOME)
+#endif
+}
+
+inline keep_and_look_again() {
+#ifdef NOFENCE /* BROKEN: the look at nwait overtakes the push */
+  atomic { got = (nwait > 0) };
+  keep();
+  if :: !got -> break :: else -> got = 0 fi
+#else
+  keep();
+#ifdef NORECHECK_PUSH /* BROKEN: no look at nwait after the push */
+  break
+#endif
+#ifdef KICKEXIT /* BROKEN: a waiter that brings a connection back does not look after the push */
+  if :: kicked -> break :: else fi
+#endif
+#endif
+}
+
+/* sp_pool_serve(): hands the held connection, or any idle one, to waiters, or makes it idle. */
+inline serve() {
+#ifdef KICKEXIT
+  kicked = !has;
+#endif
+  do
+  :: !has && nwait == 0 -> break
+  :: !has && nwait > 0 ->
+     pop_any();
+     if :: !has -> break :: else fi
+  :: has ->
+     if
+     :: nwait > 0 ->
+        if
+        :: usable_epoch -> take()
+        :: atomic { usable_epoch && bad > 0 -> bad-- }; retire()
+        :: !usable_epoch -> retire()
+        fi
+     :: else
+     fi;
+     if
+     :: got -> deliver()
+     :: !got && has -> keep_and_look_again()
+     :: else
+     fi
+  od
+}
+
+/* ---- check-out, waiting ---- */
+
+/* Leaves with has = 1, or without a connection. */
+inline pop_usable() {
+  do
+  :: nwait > 0 -> break
+  :: else ->
+     pop_any();
+     if
+     :: !has || usable_epoch -> break
+     :: atomic { has && usable_epoch && bad > 0 -> bad-- }; retire()
+     :: has && !usable_epoch -> retire()
+     fi
+  od
+}
+
+inline enqueue() {
+#ifdef PHASEUNLOCKED /* BROKEN: the phase is looked at before the queue is locked */
+  if :: open -> st[me] = WAITING :: else -> st[me] = FAILED fi;
+  atomic { if :: st[me] == WAITING -> queue!me; nwait++ :: else fi };
+#else
+  atomic {
+    if
+    :: open -> st[me] = WAITING; queue!me; nwait++
+    :: else -> st[me] = FAILED
+    fi
+  };
+#endif
+#ifndef NOKICK /* BROKEN: no look at the shards after nwait went up */
+  if :: st[me] != FAILED -> serve() :: else fi;
+#endif
+#ifndef NOWAKE_ENQUEUE /* BROKEN: a waiter does not ask for growth */
+  if
+  :: st[me] != FAILED && total < LIMIT ->
+     /* C leaves it open which side of a comparison is read first. */
+     if
+     :: seen = connecting; got = (seen < nwait)
+     :: seen = nwait; got = (connecting < seen)
+     fi;
+     seen = 0;
+     if :: got -> got = 0; wake() :: else fi
+  :: else
+  fi
+#else
+  skip
+#endif
+}
+
+/* Out of the queue if still in it; else what was granted stays granted. Who dies then leaves it to
+ * the granter, who finds the receiver dead. */
+inline leave_queue(dying) {
+#ifdef CANCELUNLOCKED /* BROKEN: the waiter's state is read without the lock */
+  if
+  :: st[me] == WAITING ->
+     atomic { if :: queue??[eval(me)] -> queue??eval(me) :: else fi; nwait--; st[me] = AWAKE }
+  :: else
+  fi
+#else
+  atomic {
+    if
+    :: st[me] == WAITING -> queue??eval(me); nwait--; st[me] = AWAKE
+    :: dying && st[me] == TAKEN -> st[me] = DEAD
+    :: else
+    fi
+  }
+#endif
+}
+
+/* Whether it leaves the queue is decided at once, when is not: who stays must be answered. */
+inline wait(may_cancel) {
+  if
+  :: leaving = 0
+  :: may_cancel -> leaving = 1
+  :: atomic { deaths > 0 -> deaths--; leaving = 2 }
+  fi;
+  if
+  :: leaving -> leave_queue(leaving == 2); leaving = 0
+  :: else
+  fi;
+endwait: /* who may wait here for ever is judged by init */
+  st[me] != WAITING && st[me] != TAKEN
+}
+
+proctype client(byte me; bool may_cancel) {
+  bool has, got;
+  byte w, seen, leaving, rounds = ROUNDS;
+#ifdef KICKEXIT
+  bool kicked;
+#endif
+
+  do
+  :: rounds == 0 || !open || st[me] == DEAD -> break
+  :: else ->
+     rounds--;
+     pop_usable();
+     if
+     :: !has ->
+        enqueue();
+        wait(may_cancel);
+        atomic { if :: st[me] == DELIVERED -> has = 1 :: else fi;
+                 if :: st[me] != DEAD -> st[me] = AWAKE :: else fi }
+     :: else
+     fi;
+     if
+     :: has -> serve()
+     :: atomic { has && bad > 0 -> bad-- }; retire()
+     :: atomic { has -> parked++; has = 0 }
+     :: !has
+     fi
+  od;
+  done++
+}
+
+/* ---- the control process ---- */
+
+inline reserve() {
+#ifdef RESERVENOCAS /* BROKEN: load and store instead of a compare-and-swap */
+  seen = total;
+  if :: seen < LIMIT -> total = seen + 1; got = 1 :: else -> got = 0 fi
+#else
+  atomic { if :: total < LIMIT -> total++; got = 1 :: else -> got = 0 fi }
+#endif
+}
+
+inline look() {
+  want = (SIZE > total -> SIZE - total : 0);
+  seen = connecting;
+  atomic { if :: nwait > seen && nwait - seen > want -> want = nwait - seen :: else fi };
+  seen = connecting;
+  atomic {
+    if
+    :: failing -> allowed = (seen > 0 -> 0 : 1) /* after the backoff delay */
+    :: else -> allowed = (seen < MAXCONN -> MAXCONN - seen : 0)
+    fi;
+    seen = 0
+  }
+}
+
+inline step() {
+#ifndef WAKELATE /* BROKEN: the flag is cleared after the look */
+  woken = 0;
+#endif
+  if
+  :: open ->
+     look();
+#ifdef WAKELATE
+     woken = 0;
+#endif
+     do
+     :: want > 0 && allowed > 0 ->
+        reserve();
+        if :: got -> got = 0; connecting++; attempts!1 :: else -> break fi;
+        want--;
+        allowed--
+     :: else -> break
+     od;
+     want = 0; allowed = 0
+  :: else
+  fi
+}
+
+/* watch_cold(): pops and puts back without regard to waiters; the tick ends with a look for them. */
+inline tick() {
+  if :: w = 0 :: w = SHARDS - 1 fi;
+  pop(w);
+  if :: has -> put(w) :: else fi;
+  w = 0;
+#ifndef NOTICKSERVE /* BROKEN: what was out of its shard for a moment is not offered again */
+  serve();
+#endif
+}
+
+inline drain() {
+  atomic {
+    do
+    :: len(queue) > 0 -> queue?w; st[w] = FAILED
+    :: else -> nwait = 0; w = 0; break
+    od
+  };
+  close_idle()
+}
+
+inline shut() {
+  open = 0;
+  usable_epoch = 0;
+  drain();
+  drain()
+}
+
+proctype control(byte me) {
+  bool has, got;
+  byte w, want, allowed, seen, ticks = TICKS;
+#ifdef KICKEXIT
+  bool kicked;
+#endif
+#ifdef CLOSE
+  bool shut_done;
+#endif
+
+end:
+  do
+  :: wakes > 0 -> wakes--; step()
+  :: ticks > 0 -> ticks--; tick()
+#ifdef CLOSE
+  :: !shut_done -> shut_done = 1; shut()
+#endif
+  od
+}
+
+proctype connector(byte me) {
+  bool has, got, was_failing;
+  byte w;
+#ifdef KICKEXIT
+  bool kicked;
+#endif
+
+end:
+  do
+  :: attempts?_ ->
+     if
+     :: atomic { was_failing = failing; failing = 0 };
+        connecting--;
+        has = 1;
+        serve();
+#ifdef WAKE_IF_FAILING /* BROKEN: a connect that succeeds wakes only after failures */
+        if :: was_failing -> wake() :: else fi;
+#else
+        wake();
+#endif
+        was_failing = 0
+     :: atomic { fails > 0 -> fails--; failing = 1 };
+        total--;
+        connecting--;
+        wake_for_capacity()
+     fi
+  od
+}
+
+/* ---- what must hold when nobody can move any more ---- */
+
+init {
+  byte i, idles;
+
+  atomic {
+    idle[SHARDS - 1] = IDLE0;
+    for (i : 0 .. N - 1) { run client(i, i < CANCELS) }
+    run control(0);
+    for (i : 0 .. LIMIT - 1) { run connector(i % SHARDS) }
+  };
+  timeout;
+  atomic { for (i : 0 .. SHARDS - 1) { idles = idles + idle[i] } };
+  assert(nwait == len(queue));
+  assert(done + nwait == N);                          /* every other client was answered */
+  assert(idles + parked == total);        /* no connection and no capacity lost */
+  assert(total <= LIMIT && connecting == 0 && wakes == 0);
+  if
+  :: open ->
+     assert(nwait == 0 || (idles == 0 && total == LIMIT));
+     assert(total >= SIZE)
+  :: else ->
+     assert(nwait == 0 && idles == 0)
+  fi
+}
