@@ -1,7 +1,8 @@
 # For valgrind_vm.sh and asan_vm.sh, which source this: a build of sockpool in a directory of its
 # own, with test/sockpool_exercise.erl, and how to start the emulator on it without erlexec.
 
-EXERCISE_MODULES="sockpool_exercise sockpool_exercise_nif sockpool_scripted_peer"
+EXERCISE_MODULES="sockpool_exercise sockpool_exercise_util sockpool_exercise_leases \
+    sockpool_exercise_bytes sockpool_exercise_pools sockpool_exercise_nif sockpool_scripted_peer"
 
 # build_exercise DIR [MAKE_VARIABLE...]    DIR must end in /sockpool, by which code:priv_dir knows it
 build_exercise() {

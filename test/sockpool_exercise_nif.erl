@@ -129,8 +129,8 @@ answer(Function, Args) ->
     catch error:Reason -> Reason
     end.
 
-%% @doc Every function, each argument in turn replaced by every kind of term. What a function makes of
-%% it is its own affair, so long as it is an answer or a badarg.
+%% @doc Every function, each argument in turn replaced by every kind of term. What a function makes
+%% of it is its own affair, so long as it is an answer or a badarg.
 -spec garbage() -> ok.
 garbage() ->
     in_a_process(fun wrong_arguments/0).
@@ -158,7 +158,8 @@ wrong(Function, Position, Term, Config) ->
 
 %% Functions of a pool that must refuse whatever is no pool, and have no other argument.
 strict() ->
-    [pool_shut, pool_clean_up, pool_step, pool_stats, pool_want, pool_give_up, pool_checkout_timeout, checkout].
+    [pool_shut, pool_clean_up, pool_step, pool_stats, pool_want, pool_give_up,
+     pool_checkout_timeout, checkout].
 
 wrong_config(Config) ->
     Pool = sockpool_nif:pool_new(raw, 1),

@@ -147,7 +147,8 @@ random_calls(Resource, Shared, Left) ->
     {F, A} = pick(functions()),
     Arguments = [pick_argument(Resource, Shared) || _ <- lists:seq(1, A)],
     case call(F, Arguments) of
-        {returned, {Tag, {sockpool_conn, _, _} = Handle}} when Tag =:= ok; Tag =:= wait ->
+        {returned, {Tag, {sockpool_conn, _, _} = Handle}} 
+          when Tag =:= ok; Tag =:= wait; Tag =:= sent ->
             _ = rand:uniform(3) =:= 1 andalso ets:insert(Shared, {handle, Handle});
         _ ->
             ok

@@ -6,7 +6,7 @@
 %%% may be more than the sockets' buffers take.
 -module(sockpool_scripted_peer).
 
--export([start/1, stop/1, port/1, accepted/1, command/3]).
+-export([start/1, stop/1, port/1, clients/1, command/3]).
 -export_type([peer/0, mode/0, command/0]).
 
 -opaque peer() :: pid().
@@ -39,10 +39,10 @@ stop(Peer) ->
 port(Peer) ->
     call(Peer, port).
 
-%% How many connections were accepted so far.
--spec accepted(peer()) -> non_neg_integer().
-accepted(Peer) ->
-    call(Peer, accepted).
+%% The addresses of the clients whose connections it has accepted and not yet seen closed.
+-spec clients(peer()) -> [{inet:ip_address(), inet:port_number()}].
+clients(Peer) ->
+    call(Peer, clients).
 
 -spec command(peer(), Client :: {inet:ip_address(), inet:port_number()}, command()) ->
           ok | no_connection.
@@ -74,7 +74,7 @@ init(Listen) ->
     Self = self(),
     _ = maps:get(accept, Listen, true)
         andalso spawn_link(fun() -> accept(Socket, Mode, Self) end),
-    loop(#{socket => Socket, connections => #{}, accepted => 0, waiting => []}).
+    loop(#{socket => Socket, connections => #{}, waiting => []}).
 
 options(Listen) ->
     Common = [binary, {active, false}, {reuseaddr, true}, {packet, maps:get(packet, Listen, raw)},
@@ -104,14 +104,14 @@ loop(#{connections := Connections, waiting := Waiting} = State) ->
             {ok, Port} = inet:port(maps:get(socket, State)),
             Pid ! {From, Port},
             loop(State);
-        {From, Pid, accepted} ->
-            Pid ! {From, maps:get(accepted, State)},
-            loop(State);
+        {From, Pid, clients} ->
+            Live = maps:filter(fun(_, Connection) -> is_process_alive(Connection) end, Connections),
+            Pid ! {From, maps:keys(Live)},
+            loop(State#{connections := Live});
         {From, Pid, {connection, Client}} ->
             loop(answer(State#{waiting := [{Client, From, Pid} | Waiting]}));
         {accepted, Client, Connection} ->
-            loop(answer(State#{connections := Connections#{Client => Connection},
-                               accepted := maps:get(accepted, State) + 1}));
+            loop(answer(State#{connections := Connections#{Client => Connection}}));
         stop ->
             exit(shutdown)
     end.
