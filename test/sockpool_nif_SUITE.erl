@@ -147,7 +147,7 @@ random_calls(Resource, Shared, Left) ->
     {F, A} = pick(functions()),
     Arguments = [pick_argument(Resource, Shared) || _ <- lists:seq(1, A)],
     case call(F, Arguments) of
-        {returned, {Tag, {sockpool_conn, _, _} = Handle}} 
+        {returned, {Tag, {sockpool_conn, _, _} = Handle}}
           when Tag =:= ok; Tag =:= wait; Tag =:= sent ->
             _ = rand:uniform(3) =:= 1 andalso ets:insert(Shared, {handle, Handle});
         _ ->
@@ -239,7 +239,7 @@ states() ->
                        receive {'$sockpool', Ref, granted} -> L end
                end},
      {requesting, fun(P) ->
-                          {sent, L} = sockpool_nif:request(P, [<<"x">>], make_ref(), true, 1),
+                          {sent, L} = sockpool_nif:request(P, [<<>>], make_ref(), true, 1),
                           L
                   end},
      {cancelled, fun(P) ->
