@@ -7,7 +7,7 @@
  * many operations each worker does, and the seed. */
 #include "stress_threads.h"
 
-#include "sp_close.h"
+#include "stress_duel.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -331,6 +331,8 @@ int main(void)
 
     seed = given_seed ? strtoull(given_seed, NULL, 10) : 1;
     stress_seed(seed);
+    stress_duel_hand_over(ops);
+    stress_duel_phases(20 * ops);
     for (int with = 1; with >= 0; with--) {
         ticking = with;
         run(ops);

@@ -104,17 +104,20 @@ static bool receive(struct handle *handle)
     return status == SP_OK;
 }
 
-/* Armed. False where the owner has died: its arm ends with it, and with the arm the descriptor. */
+/* Armed. False where the owner has died: its arm ends with it, and with the arm the descriptor. True
+ * also where it died just now: as if it were in a call still. */
 static bool wait_readable(struct handle *handle, uint64_t owner)
 {
     time_t began = time(NULL);
 
-    while (stress_alive(owner) && !stress_readable(handle->conn->fd)) {
+    while (!stress_readable(handle->conn->fd)) {
+        if (!stress_alive(owner))
+            return false;
         if (time(NULL) - began > STUCK_S)
             stress_die("an armed owner was forgotten");
         sched_yield();
     }
-    return stress_alive(owner);
+    return true;
 }
 
 /* One exchange with the server. False: the connection is of no use any more. */
