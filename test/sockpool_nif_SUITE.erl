@@ -34,6 +34,7 @@ init_per_testcase(Case, Config) ->
     Options = (sockpool_test_server:target(Server))#{size => 4, max_overflow => 4},
     {ok, _} = sockpool:start_pool(Case, Options),
     _ = settled(Case),
+    wait_until(fun() -> sockpool_test_server:accepted(Server) =:= 4 end),
     [{server, Server}, {pool, Case} | Config].
 
 end_per_testcase(_Case, _Config) ->
