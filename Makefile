@@ -3,7 +3,7 @@
 REBAR3 ?= rebar3
 CLANG_FORMAT ?= clang-format
 INSTALL_MISSING = scripts/install_missing.sh
-C_FILES = $(shell find c_src test/c bench -name '*.[ch]' 2>/dev/null)
+C_FILES = $(shell find c_src test/c test/fuzz bench -name '*.[ch]' 2>/dev/null)
 
 .DEFAULT_GOAL := help
 
@@ -66,6 +66,11 @@ test-valgrind: deps-test ## NIF suite in a VM under valgrind
 test-asan-vm: deps-test ## NIF suite in a VM under Address and UndefinedBehavior sanitizers
 	@scripts/asan_vm.sh
 
+.PHONY: fuzz
+fuzz: ## fuzz the TLS record path for FUZZ_SECONDS (30), under ASan and UBSan
+	@$(INSTALL_MISSING) build fuzz
+	@$(MAKE) -s -C test/fuzz run
+
 xref: deps-test ## look for calls of functions that do not exist
 	@$(REBAR3) xref
 
@@ -79,4 +84,4 @@ bench: deps-bench compile ## run the benchmark, after installing what is missing
 .PHONY: clean
 clean: ## remove everything that was built
 	@$(MAKE) -s -C c_src clean
-	@rm -rf _build ebin logs bench/bin bench/ebin test/c/bin
+	@rm -rf _build ebin logs bench/bin bench/ebin test/c/bin test/fuzz/bin

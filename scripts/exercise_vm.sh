@@ -2,7 +2,7 @@
 # own, with test/sockpool_exercise.erl, and how to start the emulator on it without erlexec.
 
 EXERCISE_MODULES="sockpool_exercise sockpool_exercise_util sockpool_exercise_leases \
-    sockpool_exercise_bytes sockpool_exercise_pools sockpool_exercise_nif sockpool_scripted_peer"
+    sockpool_exercise_bytes sockpool_exercise_pools sockpool_exercise_nif sockpool_exercise_tls sockpool_scripted_peer"
 
 # build_exercise DIR [MAKE_VARIABLE...]    DIR must end in /sockpool, by which code:priv_dir knows it
 build_exercise() {
@@ -18,11 +18,13 @@ build_exercise() {
 }
 
 # Sets EMULATOR and EMULATOR_ARGS to run the exercise from DIR, and the variables that erlexec would
-# set. Only with the system's malloc (+Mea min) is a block of the NIF a block to the tools.
+# set. Only with the system's malloc (+Mea min) is a block of the NIF a block to the tools. Schedulers
+# sleep when they have nothing to do (+sbwt none): valgrind runs one thread at a time, and one that
+# spins keeps the others from running, for half a minute at times.
 # usage: set_emulator DIR
 set_emulator() {
     mapfile -t EMULATOR_ARGS < <(
-        erl +S 2 +Mea min -noshell -noinput -pa "$1/ebin" -run sockpool_exercise main -emu_args_exit
+        erl +S 2 +Mea min +sbwt none +sbwtdcpu none +sbwtdio none -noshell -noinput -pa "$1/ebin" -run sockpool_exercise main -emu_args_exit
     )
     ROOTDIR=$(value_after -root)
     BINDIR=$(value_after -bindir)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# install_missing.sh GROUP...    (groups: build test bench)
+# install_missing.sh GROUP...    (groups: build test bench fuzz)
 #
 # Installs the Debian packages that the named groups need and this machine lacks, and
 # nothing else. Where there is no apt-get it only checks. Exit status 0 means that
@@ -18,6 +18,7 @@ build  make                command make
 build  erlang-base         command erl
 build  erlang-dev          erlang_header erl_nif.h
 build  rebar3              command rebar3
+build  libssl-dev          header  openssl/ssl.h
 test   erlang-eunit        erlang_app eunit
 test   erlang-common-test  erlang_app common_test
 test   erlang-dialyzer     erlang_app dialyzer
@@ -27,8 +28,15 @@ test   libcriterion-dev    header  criterion/criterion.h
 test   clang-format        command clang-format
 test   spin                command spin
 test   valgrind            command valgrind
+test   openssl             command openssl
+test   erlang-ssl          erlang_app ssl
+test   stunnel4            command stunnel4
+test   nginx-light         command nginx
+fuzz   clang               command clang
+fuzz   libclang-rt-14-dev  fuzzer  -
 bench  erlang-poolboy      erlang_app poolboy
 bench  erlang-jiffy        erlang_app jiffy
+bench  erlang-ssl          erlang_app ssl
 bench  gnuplot-nox         command gnuplot
 bench  iproute2            command ip
 '
@@ -43,6 +51,11 @@ has_command() {
 
 has_header() {
     echo "#include <$1>" | cc -E -x c - >/dev/null 2>&1
+}
+
+has_fuzzer() {
+    echo 'int LLVMFuzzerTestOneInput(const char *d, long n) { return d && n < 0; }' |
+        clang -fsanitize=fuzzer -x c - -o /dev/null 2>/dev/null
 }
 
 erlang_says_true() {
@@ -86,11 +99,11 @@ install_packages() { # PACKAGE...
 }
 
 groups=("$@")
-[ "${#groups[@]}" -gt 0 ] || { echo "usage: $0 build|test|bench ..." >&2; exit 2; }
+[ "${#groups[@]}" -gt 0 ] || { echo "usage: $0 build|test|bench|fuzz ..." >&2; exit 2; }
 for group in "${groups[@]}"; do
     case "$group" in
-    build | test | bench) ;;
-    *) echo "$0: no such group: $group (there are build, test and bench)" >&2; exit 2 ;;
+    build | test | bench | fuzz) ;;
+    *) echo "$0: no such group: $group (there are build, test, bench and fuzz)" >&2; exit 2 ;;
     esac
 done
 

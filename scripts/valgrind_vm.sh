@@ -15,7 +15,8 @@ memcheck() {
     # smc-check: the emulator's JIT changes code in place.
     # undef-value-errors: the JIT keeps Erlang's stack in the heap and moves the stack pointer there,
     # upon which memcheck forgets what is initialised: nearly every Erlang term "is" undefined.
-    valgrind --smc-check=all --child-silent-after-fork=yes --log-file="$LOG" \
+    # fair-sched: threads take turns, or one that never blocks starves the rest.
+    valgrind --fair-sched=yes --smc-check=all --child-silent-after-fork=yes --log-file="$LOG" \
         --undef-value-errors=no --error-limit=no --num-callers=10 --freelist-vol=200000000 \
         --leak-check=full --show-leak-kinds=definite \
         "$EMULATOR" "${EMULATOR_ARGS[@]}"

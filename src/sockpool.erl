@@ -33,11 +33,13 @@
 %%% <li>`not_owner': another process has the connection; `busy': a call waits on it already;</li>
 %%% <li>`emsgsize': a message longer than `recv_limit', or than its packet header can say;</li>
 %%% <li>`{bad_option, Key, Value}' and `{bad_argument, Name, Value}': see format_error/1;</li>
+%%% <li>`{tls, Why}': see the README for the list; `{tls, {alert, Name}}' is what the server says;</li>
 %%% <li>a POSIX code such as `econnreset'.</li>
 %%% </ul>
 -module(sockpool).
 
 -export([start_link/2, child_spec/2, start_pool/2, stop_pool/1, which_pools/0, stats/0, stats/1]).
+-export([reload_tls/1]).
 -export([checkout/1, checkout/2, checkin/1, discard/1, give_away/2]).
 -export([transaction/2, transaction/3, execute/2, execute/3]).
 -export([send/2, send/3, recv/2, recv/3, request/4]).
@@ -49,6 +51,7 @@
 
 -type reason() :: timeout | full | closed | not_found | draining | busy | not_owner
                 | {unavailable, Last :: term()}
+                | {tls, term()}
                 | {bad_option, Key :: term(), Value :: term()}
                 | {bad_argument, Name :: atom(), Value :: term()}
                 | inet:posix().
@@ -133,6 +136,17 @@ stats(Name) ->
                 not_found -> {error, not_found};
                 Stats -> {ok, Stats}
             end
+    end.
+
+%% @doc Reads the certificates, keys and trusted certificates of a pool with `transport => tls' again,
+%% and asks its password fun again. Connections made from now on use them; those that are open stay
+%% as they are. Where the new files are of no use, `{error, {tls, {Option, Why}}}', and nothing
+%% changes.
+-spec reload_tls(atom()) -> ok | {error, reason()}.
+reload_tls(Name) ->
+    case sockpool_pool:find(Name) of
+        undefined -> no_pool(Name);
+        Pool -> sockpool_pool:reload_tls(Pool)
     end.
 
 %%% Leases.
@@ -312,7 +326,10 @@ reply(Result, _Length) -> Result.
 
 %%% Looking at a connection.
 
-%% @doc The connection's pool, transport, packet framing, age in milliseconds, and addresses.
+%% @doc The connection's pool, transport, packet framing, age in milliseconds, and addresses. With
+%% TLS also `protocol' (`tlsv1.2', `tlsv1.3'), `cipher' (its name as OpenSSL has it), `alpn' (the
+%% protocol agreed on, or `undefined'), `peercert' (DER), `resumed' and `ktls' (whether the kernel
+%% encrypts).
 -spec info(conn()) -> {ok, map()} | {error, reason()}.
 info(Conn) ->
     conn_error(sockpool_nif:info(Conn), Conn).

@@ -1,6 +1,6 @@
 %%% @private
-%%% One attempt to make a connection, in a process of its own: resolves the name, connects, runs the
-%%% pool's init function. The pool process bounds its time by killing it; its death, for whatever
+%%% One attempt to make a connection, in a process of its own: resolves the name, connects, does the
+%%% transport's handshake, runs the pool's init function. The pool process bounds its time by killing it; its death, for whatever
 %%% reason, gives the capacity back, because the attempt's handle dies with it.
 -module(sockpool_connector).
 
@@ -48,7 +48,8 @@ connect([], _Attempt, _Deadline, Last) ->
 connect([{Host, Port} | Rest] = Targets, Attempt, Deadline, _Last) ->
     Share = share(Deadline, Targets),
     Result = case resolve(Host, Share) of
-                 {ok, Addresses} -> connect_any(Addresses, Port, Attempt, Share, {error, timeout});
+                 {ok, Addresses} ->
+                     connect_any(Addresses, Port, host_text(Host), Attempt, Share, {error, timeout});
                  {error, _} = Error -> Error
              end,
     case Result of
@@ -56,13 +57,17 @@ connect([{Host, Port} | Rest] = Targets, Attempt, Deadline, _Last) ->
         _ -> connect(Rest, Attempt, Deadline, Result)
     end.
 
-connect_any([], _Port, _Attempt, _Deadline, Last) ->
+connect_any([], _Port, _Host, _Attempt, _Deadline, Last) ->
     Last;
-connect_any([Address | Rest] = Addresses, Port, Attempt, Deadline, _Last) ->
-    case sockpool_wait:open(Attempt, Address, Port, share(Deadline, Addresses)) of
+connect_any([Address | Rest] = Addresses, Port, Host, Attempt, Deadline, _Last) ->
+    case sockpool_wait:open(Attempt, Address, Port, Host, share(Deadline, Addresses)) of
         ok -> ok;
-        Error -> connect_any(Rest, Port, Attempt, Deadline, Error)
+        Error -> connect_any(Rest, Port, Host, Attempt, Deadline, Error)
     end.
+
+host_text(Path) when is_binary(Path) -> Path;
+host_text(Address) when is_tuple(Address) -> list_to_binary(inet:ntoa(Address));
+host_text(Name) -> list_to_binary(Name).
 
 %% The deadline of the first of these: one that does not answer leaves time for those after it.
 share(Deadline, Targets) ->

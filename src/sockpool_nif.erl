@@ -4,10 +4,11 @@
 -module(sockpool_nif).
 
 -export([pool_new/2, pool_open/4, pool_shut/1, pool_clean_up/1, pool_step/1, pool_tick/2, pool_idle_event/3,
-         pool_stats/1, pool_want/1, pool_note_error/2, pool_give_up/1, pool_checkout_timeout/1]).
--export([attempt_claim/2, attempt_begin/4, attempt_opened/2, attempt_ready/1, attempt_failed/1,
-         attempt_abort/1]).
--export([checkout/1, enqueue/2, cancel/1, checkin/1, discard/1, give_away/2]).
+         pool_stats/1, pool_want/1, pool_note_error/2, pool_give_up/1, pool_checkout_timeout/1,
+         pool_controller/1, tls_configure/2]).
+-export([attempt_claim/2, attempt_begin/5, attempt_opened/2, attempt_handshake/2, attempt_ready/1,
+         attempt_failed/1, attempt_abort/1]).
+-export([checkout/1, enqueue/3, cancel/1, checkin/1, discard/1, give_away/2]).
 -export([send/6, recv/4, request/5, finish/4, disarm/1, fired/1]).
 -export([info/1, peername/1, sockname/1, setopt/3, send_timeout/1]).
 -export_type([pool/0, lease/0]).
@@ -53,7 +54,7 @@ pool_clean_up(_Pool) -> ?NOT_LOADED.
 -spec pool_step(pool()) -> {[lease()], More :: boolean(), timeout()}.
 pool_step(_Pool) -> ?NOT_LOADED.
 
--spec pool_tick(pool(), non_neg_integer()) -> non_neg_integer().
+-spec pool_tick(pool(), non_neg_integer()) -> non_neg_integer() | ok.
 pool_tick(_Pool, _Cursor) -> ?NOT_LOADED.
 
 -spec pool_idle_event(pool(), non_neg_integer(), non_neg_integer()) -> ok.
@@ -74,17 +75,28 @@ pool_give_up(_Pool) -> ?NOT_LOADED.
 -spec pool_checkout_timeout(pool()) -> timeout().
 pool_checkout_timeout(_Pool) -> ?NOT_LOADED.
 
+-spec pool_controller(pool()) -> pid() | undefined.
+pool_controller(_Pool) -> ?NOT_LOADED.
+
+%% In a dirty scheduler: it reads files.
+-spec tls_configure(pool(), map()) -> ok | {error, {Option :: atom(), Why :: atom()}}.
+tls_configure(_Pool, _Options) -> ?NOT_LOADED.
+
 %%% A connector.
 
 -spec attempt_claim(lease(), pid()) -> ok | failure().
 attempt_claim(_Attempt, _Pid) -> ?NOT_LOADED.
 
--spec attempt_begin(lease(), binary(), inet:port_number() | local, reference()) ->
+-spec attempt_begin(lease(), binary(), inet:port_number() | local, binary(), reference()) ->
           ok | wait | failure().
-attempt_begin(_Attempt, _Address, _Port, _Ref) -> ?NOT_LOADED.
+attempt_begin(_Attempt, _Address, _Port, _Host, _Ref) -> ?NOT_LOADED.
 
--spec attempt_opened(lease(), reference()) -> ok | wait | failure().
+-spec attempt_opened(lease(), reference()) -> ok | wait | handshake | failure().
 attempt_opened(_Attempt, _Ref) -> ?NOT_LOADED.
+
+%% In a dirty scheduler: it computes for milliseconds.
+-spec attempt_handshake(lease(), reference()) -> ok | wait | failure().
+attempt_handshake(_Attempt, _Ref) -> ?NOT_LOADED.
 
 -spec attempt_ready(lease()) -> ok | failure().
 attempt_ready(_Attempt) -> ?NOT_LOADED.
@@ -100,8 +112,8 @@ attempt_abort(_Attempt) -> ?NOT_LOADED.
 -spec checkout(pool()) -> {ok, lease()} | again | crowded | empty | failure().
 checkout(_Pool) -> ?NOT_LOADED.
 
--spec enqueue(pool(), reference()) -> {wait, lease()} | failure().
-enqueue(_Pool, _Ref) -> ?NOT_LOADED.
+-spec enqueue(pool(), reference(), timeout()) -> {wait, lease()} | failure().
+enqueue(_Pool, _Ref, _Expiry) -> ?NOT_LOADED.
 
 -spec cancel(lease()) -> cancelled | told | failure().
 cancel(_Lease) -> ?NOT_LOADED.
@@ -117,22 +129,22 @@ give_away(_Lease, _Pid) -> ?NOT_LOADED.
 
 %%% Bytes.
 
--spec send(term(), [binary()], non_neg_integer(), boolean(), boolean(), reference()) ->
+-spec send(term(), [binary()], non_neg_integer(), boolean(), again | fired, reference()) ->
           ok | {wait | again, [binary()], non_neg_integer()} | not_a_conn | failure().
 send(_Lease, _Iovec, _Offset, _Framed, _Fired, _Ref) -> ?NOT_LOADED.
 
--spec recv(term(), want(), boolean(), reference()) ->
-          {ok, binary()} | wait | again | bad_length | not_a_conn | failure().
-recv(_Lease, _Want, _Fired, _Ref) -> ?NOT_LOADED.
+-spec recv(term(), want(), first | again | fired, reference()) ->
+          {ok, binary()} | soon | wait | again | bad_length | not_a_conn | failure().
+recv(_Lease, _Want, _Attempt, _Ref) -> ?NOT_LOADED.
 
--spec request(pool(), [binary()], reference(), boolean(), want()) ->
+-spec request(pool(), [binary()], reference(), timeout() | false, want()) ->
           {sent | wait, lease()} | {partial, lease(), [binary()], non_neg_integer()} | empty
           | bad_length | failure().
-request(_Pool, _Iovec, _Ref, _Queue, _Want) -> ?NOT_LOADED.
+request(_Pool, _Iovec, _Ref, _Expiry, _Want) -> ?NOT_LOADED.
 
--spec finish(lease(), want(), boolean(), reference()) ->
-          {ok, binary()} | wait | again | bad_length | failure().
-finish(_Lease, _Want, _Fired, _Ref) -> ?NOT_LOADED.
+-spec finish(lease(), want(), first | again | fired, reference()) ->
+          {ok, binary()} | soon | wait | again | bad_length | failure().
+finish(_Lease, _Want, _Attempt, _Ref) -> ?NOT_LOADED.
 
 -spec disarm(lease()) -> cancelled | fired | failure().
 disarm(_Lease) -> ?NOT_LOADED.

@@ -14,8 +14,9 @@
 -type host() :: inet:ip_address() | string().
 -type ms() :: 0..4294967295.
 -type bad_option() :: {bad_option, Key :: term(), Value :: term()}.
+%% The key is `{tls, Key}' for an option in the map `tls'.
 -type opts() :: #{name := atom(),
-                  transport := tcp | unix,
+                  transport := tcp | tls | unix,
                   host := [host(), ...] | undefined,
                   port := inet:port_number() | undefined,
                   path := binary() | undefined,
@@ -38,7 +39,8 @@
                   validate := always | {'after', ms()} | never,
                   max_hold := ms() | infinity,
                   recv_limit := pos_integer(),
-                  backoff := {ms(), ms()}}.
+                  backoff := {ms(), ms()},
+                  tls := sockpool_tls:opts() | undefined}.
 %% The options as the pool works with them: complete and normalised. Times are milliseconds.
 
 -type check() :: fun((term()) -> {ok, Normalised :: term()} | error).
@@ -69,6 +71,8 @@ parse(Name, Opts) ->
 format_error({bad_option, opts, Value}) ->
     format("options: ~0tP is not allowed; it must be a map of options, and no option is "
            "called opts", [Value, 30]);
+format_error({bad_option, {tls, _}, _} = Bad) ->
+    sockpool_tls:format_error(Bad);
 format_error({bad_option, Key, Value}) ->
     case lists:keyfind(Key, 1, rows()) of
         {Key, _Default, {_Check, Allowed}} ->
@@ -80,12 +84,12 @@ format_error({bad_option, Key, Value}) ->
 
 -spec rows() -> [row()].
 rows() ->
-    Tcp = "required with transport tcp, not allowed with unix",
-    Unix = "required with transport unix, not allowed with tcp",
+    Tcp = "required with transport tcp and tls, not allowed with unix",
+    Unix = "required with transport unix, not allowed with tcp and tls",
     Sum = "size and max_overflow together from 1 to " ++ integer_to_list(?MAX_CONNECTIONS),
     Connections = integer(0, ?MAX_CONNECTIONS),
     [{name, undefined, pool_name()},
-     {transport, tcp, one_of([tcp, unix])},
+     {transport, tcp, one_of([tcp, tls, unix])},
      {host, undefined, note(Tcp, optional(hosts()))},
      {port, undefined, note(Tcp, optional(integer(1, 65535)))},
      {path, undefined, note(Unix, optional(path()))},
@@ -107,7 +111,8 @@ rows() ->
      {validate, always, validate()},
      {max_hold, infinity, or_infinity(ms(1))},
      {recv_limit, 67108864, bytes()},
-     {backoff, {100, 10000}, backoff()}].
+     {backoff, {100, 10000}, backoff()},
+     {tls, undefined, note("only with transport tls", optional(tls()))}].
 
 -spec keys() -> [atom()].
 keys() ->
@@ -129,6 +134,13 @@ checked(Name, Opts) ->
     ok = check_name(Name, Parsed),
     ok = check_transport(Given),
     ok = check_sum(Parsed),
+    with_tls(Parsed).
+
+%% Its defaults too, where nothing is given.
+with_tls(#{transport := tls, tls := undefined} = Parsed) ->
+    {ok, Opts} = sockpool_tls:parse(#{}),
+    Parsed#{tls := Opts};
+with_tls(Parsed) ->
     Parsed.
 
 check_known(Opts) ->
@@ -148,10 +160,13 @@ check_name(_Name, #{name := Other}) -> throw({bad_option, name, Other}).
 
 check_transport(#{transport := tcp} = Given) ->
     check_required([host, port], Given),
+    check_absent([path, tls], Given);
+check_transport(#{transport := tls} = Given) ->
+    check_required([host, port], Given),
     check_absent([path], Given);
 check_transport(#{transport := unix} = Given) ->
     check_required([path], Given),
-    check_absent([host, port, bind], Given).
+    check_absent([host, port, bind, tls], Given).
 
 check_required(Keys, Given) ->
     lists:foreach(fun(Key) ->
@@ -252,6 +267,17 @@ backoff() ->
                   (_) -> false
                end),
      "{MinMs, MaxMs}, each " ++ AllowedMs ++ ", with MinMs not above MaxMs"}.
+
+-spec tls() -> kind().
+tls() ->
+    {fun(Value) ->
+             case sockpool_tls:parse(Value) of
+                 {ok, _} = Ok -> Ok;
+                 {error, {bad_option, tls, _}} -> error;
+                 {error, Bad} -> throw(Bad)
+             end
+     end,
+     "a map, or a list of {Key, Value}, of TLS options"}.
 
 -spec hosts() -> kind().
 hosts() ->

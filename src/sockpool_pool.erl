@@ -6,7 +6,7 @@
 -module(sockpool_pool).
 -behaviour(gen_server).
 
--export([start_link/2, find/1, names/0]).
+-export([start_link/2, find/1, names/0, reload_tls/1]).
 -export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -include_lib("kernel/include/logger.hrl").
@@ -37,18 +37,45 @@ names() ->
     [Name || {{sockpool, Name}, Pool} <- persistent_term:get(),
              sockpool_nif:pool_stats(Pool) =/= not_found].
 
+%% @doc See sockpool:reload_tls/1.
+-spec reload_tls(sockpool_nif:pool()) -> ok | {error, term()}.
+reload_tls(Pool) ->
+    case sockpool_nif:pool_controller(Pool) of
+        undefined ->
+            {error, not_found};
+        Pid ->
+            try
+                gen_server:call(Pid, reload_tls, infinity)
+            catch
+                exit:_ -> {error, not_found}
+            end
+    end.
+
 -spec init({atom(), sockpool_opts:opts()}) ->
-          {ok, #state{}, {continue, step}} | {stop, {already_started, pid()}}.
+          {ok, #state{}, {continue, step}} | {stop, term()}.
 init({Name, Opts}) ->
     process_flag(trap_exit, true),
     Pool = find_or_make(Name),
     case open(Pool, config(Opts), erlang:phash2({make_ref(), os:system_time()})) of
+        ok -> opened(Name, Pool, Opts);
+        {already_started, _} = Reason -> {stop, Reason}
+    end.
+
+%% Not before it is open: until then another process may have the pool. No connection is made before
+%% the first step.
+opened(Name, Pool, Opts) ->
+    case configure_transport(Pool, Opts) of
         ok ->
             _ = erlang:send_after(?TICK_MS, self(), {tick, 0}),
             {ok, #state{name = Name, pool = Pool, opts = Opts}, {continue, step}};
-        {already_started, _} = Reason ->
+        {error, Reason} ->
+            shut(Pool),
             {stop, Reason}
     end.
+
+configure_transport(Pool, #{transport := tls, tls := Tls}) ->
+    sockpool_tls:configure(Pool, Tls, sockpool_tls:turn());
+configure_transport(_Pool, _Opts) -> ok.
 
 open(Pool, Config, Seed) ->
     case sockpool_nif:pool_open(Pool, Config, Seed, whereis(sockpool_janitor)) of
@@ -85,7 +112,15 @@ config(#{backoff := {Min, Max}, validate := Validate, bind := Bind} = Opts) ->
 handle_continue(step, State) ->
     {noreply, step(State)}.
 
--spec handle_call(term(), gen_server:from(), #state{}) -> {reply, {error, unknown_call}, #state{}}.
+-spec handle_call(term(), gen_server:from(), #state{}) ->
+          {reply, {error, unknown_call}, #state{}} | {noreply, #state{}}.
+handle_call(reload_tls, From, #state{pool = Pool, opts = #{transport := tls, tls := Tls}} = State) ->
+    %% Elsewhere: it reads files, and this process must not wait.
+    Turn = sockpool_tls:turn(),
+    _ = spawn(fun() -> gen_server:reply(From, sockpool_tls:configure(Pool, Tls, Turn)) end),
+    {noreply, State};
+handle_call(reload_tls, _From, #state{opts = #{transport := Transport}} = State) ->
+    {reply, {error, {bad_option, transport, Transport}}, State};
 handle_call(_Request, _From, State) ->
     {reply, {error, unknown_call}, State}.
 
@@ -99,11 +134,14 @@ handle_info(sockpool_wake, State) ->
 handle_info({timeout, Retry, retry}, #state{retry = Retry} = State) ->
     {noreply, step(State#state{retry = undefined})};
 handle_info({tick, Cursor}, #state{pool = Pool} = State) ->
-    _ = case sockpool_nif:pool_tick(Pool, Cursor) of
-            0 -> erlang:send_after(?TICK_MS, self(), {tick, 0});
-            Next -> self() ! {tick, Next}
-        end,
-    {noreply, State};
+    case sockpool_nif:pool_tick(Pool, Cursor) of
+        ok ->
+            _ = erlang:send_after(?TICK_MS, self(), {tick, 0}),
+            {noreply, step(State)};
+        Next ->
+            self() ! {tick, Next},
+            {noreply, State}
+    end;
 handle_info({sockpool_idle, Slot, Generation}, #state{pool = Pool} = State) ->
     ok = sockpool_nif:pool_idle_event(Pool, Slot, Generation),
     {noreply, State};

@@ -7,7 +7,7 @@
 %%% answered `cancelled'. The lease is used after each wait, which keeps it from the collector.
 -module(sockpool_wait).
 
--export([checkout/2, send/3, recv/3, request/4, open/4, deadline/1]).
+-export([checkout/2, send/3, recv/3, request/4, open/5, deadline/1]).
 -export_type([deadline/0]).
 
 -type deadline() :: integer() | infinity.
@@ -29,6 +29,15 @@ await(Ref, Timeout) ->
 
 %%% Check-out, where nothing is idle.
 
+%% Who ends a wait in the queue: {the pool, a timer of the caller's own}. A timer that one scheduler
+%% sets and another one cancels costs a tenth of a request that has to wait; the pool looks at its
+%% waiters at every tick, so what it ends may end two ticks late.
+-define(WATCHED_FROM_MS, 2000).
+
+watch(infinity) -> {infinity, infinity};
+watch(Timeout) when Timeout >= ?WATCHED_FROM_MS -> {Timeout, infinity};
+watch(Timeout) -> {infinity, Timeout}.
+
 -spec checkout(sockpool_nif:pool(), timeout() | default) ->
           {ok, sockpool_nif:lease()} | {error, term()}.
 checkout(Pool, default) ->
@@ -38,9 +47,11 @@ checkout(Pool, 0) ->
     {error, full};
 checkout(Pool, Timeout) ->
     Ref = make_ref(),
-    case sockpool_nif:enqueue(Pool, Ref) of
+    {Expiry, Timer} = watch(Timeout),
+    case sockpool_nif:enqueue(Pool, Ref, Expiry) of
         {wait, Lease} ->
-            case await(Ref, Timeout) of
+            case await(Ref, Timer) of
+                {error, timeout} -> sockpool_nif:pool_give_up(Pool);
                 timeout -> cancel_checkout(Pool, Lease, Ref);
                 What -> granted(What, Lease)
             end;
@@ -59,10 +70,13 @@ granted({error, _} = Error, _Lease) -> Error.
 
 %%% Send and receive on a lease.
 
+%% Nothing is there yet. The server needs a while anyhow: others run first, for a round of the run
+%% queue, which is cheaper than a select, its event and the wake-up. Only the third attempt arms.
+
 -spec send(term(), [binary()], timeout() | default) -> ok | not_a_conn | {error, term()}.
 send(Lease, Iovec, Timeout) ->
     Ref = make_ref(),
-    case sockpool_nif:send(Lease, Iovec, 0, false, false, Ref) of
+    case sockpool_nif:send(Lease, Iovec, 0, false, again, Ref) of
         {Next, Rest, Offset} -> send_more(Next, Lease, Rest, Offset, Ref, send_deadline(Lease, Timeout));
         Done -> Done
     end.
@@ -72,11 +86,11 @@ send_deadline(_Lease, Timeout) -> deadline(Timeout).
 
 send_more(wait, Lease, Rest, Offset, Ref, Deadline) ->
     case await(Ref, left(Deadline)) of
-        ready -> send_rest(Lease, Rest, Offset, true, true, Deadline);
+        ready -> send_rest(Lease, Rest, Offset, true, fired, Deadline);
         timeout -> disarm(Lease, Ref)
     end;
 send_more(again, Lease, Rest, Offset, _Ref, Deadline) ->
-    send_rest(Lease, Rest, Offset, true, false, Deadline).
+    send_rest(Lease, Rest, Offset, true, again, Deadline).
 
 send_rest(Lease, Iovec, Offset, Framed, Fired, Deadline) ->
     Ref = make_ref(),
@@ -89,24 +103,35 @@ send_rest(Lease, Iovec, Offset, Framed, Fired, Deadline) ->
           {ok, binary()} | bad_length | not_a_conn | {error, term()}.
 recv(Lease, Want, Timeout) ->
     Ref = make_ref(),
-    case sockpool_nif:recv(Lease, Want, false, Ref) of
-        wait -> recv_more(Lease, Want, Ref, deadline(Timeout));
-        again -> recv_rest(Lease, Want, false, deadline(Timeout));
-        Done -> Done
+    case sockpool_nif:recv(Lease, Want, first, Ref) of
+        soon ->
+            Deadline = deadline(Timeout),
+            erlang:yield(),
+            recv_rest(Lease, Want, first, Deadline);
+        again ->
+            recv_rest(Lease, Want, again, deadline(Timeout));
+        Done ->
+            Done
     end.
 
 recv_more(Lease, Want, Ref, Deadline) ->
     case await(Ref, left(Deadline)) of
-        ready -> recv_rest(Lease, Want, true, Deadline);
+        ready -> recv_rest(Lease, Want, fired, Deadline);
         timeout -> disarm(Lease, Ref)
     end.
 
-recv_rest(Lease, Want, Fired, Deadline) ->
+recv_rest(Lease, Want, Attempt, Deadline) ->
     Ref = make_ref(),
-    case sockpool_nif:recv(Lease, Want, Fired, Ref) of
-        wait -> recv_more(Lease, Want, Ref, Deadline);
-        again -> recv_rest(Lease, Want, false, Deadline);
-        Done -> Done
+    case sockpool_nif:recv(Lease, Want, Attempt, Ref) of
+        soon ->
+            erlang:yield(),
+            recv_rest(Lease, Want, again, Deadline);
+        wait ->
+            recv_more(Lease, Want, Ref, Deadline);
+        again ->
+            recv_rest(Lease, Want, again, Deadline);
+        Done ->
+            Done
     end.
 
 disarm(Lease, Ref) ->
@@ -125,14 +150,16 @@ disarm(Lease, Ref) ->
           {ok, binary()} | bad_length | {error, term()}.
 request(Pool, Iovec, Want, Timeout) ->
     Ref = make_ref(),
-    case sockpool_nif:request(Pool, Iovec, Ref, Timeout =/= 0, Want) of
+    {Expiry, Timer} = watch(Timeout),
+    case sockpool_nif:request(Pool, Iovec, Ref, Timeout =/= 0 andalso Expiry, Want) of
         {sent, Lease} ->
-            finish(Lease, Want, false, deadline(Timeout));
+            finish_sent(Lease, Want, deadline(Timeout));
         {wait, Lease} ->
             Deadline = deadline(Timeout),
-            case await(Ref, Timeout) of
-                ready -> finish(Lease, Want, true, Deadline);
+            case await(Ref, Timer) of
+                sent -> finish(Lease, Want, first, Deadline);
                 timeout -> cancel_request(Pool, Lease, Ref);
+                {error, timeout} -> sockpool_nif:pool_give_up(Pool);
                 {error, _} = Error -> Error;
                 granted -> request_rest(Lease, Iovec, 0, false, Want, Deadline);
                 Sent -> request_rest(Lease, Iovec, Sent, false, Want, Deadline)
@@ -149,24 +176,32 @@ request(Pool, Iovec, Want, Timeout) ->
     end.
 
 request_rest(Lease, Iovec, Offset, Framed, Want, Deadline) ->
-    case send_rest(Lease, Iovec, Offset, Framed, false, Deadline) of
+    case send_rest(Lease, Iovec, Offset, Framed, again, Deadline) of
         ok ->
-            finish(Lease, Want, false, Deadline);
+            finish_sent(Lease, Want, Deadline);
         Error ->
             _ = sockpool_nif:discard(Lease),
             Error
     end.
 
-finish(Lease, Want, Fired, Deadline) ->
+%% The bytes went out just now. Who was told that somebody else sent them has had its round already.
+finish_sent(Lease, Want, Deadline) ->
+    erlang:yield(),
+    finish(Lease, Want, first, Deadline).
+
+finish(Lease, Want, Attempt, Deadline) ->
     Ref = make_ref(),
-    case sockpool_nif:finish(Lease, Want, Fired, Ref) of
+    case sockpool_nif:finish(Lease, Want, Attempt, Ref) of
+        soon ->
+            erlang:yield(),
+            finish(Lease, Want, again, Deadline);
         wait ->
             case await(Ref, left(Deadline)) of
-                ready -> finish(Lease, Want, true, Deadline);
+                ready -> finish(Lease, Want, fired, Deadline);
                 timeout -> give_up_request(Lease, Ref)
             end;
         again ->
-            finish(Lease, Want, false, Deadline);
+            finish(Lease, Want, again, Deadline);
         Done ->
             Done
     end.
@@ -193,11 +228,11 @@ given_up(_What, Lease) ->
 
 %%% Connecting.
 
--spec open(sockpool_nif:lease(), binary(), inet:port_number() | local, deadline()) ->
-          ok | {error, term()}.
-open(Attempt, Address, Port, Deadline) ->
+-spec open(sockpool_nif:lease(), binary(), inet:port_number() | local, Host :: binary(),
+           deadline()) -> ok | {error, term()}.
+open(Attempt, Address, Port, Host, Deadline) ->
     Ref = make_ref(),
-    opened(sockpool_nif:attempt_begin(Attempt, Address, Port, Ref), Attempt, Ref, Deadline).
+    opened(sockpool_nif:attempt_begin(Attempt, Address, Port, Host, Ref), Attempt, Ref, Deadline).
 
 opened(ok, Attempt, _Ref, Deadline) ->
     check_open(Attempt, Deadline);
@@ -213,5 +248,20 @@ check_open(Attempt, Deadline) ->
     Ref = make_ref(),
     case sockpool_nif:attempt_opened(Attempt, Ref) of
         ok -> ok;
+        handshake -> handshake(Attempt, Deadline);
         Other -> opened(Other, Attempt, Ref, Deadline)
+    end.
+
+handshake(Attempt, Deadline) ->
+    Ref = make_ref(),
+    case sockpool_nif:attempt_handshake(Attempt, Ref) of
+        ok ->
+            check_open(Attempt, Deadline);
+        wait ->
+            case await(Ref, left(Deadline)) of
+                ready -> handshake(Attempt, Deadline);
+                timeout -> disarm(Attempt, Ref)
+            end;
+        {error, _} = Error ->
+            Error
     end.

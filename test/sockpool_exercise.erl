@@ -36,6 +36,7 @@ groups() ->
      {sockpool_exercise_bytes, [bytes, packets, large_messages, send_timeouts, requests,
                                 unix_sockets]},
      {sockpool_exercise_pools, [overflow, connect_failures, pool_crash_and_stop]},
+     {sockpool_exercise_tls, [tls]},
      {sockpool_exercise_nif, [functions]}].
 
 %% Each group has a process of its own, so that it has a mailbox of its own.

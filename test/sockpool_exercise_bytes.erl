@@ -34,7 +34,7 @@ bytes(Name, Peer) ->
 
 %% While the owner waits nobody can be the owner, so this calls the NIF itself.
 busy(Conn) ->
-    wait = sockpool_nif:recv(Conn, 1, false, make_ref()),
+    wait = sockpool_nif:recv(Conn, 1, again, make_ref()),
     {error, busy} = sockpool:recv(Conn, 1),
     {error, busy} = sockpool:send(Conn, "x"),
     {error, busy} = sockpool:checkin(Conn),

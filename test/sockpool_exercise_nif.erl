@@ -43,7 +43,7 @@ functions() ->
     connected(Pool, Port),
     given_up(Pool),
     lost(Pool),
-    {0, _} = {sockpool_nif:pool_tick(Pool, 0), sockpool_nif:pool_tick(Pool, 1000)},
+    {ok, _} = {sockpool_nif:pool_tick(Pool, 0), sockpool_nif:pool_tick(Pool, 1000)},
     [ok = sockpool_nif:pool_idle_event(Pool, Slot, 0) || Slot <- [0, 1, 15, 16, 1 bsl 31]],
     elsewhere(Pool),
     ok = shut(Pool),
@@ -64,7 +64,7 @@ claimed(Pool) ->
 
 connected(Pool, Port) ->
     Queued = make_ref(),
-    {wait, Waiter} = sockpool_nif:enqueue(Pool, Queued),
+    {wait, Waiter} = sockpool_nif:enqueue(Pool, Queued, infinity),
     {[Attempt], _, _} = sockpool_nif:pool_step(Pool),
     {error, not_owner} = sockpool_nif:attempt_ready(Attempt),
     ok = sockpool_nif:attempt_claim(Attempt, self()),
@@ -74,8 +74,8 @@ connected(Pool, Port) ->
     %% Another address after the first: the first connection is closed.
     ok = begun(Attempt, Port),
     ok = sockpool_nif:attempt_opened(Attempt, make_ref()),
-    badarg = answer(attempt_begin, [Attempt, <<127, 0, 0, 1>>, Port, make_ref()]),
-    ok = sockpool_nif:send(Attempt, [<<"hi">>], 0, false, false, make_ref()),
+    badarg = answer(attempt_begin, [Attempt, <<127, 0, 0, 1>>, Port, <<"x">>, make_ref()]),
+    ok = sockpool_nif:send(Attempt, [<<"hi">>], 0, false, again, make_ref()),
     {error, busy} = sockpool_nif:checkin(Attempt),
     ok = sockpool_nif:attempt_ready(Attempt),
     {error, closed} = sockpool_nif:attempt_ready(Attempt),
@@ -84,7 +84,7 @@ connected(Pool, Port) ->
 
 begun(Attempt, Port) ->
     Ref = make_ref(),
-    case sockpool_nif:attempt_begin(Attempt, <<127, 0, 0, 1>>, Port, Ref) of
+    case sockpool_nif:attempt_begin(Attempt, <<127, 0, 0, 1>>, Port, <<"x">>, Ref) of
         ok -> ok;
         wait -> receive {'$sockpool', Ref, ready} -> ok after 5000 -> error(not_open) end
     end.
@@ -93,7 +93,7 @@ given_up(Pool) ->
     Attempt = claimed(Pool),
     {error, _} = sockpool_nif:attempt_opened(Attempt, make_ref()),
     {error, _} = sockpool_nif:attempt_begin(Attempt, <<"/nonexistent/socket">>, local,
-                                                 make_ref()),
+                                            <<>>, make_ref()),
     ok = sockpool_nif:attempt_failed(Attempt),
     {error, closed} = sockpool_nif:attempt_failed(Attempt),
     {error, {unavailable, {"a term", <<0:8000>>}}} = sockpool_nif:pool_give_up(Pool),
@@ -101,10 +101,10 @@ given_up(Pool) ->
 
 %% Handles that are dropped in every state, with nothing but the collector to tell of it.
 lost(Pool) ->
-    {wait, _} = sockpool_nif:enqueue(Pool, make_ref()),
-    {wait, _} = sockpool_nif:request(Pool, [<<"x">>, binary:copy(<<"y">>, 1000)], make_ref(), true,
+    {wait, _} = sockpool_nif:enqueue(Pool, make_ref(), infinity),
+    {wait, _} = sockpool_nif:request(Pool, [<<"x">>, binary:copy(<<"y">>, 1000)], make_ref(), infinity,
                                      packet),
-    {wait, Cancelled} = sockpool_nif:enqueue(Pool, make_ref()),
+    {wait, Cancelled} = sockpool_nif:enqueue(Pool, make_ref(), infinity),
     cancelled = sockpool_nif:cancel(Cancelled),
     {error, closed} = sockpool_nif:checkin(Cancelled),
     true = erlang:garbage_collect(),
@@ -159,7 +159,7 @@ wrong(Function, Position, Term, Config) ->
 %% Functions of a pool that must refuse whatever is no pool, and have no other argument.
 strict() ->
     [pool_shut, pool_clean_up, pool_step, pool_stats, pool_want, pool_give_up,
-     pool_checkout_timeout, checkout].
+     pool_checkout_timeout, pool_controller, tls_configure, checkout].
 
 wrong_config(Config) ->
     Pool = sockpool_nif:pool_new(raw, 1),
@@ -178,10 +178,12 @@ right(pool_open, _Pool, Config) -> [sockpool_nif:pool_new(raw, 1), Config, 1, se
 right(pool_tick, Pool, _Config) -> [Pool, 0];
 right(pool_idle_event, Pool, _Config) -> [Pool, 0, 0];
 right(pool_note_error, Pool, _Config) -> [Pool, reason];
-right(enqueue, Pool, _Config) -> [Pool, make_ref()];
+right(enqueue, Pool, _Config) -> [Pool, make_ref(), 5000];
 right(request, Pool, _Config) -> [Pool, [<<"x">>], make_ref(), true, 1];
 right(attempt_claim, Pool, _Config) -> [attempt(Pool), self()];
-right(attempt_begin, Pool, _Config) -> [claimed(Pool), <<127, 0, 0, 1>>, 1, make_ref()];
+right(attempt_begin, Pool, _Config) -> [claimed(Pool), <<127, 0, 0, 1>>, 1, <<"x">>, make_ref()];
+right(attempt_handshake, Pool, _Config) -> [claimed(Pool), make_ref()];
+right(tls_configure, Pool, _Config) -> [Pool, #{}];
 right(attempt_opened, Pool, _Config) -> [claimed(Pool), make_ref()];
 right(attempt_ready, Pool, _Config) -> [claimed(Pool)];
 right(attempt_failed, Pool, _Config) -> [claimed(Pool)];
@@ -199,7 +201,7 @@ right(Function, Pool, _Config) ->
     end.
 
 waiter(Pool) ->
-    {wait, Waiter} = sockpool_nif:enqueue(Pool, make_ref()),
+    {wait, Waiter} = sockpool_nif:enqueue(Pool, make_ref(), infinity),
     Waiter.
 
 terms() ->

@@ -83,16 +83,18 @@ one_wrong_argument(Config) ->
                  {pool_want, [Resource], [1]}, {pool_note_error, [Resource, x], [1]},
                  {pool_give_up, [Resource], [1]}, {pool_checkout_timeout, [Resource], [1]},
                  {attempt_claim, [Lease, self()], [1, 2]},
-                 {attempt_begin, [Lease, <<127, 0, 0, 1>>, 1, Ref], [1, 2, 3]},
+                 {pool_controller, [Resource], [1]}, {tls_configure, [Resource, #{}], [1, 2]},
+                 {attempt_begin, [Lease, <<127, 0, 0, 1>>, 1, <<"x">>, Ref], [1, 2, 3, 4]},
+                 {attempt_handshake, [Lease, Ref], [1]},
                  {attempt_opened, [Lease, Ref], [1]}, {attempt_ready, [Lease], [1]},
                  {attempt_failed, [Lease], [1]}, {attempt_abort, [Lease], [1]}, {checkout, [Resource], [1]},
-                 {enqueue, [Resource, Ref], [1, 2]}, {cancel, [Lease], [1]},
+                 {enqueue, [Resource, Ref, infinity], [1, 2, 3]}, {cancel, [Lease], [1]},
                  {checkin, [Lease], [1]}, {discard, [Lease], [1]},
                  {give_away, [Lease, self()], [1, 2]},
-                 {send, [Lease, [], 0, false, false, Ref], [1, 2, 3]},
-                 {recv, [Lease, 1, false, Ref], [1, 2]},
-                 {request, [Resource, [<<"x">>], Ref, true, 1], [1, 2, 3, 5]},
-                 {finish, [Lease, 1, false, Ref], [1, 2]}, {disarm, [Lease], [1]},
+                 {send, [Lease, [], 0, false, again, Ref], [1, 2, 3]},
+                 {recv, [Lease, 1, again, Ref], [1, 2]},
+                 {request, [Resource, [<<"x">>], Ref, infinity, 1], [1, 2, 3, 5]},
+                 {finish, [Lease, 1, again, Ref], [1, 2]}, {disarm, [Lease], [1]},
                  {fired, [Lease], [1]}, {info, [Lease], [1]}, {peername, [Lease], [1]},
                  {sockname, [Lease], [1]}, {setopt, [Lease, packet, raw], [1, 2, 3]},
                  {send_timeout, [Lease], [1]}],
@@ -110,6 +112,8 @@ replaced(At, [First | Rest], With) -> [First | replaced(At - 1, Rest, With)].
 %% What is right by chance in that place is left out.
 wrong(pool_new, 1, Resource, Lease) -> [G || G <- garbage(), not is_atom(G)] ++ [Resource, Lease];
 wrong(enqueue, 2, _, Lease) -> [G || G <- garbage(), not is_reference(G)] ++ [Lease];
+wrong(enqueue, 3, Resource, Lease) ->
+    [G || G <- garbage(), not is_integer(G), G =/= infinity] ++ [-1, Resource, Lease];
 wrong(request, 3, _, Lease) -> [G || G <- garbage(), not is_reference(G)] ++ [Lease];
 wrong(F, 2, Resource, Lease) when F =:= send; F =:= request ->
     [G || G <- garbage(), G =/= []] ++ [Resource, Lease];
@@ -163,7 +167,7 @@ pick_argument(Resource, Shared) ->
     case rand:uniform(10) of
         N when N =< 3 -> Resource;
         N when N =< 6 -> handle(ets:lookup(Shared, handle));
-        7 -> pick([0, 1, 5, packet, true, false, infinity, self(), [<<"abc">>], [], local]);
+        7 -> pick([0, 1, 5, packet, true, false, infinity, first, again, fired, self(), [<<"abc">>], [], local]);
         8 -> pick([packet, nodelay, keepalive, sndbuf, recbuf, raw, line, 1, 2, 4, 4096]);
         9 -> make_ref();
         10 -> pick(garbage())
@@ -184,7 +188,9 @@ lease_calls(Config) ->
      {info, []}, {peername, []}, {sockname, []}, {setopt, [packet, line]},
      {setopt, [nodelay, true]}, {setopt, [sndbuf, 4096]}, {send_timeout, []},
      {attempt_claim, [self()]},
-     {attempt_begin, [<<127, 0, 0, 1>>, sockpool_test_server:port(?config(server, Config)), Ref]},
+     {attempt_begin, [<<127, 0, 0, 1>>, sockpool_test_server:port(?config(server, Config)),
+                      <<"x">>, Ref]},
+     {attempt_handshake, [Ref]},
      {attempt_opened, [Ref]}, {attempt_ready, []}, {attempt_failed, []},
      {attempt_abort, []}].
 
@@ -221,7 +227,7 @@ states() ->
     Then = fun(Ok, F) -> fun(P) -> L = Leased(P), Ok = F(L), L end end,
     Armed = fun(P) ->
                     L = Leased(P),
-                    wait = sockpool_nif:recv(L, 1, false, make_ref()),
+                    wait = sockpool_nif:recv(L, 1, again, make_ref()),
                     L
             end,
     [{leased, Leased},
@@ -236,23 +242,23 @@ states() ->
      {shared_with_another_process, fun another_processes_lease/1},
      {granted, fun(P) ->
                        Ref = make_ref(),
-                       {wait, L} = sockpool_nif:enqueue(P, Ref),
+                       {wait, L} = sockpool_nif:enqueue(P, Ref, infinity),
                        receive {'$sockpool', Ref, granted} -> L end
                end},
      {requesting, fun(P) ->
-                          {sent, L} = sockpool_nif:request(P, [<<>>], make_ref(), true, 1),
+                          {sent, L} = sockpool_nif:request(P, [<<>>], make_ref(), infinity, 1),
                           L
                   end},
      {cancelled, fun(P) ->
                          Taken = take_all(P, []),
-                         {wait, L} = sockpool_nif:enqueue(P, make_ref()),
+                         {wait, L} = sockpool_nif:enqueue(P, make_ref(), infinity),
                          cancelled = sockpool_nif:cancel(L),
                          [ok = sockpool_nif:checkin(T) || T <- Taken],
                          L
                  end},
      {waiting, fun(P) ->
                        _ = take_all(P, []),
-                       {wait, L} = sockpool_nif:enqueue(P, make_ref()),
+                       {wait, L} = sockpool_nif:enqueue(P, make_ref(), infinity),
                        L
                end}].
 
@@ -283,7 +289,7 @@ take_all(Pool, Taken) ->
 %% A connector's handle before, between and after its steps. This process is the controller.
 attempts_in_every_state(Config) ->
     Port = sockpool_test_server:port(?config(server, Config)),
-    Begin = fun(A, To) -> sockpool_nif:attempt_begin(A, <<127, 0, 0, 1>>, To, make_ref()) end,
+    Begin = fun(A, To) -> sockpool_nif:attempt_begin(A, <<127, 0, 0, 1>>, To, <<"x">>, make_ref()) end,
     Claim = fun(A) -> ok = sockpool_nif:attempt_claim(A, self()), A end,
     Opened = fun(A) -> Begin(Claim(A), Port), wait_until(fun() -> open(A) end), A end,
     States = [{unclaimed, fun(A) -> A end},
@@ -330,18 +336,18 @@ busy_while_armed(Config) ->
     Pool = ?config(pool, Config),
     {ok, Conn} = sockpool:checkout(Pool),
     Ref = make_ref(),
-    wait = sockpool_nif:recv(Conn, 1, false, Ref),
+    wait = sockpool_nif:recv(Conn, 1, again, Ref),
     Busy = {error, busy},
     ?assertEqual([Busy || _ <- lists:seq(1, 8)],
                  [sockpool:recv(Conn, 1), sockpool:recv(Conn, 0, 0), sockpool:send(Conn, "x"),
                   sockpool:checkin(Conn), sockpool:discard(Conn),
                   sockpool:give_away(Conn, self()),
-                  sockpool_nif:recv(Conn, packet, false, make_ref()),
-                  sockpool_nif:finish(Conn, 1, false, make_ref())]),
+                  sockpool_nif:recv(Conn, packet, again, make_ref()),
+                  sockpool_nif:finish(Conn, 1, again, make_ref())]),
     ?assertMatch({ok, _}, sockpool:info(Conn)),
     ok = sockpool_test_server:push(?config(server, Config), "x"),
     receive {'$sockpool', Ref, ready} -> ok end,
-    ?assertEqual({ok, <<"x">>}, sockpool_nif:recv(Conn, 1, true, make_ref())),
+    ?assertEqual({ok, <<"x">>}, sockpool_nif:recv(Conn, 1, fired, make_ref())),
     ?assertEqual(ok, sockpool:checkin(Conn)),
     assert_no_messages().
 
@@ -366,7 +372,7 @@ one_message_per_arm(Config) ->
 arm_and_disarm(Conn) ->
     Ref = make_ref(),
     ok = sockpool:send(Conn, "x"),
-    case sockpool_nif:recv(Conn, 1, false, Ref) of
+    case sockpool_nif:recv(Conn, 1, again, Ref) of
         {ok, <<"x">>} ->
             at_once;
         wait ->
@@ -381,7 +387,7 @@ arm_and_disarm(Conn) ->
 waiter_is_cancelled_once(Config) ->
     Resource = resource(Config),
     Taken = take_all(Resource, []),
-    {wait, Lease} = sockpool_nif:enqueue(Resource, make_ref()),
+    {wait, Lease} = sockpool_nif:enqueue(Resource, make_ref(), infinity),
     ?assertEqual(cancelled, sockpool_nif:cancel(Lease)),
     ?assert(refused_or_told(call(cancel, [Lease]))),
     ?assertEqual({error, closed}, sockpool_nif:checkin(Lease)),
@@ -402,7 +408,8 @@ pools_are_collected(Config) ->
                    {[Attempt | _], _, _} = sockpool_nif:pool_step(Pool),
                    ok = sockpool_nif:attempt_claim(Attempt, self()),
                    _ = sockpool_nif:attempt_begin(Attempt, <<127, 0, 0, 1>>,
-                                                  sockpool_test_server:port(Server), make_ref())
+                                                  sockpool_test_server:port(Server), <<"x">>,
+                                                  make_ref())
            end,
     Round = fun() -> [await(start(Make)) || _ <- lists:seq(1, 300)] end,
     _ = Round(),

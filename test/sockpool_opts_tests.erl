@@ -8,7 +8,7 @@
 table() ->
     Init = fun(_Conn) -> ok end,
     [{name, same([cache]), [other, "cache", undefined, 1], "an atom"},
-     {transport, same([tcp]), [tls, node, udp, "tcp", undefined], "tcp, unix"},
+     {transport, same([tcp]), [node, udp, "tcp", undefined], "tcp, tls, unix"},
      {host, hosts(), wrong_hosts(), "host name"},
      {port, same([1, 80, 65535]), [undefined, 0, 65536, -1, 80.0, "80", http],
       "from 1 to 65535"},
@@ -41,7 +41,8 @@ table() ->
      {recv_limit, same([1, 67108864, 2147483647]), [0, -1, 2147483648, infinity, undefined],
       "bytes"},
      {backoff, same([{1, 1}, {100, 10000}, {1, ?MAX_MS}]),
-      [{0, 10}, {10, 9}, {1, ?MAX_MS + 1}, {1, 2, 3}, 100, {1.0, 2}, [1, 2]], "MinMs"}].
+      [{0, 10}, {10, 9}, {1, ?MAX_MS + 1}, {1, 2, 3}, 100, {1.0, 2}, [1, 2]], "MinMs"},
+     {tls, same([undefined]), [#{}, [], 1, "x", [a], [{verify, none} | x]], "TLS options"}].
 
 hosts() ->
     [{{10, 0, 0, 1}, [{10, 0, 0, 1}]},
@@ -121,7 +122,7 @@ defaults() ->
       connect_timeout => 5000, send_timeout => 5000, packet => raw, nodelay => true,
       keepalive => false, sndbuf => undefined, recbuf => undefined, bind => undefined,
       init => undefined, validate => always, max_hold => infinity,
-      recv_limit => 67108864, backoff => {100, 10000}}.
+      recv_limit => 67108864, backoff => {100, 10000}, tls => undefined}.
 
 every_option_is_tested_test() ->
     Tested = [path | [Key || {Key, _Right, _Wrong, _Words} <- table()]],
@@ -153,6 +154,8 @@ missing_option_test_() ->
      || {Missing, Key, Opts} <-
             [{"host", host, #{port => 80}},
              {"port", port, #{host => "localhost"}},
+             {"host", host, #{transport => tls, port => 80}},
+             {"port", port, #{transport => tls, host => "localhost"}},
              {"path", path, #{transport => unix}}]].
 
 option_of_the_other_transport_test_() ->
@@ -160,7 +163,21 @@ option_of_the_other_transport_test_() ->
      ?_assertEqual({error, {bad_option, port, 80}}, parse_unix(#{port => 80})),
      ?_assertEqual({error, {bad_option, bind, {127, 0, 0, 1}}},
                    parse_unix(#{bind => {127, 0, 0, 1}})),
+     ?_assertEqual({error, {bad_option, tls, #{}}}, parse_unix(#{tls => #{}})),
+     ?_assertEqual({error, {bad_option, path, "/tmp/s"}},
+                   parse_tcp(#{transport => tls, path => "/tmp/s"})),
      ?_assertEqual({error, {bad_option, path, "/tmp/s"}}, parse_tcp(#{path => "/tmp/s"}))].
+
+%% The options in the map tls: sockpool_tls_tests.
+tls_options_are_completed_test() ->
+    {ok, Defaults} = sockpool_tls:parse(#{}),
+    {ok, Opts} = parse_tcp(#{transport => tls}),
+    ?assertEqual(Defaults, maps:get(tls, Opts)),
+    {ok, #{tls := Given}} = parse_tcp(#{transport => tls, tls => [{verify, none}]}),
+    ?assertEqual(Defaults#{verify := none}, Given),
+    ?assertEqual({error, {bad_option, {tls, verify}, off}},
+                 parse_tcp(#{transport => tls, tls => #{verify => off}})),
+    ?assertEqual({ok, Opts}, sockpool_opts:parse(cache, Opts)).
 
 size_and_max_overflow_together_test_() ->
     [?_assertEqual({error, {bad_option, size, 0}}, parse_tcp(#{size => 0, max_overflow => 0})),

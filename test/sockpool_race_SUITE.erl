@@ -8,7 +8,8 @@
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2,
          end_per_testcase/2]).
--export([checkout_timeouts_against_grants/1, request_timeouts_against_grants/1,
+-export([checkout_timeouts_against_grants/1, request_timeouts_against_grants/1, 
+         long_checkouts_against_grants/1, long_requests_against_grants/1,
          empty_requests_against_grants/1, growth_against_checkins/1]).
 -export([receive_timeouts_against_data/1, request_timeouts_against_replies/1,
          send_timeouts_against_the_reader/1]).
@@ -20,12 +21,15 @@
 
 -define(WAITERS, 50).
 -define(ROUNDS, 200).
+-define(LONG_WAITERS, 2000).
+-define(LONG_ROUNDS, 8).
 -define(ID_BYTES, 24).
 
 suite() -> [{timetrap, {minutes, 5}}].
 
 all() ->
     [checkout_timeouts_against_grants, request_timeouts_against_grants,
+     long_checkouts_against_grants, long_requests_against_grants,
      empty_requests_against_grants, growth_against_checkins, receive_timeouts_against_data,
      request_timeouts_against_replies, send_timeouts_against_the_reader, handed_round_a_ring,
      giving_away_against_deaths, selective_receive, everything_at_once].
@@ -46,27 +50,42 @@ end_per_testcase(_Case, _Config) ->
 
 checkout_timeouts_against_grants(Config) ->
     Pool = started(Config, echo, #{size => 4, max_overflow => 0}),
-    Wait = fun(Ms) ->
-                   case sockpool:checkout(Pool, Ms) of
-                       {ok, Conn} -> sockpool:checkin(Conn);
-                       {error, timeout} -> timeout
-                   end
-           end,
-    Counts = rounds(Pool, Wait, ?ROUNDS),
+    Counts = rounds(Pool, fun(Ms) -> checked_out(Pool, Ms) end, ?WAITERS, fun short/0, ?ROUNDS),
     #{timeouts := Timeouts} = settled(Pool),
     ?assertEqual(maps:get(timeout, Counts), Timeouts),
     ?assertMatch(#{total := 4, created := 4, abandoned := 0}, settled(Pool)).
 
 request_timeouts_against_grants(Config) ->
     Pool = started(Config, echo, #{size => 4, max_overflow => 0, backoff => {1, 10}}),
-    Wait = fun(Ms) ->
-                   Id = id(),
-                   case sockpool:request(Pool, Id, byte_size(Id), Ms) of
-                       {ok, Id} -> ok;
-                       {error, timeout} -> timeout
-                   end
-           end,
-    _ = rounds(Pool, Wait, ?ROUNDS),
+    _ = rounds(Pool, fun(Ms) -> requested(Pool, Ms) end, ?WAITERS, fun short/0, ?ROUNDS),
+    ?assertMatch(#{total := 4, abandoned := 0}, settled(Pool)).
+
+checked_out(Pool, Ms) ->
+    case sockpool:checkout(Pool, Ms) of
+        {ok, Conn} -> sockpool:checkin(Conn);
+        {error, timeout} -> timeout
+    end.
+
+requested(Pool, Ms) ->
+    Id = id(),
+    case sockpool:request(Pool, Id, byte_size(Id), Ms) of
+        {ok, Id} -> ok;
+        {error, timeout} -> timeout
+    end.
+
+%% Waits that are the pool's to end: what is given back about then goes from waiter to waiter, or
+%% finds that their time is over.
+long_checkouts_against_grants(Config) ->
+    Pool = started(Config, echo, #{size => 4, max_overflow => 0}),
+    Counts = rounds(Pool, fun(Ms) -> checked_out(Pool, Ms) end, ?LONG_WAITERS, fun long/0,
+                    ?LONG_ROUNDS),
+    #{timeouts := Timeouts} = Stats = settled(Pool),
+    ?assertEqual(maps:get(timeout, Counts, 0), Timeouts),
+    ?assertMatch(#{total := 4, created := 4, abandoned := 0}, Stats).
+
+long_requests_against_grants(Config) ->
+    Pool = started(Config, echo, #{size => 4, max_overflow => 0, backoff => {1, 10}}),
+    _ = rounds(Pool, fun(Ms) -> requested(Pool, Ms) end, ?LONG_WAITERS, fun long/0, ?LONG_ROUNDS),
     ?assertMatch(#{total := 4, abandoned := 0}, settled(Pool)).
 
 %% A request without bytes is granted as a check-out is.
@@ -76,26 +95,32 @@ empty_requests_against_grants(Config) ->
                    {error, timeout} = sockpool:request(Pool, [], 1, Ms),
                    timeout
            end,
-    #{timeout := _} = rounds(Pool, Wait, ?ROUNDS div 4),
+    #{timeout := _} = rounds(Pool, Wait, ?WAITERS, fun short/0, ?ROUNDS div 4),
     ?assertMatch(#{total := 4, abandoned := 0}, settled(Pool)).
+
+%% {milliseconds to wait, microseconds until the connections are given back}.
+short() ->
+    Ms = 2 + rand:uniform(4),
+    {Ms, Ms * 1000 + rand:uniform(1600) - 800}.
+
+long() -> {2000, 1980000 + rand:uniform(40000)}.
 
 %% In each round everybody waits for the same time, and the connections are given back at its end,
 %% a little before or after. Every waiter says what it got, and later that its mailbox is empty.
-rounds(Pool, Wait, Rounds) ->
+rounds(Pool, Wait, Count, Times, Rounds) ->
     Parent = self(),
-    Waiters = [spawn_link(fun() -> waiter(Parent, Wait) end) || _ <- lists:seq(1, ?WAITERS)],
-    Counts = lists:foldl(fun(_, Done) -> round(Pool, Waiters, Done) end, #{},
+    Waiters = [spawn_link(fun() -> waiter(Parent, Wait) end) || _ <- lists:seq(1, Count)],
+    Counts = lists:foldl(fun(_, Done) -> round(Pool, Waiters, Times(), Done) end, #{},
                          lists:seq(1, Rounds)),
     [begin unlink(Pid), exit(Pid, kill) end || Pid <- Waiters],
-    ct:pal("~b waits: ~p", [Rounds * ?WAITERS, maps:to_list(Counts)]),
+    ct:pal("~b waits: ~p", [Rounds * Count, maps:to_list(Counts)]),
     Counts.
 
-round(Pool, Waiters, Done) ->
+round(Pool, Waiters, {Ms, BackAfterUs}, Done) ->
     Conns = take_all(Pool, []),
-    Ms = 2 + rand:uniform(4),
     Start = erlang:monotonic_time(microsecond),
     [Pid ! {wait, Ms} || Pid <- Waiters],
-    spin_until(Start + Ms * 1000 + rand:uniform(1600) - 800),
+    spin_until(Start + BackAfterUs),
     [ok = sockpool:checkin(Conn) || Conn <- Conns],
     Results = [receive {Pid, Result} -> Result end || Pid <- Waiters],
     %% Quiet: whatever a grant could still have sent has been sent.

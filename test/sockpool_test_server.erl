@@ -117,8 +117,14 @@ handle_cast(_Request, State) ->
 -spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, normal, #state{}}.
 handle_info({accepted, Pid}, #state{waiting = Waiting, serving = Serving} = State) ->
     counters:add(State#state.accepted, 1, 1),
-    {noreply, accept_more(State#state{waiting = lists:delete(Pid, Waiting),
-                                      serving = Serving#{Pid => true}})};
+    case lists:member(Pid, Waiting) of
+        true ->
+            {noreply, accept_more(State#state{waiting = lists:delete(Pid, Waiting),
+                                              serving = Serving#{Pid => true}})};
+        false ->
+            %% The message was under way when shut/1 killed its sender.
+            {noreply, State}
+    end;
 handle_info({'EXIT', Pid, _Reason}, #state{serving = Serving} = State) ->
     {noreply, State#state{serving = maps:remove(Pid, Serving)}};
 handle_info({'DOWN', _Monitor, process, _Starter, _Reason}, State) ->

@@ -33,6 +33,7 @@ bool sp_close_work(struct sp_pool *pool, const struct sp_call *call, unsigned ma
         if (!conn)
             return false;
         sp_conn_set_state(conn, SP_CONN_CLOSED);
+        sp_conn_cleanup(conn);
         if (conn->fd >= 0)
             pool->host->conn_stop(call, conn, conn->fd);
         pool->host->rbuf_free(conn);

@@ -76,6 +76,14 @@ bool sp_conn_pinned(const struct sp_conn *conn)
     return (atomic_load(&conn->pins) & ~CLOSING_BIT) > 0;
 }
 
+void sp_conn_cleanup(struct sp_conn *conn)
+{
+    if (conn->transport->cleanup)
+        conn->transport->cleanup(conn);
+    conn->fault = SP_OK;
+    conn->shaken = false;
+}
+
 uint64_t sp_conn_lease(struct sp_conn *conn, uint64_t owner, uint64_t now_ns)
 {
     uint64_t lease = ++conn->lease_seq;

@@ -91,6 +91,9 @@ struct sp_conn {
     bool tainted;         /* must not be used by the next */
     bool buffers_changed; /* sndbuf or recbuf are not the pool's, and cannot be put back */
     bool flags_changed;   /* nodelay or keepalive are not the pool's */
+    bool shaken;          /* the transport's handshake is done */
+    sp_status fault;      /* the transport's: why no further call can succeed, or SP_OK */
+    void *transport_state;
     enum sp_packet packet;
     struct sp_rbuf rbuf;
     void *keepsake; /* the face's, from its last check-in */
@@ -105,12 +108,19 @@ static inline bool sp_conn_unready(const struct sp_conn *conn)
     return sp_conn_state(conn) == SP_CONN_CONNECTING || sp_conn_state(conn) == SP_CONN_INITIALISING;
 }
 
+static inline bool sp_wants(sp_status status)
+{
+    return status == SP_WANT_READ || status == SP_WANT_WRITE;
+}
+
 /* False once closing. The last unpin after closing puts the connection on its pool's close list. */
 SP_MUST_CHECK bool sp_conn_pin(struct sp_conn *conn);
 void sp_conn_unpin(struct sp_conn *conn, const struct sp_call *call);
 /* Holder only, once: no new pins; wakes whoever waits on the descriptor. */
 void sp_conn_begin_close(struct sp_conn *conn, const struct sp_call *call);
 bool sp_conn_pinned(const struct sp_conn *conn);
+/* Holder only, without pins: the transport's cleanup. The descriptor stays open. */
+void sp_conn_cleanup(struct sp_conn *conn);
 
 /* Holder only: makes a lease for the owner and gives its number. */
 uint64_t sp_conn_lease(struct sp_conn *conn, uint64_t owner, uint64_t now_ns);

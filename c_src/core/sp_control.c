@@ -7,9 +7,12 @@
 
 /* Connectors at work at once while the backend answers: a bound on the herd after its restart. */
 #define CONNECTING_MAX 64
+/* Where each has a handshake: that is work for the processor, and takes buffers meanwhile. */
+#define SHAKING_MAX 16
 #define CLOSES_PER_STEP 64
 #define WALK_SLICE 64
 #define IDLE_SLICE 64
+#define EXPIRE_SLICE 64
 
 /* ---- opening and closing ---- */
 
@@ -103,15 +106,16 @@ static uint64_t wanted(struct sp_pool *pool, uint64_t eager)
 static uint64_t attempts_allowed(struct sp_pool *pool, uint64_t now_ns, uint32_t *round,
                                  uint64_t *wait_ns)
 {
-    uint32_t connecting = atomic_load(&pool->connecting);
+    uint32_t connecting = atomic_load(&pool->connecting), max;
     struct sp_backoff state;
 
     pthread_mutex_lock(&pool->control.lock);
     state = pool->control.state;
+    max = pool->control.config.transport->handshake ? SHAKING_MAX : CONNECTING_MAX;
     pthread_mutex_unlock(&pool->control.lock);
     *round = state.failures;
     if (!sp_backoff_failing(&state))
-        return connecting < CONNECTING_MAX ? CONNECTING_MAX - connecting : 0;
+        return connecting < max ? max - connecting : 0;
     if (connecting > 0)
         return 0;
     if (now_ns < state.until_ns) {
@@ -195,6 +199,7 @@ sp_status sp_control_begin(struct sp_pool *pool, const struct sp_call *call, str
     /* Without a lease the caller is the holder, so nobody looks at fd while it changes. */
     if (!sp_conn_unlease(conn, *lease))
         return SP_CLOSED;
+    sp_conn_cleanup(conn);
     if (conn->fd >= 0)
         pool->host->conn_stop(call, conn, conn->fd);
     conn->fd = -1;
@@ -217,11 +222,21 @@ sp_status sp_control_opened(struct sp_conn *conn, uint64_t *lease, const struct 
     sp_conn_leave(conn, call);
     if (status != SP_OK)
         return status;
+    if (conn->transport->handshake && !conn->shaken)
+        return SP_HANDSHAKE;
     if (!sp_conn_unlease(conn, *lease))
         return SP_CLOSED;
     sp_conn_set_state(conn, SP_CONN_INITIALISING);
     *lease = sp_conn_lease(conn, atomic_load(&conn->owner), call->now_ns);
     return SP_OK;
+}
+
+sp_status sp_control_handshake(struct sp_conn *conn)
+{
+    sp_status status = conn->transport->handshake(conn);
+
+    conn->shaken = status == SP_OK;
+    return status;
 }
 
 /* Whether a connection that its connector calls ready is what a user may get. */
@@ -237,6 +252,8 @@ static sp_status check_new(struct sp_pool *pool, struct sp_conn *conn)
         clean = conn->transport->validate(conn);
     /* What the init function set for good is how this connection is. */
     conn->buffers_changed = false;
+    if (clean == SP_DEAD && conn->fault != SP_OK)
+        return conn->fault;
     return clean == SP_CLEAN ? SP_OK : clean == SP_DIRTY ? SP_UNREAD : SP_CLOSED;
 }
 
@@ -378,6 +395,9 @@ bool sp_control_tick(struct sp_pool *pool, const struct sp_call *call, uint32_t 
     struct sp_conn *found[WALK_SLICE];
     size_t count;
 
+    for (int i = 0; sp_pool_expire(pool, call); i++)
+        if (i == EXPIRE_SLICE)
+            return true;
     if (*cursor == 0) {
         for (uint32_t i = 0; i < pool->shard_count; i++) {
             close_outlived(pool, call, &pool->shards[i]);

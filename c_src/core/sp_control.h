@@ -35,7 +35,7 @@ struct sp_plan {
 void sp_control_step(struct sp_pool *pool, const struct sp_call *call, struct sp_attempt *attempts,
                      size_t max, struct sp_plan *plan);
 
-/* About every 100 ms: ends the leases of dead owners and those held for too long, closes extra
+/* About every 100 ms: tells waiters whose time is over, ends the leases of dead owners and those held for too long, closes extra
  * connections after overflow_ttl, watches those that have turned cold. In slices: call again while
  * it returns true, with *cursor as it was left (0 at first). */
 SP_MUST_CHECK bool sp_control_tick(struct sp_pool *pool, const struct sp_call *call,
@@ -51,11 +51,16 @@ void sp_control_idle_event(struct sp_pool *pool, const struct sp_call *call, uin
 SP_MUST_CHECK sp_status sp_control_begin(struct sp_pool *pool, const struct sp_call *call,
                                          struct sp_conn *conn, uint64_t *lease, uint64_t owner,
                                          const struct sp_addr *addr);
-/* Connector: the connection is up, the init function may use it. */
+/* Connector: once connected. SP_OK: the init function may use the connection. SP_WANT_WRITE: not yet
+ * connected. SP_HANDSHAKE: call sp_control_handshake() until that is SP_OK, then this again. */
 SP_MUST_CHECK sp_status sp_control_opened(struct sp_conn *conn, uint64_t *lease,
                                           const struct sp_call *call);
-/* Connector: ready. Ends the lease; the connection is the pool's. SP_UNREAD, SP_CLOSED: not fit for
- * a user, which ends it as a failed attempt. */
+/* Connector, within enter/leave: one step of the transport's handshake, which may compute for
+ * milliseconds. SP_OK, SP_WANT_READ, SP_WANT_WRITE, or why it failed. Touches nothing but the
+ * connection's transport, so that the attempt may be ended meanwhile. */
+SP_MUST_CHECK sp_status sp_control_handshake(struct sp_conn *conn);
+/* Connector: ready. Ends the lease; the connection is the pool's. SP_UNREAD, SP_CLOSED, the
+ * transport's fault: not fit for a user, which ends it as a failed attempt. */
 SP_MUST_CHECK sp_status sp_control_ready(struct sp_pool *pool, const struct sp_call *call,
                                          struct sp_conn *conn, uint64_t lease);
 /* Holder only, CONNECTING or INITIALISING: the attempt failed. Retires and counts for backoff. */

@@ -38,12 +38,9 @@ struct sp_host {
 
     bool (*owner_alive)(const struct sp_call *call, uint64_t owner);
     /* Tells the waiter's owner: granted (SP_OK, `sent` bytes of its request are out), or why not.
-     * False where it is known to be dead. */
+     * False where it is known to be dead. Once for each waiter. */
     bool (*waiter_notify)(const struct sp_call *call, struct sp_waiter *waiter, sp_status status,
                           size_t sent);
-    /* The waiter's request is out. Has its owner told, once: when the connection becomes readable
-     * (then armed, see sp_conn_arming()), or at once. False where that is not possible. */
-    bool (*waiter_arm)(const struct sp_call *call, struct sp_waiter *waiter, struct sp_conn *conn);
     /* The last reference is gone. */
     void (*waiter_free)(struct sp_waiter *waiter);
 

@@ -26,6 +26,7 @@ sp_status sp_pool_init(struct sp_pool *pool, const struct sp_host *host, const s
     }
     pthread_mutex_init(&pool->queue.lock, NULL);
     sp_list_init(&pool->queue.list);
+    sp_expiry_init(&pool->queue.expiry);
     pthread_mutex_init(&pool->table.lock, NULL);
     pthread_mutex_init(&pool->closing.lock, NULL);
     sp_list_init(&pool->closing.list);
@@ -187,8 +188,20 @@ void sp_pool_retire_unusable(struct sp_pool *pool, const struct sp_call *call, s
 
 /* ---- granting ---- */
 
-/* The oldest waiter, out of the queue and in the given state, with the queue's reference. */
-static struct sp_waiter *take(struct sp_pool *pool, enum sp_waiter_state state)
+/* Under queue.lock. */
+static void unqueue(struct sp_waiter *waiter, enum sp_waiter_state state)
+{
+    struct sp_pool *pool = waiter->pool;
+
+    sp_list_remove(&waiter->node);
+    sp_expiry_remove(&pool->queue.expiry, &waiter->deadline);
+    atomic_fetch_sub(&pool->nwait, 1);
+    waiter->state = state;
+}
+
+/* The oldest waiter, out of the queue, with the queue's reference. In the given state, or FAILED
+ * where its time was over. */
+static struct sp_waiter *take(struct sp_pool *pool, enum sp_waiter_state state, uint64_t now_ns)
 {
     struct sp_node *node;
     struct sp_waiter *waiter = NULL;
@@ -197,12 +210,23 @@ static struct sp_waiter *take(struct sp_pool *pool, enum sp_waiter_state state)
     node = sp_list_oldest(&pool->queue.list);
     if (node) {
         waiter = SP_CONTAINER(node, struct sp_waiter, node);
-        sp_list_remove(node);
-        atomic_fetch_sub(&pool->nwait, 1);
-        waiter->state = state;
+        unqueue(waiter, waiter->expires_ns && waiter->expires_ns <= now_ns ? SP_FAILED : state);
     }
     pthread_mutex_unlock(&pool->queue.lock);
     return waiter;
+}
+
+/* Takes over the queue's reference. */
+static void fail(const struct sp_call *call, struct sp_waiter *waiter, sp_status status)
+{
+    (void)waiter->pool->host->waiter_notify(call, waiter, status, 0);
+    sp_waiter_unref(waiter);
+}
+
+static void expire(struct sp_pool *pool, const struct sp_call *call, struct sp_waiter *waiter)
+{
+    sp_count(sp_pool_home(pool, call), timeouts);
+    fail(call, waiter, SP_TIMEOUT);
 }
 
 /* Holder only, before the lease begins. */
@@ -221,26 +245,18 @@ static void count_checkout(struct sp_shard *home, bool reused)
         sp_count(home, reused);
 }
 
-/* Tells the owner, or sends its request first. Pinned by the caller. False where it is dead. */
+/* Sends the request, where there is one, and tells the owner. Pinned by the caller. False where the
+ * owner is dead. */
 static bool announce(const struct sp_call *call, struct sp_waiter *waiter, struct sp_conn *conn)
 {
-    const struct sp_host *host = waiter->pool->host;
-    size_t offered = 0, sent = 0;
+    size_t sent = 0;
 
-    if (waiter->iov_count == 0)
-        return host->waiter_notify(call, waiter, SP_OK, 0);
-    for (int i = 0; i < waiter->iov_count; i++)
-        offered += waiter->iov[i].iov_len;
-    conn->touched = true;
-    /* A send that fails here fails again in the owner's hands, who reports it. */
-    (void)conn->transport->send(conn, waiter->iov, waiter->iov_count, &sent);
-    if (sent < offered || !host->waiter_arm(call, waiter, conn))
-        return host->waiter_notify(call, waiter, SP_OK, sent);
-    if (host->owner_alive(call, waiter->owner))
-        return true;
-    /* Its handle may have gone before it was armed: then nobody else drops the arm's pin. */
-    sp_conn_disarmed(conn, waiter->lease, call);
-    return false;
+    if (waiter->iov_count > 0) {
+        conn->touched = true;
+        /* A send that fails here fails again in the owner's hands, who reports it. */
+        (void)conn->transport->send(conn, waiter->iov, waiter->iov_count, &sent);
+    }
+    return waiter->pool->host->waiter_notify(call, waiter, SP_OK, sent);
 }
 
 /* Takes over the queue's reference to the waiter. True where the connection is somebody else's
@@ -264,6 +280,10 @@ static bool deliver(struct sp_pool *pool, const struct sp_call *call, struct sp_
     reused = used_before(conn);
     lease = waiter->lease = sp_conn_lease(conn, waiter->owner, call->now_ns);
     waiter->conn = conn;
+    /* Leased too late for a close to see, and nobody else knows the number yet, so it cannot move on:
+     * the receiver is told of a lease that has ended. */
+    if (!current(pool, conn) && sp_conn_unlease(conn, lease))
+        sp_pool_retire(pool, call, conn);
     if (atomic_compare_exchange_strong(&waiter->handoff, &open, SP_HANDOFF_DELIVERED)) {
         count_checkout(sp_pool_home(pool, call), reused);
         told = announce(call, waiter, conn);
@@ -274,10 +294,8 @@ static bool deliver(struct sp_pool *pool, const struct sp_call *call, struct sp_
     kept = told || !sp_conn_unlease(conn, lease);
     if (request)
         sp_conn_unpin(conn, call);
-    /* Used for a dead receiver, which may still be in a call, or leased too late for a close to
-     * see: not for the next one. */
-    if ((!kept && (sp_conn_pinned(conn) || conn->touched)) ||
-        (kept && !current(pool, conn) && sp_conn_unlease(conn, lease))) {
+    /* Used for a dead receiver, which may still be in a call: not for the next one. */
+    if (!kept && (sp_conn_pinned(conn) || conn->touched)) {
         sp_pool_retire(pool, call, conn);
         kept = true;
     }
@@ -303,9 +321,11 @@ void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_c
             continue;
         }
         if (wanted) {
-            struct sp_waiter *waiter = take(pool, SP_GRANTED);
+            struct sp_waiter *waiter = take(pool, SP_GRANTED, call->now_ns);
             if (waiter) {
-                if (deliver(pool, call, waiter, conn))
+                if (waiter->state == SP_FAILED)
+                    expire(pool, call, waiter);
+                else if (deliver(pool, call, waiter, conn))
                     conn = NULL;
                 continue;
             }
@@ -373,6 +393,8 @@ sp_status sp_pool_enqueue(struct sp_pool *pool, const struct sp_call *call,
         status = SP_FULL;
     if (status == SP_OK) {
         sp_list_push_newest(&pool->queue.list, &waiter->node);
+        if (waiter->expires_ns)
+            sp_expiry_add(&pool->queue.expiry, &waiter->deadline, waiter->expires_ns, call->now_ns);
         atomic_fetch_add(&pool->nwait, 1);
     }
     pthread_mutex_unlock(&pool->queue.lock);
@@ -394,11 +416,8 @@ static enum sp_waiter_state leave_queue(struct sp_waiter *waiter)
 
     pthread_mutex_lock(&pool->queue.lock);
     state = waiter->state;
-    if (state == SP_WAITING) {
-        sp_list_remove(&waiter->node);
-        atomic_fetch_sub(&pool->nwait, 1);
-        waiter->state = SP_CANCELLED;
-    }
+    if (state == SP_WAITING)
+        unqueue(waiter, SP_CANCELLED);
     pthread_mutex_unlock(&pool->queue.lock);
     if (state != SP_WAITING)
         return state;
@@ -446,14 +465,31 @@ void sp_waiter_unref(struct sp_waiter *waiter)
         waiter->pool->host->waiter_free(waiter);
 }
 
+bool sp_pool_expire(struct sp_pool *pool, const struct sp_call *call)
+{
+    struct sp_deadline *deadline;
+    struct sp_waiter *waiter = NULL;
+
+    pthread_mutex_lock(&pool->queue.lock);
+    deadline = sp_expiry_next(&pool->queue.expiry, call->now_ns);
+    if (deadline) {
+        waiter = SP_CONTAINER(deadline, struct sp_waiter, deadline);
+        unqueue(waiter, SP_FAILED);
+    }
+    pthread_mutex_unlock(&pool->queue.lock);
+    if (!waiter)
+        return false;
+    expire(pool, call, waiter);
+    return true;
+}
+
 bool sp_pool_fail_waiter(struct sp_pool *pool, const struct sp_call *call, sp_status status)
 {
-    struct sp_waiter *waiter = take(pool, SP_FAILED);
+    struct sp_waiter *waiter = take(pool, SP_FAILED, call->now_ns);
 
     if (!waiter)
         return false;
-    (void)pool->host->waiter_notify(call, waiter, status, 0);
-    sp_waiter_unref(waiter);
+    fail(call, waiter, status);
     return true;
 }
 

@@ -12,6 +12,7 @@
 
 #include "sp_backoff.h"
 #include "sp_conn.h"
+#include "sp_expiry.h"
 #include "sp_host.h"
 #include "sp_list.h"
 #include "sp_stats.h"
@@ -65,10 +66,13 @@ struct sp_waiter {
     uint64_t owner;
     const struct iovec *iov;
     int iov_count;
+    uint64_t expires_ns; /* 0: its owner has a timer of its own, and cancels */
 
     _Atomic uint32_t refs;
-    struct sp_node node;        /* under queue.lock */
-    enum sp_waiter_state state; /* under queue.lock */
+    /* under queue.lock */
+    struct sp_node node;
+    struct sp_deadline deadline;
+    enum sp_waiter_state state;
     /* Who comes second of the granter (DELIVERED) and the handle's destructor (ABANDONED) sees the
      * other's mark. conn and lease are written before DELIVERED; from then on they, with one
      * reference to conn, are the handle's. */
@@ -99,6 +103,7 @@ struct sp_pool {
     struct {
         _Alignas(128) pthread_mutex_t lock;
         struct sp_list list;
+        struct sp_expiry expiry;
     } queue;
     _Atomic uint64_t nwait;
 
@@ -143,10 +148,12 @@ void sp_pool_want(struct sp_pool *pool, const struct sp_call *call);
  * as well. */
 bool sp_pool_crowded(struct sp_pool *pool);
 /* Queues the waiter (zeroed but for its constant group). On SP_OK it has two references, and
- * sooner or later exactly one waiter_notify() or one waiter_arm()'s event, unless it is cancelled.
+ * sooner or later exactly one waiter_notify(), unless it is cancelled.
  * On an error (SP_FULL, SP_CLOSED, ...) it has none: the caller frees it. */
 SP_MUST_CHECK sp_status sp_pool_enqueue(struct sp_pool *pool, const struct sp_call *call,
                                         struct sp_waiter *waiter);
+/* Tells one waiter whose time is over that it is (SP_TIMEOUT). False where there is none. */
+SP_MUST_CHECK bool sp_pool_expire(struct sp_pool *pool, const struct sp_call *call);
 /* The owner waits no longer. SP_CANCELLED: nothing will come. SP_GRANTED, SP_FAILED: it is told. */
 enum sp_waiter_state sp_waiter_cancel(struct sp_waiter *waiter, const struct sp_call *call);
 /* The handle is gone: whatever the waiter has or would get goes back. Drops the handle's reference.

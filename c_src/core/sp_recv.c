@@ -100,7 +100,7 @@ static sp_status recv_buffered(struct sp_conn *conn, const struct sp_want *want,
         status = conn->transport->recv(conn, rbuf->base + rbuf->len,
                                        ask(conn, want, have, rbuf->cap - rbuf->len), &got);
         if (status != SP_OK)
-            return status == SP_WANT_READ ? status : broken(conn, status);
+            return sp_wants(status) ? status : broken(conn, status);
         rbuf->len += got;
     }
 }
@@ -110,13 +110,15 @@ static sp_status recv_scratch(struct sp_conn *conn, const struct sp_want *want, 
 {
     size_t have = 0, got, asked;
     struct sp_frame frame;
-    sp_status status;
+    sp_status status, wants = SP_WANT_READ;
 
     do {
         asked = ask(conn, want, have, cap - have);
         status = conn->transport->recv(conn, scratch + have, asked, &got);
-        if (status == SP_WANT_READ)
+        if (sp_wants(status)) {
+            wants = status;
             break;
+        }
         if (status != SP_OK)
             return broken(conn, status);
         have += got;
@@ -128,10 +130,10 @@ static sp_status recv_scratch(struct sp_conn *conn, const struct sp_want *want, 
         if (status != SP_WANT_READ)
             return broken(conn, status);
         /* A short receive has emptied the socket: the next would only say so. */
-    } while (got == asked && have < cap);
+    } while ((got == asked || conn->fault != SP_OK) && have < cap);
     if (keep(conn, scratch, have) != SP_OK)
         return SP_NO_MEMORY;
-    return have == cap ? recv_buffered(conn, want, received) : SP_WANT_READ;
+    return have == cap ? recv_buffered(conn, want, received) : wants;
 }
 
 sp_status sp_recv(struct sp_conn *conn, const struct sp_want *want, uint8_t *scratch,

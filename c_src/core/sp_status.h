@@ -24,13 +24,18 @@
     X(TOO_BIG, 12, "emsgsize")      /* a message above recv_limit or the packet header's range */  \
     X(UNREAD, 14, "unread_bytes")   /* a new connection on which the server spoke unasked */       \
     X(BAD_LENGTH, 13, "bad_length") /* a length that the packet mode does not know */              \
-    X(BAD_DATA, 15, "bad_data")     /* what is to be sent is no list of binaries */
+    X(BAD_DATA, 15, "bad_data")     /* what is to be sent is no list of binaries */                \
+    X(TIMEOUT, 16, "timeout")       /* nothing was granted in time */                              \
+    X(HANDSHAKE, 17, "handshake")   /* connected; the transport's handshake comes next */
 
 #define SP_STATUS_ENUM(name, value, text) SP_##name = value,
 enum { SP_STATUS_MAP(SP_STATUS_ENUM) };
 #undef SP_STATUS_ENUM
 
 typedef int sp_status;
+
+/* From here on a status is a transport's own, with names that the transport knows. */
+#define SP_STATUS_TRANSPORT 0x10000
 
 /* Static string, never NULL; an errno without a known name gives "eunknown". */
 const char *sp_status_name(sp_status status);

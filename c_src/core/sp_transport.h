@@ -17,6 +17,8 @@ struct sp_conn;
 struct sp_addr {
     struct sockaddr_storage storage;
     socklen_t len;
+    const char *host; /* the name or IP address it stands for, as the user wrote it, or NULL; valid
+                         during the call */
 };
 
 /* Zero means the system's default for the sizes; bind.len is 0 for no local address. */
@@ -24,11 +26,18 @@ struct sp_sockopts {
     bool nodelay, keepalive;
     int sndbuf_bytes, recbuf_bytes;
     struct sp_addr bind;
+    void *settings; /* the transport's own, or NULL; outlives the pool's connections */
 };
 
 enum sp_option { SP_OPT_NODELAY, SP_OPT_KEEPALIVE, SP_OPT_SNDBUF, SP_OPT_RECBUF };
 
 enum sp_clean { SP_CLEAN, SP_DEAD, SP_DIRTY };
+
+/* Something that a transport knows about a connection. A text may become a word of the face's
+ * language, as an atom; bytes stay as they are. */
+enum sp_fact_kind { SP_FACT_FLAG, SP_FACT_WORD, SP_FACT_TEXT, SP_FACT_BYTES };
+typedef void (*sp_fact)(void *arg, const char *key, enum sp_fact_kind kind, const void *data,
+                        size_t len); /* a flag is set where len is not 0 */
 
 struct sp_transport {
     const char *name;
@@ -37,16 +46,30 @@ struct sp_transport {
     sp_status (*open)(struct sp_conn *conn, const struct sp_addr *addr,
                       const struct sp_sockopts *opts);
     sp_status (*opened)(struct sp_conn *conn);
+    /* NULL where there is nothing to do. After `opened`, before any byte: one step of what makes
+     * the stream usable. It may compute for milliseconds. SP_OK (done), SP_WANT_READ or
+     * SP_WANT_WRITE (call again then), or why it failed. */
+    sp_status (*handshake)(struct sp_conn *conn);
     sp_status (*set)(struct sp_conn *conn, enum sp_option option, int value);
     /* SP_OK with 1 or more bytes taken (*sent, fewer than offered where the socket is full),
-     * SP_WANT_WRITE with none, SP_CLOSED or -errno. */
+     * SP_WANT_WRITE or SP_WANT_READ with none: offer the same bytes again then; SP_CLOSED, -errno or
+     * a status of the transport's own. */
     sp_status (*send)(struct sp_conn *conn, const struct iovec *iov, int count, size_t *sent);
-    /* SP_OK with 1 or more bytes, SP_WANT_READ, SP_CLOSED at end of file, or -errno. */
+    /* SP_OK with 1 or more bytes, SP_WANT_READ or SP_WANT_WRITE, SP_CLOSED at end of file, -errno or
+     * a status of the transport's own. Fewer bytes than asked for (and than SP_SLICE_BYTES) mean
+     * that no more are there, and that the descriptor tells of new ones, unless conn->fault is set.
+     */
     sp_status (*recv)(struct sp_conn *conn, void *buf, size_t cap, size_t *got);
     /* Whether an idle connection may be handed out: nothing to read, and not closed. */
     enum sp_clean (*validate)(struct sp_conn *conn);
-    /* Ends the stream both ways, so that whoever waits on the descriptor wakes. */
+    /* Ends the stream both ways, so that whoever waits on the descriptor wakes. The only operation
+     * that may run while another thread is in one of the others. */
     void (*shutdown)(struct sp_conn *conn);
+    /* NULL where there is nothing to do. Takes leave of the peer without waiting for it, and frees
+     * conn->transport_state. The descriptor is still open; nobody else is in any operation. */
+    void (*cleanup)(struct sp_conn *conn);
+    /* NULL where there is nothing to tell. */
+    void (*describe)(struct sp_conn *conn, sp_fact tell, void *arg);
 };
 
 extern const struct sp_transport sp_transport_tcp;

@@ -17,8 +17,9 @@
 
 /* Bumped whenever a resource's or the private data's layout changes: an upgrade over another
  * layout is refused. */
-#define SP_NIF_LAYOUT 1
+#define SP_NIF_LAYOUT 3
 
+struct sp_tls_slot;
 struct sp_nif_error; /* a term that outlives its process, reference counted */
 
 struct sp_nif_pool {
@@ -37,6 +38,7 @@ struct sp_nif_pool {
     struct sp_nif_error *last_error;
     _Atomic uint64_t checkout_timeout, send_timeout; /* ms, SP_NEVER for infinity */
     _Atomic uint32_t packet;                         /* enum sp_packet */
+    struct sp_tls_slot *tls;                         /* sp_nif_tls.c's */
 };
 
 struct sp_nif_conn {
@@ -45,12 +47,19 @@ struct sp_nif_conn {
     _Atomic bool selected; /* ERTS knows the descriptor: only its stop callback may close it */
 };
 
+/* A request up to this size is copied into its waiter: three allocations and their release by
+ * another scheduler cost more. */
+#define SP_SMALL_REQUEST_BYTES 256
+
 struct sp_nif_waiter {
     struct sp_waiter core;
-    ErlNifEnv *env; /* holds ref; the granter builds its messages here */
+    ErlNifEnv *env; /* holds ref */
     ERL_NIF_TERM ref;
-    ErlNifIOVec *iov;
+    size_t len;                 /* of the request */
+    ErlNifIOVec *iov;           /* of a larger one */
     struct sp_nif_waiter *next; /* while cached */
+    struct iovec small_iov;     /* of a small one */
+    uint8_t small[SP_SMALL_REQUEST_BYTES];
 };
 
 /* What a handle {sockpool_conn, Resource, Generation} leads to. All but `owner` belong to the
@@ -74,10 +83,10 @@ extern const struct sp_host sp_nif_host;
 
 /* clang-format off */
 #define SP_ATOM_MAP(X) \
-    X(ok) X(error) X(undefined) X(infinity) X(ready) X(granted) X(wait) X(again) X(partial) X(sent) \
+    X(ok) X(error) X(first) X(soon) X(undefined) X(infinity) X(ready) X(granted) X(wait) X(again) X(partial) X(sent) \
     X(empty) X(crowded) X(cancelled) X(told) X(fired) X(fifo) X(raw) X(line) X(packet) X(sockpool_conn) \
     X(local) X(bad_length) X(not_a_conn) X(sockpool_wake) X(sockpool_idle) X(unavailable) \
-    X(timeout) X(name) X(already_started) X(sockpool_shut)
+    X(timeout) X(name) X(already_started) X(sockpool_shut) X(handshake) X(tls) X(alert)
 /* clang-format on */
 #define SP_ATOM_FIELD(name) ERL_NIF_TERM name;
 struct sp_nif_atoms {
@@ -90,6 +99,8 @@ extern struct sp_nif_atoms sp_atoms;
 /* sp_nif_term.c */
 void sp_nif_make_atoms(ErlNifEnv *env);
 ERL_NIF_TERM sp_nif_error_term(ErlNifEnv *env, sp_status status); /* {error, Reason} */
+/* Why, for {error, Reason}. */
+ERL_NIF_TERM sp_nif_reason_term(ErlNifEnv *env, sp_status status);
 ERL_NIF_TERM sp_nif_addr_term(ErlNifEnv *env, const struct sp_addr *addr);
 bool sp_nif_get_addr(ErlNifEnv *env, ERL_NIF_TERM host, ERL_NIF_TERM port, struct sp_addr *addr);
 bool sp_nif_get_packet(ErlNifEnv *env, ERL_NIF_TERM term, enum sp_packet *packet);
@@ -106,6 +117,8 @@ bool sp_nif_arm(const struct sp_call *call, struct sp_nif_lease *lease, bool wri
                 const ErlNifPid *pid, ERL_NIF_TERM ref);
 struct sp_nif_pool *sp_nif_pool_alloc(ErlNifEnv *env, uint32_t shard_count, ERL_NIF_TERM *term);
 struct sp_nif_waiter *sp_nif_waiter_new(struct sp_nif_pool *pool, ERL_NIF_TERM ref);
+/* Has the waiter carry these bytes. False: not a list of binaries. */
+bool sp_nif_waiter_carry(ErlNifEnv *env, struct sp_nif_waiter *waiter, ERL_NIF_TERM request);
 void sp_nif_error_set(struct sp_nif_pool *pool, ERL_NIF_TERM term);
 bool sp_nif_error_get(struct sp_nif_pool *pool, ErlNifEnv *env, ERL_NIF_TERM *term);
 /* Under transition: one slice, where the pool is shutting. True while more is left. */
@@ -132,9 +145,16 @@ bool sp_nif_get_lease(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_nif_lease **l
 /* Ends the handle's hold: the lease has ended otherwise. */
 void sp_nif_drop_conn(struct sp_nif_lease *lease, const struct sp_call *call);
 
-/* Queues the calling process; takes over iov (NULL: a plain check-out). */
+/* sp_nif_tls.c */
+/* {tls, Reason}: a status of that transport's own. */
+ERL_NIF_TERM sp_nif_tls_reason_term(ErlNifEnv *env, sp_status status);
+bool sp_nif_tls_init(struct sp_nif_pool *pool);
+void sp_nif_tls_free(struct sp_nif_pool *pool);
+
+/* Queues the calling process. `request` is a list of binaries, the empty list for a check-out.
+ * `expiry` is the time in ms after which the pool tells it that its time is over, or infinity. */
 ERL_NIF_TERM sp_nif_enqueue_waiter(ErlNifEnv *env, struct sp_nif_pool *pool, ERL_NIF_TERM ref,
-                                   ErlNifIOVec *iov);
+                                   ERL_NIF_TERM expiry, ERL_NIF_TERM request);
 
 #define SP_NIF(name) ERL_NIF_TERM name(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[])
 
@@ -150,10 +170,13 @@ SP_NIF(sp_nif_pool_want);
 SP_NIF(sp_nif_pool_note_error);
 SP_NIF(sp_nif_pool_give_up);
 SP_NIF(sp_nif_pool_checkout_timeout);
+SP_NIF(sp_nif_pool_controller);
+SP_NIF(sp_nif_tls_configure);
 
 SP_NIF(sp_nif_attempt_claim);
 SP_NIF(sp_nif_attempt_begin);
 SP_NIF(sp_nif_attempt_opened);
+SP_NIF(sp_nif_attempt_handshake);
 SP_NIF(sp_nif_attempt_ready);
 SP_NIF(sp_nif_attempt_failed);
 SP_NIF(sp_nif_attempt_abort);

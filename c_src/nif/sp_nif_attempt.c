@@ -1,11 +1,15 @@
 /* NIFs of a connector process: one attempt to make a connection. */
 #include "sp_nif.h"
 
+#include <string.h>
+
 static ERL_NIF_TERM attempt_term(ErlNifEnv *env, sp_status status)
 {
     if (status == SP_OK)
         return sp_atoms.ok;
-    return status == SP_WANT_WRITE ? sp_atoms.wait : sp_nif_error_term(env, status);
+    if (status == SP_HANDSHAKE)
+        return sp_atoms.handshake;
+    return sp_wants(status) ? sp_atoms.wait : sp_nif_error_term(env, status);
 }
 
 /* The attempt behind a handle, for its owner. False with what to return: badarg for a connection
@@ -58,20 +62,27 @@ SP_NIF(sp_nif_attempt_claim)
     return sp_atoms.ok;
 }
 
-/* attempt_begin(Attempt, Address, Port | local, Ref) -> ok | wait | {error, Reason}.
- * May be called again, with another address. */
+#define HOST_BYTES_MAX 255
+
+/* attempt_begin(Attempt, Address, Port | local, Host, Ref) -> ok | wait | {error, Reason}.
+ * May be called again, with another address. Host is what the address was found for. */
 SP_NIF(sp_nif_attempt_begin)
 {
     struct sp_call call = sp_nif_call(env);
     struct sp_nif_lease *lease;
     struct sp_addr addr;
+    char host[HOST_BYTES_MAX + 1] = {0};
+    ErlNifBinary bin;
     ErlNifPid self;
     ERL_NIF_TERM error;
     sp_status status;
 
     (void)argc;
-    if (!sp_nif_get_addr(env, argv[1], argv[2], &addr))
+    if (!sp_nif_get_addr(env, argv[1], argv[2], &addr) ||
+        !enif_inspect_binary(env, argv[3], &bin) || bin.size > HOST_BYTES_MAX)
         return enif_make_badarg(env);
+    memcpy(host, bin.data, bin.size);
+    addr.host = host;
     enif_self(env, &self);
     if (!get_attempt(env, argv[0], SP_CONN_CONNECTING, &lease, &error))
         return error;
@@ -79,12 +90,13 @@ SP_NIF(sp_nif_attempt_begin)
     status =
         sp_control_begin(lease->conn->pool, &call, lease->conn, &lease->lease, self.pid, &addr);
     if (status == SP_WANT_WRITE)
-        status = wait_until_open(&call, lease, argv[3]);
+        status = wait_until_open(&call, lease, argv[4]);
     return attempt_term(env, status);
 }
 
-/* attempt_opened(Attempt, Ref) -> ok | wait | {error, Reason}, after ok or the ready message. With
- * ok the connection can be used by its owner. */
+/* attempt_opened(Attempt, Ref) -> ok | wait | handshake | {error, Reason}, after ok or the ready
+ * message. With ok the connection can be used by its owner; handshake: call attempt_handshake/2 until
+ * that is ok, then this again. */
 SP_NIF(sp_nif_attempt_opened)
 {
     struct sp_call call = sp_nif_call(env);
@@ -99,6 +111,35 @@ SP_NIF(sp_nif_attempt_opened)
     status = sp_control_opened(lease->conn, &lease->lease, &call);
     if (status == SP_WANT_WRITE)
         status = wait_until_open(&call, lease, argv[1]);
+    return attempt_term(env, status);
+}
+
+/* attempt_handshake(Attempt, Ref) -> ok | wait | {error, Reason}; again after the ready message. In a
+ * dirty scheduler: the connector may be killed meanwhile, and its attempt aborted, so nothing of the
+ * lease is written but for what its arm needs. */
+SP_NIF(sp_nif_attempt_handshake)
+{
+    struct sp_call call = sp_nif_call(env);
+    struct sp_nif_lease *lease;
+    struct sp_conn *conn;
+    ErlNifPid self;
+    ERL_NIF_TERM error;
+    sp_status status;
+
+    (void)argc;
+    enif_self(env, &self);
+    if (!get_attempt(env, argv[0], SP_CONN_CONNECTING, &lease, &error))
+        return error;
+    conn = lease->conn;
+    if (!conn->transport->handshake)
+        return enif_make_badarg(env);
+    sp_conn_disarmed(conn, lease->lease, &call);
+    if (!sp_conn_enter(conn, lease->lease, &call))
+        return sp_nif_error_term(env, SP_CLOSED);
+    status = sp_control_handshake(conn);
+    if (sp_wants(status) && !sp_nif_arm(&call, lease, status == SP_WANT_WRITE, &self, argv[1]))
+        status = SP_BUSY;
+    sp_conn_leave(conn, &call);
     return attempt_term(env, status);
 }
 

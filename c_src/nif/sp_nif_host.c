@@ -182,28 +182,24 @@ bool sp_nif_arm(const struct sp_call *call, struct sp_nif_lease *lease, bool wri
     return false;
 }
 
+/* The message is copied from the environment of the call: one in the waiter's would be a heap
+ * fragment, allocated here and freed by whichever scheduler the receiver runs on. */
 static bool waiter_notify(const struct sp_call *call, struct sp_waiter *core, sp_status status,
                           size_t sent)
 {
     struct sp_nif_waiter *waiter = SP_CONTAINER(core, struct sp_nif_waiter, core);
     ErlNifPid pid = {.pid = (ERL_NIF_TERM)core->owner};
-    ERL_NIF_TERM what = status != SP_OK       ? sp_nif_error_term(waiter->env, status)
-                        : core->iov_count > 0 ? enif_make_uint64(waiter->env, sent)
-                                              : sp_atoms.granted;
+    ERL_NIF_TERM ref = enif_make_copy(call->env, waiter->ref), what;
 
-    return enif_send(call->env, &pid, waiter->env, message(waiter->env, waiter->ref, what));
-}
-
-/* Tells the owner at once: by the time it runs, the reply is often there, and the select, its event
- * and the poll thread's wake-up are saved. Where it is not, the owner arms by itself. */
-static bool waiter_arm(const struct sp_call *call, struct sp_waiter *core, struct sp_conn *conn)
-{
-    struct sp_nif_waiter *waiter = SP_CONTAINER(core, struct sp_nif_waiter, core);
-    ErlNifPid pid = {.pid = (ERL_NIF_TERM)core->owner};
-
-    (void)conn;
-    return enif_send(call->env, &pid, waiter->env,
-                     message(waiter->env, waiter->ref, sp_atoms.ready));
+    if (status != SP_OK)
+        what = sp_nif_error_term(call->env, status);
+    else if (core->iov_count == 0)
+        what = sp_atoms.granted;
+    else if (sent == waiter->len)
+        what = sp_atoms.sent;
+    else
+        what = enif_make_uint64(call->env, sent);
+    return enif_send(call->env, &pid, NULL, message(call->env, ref, what));
 }
 
 static bool watch(const struct sp_call *call, struct sp_conn *conn, uint32_t generation)
@@ -232,8 +228,10 @@ static void wake(const struct sp_call *call, struct sp_pool *core)
     controlled = pool->controlled;
     pid = pool->controller;
     enif_mutex_unlock(pool->lock);
-    if (controlled)
-        enif_send(call->env, &pid, NULL, sp_atoms.sockpool_wake);
+    /* From a dirty scheduler, whose process is being killed, nothing can be sent: the next tick steps
+     * as well. */
+    if (controlled && !enif_send(call->env, &pid, NULL, sp_atoms.sockpool_wake))
+        atomic_store(&core->woken, 0);
 }
 
 /* ---- waiters ---- */
@@ -251,10 +249,47 @@ struct sp_nif_waiter *sp_nif_waiter_new(struct sp_nif_pool *pool, ERL_NIF_TERM r
             return NULL;
         waiter->env = enif_alloc_env();
     }
-    *waiter = (struct sp_nif_waiter){.core.pool = &pool->core, .env = waiter->env};
+    waiter->core = (struct sp_waiter){.pool = &pool->core};
+    waiter->iov = NULL;
     enif_keep_resource(pool->resource);
     waiter->ref = enif_make_copy(waiter->env, ref);
     return waiter;
+}
+
+/* Into the waiter's own bytes. False: more than fit there, or not a list of binaries. */
+static bool carry_small(ErlNifEnv *env, struct sp_nif_waiter *waiter, ERL_NIF_TERM request)
+{
+    ERL_NIF_TERM head;
+    ErlNifBinary bin;
+    size_t len = 0;
+
+    while (enif_get_list_cell(env, request, &head, &request)) {
+        if (!enif_inspect_binary(env, head, &bin) || bin.size > sizeof waiter->small - len)
+            return false;
+        memcpy(waiter->small + len, bin.data, bin.size);
+        len += bin.size;
+    }
+    waiter->small_iov = (struct iovec){.iov_base = waiter->small, .iov_len = len};
+    waiter->core.iov = &waiter->small_iov;
+    waiter->core.iov_count = len > 0;
+    waiter->len = len;
+    return enif_is_empty_list(env, request);
+}
+
+bool sp_nif_waiter_carry(ErlNifEnv *env, struct sp_nif_waiter *waiter, ERL_NIF_TERM request)
+{
+    ERL_NIF_TERM tail;
+
+    if (carry_small(env, waiter, request))
+        return true;
+    /* Without an environment: it outlives this call, and its large binaries are not copied. */
+    if (!enif_inspect_iovec(NULL, SIZE_MAX, request, &tail, &waiter->iov) ||
+        !enif_is_empty_list(env, tail))
+        return false;
+    waiter->core.iov = (const struct iovec *)waiter->iov->iov;
+    waiter->core.iov_count = waiter->iov->iovcnt;
+    waiter->len = waiter->iov->size;
+    return true;
 }
 
 static void waiter_free(struct sp_waiter *core)
@@ -285,7 +320,6 @@ const struct sp_host sp_nif_host = {
     .rbuf_free = rbuf_free,
     .owner_alive = owner_alive,
     .waiter_notify = waiter_notify,
-    .waiter_arm = waiter_arm,
     .waiter_free = waiter_free,
     .watch = watch,
     .wake = wake,
@@ -405,6 +439,7 @@ static void pool_free(struct sp_nif_pool *pool)
         enif_mutex_destroy(pool->lock);
     if (pool->transition)
         enif_mutex_destroy(pool->transition);
+    sp_nif_tls_free(pool);
     free(pool);
 }
 
@@ -423,8 +458,11 @@ static void pool_dtor(ErlNifEnv *env, void *resource)
 static void lease_dtor(ErlNifEnv *env, void *resource)
 {
     struct sp_nif_lease *lease = resource;
-    struct sp_call call = sp_nif_call(env);
+    struct sp_call call;
 
+    if (!lease->waiter && !lease->conn)
+        return;
+    call = sp_nif_call(env);
     if (lease->waiter)
         sp_waiter_abandon(&lease->waiter->core, &call);
     if (lease->conn) {
@@ -445,7 +483,7 @@ struct sp_nif_pool *sp_nif_pool_alloc(ErlNifEnv *env, uint32_t shard_count, ERL_
         struct sp_nif_pool *pool = memset(memory, 0, sizeof *pool);
         pool->lock = enif_mutex_create("sockpool_pool");
         pool->transition = enif_mutex_create("sockpool_transition");
-        if (pool->lock && pool->transition &&
+        if (pool->lock && pool->transition && sp_nif_tls_init(pool) &&
             sp_pool_init(&pool->core, &sp_nif_host, &sp_sys_posix, shard_count) == SP_OK) {
             pool->resource = resource;
             resource->pool = pool;

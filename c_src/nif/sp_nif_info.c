@@ -69,7 +69,28 @@ static void put_address(ErlNifEnv *env, struct sp_conn *conn, bool peer, ERL_NIF
                           map);
 }
 
-/* info(Lease) -> {ok, #{pool, transport, packet, age, peername, sockname}} | {error, Reason} */
+struct facts {
+    ErlNifEnv *env;
+    ERL_NIF_TERM map;
+};
+
+static void put_fact(void *arg, const char *key, enum sp_fact_kind kind, const void *data,
+                     size_t len)
+{
+    struct facts *facts = arg;
+    ERL_NIF_TERM value;
+
+    if (kind == SP_FACT_FLAG)
+        value = len ? sp_atoms.true_ : sp_atoms.false_;
+    else if (kind == SP_FACT_WORD)
+        value = enif_make_atom_len(facts->env, data, len);
+    else
+        memcpy(enif_make_new_binary(facts->env, len, &value), data, len);
+    enif_make_map_put(facts->env, facts->map, enif_make_atom(facts->env, key), value, &facts->map);
+}
+
+/* info(Lease) -> {ok, #{pool, transport, packet, age, peername, sockname, and what the transport
+ * tells}} | {error, Reason} */
 SP_NIF(sp_nif_info)
 {
     struct sp_call call = sp_nif_call(env);
@@ -90,6 +111,11 @@ SP_NIF(sp_nif_info)
                       enif_make_uint64(env, (call.now_ns - conn->born_ns) / SP_MS), &map);
     put_address(env, conn, true, &map);
     put_address(env, conn, false, &map);
+    if (conn->transport->describe) {
+        struct facts facts = {env, map};
+        conn->transport->describe(conn, put_fact, &facts);
+        map = facts.map;
+    }
     sp_conn_leave(conn, &call);
     return enif_make_tuple2(env, sp_atoms.ok, map);
 }

@@ -56,7 +56,7 @@ static void advance(ErlNifEnv *env, struct outgoing *out, size_t sent)
     }
 }
 
-/* SP_OK: all is out. SP_AGAIN, SP_WANT_WRITE: *out is what is left. */
+/* SP_OK: all is out. SP_AGAIN, SP_WANT_WRITE, SP_WANT_READ: *out is what is left. */
 static sp_status send_slices(ErlNifEnv *env, struct sp_conn *conn, struct outgoing *out)
 {
     struct iovec iov[SP_IOV_MAX];
@@ -70,7 +70,7 @@ static sp_status send_slices(ErlNifEnv *env, struct sp_conn *conn, struct outgoi
             return count == 0 ? SP_OK : SP_BAD_DATA;
         status = conn->transport->send(conn, iov, count, &sent);
         if (status != SP_OK) {
-            conn->tainted = conn->tainted || status != SP_WANT_WRITE;
+            conn->tainted = conn->tainted || !sp_wants(status);
             return status;
         }
         if (sent == offered && count < SP_IOV_MAX) {
@@ -106,13 +106,13 @@ static sp_status add_header(ErlNifEnv *env, enum sp_packet packet, ERL_NIF_TERM 
 }
 
 /* After SP_WANT_*: has the owner told. False where another call is armed (busy) or ERTS refuses. */
-static bool arm_for_self(const struct sp_call *call, struct sp_nif_lease *lease, bool write,
+static bool arm_for_self(const struct sp_call *call, struct sp_nif_lease *lease, sp_status wants,
                          ERL_NIF_TERM ref)
 {
     ErlNifPid self;
 
     enif_self(call->env, &self);
-    return sp_nif_arm(call, lease, write, &self, ref);
+    return sp_nif_arm(call, lease, wants == SP_WANT_WRITE, &self, ref);
 }
 
 /* Enters a call of the owner: `fired` says that the message of its armed select was received. */
@@ -121,7 +121,7 @@ static bool begin(ErlNifEnv *env, const struct sp_call *call, ERL_NIF_TERM term,
 {
     if (!sp_nif_get_lease(env, term, lease, error))
         return false;
-    if (enif_is_identical(fired, sp_atoms.true_))
+    if (enif_is_identical(fired, sp_atoms.fired))
         sp_conn_disarmed((*lease)->conn, (*lease)->lease, call);
     if (!sp_conn_enter((*lease)->conn, (*lease)->lease, call)) {
         sp_nif_drop_conn(*lease, call);
@@ -138,6 +138,7 @@ static bool begin(ErlNifEnv *env, const struct sp_call *call, ERL_NIF_TERM term,
 
 /* send(Lease, [Binary], Offset, Framed, Fired, Ref) ->
  *     ok | {wait | again, [Binary], Offset} | {error, Reason}
+ * Fired: `fired' where the message of a wait was received, else `again'.
  * Framed: the list begins with its packet header already. */
 SP_NIF(sp_nif_send)
 {
@@ -158,7 +159,7 @@ SP_NIF(sp_nif_send)
         status = add_header(env, lease->conn->packet, &out.list);
     if (status == SP_OK)
         status = send_slices(env, lease->conn, &out);
-    if (status == SP_WANT_WRITE && !arm_for_self(&call, lease, true, argv[5])) {
+    if (sp_wants(status) && !arm_for_self(&call, lease, status, argv[5])) {
         lease->conn->tainted = true;
         status = SP_BUSY;
     }
@@ -167,7 +168,7 @@ SP_NIF(sp_nif_send)
         return sp_atoms.ok;
     if (status == SP_BAD_DATA)
         return enif_make_badarg(env);
-    if (status == SP_WANT_WRITE || status == SP_AGAIN)
+    if (sp_wants(status) || status == SP_AGAIN)
         return enif_make_tuple3(env, status == SP_AGAIN ? sp_atoms.again : sp_atoms.wait, out.list,
                                 enif_make_uint64(env, out.offset));
     return sp_nif_error_term(env, status);
@@ -210,9 +211,11 @@ static ERL_NIF_TERM take_binary(ErlNifEnv *env, struct sp_conn *conn,
     return term;
 }
 
-/* Within enter/leave. SP_OK: *binary. SP_WANT_READ: armed. */
+/* Within enter/leave. SP_OK: *binary. SP_WANT_READ, SP_WANT_WRITE: armed, or not even that where it
+ * is the first attempt. */
 static sp_status receive(const struct sp_call *call, struct sp_nif_lease *lease,
-                         const struct sp_want *want, ERL_NIF_TERM ref, ERL_NIF_TERM *binary)
+                         const struct sp_want *want, bool first, ERL_NIF_TERM ref,
+                         ERL_NIF_TERM *binary)
 {
     uint8_t scratch[SCRATCH_BYTES];
     struct sp_received received;
@@ -220,20 +223,21 @@ static sp_status receive(const struct sp_call *call, struct sp_nif_lease *lease,
 
     if (status == SP_OK)
         *binary = take_binary(call->env, lease->conn, &received);
-    else if (status == SP_WANT_READ && !arm_for_self(call, lease, false, ref))
+    else if (sp_wants(status) && !first && !arm_for_self(call, lease, status, ref))
         status = SP_BUSY;
     if (status == SP_AGAIN || (status == SP_OK && received.len > SCRATCH_BYTES))
         enif_consume_timeslice(call->env, SLICE_PERCENT);
     return status;
 }
 
-static ERL_NIF_TERM received_term(ErlNifEnv *env, sp_status status, ERL_NIF_TERM binary)
+static ERL_NIF_TERM received_term(ErlNifEnv *env, sp_status status, bool first, ERL_NIF_TERM binary)
 {
     switch (status) {
     case SP_OK:
         return enif_make_tuple2(env, sp_atoms.ok, binary);
     case SP_WANT_READ:
-        return sp_atoms.wait;
+    case SP_WANT_WRITE:
+        return first ? sp_atoms.soon : sp_atoms.wait;
     case SP_AGAIN:
         return sp_atoms.again;
     case SP_BAD_LENGTH:
@@ -243,14 +247,18 @@ static ERL_NIF_TERM received_term(ErlNifEnv *env, sp_status status, ERL_NIF_TERM
     }
 }
 
-/* recv(Lease, Length | packet, Fired, Ref) -> {ok, Binary} | wait | again | bad_length
- *                                             | {error, Reason} */
+/* recv(Lease, Length | packet, first | again | fired, Ref) ->
+ *     {ok, Binary} | soon | wait | again | bad_length | {error, Reason}
+ * Where nothing is there yet, the first attempt answers `soon' and has not armed the connection:
+ * while other processes run for a round of the run queue, most replies come, and a select, its event
+ * and the wake-up are saved. From the second attempt on the answer is `wait'. */
 SP_NIF(sp_nif_recv)
 {
     struct sp_call call = sp_nif_call(env);
     struct sp_nif_lease *lease;
     struct sp_want want;
     ERL_NIF_TERM error, binary = 0;
+    bool first = enif_is_identical(argv[2], sp_atoms.first);
     sp_status status;
 
     (void)argc;
@@ -258,12 +266,12 @@ SP_NIF(sp_nif_recv)
         return enif_make_badarg(env);
     if (!begin(env, &call, argv[0], argv[2], &lease, &error))
         return error;
-    status = receive(&call, lease, &want, argv[3], &binary);
+    status = receive(&call, lease, &want, first, argv[3], &binary);
     sp_conn_leave(lease->conn, &call);
-    return received_term(env, status, binary);
+    return received_term(env, status, first, binary);
 }
 
-/* finish(Lease, Length | packet, Fired, Ref): as recv/4, and with {ok, Binary} the connection is
+/* finish(Lease, Length | packet, first | again | fired, Ref): as recv/4, and with {ok, Binary} the connection is
  * checked in, with an error it is closed. */
 SP_NIF(sp_nif_finish)
 {
@@ -272,6 +280,7 @@ SP_NIF(sp_nif_finish)
     struct sp_want want;
     ERL_NIF_TERM error, binary = 0;
     struct sp_conn *conn;
+    bool first = enif_is_identical(argv[2], sp_atoms.first);
     sp_status status, ended;
 
     (void)argc;
@@ -280,16 +289,16 @@ SP_NIF(sp_nif_finish)
     if (!begin(env, &call, argv[0], argv[2], &lease, &error))
         return error;
     conn = lease->conn;
-    status = receive(&call, lease, &want, argv[3], &binary);
+    status = receive(&call, lease, &want, first, argv[3], &binary);
     sp_conn_leave(conn, &call);
-    if (status == SP_WANT_READ || status == SP_AGAIN)
-        return received_term(env, status, binary);
+    if (sp_wants(status) || status == SP_AGAIN)
+        return received_term(env, status, first, binary);
     /* Whatever else ended the lease meanwhile has the connection; the answer stands. */
     ended = status == SP_OK ? sp_pool_checkin(conn->pool, &call, conn, lease->lease, NULL)
                             : sp_pool_discard(conn->pool, &call, conn, lease->lease);
     (void)ended;
     sp_nif_drop_conn(lease, &call);
-    return received_term(env, status, binary);
+    return received_term(env, status, first, binary);
 }
 
 /* disarm(Lease) -> cancelled: no message comes any more | fired: it is there or under way. */
@@ -357,7 +366,7 @@ static ERL_NIF_TERM send_request(ErlNifEnv *env, const struct sp_call *call,
     sp_conn_leave(conn, call);
     if (status == SP_OK)
         return enif_make_tuple2(env, sp_atoms.sent, handle);
-    if (status == SP_WANT_WRITE || status == SP_AGAIN)
+    if (sp_wants(status) || status == SP_AGAIN)
         return enif_make_tuple4(env, sp_atoms.partial, handle, out.list,
                                 enif_make_uint64(env, out.offset));
     (void)sp_pool_discard(conn->pool, call, conn, lease->lease);
@@ -365,20 +374,19 @@ static ERL_NIF_TERM send_request(ErlNifEnv *env, const struct sp_call *call,
     return status == SP_BAD_DATA ? enif_make_badarg(env) : sp_nif_error_term(env, status);
 }
 
-/* request(Pool, [Binary], Ref, Queue :: boolean(), Length | packet) ->
+/* request(Pool, [Binary], Ref, ExpiryMs | infinity | false, Length | packet) ->
  *     {sent, Lease}                         finish/4 receives the reply
- *   | {wait, Lease}                         {'$sockpool', Ref, What} comes: ready (sent: as above),
- *                                           the number of bytes sent so far, or {error, Reason}
+ *   | {wait, Lease}                         {'$sockpool', Ref, What} comes: sent (as above), the
+ *                                           number of bytes sent so far, or {error, Reason}
  *   | {partial, Lease, [Binary], Offset}    send the rest by send/6, framed
- *   | empty                                 only where Queue is false
+ *   | empty                                 only where the expiry is false: do not queue
  *   | bad_length                            a length, of a pool with a framing
  *   | {error, Reason} */
 SP_NIF(sp_nif_request)
 {
     struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
     struct sp_call call = sp_nif_call(env);
-    ERL_NIF_TERM list = argv[1], tail;
-    ErlNifIOVec *iov = NULL;
+    ERL_NIF_TERM list = argv[1];
     struct sp_nif_lease *lease;
     struct sp_conn *conn;
     struct sp_want want;
@@ -409,11 +417,5 @@ SP_NIF(sp_nif_request)
         status = add_header(env, packet, &list);
     if (status != SP_EMPTY && status != SP_OK)
         return sp_nif_error_term(env, status);
-    /* Without an environment: it outlives this call, and its large binaries are not copied. */
-    if (!enif_inspect_iovec(NULL, SIZE_MAX, list, &tail, &iov) || !enif_is_empty_list(env, tail)) {
-        if (iov)
-            enif_free_iovec(iov);
-        return enif_make_badarg(env);
-    }
-    return sp_nif_enqueue_waiter(env, pool, argv[2], iov);
+    return sp_nif_enqueue_waiter(env, pool, argv[2], argv[3], list);
 }

@@ -135,8 +135,9 @@ SP_NIF(sp_nif_checkout)
     return enif_make_tuple2(env, sp_atoms.ok, sp_nif_lease_handle(env, lease));
 }
 
-/* enqueue(Pool, Ref) -> {wait, Lease} | {error, Reason}. Then {'$sockpool', Ref, granted |
- * {error, Reason}} comes, unless cancel/1 says otherwise. */
+/* enqueue(Pool, Ref, ExpiryMs | infinity) -> {wait, Lease} | {error, Reason}. Then {'$sockpool', Ref,
+ * granted | {error, Reason}} comes, unless cancel/1 says otherwise; {error, timeout} at the next tick
+ * after the expiry. */
 SP_NIF(sp_nif_enqueue)
 {
     struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
@@ -144,31 +145,31 @@ SP_NIF(sp_nif_enqueue)
     (void)argc;
     if (!pool || !enif_is_ref(env, argv[1]))
         return enif_make_badarg(env);
-    return sp_nif_enqueue_waiter(env, pool, argv[1], NULL);
+    return sp_nif_enqueue_waiter(env, pool, argv[1], argv[2], enif_make_list(env, 0));
 }
 
 ERL_NIF_TERM sp_nif_enqueue_waiter(ErlNifEnv *env, struct sp_nif_pool *pool, ERL_NIF_TERM ref,
-                                   ErlNifIOVec *iov)
+                                   ERL_NIF_TERM expiry, ERL_NIF_TERM request)
 {
     struct sp_call call = sp_nif_call(env);
     struct sp_nif_waiter *waiter = sp_nif_waiter_new(pool, ref);
     struct sp_nif_lease *lease;
     ERL_NIF_TERM handle;
+    ErlNifUInt64 expiry_ms = 0;
     ErlNifPid self;
     sp_status status;
 
-    if (!waiter) {
-        if (iov)
-            enif_free_iovec(iov);
+    if (!waiter)
         return sp_nif_error_term(env, SP_NO_MEMORY);
+    if (!sp_nif_waiter_carry(env, waiter, request) ||
+        !(enif_is_identical(expiry, sp_atoms.infinity) ||
+          enif_get_uint64(env, expiry, &expiry_ms))) {
+        pool->core.host->waiter_free(&waiter->core);
+        return enif_make_badarg(env);
     }
     enif_self(env, &self);
     waiter->core.owner = self.pid;
-    waiter->iov = iov;
-    if (iov) {
-        waiter->core.iov = (const struct iovec *)iov->iov;
-        waiter->core.iov_count = iov->iovcnt;
-    }
+    waiter->core.expires_ns = expiry_ms ? call.now_ns + expiry_ms * SP_MS : 0;
     lease = sp_nif_lease_again(NULL, &self);
     handle = sp_nif_lease_handle(env, lease);
     status = sp_pool_enqueue(&pool->core, &call, &waiter->core);

@@ -1,6 +1,8 @@
 /* NIFs of a pool's control process. */
 #include "sp_nif.h"
 
+#include "../core/sp_tls.h"
+
 #include <limits.h>
 #include <string.h>
 
@@ -105,8 +107,9 @@ static bool get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *confi
         !sp_nif_get_packet(env, packet, &config->packet) ||
         !get_sockopts(env, map, &config->sockopts))
         return false;
-    config->transport =
-        enif_is_identical(transport, sp_atoms.unix_) ? &sp_transport_unix : &sp_transport_tcp;
+    config->transport = enif_is_identical(transport, sp_atoms.unix_) ? &sp_transport_unix
+                        : enif_is_identical(transport, sp_atoms.tls) ? &sp_transport_tls
+                                                                     : &sp_transport_tcp;
     config->strategy = enif_is_identical(strategy, sp_atoms.fifo) ? SP_FIFO : SP_LIFO;
     config->size = (uint32_t)size;
     config->max_overflow = (uint32_t)max_overflow;
@@ -172,6 +175,7 @@ SP_NIF(sp_nif_pool_open)
         atomic_store(&pool->checkout_timeout, checkout_timeout);
         atomic_store(&pool->send_timeout, send_timeout);
         atomic_store(&pool->packet, (uint32_t)config.packet);
+        config.sockopts.settings = pool->tls;
         sp_control_open(&pool->core, &call, &config, seed);
     }
     enif_mutex_unlock(pool->transition);
@@ -264,7 +268,7 @@ SP_NIF(sp_nif_pool_step)
                                 : enif_make_uint64(env, (plan.wait_ns + SP_MS - 1) / SP_MS));
 }
 
-/* pool_tick(Pool, Cursor) -> NextCursor; 0 when the round is done */
+/* pool_tick(Pool, Cursor) -> NextCursor | ok, when the round is done. The first cursor is 0. */
 SP_NIF(sp_nif_pool_tick)
 {
     struct sp_nif_pool *pool = controlled_pool(env, argv[0]);
@@ -274,7 +278,7 @@ SP_NIF(sp_nif_pool_tick)
     (void)argc;
     if (!pool || !enif_get_uint(env, argv[1], &cursor))
         return not_a_pool(env);
-    return enif_make_uint(env, sp_control_tick(&pool->core, &call, &cursor) ? cursor : 0);
+    return sp_control_tick(&pool->core, &call, &cursor) ? enif_make_uint(env, cursor) : sp_atoms.ok;
 }
 
 /* pool_idle_event(Pool, Slot, Generation) -> ok */
@@ -322,6 +326,23 @@ SP_NIF(sp_nif_pool_stats)
     SP_COUNTER_MAP(PUT)
 #undef PUT
     return map;
+}
+
+/* pool_controller(Pool) -> Pid | undefined */
+SP_NIF(sp_nif_pool_controller)
+{
+    struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
+    ErlNifPid pid;
+    bool controlled;
+
+    (void)argc;
+    if (!pool)
+        return not_a_pool(env);
+    enif_mutex_lock(pool->lock);
+    controlled = pool->controlled;
+    pid = pool->controller;
+    enif_mutex_unlock(pool->lock);
+    return controlled ? enif_make_pid(env, &pid) : sp_atoms.undefined;
 }
 
 /* pool_want(Pool) -> ok. Somebody who does not wait would have liked a connection. */

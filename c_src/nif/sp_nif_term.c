@@ -19,7 +19,14 @@ void sp_nif_make_atoms(ErlNifEnv *env)
 
 ERL_NIF_TERM sp_nif_error_term(ErlNifEnv *env, sp_status status)
 {
-    return enif_make_tuple2(env, sp_atoms.error, enif_make_atom(env, sp_status_name(status)));
+    return enif_make_tuple2(env, sp_atoms.error, sp_nif_reason_term(env, status));
+}
+
+ERL_NIF_TERM sp_nif_reason_term(ErlNifEnv *env, sp_status status)
+{
+    if (status >= SP_STATUS_TRANSPORT)
+        return sp_nif_tls_reason_term(env, status);
+    return enif_make_atom(env, sp_status_name(status));
 }
 
 static ERL_NIF_TERM bytes_tuple(ErlNifEnv *env, const uint8_t *bytes, unsigned groups,

@@ -20,7 +20,7 @@ static struct {
     struct fake_note notes[NOTES_MAX];
     bool dead[OWNERS_MAX];
     unsigned note_count, conns, waiters, keepsakes, wakes, watches;
-    unsigned no_conns, no_rbufs, no_arms, no_watches;
+    unsigned no_conns, no_rbufs, no_watches;
     struct sp_conn *watched;
     uint32_t watch;
     struct {
@@ -183,13 +183,12 @@ static bool owner_alive(const struct sp_call *call, uint64_t owner)
     return fake_alive(owner);
 }
 
-static void note(struct sp_waiter *waiter, bool armed, sp_status status, size_t sent)
+static void note(struct sp_waiter *waiter, sp_status status, size_t sent)
 {
     if (world.note_count == NOTES_MAX)
         fake_die("too many notes");
     world.notes[world.note_count++] = (struct fake_note){.waiter = waiter,
                                                          .owner = waiter->owner,
-                                                         .armed = armed,
                                                          .status = status,
                                                          .sent = sent,
                                                          .conn = waiter->conn,
@@ -203,17 +202,7 @@ static bool waiter_notify(const struct sp_call *call, struct sp_waiter *waiter, 
     run_hook(FAKE_ON_NOTIFY);
     if (!fake_alive(waiter->owner))
         return false;
-    note(waiter, false, status, sent);
-    return true;
-}
-
-static bool waiter_arm(const struct sp_call *call, struct sp_waiter *waiter, struct sp_conn *conn)
-{
-    check_call(call);
-    run_hook(FAKE_ON_ARM);
-    if (refused(&world.no_arms) || !sp_conn_arming(conn, waiter->lease))
-        return false;
-    note(waiter, true, SP_OK, 0);
+    note(waiter, status, sent);
     return true;
 }
 
@@ -256,7 +245,6 @@ const struct sp_host fake_host = {
     .rbuf_free = rbuf_free,
     .owner_alive = owner_alive,
     .waiter_notify = waiter_notify,
-    .waiter_arm = waiter_arm,
     .waiter_free = waiter_free,
     .watch = watch,
     .wake = wake,
@@ -278,11 +266,6 @@ void fake_refuse_conns(unsigned count)
 void fake_refuse_rbufs(unsigned count)
 {
     world.no_rbufs = count;
-}
-
-void fake_refuse_arms(unsigned count)
-{
-    world.no_arms = count;
 }
 
 void fake_refuse_watches(unsigned count)

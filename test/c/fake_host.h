@@ -8,26 +8,17 @@
 
 #include "sp_pool.h"
 
-/* What an owner was told: by waiter_notify, or (`armed`) that its reply will tell. conn and lease
- * as they stood in the waiter. */
+/* What waiter_notify told an owner; conn and lease as they stood in the waiter. */
 struct fake_note {
     struct sp_waiter *waiter;
     uint64_t owner;
-    bool armed;
     sp_status status;
     size_t sent;
     struct sp_conn *conn;
     uint64_t lease;
 };
 
-enum fake_point {
-    FAKE_ON_ALIVE,
-    FAKE_ON_NOTIFY,
-    FAKE_ON_ARM,
-    FAKE_ON_WATCH,
-    FAKE_ON_WAKE,
-    FAKE_POINTS
-};
+enum fake_point { FAKE_ON_ALIVE, FAKE_ON_NOTIFY, FAKE_ON_WATCH, FAKE_ON_WAKE, FAKE_POINTS };
 
 extern const struct sp_host fake_host;
 
@@ -42,10 +33,9 @@ bool fake_alive(uint64_t owner);
 
 /* Runs `hook` once, at the start of the next such call from the core. */
 void fake_host_hook(enum fake_point point, void (*hook)(void *arg), void *arg);
-/* The next so many: conn_new and rbuf_reserve give nothing; waiter_arm and watch say false. */
+/* The next so many: conn_new and rbuf_reserve give nothing; watch says false. */
 void fake_refuse_conns(unsigned count);
 void fake_refuse_rbufs(unsigned count);
-void fake_refuse_arms(unsigned count);
 void fake_refuse_watches(unsigned count);
 
 struct sp_waiter *fake_waiter_new(struct sp_pool *pool, uint64_t owner, const struct iovec *iov,

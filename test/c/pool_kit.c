@@ -155,11 +155,9 @@ struct handle *kit_checkout(uint64_t owner)
     return handle;
 }
 
-struct handle *kit_try_enqueue(uint64_t owner, const struct iovec *iov, int iov_count,
-                               sp_status *status)
+static struct handle *enqueue(struct sp_waiter *waiter, sp_status *status)
 {
-    struct sp_waiter *waiter = fake_waiter_new(kit_pool, owner, iov, iov_count);
-    struct handle *handle = handle_new(owner);
+    struct handle *handle = handle_new(waiter->owner);
 
     handle->waiter = waiter;
     *status = sp_pool_enqueue(kit_pool, kit_call(), waiter);
@@ -169,6 +167,24 @@ struct handle *kit_try_enqueue(uint64_t owner, const struct iovec *iov, int iov_
     atomic_store(&waiter->refs, 0);
     fake_host.waiter_free(waiter);
     return NULL;
+}
+
+struct handle *kit_try_enqueue(uint64_t owner, const struct iovec *iov, int iov_count,
+                               sp_status *status)
+{
+    return enqueue(fake_waiter_new(kit_pool, owner, iov, iov_count), status);
+}
+
+struct handle *kit_enqueue_for(uint64_t owner, uint64_t ms)
+{
+    struct sp_waiter *waiter = fake_waiter_new(kit_pool, owner, NULL, 0);
+    struct handle *handle;
+    sp_status status;
+
+    waiter->expires_ns = fake_now_ns() + ms * SP_MS;
+    handle = enqueue(waiter, &status);
+    cr_assert_eq(status, SP_OK, "enqueue: %s", sp_status_name(status));
+    return handle;
 }
 
 struct handle *kit_request(uint64_t owner, const struct iovec *iov, int iov_count)

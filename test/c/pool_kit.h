@@ -64,6 +64,7 @@ struct handle *kit_checkout(uint64_t owner);
 /* NULL where the pool's answer is not SP_OK; *status is it. */
 struct handle *kit_try_checkout(uint64_t owner, sp_status *status);
 struct handle *kit_enqueue(uint64_t owner);
+struct handle *kit_enqueue_for(uint64_t owner, uint64_t ms); /* then the tick ends it */
 struct handle *kit_request(uint64_t owner, const struct iovec *iov, int iov_count);
 struct handle *kit_try_enqueue(uint64_t owner, const struct iovec *iov, int iov_count,
                                sp_status *status);

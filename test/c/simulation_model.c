@@ -30,9 +30,9 @@ unsigned m_index(const struct sp_conn *conn)
     return M_CONNS;
 }
 
-static void note(uint64_t owner, sp_status status, bool armed, size_t sent, struct sp_conn *conn)
+static void note(uint64_t owner, sp_status status, size_t sent, struct sp_conn *conn)
 {
-    m.notes[m.note_count++] = (struct m_note){owner, status, armed, sent, conn};
+    m.notes[m.note_count++] = (struct m_note){owner, status, sent, conn};
 }
 
 /* ---- idle lists ---- */
@@ -108,14 +108,13 @@ static void grant(unsigned i, const struct m_waiter *waiter)
 
     lease(i, waiter->owner);
     if (!waiter->request) {
-        note(waiter->owner, SP_OK, false, 0, conn->conn);
+        note(waiter->owner, SP_OK, 0, conn->conn);
         return;
     }
     conn->touched = true;
     sent = conn->room < len ? conn->room : len;
     conn->room -= conn->room == SIZE_MAX ? 0 : sent;
-    conn->armed = sent == len;
-    note(waiter->owner, SP_OK, conn->armed, conn->armed ? 0 : sent, conn->conn);
+    note(waiter->owner, SP_OK, sent, conn->conn);
 }
 
 static struct m_waiter take_waiter(unsigned place)
@@ -344,7 +343,7 @@ void m_shut(sp_status status)
     while (m.waiter_count > 0) {
         struct m_waiter waiter = take_waiter(0);
         if (fake_alive(waiter.owner))
-            note(waiter.owner, status, false, 0, NULL);
+            note(waiter.owner, status, 0, NULL);
     }
     for (unsigned shard = 0; shard < m.shards; shard++)
         for (unsigned cold = 0; cold < 2; cold++)

@@ -36,7 +36,6 @@ struct m_waiter {
 struct m_note {
     uint64_t owner;
     sp_status status;
-    bool armed;
     size_t sent;
     struct sp_conn *conn;
 };

@@ -308,24 +308,13 @@ static bool owner_alive(const struct sp_call *call, uint64_t owner)
     return stress_alive(owner);
 }
 
-static void tell(struct sp_waiter *waiter, bool armed, sp_status status, size_t sent)
+static void tell(struct sp_waiter *waiter, sp_status status, size_t sent)
 {
     struct mail *mail = SP_CONTAINER(waiter, struct stress_waiter, core)->mail;
 
-    SET(mail->armed, armed);
     SET(mail->status, status);
     SET(mail->sent, sent);
     atomic_fetch_add_explicit(&mail->told, 1, memory_order_release);
-}
-
-static bool waiter_notify(const struct sp_call *call, struct sp_waiter *waiter, sp_status status,
-                          size_t sent)
-{
-    (void)call;
-    if (!stress_alive(waiter->owner))
-        return false;
-    tell(waiter, false, status, sent);
-    return true;
 }
 
 /* Now and then the owner dies just here, and has a moment to notice it. */
@@ -338,14 +327,19 @@ static void maybe_kill(uint64_t owner)
         atomic_signal_fence(memory_order_seq_cst);
 }
 
-static bool waiter_arm(const struct sp_call *call, struct sp_waiter *waiter, struct sp_conn *conn)
+static bool waiter_notify(const struct sp_call *call, struct sp_waiter *waiter, sp_status status,
+                          size_t sent)
 {
+    bool request = waiter->iov_count > 0;
+
     (void)call;
-    maybe_kill(waiter->owner);
-    if (stress_random(16) == 0 || !sp_conn_arming(conn, waiter->lease))
+    if (request)
+        maybe_kill(waiter->owner);
+    if (!stress_alive(waiter->owner))
         return false;
-    tell(waiter, true, SP_OK, 0);
-    maybe_kill(waiter->owner);
+    tell(waiter, status, sent);
+    if (request)
+        maybe_kill(waiter->owner);
     return true;
 }
 
@@ -463,7 +457,6 @@ const struct sp_host stress_host = {
     .rbuf_free = rbuf_free,
     .owner_alive = owner_alive,
     .waiter_notify = waiter_notify,
-    .waiter_arm = waiter_arm,
     .waiter_free = waiter_free,
     .watch = watch,
     .wake = wake,

@@ -13,7 +13,6 @@ struct mail {
     _Atomic unsigned told;
     _Atomic int status;
     _Atomic size_t sent;
-    _Atomic bool armed;
 };
 
 struct stress_waiter {

@@ -120,13 +120,29 @@ static bool wait_readable(struct handle *handle, uint64_t owner)
     return true;
 }
 
+/* The request is out: waits for the reply, armed, and mostly receives it. False: the connection is
+ * of no use any more. */
+static bool await_reply(struct handle *handle, uint64_t owner)
+{
+    struct sp_call call = stress_call();
+    bool armed;
+
+    if (!enter(handle, &call))
+        return false;
+    armed = sp_conn_arming(handle->conn, handle->lease);
+    leave(handle, &call);
+    if (!armed || !wait_readable(handle, owner))
+        return false;
+    sp_conn_disarmed(handle->conn, handle->lease, &call);
+    return stress_random(16) && receive(handle);
+}
+
 /* One exchange with the server. False: the connection is of no use any more. */
 static bool exchange(struct handle *handle, uint64_t owner)
 {
     struct sp_call call = stress_call();
     size_t sent;
     sp_status status;
-    bool armed = false;
 
     if (!enter(handle, &call))
         return false;
@@ -134,15 +150,8 @@ static bool exchange(struct handle *handle, uint64_t owner)
         stress_die("a connection was handed out with an unread reply");
     handle->conn->touched = true;
     status = handle->conn->transport->send(handle->conn, &REQUEST, 1, &sent);
-    if (status == SP_OK && sent == REQUEST.iov_len)
-        armed = sp_conn_arming(handle->conn, handle->lease);
     leave(handle, &call);
-    if (!armed)
-        return false;
-    if (!wait_readable(handle, owner))
-        return false;
-    sp_conn_disarmed(handle->conn, handle->lease, &call);
-    return stress_random(16) && receive(handle);
+    return status == SP_OK && sent == REQUEST.iov_len && await_reply(handle, owner);
 }
 
 /* From hand to hand, quickly, so that others meet a number that is just changing. */
@@ -197,8 +206,8 @@ static bool wait_for(struct mail *mail, uint64_t owner, unsigned turns)
 static void granted(struct worker *self, struct handle *handle, struct mail *mail, bool request)
 {
     uint64_t owner = atomic_load(&self->owner);
-    struct sp_call call = stress_call();
     sp_status status = atomic_load(&mail->status);
+    bool fine;
 
     if (status != SP_OK) {
         drop(handle);
@@ -207,20 +216,15 @@ static void granted(struct worker *self, struct handle *handle, struct mail *mai
     if (!sp_waiter_adopt(handle->waiter, &handle->conn, &handle->lease))
         stress_die("there is nothing to adopt after a grant");
     handle->waiter = NULL;
-    if (request && !atomic_load(&mail->armed)) {
-        release(handle, false); /* a request sent in part, or that could not be armed */
-        return;
-    }
-    if (!atomic_load(&mail->armed)) {
+    if (!request) {
         use(self, handle);
         return;
     }
-    if (!wait_readable(handle, owner)) {
+    fine = atomic_load(&mail->sent) == REQUEST.iov_len && await_reply(handle, owner);
+    if (fine || stress_alive(owner))
+        release(handle, fine);
+    else
         bury(self, handle);
-        return;
-    }
-    sp_conn_disarmed(handle->conn, handle->lease, &call);
-    release(handle, receive(handle));
 }
 
 /* The owner's time is over, or it is dead. */
@@ -263,6 +267,8 @@ static void await(struct worker *self, uint64_t owner)
     struct sp_call call = stress_call();
     bool request = stress_random(2);
 
+    if (stress_random(2))
+        waiter->core.expires_ns = call.now_ns + stress_random(3) * SP_EXPIRY_GRAIN_NS + 1;
     if (request) {
         waiter->core.iov = &REQUEST;
         waiter->core.iov_count = 1;

@@ -77,7 +77,6 @@ static void compare_notes(unsigned before)
         struct item *item = sim_find(expected->owner);
         SAME(note->owner, expected->owner, "owner told");
         SAME(note->status, expected->status, "status told");
-        SAME(note->armed, expected->armed, "armed told");
         SAME(note->sent, expected->sent, "sent told");
         SAME(item && item->kind == WAITING, true, "somebody waits for what is told");
         item->kind = expected->status == SP_OK ? GRANTED : FAILED;

@@ -217,3 +217,106 @@ KIT_TEST(connector, is_not_subject_to_max_hold)
     kit_tick();
     cr_assert_eq(ready(attempt), SP_OK);
 }
+
+/* ---- a transport with a handshake ---- */
+
+static struct {
+    struct sp_transport transport;
+    sp_status next; /* what the next step of the handshake says */
+    unsigned cleanups;
+    bool open_at_cleanup;
+} shaking;
+
+static sp_status shake(struct sp_conn *conn)
+{
+    if (shaking.next != SP_OK && !sp_wants(shaking.next))
+        conn->fault = shaking.next;
+    return shaking.next;
+}
+
+static void clean_up(struct sp_conn *conn)
+{
+    shaking.cleanups++;
+    shaking.open_at_cleanup = conn->fd >= 0 && fake_fd_open(conn->fd);
+}
+
+static enum sp_clean find_dead(struct sp_conn *conn)
+{
+    conn->fault = SP_STATUS_TRANSPORT + 7;
+    return SP_DEAD;
+}
+
+static void begun_with_handshake(void)
+{
+    shaking.transport = sp_transport_tcp;
+    shaking.transport.handshake = shake;
+    shaking.transport.cleanup = clean_up;
+    kit_init(1);
+    kit_config.size = 1;
+    kit_config.transport = &shaking.transport;
+    kit_open();
+    cr_assert_eq(kit_step(&attempt, 1, &plan), 1);
+}
+
+TestSuite(handshake, .init = begun_with_handshake);
+
+KIT_TEST(handshake, comes_before_the_connection_may_be_used)
+{
+    cr_assert_eq(begin(attempt), SP_OK);
+    cr_assert_eq(opened(attempt), SP_HANDSHAKE);
+    cr_assert_eq(sp_conn_state(attempt->conn), SP_CONN_CONNECTING);
+    shaking.next = SP_WANT_READ;
+    cr_assert_eq(sp_control_handshake(attempt->conn), SP_WANT_READ);
+    cr_assert_eq(opened(attempt), SP_HANDSHAKE, "not done");
+    shaking.next = SP_OK;
+    cr_assert_eq(sp_control_handshake(attempt->conn), SP_OK);
+    cr_assert_eq(opened(attempt), SP_OK);
+    cr_assert_eq(ready(attempt), SP_OK);
+    cr_assert_eq(kit_stats().idle, 1);
+}
+
+/* What the last address left does not count for the next. */
+KIT_TEST(handshake, begins_anew_with_the_next_address)
+{
+    cr_assert_eq(begin(attempt), SP_OK);
+    cr_assert_eq(sp_control_handshake(attempt->conn), SP_OK);
+    shaking.cleanups = 0;
+    cr_assert_eq(begin(attempt), SP_OK);
+    cr_assert_eq(shaking.cleanups, 1);
+    cr_assert(shaking.open_at_cleanup);
+    cr_assert_eq(opened(attempt), SP_HANDSHAKE);
+    shaking.next = SP_STATUS_TRANSPORT + 1;
+    cr_assert_eq(sp_control_handshake(attempt->conn), SP_STATUS_TRANSPORT + 1);
+    cr_assert_eq(begin(attempt), SP_OK);
+    cr_assert_eq(attempt->conn->fault, SP_OK);
+    shaking.next = SP_OK;
+    cr_assert_eq(sp_control_handshake(attempt->conn), SP_OK);
+    cr_assert_eq(opened(attempt), SP_OK);
+}
+
+/* What made it dead is the reason of the attempt's failure. */
+KIT_TEST(handshake, a_fault_found_at_the_end_is_the_reason)
+{
+    cr_assert_eq(begin(attempt), SP_OK);
+    cr_assert_eq(sp_control_handshake(attempt->conn), SP_OK);
+    cr_assert_eq(opened(attempt), SP_OK);
+    shaking.transport.validate = find_dead;
+    cr_assert_eq(ready(attempt), SP_STATUS_TRANSPORT + 7);
+    cr_assert_eq(kit_stats().connect_failures, 1);
+}
+
+KIT_TEST(handshake, is_cleaned_up_before_the_descriptor_goes)
+{
+    struct handle *held;
+
+    cr_assert_eq(begin(attempt), SP_OK);
+    cr_assert_eq(sp_control_handshake(attempt->conn), SP_OK);
+    cr_assert_eq(opened(attempt), SP_OK);
+    cr_assert_eq(ready(attempt), SP_OK);
+    shaking.cleanups = 0;
+    held = kit_checkout(KIT_OWNER);
+    cr_assert_eq(kit_discard(held), SP_OK);
+    (void)kit_step(NULL, 0, &plan);
+    cr_assert_eq(shaking.cleanups, 1);
+    cr_assert(shaking.open_at_cleanup);
+}

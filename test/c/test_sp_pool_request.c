@@ -29,17 +29,16 @@ static void release(void)
 }
 
 /* What the owner was told. */
-static void told(bool armed, size_t sent)
+static void told(size_t sent)
 {
     cr_assert_eq(fake_notes(FIRST), 1);
     cr_assert_eq(fake_note(FIRST, 0)->status, SP_OK);
-    cr_assert_eq(fake_note(FIRST, 0)->armed, armed);
     cr_assert_eq(fake_note(FIRST, 0)->sent, sent);
 }
 
 TestSuite(request, .init = asked);
 
-KIT_TEST(request, is_sent_and_armed_by_who_grants)
+KIT_TEST(request, is_sent_by_who_grants)
 {
     size_t len;
 
@@ -48,13 +47,10 @@ KIT_TEST(request, is_sent_and_armed_by_who_grants)
     cr_assert_eq(memcmp(fake_sent(fd, &len), "hello, world", WHOLE), 0);
     cr_assert_eq(len, WHOLE);
     cr_assert_eq(fake_calls(FAKE_SEND), 1);
-    told(true, 0);
+    told(WHOLE);
     cr_assert(kit_adopt(asking));
-    cr_assert(sp_conn_armed(asking->conn, asking->lease));
     cr_assert(asking->conn->touched);
-    cr_assert_eq(kit_checkin(asking), SP_BUSY);
-    sp_conn_disarmed(asking->conn, asking->lease, kit_call());
-    cr_assert_not(sp_conn_pinned(asking->conn), "the granter's pin is gone too");
+    cr_assert_not(sp_conn_pinned(asking->conn), "the granter's pin is gone");
     cr_assert_eq(kit_checkin(asking), SP_OK);
     cr_assert_eq(kit_stats().idle, 1);
 }
@@ -63,7 +59,7 @@ KIT_TEST(request, sent_in_part_is_the_owners_to_finish)
 {
     fake_send_room(fd, 3);
     release();
-    told(false, 3);
+    told(3);
     cr_assert(kit_adopt(asking));
     cr_assert_not(sp_conn_armed(asking->conn, asking->lease));
     cr_assert_not(sp_conn_pinned(asking->conn));
@@ -73,25 +69,16 @@ KIT_TEST(request, that_finds_the_socket_full_is_the_owners_to_send)
 {
     fake_send_room(fd, 0);
     release();
-    told(false, 0);
+    told(0);
 }
 
 KIT_TEST(request, whose_send_fails_lets_the_owner_find_out)
 {
     fake_fail(FAKE_SEND, ECONNRESET);
     release();
-    told(false, 0);
+    told(0);
     cr_assert(kit_adopt(asking));
     cr_assert(asking->conn->touched);
-}
-
-KIT_TEST(request, that_cannot_be_armed_tells_its_owner_instead)
-{
-    fake_refuse_arms(1);
-    release();
-    told(false, WHOLE);
-    cr_assert(kit_adopt(asking));
-    cr_assert_not(sp_conn_pinned(asking->conn));
 }
 
 KIT_TEST(request, of_a_dead_owner_is_not_sent)
@@ -130,9 +117,9 @@ static void kill_and_drop_first(void *arg)
     kit_drop(asking);
 }
 
-KIT_TEST(request, armed_for_an_owner_that_is_gone_leaks_no_descriptor)
+KIT_TEST(request, sent_for_an_owner_that_is_gone_leaks_no_descriptor)
 {
-    fake_host_hook(FAKE_ON_ARM, kill_and_drop_first, NULL);
+    fake_host_hook(FAKE_ON_NOTIFY, kill_and_drop_first, NULL);
     release();
     sp_close_work(kit_pool, kit_call(), 10);
     cr_assert_eq(kit_stats().total, 0);
@@ -148,9 +135,9 @@ static void finish_and_die(void *arg)
     fake_kill(FIRST);
 }
 
-KIT_TEST(request, given_up_before_it_is_armed_leaks_no_descriptor)
+KIT_TEST(request, given_up_before_its_owner_is_told_leaks_no_descriptor)
 {
-    fake_host_hook(FAKE_ON_ARM, finish_and_die, NULL);
+    fake_host_hook(FAKE_ON_NOTIFY, finish_and_die, NULL);
     release();
     sp_close_work(kit_pool, kit_call(), 10);
     cr_assert_eq(kit_stats().total, 0);
@@ -176,7 +163,7 @@ KIT_TEST(request, of_a_pool_that_shuts_during_the_send_keeps_the_descriptor_unti
 {
     fake_sys_hook(FAKE_SEND, shut, NULL);
     release();
-    told(false, 0);
+    told(0);
     cr_assert_not(fake_fd_open(fd));
     cr_assert(kit_adopt(asking));
     cr_assert_not(sp_conn_enter(asking->conn, asking->lease, kit_call()));
@@ -260,5 +247,5 @@ KIT_TEST(request, whose_connection_was_closed_meanwhile_is_sent_on_another)
     release();
     cr_assert_eq(fake_notes(FIRST), 0);
     cr_assert_eq(kit_grow(), 1);
-    told(true, 0);
+    told(WHOLE);
 }

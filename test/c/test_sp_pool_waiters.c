@@ -414,3 +414,34 @@ KIT_TEST(waiter_shut, dead_ones_among_them_do_no_harm, .init = busy)
     cr_assert_eq(fake_notes_all(), 1);
     cr_assert_eq(fake_notes(SECOND), 1);
 }
+
+static struct handle *given;
+static uint64_t moved_to;
+
+static void shut(void *arg)
+{
+    (void)arg;
+    kit_shut(SP_PHASE_DOWN, SP_CLOSED);
+}
+
+static void adopt_and_give_away(void *arg)
+{
+    (void)arg;
+    cr_assert(kit_adopt(given));
+    moved_to = sp_conn_give_away(given->conn, given->lease, SECOND);
+}
+
+KIT_TEST(waiter_shut, that_misses_a_lease_being_made_leaves_none_to_be_given_away, .init = busy)
+{
+    int fd = holder->conn->fd;
+
+    given = kit_enqueue(FIRST);
+    fake_host_hook(FAKE_ON_ALIVE, shut, NULL);
+    fake_host_hook(FAKE_ON_NOTIFY, adopt_and_give_away, NULL);
+    cr_assert_eq(kit_checkin(holder), SP_OK);
+    cr_assert_eq(fake_notes(FIRST), 1);
+    cr_assert_eq(moved_to, SP_LEASE_NONE);
+    cr_assert_not(sp_conn_enter(given->conn, given->lease, kit_call()));
+    sp_close_work(kit_pool, kit_call(), 10);
+    cr_assert_not(fake_fd_open(fd));
+}

@@ -458,3 +458,59 @@ KIT_TEST(recv, without_memory_for_a_message_that_grows)
     cr_assert_eq(packet(), SP_NO_MEMORY);
     cr_assert(conn->tainted);
 }
+
+/* ---- transports that want something else, or end early ---- */
+
+static struct {
+    const char *bytes;
+    sp_status then; /* after them; a fault where it is no want */
+} scripted;
+
+static sp_status scripted_recv(struct sp_conn *self, void *buf, size_t cap, size_t *got)
+{
+    *got = strlen(scripted.bytes);
+    cr_assert_leq(*got, cap);
+    memcpy(buf, scripted.bytes, *got);
+    scripted.bytes = "";
+    if (!sp_wants(scripted.then))
+        self->fault = scripted.then;
+    return *got > 0 ? SP_OK : scripted.then;
+}
+
+static struct sp_transport scripted_transport;
+
+static void leased_of_script(void)
+{
+    leased();
+    scripted_transport = sp_transport_tcp;
+    scripted_transport.recv = scripted_recv;
+    conn->transport = &scripted_transport;
+}
+
+TestSuite(recv_script, .init = leased_of_script);
+
+KIT_TEST(recv_script, may_have_to_wait_until_it_can_write)
+{
+    scripted.bytes = "";
+    scripted.then = SP_WANT_WRITE;
+    cr_assert_eq(exactly(5), SP_WANT_WRITE);
+    cr_assert_eq(exactly(SCRATCH_MAX + 1), SP_WANT_WRITE, "through the buffer");
+    cr_assert_not(conn->tainted);
+}
+
+/* A short receive says that the descriptor is empty, and it will tell nothing more. */
+KIT_TEST(recv_script, an_end_that_nothing_tells_is_found_at_once)
+{
+    scripted.bytes = "abc";
+    scripted.then = SP_CLOSED;
+    cr_assert_eq(exactly(5), SP_CLOSED);
+    cr_assert(conn->tainted);
+}
+
+KIT_TEST(recv_script, what_came_before_the_end_is_received)
+{
+    scripted.bytes = "abc";
+    scripted.then = SP_STATUS_TRANSPORT + 1;
+    got(any(), "abc", 3);
+    cr_assert_eq(any(), SP_STATUS_TRANSPORT + 1);
+}

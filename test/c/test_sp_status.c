@@ -23,6 +23,7 @@ Test(status, own_answers_are_distinct_and_have_names)
                {SP_NO_MEMORY, "enomem"},
                {SP_TOO_BIG, "emsgsize"},
                {SP_UNREAD, "unread_bytes"},
+               {SP_TIMEOUT, "timeout"},
                {SP_BAD_LENGTH, "bad_length"}};
     size_t count = sizeof ALL / sizeof *ALL;
 

@@ -2,212 +2,19 @@
  *
  * Shards, the queue, capacity, the wake flag with the control process, connectors, cancelled and
  * dead waiters, connections that fail validation, failed connects, the tick and the shut-down.
- * docs/protocol.md says what is covered and what is not. What decides between two parties over one
- * connection (hand-over, lease, pins) is in lease.pml and one atomic step here.
+ * pool.pml has the shards, the queue and serve(). docs/protocol.md says what is covered and what is
+ * not. What decides between two parties over one connection (hand-over, lease, pins) is in lease.pml
+ * and one atomic step here.
  *
  * Interleaving is sequentially consistent. A section under a lock is one atomic step, and so is a
  * probe before such a section, because a probe that is overtaken sees what the section would see.
  *
  * Bounds: N clients with ROUNDS check-outs each, LIMIT connections of which SIZE are kept, IDLE0 of
- * them idle at first in one shard; the budgets below say how often something may go wrong.
- * Scenes: -DCLOSE the pool is shut at some time; -DTICKS=n idle connections are popped and put
- * back n times; -DTTL0 overflow_ttl = 0.
- * Broken variants are the names after BROKEN in the comments; the script `check` lists them. */
-#ifndef N
-#define N 3
-#endif
-#ifndef ROUNDS
-#define ROUNDS 1
-#endif
-#ifndef LIMIT
-#define LIMIT 2
-#endif
-#ifndef SIZE
-#define SIZE 1
-#endif
-#ifndef IDLE0
-#define IDLE0 1
-#endif
-#ifndef MAXCONN
-#define MAXCONN 2 /* CONNECTING_MAX */
-#endif
-#ifndef SHARDS
-#define SHARDS 2
-#endif
-#ifndef TICKS
-#define TICKS 0
-#endif
-#ifndef DEATHS
-#define DEATHS 1 /* waiters that die */
-#endif
-#ifndef BAD
-#define BAD 1 /* connections that fail validation or are discarded */
-#endif
-#ifndef FAILS
-#define FAILS 1 /* connects that fail */
-#endif
-#ifndef CANCELS
-#define CANCELS 1 /* clients whose wait has a time-out */
-#endif
-
-#define HOME (me % SHARDS)
-#define AWAY (1 - HOME)
-
-byte idle[SHARDS];
-byte nwait, total = IDLE0, connecting;
-bool open = 1, usable_epoch = 1; /* phase == OPEN; the epoch is still the connections' */
-/* Opening the pool wakes; where the base size is there already, that is over. */
-bool woken = (IDLE0 < SIZE), failing;
-byte wakes = (IDLE0 < SIZE); /* wake-ups that the control process has not taken yet */
-
-chan queue = [N] of { byte };
-chan attempts = [LIMIT] of { bit };
-
-mtype = { AWAKE, WAITING, TAKEN, DELIVERED, FAILED, DEAD };
-mtype st[N] = AWAKE;
-byte parked, done; /* leases that are kept for ever; clients at their end */
-byte deaths = DEATHS, bad = BAD, fails = FAILS;
-
-#ifdef TRYLOCK
-bool locked[SHARDS];
-#endif
-
-/* ---- idle shards ---- */
-
-#ifdef TRYLOCK /* BROKEN: a shard whose lock is held is passed over */
-inline pop(s) {
-  if
-  :: atomic { idle[s] > 0 && !locked[s] -> locked[s] = 1 };
-     atomic { if :: idle[s] > 0 -> idle[s]--; has = 1 :: else fi };
-     locked[s] = 0
-  :: !(idle[s] > 0 && !locked[s])
-  fi
-}
-#else
-inline pop(s) {
-  atomic { if :: idle[s] > 0 -> idle[s]--; has = 1 :: else fi }
-}
-#endif
-
-inline pop_any() {
-  pop(HOME);
-#if SHARDS == 2
-  if :: !has -> pop(AWAY) :: else fi
-#endif
-}
-
-inline wake() {
-  atomic { if :: !woken -> woken = 1; wakes++ :: else fi }
-}
-
-inline wake_for_capacity() {
-#ifndef NORECHECK_RETIRE /* BROKEN: capacity goes down and nobody looks whether it is needed */
-  wake()
-#else
-  skip
-#endif
-}
-
-inline retire() {
-  total--;
-  wake_for_capacity();
-  has = 0
-}
-
-inline close_idle() {
-  do
-  :: pop_any();
-     if :: has -> retire() :: else -> break fi
-  od
-}
-
-inline put(s) {
-  idle[s]++;
-  has = 0;
-#ifndef NOCLOSECHK /* BROKEN: whoever pushes does not look whether the pool was shut */
-  if :: !open -> close_idle() :: else fi
-#endif
-}
-
-/* ---- granting ---- */
-
-inline take() {
-  atomic {
-    if
-    :: len(queue) > 0 -> queue?w; nwait--; st[w] = TAKEN; got = 1
-    :: else -> got = 0
-    fi
-  }
-}
-
-inline deliver() {
-  atomic {
-    got = 0;
-    if
-    :: st[w] == TAKEN -> st[w] = DELIVERED; has = 0
-#ifdef NOUNDO /* BROKEN: a grant to a dead waiter is not taken back */
-    :: else -> has = 0
-#else
-    :: else
-#endif
-    fi;
-    w = 0
-  }
-}
-
-/* Puts the connection into the home shard, or closes it as surplus; then the caller looks again. */
-inline keep() {
-#ifdef TTL0
-  atomic { if :: total > SIZE -> total--; has = 0 :: else fi };
-  if :: !has -> wake_for_capacity() :: else -> put(HOME) fi
-#else
-  put(HOME)
-#endif
-}
-
-inline keep_and_look_again() {
-#ifdef NOFENCE /* BROKEN: the look at nwait overtakes the push */
-  atomic { got = (nwait > 0) };
-  keep();
-  if :: !got -> break :: else -> got = 0 fi
-#else
-  keep();
-#ifdef NORECHECK_PUSH /* BROKEN: no look at nwait after the push */
-  break
-#endif
-#ifdef KICKEXIT /* BROKEN: a waiter that brings a connection back does not look after the push */
-  if :: kicked -> break :: else fi
-#endif
-#endif
-}
-
-/* sp_pool_serve(): hands the held connection, or any idle one, to waiters, or makes it idle. */
-inline serve() {
-#ifdef KICKEXIT
-  kicked = !has;
-#endif
-  do
-  :: !has && nwait == 0 -> break
-  :: !has && nwait > 0 ->
-     pop_any();
-     if :: !has -> break :: else fi
-  :: has ->
-     if
-     :: nwait > 0 ->
-        if
-        :: usable_epoch -> take()
-        :: atomic { usable_epoch && bad > 0 -> bad-- }; retire()
-        :: !usable_epoch -> retire()
-        fi
-     :: else
-     fi;
-     if
-     :: got -> deliver()
-     :: !got && has -> keep_and_look_again()
-     :: else
-     fi
-  od
-}
+ * them idle at first in one shard; the budgets in pool.pml say how often something may go wrong.
+ * Scenes: -DCLOSE the pool is shut at some time; -DTICKS=n waits have deadlines, and n
+ * times one is ended and an idle connection popped and put back; -DTTL0 overflow_ttl = 0.
+ * Broken variants are the names after BROKEN in the comments; the file `scenes` lists them. */
+#include "pool.pml"
 
 /* ---- check-out, waiting ---- */
 
@@ -219,7 +26,7 @@ inline pop_usable() {
      pop_any();
      if
      :: !has || usable_epoch -> break
-     :: atomic { has && usable_epoch && bad > 0 -> bad-- }; retire()
+     :: atomic { has && usable_epoch && bad > 0 -> bad-- }; retire_unfit()
      :: has && !usable_epoch -> retire()
      fi
   od
@@ -370,8 +177,16 @@ inline step() {
   fi
 }
 
-/* watch_cold(): pops and puts back without regard to waiters; the tick ends with a look for them. */
+/* sp_pool_expire(): a waiter whose time is over. */
+inline expire() {
+  select(w : 0 .. N - 1);
+  atomic { if :: queue??[eval(w)] -> queue??eval(w); nwait--; st[w] = FAILED :: else fi };
+  w = 0
+}
+
+/* watch_cold() pops and puts back without regard to waiters; the tick ends with a look for them. */
 inline tick() {
+  if :: expire() :: skip fi;
   if :: w = 0 :: w = SHARDS - 1 fi;
   pop(w);
   if :: has -> put(w) :: else fi;
@@ -381,21 +196,20 @@ inline tick() {
 #endif
 }
 
-inline drain() {
-  atomic {
-    do
-    :: len(queue) > 0 -> queue?w; st[w] = FAILED
-    :: else -> nwait = 0; w = 0; break
-    od
-  };
+/* One slice: a waiter or an idle connection after the other. */
+inline shut_slice() {
+  do
+  :: atomic { len(queue) > 0 -> queue?w; nwait--; st[w] = FAILED; w = 0 }
+  :: len(queue) == 0 -> break
+  od;
   close_idle()
 }
 
 inline shut() {
   open = 0;
   usable_epoch = 0;
-  drain();
-  drain()
+  shut_slice();
+  shut_slice()
 }
 
 proctype control(byte me) {

@@ -1,0 +1,73 @@
+/* What is configured for TLS: certificates, trust, versions, ciphers, as an SSL_CTX.
+ *
+ * One for each distinct configuration, the contents of its files included, however many pools use
+ * it. Reference counted. Immutable but for its sessions, so any thread may use it.
+ *
+ * A slot is what a pool has: it holds the current configuration, and a reload replaces that under
+ * the pool's feet. Connections keep the one that they were made with. */
+#ifndef SP_TLS_CTX_H
+#define SP_TLS_CTX_H
+
+#include "sp_tls_session.h"
+
+#include <stdatomic.h>
+
+struct sp_tls_blob {
+    const void *data;
+    size_t len;
+};
+
+/* NULL, 0 or an empty blob: OpenSSL's default. All is read during the call only. */
+struct sp_tls_options {
+    bool verify_peer, session_reuse, ktls;
+    int min_version, max_version; /* TLS1_2_VERSION, TLS1_3_VERSION */
+    const char *server_name;      /* to ask for and to verify instead of the host */
+    const char *ciphers, *ciphersuites, *groups;
+    const char *cacertfile, *certfile, *keyfile, *keylog; /* paths */
+    const struct sp_tls_blob *cacerts;                    /* DER */
+    size_t cacert_count;
+    struct sp_tls_blob alpn; /* each name after its length, in one byte */
+    struct sp_tls_blob password;
+};
+
+struct sp_tls_ctx {
+    SSL_CTX *ssl_ctx;
+    bool verify_peer, session_reuse, ktls;
+    char *server_name;
+    struct sp_tls_sessions sessions;
+
+    /* sp_tls_ctx.c's own */
+    int keylog_fd;
+    _Atomic unsigned refs;      /* 0: being freed */
+    struct sp_node node;        /* under the registry's lock */
+    unsigned char identity[32]; /* SHA-256 of the configuration */
+};
+
+/* Which option could not be used and why, both static strings; why may be an errno's name. */
+struct sp_tls_refusal {
+    const char *option, *why;
+};
+
+/* The context of these options, with a reference; or NULL and *refusal. Reads files and computes:
+ * some milliseconds. */
+SP_MUST_CHECK struct sp_tls_ctx *sp_tls_ctx_get(const struct sp_tls_options *options,
+                                                struct sp_tls_refusal *refusal);
+void sp_tls_ctx_unref(struct sp_tls_ctx *ctx);
+/* How many there are, for tests. */
+unsigned sp_tls_ctx_count(void);
+
+struct sp_tls_slot {
+    pthread_mutex_t lock;
+    struct sp_tls_ctx *ctx; /* one reference, or NULL */
+    int64_t turn;           /* of ctx; 0 at first */
+};
+
+void sp_tls_slot_init(struct sp_tls_slot *slot);
+void sp_tls_slot_destroy(struct sp_tls_slot *slot);
+/* Takes over the caller's reference. Where something of a later turn is there already, that stays: a
+ * reload may be slow, and finish after a newer one, or after its pool was started anew. */
+void sp_tls_slot_set(struct sp_tls_slot *slot, struct sp_tls_ctx *ctx, int64_t turn);
+/* The current one with a reference, or NULL. */
+SP_MUST_CHECK struct sp_tls_ctx *sp_tls_slot_get(struct sp_tls_slot *slot);
+
+#endif

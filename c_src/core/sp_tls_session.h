@@ -1,0 +1,41 @@
+/* Sessions to resume: the tickets that servers gave, kept for each destination, newest first.
+ *
+ * Bounded in all and for each destination, and dropped when they expire. One of TLS 1.3 is handed
+ * out once, as RFC 8446, appendix C.4, asks; one of TLS 1.2 again and again. OpenSSL wipes the
+ * secrets of a session when its last reference goes. Any thread may call. */
+#ifndef SP_TLS_SESSION_H
+#define SP_TLS_SESSION_H
+
+#include "sp_list.h"
+#include "sp_status.h"
+
+#include <openssl/ssl.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SP_TLS_SESSIONS_MAX 512
+#define SP_TLS_SESSIONS_PER_DESTINATION 128
+/* However long a server says that its ticket is good for. */
+#define SP_TLS_SESSION_LIFE_MAX_S 86400
+
+struct sp_tls_sessions {
+    pthread_mutex_t lock;
+    struct sp_list list; /* the newest last pushed */
+    unsigned count;
+};
+
+void sp_tls_sessions_init(struct sp_tls_sessions *sessions);
+/* Drops all of them. Nobody may call any more. */
+void sp_tls_sessions_destroy(struct sp_tls_sessions *sessions);
+
+/* Keeps a copy of its own of the session, where it can be resumed. `now_s` is what time() says, as
+ * the session's own time. */
+void sp_tls_sessions_put(struct sp_tls_sessions *sessions, const void *destination, size_t len,
+                         SSL_SESSION *session, int64_t now_s);
+/* The newest one for the destination that has not expired, for the caller to free; or NULL. */
+SP_MUST_CHECK SSL_SESSION *sp_tls_sessions_take(struct sp_tls_sessions *sessions,
+                                                const void *destination, size_t len, int64_t now_s);
+
+#endif

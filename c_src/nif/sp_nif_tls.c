@@ -1,0 +1,161 @@
+/* TLS in terms: the options of a pool, and reasons. */
+#include "sp_nif.h"
+
+#include "../core/sp_tls_ctx.h"
+#include "../core/sp_tls_error.h"
+
+#include <string.h>
+
+ERL_NIF_TERM sp_nif_tls_reason_term(ErlNifEnv *env, sp_status status)
+{
+    bool alert;
+    ERL_NIF_TERM reason = enif_make_atom(env, sp_tls_error_name(status, &alert));
+
+    if (alert)
+        reason = enif_make_tuple2(env, sp_atoms.alert, reason);
+    return enif_make_tuple2(env, sp_atoms.tls, reason);
+}
+
+bool sp_nif_tls_init(struct sp_nif_pool *pool)
+{
+    pool->tls = enif_alloc(sizeof *pool->tls);
+    if (pool->tls)
+        sp_tls_slot_init(pool->tls);
+    return pool->tls != NULL;
+}
+
+void sp_nif_tls_free(struct sp_nif_pool *pool)
+{
+    if (!pool->tls)
+        return;
+    sp_tls_slot_destroy(pool->tls);
+    enif_free(pool->tls);
+}
+
+/* ---- options ---- */
+
+/* Each getter: false for a missing key or another type, which sockpool_tls.erl does not send. */
+static bool get(ErlNifEnv *env, ERL_NIF_TERM map, const char *key, ERL_NIF_TERM *value)
+{
+    return enif_get_map_value(env, map, enif_make_atom(env, key), value);
+}
+
+static bool get_flag(ErlNifEnv *env, ERL_NIF_TERM map, const char *key, bool *flag)
+{
+    ERL_NIF_TERM value;
+
+    return get(env, map, key, &value) && sp_nif_get_bool(value, flag);
+}
+
+static bool get_blob(ErlNifEnv *env, ERL_NIF_TERM map, const char *key, struct sp_tls_blob *blob)
+{
+    ERL_NIF_TERM value;
+    ErlNifBinary bin;
+
+    if (!get(env, map, key, &value))
+        return false;
+    *blob = (struct sp_tls_blob){0};
+    if (enif_is_identical(value, sp_atoms.undefined))
+        return true;
+    if (!enif_inspect_binary(env, value, &bin))
+        return false;
+    *blob = (struct sp_tls_blob){.data = bin.data, .len = bin.size};
+    return true;
+}
+
+/* A binary that ends in its only 0, so that C can read it where it is. */
+static bool get_text(ErlNifEnv *env, ERL_NIF_TERM map, const char *key, const char **text)
+{
+    struct sp_tls_blob blob;
+
+    if (!get_blob(env, map, key, &blob))
+        return false;
+    *text = blob.data;
+    return !blob.data || (blob.len > 0 &&
+                          memchr(blob.data, 0, blob.len) == (const char *)blob.data + blob.len - 1);
+}
+
+static bool get_version(ErlNifEnv *env, ERL_NIF_TERM map, const char *key, int *version)
+{
+    ERL_NIF_TERM value;
+    char word[16];
+
+    if (!get(env, map, key, &value) ||
+        !enif_get_atom(env, value, word, sizeof word, ERL_NIF_LATIN1))
+        return false;
+    *version = strcmp(word, "tlsv1.3") == 0 ? TLS1_3_VERSION : TLS1_2_VERSION;
+    return *version == TLS1_3_VERSION || strcmp(word, "tlsv1.2") == 0;
+}
+
+/* Into an array for the caller to free, also where it is false. */
+static bool get_certs(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_tls_blob **certs, size_t *count)
+{
+    ERL_NIF_TERM list, head;
+    ErlNifBinary bin;
+    unsigned len;
+
+    *certs = NULL;
+    *count = 0;
+    if (!get(env, map, "cacerts", &list) || !enif_get_list_length(env, list, &len))
+        return false;
+    *certs = enif_alloc((len + 1) * sizeof **certs);
+    while (*certs && enif_get_list_cell(env, list, &head, &list)) {
+        if (!enif_inspect_binary(env, head, &bin))
+            return false;
+        (*certs)[(*count)++] = (struct sp_tls_blob){.data = bin.data, .len = bin.size};
+    }
+    return *certs != NULL;
+}
+
+static bool get_options(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_tls_options *options)
+{
+    return get_flag(env, map, "verify", &options->verify_peer) &&
+           get_flag(env, map, "session_reuse", &options->session_reuse) &&
+           get_flag(env, map, "ktls", &options->ktls) &&
+           get_version(env, map, "min_version", &options->min_version) &&
+           get_version(env, map, "max_version", &options->max_version) &&
+           get_text(env, map, "server_name", &options->server_name) &&
+           get_text(env, map, "ciphers", &options->ciphers) &&
+           get_text(env, map, "ciphersuites", &options->ciphersuites) &&
+           get_text(env, map, "groups", &options->groups) &&
+           get_text(env, map, "cacertfile", &options->cacertfile) &&
+           get_text(env, map, "certfile", &options->certfile) &&
+           get_text(env, map, "keyfile", &options->keyfile) &&
+           get_text(env, map, "keylog", &options->keylog) &&
+           get_blob(env, map, "alpn", &options->alpn) &&
+           get_blob(env, map, "password", &options->password);
+}
+
+/* tls_configure(Pool, Options) -> ok | {error, {Option, Why}}. Connections made from now on use these
+ * options, and the files as they are now, unless some of a later turn were set already. The map is as sockpool_tls:native/2 makes it. */
+SP_NIF(sp_nif_tls_configure)
+{
+    struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
+    struct sp_tls_options options = {0};
+    struct sp_tls_refusal refusal;
+    struct sp_tls_blob *certs = NULL;
+    struct sp_tls_ctx *ctx = NULL;
+    ErlNifSInt64 turn;
+    ERL_NIF_TERM term;
+    bool valid;
+
+    (void)argc;
+    valid = pool && enif_is_map(env, argv[1]) &&
+            get_certs(env, argv[1], &certs, &options.cacert_count) &&
+            get_options(env, argv[1], &options) &&
+            enif_get_map_value(env, argv[1], enif_make_atom(env, "turn"), &term) &&
+            enif_get_int64(env, term, &turn);
+    options.cacerts = certs;
+    if (valid)
+        ctx = sp_tls_ctx_get(&options, &refusal);
+    if (certs)
+        enif_free(certs);
+    if (!valid)
+        return enif_make_badarg(env);
+    if (!ctx)
+        return enif_make_tuple2(env, sp_atoms.error,
+                                enif_make_tuple2(env, enif_make_atom(env, refusal.option),
+                                                 enif_make_atom(env, refusal.why)));
+    sp_tls_slot_set(pool->tls, ctx, turn);
+    return sp_atoms.ok;
+}

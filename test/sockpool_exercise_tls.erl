@@ -1,0 +1,96 @@
+%%% Part of the exercise: transport => tls, against `openssl s_server', which answers each line with
+%%% the line reversed, one connection after the other.
+-module(sockpool_exercise_tls).
+
+-export([tls/0]).
+
+-import(sockpool_exercise_util, [started/1, settled/1, until/1]).
+
+-define(CONNECTS, 20).
+-define(FIRST_PORT, 10000).
+-define(PORTS, 22000).
+
+%% @doc Connections made, resumed, used and closed; options reloaded; servers that are not trusted;
+%% connectors killed within their handshake.
+-spec tls() -> ok.
+tls() ->
+    Dir = filename:join("/tmp", "sockpool-exercise-" ++ os:getpid()),
+    ok = filelib:ensure_dir(filename:join(Dir, "x")),
+    certificate(Dir),
+    {Server, Port} = server(Dir),
+    Tls = #{cacertfile => filename:join(Dir, "cert.pem"), server_name => "exercise",
+            keylog => filename:join(Dir, "keys"), certfile => filename:join(Dir, "cert.pem"),
+            keyfile => filename:join(Dir, "key.pem")},
+    Opts = #{host => {127, 0, 0, 1}, port => Port, size => 1, packet => line, transport => tls,
+             connect_timeout => 60000, tls => Tls},
+    used(Opts),
+    refused(Opts),
+    killed(Opts),
+    true = port_close(Server),
+    _ = os:cmd("rm -r " ++ Dir),
+    ok.
+
+certificate(Dir) ->
+    os:cmd("cd " ++ Dir ++ " && openssl req -x509 -nodes -newkey ec -pkeyopt "
+           "ec_paramgen_curve:P-256 -days 2 -keyout key.pem -out cert.pem -subj /CN=exercise "
+           "-addext subjectAltName=DNS:exercise").
+
+%% Through a shell, so that it ends when this VM does, however that comes.
+server(Dir) ->
+    Port = free_port(),
+    Command = io_lib:format("openssl s_server -rev -accept 127.0.0.1:~b -cert ~s -key ~s </dev/null "
+                            ">/dev/null 2>&1 & cat; kill $!",
+                            [Port, filename:join(Dir, "cert.pem"), filename:join(Dir, "key.pem")]),
+    Server = open_port({spawn_executable, "/bin/sh"}, [{args, ["-c", lists:flatten(Command)]}]),
+    until(fun() ->
+                  case gen_tcp:connect({127, 0, 0, 1}, Port, []) of
+                      {ok, Socket} -> ok =:= gen_tcp:close(Socket);
+                      {error, _} = Error -> Error
+                  end
+          end),
+    {Server, Port}.
+
+free_port() ->
+    Port = ?FIRST_PORT + rand:uniform(?PORTS),
+    case gen_tcp:listen(Port, [{ip, {127, 0, 0, 1}}]) of
+        {ok, Listener} -> ok = gen_tcp:close(Listener), Port;
+        {error, eaddrinuse} -> free_port()
+    end.
+
+used(Opts) ->
+    Name = started(Opts),
+    Resumed = [used_once(Name) || _ <- lists:seq(1, ?CONNECTS)],
+    true = lists:member(true, Resumed),
+    ok = sockpool:reload_tls(Name),
+    _ = used_once(Name),
+    settled(Name),
+    ok = sockpool:stop_pool(Name).
+
+used_once(Name) ->
+    {ok, <<"olleh\n">>} = sockpool:request(Name, ["hel", "lo\n"], packet, 60000),
+    {ok, Conn} = sockpool:checkout(Name, 60000),
+    {ok, #{protocol := 'tlsv1.3', resumed := Resumed}} = sockpool:info(Conn),
+    Line = binary:copy(<<"x">>, 5000),
+    ok = sockpool:send(Conn, [Line, "\n"], 60000),
+    {ok, <<Line:5000/binary, "\n">>} = sockpool:recv(Conn, 0, 60000),
+    ok = sockpool:discard(Conn),
+    Resumed.
+
+refused(#{tls := Tls} = Opts) ->
+    Name = started(Opts#{tls := Tls#{server_name := "another"}}),
+    until(fun() ->
+                  sockpool:checkout(Name, 200) =:= {error, {unavailable, {tls, hostname_mismatch}}}
+          end),
+    ok = sockpool:stop_pool(Name),
+    {error, {tls, {cacertfile, enoent}}} =
+        sockpool:start_pool(Name, Opts#{tls := Tls#{cacertfile := "/nonexistent"}}),
+    ok.
+
+%% The server takes one connection: the others wait within their handshake, and die there.
+killed(Opts) ->
+    Name = started(Opts#{size := 5, connect_timeout := 300}),
+    until(fun() ->
+                  {ok, #{connect_failures := Failures}} = sockpool:stats(Name),
+                  Failures >= 4
+          end),
+    ok = sockpool:stop_pool(Name).

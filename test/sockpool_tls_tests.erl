@@ -1,0 +1,86 @@
+%%% sockpool_tls: the options of transport => tls.
+-module(sockpool_tls_tests).
+
+-include_lib("eunit/include/eunit.hrl").
+
+%% Per option: {Key, [{Given, Normalised}], [Wrong], words that its message must have}.
+table() ->
+    Fun = fun() -> "secret" end,
+    Paths = [{"/a/b.pem", <<"/a/b.pem">>}, {<<"c">>, <<"c">>}, {"/\x{e4}", <<"/\x{e4}"/utf8>>},
+             {undefined, undefined}],
+    Long = lists:duplicate(256, $a),
+    NoText = ["", <<>>, "a\0b", <<"a", 0>>, 1, atom, [-1], [a | b]],
+    [{verify, same([peer, none]), [true, verify_peer, undefined], "peer or none"},
+     {cacertfile, Paths, NoText, "path"},
+     {cacerts, [{undefined, undefined}, {[<<1>>, {cert, <<2>>, otp}], [<<1>>, <<2>>]}],
+      [[], <<1>>, [""], [<<>>], [{cert, x, y}], [<<1>> | <<2>>]], "cacerts_get"},
+     {server_name, [{"db.example", <<"db.example">>}, {<<"::1">>, <<"::1">>}],
+      [Long, ".example", "a b", "d\x{f6}m" | NoText], "host name"},
+     {certfile, Paths, NoText, "path"},
+     {keyfile, [{undefined, undefined}], NoText, "path"},
+     {versions, [{['tlsv1.3', 'tlsv1.2'], ['tlsv1.2', 'tlsv1.3']},
+                 {['tlsv1.3'], ['tlsv1.3']}, {['tlsv1.2'], ['tlsv1.2']}],
+      [[], ['tlsv1.1'], ['tlsv1.1', 'tlsv1.2'], 'tlsv1.3', undefined,
+       ['tlsv1.2' | 'tlsv1.3']], "tlsv1.2"},
+     {ciphers, [{"HIGH:!aNULL", <<"HIGH:!aNULL">>}], NoText, "cipher"},
+     {ciphersuites, [{<<"X">>, <<"X">>}], NoText, "suites"},
+     {groups, [{"X25519:P-256", <<"X25519:P-256">>}], NoText, "X25519"},
+     {alpn, [{[], []}, {["h2", <<"http/1.1">>], [<<"h2">>, <<"http/1.1">>]}],
+      [h2, "h2", [""], [Long], [<<"a">> | <<"b">>]], "protocol names"},
+     {session_reuse, same([true, false]), [1, yes, undefined], "true or false"},
+     {keylog, Paths, NoText, "path"},
+     {ktls, same([true, false]), [1, yes, undefined], "true or false"},
+     {password, same([Fun, undefined]), [], "fun"}].
+
+same(Values) -> [{Value, Value} || Value <- Values].
+
+right_values_test_() ->
+    [{lists:flatten(io_lib:format("~p => ~0tp", [Key, Given])), fun() ->
+          {ok, Opts} = sockpool_tls:parse(#{Key => Given}),
+          ?assertEqual(Normalised, maps:get(Key, Opts)),
+          ?assertEqual({ok, Opts}, sockpool_tls:parse([{Key, Given}])),
+          ?assertEqual({ok, Opts}, sockpool_tls:parse(Opts))
+      end}
+     || {Key, Right, _Wrong, _Words} <- table(), {Given, Normalised} <- Right].
+
+wrong_values_test_() ->
+    [{lists:flatten(io_lib:format("~p => ~0tp", [Key, Value])),
+      fun() ->
+          ?assertEqual({error, {bad_option, {tls, Key}, Value}},
+                       sockpool_tls:parse(#{Key => Value})),
+          Message = sockpool_opts:format_error({bad_option, {tls, Key}, Value}),
+          [?assertNotEqual({nomatch, Part}, {string:find(Message, Part), Part})
+           || Part <- [atom_to_list(Key), Words]]
+      end}
+     || {Key, _Right, Wrong, Words} <- table(), Value <- Wrong].
+
+every_option_is_tested_test() ->
+    {ok, Opts} = sockpool_tls:parse(#{}),
+    ?assertEqual(lists:sort(maps:keys(Opts)), lists:sort([Key || {Key, _, _, _} <- table()])).
+
+safe_by_default_test() ->
+    ?assertMatch({ok, #{verify := peer, versions := ['tlsv1.2', 'tlsv1.3'], keylog := undefined}},
+                 sockpool_tls:parse(#{})).
+
+%% A password in clear is refused without being repeated.
+password_must_be_a_fun_test_() ->
+    [?_assertEqual({error, {bad_option, {tls, password}, not_a_fun}},
+                   sockpool_tls:parse(#{password => Password}))
+     || Password <- ["secret", <<"secret">>, fun(X) -> X end]].
+
+options_that_exclude_each_other_test_() ->
+    [?_assertEqual({error, {bad_option, {tls, certfile}, undefined}},
+                   sockpool_tls:parse(#{keyfile => "k.pem"})),
+     ?_assertEqual({error, {bad_option, {tls, cacerts}, [<<1>>]}},
+                   sockpool_tls:parse(#{cacerts => [<<1>>], cacertfile => "ca.pem"})),
+     ?_assertMatch({ok, #{keyfile := <<"k">>}},
+                   sockpool_tls:parse(#{certfile => "c", keyfile => "k"}))].
+
+unknown_option_test() ->
+    Bad = {bad_option, {tls, verifi}, peer},
+    ?assertEqual({error, Bad}, sockpool_tls:parse(#{verifi => peer})),
+    ?assertNotEqual(nomatch, string:find(sockpool_tls:format_error(Bad), "session_reuse")).
+
+no_options_at_all_test_() ->
+    [?_assertEqual({error, {bad_option, tls, Opts}}, sockpool_tls:parse(Opts))
+     || Opts <- [1, "x", [a], [{verify, none} | x], [{a, b, c}], undefined]].
