@@ -14,12 +14,12 @@
 
 -type name() :: baseline_no_pool | pool_10_conns | pool_50_conns | pool_100_conns |
                 scaling_test | leak_test | memory | concurrent_1000 | concurrent_6200 |
-                concurrent_10000 | checkout | echo | headline.
+                concurrent_10000 | checkout | echo | headline | tls.
 
 %% @doc The runs, in their order.
 -spec names() -> [name()].
 names() ->
-    [headline, baseline_no_pool, memory, leak_test, checkout, echo, scaling_test,
+    [headline, baseline_no_pool, memory, leak_test, checkout, echo, tls, scaling_test,
      pool_10_conns, pool_50_conns, pool_100_conns,
      concurrent_1000, concurrent_6200, concurrent_10000].
 
@@ -50,7 +50,7 @@ name(Argument) ->
 finish(ok) -> halt(0);
 finish({error, _}) -> halt(1).
 
-%% @doc All runs, three to five minutes.
+%% @doc All runs, five to eight minutes.
 -spec run_all() -> ok | {error, Problems :: [string()]}.
 run_all() ->
     run_these(names()).
@@ -61,7 +61,7 @@ run(Name) ->
     run_these([Name]).
 
 run_these(Names) ->
-    case [App || App <- [poolboy, jiffy], code:which(App) =:= non_existing] of
+    case [App || App <- [poolboy, jiffy, ssl], code:which(App) =:= non_existing] of
         [] ->
             Machine = machine(),
             print_machine(Machine),
@@ -76,8 +76,7 @@ run_these(Names) ->
 run_one(Name, {Series, Checks, Problems}) ->
     sockpool_bench_report:progress("~s: ~s", [Name, sockpool_bench_runs:about(Name)]),
     try sockpool_bench_runs:run(Name) of
-        {series, More} -> {Series ++ More, Checks, Problems};
-        {checks, More} -> {Series, Checks ++ More, Problems}
+        {More, Checked} -> {Series ++ More, Checks ++ Checked, Problems}
     catch
         Class:Reason:Stack ->
             Problem = format("~s could not be done: ~p:~0p at ~0p",
@@ -125,7 +124,7 @@ row_problems(_) ->
     [].
 
 is_sockpool(Peer) ->
-    lists:member(Peer, [sockpool_request, sockpool_lease, sockpool_checkout]).
+    lists:prefix("sockpool", atom_to_list(Peer)).
 
 plot_problems({ok, _}) -> [];
 plot_problems({error, Why}) -> [Why].

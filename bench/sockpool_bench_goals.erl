@@ -62,8 +62,40 @@ goals(headline, Results) ->
       counts(errors, sockpool_request, Results), less, 0, 0},
      {"62 ports, 6200 operations at once: eaddrnotavail by connect per request",
       counts(eaddrnotavail, connect, Results), more, 1, 1}];
+goals(tls, Results) ->
+    tls_echo(Results) ++ tls_handshakes(Results) ++
+    [{"100 TLS connections: MB that the VM's allocators gained",
+      megabytes(vm_bytes, Results), less, 3, 3},
+     {"100 TLS connections: MB that the kernel sees more",
+      megabytes(os_bytes, Results), less, 3, 3},
+     {"200 TLS handshakes at once: p99 by which a timer is late, ms",
+      [Us / 1000 || Us <- values(p99_us, tls_timer, {sockpool_open, 200}, Results)], less, 5, 5}];
 goals(_, _) ->
     [].
+
+tls_echo(Results) ->
+    [goal("TLS echo by request/4, ~b processes: x OTP ssl per process", N, 1.8, 1.8,
+          ratios(tls_echo, {sockpool_request, N}, {ssl, N}, Results))
+     || N <- [10, 100]] ++
+    [goal("TLS echo by request/4, ~b processes: x poolboy", N, 3, 3,
+          ratios(tls_echo, {sockpool_request, N}, {poolboy, N}, Results))
+     || N <- [100, 1000]] ++
+    [goal("TLS echo of 1 MiB, ~b processes: x OTP ssl per process", N, 1.5, 1.5,
+          ratios(tls_bulk, {sockpool_request, N}, {ssl, N}, Results))
+     || N <- [1, 4]].
+
+tls_handshakes(Results) ->
+    [goal("handshake and request, ~b processes: resumed x full", N, 1.4, 1.4,
+          ratios(tls_handshake, {sockpool_resumed, N}, {sockpool_full, N}, Results))
+     || N <- [1, 10]] ++
+    [{"handshake and request, 1 process: median of " ++ Kind ++ ", ms",
+      [Us / 1000 || Us <- values(p50_us, tls_handshake, {Peer, 1}, Results)], less, 5, 5}
+     || {Kind, Peer} <- [{"full ones", sockpool_full}, {"resumed ones", sockpool_resumed}]] ++
+    [goal("reconnects with session_reuse that resumed, ~b processes: %", N, 95, 95,
+          resumed_percent({sockpool_resumed, N}, Results))
+     || N <- [1, 10]] ++
+    [{"reconnects without session_reuse that resumed, 10 processes: %",
+      resumed_percent({sockpool_full, 10}, Results), less, 0, 0}].
 
 goal(Format, Processes, Floor, Aim, Values) ->
     {lists:flatten(io_lib:format(Format, [Processes])), Values, more, Floor, Aim}.
@@ -86,6 +118,19 @@ counts(What, Peer, Results) ->
 count(ops, #{ops := Ops}) -> Ops;
 count(errors, #{errors := Errors}) -> lists:sum(maps:values(Errors));
 count(Reason, #{errors := Errors}) -> maps:get(Reason, Errors, 0).
+
+values(What, Run, {Peer, Processes}, Results) ->
+    [Value || #{What := Value} <- measured(#{run => Run, peer => Peer, processes => Processes},
+                                           Results)].
+
+megabytes(What, Results) ->
+    [Bytes / 1.0e6 || Bytes <- values(What, tls_memory, {sockpool_open, 100}, Results)].
+
+resumed_percent({Peer, Processes}, Results) ->
+    [100 * Resumed / (Resumed + Full)
+     || #{resumed := Resumed, full := Full}
+            <- measured(#{run => tls_handshake, peer => Peer, processes => Processes}, Results),
+        Resumed + Full > 0].
 
 measured(Key, Results) ->
     case sockpool_bench_rounds:find(Key, Results) of

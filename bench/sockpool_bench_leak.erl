@@ -47,7 +47,7 @@ same(Before, After) ->
 
 start(Size) ->
     {ok, _} = application:ensure_all_started(sockpool),
-    Server = #{port := Port} = sockpool_bench_server:start(),
+    Server = #{port := Port} = sockpool_bench_server:start(tcp),
     {ok, _} = sockpool:start_pool(?POOL, #{host => {127, 0, 0, 1}, port => Port,
                                            size => Size, max_overflow => 0}),
     ok = sockpool_bench_wait:until(fun() -> at_rest(Size) end),
@@ -178,21 +178,6 @@ with_pool(Size) ->
     Server = start(Size),
     timer:sleep(?IDLE_MS),
     lists:foreach(fun erlang:garbage_collect/1, erlang:processes()),
-    Memory = {vm_bytes(), resident_bytes()},
+    Memory = {sockpool_bench_memory:vm_bytes(), sockpool_bench_memory:resident_bytes()},
     stop(Server),
     Memory.
-
-%% erlang:memory(processes) also counts what processes that ended a moment ago have not given back.
-vm_bytes() ->
-    Living = [Bytes || Pid <- erlang:processes(), Pid =/= self(),
-                       {memory, Bytes} <- [erlang:process_info(Pid, memory)]],
-    erlang:memory(system) + lists:sum(Living).
-
-resident_bytes() ->
-    case file:read_file("/proc/self/status") of
-        {ok, Status} ->
-            {match, [KiB]} = re:run(Status, "RssAnon:\\s*([0-9]+)", [{capture, [1], list}]),
-            list_to_integer(KiB) * 1024;
-        {error, _} ->
-            unknown
-    end.

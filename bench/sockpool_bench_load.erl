@@ -5,10 +5,11 @@
 %% clock starts when all of them stand ready.
 -module(sockpool_bench_load).
 
--export([repeat/3, burst/3]).
+-export([repeat/3, burst/3, isolated/1, measurement/4]).
 -export_type([measurement/0, target/0, outcome/0]).
 
--type target() :: #{size := pos_integer(),
+-type target() :: #{transport := sockpool_bench_socket:transport(),
+                    size := pos_integer(),
                     max_overflow := non_neg_integer(),
                     bytes := pos_integer(),
                     server_port => inet:port_number()}.
@@ -18,7 +19,9 @@
                          ops_per_s := float(),
                          p50_us := float() | undefined,
                          p99_us := float() | undefined,
-                         max_us := float() | undefined}.
+                         max_us := float() | undefined,
+                         %% what only some peers count
+                         atom() => term()}.
 -type outcome() :: {ok, measurement()} | {skipped, string()} | {failed, term()}.
 -type repeat_options() :: #{processes := pos_integer(),
                             warmup_ms := pos_integer(),
@@ -65,7 +68,7 @@ from_json(Json) ->
               end, #{}, Json).
 
 start_server(Target) ->
-    sockpool_bench_server:start(maps:get(server_port, Target, 0)).
+    sockpool_bench_server:start(maps:get(transport, Target), maps:get(server_port, Target, 0)).
 
 %% Arena
 
@@ -73,17 +76,21 @@ in_arena(Name, Target, Processes, Measure) ->
     Peer = #{sockets := Sockets} = sockpool_bench_peers:peer(Name),
     case missing_descriptors(Sockets(Target, Processes)) of
         none ->
-            {Arena, Monitor} =
-                spawn_monitor(fun() -> exit({done, arena(Peer, Target, Measure)}) end),
-            receive
-                {'DOWN', Monitor, process, Arena, {done, Measurement}} -> {ok, Measurement};
-                {'DOWN', Monitor, process, Arena, Reason} -> {failed, Reason}
-            after ?ARENA_LIMIT_MS ->
-                exit(Arena, kill),
-                receive {'DOWN', Monitor, process, Arena, _} -> {failed, never_ended} end
-            end;
+            isolated(fun() -> arena(Peer, Target, Measure) end);
         Why ->
             {skipped, Why}
+    end.
+
+%% @doc Measures in a process of its own, whose failure is an outcome.
+-spec isolated(fun(() -> measurement())) -> outcome().
+isolated(Measure) ->
+    {Arena, Monitor} = spawn_monitor(fun() -> exit({done, Measure()}) end),
+    receive
+        {'DOWN', Monitor, process, Arena, {done, Measurement}} -> {ok, Measurement};
+        {'DOWN', Monitor, process, Arena, Reason} -> {failed, Reason}
+    after ?ARENA_LIMIT_MS ->
+        exit(Arena, kill),
+        receive {'DOWN', Monitor, process, Arena, _} -> {failed, never_ended} end
     end.
 
 missing_descriptors(Sockets) ->
@@ -98,18 +105,22 @@ missing_descriptors(Sockets) ->
             end
     end.
 
-arena(#{start := Start, enter := Enter, stop := Stop}, Target0, Measure) ->
+arena(Peer = #{start := Start, enter := Enter, stop := Stop}, Target0, Measure) ->
     %% Its timers must not queue behind thousands of runnable processes.
     process_flag(priority, high),
     Server = #{port := Port} = start_server(Target0),
     Target = Target0#{port => Port},
     Shared = Start(Target),
     try
-        Measure(fun(Index) -> Enter(Shared, Target, payload(Index, Target)) end)
+        Measurement = Measure(fun(Index) -> Enter(Shared, Target, payload(Index, Target)) end),
+        maps:merge(Measurement, tally(Peer, Shared))
     after
         Stop(Shared),
         sockpool_bench_server:stop(Server)
     end.
+
+tally(#{tally := Tally}, Shared) -> Tally(Shared);
+tally(_, _) -> #{}.
 
 %% No two processes send the same, so that a reply that went astray is noticed.
 payload(Index, #{bytes := Bytes}) when Bytes >= 8 ->
@@ -135,7 +146,7 @@ repeat_in_arena(Enter, #{processes := Processes, warmup_ms := WarmupMs, window_m
     ok = atomics:put(Stop, 1, 1),
     await_all(Pids),
     measurement(OpsAfter - OpsBefore, sockpool_bench_histogram:since(Before, Histogram),
-                Errors, End - Start).
+                counted(Errors), End - Start).
 
 %% One operation is timed, those up to the next timed one only counted, together: where an
 %% operation takes a fraction of a microsecond, measuring each would cost as much as the operation.
@@ -198,7 +209,7 @@ burst_in_arena(Enter, Processes) ->
     lists:foreach(fun(Pid) -> Pid ! leave end, Pids),
     await_all(Pids),
     measurement(sockpool_bench_histogram:operations(Histogram),
-                sockpool_bench_histogram:since(Before, Histogram), Errors, End - Start).
+                sockpool_bench_histogram:since(Before, Histogram), counted(Errors), End - Start).
 
 %% Processes
 
@@ -226,10 +237,16 @@ await_all(Pids) ->
                           end
                   end, Monitors).
 
+counted(Errors) ->
+    maps:from_list(ets:tab2list(Errors)).
+
+%% @doc From what was counted, the latencies and the time that it took.
+-spec measurement(Ops :: non_neg_integer(), sockpool_bench_histogram:snapshot(),
+                  Errors :: #{term() => pos_integer()}, Native :: integer()) -> measurement().
 measurement(Ops, Latencies, Errors, Native) ->
     Seconds = erlang:convert_time_unit(Native, native, nanosecond) / 1.0e9,
     #{ops => Ops,
-      errors => maps:from_list(ets:tab2list(Errors)),
+      errors => Errors,
       seconds => Seconds,
       ops_per_s => Ops / Seconds,
       p50_us => sockpool_bench_histogram:percentile(0.50, Latencies),

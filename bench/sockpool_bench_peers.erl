@@ -5,12 +5,15 @@
 %% no other process uses, and holds the reply against it: another's reply is an error.
 -module(sockpool_bench_peers).
 
--export([echo/0, pools/0, checkout/0, peer/1, tcp_connect/1]).
+-export([echo/0, tls_echo/0, pools/0, checkout/0, handshakes/0, peer/1, exchange/3]).
 -export_type([peer/0, name/0, target/0, operation/0]).
 
 -type name() :: sockpool_request | sockpool_lease | sockpool_checkout |
-                poolboy | poolboy_checkout | gen_tcp | connect | raw.
--type target() :: #{port := inet:port_number(),
+                sockpool_full | sockpool_resumed | sockpool_open |
+                poolboy | poolboy_checkout | gen_tcp | connect | raw |
+                ssl | ssl_connect | ssl_open | nothing.
+-type target() :: #{transport := sockpool_bench_socket:transport(),
+                    port := inet:port_number(),
                     size := pos_integer(),
                     max_overflow := non_neg_integer(),
                     bytes := pos_integer()}.
@@ -18,15 +21,28 @@
 -type peer() :: #{name := name(),
                   label := string(),
                   start := fun((target()) -> Shared :: term()),
-                  enter := fun((Shared :: term(), target(), Payload :: binary()) -> operation()),
                   stop := fun((Shared :: term()) -> ok),
-                  sockets := fun((target(), Processes :: pos_integer()) -> pos_integer())}.
+                  %% those that only open connections have neither of these
+                  enter => fun((Shared :: term(), target(), Payload :: binary()) -> operation()),
+                  sockets => fun((target(), Processes :: pos_integer()) -> pos_integer()),
+                  %% what the measurement is to say besides
+                  tally => fun((Shared :: term()) -> #{atom() => term()})}.
 
 -define(TIMEOUT_MS, 5000).
+%% About as long as 200 handshakes.
+-define(NOTHING_MS, 150).
 
 %% @doc Everything that does requests and replies; `raw' is the limit.
 -spec echo() -> [name()].
 echo() -> [sockpool_request, sockpool_lease, poolboy, gen_tcp, connect, raw].
+
+%% @doc Everything that does requests and replies over TLS.
+-spec tls_echo() -> [name()].
+tls_echo() -> [sockpool_request, sockpool_lease, poolboy, ssl].
+
+%% @doc A TLS handshake for each request.
+-spec handshakes() -> [name()].
+handshakes() -> [sockpool_full, sockpool_resumed, ssl_connect].
 
 %% @doc Those that share a few connections among many processes, and the limit.
 -spec pools() -> [name()].
@@ -49,25 +65,31 @@ peer(poolboy) ->
 peer(poolboy_checkout) ->
     poolboy(poolboy_checkout, "poolboy checkout+checkin", fun poolboy_checkout_only/3);
 peer(gen_tcp) ->
-    #{name => gen_tcp, label => "gen_tcp, a socket per process",
-      start => fun(_) -> none end,
-      enter => fun own_socket/3,
-      stop => fun(_) -> ok end,
-      sockets => fun(_, Processes) -> Processes end};
+    no_pool(gen_tcp, "gen_tcp, a socket per process", fun own_socket/3);
 peer(connect) ->
-    #{name => connect, label => "gen_tcp, connect per request",
-      start => fun(_) -> none end,
-      enter => fun connect_each/3,
-      stop => fun(_) -> ok end,
-      sockets => fun(_, Processes) -> Processes end};
+    no_pool(connect, "gen_tcp, connect per request", fun connect_each/3);
+peer(ssl) ->
+    no_pool(ssl, "OTP ssl, a connection per process", fun own_socket/3);
+peer(ssl_connect) ->
+    no_pool(ssl_connect, "OTP ssl, full handshake per request", fun connect_each/3);
+peer(sockpool_full) ->
+    handshakes(sockpool_full, "sockpool, full handshake per request", false);
+peer(sockpool_resumed) ->
+    handshakes(sockpool_resumed, "sockpool, resumed per request", true);
+peer(sockpool_open) ->
+    #{name => sockpool_open, label => "sockpool, a pool opened",
+      start => fun start_sockpool/1,
+      stop => fun sockpool_bench_pool:stop/1};
+peer(ssl_open) ->
+    #{name => ssl_open, label => "OTP ssl, connections opened at once",
+      start => fun sockpool_bench_opening:open/1,
+      stop => fun sockpool_bench_opening:close/1};
+peer(nothing) ->
+    #{name => nothing, label => "nothing (for comparison)",
+      start => fun(_) -> timer:sleep(?NOTHING_MS) end,
+      stop => fun(ok) -> ok end};
 peer(raw) ->
     #{name => raw, label => "raw C client (limit)"}.
-
-%% @doc A passive socket to the echo server, set up as sockpool sets up its own by default.
--spec tcp_connect(inet:port_number()) -> {ok, gen_tcp:socket()} | {error, term()}.
-tcp_connect(Port) ->
-    gen_tcp:connect({127, 0, 0, 1}, Port,
-                    [binary, {active, false}, {packet, raw}, {nodelay, true}], ?TIMEOUT_MS).
 
 capacity(#{size := Size, max_overflow := Overflow}, _Processes) ->
     Size + Overflow.
@@ -77,21 +99,17 @@ capacity(#{size := Size, max_overflow := Overflow}, _Processes) ->
 sockpool(Name, Label, Enter) ->
     #{name => Name, label => Label, enter => Enter, sockets => fun capacity/2,
       start => fun start_sockpool/1,
-      stop => fun(Pool) -> ok = sockpool:stop_pool(Pool) end}.
+      stop => fun sockpool_bench_pool:stop/1}.
 
-start_sockpool(#{port := Port, size := Size, max_overflow := Overflow}) ->
-    {ok, _} = application:ensure_all_started(sockpool),
-    Pool = sockpool_bench,
-    %% One that a failed measurement left behind.
-    _ = sockpool:stop_pool(Pool),
-    {ok, _} = sockpool:start_pool(Pool, #{host => {127, 0, 0, 1}, port => Port,
-                                          size => Size, max_overflow => Overflow}),
-    ok = sockpool_bench_wait:until(fun() -> idle(Pool) =:= Size end),
-    Pool.
+start_sockpool(Target) ->
+    sockpool_bench_pool:start(Target, #{}).
 
-idle(Pool) ->
-    {ok, #{idle := Idle}} = sockpool:stats(Pool),
-    Idle.
+handshakes(Name, Label, SessionReuse) ->
+    #{name => Name, label => Label, sockets => fun capacity/2,
+      start => fun(Target) -> sockpool_bench_handshakes:start(Target, SessionReuse) end,
+      enter => fun sockpool_bench_handshakes:enter/3,
+      stop => fun sockpool_bench_handshakes:stop/1,
+      tally => fun sockpool_bench_handshakes:tally/1}.
 
 request(Pool, #{bytes := Bytes}, Payload) ->
     fun() -> check(sockpool:request(Pool, Payload, Bytes, ?TIMEOUT_MS), Payload) end.
@@ -100,16 +118,19 @@ lease(Pool, #{bytes := Bytes}, Payload) ->
     fun() ->
         case sockpool:checkout(Pool, ?TIMEOUT_MS) of
             {ok, Conn} ->
-                Outcome = check(lease_exchange(Conn, Payload, Bytes), Payload),
+                Outcome = exchange(Conn, Payload, Bytes),
                 first_error(Outcome, sockpool:checkin(Conn));
             {error, Reason} ->
                 {error, Reason}
         end
     end.
 
-lease_exchange(Conn, Payload, Bytes) ->
+%% @doc A request and its reply over a connection that is checked out.
+-spec exchange(sockpool:conn(), Payload :: binary(), Bytes :: pos_integer()) ->
+          ok | {error, term()}.
+exchange(Conn, Payload, Bytes) ->
     case sockpool:send(Conn, Payload, ?TIMEOUT_MS) of
-        ok -> sockpool:recv(Conn, Bytes, ?TIMEOUT_MS);
+        ok -> check(sockpool:recv(Conn, Bytes, ?TIMEOUT_MS), Payload);
         {error, Reason} -> {error, Reason}
     end.
 
@@ -128,10 +149,10 @@ poolboy(Name, Label, Enter) ->
       start => fun start_poolboy/1,
       stop => fun(Pool) -> ok = poolboy:stop(Pool) end}.
 
-start_poolboy(#{port := Port, size := Size, max_overflow := Overflow}) ->
+start_poolboy(Target = #{size := Size, max_overflow := Overflow}) ->
     {ok, Pool} = poolboy:start_link([{worker_module, sockpool_bench_poolboy_worker},
                                      {size, Size}, {max_overflow, Overflow}],
-                                    [{port, Port}]),
+                                    [{target, Target}]),
     Pool.
 
 poolboy_echo(Pool, _, Payload) ->
@@ -169,28 +190,28 @@ poolboy_call(Worker, Payload) ->
 short(Reason) when is_atom(Reason) -> Reason;
 short(_) -> pool_crashed.
 
-%% gen_tcp
+%% no pool
 
-own_socket(none, #{port := Port}, Payload) ->
-    {ok, Socket} = tcp_connect(Port),
-    fun() -> check(exchange(Socket, Payload), Payload) end.
+no_pool(Name, Label, Enter) ->
+    #{name => Name, label => Label, enter => Enter,
+      start => fun(_) -> none end,
+      stop => fun(_) -> ok end,
+      sockets => fun(_, Processes) -> Processes end}.
 
-connect_each(none, #{port := Port}, Payload) ->
+own_socket(none, Target, Payload) ->
+    {ok, Socket} = sockpool_bench_socket:connect(Target),
+    fun() -> check(sockpool_bench_socket:exchange(Socket, Payload), Payload) end.
+
+connect_each(none, Target, Payload) ->
     fun() ->
-        case tcp_connect(Port) of
+        case sockpool_bench_socket:connect(Target) of
             {ok, Socket} ->
-                Outcome = check(exchange(Socket, Payload), Payload),
-                ok = gen_tcp:close(Socket),
+                Outcome = check(sockpool_bench_socket:exchange(Socket, Payload), Payload),
+                ok = sockpool_bench_socket:close(Socket),
                 Outcome;
             {error, Reason} ->
                 {error, Reason}
         end
-    end.
-
-exchange(Socket, Payload) ->
-    case gen_tcp:send(Socket, Payload) of
-        ok -> gen_tcp:recv(Socket, byte_size(Payload), ?TIMEOUT_MS);
-        {error, Reason} -> {error, Reason}
     end.
 
 %% results

@@ -6,7 +6,7 @@
 %% @doc Draws those plots that there are figures for.
 -spec draw([sockpool_bench_rounds:summary()]) -> {ok, [file:filename()]} | {error, string()}.
 draw(Rows) ->
-    Plots = [Plot || Plot = {_, _, [_ | _]} <- [throughput(Rows), headline(Rows)]],
+    Plots = [Plot || Plot = {_, _, [_ | _]} <- [throughput(Rows), tls(Rows), headline(Rows)]],
     case os:find_executable("gnuplot") of
         false when Plots =/= [] -> {error, "no plot: gnuplot is not installed"};
         Gnuplot -> draw(Plots, Gnuplot, [])
@@ -36,10 +36,19 @@ finish(Port, Output) ->
 
 throughput(Rows) ->
     {"throughput",
-     ["set title 'Echo of 64 bytes, pools of 100 connections: throughput against processes'\n"
-      "set xlabel 'concurrent processes'\nset ylabel 'operations per second'\n"
-      "set format y '%.0s %c'\nset yrange [0:]\n"],
+     ["set title 'Echo of 64 bytes, pools of 100 connections: throughput against processes'\n",
+      throughput_axes()],
      lines(echo, ops_per_s, Rows)}.
+
+tls(Rows) ->
+    {"tls",
+     ["set title 'Echo of 64 bytes over TLS 1.3, 100 connections: throughput against processes'\n",
+      throughput_axes()],
+     lines(tls_echo, ops_per_s, Rows)}.
+
+throughput_axes() ->
+    "set xlabel 'concurrent processes'\nset ylabel 'operations per second'\n"
+    "set format y '%.0s %c'\nset yrange [0:]\n".
 
 headline(Rows) ->
     {"headline",

@@ -4,6 +4,7 @@
 -export([about/1, run/1]).
 
 -define(BYTES, 64).
+-define(BULK_BYTES, (1 bsl 20)).
 
 %% @doc A line for the reader.
 -spec about(sockpool_bench:name()) -> string().
@@ -27,37 +28,65 @@ about(leak_test) ->
     "100000 requests, then 5000 owners killed at random moments";
 about(memory) ->
     "memory of an idle connection";
+about(tls) ->
+    "TLS 1.3: requests and replies of 64 bytes and 1 MiB, handshakes, memory, timers";
 about(Concurrent) ->
     atom_to_list(Concurrent) ++ ": that many operations at once, pools of 100".
 
 -spec run(sockpool_bench:name()) ->
-          {series, [sockpool_bench_rounds:series()]} | {checks, [sockpool_bench_report:check()]}.
+          {[sockpool_bench_rounds:series()], [sockpool_bench_report:check()]}.
 run(headline) ->
     bursts_in_namespace(headline, [sockpool_request, poolboy, connect],
                         [62, 100, 200, 620, 1000, 2000, 6200]);
 run(baseline_no_pool) ->
     bursts_in_namespace(baseline_no_pool, [connect], [50, 100, 200]);
 run(checkout) ->
-    repeat(checkout, 16, [cell(Processes, 100, 0, sockpool_bench_peers:checkout())
-                          || Processes <- [1, 2, 62, 100, 1000]]);
+    {repeat(checkout, 16, [cell(Processes, 100, 0, sockpool_bench_peers:checkout())
+                           || Processes <- [1, 2, 62, 100, 1000]]), []};
 run(echo) ->
-    repeat(echo, 1, [cell(Processes, 100, 0, sockpool_bench_peers:echo())
-                     || Processes <- [1, 10, 62, 100, 620, 1000, 6200]]);
+    {repeat(echo, 1, [cell(Processes, 100, 0, sockpool_bench_peers:echo())
+                      || Processes <- [1, 10, 62, 100, 620, 1000, 6200]]), []};
 run(scaling_test) ->
-    repeat(scaling_test, 1, [cell(1000, Connections, 0, sockpool_bench_peers:pools())
-                             || Connections <- [1, 10, 50, 100, 500]]);
+    {repeat(scaling_test, 1, [cell(1000, Connections, 0, sockpool_bench_peers:pools())
+                              || Connections <- [1, 10, 50, 100, 500]]), []};
 run(pool_10_conns) -> burst(pool_10_conns, 1000, 10, 90);
 run(pool_50_conns) -> burst(pool_50_conns, 5000, 50, 450);
 run(pool_100_conns) -> burst(pool_100_conns, 10000, 100, 900);
 run(concurrent_1000) -> burst(concurrent_1000, 1000, 100, 0);
 run(concurrent_6200) -> burst(concurrent_6200, 6200, 100, 0);
 run(concurrent_10000) -> burst(concurrent_10000, 10000, 100, 0);
-run(leak_test) -> {checks, sockpool_bench_leak:leak_test()};
-run(memory) -> {checks, sockpool_bench_leak:memory()}.
+run(tls) -> tls();
+run(leak_test) -> {[], sockpool_bench_leak:leak_test()};
+run(memory) -> {[], sockpool_bench_leak:memory()}.
 
 cell(Processes, Size, Overflow, Peers) ->
     #{processes => Processes, peers => Peers,
-      target => #{size => Size, max_overflow => Overflow, bytes => ?BYTES}}.
+      target => #{transport => tcp, size => Size, max_overflow => Overflow, bytes => ?BYTES}}.
+
+%% Series of several names: what they measure does not compare.
+tls() ->
+    ok = sockpool_bench_certificates:make(),
+    {ok, _} = application:ensure_all_started(ssl),
+    Protection = sockpool_bench_tls_checks:protection(),
+    Series = repeat(tls_echo, 1, [tls_cell(Processes, 100, ?BYTES, sockpool_bench_peers:tls_echo())
+                                  || Processes <- [1, 10, 100, 1000]]) ++
+        repeat(tls_bulk, 1, [tls_cell(Processes, 10, ?BULK_BYTES, sockpool_bench_peers:tls_echo())
+                             || Processes <- [1, 4]]) ++
+        repeat(tls_handshake, 1, [tls_cell(Processes, 10, ?BYTES, sockpool_bench_peers:handshakes())
+                                  || Processes <- [1, 10]]) ++
+        opened(tls_memory, 100, [sockpool_open, ssl_open], fun sockpool_bench_opening:memory/2) ++
+        opened(tls_timer, 200, [sockpool_open, ssl_open, nothing],
+               fun sockpool_bench_opening:timers/2),
+    {Series, [Protection | sockpool_bench_tls_checks:memory(Series)]}.
+
+tls_cell(Processes, Size, Bytes, Peers) ->
+    Cell = #{target := Target} = cell(Processes, Size, 0, Peers),
+    Cell#{target => Target#{transport => tls, bytes => Bytes}}.
+
+opened(Run, Connections, Peers, Measure) ->
+    Cell = tls_cell(Connections, Connections, ?BYTES, Peers),
+    sockpool_bench_rounds:alternate(Run, [Cell], rounds(),
+                                    fun(Peer, #{target := Target}) -> Measure(Peer, Target) end).
 
 repeat(Run, TimedEvery, Cells) ->
     WindowMs = setting("BENCH_WINDOW_MS", 700),
@@ -66,7 +95,7 @@ repeat(Run, TimedEvery, Cells) ->
                         Peer, Target, #{processes => Processes, warmup_ms => warmup_ms(Processes),
                                         window_ms => WindowMs, timed_every => TimedEvery})
               end,
-    {series, sockpool_bench_rounds:alternate(Run, Cells, rounds(), Measure)}.
+    sockpool_bench_rounds:alternate(Run, Cells, rounds(), Measure).
 
 %% Long enough for a slow peer to serve every process about three times.
 warmup_ms(Processes) ->
@@ -77,7 +106,7 @@ burst(Run, Processes, Size, Overflow) ->
     Measure = fun(Peer, #{target := Target}) ->
                       sockpool_bench_load:burst(Peer, Target, Processes)
               end,
-    {series, sockpool_bench_rounds:alternate(Run, [Cell], rounds(), Measure)}.
+    {sockpool_bench_rounds:alternate(Run, [Cell], rounds(), Measure), []}.
 
 %% One round: what counts here is how many succeed, and every namespace costs a VM's start.
 bursts_in_namespace(Run, Peers, Counts) ->
@@ -86,7 +115,7 @@ bursts_in_namespace(Run, Peers, Counts) ->
                       sockpool_bench_ns:burst(Place, Peer, Target, Processes)
               end,
     Cells = [cell(Processes, 10, 52, Peers) || Processes <- Counts],
-    {series, sockpool_bench_rounds:alternate(name_in(Place, Run), Cells, 1, Measure)}.
+    {sockpool_bench_rounds:alternate(name_in(Place, Run), Cells, 1, Measure), []}.
 
 %% Another name keeps figures without the limit from being taken for those with it.
 name_in({limited, _}, Run) ->

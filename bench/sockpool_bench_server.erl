@@ -1,29 +1,36 @@
-%% @doc The two C programs: the echo server (an OS process of its own, which ends when the
+%% @doc The C programs: the echo servers (an OS process of its own each, which ends when the
 %% process that started it ends) and the raw client (the limit).
 -module(sockpool_bench_server).
 
--export([start/0, start/1, stop/1, raw_client/1]).
+-export([start/1, start/2, stop/1, raw_client/1]).
 -export_type([server/0]).
 
 -type server() :: #{port := inet:port_number(), handle := port()}.
 
 %% @doc An echo server on any free port of 127.0.0.1.
--spec start() -> server().
-start() ->
-    start(0).
+-spec start(sockpool_bench_socket:transport()) -> server().
+start(Transport) ->
+    start(Transport, 0).
 
--spec start(inet:port_number()) -> server().
-start(Wanted) ->
-    Handle = open_port({spawn_executable, sockpool_bench_paths:program("echo_server")},
-                       [{args, [integer_to_list(Wanted)]}, {line, 64}, exit_status]),
+-spec start(sockpool_bench_socket:transport(), inet:port_number()) -> server().
+start(Transport, Wanted) ->
+    {Program, Args} = command(Transport),
+    Handle = open_port({spawn_executable, sockpool_bench_paths:program(Program)},
+                       [{args, [integer_to_list(Wanted) | Args]}, {line, 64}, exit_status]),
     receive
         {Handle, {data, {eol, Line}}} ->
             #{port => list_to_integer(Line), handle => Handle};
         {Handle, {exit_status, Status}} ->
-            error({echo_server, {exit_status, Status}})
+            error({Program, {exit_status, Status}})
     after 5000 ->
-        error({echo_server, silent})
+        error({Program, silent})
     end.
+
+command(tcp) ->
+    {"echo_server", []};
+command(tls) ->
+    {"tls_echo_server", [sockpool_bench_certificates:certfile(),
+                         sockpool_bench_certificates:keyfile()]}.
 
 %% @doc Closes its stdin, upon which it ends.
 -spec stop(server()) -> ok.
