@@ -18,7 +18,8 @@ all() -> [{group, Name} || {Name, _, _} <- groups()].
 
 groups() ->
     [{features, [], [versions, ciphers, alpn, client_certificate, encrypted_key, what_info_tells,
-                     keylog, ktls_is_told, reload, reload_that_fails, reload_of_what_has_none]},
+                     keylog, a_stop_frees_the_key, a_crash_frees_the_key,
+                     ktls_is_told, reload, reload_that_fails, reload_of_what_has_none]},
      {resumption, [], [resumes_13, resumes_12, no_reuse]},
      {programs, [], [through_stunnel, from_nginx]},
      {limits, [], [memory_of_100]}].
@@ -106,6 +107,46 @@ keylog(Config) ->
      || Part <- [<<"CLIENT_TRAFFIC_SECRET_0 ">>, <<"SERVER_TRAFFIC_SECRET_0 ">>]],
     {ok, #file_info{mode = Mode}} = file:read_file_info(Path),
     ?assertEqual(8#600, Mode band 8#777).
+
+%% The context that holds a private key has its keylog file open as well, and shows itself so.
+contexts(Path) ->
+    {ok, Names} = file:list_dir("/proc/self/fd"),
+    length([found || Name <- Names,
+                     {ok, Target} <- [file:read_link(filename:join("/proc/self/fd", Name))],
+                     Target =:= Path]).
+
+%% With a connection in use; started anew, it works.
+a_stop_frees_the_key(Config) ->
+    Path = file(?config(tls_dir, Config), "stop.keylog"),
+    Tls = maps:from_list([{keylog, Path} | identity(Config, "client")]),
+    Server = ssl_server(asks_for_certificate(Config)),
+    Pool = pool(Config, Server, #{size => 3}, Tls),
+    settled(Pool),
+    ?assertEqual(1, contexts(Path)),
+    {ok, Held} = sockpool:checkout(Pool),
+    ok = sockpool:stop_pool(Pool),
+    wait_until(fun() -> contexts(Path) =:= 0 end),
+    ?assertEqual({error, closed}, sockpool:send(Held, "x")),
+    echo(pool(Config, Server, #{}, Tls)),
+    ?assertEqual(1, contexts(Path)).
+
+%% Started by nobody again.
+a_crash_frees_the_key(Config) ->
+    Path = file(?config(tls_dir, Config), "crash.keylog"),
+    Server = ssl_server(asks_for_certificate(Config)),
+    Pool = ?config(pool, Config),
+    Tls = [{keylog, Path}, {cacertfile, pem(Config, "ca")} | identity(Config, "client")],
+    Opts = #{host => "localhost", port => sockpool_tls_peers:port(Server), size => 2,
+             transport => tls, tls => Tls},
+    {Pid, Monitor} =
+        spawn_monitor(fun() ->
+                              {ok, _} = sockpool:start_link(Pool, Opts),
+                              receive never -> ok end
+                      end),
+    wait_until(fun() -> contexts(Path) =:= 1 end),
+    exit(Pid, kill),
+    receive {'DOWN', Monitor, process, Pid, killed} -> ok end,
+    wait_until(fun() -> contexts(Path) =:= 0 end).
 
 %% Whether the kernel takes part or not, bytes come through, and info/1 says which it is.
 ktls_is_told(Config) ->

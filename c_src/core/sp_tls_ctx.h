@@ -3,8 +3,9 @@
  * One for each distinct configuration, the contents of its files included, however many pools use
  * it. Reference counted. Immutable but for its sessions, so any thread may use it.
  *
- * A slot is what a pool has: it holds the current configuration, and a reload replaces that under
- * the pool's feet. Connections keep the one that they were made with. */
+ * A slot is what a pool has: it holds the current configuration while the pool is open, and a reload
+ * replaces that under the pool's feet. Connections keep the one that they were made with, so after
+ * the pool's shut the context, and the private key in it, goes with the last of them. */
 #ifndef SP_TLS_CTX_H
 #define SP_TLS_CTX_H
 
@@ -64,8 +65,10 @@ struct sp_tls_slot {
 
 void sp_tls_slot_init(struct sp_tls_slot *slot);
 void sp_tls_slot_destroy(struct sp_tls_slot *slot);
-/* Takes over the caller's reference. Where something of a later turn is there already, that stays: a
- * reload may be slow, and finish after a newer one, or after its pool was started anew. */
+/* Takes over the caller's reference; NULL empties the slot. What has a later turn stays, also where
+ * that is nothing: a reload may be slow, and finish after a newer one, or after its pool was shut or
+ * started anew. Pointer and turn change together under the lock, so whichever comes first, the later
+ * turn is what remains. */
 void sp_tls_slot_set(struct sp_tls_slot *slot, struct sp_tls_ctx *ctx, int64_t turn);
 /* The current one with a reference, or NULL. */
 SP_MUST_CHECK struct sp_tls_ctx *sp_tls_slot_get(struct sp_tls_slot *slot);

@@ -124,7 +124,8 @@ bool sp_nif_error_get(struct sp_nif_pool *pool, ErlNifEnv *env, ERL_NIF_TERM *te
 /* Under transition: one slice, where the pool is shutting. True while more is left. */
 bool sp_nif_shut_slice(ErlNifEnv *env, struct sp_nif_pool *pool);
 /* Under transition: the pool leaves OPEN. */
-void sp_nif_shut_begin(struct sp_nif_pool *pool, enum sp_phase phase, sp_status status);
+void sp_nif_shut_begin(ErlNifEnv *env, struct sp_nif_pool *pool, enum sp_phase phase,
+                       sp_status status);
 bool sp_nif_open_types(ErlNifEnv *env, ErlNifResourceFlags flags);
 
 /* sp_nif_lease.c */
@@ -150,6 +151,8 @@ void sp_nif_drop_conn(struct sp_nif_lease *lease, const struct sp_call *call);
 ERL_NIF_TERM sp_nif_tls_reason_term(ErlNifEnv *env, sp_status status);
 bool sp_nif_tls_init(struct sp_nif_pool *pool);
 void sp_nif_tls_free(struct sp_nif_pool *pool);
+/* Under transition, by a shut: the pool's connections alone still hold its context. */
+void sp_nif_tls_release(ErlNifEnv *env, struct sp_nif_pool *pool);
 
 /* Queues the calling process. `request` is a list of binaries, the empty list for a check-out.
  * `expiry` is the time in ms after which the pool tells it that its time is over, or infinity. */

@@ -375,9 +375,11 @@ bool sp_nif_error_get(struct sp_nif_pool *pool, ErlNifEnv *env, ERL_NIF_TERM *te
 
 /* ---- resource types ---- */
 
-void sp_nif_shut_begin(struct sp_nif_pool *pool, enum sp_phase phase, sp_status status)
+void sp_nif_shut_begin(ErlNifEnv *env, struct sp_nif_pool *pool, enum sp_phase phase,
+                       sp_status status)
 {
     sp_control_shut_begin(&pool->core, phase);
+    sp_nif_tls_release(env, pool);
     pool->shutting = true;
     pool->shut_status = status;
 }
@@ -425,7 +427,7 @@ static void pool_down(ErlNifEnv *env, void *resource, ErlNifPid *pid, ErlNifMoni
     if (current) {
         /* A shut of the process's own may have been under way: then only its slices are left. */
         if (!pool->shutting)
-            sp_nif_shut_begin(pool, SP_PHASE_DOWN, SP_CLOSED);
+            sp_nif_shut_begin(env, pool, SP_PHASE_DOWN, SP_CLOSED);
         if (!call_janitor(env, pool, &janitor))
             while (sp_nif_shut_slice(env, pool))
                 ;

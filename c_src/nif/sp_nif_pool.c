@@ -211,7 +211,7 @@ SP_NIF(sp_nif_pool_shut)
         return not_a_pool(env);
     enif_mutex_lock(pool->transition);
     if (!pool->shutting)
-        sp_nif_shut_begin(pool, SP_PHASE_CLOSED, SP_DRAINING);
+        sp_nif_shut_begin(env, pool, SP_PHASE_CLOSED, SP_DRAINING);
     more = sp_nif_shut_slice(env, pool);
     if (!more) {
         enif_mutex_lock(pool->lock);

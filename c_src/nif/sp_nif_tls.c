@@ -32,6 +32,19 @@ void sp_nif_tls_free(struct sp_nif_pool *pool)
     enif_free(pool->tls);
 }
 
+/* The turn comes from the counter that sockpool_tls:turn/0 uses. A configuration of this life took its
+ * own earlier, in the control process, so it is refused where it comes later. One of the next life
+ * takes its own after pool_open/4, which waits for the shut under `transition', so it is accepted. */
+void sp_nif_tls_release(ErlNifEnv *env, struct sp_nif_pool *pool)
+{
+    ERL_NIF_TERM term =
+        enif_make_unique_integer(env, ERL_NIF_UNIQUE_MONOTONIC | ERL_NIF_UNIQUE_POSITIVE);
+    ErlNifSInt64 turn;
+
+    if (enif_get_int64(env, term, &turn))
+        sp_tls_slot_set(pool->tls, NULL, turn);
+}
+
 /* ---- options ---- */
 
 /* Each getter: false for a missing key or another type, which sockpool_tls.erl does not send. */

@@ -185,6 +185,70 @@ Test(tls_ctx, what_was_asked_for_earlier_and_comes_later_is_dropped)
     sp_tls_slot_destroy(&slot);
 }
 
+/* A shut: the key goes with the last connection. */
+Test(tls_ctx, an_emptied_slot_leaves_the_context_to_connections)
+{
+    struct sp_tls_ctx *connections;
+    struct sp_tls_slot slot;
+
+    sp_tls_slot_init(&slot);
+    sp_tls_slot_set(&slot, tkit_ctx(&options), 1);
+    connections = sp_tls_slot_get(&slot);
+    sp_tls_slot_set(&slot, NULL, 2);
+    cr_assert_null(sp_tls_slot_get(&slot));
+    cr_assert_eq(sp_tls_ctx_count(), 1);
+    sp_tls_ctx_unref(connections);
+    cr_assert_eq(sp_tls_ctx_count(), 0);
+    sp_tls_slot_destroy(&slot);
+}
+
+Test(tls_ctx, a_reload_that_a_shut_has_overtaken_is_dropped)
+{
+    struct sp_tls_slot slot;
+
+    sp_tls_slot_init(&slot);
+    sp_tls_slot_set(&slot, tkit_ctx(&options), 1);
+    sp_tls_slot_set(&slot, NULL, 3);
+    sp_tls_slot_set(&slot, tkit_ctx(&options), 2);
+    cr_assert_eq(sp_tls_ctx_count(), 0);
+    sp_tls_slot_set(&slot, tkit_ctx(&options), 4);
+    cr_assert_eq(sp_tls_ctx_count(), 1, "the next life's");
+    sp_tls_slot_destroy(&slot);
+}
+
+struct shut_race {
+    struct sp_tls_slot slot;
+    _Atomic int64_t turns;
+};
+
+static void *reload_often(void *arg)
+{
+    struct shut_race *race = arg;
+
+    for (int i = 0; i < 50; i++) {
+        int64_t turn = atomic_fetch_add(&race->turns, 1) + 1;
+        sp_tls_slot_set(&race->slot, tkit_ctx(&options), turn);
+        sp_tls_ctx_unref(sp_tls_slot_get(&race->slot));
+    }
+    return NULL;
+}
+
+Test(tls_ctx, reloads_and_a_shut_at_once)
+{
+    struct shut_race race = {.turns = 0};
+    pthread_t threads[3];
+
+    sp_tls_slot_init(&race.slot);
+    for (int i = 0; i < 3; i++)
+        pthread_create(&threads[i], NULL, reload_often, &race);
+    /* Later than any turn of theirs, and set while they run. */
+    sp_tls_slot_set(&race.slot, NULL, 1000000);
+    for (int i = 0; i < 3; i++)
+        pthread_join(threads[i], NULL);
+    cr_assert_eq(sp_tls_ctx_count(), 0);
+    sp_tls_slot_destroy(&race.slot);
+}
+
 static void *get_and_drop(void *arg)
 {
     (void)arg;
