@@ -319,25 +319,15 @@ code_reloaded_under_load(Config) ->
 
 %% As a release upgrade does it: the next version has a library file of its own.
 upgrade_to_another_library(Config) ->
-    Here = filename:dirname(code:which(sockpool_nif)),
-    Next = filename:join([?config(priv_dir, Config), "sockpool-9.9.9"]),
-    copy(Here, filename:join(Next, "ebin")),
-    copy(code:priv_dir(sockpool), filename:join(Next, "priv")),
-    try
-        reloaded(Config, fun() ->
-                                 true = code:replace_path(sockpool, filename:join(Next, "ebin")),
-                                 ok
-                         end),
-        ?assertEqual(filename:join(Next, "priv"), code:priv_dir(sockpool)),
-        ?assertEqual(filename:join([Next, "ebin", "sockpool_nif.beam"]), code:which(sockpool_nif))
-    after
-        true = code:replace_path(sockpool, Here)
-    end.
-
-copy(From, To) ->
-    ok = filelib:ensure_dir(filename:join(To, "x")),
-    {ok, Names} = file:list_dir(From),
-    [{ok, _} = file:copy(filename:join(From, Name), filename:join(To, Name)) || Name <- Names].
+    Next = filename:join(?config(priv_dir, Config), "sockpool-9.9.9"),
+    sockpool_test_util:with_library_copied(
+      Next,
+      fun(Replace) ->
+              reloaded(Config, Replace),
+              ?assertEqual(filename:join(Next, "priv"), code:priv_dir(sockpool)),
+              ?assertEqual(filename:join([Next, "ebin", "sockpool_nif.beam"]),
+                           code:which(sockpool_nif))
+      end).
 
 %% Leases are held, receives are blocked, requests are under way when the new code comes, and when
 %% the old one goes.

@@ -3,6 +3,7 @@
 -module(sockpool_test_util).
 
 -export([wait_until/1, wait_until/2, stat/2, stats/1, settled/1, assert_adds_up/1]).
+-export([with_library_copied/2]).
 -export([start/1, await/1, await/2, run_all/1, on_scheduler/2, assert_no_messages/0]).
 -export([ids/1, elapsed_ms/1, percentile/2, us_since/1, descriptors/0, unix_path/0]).
 
@@ -148,3 +149,24 @@ descriptors() ->
 unix_path() ->
     Unique = erlang:unique_integer([positive]),
     lists:flatten(io_lib:format("/tmp/sockpool-~s-~b", [os:getpid(), Unique])).
+
+%% Copies sockpool into the directory. The fun gets a fun that makes it the place from which modules,
+%% and with them the library, are loaded; afterwards it is what it was.
+-spec with_library_copied(file:filename(), fun((fun(() -> ok)) -> Result)) -> Result.
+with_library_copied(Next, Fun) ->
+    Here = filename:dirname(code:which(sockpool_nif)),
+    copy(Here, filename:join(Next, "ebin")),
+    copy(code:priv_dir(sockpool), filename:join(Next, "priv")),
+    try
+        Fun(fun() ->
+                    true = code:replace_path(sockpool, filename:join(Next, "ebin")),
+                    ok
+            end)
+    after
+        true = code:replace_path(sockpool, Here)
+    end.
+
+copy(From, To) ->
+    ok = filelib:ensure_dir(filename:join(To, "x")),
+    {ok, Names} = file:list_dir(From),
+    [{ok, _} = file:copy(filename:join(From, Name), filename:join(To, Name)) || Name <- Names].

@@ -19,6 +19,7 @@ all() -> [{group, Name} || {Name, _, _} <- groups()].
 groups() ->
     [{features, [], [versions, ciphers, alpn, client_certificate, encrypted_key, what_info_tells,
                      keylog, a_stop_frees_the_key, a_crash_frees_the_key,
+                     one_context_after_an_upgrade,
                      ktls_is_told, reload, reload_that_fails, reload_of_what_has_none]},
      {resumption, [], [resumes_13, resumes_12, no_reuse]},
      {programs, [], [through_stunnel, from_nginx]},
@@ -147,6 +148,31 @@ a_crash_frees_the_key(Config) ->
     exit(Pid, kill),
     receive {'DOWN', Monitor, process, Pid, killed} -> ok end,
     wait_until(fun() -> contexts(Path) =:= 0 end).
+
+%% A pool of the old code and one of a library that is another file: what is the same is still shared.
+one_context_after_an_upgrade(Config) ->
+    Path = file(?config(tls_dir, Config), "upgrade.keylog"),
+    Tls = #{keylog => Path, cacertfile => pem(Config, "ca")},
+    Server = ssl_server(identity(Config, "server")),
+    Pool = pool(Config, Server, #{}, Tls),
+    echo(Pool),
+    Upgraded =
+        fun(Replace) ->
+                ok = Replace(),
+                _ = code:purge(sockpool_nif),
+                {module, sockpool_nif} = code:load_file(sockpool_nif),
+                Later = pool([{pool, one_context_later} | Config], Server, #{}, Tls),
+                echo(Later),
+                echo(Pool),
+                ?assertEqual(1, contexts(Path)),
+                ok = sockpool:stop_pool(Pool),
+                echo(Later),
+                ?assertEqual(1, contexts(Path)),
+                ok = sockpool:stop_pool(Later),
+                wait_until(fun() -> contexts(Path) =:= 0 end)
+        end,
+    sockpool_test_util:with_library_copied(
+      filename:join(?config(tls_dir, Config), "sockpool-9.9.9"), Upgraded).
 
 %% Whether the kernel takes part or not, bytes come through, and info/1 says which it is.
 ktls_is_told(Config) ->

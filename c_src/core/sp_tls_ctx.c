@@ -12,13 +12,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static struct {
-    pthread_mutex_t lock;
-    struct sp_list list; /* holds no references */
-    unsigned count;
-} registry = {.lock = PTHREAD_MUTEX_INITIALIZER,
-              .list = {.head = {&registry.list.head, &registry.list.head}}};
-
 struct files {
     struct sp_tls_file cacerts, cert, key;
 };
@@ -259,6 +252,32 @@ static struct sp_tls_ctx *make(const struct sp_tls_options *options, const struc
 
 /* ---- sharing ---- */
 
+struct sp_tls_registry *sp_tls_registry_new(void)
+{
+    struct sp_tls_registry *registry = malloc(sizeof *registry);
+
+    if (!registry)
+        return NULL;
+    atomic_init(&registry->refs, 1);
+    pthread_mutex_init(&registry->lock, NULL);
+    sp_list_init(&registry->list);
+    registry->count = 0;
+    return registry;
+}
+
+void sp_tls_registry_ref(struct sp_tls_registry *registry)
+{
+    atomic_fetch_add(&registry->refs, 1);
+}
+
+void sp_tls_registry_unref(struct sp_tls_registry *registry)
+{
+    if (!registry || atomic_fetch_sub(&registry->refs, 1) > 1)
+        return;
+    pthread_mutex_destroy(&registry->lock);
+    free(registry);
+}
+
 /* False where its last reference is gone, and it is about to be. */
 static bool ref_living(struct sp_tls_ctx *ctx)
 {
@@ -273,12 +292,13 @@ static bool ref_living(struct sp_tls_ctx *ctx)
 
 /* The registered context of this identity with a reference, or NULL. `made` is registered first
  * where there is none; it may be NULL. */
-static struct sp_tls_ctx *share(const unsigned char identity[32], struct sp_tls_ctx *made)
+static struct sp_tls_ctx *share(struct sp_tls_registry *registry, const unsigned char identity[32],
+                                struct sp_tls_ctx *made)
 {
     struct sp_tls_ctx *found = NULL;
 
-    pthread_mutex_lock(&registry.lock);
-    for (struct sp_node *node = registry.list.head.next; node != &registry.list.head && !found;
+    pthread_mutex_lock(&registry->lock);
+    for (struct sp_node *node = registry->list.head.next; node != &registry->list.head && !found;
          node = node->next) {
         struct sp_tls_ctx *ctx = SP_CONTAINER(node, struct sp_tls_ctx, node);
         if (memcmp(ctx->identity, identity, sizeof ctx->identity) == 0 && ref_living(ctx))
@@ -286,14 +306,17 @@ static struct sp_tls_ctx *share(const unsigned char identity[32], struct sp_tls_
     }
     if (!found && made) {
         memcpy(made->identity, identity, sizeof made->identity);
-        sp_list_push_newest(&registry.list, &made->node);
-        registry.count++;
+        made->registry = registry;
+        sp_tls_registry_ref(registry);
+        sp_list_push_newest(&registry->list, &made->node);
+        registry->count++;
     }
-    pthread_mutex_unlock(&registry.lock);
+    pthread_mutex_unlock(&registry->lock);
     return found;
 }
 
-static struct sp_tls_ctx *find_or_make(const struct sp_tls_options *options,
+static struct sp_tls_ctx *find_or_make(struct sp_tls_registry *registry,
+                                       const struct sp_tls_options *options,
                                        const struct files *files, struct sp_tls_refusal *refusal)
 {
     unsigned char identity[32];
@@ -303,10 +326,10 @@ static struct sp_tls_ctx *find_or_make(const struct sp_tls_options *options,
         (void)refuse(refusal, "tls", sp_status_name(SP_NO_MEMORY));
         return NULL;
     }
-    if ((ctx = share(identity, NULL)))
+    if ((ctx = share(registry, identity, NULL)))
         return ctx;
     ctx = make(options, files, refusal);
-    other = ctx ? share(identity, ctx) : NULL;
+    other = ctx ? share(registry, identity, ctx) : NULL;
     if (!other)
         return ctx;
     ctx_free(ctx); /* somebody else was faster */
@@ -321,7 +344,8 @@ static bool read_file(const char *option, const char *path, struct sp_tls_file *
     return status == SP_OK || refuse(refusal, option, sp_status_name(status));
 }
 
-struct sp_tls_ctx *sp_tls_ctx_get(const struct sp_tls_options *options,
+struct sp_tls_ctx *sp_tls_ctx_get(struct sp_tls_registry *registry,
+                                  const struct sp_tls_options *options,
                                   struct sp_tls_refusal *refusal)
 {
     struct files files = {0};
@@ -333,7 +357,7 @@ struct sp_tls_ctx *sp_tls_ctx_get(const struct sp_tls_options *options,
     if (read_file("cacertfile", options->cacertfile, &files.cacerts, refusal) &&
         read_file("certfile", options->certfile, &files.cert, refusal) &&
         read_file("keyfile", options->keyfile, &files.key, refusal))
-        ctx = find_or_make(options, &files, refusal);
+        ctx = find_or_make(registry, options, &files, refusal);
     sp_tls_file_wipe(&files.cacerts);
     sp_tls_file_wipe(&files.cert);
     sp_tls_file_wipe(&files.key);
@@ -342,22 +366,26 @@ struct sp_tls_ctx *sp_tls_ctx_get(const struct sp_tls_options *options,
 
 void sp_tls_ctx_unref(struct sp_tls_ctx *ctx)
 {
+    struct sp_tls_registry *registry;
+
     if (!ctx || atomic_fetch_sub(&ctx->refs, 1) > 1)
         return;
-    pthread_mutex_lock(&registry.lock);
+    registry = ctx->registry;
+    pthread_mutex_lock(&registry->lock);
     sp_list_remove(&ctx->node);
-    registry.count--;
-    pthread_mutex_unlock(&registry.lock);
+    registry->count--;
+    pthread_mutex_unlock(&registry->lock);
     ctx_free(ctx);
+    sp_tls_registry_unref(registry);
 }
 
-unsigned sp_tls_ctx_count(void)
+unsigned sp_tls_ctx_count(struct sp_tls_registry *registry)
 {
     unsigned count;
 
-    pthread_mutex_lock(&registry.lock);
-    count = registry.count;
-    pthread_mutex_unlock(&registry.lock);
+    pthread_mutex_lock(&registry->lock);
+    count = registry->count;
+    pthread_mutex_unlock(&registry->lock);
     return count;
 }
 

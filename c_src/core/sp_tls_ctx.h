@@ -13,6 +13,21 @@
 
 #include <stdatomic.h>
 
+/* The contexts that live, so that one configuration has one. It belongs to whoever loads this code and
+ * not to the code: after an upgrade two libraries use the same. Any thread may use it. */
+struct sp_tls_registry {
+    _Atomic unsigned refs; /* its maker's, the users', and one for each context in it */
+    pthread_mutex_t lock;
+    struct sp_list list; /* under the lock; holds no references */
+    unsigned count;      /* under the lock */
+};
+
+/* With a reference, or NULL where there is no memory. */
+SP_MUST_CHECK struct sp_tls_registry *sp_tls_registry_new(void);
+/* One reference more, for somebody who has one already. */
+void sp_tls_registry_ref(struct sp_tls_registry *registry);
+void sp_tls_registry_unref(struct sp_tls_registry *registry);
+
 struct sp_tls_blob {
     const void *data;
     size_t len;
@@ -39,9 +54,10 @@ struct sp_tls_ctx {
 
     /* sp_tls_ctx.c's own */
     int keylog_fd;
-    _Atomic unsigned refs;      /* 0: being freed */
-    struct sp_node node;        /* under the registry's lock */
-    unsigned char identity[32]; /* SHA-256 of the configuration */
+    _Atomic unsigned refs;            /* 0: being freed */
+    struct sp_tls_registry *registry; /* with a reference, once it is in there */
+    struct sp_node node;              /* under the registry's lock */
+    unsigned char identity[32];       /* SHA-256 of the configuration */
 };
 
 /* Which option could not be used and why, both static strings; why may be an errno's name. */
@@ -51,11 +67,12 @@ struct sp_tls_refusal {
 
 /* The context of these options, with a reference; or NULL and *refusal. Reads files and computes:
  * some milliseconds. */
-SP_MUST_CHECK struct sp_tls_ctx *sp_tls_ctx_get(const struct sp_tls_options *options,
+SP_MUST_CHECK struct sp_tls_ctx *sp_tls_ctx_get(struct sp_tls_registry *registry,
+                                                const struct sp_tls_options *options,
                                                 struct sp_tls_refusal *refusal);
 void sp_tls_ctx_unref(struct sp_tls_ctx *ctx);
 /* How many there are, for tests. */
-unsigned sp_tls_ctx_count(void);
+unsigned sp_tls_ctx_count(struct sp_tls_registry *registry);
 
 struct sp_tls_slot {
     pthread_mutex_t lock;

@@ -1,51 +1,50 @@
 /* Loading, upgrading, and the table of functions that sockpool_nif.erl declares. */
 #include "sp_nif.h"
 
-/* What an upgrade has to find unchanged. */
-struct private_data {
-    unsigned layout;
-    unsigned users; /* module instances: changed by load, upgrade and unload only, which ERTS
-                       serialises */
-};
+static void roots_free(struct sp_nif_roots *roots)
+{
+    sp_nif_tls_roots_free(roots);
+    enif_free(roots);
+}
 
 static int load(ErlNifEnv *env, void **priv_data, ERL_NIF_TERM info)
 {
-    struct private_data *data = enif_alloc(sizeof *data);
+    struct sp_nif_roots *roots = enif_alloc(sizeof *roots);
 
     (void)info;
-    if (!data)
+    if (!roots)
         return 1;
-    data->layout = SP_NIF_LAYOUT;
-    data->users = 1;
-    if (!sp_nif_open_types(env, ERL_NIF_RT_CREATE)) {
-        enif_free(data);
+    roots->layout = SP_NIF_LAYOUT;
+    roots->users = 1;
+    if (!sp_nif_tls_roots_init(roots) || !sp_nif_open_types(env, ERL_NIF_RT_CREATE)) {
+        roots_free(roots);
         return 1;
     }
     sp_nif_make_atoms(env);
-    *priv_data = data;
+    *priv_data = roots;
     return 0;
 }
 
 static int upgrade(ErlNifEnv *env, void **priv_data, void **old_priv_data, ERL_NIF_TERM info)
 {
-    struct private_data *data = *old_priv_data;
+    struct sp_nif_roots *roots = *old_priv_data;
 
     (void)info;
-    if (!data || data->layout != SP_NIF_LAYOUT || !sp_nif_open_types(env, ERL_NIF_RT_TAKEOVER))
+    if (!roots || roots->layout != SP_NIF_LAYOUT || !sp_nif_open_types(env, ERL_NIF_RT_TAKEOVER))
         return 1;
     sp_nif_make_atoms(env);
-    data->users++;
-    *priv_data = data;
+    roots->users++;
+    *priv_data = roots;
     return 0;
 }
 
 static void unload(ErlNifEnv *env, void *priv_data)
 {
-    struct private_data *data = priv_data;
+    struct sp_nif_roots *roots = priv_data;
 
     (void)env;
-    if (--data->users == 0)
-        enif_free(data);
+    if (--roots->users == 0)
+        roots_free(roots);
 }
 
 static ErlNifFunc functions[] = {

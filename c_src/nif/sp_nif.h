@@ -17,10 +17,19 @@
 
 /* Bumped whenever a resource's or the private data's layout changes: an upgrade over another
  * layout is refused. */
-#define SP_NIF_LAYOUT 3
+#define SP_NIF_LAYOUT 4
 
 struct sp_tls_slot;
+struct sp_tls_registry;
 struct sp_nif_error; /* a term that outlives its process, reference counted */
+
+/* The private data: what an upgrade has to find unchanged, and old and new code share. */
+struct sp_nif_roots {
+    unsigned layout;
+    unsigned users; /* module instances: changed by load, upgrade and unload only, which ERTS
+                       serialises */
+    struct sp_tls_registry *tls; /* one reference */
+};
 
 struct sp_nif_pool {
     struct sp_pool core;
@@ -39,6 +48,7 @@ struct sp_nif_pool {
     _Atomic uint64_t checkout_timeout, send_timeout; /* ms, SP_NEVER for infinity */
     _Atomic uint32_t packet;                         /* enum sp_packet */
     struct sp_tls_slot *tls;                         /* sp_nif_tls.c's */
+    struct sp_tls_registry *tls_registry;            /* one reference; the roots' */
 };
 
 struct sp_nif_conn {
@@ -149,7 +159,9 @@ void sp_nif_drop_conn(struct sp_nif_lease *lease, const struct sp_call *call);
 /* sp_nif_tls.c */
 /* {tls, Reason}: a status of that transport's own. */
 ERL_NIF_TERM sp_nif_tls_reason_term(ErlNifEnv *env, sp_status status);
-bool sp_nif_tls_init(struct sp_nif_pool *pool);
+bool sp_nif_tls_roots_init(struct sp_nif_roots *roots);
+void sp_nif_tls_roots_free(struct sp_nif_roots *roots);
+bool sp_nif_tls_init(ErlNifEnv *env, struct sp_nif_pool *pool);
 void sp_nif_tls_free(struct sp_nif_pool *pool);
 /* Under transition, by a shut: the pool's connections alone still hold its context. */
 void sp_nif_tls_release(ErlNifEnv *env, struct sp_nif_pool *pool);

@@ -485,7 +485,7 @@ struct sp_nif_pool *sp_nif_pool_alloc(ErlNifEnv *env, uint32_t shard_count, ERL_
         struct sp_nif_pool *pool = memset(memory, 0, sizeof *pool);
         pool->lock = enif_mutex_create("sockpool_pool");
         pool->transition = enif_mutex_create("sockpool_transition");
-        if (pool->lock && pool->transition && sp_nif_tls_init(pool) &&
+        if (pool->lock && pool->transition && sp_nif_tls_init(env, pool) &&
             sp_pool_init(&pool->core, &sp_nif_host, &sp_sys_posix, shard_count) == SP_OK) {
             pool->resource = resource;
             resource->pool = pool;

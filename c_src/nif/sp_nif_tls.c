@@ -16,12 +16,29 @@ ERL_NIF_TERM sp_nif_tls_reason_term(ErlNifEnv *env, sp_status status)
     return enif_make_tuple2(env, sp_atoms.tls, reason);
 }
 
-bool sp_nif_tls_init(struct sp_nif_pool *pool)
+bool sp_nif_tls_roots_init(struct sp_nif_roots *roots)
 {
+    roots->tls = sp_tls_registry_new();
+    return roots->tls != NULL;
+}
+
+void sp_nif_tls_roots_free(struct sp_nif_roots *roots)
+{
+    sp_tls_registry_unref(roots->tls);
+}
+
+/* With a reference of the pool's own: its dirty calls, and its connections, can outlive the roots. */
+bool sp_nif_tls_init(ErlNifEnv *env, struct sp_nif_pool *pool)
+{
+    const struct sp_nif_roots *roots = enif_priv_data(env);
+
     pool->tls = enif_alloc(sizeof *pool->tls);
-    if (pool->tls)
-        sp_tls_slot_init(pool->tls);
-    return pool->tls != NULL;
+    if (!pool->tls)
+        return false;
+    sp_tls_slot_init(pool->tls);
+    sp_tls_registry_ref(roots->tls);
+    pool->tls_registry = roots->tls;
+    return true;
 }
 
 void sp_nif_tls_free(struct sp_nif_pool *pool)
@@ -30,6 +47,7 @@ void sp_nif_tls_free(struct sp_nif_pool *pool)
         return;
     sp_tls_slot_destroy(pool->tls);
     enif_free(pool->tls);
+    sp_tls_registry_unref(pool->tls_registry);
 }
 
 /* The turn comes from the counter that sockpool_tls:turn/0 uses. A configuration of this life took its
@@ -160,7 +178,7 @@ SP_NIF(sp_nif_tls_configure)
             enif_get_int64(env, term, &turn);
     options.cacerts = certs;
     if (valid)
-        ctx = sp_tls_ctx_get(&options, &refusal);
+        ctx = sp_tls_ctx_get(pool->tls_registry, &options, &refusal);
     if (certs)
         enif_free(certs);
     if (!valid)

@@ -44,8 +44,8 @@ static void closed(void)
     tkit_close(&conn);
     tkit_server_free(&server);
     sp_tls_slot_destroy(&slot);
+    cr_assert_eq(sp_tls_ctx_count(tkit_registry), 0);
     tkit_world_free();
-    cr_assert_eq(sp_tls_ctx_count(), 0);
     cr_assert_eq(fake_fds_open(), 0);
 }
 

@@ -18,13 +18,13 @@ static void made(void)
 
 static void done(void)
 {
-    cr_assert_eq(sp_tls_ctx_count(), 0);
+    cr_assert_eq(sp_tls_ctx_count(tkit_registry), 0);
     tkit_world_free();
 }
 
 static void refused(const char *option, const char *why)
 {
-    cr_assert_null(sp_tls_ctx_get(&options, &refusal));
+    cr_assert_null(sp_tls_ctx_get(tkit_registry, &options, &refusal));
     cr_expect_str_eq(refusal.option, option);
     cr_expect_str_eq(refusal.why, why);
 }
@@ -110,15 +110,35 @@ Test(tls_ctx, one_for_each_configuration)
     struct sp_tls_ctx *first = tkit_ctx(&options), *second = tkit_ctx(&options), *other;
 
     cr_assert_eq(first, second);
-    cr_assert_eq(sp_tls_ctx_count(), 1);
+    cr_assert_eq(sp_tls_ctx_count(tkit_registry), 1);
     options.verify_peer = false;
     other = tkit_ctx(&options);
     cr_assert_neq(other, first);
-    cr_assert_eq(sp_tls_ctx_count(), 2);
+    cr_assert_eq(sp_tls_ctx_count(tkit_registry), 2);
     sp_tls_ctx_unref(first);
-    cr_assert_eq(sp_tls_ctx_count(), 2);
+    cr_assert_eq(sp_tls_ctx_count(tkit_registry), 2);
     sp_tls_ctx_unref(second);
     sp_tls_ctx_unref(other);
+}
+
+/* A registry may be left while contexts of it live; another one knows nothing of them. */
+Test(tls_ctx, each_registry_has_its_own)
+{
+    struct sp_tls_registry *registry = sp_tls_registry_new();
+    struct sp_tls_ctx *here = tkit_ctx(&options), *there, *again;
+
+    cr_assert_not_null(registry);
+    there = sp_tls_ctx_get(registry, &options, &refusal);
+    cr_assert_not_null(there);
+    cr_assert_neq(here, there);
+    again = sp_tls_ctx_get(registry, &options, &refusal);
+    cr_assert_eq(again, there);
+    cr_assert_eq(sp_tls_ctx_count(registry), 1);
+    cr_assert_eq(sp_tls_ctx_count(tkit_registry), 1);
+    sp_tls_registry_unref(registry);
+    sp_tls_ctx_unref(again);
+    sp_tls_ctx_unref(there);
+    sp_tls_ctx_unref(here);
 }
 
 /* The same path, with another content, is another configuration: so a reload finds it. */
@@ -163,9 +183,9 @@ Test(tls_ctx, a_slot_gives_what_was_put_last)
     options.session_reuse = false;
     second = tkit_ctx(&options);
     sp_tls_slot_set(&slot, second, 2);
-    cr_assert_eq(sp_tls_ctx_count(), 2, "the first lives as long as somebody has it");
+    cr_assert_eq(sp_tls_ctx_count(tkit_registry), 2, "the first lives as long as somebody has it");
     sp_tls_ctx_unref(got);
-    cr_assert_eq(sp_tls_ctx_count(), 1);
+    cr_assert_eq(sp_tls_ctx_count(tkit_registry), 1);
     sp_tls_slot_destroy(&slot);
 }
 
@@ -178,7 +198,7 @@ Test(tls_ctx, what_was_asked_for_earlier_and_comes_later_is_dropped)
     sp_tls_slot_set(&slot, newer, 2);
     options.session_reuse = false;
     sp_tls_slot_set(&slot, tkit_ctx(&options), 1);
-    cr_assert_eq(sp_tls_ctx_count(), 1);
+    cr_assert_eq(sp_tls_ctx_count(tkit_registry), 1);
     got = sp_tls_slot_get(&slot);
     cr_assert_eq(got, newer);
     sp_tls_ctx_unref(got);
@@ -196,9 +216,9 @@ Test(tls_ctx, an_emptied_slot_leaves_the_context_to_connections)
     connections = sp_tls_slot_get(&slot);
     sp_tls_slot_set(&slot, NULL, 2);
     cr_assert_null(sp_tls_slot_get(&slot));
-    cr_assert_eq(sp_tls_ctx_count(), 1);
+    cr_assert_eq(sp_tls_ctx_count(tkit_registry), 1);
     sp_tls_ctx_unref(connections);
-    cr_assert_eq(sp_tls_ctx_count(), 0);
+    cr_assert_eq(sp_tls_ctx_count(tkit_registry), 0);
     sp_tls_slot_destroy(&slot);
 }
 
@@ -210,9 +230,9 @@ Test(tls_ctx, a_reload_that_a_shut_has_overtaken_is_dropped)
     sp_tls_slot_set(&slot, tkit_ctx(&options), 1);
     sp_tls_slot_set(&slot, NULL, 3);
     sp_tls_slot_set(&slot, tkit_ctx(&options), 2);
-    cr_assert_eq(sp_tls_ctx_count(), 0);
+    cr_assert_eq(sp_tls_ctx_count(tkit_registry), 0);
     sp_tls_slot_set(&slot, tkit_ctx(&options), 4);
-    cr_assert_eq(sp_tls_ctx_count(), 1, "the next life's");
+    cr_assert_eq(sp_tls_ctx_count(tkit_registry), 1, "the next life's");
     sp_tls_slot_destroy(&slot);
 }
 
@@ -245,7 +265,7 @@ Test(tls_ctx, reloads_and_a_shut_at_once)
     sp_tls_slot_set(&race.slot, NULL, 1000000);
     for (int i = 0; i < 3; i++)
         pthread_join(threads[i], NULL);
-    cr_assert_eq(sp_tls_ctx_count(), 0);
+    cr_assert_eq(sp_tls_ctx_count(tkit_registry), 0);
     sp_tls_slot_destroy(&race.slot);
 }
 

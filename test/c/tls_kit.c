@@ -12,6 +12,7 @@
 #define DAY_S 86400L
 
 struct tkit_world tkit_world;
+struct sp_tls_registry *tkit_registry;
 
 static char files[FILES_MAX][32];
 static unsigned file_count;
@@ -121,6 +122,8 @@ const char *tkit_pem(const X509 *cert, EVP_PKEY *key, const char *password)
 void tkit_world_make(void)
 {
     fake_sys_reset();
+    tkit_registry = sp_tls_registry_new();
+    must(tkit_registry != NULL, "registry");
     tkit_world.ca = tkit_cert_new("kit authority", NULL, true, NULL, -DAY_S, DAY_S);
     tkit_world.leaf = tkit_cert_new("kit", "DNS:localhost,DNS:*.wild.example,IP:127.0.0.1", false,
                                     &tkit_world.ca, -DAY_S, DAY_S);
@@ -131,6 +134,7 @@ void tkit_world_free(void)
 {
     tkit_cert_free(&tkit_world.ca);
     tkit_cert_free(&tkit_world.leaf);
+    sp_tls_registry_unref(tkit_registry);
 }
 
 struct sp_tls_options tkit_options(void)
@@ -145,7 +149,7 @@ struct sp_tls_options tkit_options(void)
 struct sp_tls_ctx *tkit_ctx(const struct sp_tls_options *options)
 {
     struct sp_tls_refusal refusal;
-    struct sp_tls_ctx *ctx = sp_tls_ctx_get(options, &refusal);
+    struct sp_tls_ctx *ctx = sp_tls_ctx_get(tkit_registry, options, &refusal);
 
     if (!ctx)
         fake_die("refused: %s, %s", refusal.option, refusal.why);

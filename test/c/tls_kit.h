@@ -29,6 +29,7 @@ struct tkit_world {
     const char *ca_file;
 };
 extern struct tkit_world tkit_world;
+extern struct sp_tls_registry *tkit_registry; /* lives from tkit_world_make to tkit_world_free */
 void tkit_world_make(void);
 void tkit_world_free(void);
 
