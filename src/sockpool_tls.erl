@@ -236,10 +236,20 @@ configure(Pool, Opts, Turn) ->
 
 configure_here(Pool, Opts, Turn) ->
     try password(Opts) of
-        Password -> sockpool_nif:tls_configure(Pool, (native(Opts, Password))#{turn => Turn})
+        Password -> set(Pool, Opts, Password, Turn)
     catch
         %% Neither reason nor stack: the password may be in them.
         Class:_ -> {error, {password, Class}}
+    end.
+
+%% What is wrong here is not the user's options. A stack, or a reason that is more than a name, could
+%% repeat the password among the arguments.
+set(Pool, Opts, Password, Turn) ->
+    try
+        sockpool_nif:tls_configure(Pool, (native(Opts, Password))#{turn => Turn})
+    catch
+        error:Reason when is_atom(Reason) -> {error, {configure, Reason}};
+        Class:_ -> {error, {configure, Class}}
     end.
 
 password(#{password := undefined}) -> undefined;

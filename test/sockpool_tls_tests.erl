@@ -68,6 +68,20 @@ password_must_be_a_fun_test_() ->
                    sockpool_tls:parse(#{password => Password}))
      || Password <- ["secret", <<"secret">>, fun(X) -> X end]].
 
+%% What goes wrong on the way into C is told without the arguments, and nothing crashes, which would log
+%% them.
+failing_calls_do_not_repeat_the_password_test_() ->
+    {ok, Opts} = sockpool_tls:parse(#{password => fun() -> "secret" end}),
+    Pool = sockpool_nif:pool_new(password_test, 1),
+    [?_assertEqual({error, {tls, {configure, badarg}}}, sockpool_tls:configure(make_ref(), Opts, 1)),
+     ?_assertEqual({error, {tls, {configure, badarg}}},
+                   sockpool_tls:configure(Pool, Opts, not_a_turn)),
+     ?_assertEqual({error, {tls, {configure, badarg}}},
+                   sockpool_tls:configure(Pool, Opts#{ktls := no_flag}, 1)),
+     %% Fails with a badmatch of all the options.
+     ?_assertEqual({error, {tls, {configure, error}}},
+                   sockpool_tls:configure(Pool, maps:remove(versions, Opts), 1))].
+
 options_that_exclude_each_other_test_() ->
     [?_assertEqual({error, {bad_option, {tls, certfile}, undefined}},
                    sockpool_tls:parse(#{keyfile => "k.pem"})),
