@@ -2,6 +2,7 @@
 
 #include "sp_pool.h"
 
+#include <assert.h>
 #include <string.h>
 
 /* A buffer grows to this before the peer's claim of a length is believed further. */
@@ -139,6 +140,7 @@ static sp_status recv_scratch(struct sp_conn *conn, const struct sp_want *want, 
 sp_status sp_recv(struct sp_conn *conn, const struct sp_want *want, uint8_t *scratch,
                   size_t scratch_cap, struct sp_received *received)
 {
+    assert(scratch_cap <= SP_FULL_RECV_BYTES);
     if (!want->packet && want->len_bytes && conn->packet != SP_PACKET_RAW)
         return SP_BAD_LENGTH;
     if (want->len_bytes > conn->recv_limit_bytes)

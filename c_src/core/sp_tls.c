@@ -19,6 +19,8 @@
 #define RECORD_BYTES 16384
 /* One send or recv encrypts or decrypts at most this many bytes, some 30 us of work. */
 #define SLICE_BYTES (4 * RECORD_BYTES)
+_Static_assert(SLICE_BYTES >= SP_FULL_RECV_BYTES && SLICE_BYTES <= SP_SLICE_BYTES,
+               "sp_transport.h");
 /* What one operation may take from the descriptor. */
 #define BUDGET_BYTES (SLICE_BYTES + RECORD_BYTES)
 /* What is looked through on an idle connection, or on one that is closed, where only tickets and

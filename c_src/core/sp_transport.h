@@ -56,9 +56,10 @@ struct sp_transport {
      * a status of the transport's own. */
     sp_status (*send)(struct sp_conn *conn, const struct iovec *iov, int count, size_t *sent);
     /* SP_OK with 1 or more bytes, SP_WANT_READ or SP_WANT_WRITE, SP_CLOSED at end of file, -errno or
-     * a status of the transport's own. Fewer bytes than asked for (and than SP_SLICE_BYTES) mean
-     * that no more are there, and that the descriptor tells of new ones, unless conn->fault is set.
-     */
+     * a status of the transport's own. One call takes a slice at most: SP_SLICE_BYTES, or what a
+     * transport has instead, which is no less than SP_FULL_RECV_BYTES. Fewer bytes than asked for
+     * and than SP_FULL_RECV_BYTES mean that no more are there, and that the descriptor tells of new
+     * ones, unless conn->fault is set. */
     sp_status (*recv)(struct sp_conn *conn, void *buf, size_t cap, size_t *got);
     /* Whether an idle connection may be handed out: nothing to read, and not closed. */
     enum sp_clean (*validate)(struct sp_conn *conn);
@@ -75,8 +76,10 @@ struct sp_transport {
 extern const struct sp_transport sp_transport_tcp;
 extern const struct sp_transport sp_transport_unix;
 
-/* One send or recv hands the kernel at most this many bytes, some 20 us of copying. */
+/* One send or recv moves at most this many bytes: some 20 us of copying for the kernel. */
 #define SP_SLICE_BYTES (128 * 1024)
+/* The shortest slice that a recv may have. */
+#define SP_FULL_RECV_BYTES (64 * 1024)
 #define SP_IOV_MAX 64
 
 #endif
