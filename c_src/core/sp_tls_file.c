@@ -111,7 +111,10 @@ const char *sp_tls_use_cacerts(SSL_CTX *ssl_ctx, const struct sp_tls_file *file)
     ok = ok && ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE;
     ERR_clear_error();
     BIO_free(bio);
-    return !ok ? "bad_certificate" : added == 0 ? "no_certificate" : NULL;
+    return asked.needed ? "encrypted"
+           : !ok        ? "bad_certificate"
+           : added == 0 ? "no_certificate"
+                        : NULL;
 }
 
 const char *sp_tls_use_der_cacerts(SSL_CTX *ssl_ctx, const struct sp_tls_blob *certs, size_t count)
@@ -135,7 +138,7 @@ const char *sp_tls_use_chain(SSL_CTX *ssl_ctx, const struct sp_tls_file *file)
     const char *why = NULL;
 
     if (!cert)
-        why = "no_certificate";
+        why = asked.needed ? "encrypted" : "no_certificate";
     else if (SSL_CTX_use_certificate(ssl_ctx, cert) != 1)
         why = "bad_certificate";
     X509_free(cert);
@@ -146,7 +149,7 @@ const char *sp_tls_use_chain(SSL_CTX *ssl_ctx, const struct sp_tls_file *file)
         }
     }
     if (!why && ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
-        why = "bad_certificate";
+        why = asked.needed ? "encrypted" : "bad_certificate";
     ERR_clear_error();
     BIO_free(bio);
     return why;

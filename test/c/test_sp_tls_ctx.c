@@ -90,6 +90,28 @@ Test(tls_ctx, keys_with_a_password)
     sp_tls_ctx_unref(tkit_ctx(&options));
 }
 
+/* OpenSSL's own reader would ask for the password at the terminal. The password is the key's: it is
+ * not tried on certificates. */
+Test(tls_ctx, certificates_with_a_password)
+{
+    const char *clear = tkit_pem(tkit_world.leaf.cert, tkit_world.leaf.key, NULL);
+
+    options.cacertfile = tkit_encrypted(NULL, tkit_world.ca.cert, "sesame");
+    refused("cacertfile", "encrypted");
+    options.cacertfile = tkit_encrypted(tkit_world.ca.cert, tkit_world.leaf.cert, "sesame");
+    refused("cacertfile", "encrypted");
+    options = tkit_options();
+    options.keyfile = clear;
+    options.certfile = tkit_encrypted(NULL, tkit_world.leaf.cert, "sesame");
+    refused("certfile", "encrypted");
+    options.password = (struct sp_tls_blob){"sesame", 6};
+    refused("certfile", "encrypted");
+    options.certfile = tkit_encrypted(tkit_world.leaf.cert, tkit_world.ca.cert, "sesame");
+    refused("certfile", "encrypted");
+    options.certfile = clear;
+    sp_tls_ctx_unref(tkit_ctx(&options));
+}
+
 Test(tls_ctx, names_that_openssl_does_not_know)
 {
     options.ciphers = "NO-SUCH-CIPHER";

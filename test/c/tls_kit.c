@@ -119,6 +119,26 @@ const char *tkit_pem(const X509 *cert, EVP_PKEY *key, const char *password)
     return path;
 }
 
+const char *tkit_encrypted(const X509 *first, const X509 *second, const char *password)
+{
+    BIO *bio = BIO_new(BIO_s_mem());
+    const char *path;
+    char *data;
+    long len;
+
+    if (first)
+        must(PEM_write_bio_X509(bio, (X509 *)(uintptr_t)first) == 1, "certificate to PEM");
+    must(PEM_ASN1_write_bio((i2d_of_void *)i2d_X509, PEM_STRING_X509, bio,
+                            (void *)(uintptr_t)second, EVP_aes_128_cbc(),
+                            (const unsigned char *)password, (int)strlen(password), NULL,
+                            NULL) == 1,
+         "encrypted certificate to PEM");
+    len = BIO_get_mem_data(bio, &data);
+    path = tkit_file(data, (size_t)len);
+    BIO_free(bio);
+    return path;
+}
+
 void tkit_world_make(void)
 {
     fake_sys_reset();

@@ -21,6 +21,8 @@ struct tkit_cert tkit_cert_new(const char *name, const char *names, bool ca,
 void tkit_cert_free(struct tkit_cert *cert);
 /* Into a new file under /tmp, removed at exit; NULL parts are left out. */
 const char *tkit_pem(const X509 *cert, EVP_PKEY *key, const char *password);
+/* A file with the first certificate in clear, where there is one, and the second encrypted. */
+const char *tkit_encrypted(const X509 *first, const X509 *second, const char *password);
 const char *tkit_file(const void *data, size_t len);
 
 /* A certificate authority and a certificate of it for localhost, 127.0.0.1 and *.wild.example. */
