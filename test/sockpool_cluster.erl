@@ -35,9 +35,11 @@ start_peer() ->
 %% Told what to do over its standard input: the distribution is the test's own.
 -spec start_plain_peer() -> peer().
 start_plain_peer() ->
+    %% Otherwise two nodes that lose each other lose the others too, and who had lost what is not known.
+    Alone = ["-kernel", "prevent_overlapping_partitions", "false"],
     Paths = lists:append([["-pa", Path] || Path <- code:get_path()]),
     {ok, Control, Node} = peer:start(#{name => peer:random_name(sockpool_peer),
-                                       connection => standard_io, args => Paths}),
+                                       connection => standard_io, args => Alone ++ Paths}),
     OsPid = peer:call(Control, os, getpid, []),
     true = net_kernel:connect_node(Node),
     #{node => Node, control => Control, os_pid => OsPid}.

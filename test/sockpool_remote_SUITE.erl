@@ -15,7 +15,8 @@
          give_away_to_the_dead/1]).
 -export([client_killed_while_waiting/1, client_killed_with_untouched_lease/1,
          client_killed_with_used_lease/1, client_killed_while_receiving/1,
-         client_killed_in_a_request/1, client_vm_killed/1, random_kills/1]).
+         client_killed_in_a_request/1, client_vm_killed/1, connection_lost/1,
+         random_kills/1]).
 -export([server_crashes/1, session_crashes/1, lease_that_its_pool_ended/1]).
 -export([grants_meet_cancels/1, grants_meet_timeouts/1, silent_server/1, silent_server_in_recv/1]).
 -export([bad_requests/1, hostile_messages/1, node_down/1, node_without_sockpool/1]).
@@ -31,7 +32,8 @@ all() ->
      pools_by_call, funs_in_options, waiters_of_two_nodes_are_served_in_order, not_owner,
      give_away_to_another_node, give_away_to_the_dead, client_killed_while_waiting,
      client_killed_with_untouched_lease, client_killed_with_used_lease,
-     client_killed_while_receiving, client_killed_in_a_request, client_vm_killed, random_kills,
+     client_killed_while_receiving, client_killed_in_a_request, client_vm_killed, connection_lost,
+     random_kills,
      server_crashes, session_crashes, lease_that_its_pool_ended, grants_meet_cancels,
      grants_meet_timeouts, silent_server, silent_server_in_recv, bad_requests, hostile_messages,
      node_down, node_without_sockpool].
@@ -424,6 +426,25 @@ client_vm_killed(Config) ->
     ?assertEqual(ok, await(Survivor)),
     %% The untouched connection is as good as new, the two others were replaced.
     #{total := 3, idle := 3, created := 5, closed := 2, timeouts := 0} = settled(Pool),
+    ?assertEqual({ok, <<"x">>}, sockpool:request(Pool, "x", 1, 5000)).
+
+%% Both nodes live on.
+connection_lost(Config) ->
+    Pool = {_, Node} = started(Config, #{size => 2, max_overflow => 0}),
+    {ok, Untouched} = sockpool:checkout(Pool),
+    {ok, Used} = sockpool:checkout(Pool),
+    ok = sockpool:send(Used, "x"),
+    Other = client(?config(other_node, Config)),
+    OfOther = begin_run(Other, fun() -> wait_and_use(Pool, <<"y">>) end),
+    ok = wait_until(fun() -> stat(Pool, waiting) =:= 1 end),
+    Waiting = start(fun() -> sockpool:checkout(Pool, infinity) end),
+    ok = wait_until(fun() -> stat(Pool, waiting) =:= 2 end),
+    true = erlang:disconnect_node(Node),
+    ?assertEqual({error, {nodedown, Node}}, await(Waiting)),
+    ?assertEqual(ok, result(OfOther)),
+    [?assertEqual({error, closed}, sockpool:checkin(Conn)) || Conn <- [Untouched, Used]],
+    #{closed := 1, abandoned := 2, checkouts := 3, timeouts := 0} = settled(Pool),
+    ok = sockpool_cluster:kill(Other),
     ?assertEqual({ok, <<"x">>}, sockpool:request(Pool, "x", 1, 5000)).
 
 random_kills(Config) ->
