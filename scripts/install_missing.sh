@@ -32,6 +32,7 @@ test   openssl             command openssl
 test   erlang-ssl          erlang_app ssl
 test   stunnel4            command stunnel4
 test   nginx-light         command nginx
+test   iproute2           command ip
 fuzz   clang               command clang
 fuzz   libclang-rt-14-dev  fuzzer  -
 bench  erlang-poolboy      erlang_app poolboy

@@ -21,6 +21,10 @@
 %%% `give_away/2'. When that process dies, or loses the handle, the pool takes the connection back: an
 %%% unused one goes to the next process, a used one is closed and replaced.
 %%%
+%%% A pool is named by an atom, or by `{Name, Node}' where another node of the cluster serves it: a C
+%%% node, or an Erlang node on which sockpool runs. The functions are the same. What is sent and
+%%% received then crosses the distribution, and a connection belongs to a process of any node.
+%%%
 %%% Times are milliseconds; `infinity' waits for ever and 0 never waits. Every function returns
 %%% `{error, Reason}' for what can go wrong at run time:
 %%% <ul>
@@ -30,6 +34,7 @@
 %%% <li>`full': nothing was idle and the caller would not wait, or `max_waiting' others wait;</li>
 %%% <li>`closed': the peer closed the connection, or it was checked in, or its pool crashed;</li>
 %%% <li>`not_found': no such pool; `draining': the pool is being stopped;</li>
+%%% <li>`{nodedown, Node}': there is no connection to the node that serves the pool;</li>
 %%% <li>`not_owner': another process has the connection; `busy': a call waits on it already;</li>
 %%% <li>`emsgsize': a message longer than `recv_limit', or than its packet header can say;</li>
 %%% <li>`{bad_option, Key, Value}' and `{bad_argument, Name, Value}': see format_error/1;</li>
@@ -39,18 +44,26 @@
 -module(sockpool).
 
 -export([start_link/2, child_spec/2, start_pool/2, stop_pool/1, which_pools/0, stats/0, stats/1]).
+-export([which_pools/1, node_stats/1]).
 -export([reload_tls/1]).
 -export([checkout/1, checkout/2, checkin/1, discard/1, give_away/2]).
 -export([transaction/2, transaction/3, execute/2, execute/3]).
 -export([send/2, send/3, recv/2, recv/3, request/4]).
 -export([info/1, peername/1, sockname/1, setopts/2, format_error/1]).
--export_type([conn/0, reason/0, stats/0, address/0]).
+-export_type([conn/0, pool/0, reason/0, stats/0, address/0]).
 
--opaque conn() :: sockpool_nif:lease().
+-include("sockpool_lease.hrl").
+
+-type pool() :: atom() | {Name :: atom(), node()}.
+%% A pool of this node, or of the node that serves it.
+
+-opaque conn() :: sockpool_nif:lease() | sockpool_remote:lease().
 %% A connection in the hands of the process that checked it out.
 
 -type reason() :: timeout | full | closed | not_found | draining | busy | not_owner
                 | {unavailable, Last :: term()}
+                | {nodedown, node()}
+                | {bad_request, term()}
                 | {tls, term()}
                 | {bad_option, Key :: term(), Value :: term()}
                 | {bad_argument, Name :: atom(), Value :: term()}
@@ -97,8 +110,19 @@ child_spec(Name, Opts) ->
 
 %% @doc Starts a pool under sockpool's own supervisor. It starts whether or not its server can be
 %% reached: connecting goes on in the background.
+%%
+%% `{Name, Node}' starts it on that node and returns `ok'. Paths in the options are of that node, and
+%% funs must be of the form `fun Module:Function/Arity' and exported there.
 -spec start_pool(atom(), map()) ->
-          {ok, pid()} | {error, {bad_option, term(), term()} | {already_started, pid()} | term()}.
+          {ok, pid()} | {error, {bad_option, term(), term()} | {already_started, pid()} | term()};
+                ({atom(), node()}, map()) -> ok | {error, term()}.
+start_pool({Name, Node}, Opts) when is_atom(Name), Node =:= node() ->
+    case start_pool(Name, Opts) of
+        {ok, _Pid} -> ok;
+        {error, _} = Error -> Error
+    end;
+start_pool({Name, Node}, Opts) when is_atom(Name), is_atom(Node) ->
+    sockpool_remote:start_pool(Node, Name, Opts);
 start_pool(Name, Opts) ->
     case sockpool_opts:parse(Name, Opts) of
         {ok, _} -> sockpool_sup:start_pool(child_spec(Name, Opts));
@@ -108,7 +132,11 @@ start_pool(Name, Opts) ->
 %% @doc Stops a pool that start_pool/2 or the application environment started. Waiters get
 %% `{error, draining}', holders of its connections `{error, closed}'. A pool in the user's own
 %% supervisor is stopped there: for it this is `{error, not_found}'.
--spec stop_pool(atom()) -> ok | {error, not_found}.
+-spec stop_pool(pool()) -> ok | {error, not_found | term()}.
+stop_pool({Name, Node}) when is_atom(Name), Node =:= node() ->
+    stop_pool(Name);
+stop_pool({Name, Node}) when is_atom(Name), is_atom(Node) ->
+    sockpool_remote:stop_pool(Node, Name);
 stop_pool(Name) ->
     sockpool_sup:stop_pool({sockpool, Name}).
 
@@ -117,16 +145,38 @@ stop_pool(Name) ->
 which_pools() ->
     sockpool_pool:names().
 
+%% @doc The names of the pools that the node serves.
+-spec which_pools(node()) -> {ok, [atom()]} | {error, term()}.
+which_pools(Node) when Node =:= node() ->
+    {ok, which_pools()};
+which_pools(Node) when is_atom(Node) ->
+    sockpool_remote:which_pools(Node);
+which_pools(Node) ->
+    bad_argument(node, Node).
+
 %% @doc Gauges and counters of every pool on this node.
 -spec stats() -> [stats()].
 stats() ->
     [Stats || Name <- which_pools(), {ok, Stats} <- [stats(Name)]].
 
+%% @doc Gauges and counters of every pool that the node serves.
+-spec node_stats(node()) -> {ok, [stats()]} | {error, term()}.
+node_stats(Node) when Node =:= node() ->
+    {ok, stats()};
+node_stats(Node) when is_atom(Node) ->
+    sockpool_remote:stats(Node);
+node_stats(Node) ->
+    bad_argument(node, Node).
+
 %% @doc Gauges (size, max_overflow, total, idle, leased, connecting, waiting) and counters since the
 %% pool was first started (checkouts, checkins, created, reused, closed, abandoned, timeouts,
 %% connect_attempts, connect_failures). While no call is under way, idle + leased + connecting =
 %% total.
--spec stats(atom()) -> {ok, stats()} | {error, reason()}.
+-spec stats(pool()) -> {ok, stats()} | {error, reason()}.
+stats({Name, Node}) when is_atom(Name), Node =:= node() ->
+    stats(Name);
+stats({Name, Node}) when is_atom(Name), is_atom(Node) ->
+    sockpool_remote:stats(Node, Name);
 stats(Name) ->
     case sockpool_pool:find(Name) of
         undefined ->
@@ -152,13 +202,13 @@ reload_tls(Name) ->
 %%% Leases.
 
 %% @equiv checkout(Name, CheckoutTimeout)
--spec checkout(atom()) -> {ok, conn()} | {error, reason()}.
+-spec checkout(pool()) -> {ok, conn()} | {error, reason()}.
 checkout(Name) ->
     do_checkout(Name, default).
 
 %% @doc Takes a connection for the calling process. With the time-out 0 it takes an idle one or
 %% returns `{error, full}'. The default is the pool's `checkout_timeout'.
--spec checkout(atom(), timeout()) -> {ok, conn()} | {error, reason()}.
+-spec checkout(pool(), timeout()) -> {ok, conn()} | {error, reason()}.
 checkout(Name, Timeout) when ?IS_TIMEOUT(Timeout) ->
     do_checkout(Name, Timeout);
 checkout(_Name, Timeout) ->
@@ -170,7 +220,7 @@ do_checkout(Name, Timeout) ->
 do_checkout(Name, Timeout, Yields) ->
     case persistent_term:get({sockpool, Name}, undefined) of
         undefined ->
-            no_pool(Name);
+            checkout_elsewhere(Name, Timeout);
         Pool ->
             case sockpool_nif:checkout(Pool) of
                 again ->
@@ -185,12 +235,22 @@ do_checkout(Name, Timeout, Yields) ->
             end
     end.
 
+%% No pool has a name that is a tuple, so that pools of this node do not pay for the others.
+checkout_elsewhere({Name, Node}, Timeout) when is_atom(Name), Node =:= node() ->
+    do_checkout(Name, Timeout);
+checkout_elsewhere({Name, Node}, Timeout) when is_atom(Name), is_atom(Node) ->
+    sockpool_remote:checkout(Node, Name, Timeout);
+checkout_elsewhere(Name, _Timeout) ->
+    no_pool(Name).
+
 %% @doc Gives the connection back. One that a receive time-out, an I/O error or unread bytes have left
 %% in an unknown state is closed and replaced; the options that setopts/2 changed are restored.
 %%
 %% Give it back at a boundary of its protocol: a reply that is still to come would reach the next
 %% user. Where that is not known, use discard/1.
 -spec checkin(conn()) -> ok | {error, reason()}.
+checkin(?LEASE(_) = Lease) ->
+    sockpool_remote:checkin(Lease);
 checkin(Conn) ->
     case sockpool_nif:checkin(Conn) of
         ok -> ok;
@@ -199,18 +259,24 @@ checkin(Conn) ->
 
 %% @doc Gives the connection back to be closed and replaced.
 -spec discard(conn()) -> ok | {error, reason()}.
+discard(?LEASE(_) = Lease) ->
+    sockpool_remote:discard(Lease);
 discard(Conn) ->
     conn_error(sockpool_nif:discard(Conn), Conn).
 
-%% @doc Makes another local process the owner of the connection. `{error, noproc}' where it is dead.
+%% @doc Makes another process of this node the owner of the connection; of a connection of another
+%% node's pool, a process of any node. `{error, noproc}' where it is dead. (Of a dead process that runs
+%% on neither of the two nodes this is not known: the pool takes the connection back at once.)
 -spec give_away(conn(), pid()) -> ok | {error, reason() | noproc}.
+give_away(?LEASE(_) = Lease, Pid) when is_pid(Pid) ->
+    sockpool_remote:give_away(Lease, Pid);
 give_away(Conn, Pid) when is_pid(Pid), node(Pid) =:= node() ->
     conn_error(sockpool_nif:give_away(Conn, Pid), Conn);
 give_away(_Conn, Pid) ->
     bad_argument(pid, Pid).
 
 %% @equiv transaction(Name, Fun, CheckoutTimeout)
--spec transaction(atom(), fun((conn()) -> Result)) -> Result.
+-spec transaction(pool(), fun((conn()) -> Result)) -> Result.
 transaction(Name, Fun) ->
     case checkout(Name) of
         {ok, Conn} -> run(Conn, Fun);
@@ -220,7 +286,7 @@ transaction(Name, Fun) ->
 %% @doc Runs the fun with a connection and returns what it returns. Raises the error `{checkout,
 %% Reason}' where no connection could be had. When the fun raises, the connection is closed and the
 %% exception goes on.
--spec transaction(atom(), fun((conn()) -> Result), timeout()) -> Result.
+-spec transaction(pool(), fun((conn()) -> Result), timeout()) -> Result.
 transaction(Name, Fun, Timeout) ->
     case checkout(Name, Timeout) of
         {ok, Conn} -> run(Conn, Fun);
@@ -228,7 +294,7 @@ transaction(Name, Fun, Timeout) ->
     end.
 
 %% @equiv execute(Name, Fun, CheckoutTimeout)
--spec execute(atom(), fun((conn()) -> Result)) -> {ok, Result} | {error, reason()}.
+-spec execute(pool(), fun((conn()) -> Result)) -> {ok, Result} | {error, reason()}.
 execute(Name, Fun) ->
     case checkout(Name) of
         {ok, Conn} -> {ok, run(Conn, Fun)};
@@ -236,7 +302,7 @@ execute(Name, Fun) ->
     end.
 
 %% @doc As transaction/3, but `{ok, Result}', or `{error, Reason}' where no connection could be had.
--spec execute(atom(), fun((conn()) -> Result), timeout()) -> {ok, Result} | {error, reason()}.
+-spec execute(pool(), fun((conn()) -> Result), timeout()) -> {ok, Result} | {error, reason()}.
 execute(Name, Fun, Timeout) ->
     case checkout(Name, Timeout) of
         {ok, Conn} -> {ok, run(Conn, Fun)};
@@ -271,6 +337,12 @@ send(Conn, Data, Timeout) when ?IS_TIMEOUT(Timeout) ->
 send(_Conn, _Data, Timeout) ->
     bad_argument(timeout, Timeout).
 
+do_send(?LEASE(_) = Lease, Data, Timeout) ->
+    try erlang:iolist_to_binary(Data) of
+        Binary -> sockpool_remote:send(Lease, Binary, Timeout)
+    catch
+        error:badarg -> bad_argument(data, Data)
+    end;
 do_send(Conn, Data, Timeout) ->
     try erlang:iolist_to_iovec(Data) of
         Iovec -> conn_error(sockpool_wait:send(Conn, Iovec, Timeout), Conn)
@@ -287,6 +359,8 @@ recv(Conn, Length) ->
 %% connection with a `packet' framing the length must be 0, and one message is received. After a
 %% time-out what had come is kept for the next recv, and the connection will be closed at check-in.
 -spec recv(conn(), non_neg_integer(), timeout()) -> {ok, binary()} | {error, reason()}.
+recv(?LEASE(_) = Lease, Length, Timeout) when ?IS_LENGTH(Length), ?IS_TIMEOUT(Timeout) ->
+    sockpool_remote:recv(Lease, Length, Timeout);
 recv(Conn, Length, Timeout) when ?IS_LENGTH(Length), ?IS_TIMEOUT(Timeout) ->
     case sockpool_wait:recv(Conn, Length, Timeout) of
         {ok, _} = Ok -> Ok;
@@ -302,13 +376,13 @@ recv(_Conn, _Length, Timeout) ->
 %% within one time-out. The reply is `Length' bytes, or `packet': one message of the pool's framing
 %% (or, without one, whatever comes first). After an error the connection is closed; whether the
 %% server has seen the request is then not known.
--spec request(atom(), iodata(), non_neg_integer() | packet, timeout()) ->
+-spec request(pool(), iodata(), non_neg_integer() | packet, timeout()) ->
           {ok, binary()} | {error, reason()}.
 request(Name, Data, Length, Timeout)
   when (Length =:= packet orelse ?IS_LENGTH(Length)), ?IS_TIMEOUT(Timeout) ->
     case persistent_term:get({sockpool, Name}, undefined) of
         undefined ->
-            no_pool(Name);
+            request_elsewhere(Name, Data, Length, Timeout);
         Pool ->
             try erlang:iolist_to_iovec(Data) of
                 Iovec -> reply(sockpool_wait:request(Pool, Iovec, Length, Timeout), Length)
@@ -321,6 +395,17 @@ request(_Name, _Data, Length, Timeout) when ?IS_TIMEOUT(Timeout) ->
 request(_Name, _Data, _Length, Timeout) ->
     bad_argument(timeout, Timeout).
 
+request_elsewhere({Name, Node}, Data, Length, Timeout) when is_atom(Name), Node =:= node() ->
+    request(Name, Data, Length, Timeout);
+request_elsewhere({Name, Node}, Data, Length, Timeout) when is_atom(Name), is_atom(Node) ->
+    try erlang:iolist_to_binary(Data) of
+        Binary -> sockpool_remote:request(Node, Name, Binary, Length, Timeout)
+    catch
+        error:badarg -> bad_argument(data, Data)
+    end;
+request_elsewhere(Name, _Data, _Length, _Timeout) ->
+    no_pool(Name).
+
 reply(bad_length, Length) -> bad_argument(length, Length);
 reply(Result, _Length) -> Result.
 
@@ -331,20 +416,28 @@ reply(Result, _Length) -> Result.
 %% protocol agreed on, or `undefined'), `peercert' (DER), `resumed' and `ktls' (whether the kernel
 %% encrypts).
 -spec info(conn()) -> {ok, map()} | {error, reason()}.
+info(?LEASE(_) = Lease) ->
+    sockpool_remote:info(Lease);
 info(Conn) ->
     conn_error(sockpool_nif:info(Conn), Conn).
 
 -spec peername(conn()) -> {ok, address()} | {error, reason()}.
+peername(?LEASE(_) = Lease) ->
+    sockpool_remote:peername(Lease);
 peername(Conn) ->
     conn_error(sockpool_nif:peername(Conn), Conn).
 
 -spec sockname(conn()) -> {ok, address()} | {error, reason()}.
+sockname(?LEASE(_) = Lease) ->
+    sockpool_remote:sockname(Lease);
 sockname(Conn) ->
     conn_error(sockpool_nif:sockname(Conn), Conn).
 
 %% @doc Changes options of the connection until its check-in: `packet', `nodelay', `keepalive', and
 %% `sndbuf' and `recbuf', which cannot be undone, so that the check-in then closes the connection.
 -spec setopts(conn(), [{atom(), term()}]) -> ok | {error, reason()}.
+setopts(?LEASE(_) = Lease, Opts) ->
+    sockpool_remote:setopts(Lease, Opts);
 setopts(_Conn, []) ->
     ok;
 setopts(Conn, [{Key, Value} | Opts]) ->
@@ -357,18 +450,26 @@ setopts(Conn, [{Key, Value} | Opts]) ->
 setopts(_Conn, Opts) ->
     bad_argument(opts, Opts).
 
-%% @doc Says in words what is wrong with an option or an argument, and what is allowed.
--spec format_error({bad_option, term(), term()} | {bad_argument, atom(), term()}) -> iolist().
+%% @doc Says in words what is wrong with an option or an argument, and what is allowed; or with
+%% another node.
+-spec format_error({bad_option, term(), term()} | {bad_argument, atom(), term()}
+                   | {nodedown, node()} | {bad_request, term()}) -> iolist().
+format_error({nodedown, Node}) ->
+    io_lib:format("no connection to node ~tp, which was to serve the pool", [Node]);
+format_error({bad_request, Request}) ->
+    io_lib:format("the node that serves the pool does not know the request ~tP; does it run another "
+                  "version of sockpool?", [Request, 20]);
 format_error({bad_argument, Name, Value}) ->
     io_lib:format("bad argument ~tp: ~tP (allowed: ~ts)", [Name, Value, 20, allowed(Name)]);
 format_error({bad_option, _, _} = Reason) ->
     sockpool_opts:format_error(Reason).
 
-allowed(pool) -> "the name of a pool, an atom";
+allowed(pool) -> "the name of a pool, an atom, or {Name, Node} for one that a node serves";
+allowed(node) -> "the name of a node, an atom";
 allowed(timeout) -> "milliseconds from 0 to 4294967295, or infinity";
 allowed(length) -> "a number of bytes; 0 or, for request/4, packet on a connection with a framing";
 allowed(data) -> "iodata";
-allowed(pid) -> "a process of this node";
+allowed(pid) -> "a process of this node, or of any node for a connection of another node's pool";
 allowed(opts) -> "a list of {Key, Value}";
 allowed(conn) -> "a connection that checkout/1,2 returned".
 

@@ -248,7 +248,8 @@ ip_address() ->
 -spec fun_of_one() -> kind().
 fun_of_one() ->
     {predicate(fun(Value) -> is_function(Value, 1) end),
-     "a fun of one argument, the connection, that returns ok or {error, Reason}"}.
+     "a fun of one argument, the connection, that returns ok or {error, Reason}; for a pool of "
+     "another node of the form fun Module:Function/1, exported there"}.
 
 -spec validate() -> kind().
 validate() ->

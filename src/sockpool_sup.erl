@@ -50,4 +50,6 @@ stop_pool(Id) ->
 -spec init([supervisor:child_spec()]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
 init(Specs) ->
     Janitor = #{id => sockpool_janitor, start => {sockpool_janitor, start_link, []}},
-    {ok, {#{strategy => one_for_one, intensity => 10, period => 10}, [Janitor | Specs]}}.
+    %% Before the pools: it stops after them, and their waiting clients hear why they end.
+    Server = #{id => sockpool_server, start => {sockpool_server, start_link, []}},
+    {ok, {#{strategy => one_for_one, intensity => 10, period => 10}, [Janitor, Server | Specs]}}.

@@ -109,7 +109,8 @@ rows() ->
       "a host name or an IP address as a string or binary of at most 255 visible ASCII characters"},
      {certfile, undefined, fun text/1, Path ++ "; keyfile needs it"},
      {keyfile, undefined, fun text/1, Path},
-     {password, undefined, fun fun_of_none/1, "a fun without arguments that returns iodata"},
+     {password, undefined, fun fun_of_none/1, "a fun without arguments that returns iodata; "
+      "for a pool of another node of the form fun Module:Function/0, exported there"},
      {versions, ['tlsv1.2', 'tlsv1.3'], fun versions/1,
       "a list of 'tlsv1.2', 'tlsv1.3' or both"},
      {ciphers, undefined, fun text/1, "a cipher list of OpenSSL, for TLS 1.2, as text"},

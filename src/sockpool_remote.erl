@@ -1,0 +1,136 @@
+%%% @private
+%%% The client of pools that another node serves: a C node, or an Erlang node running sockpool. The
+%%% protocol is in docs/cluster.md.
+%%%
+%%% The server keeps the time. The limit here is longer, and only ends calls to a server that says
+%%% nothing any more; what it may have granted meanwhile is taken back by a cast of `cancel'.
+-module(sockpool_remote).
+
+-export([checkout/3, request/5, checkin/1, discard/1, give_away/2, send/3, recv/3]).
+-export([info/1, peername/1, sockname/1, setopts/2]).
+-export([start_pool/3, stop_pool/2, which_pools/1, stats/1, stats/2]).
+-export_type([lease/0]).
+
+-include("sockpool_lease.hrl").
+
+-type lease() :: {'$sockpool_lease', node(), Incarnation :: term(), Number :: pos_integer()}.
+-type failure() :: {error, term()}.
+
+-define(SERVER, sockpool).
+%% What a reply may take beyond the time that the server has: the way there and back, and the tick
+%% by which a pool ends long waits.
+-define(MARGIN_MS, 2000).
+%% For what never waits at the server.
+-define(LIMIT_MS, 5000).
+%% Starting reads files, stopping closes connections.
+-define(POOL_LIMIT_MS, 30000).
+-define(MAX_MS, 16#ffffffff).
+
+%%% Leases.
+
+-spec checkout(node(), atom(), timeout() | default) -> {ok, lease()} | failure().
+checkout(Node, Name, Timeout) ->
+    Id = make_ref(),
+    cancellable(Node, Id, {checkout, Id, Name, Timeout}, Timeout).
+
+-spec request(node(), atom(), binary(), non_neg_integer() | packet, timeout()) ->
+          {ok, binary()} | failure().
+request(Node, Name, Data, Length, Timeout) ->
+    Id = make_ref(),
+    cancellable(Node, Id, {request, Id, Name, Data, Length, Timeout}, Timeout).
+
+-spec checkin(lease()) -> ok | failure().
+checkin(Lease) -> lease_call(Lease, {checkin, Lease}).
+
+-spec discard(lease()) -> ok | failure().
+discard(Lease) -> lease_call(Lease, {discard, Lease}).
+
+%% The server knows nothing of processes on a third node: a dead one there gets the connection, and
+%% its monitor gives it back.
+-spec give_away(lease(), pid()) -> ok | failure().
+give_away(Lease, Pid) when node(Pid) =:= node() ->
+    case is_process_alive(Pid) of
+        true -> lease_call(Lease, {give_away, Lease, Pid});
+        false -> {error, noproc}
+    end;
+give_away(Lease, Pid) ->
+    lease_call(Lease, {give_away, Lease, Pid}).
+
+-spec send(lease(), binary(), timeout() | default) -> ok | failure().
+send(?LEASE(Node) = Lease, Data, Timeout) ->
+    not_found_is_closed(cancellable(Node, Lease, {send, Lease, Data, Timeout}, Timeout)).
+
+-spec recv(lease(), non_neg_integer(), timeout()) -> {ok, binary()} | failure().
+recv(?LEASE(Node) = Lease, Length, Timeout) ->
+    not_found_is_closed(cancellable(Node, Lease, {recv, Lease, Length, Timeout}, Timeout)).
+
+-spec info(lease()) -> {ok, map()} | failure().
+info(Lease) -> lease_call(Lease, {info, Lease}).
+
+-spec peername(lease()) -> {ok, sockpool:address()} | failure().
+peername(Lease) -> lease_call(Lease, {peername, Lease}).
+
+-spec sockname(lease()) -> {ok, sockpool:address()} | failure().
+sockname(Lease) -> lease_call(Lease, {sockname, Lease}).
+
+-spec setopts(lease(), term()) -> ok | failure().
+setopts(Lease, Opts) -> lease_call(Lease, {setopts, Lease, Opts}).
+
+lease_call(?LEASE(Node), Request) ->
+    not_found_is_closed(call(Node, Request, ?LIMIT_MS)).
+
+%% Where there is no server any more, its leases have ended with it.
+not_found_is_closed({error, not_found}) -> {error, closed};
+not_found_is_closed(Result) -> Result.
+
+%%% Pools.
+
+-spec start_pool(node(), atom(), term()) -> ok | failure().
+start_pool(Node, Name, Opts) -> call(Node, {start_pool, Name, Opts}, ?POOL_LIMIT_MS).
+
+-spec stop_pool(node(), atom()) -> ok | failure().
+stop_pool(Node, Name) -> call(Node, {stop_pool, Name}, ?POOL_LIMIT_MS).
+
+-spec which_pools(node()) -> {ok, [atom()]} | failure().
+which_pools(Node) -> all(call(Node, which_pools, ?LIMIT_MS)).
+
+-spec stats(node()) -> {ok, [sockpool:stats()]} | failure().
+stats(Node) -> all(call(Node, stats, ?LIMIT_MS)).
+
+-spec stats(node(), atom()) -> {ok, sockpool:stats()} | failure().
+stats(Node, Name) -> call(Node, {stats, Name}, ?LIMIT_MS).
+
+all(List) when is_list(List) -> {ok, List};
+all({error, _} = Error) -> Error.
+
+%%% Calls.
+
+%% Id is what the server is to take back when nothing is heard of it: a grant, or a lease whose bytes
+%% are then at an unknown place.
+cancellable(Node, Id, Request, Timeout) ->
+    case call(Node, Request, limit(Timeout)) of
+        no_answer ->
+            ok = gen_server:cast({?SERVER, Node}, {cancel, Id}),
+            {error, timeout};
+        Result ->
+            Result
+    end.
+
+limit(default) -> infinity;
+limit(infinity) -> infinity;
+limit(Timeout) -> {cancel_after, min(Timeout + ?MARGIN_MS, ?MAX_MS)}.
+
+call(Node, Request, {cancel_after, Limit}) ->
+    do_call(Node, Request, Limit, no_answer);
+call(Node, Request, Limit) ->
+    do_call(Node, Request, Limit, {error, timeout}).
+
+do_call(Node, Request, Limit, Late) ->
+    try
+        gen_server:call({?SERVER, Node}, Request, Limit)
+    catch
+        exit:{timeout, _} -> Late;
+        exit:{noproc, _} -> {error, not_found};
+        exit:{{nodedown, _}, _} -> {error, {nodedown, Node}};
+        exit:{_ServerEnded, _} -> {error, closed}
+    end.

@@ -1,0 +1,244 @@
+%%% @private
+%%% Serves the pools of this node to other nodes, under the registered name `sockpool' and by the
+%%% protocol of docs/cluster.md. It only routes and watches: whatever may take time is done by a
+%%% process of sockpool_session, which also answers the client. So one slow client, pool or node does
+%%% not hold up the others.
+%%%
+%%% It speaks gen_server's protocol but is none: gen_server crashes on malformed messages of that
+%%% protocol, and this name is open to every program of the cluster.
+-module(sockpool_server).
+
+-export([start_link/0]).
+-export([init/1, loop/1]).
+-export([system_continue/3, system_terminate/4, system_code_change/4]).
+
+-include("sockpool_lease.hrl").
+
+-define(NAME, sockpool).
+%% Many calls carry binaries through this process: a collection that keeps old ones would keep them
+%% long after they were handed on.
+-define(FULLSWEEP_AFTER, 20).
+
+%% A process of sockpool_session.
+-record(job, {%% Who is to be watched; `undefined' for calls about pools.
+              client :: pid() | undefined,
+              id :: reference() | undefined,
+              %% Of its lease, until that is given back.
+              number :: pos_integer() | undefined,
+              %% The call that came last, to be answered where the process crashes.
+              from :: gen_server:from()}).
+
+-record(state, {parent :: pid(),
+                incarnation = make_ref() :: reference(),
+                next = 1 :: pos_integer(),
+                jobs = #{} :: #{pid() => #job{}},
+                ids = #{} :: #{reference() => pid()},
+                leases = #{} :: #{pos_integer() => pid()},
+                clients = #{} :: #{pid() => {Monitor :: reference(), Jobs :: #{pid() => []}}}}).
+
+-spec start_link() -> {ok, pid()} | {error, term()}.
+start_link() ->
+    proc_lib:start_link(?MODULE, init, [self()], infinity,
+                        [{message_queue_data, off_heap}, {fullsweep_after, ?FULLSWEEP_AFTER}]).
+
+-spec init(pid()) -> no_return().
+init(Parent) ->
+    process_flag(trap_exit, true),
+    try register(?NAME, self()) of
+        true ->
+            proc_lib:init_ack(Parent, {ok, self()}),
+            loop(#state{parent = Parent})
+    catch
+        error:badarg ->
+            Reason = {already_started, whereis(?NAME)},
+            proc_lib:init_ack(Parent, {error, Reason}),
+            exit(normal)
+    end.
+
+-spec loop(#state{}) -> no_return().
+loop(#state{parent = Parent} = State) ->
+    receive
+        {'$gen_call', {Pid, _Tag} = From, Request} when is_pid(Pid) ->
+            ?MODULE:loop(request(Request, From, State));
+        {'$gen_cast', {cancel, What}} ->
+            ?MODULE:loop(cancel(What, State));
+        {'DOWN', Monitor, process, Client, _Reason} ->
+            ?MODULE:loop(client_down(Client, Monitor, State));
+        {'$sockpool_over', Worker} when is_map_key(Worker, State#state.jobs) ->
+            ?MODULE:loop(over(Worker, State));
+        {'EXIT', Parent, Reason} ->
+            exit(Reason);
+        {'EXIT', Worker, Reason} ->
+            ?MODULE:loop(ended(Worker, Reason, State));
+        {system, {Pid, _Tag} = From, Request} when is_pid(Pid) ->
+            sys:handle_system_msg(Request, From, Parent, ?MODULE, [], State);
+        _Unknown ->
+            ?MODULE:loop(State)
+    end.
+
+-spec system_continue(pid(), [sys:dbg_opt()], #state{}) -> no_return().
+system_continue(_Parent, _Debug, State) -> ?MODULE:loop(State).
+
+-spec system_terminate(term(), pid(), [sys:dbg_opt()], #state{}) -> no_return().
+system_terminate(Reason, _Parent, _Debug, _State) -> exit(Reason).
+
+-spec system_code_change(#state{}, module(), term(), term()) -> {ok, #state{}}.
+system_code_change(State, _Module, _OldVersion, _Extra) -> {ok, State}.
+
+%%% Requests.
+
+request({checkout, Id, Name, Timeout}, From, #state{ids = Ids} = State)
+  when is_reference(Id), not is_map_key(Id, Ids), is_atom(Name) ->
+    #state{incarnation = Incarnation, next = Number, leases = Leases} = State,
+    Lease = ?LEASE(node(), Incarnation, Number),
+    Worker = spawn_link(sockpool_session, lease, [self(), From, Lease, Name, Timeout]),
+    started(Worker, #job{id = Id, number = Number, from = From},
+            State#state{next = Number + 1, leases = Leases#{Number => Worker}});
+request({request, Id, Name, Data, Length, Timeout}, From, #state{ids = Ids} = State)
+  when is_reference(Id), not is_map_key(Id, Ids), is_atom(Name) ->
+    Worker = spawn_link(sockpool_session, request, [From, Name, Data, Length, Timeout]),
+    started(Worker, #job{id = Id, from = From}, State);
+request({stats, Name}, From, State) when is_atom(Name) ->
+    answer(From, sockpool:stats(Name), State);
+request(Request, From, #state{jobs = Jobs} = State) ->
+    case kind(Request) of
+        pools ->
+            Worker = spawn_link(sockpool_session, pools, [From, Request]),
+            State#state{jobs = Jobs#{Worker => #job{from = From}}};
+        {lease, Lease} ->
+            case find(Lease, From, State) of
+                {ok, Worker} -> lease_request(Request, Worker, From, State);
+                Error -> answer(From, Error, State)
+            end;
+        unknown ->
+            answer(From, {error, {bad_request, Request}}, State)
+    end.
+
+kind(which_pools) -> pools;
+kind(stats) -> pools;
+kind({start_pool, _Name, _Opts}) -> pools;
+kind({stop_pool, Name}) when is_atom(Name) -> pools;
+kind({Call, ?LEASE(_) = Lease}) ->
+    lease_kind(lists:member(Call, [checkin, discard, info, peername, sockname]), Lease);
+kind({setopts, ?LEASE(_) = Lease, _Opts}) -> {lease, Lease};
+kind({give_away, ?LEASE(_) = Lease, Pid}) when is_pid(Pid) -> {lease, Lease};
+kind({Call, ?LEASE(_) = Lease, _, _Timeout}) ->
+    lease_kind(lists:member(Call, [send, recv]), Lease);
+kind(_Request) -> unknown.
+
+lease_kind(true, Lease) -> {lease, Lease};
+lease_kind(false, _Lease) -> unknown.
+
+%% A lease of another incarnation ended with that one.
+find(?LEASE(_, Incarnation, Number), {Caller, _},
+     #state{incarnation = Incarnation, leases = Leases, jobs = Jobs}) ->
+    case Leases of
+        #{Number := Worker} ->
+            case Jobs of
+                #{Worker := #job{client = Caller}} -> {ok, Worker};
+                #{} -> {error, not_owner}
+            end;
+        #{} ->
+            {error, closed}
+    end;
+find(_Lease, _From, _State) ->
+    {error, closed}.
+
+lease_request({give_away, _, Pid}, Worker, From, State) ->
+    case node(Pid) =/= node() orelse is_process_alive(Pid) of
+        true -> answer(From, ok, move(Worker, Pid, State));
+        false -> answer(From, {error, noproc}, State)
+    end;
+lease_request({Call, _} = Request, Worker, From, State) when Call =:= checkin; Call =:= discard ->
+    route(Request, Worker, From, unlisted(Worker, State));
+lease_request(Request, Worker, From, State) ->
+    route(Request, Worker, From, State).
+
+route(Request, Worker, From, #state{jobs = Jobs} = State) ->
+    Worker ! {'$sockpool_call', From, Request},
+    #{Worker := Job} = Jobs,
+    State#state{jobs = Jobs#{Worker := Job#job{from = From}}}.
+
+%% This process must not wait for a node that does not read.
+answer({To, Tag} = From, Reply, State) ->
+    case erlang:send(sockpool_session:destination(To, Tag), {Tag, Reply}, [noconnect, nosuspend]) of
+        nosuspend -> _ = spawn(sockpool_session, reply, [From, Reply]), State;
+        _SentOrGone -> State
+    end.
+
+%%% Jobs and their clients.
+
+started(Worker, #job{id = Id, from = {Client, _}} = Job, #state{jobs = Jobs, ids = Ids} = State) ->
+    hold(Client, Worker, State#state{jobs = Jobs#{Worker => Job#job{client = Client}},
+                                     ids = Ids#{Id => Worker}}).
+
+move(Worker, Heir, #state{jobs = Jobs} = State) ->
+    #{Worker := #job{client = Client} = Job} = Jobs,
+    hold(Heir, Worker, release(Client, Worker, State#state{
+                                                 jobs = Jobs#{Worker := Job#job{client = Heir}}})).
+
+%% One monitor for each process, however many jobs it has.
+hold(Client, Worker, #state{clients = Clients} = State) ->
+    {Monitor, Jobs} = case Clients of
+                          #{Client := Known} -> Known;
+                          #{} -> {monitor(process, Client), #{}}
+                      end,
+    State#state{clients = Clients#{Client => {Monitor, Jobs#{Worker => []}}}}.
+
+release(Client, Worker, #state{clients = Clients} = State) ->
+    case Clients of
+        #{Client := {Monitor, #{Worker := []} = Jobs}} when map_size(Jobs) =:= 1 ->
+            true = demonitor(Monitor, [flush]),
+            State#state{clients = maps:remove(Client, Clients)};
+        #{Client := {Monitor, Jobs}} ->
+            State#state{clients = Clients#{Client := {Monitor, maps:remove(Worker, Jobs)}}};
+        #{} ->
+            State
+    end.
+
+%% From now on the lease is closed for every call; those that came before are with the worker.
+unlisted(Worker, #state{jobs = Jobs, leases = Leases} = State) ->
+    #{Worker := #job{number = Number} = Job} = Jobs,
+    State#state{jobs = Jobs#{Worker := Job#job{number = undefined}},
+                leases = maps:remove(Number, Leases)}.
+
+forget(Worker, #job{client = Client, id = Id, number = Number}, State) ->
+    #state{jobs = Jobs, ids = Ids, leases = Leases} = State,
+    release(Client, Worker, State#state{jobs = maps:remove(Worker, Jobs),
+                                        ids = maps:remove(Id, Ids),
+                                        leases = maps:remove(Number, Leases)}).
+
+%%% Ends.
+
+%% The local pool does the rest: it drops a waiting request, takes an untouched connection back, and
+%% closes a used one.
+kill(Worker, #state{jobs = Jobs} = State) ->
+    exit(Worker, kill),
+    forget(Worker, maps:get(Worker, Jobs), State).
+
+cancel(?LEASE(_, Incarnation, Number), #state{incarnation = Incarnation, leases = Leases} = State)
+  when is_map_key(Number, Leases) ->
+    kill(maps:get(Number, Leases), State);
+cancel(Id, #state{ids = Ids} = State) when is_map_key(Id, Ids) ->
+    kill(maps:get(Id, Ids), State);
+cancel(_Ended, State) ->
+    State.
+
+client_down(Client, Monitor, #state{clients = Clients} = State) ->
+    case Clients of
+        #{Client := {Monitor, Jobs}} -> lists:foldl(fun kill/2, State, maps:keys(Jobs));
+        #{} -> State
+    end.
+
+over(Worker, State) ->
+    Worker ! '$sockpool_over',
+    unlisted(Worker, State).
+
+ended(Worker, Reason, #state{jobs = Jobs} = State) ->
+    case Jobs of
+        #{Worker := #job{from = From} = Job} ->
+            _ = Reason =:= normal orelse answer(From, {error, closed}, State),
+            forget(Worker, Job, State);
+        #{} ->
+            State
+    end.

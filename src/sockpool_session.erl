@@ -1,0 +1,134 @@
+%%% @private
+%%% The processes that work for clients of sockpool_server, one for each lease, request or other call
+%%% that may take time. Such a process owns the local connection and answers the client directly. The
+%%% server kills it when its client is gone: what the pool does for a dead owner is then what is to be
+%%% done here.
+-module(sockpool_session).
+
+-export([lease/5, request/5, pools/2, serve/2, reply/2, destination/2]).
+
+%% How often a lease that nobody calls is looked at: `max_hold' or the end of its pool may have ended it.
+-define(CHECK_MS, 60000).
+%% Data of this size is not kept alive until this process happens to be garbage collected.
+-define(LARGE_BYTES, 65536).
+
+-spec lease(pid(), gen_server:from(), sockpool_remote:lease(), atom(), term()) -> ok.
+lease(Server, From, Lease, Name, Timeout) ->
+    case checkout(Name, Timeout) of
+        {ok, Conn} ->
+            reply(From, {ok, Lease}),
+            serve(Server, Conn);
+        Error ->
+            reply(From, Error)
+    end.
+
+checkout(Name, default) -> sockpool:checkout(Name);
+checkout(Name, Timeout) -> sockpool:checkout(Name, Timeout).
+
+%% What the server routed here before it has heard that the lease is over is still answered, by
+%% `{error, closed}'.
+-spec serve(pid(), sockpool:conn()) -> ok.
+serve(Server, Conn) ->
+    receive
+        {'$sockpool_call', From, {checkin, _}} ->
+            reply(From, sockpool:checkin(Conn));
+        {'$sockpool_call', From, {discard, _}} ->
+            reply(From, sockpool:discard(Conn));
+        {'$sockpool_call', From, Request} ->
+            Result = call(Conn, Request),
+            reply(From, Result),
+            _ = collect(Request, Result),
+            ok = check_after(Result, Server, Conn),
+            ?MODULE:serve(Server, Conn);
+        '$sockpool_over' ->
+            ok;
+        _Stray ->
+            ?MODULE:serve(Server, Conn)
+    after ?CHECK_MS ->
+        ok = check(Server, Conn),
+        ?MODULE:serve(Server, Conn)
+    end.
+
+%% The peer may have closed the connection: that lease goes on until it is given back.
+check_after({error, closed}, Server, Conn) -> check(Server, Conn);
+check_after(_Result, _Server, _Conn) -> ok.
+
+check(Server, Conn) ->
+    case sockpool:info(Conn) of
+        {error, closed} ->
+            Server ! {'$sockpool_over', self()},
+            ok;
+        _Alive ->
+            ok
+    end.
+
+call(Conn, {send, _, Data, default}) -> sockpool:send(Conn, Data);
+call(Conn, {send, _, Data, Timeout}) -> sockpool:send(Conn, Data, Timeout);
+call(Conn, {recv, _, Length, Timeout}) -> sockpool:recv(Conn, Length, Timeout);
+call(Conn, {info, _}) -> sockpool:info(Conn);
+call(Conn, {peername, _}) -> sockpool:peername(Conn);
+call(Conn, {sockname, _}) -> sockpool:sockname(Conn);
+call(Conn, {setopts, _, Opts}) -> sockpool:setopts(Conn, Opts).
+
+collect({send, _, Data, _}, _) when is_binary(Data), byte_size(Data) >= ?LARGE_BYTES ->
+    erlang:garbage_collect();
+collect(_, {ok, Data}) when is_binary(Data), byte_size(Data) >= ?LARGE_BYTES ->
+    erlang:garbage_collect();
+collect(_Request, _Result) ->
+    true.
+
+-spec request(gen_server:from(), atom(), term(), term(), term()) -> ok.
+request(From, Name, Data, Length, Timeout) ->
+    reply(From, sockpool:request(Name, Data, Length, Timeout)).
+
+%%% Calls about pools.
+
+-spec pools(gen_server:from(), term()) -> ok.
+pools(From, which_pools) -> reply(From, sockpool:which_pools());
+pools(From, stats) -> reply(From, sockpool:stats());
+pools(From, {stop_pool, Name}) -> reply(From, sockpool:stop_pool(Name));
+pools(From, {start_pool, Name, Opts}) -> reply(From, start_pool(Name, Opts)).
+
+start_pool(Name, Opts) ->
+    case sockpool_opts:parse(Name, Opts) of
+        {ok, Parsed} ->
+            case [{bad_option, Key, Fun} || {Key, Fun} <- funs(Parsed), not callable(Fun)] of
+                [] -> started(sockpool:start_pool(Name, Opts));
+                [Bad | _] -> {error, Bad}
+            end;
+        {error, _} = Error ->
+            Error
+    end.
+
+started({ok, _Pid}) -> ok;
+started({error, _} = Error) -> Error.
+
+funs(#{init := Init, tls := #{password := Password}}) -> [{init, Init}, {{tls, password}, Password}];
+funs(#{init := Init}) -> [{init, Init}].
+
+%% A local fun needs its module here in the very version of the node that made it, and for as long as
+%% the pool lives: those are refused, and what is named and exported here is taken.
+callable(undefined) ->
+    true;
+callable(Fun) ->
+    {module, Module} = erlang:fun_info(Fun, module),
+    {name, Name} = erlang:fun_info(Fun, name),
+    {arity, Arity} = erlang:fun_info(Fun, arity),
+    erlang:fun_info(Fun, type) =:= {type, external}
+        andalso code:ensure_loaded(Module) =:= {module, Module}
+        andalso erlang:function_exported(Module, Name, Arity).
+
+%%% Answers.
+
+%% As gen_server:reply/2, but to a node that is gone no connection is made: its processes have lost
+%% what they held anyway.
+-spec reply(gen_server:from(), term()) -> ok.
+reply({To, Tag}, Reply) ->
+    _ = erlang:send(destination(To, Tag), {Tag, Reply}, [noconnect]),
+    ok.
+
+%% Where the caller expects it: at the alias that ends with its wait, if it has one.
+-spec destination(pid(), term()) -> pid() | reference().
+destination(_To, [alias | Alias]) when is_reference(Alias) -> Alias;
+destination(_To, [[alias | Alias] | _]) when is_reference(Alias) -> Alias;
+destination(To, _Tag) -> To.

@@ -1,0 +1,135 @@
+%%% Three hosts, of which one serves a pool, and a link that is cut: nobody is told, only silence until
+%%% the net tick time. All leases come back, with exact counts.
+-module(sockpool_partition_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+
+-export([all/0, suite/0, init_per_suite/1, end_per_suite/1, end_per_testcase/2]).
+-export([backend/0, hold/3, use_once/1]).
+-export([link_of_a_client_is_cut/1, link_of_the_server_is_cut/1]).
+
+-import(sockpool_test_util, [wait_until/1, start/1, await/1]).
+-import(sockpool_hosts, [call/4]).
+
+suite() -> [{timetrap, {minutes, 3}}].
+
+all() -> [link_of_a_client_is_cut, link_of_the_server_is_cut].
+
+init_per_suite(Config) ->
+    case sockpool_hosts:start() of
+        {ok, #{hosts := [Serving | _]} = Net} ->
+            {ok, _} = call(Serving, application, ensure_all_started, [sockpool]),
+            Target = call(Serving, ?MODULE, backend, []),
+            [{net, Net}, {target, Target} | Config];
+        {skip, _} = Skip ->
+            Skip
+    end.
+
+end_per_suite(Config) ->
+    sockpool_hosts:stop(?config(net, Config)).
+
+end_per_testcase(_Case, Config) ->
+    #{hosts := Hosts} = Net = ?config(net, Config),
+    lists:foreach(fun(Host) -> ok = sockpool_hosts:mend(Net, Host) end, Hosts).
+
+link_of_a_client_is_cut(Config) ->
+    #{hosts := [Serving, Cut, Other]} = Net = ?config(net, Config),
+    Pool = started(Config, ?FUNCTION_NAME, Serving),
+    ok = hold_three(Pool, Cut),
+    Lost = [waiting(Pool, Serving, Cut, N) || N <- lists:seq(1, 5)],
+    Served = [waiting(Pool, Serving, Other, N) || N <- lists:seq(6, 10)],
+    ok = sockpool_hosts:cut(Net, Cut),
+    [?assertEqual(ok, await(Job)) || Job <- Served],
+    ok = three_came_back(settled(Pool, Serving), 5),
+    Down = {error, {nodedown, maps:get(node, Serving)}},
+    [?assertEqual(Down, await(Job)) || Job <- Lost],
+    ok = sockpool_hosts:mend(Net, Cut),
+    ok = works_again(Pool, Cut),
+    ?assertEqual(true, call(Serving, sockpool_cluster, holds_nothing, [maps:get(node, Serving)])).
+
+link_of_the_server_is_cut(Config) ->
+    #{hosts := [Serving | Clients]} = Net = ?config(net, Config),
+    Pool = started(Config, ?FUNCTION_NAME, Serving),
+    [One, Two] = Clients,
+    ok = hold_three(Pool, One),
+    Lost = [waiting(Pool, Serving, Host, N) || {Host, N} <- [{One, 1}, {Two, 2}, {One, 3}, {Two, 4}]],
+    ok = sockpool_hosts:cut(Net, Serving),
+    Down = {error, {nodedown, maps:get(node, Serving)}},
+    [?assertEqual(Down, await(Job)) || Job <- Lost],
+    ok = three_came_back(settled(Pool, Serving), 0),
+    ok = sockpool_hosts:mend(Net, Serving),
+    [ok = works_again(Pool, Host) || Host <- Clients].
+
+%% The server hears of one process after the other: what it takes from the first may go to a waiter of the
+%% same host, of whom it hears next. That one comes back untouched.
+three_came_back(#{checkouts := Checkouts, checkins := Checkins, abandoned := Abandoned} = Stats, Served) ->
+    ?assertEqual(Served, Checkins),
+    ?assertEqual(Checkouts, Checkins + Abandoned),
+    ?assert(Abandoned >= 3),
+    ?assertMatch(#{total := 3, idle := 3, waiting := 0, created := 5, closed := 2, timeouts := 0}, Stats),
+    ok.
+
+%%% On the serving host.
+
+%% An echo server that lives as long as the host.
+backend() ->
+    Self = self(),
+    _ = spawn(fun() ->
+                      Self ! {target, sockpool_test_server:target(sockpool_test_server:start())},
+                      receive never -> ok end
+              end),
+    receive {target, Target} -> Target end.
+
+started(Config, Name, #{node := Node} = Serving) ->
+    Opts = (?config(target, Config))#{size => 3, max_overflow => 0},
+    {ok, _} = call(Serving, sockpool, start_pool, [Name, Opts]),
+    Pool = {Name, Node},
+    _ = settled(Pool, Serving),
+    Pool.
+
+settled({Name, _}, Serving) ->
+    call(Serving, sockpool_test_util, settled, [Name]).
+
+%%% On the clients' hosts.
+
+%% One untouched lease, one used, one in a receive that nothing ends.
+hold_three(Pool, Host) ->
+    Uses = [untouched, used, receiving],
+    [start(fun() -> call(Host, ?MODULE, hold, [Pool, Use, self_name(Pool, Use)]) end) || Use <- Uses],
+    [ok = wait_until(fun() -> is_pid(call(Host, erlang, whereis, [self_name(Pool, Use)])) end)
+     || Use <- Uses],
+    ok.
+
+self_name({Name, _}, Use) -> list_to_atom(lists:concat([Name, "_", Use])).
+
+hold(Pool, Use, Name) ->
+    {ok, Conn} = sockpool:checkout(Pool),
+    ok = case Use of
+             untouched -> ok;
+             _ -> sockpool:send(Conn, "x")
+         end,
+    true = register(Name, self()),
+    case Use of
+        receiving -> sockpool:recv(Conn, 2, infinity);
+        _ -> receive {never, Conn} -> ok end
+    end.
+
+%% The Nth in the queue.
+waiting(Pool, Serving, Host, N) ->
+    Job = start(fun() -> call(Host, ?MODULE, use_once, [Pool]) end),
+    {Name, _} = Pool,
+    ok = wait_until(fun() ->
+                            {ok, Stats} = call(Serving, sockpool, stats, [Name]),
+                            maps:get(waiting, Stats) =:= N
+                    end),
+    Job.
+
+use_once(Pool) ->
+    case sockpool:checkout(Pool, infinity) of
+        {ok, Conn} -> sockpool:checkin(Conn);
+        {error, _} = Error -> Error
+    end.
+
+works_again(Pool, Host) ->
+    wait_until(fun() -> call(Host, sockpool, request, [Pool, "x", 1, 5000]) =:= {ok, <<"x">>} end).
