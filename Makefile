@@ -9,7 +9,7 @@ C_FILES = $(shell find c_src test/c test/fuzz bench -name '*.[ch]' 2>/dev/null)
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-17s %s\n", $$1, $$2}' Makefile
 
 .PHONY: deps deps-build deps-test deps-bench
 deps: ## install the Debian packages that are missing for build, tests and benchmark
@@ -65,6 +65,11 @@ test-valgrind: deps-test ## NIF suite in a VM under valgrind
 
 test-asan-vm: deps-test ## NIF suite in a VM under Address and UndefinedBehavior sanitizers
 	@scripts/asan_vm.sh
+
+.PHONY: test-tls-connects
+test-tls-connects: deps-test ## 10,000 TLS connects in a VM under the sanitizers, and under valgrind (minutes)
+	@SOCKPOOL_TLS_CONNECTS=10000 scripts/asan_vm.sh
+	@SOCKPOOL_TLS_CONNECTS=10000 scripts/valgrind_vm.sh
 
 .PHONY: fuzz
 fuzz: ## fuzz the TLS record path for FUZZ_SECONDS (30), under ASan and UBSan

@@ -1,5 +1,8 @@
 # For valgrind_vm.sh and asan_vm.sh, which source this: a build of sockpool in a directory of its
 # own, with test/sockpool_exercise.erl, and how to start the emulator on it without erlexec.
+#
+# SOCKPOOL_TLS_CONNECTS=N in the environment: instead of the exercise, N connects to the benchmark's
+# TLS server.
 
 EXERCISE_MODULES="sockpool_exercise sockpool_exercise_util sockpool_exercise_leases \
     sockpool_exercise_bytes sockpool_exercise_pools sockpool_exercise_nif sockpool_exercise_tls sockpool_scripted_peer"
@@ -14,6 +17,9 @@ build_exercise() {
     for module in $EXERCISE_MODULES; do
         erlc -Werror +debug_info -o "$dir/ebin" "test/$module.erl" || return 1
     done
+    if [ -n "${SOCKPOOL_TLS_CONNECTS:-}" ]; then
+        make -s -C bench bin/tls_echo_server || return 1
+    fi
     make -s -C c_src TARGET="$PWD/$dir/priv/sockpool_nif.so" OUT="$PWD/$dir/obj" "$@"
 }
 

@@ -7,12 +7,29 @@
 -export([main/0]).
 
 -define(WHOLE_RUN_MS, 900000).
+-define(CONNECTS_RUN_MS, 7200000).
 
-%% @doc Ends the VM: 0 when all went well.
+%% @doc Ends the VM: 0 when all went well. With SOCKPOOL_TLS_CONNECTS=N in the environment, N connects
+%% by TLS are the whole of it.
 -spec main() -> no_return().
 main() ->
     ok = logger:set_primary_config(level, none),
     {ok, _} = application:ensure_all_started(sockpool),
+    case os:getenv("SOCKPOOL_TLS_CONNECTS") of
+        false -> all();
+        _Count -> connects()
+    end.
+
+connects() ->
+    Watchdog = erlang:send_after(?CONNECTS_RUN_MS, self(), too_slow),
+    Result = run(sockpool_exercise_tls, connects),
+    _ = erlang:cancel_timer(Watchdog),
+    case Result of
+        failed -> halt(1);
+        ok -> halt(0)
+    end.
+
+all() ->
     Watchdog = erlang:send_after(?WHOLE_RUN_MS, self(), too_slow),
     %% The counts are of the code as loaded last, and of calls that are meant to do something.
     Upgrade = run(sockpool_exercise_pools, upgrade),

@@ -1,22 +1,22 @@
 %%% Part of the exercise: transport => tls, against `openssl s_server', which answers each line with
-%%% the line reversed, one connection after the other.
+%%% the line reversed, one connection after the other; and against the benchmark's echo server, which
+%%% takes many.
 -module(sockpool_exercise_tls).
 
--export([tls/0]).
+-export([tls/0, connects/0]).
 
--import(sockpool_exercise_util, [started/1, settled/1, until/1]).
+-import(sockpool_exercise_util, [started/1, settled/1, until/1, in_parallel/2]).
 
 -define(CONNECTS, 20).
 -define(FIRST_PORT, 10000).
 -define(PORTS, 22000).
+-define(CLIENTS, 4).
 
 %% @doc Connections made, resumed, used and closed; options reloaded; servers that are not trusted;
 %% connectors killed within their handshake.
 -spec tls() -> ok.
 tls() ->
-    Dir = filename:join("/tmp", "sockpool-exercise-" ++ os:getpid()),
-    ok = filelib:ensure_dir(filename:join(Dir, "x")),
-    certificate(Dir),
+    Dir = certified(),
     {Server, Port} = server(Dir),
     Tls = #{cacertfile => filename:join(Dir, "cert.pem"), server_name => "exercise",
             keylog => filename:join(Dir, "keys"), certfile => filename:join(Dir, "cert.pem"),
@@ -29,6 +29,12 @@ tls() ->
     true = port_close(Server),
     _ = os:cmd("rm -r " ++ Dir),
     ok.
+
+certified() ->
+    Dir = filename:join("/tmp", "sockpool-exercise-" ++ os:getpid()),
+    ok = filelib:ensure_dir(filename:join(Dir, "x")),
+    _ = certificate(Dir),
+    Dir.
 
 certificate(Dir) ->
     os:cmd("cd " ++ Dir ++ " && openssl req -x509 -nodes -newkey ec -pkeyopt "
@@ -94,3 +100,54 @@ killed(Opts) ->
                   Failures >= 4
           end),
     ok = sockpool:stop_pool(Name).
+
+%% @doc SOCKPOOL_TLS_CONNECTS connections in all, each used and then closed. Half of them may resume,
+%% half of them must not. For scripts/exercise_vm.sh, which has built the server.
+-spec connects() -> ok.
+connects() ->
+    Half = list_to_integer(os:getenv("SOCKPOOL_TLS_CONNECTS")) div 2,
+    Dir = certified(),
+    {Server, Port} = echo_server(Dir),
+    [begin
+         Tls = #{cacertfile => filename:join(Dir, "cert.pem"), server_name => "exercise",
+                 session_reuse => Reuse},
+         Name = started(#{host => {127, 0, 0, 1}, port => Port, size => ?CLIENTS,
+                          connect_timeout => 60000, transport => tls, tls => Tls}),
+         Resumed = atomics:new(1, []),
+         Share = Half div ?CLIENTS,
+         ok = in_parallel(?CLIENTS, fun(_) -> echo_often(Name, Resumed, Share) end),
+         settled(Name),
+         {ok, #{created := Created, connect_failures := 0}} = sockpool:stats(Name),
+         io:format("exercise: ~b connects, ~b of those that were used had resumed~n",
+                   [Created, atomics:get(Resumed, 1)]),
+         true = Created >= Share * ?CLIENTS,
+         true = case Reuse of
+                    true -> atomics:get(Resumed, 1) > Share * ?CLIENTS * 0.9;
+                    false -> atomics:get(Resumed, 1) =:= 0
+                end,
+         ok = sockpool:stop_pool(Name)
+     end || Reuse <- [true, false]],
+    true = port_close(Server),
+    _ = os:cmd("rm -r " ++ Dir),
+    ok.
+
+%% It ends when its stdin is closed, with the port or with this VM.
+echo_server(Dir) ->
+    Server = open_port({spawn_executable, "bench/bin/tls_echo_server"},
+                       [{args, ["0", filename:join(Dir, "cert.pem"), filename:join(Dir, "key.pem")]},
+                        {line, 64}, exit_status]),
+    receive
+        {Server, {data, {eol, Port}}} -> {Server, list_to_integer(Port)};
+        {Server, {exit_status, Status}} -> error({tls_echo_server, {exit_status, Status}})
+    end.
+
+echo_often(_Name, _Resumed, 0) ->
+    ok;
+echo_often(Name, Resumed, Left) ->
+    {ok, Conn} = sockpool:checkout(Name, 60000),
+    ok = sockpool:send(Conn, ["hel", "lo"], 60000),
+    {ok, <<"hello">>} = sockpool:recv(Conn, 5, 60000),
+    {ok, #{resumed := Is}} = sockpool:info(Conn),
+    _ = [ok = atomics:add(Resumed, 1, 1) || Is],
+    ok = sockpool:discard(Conn),
+    echo_often(Name, Resumed, Left - 1).
