@@ -18,7 +18,8 @@
          client_killed_in_a_request/1, client_vm_killed/1, connection_lost/1,
          random_kills/1]).
 -export([server_crashes/1, session_crashes/1, lease_that_its_pool_ended/1]).
--export([grants_meet_cancels/1, grants_meet_timeouts/1, silent_server/1, silent_server_in_recv/1]).
+-export([grants_meet_cancels/1, grants_meet_timeouts/1, request_is_cancelled/1, silent_server/1,
+         silent_server_in_recv/1]).
 -export([bad_requests/1, hostile_messages/1, node_down/1, node_without_sockpool/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1, stat/2, start/1, await/1,
@@ -35,7 +36,7 @@ all() ->
      client_killed_while_receiving, client_killed_in_a_request, client_vm_killed, connection_lost,
      random_kills,
      server_crashes, session_crashes, lease_that_its_pool_ended, grants_meet_cancels,
-     grants_meet_timeouts, silent_server, silent_server_in_recv, bad_requests, hostile_messages,
+     grants_meet_timeouts, request_is_cancelled, silent_server, silent_server_in_recv, bad_requests, hostile_messages,
      node_down, node_without_sockpool].
 
 init_per_suite(Config) ->
@@ -529,9 +530,9 @@ lease_that_its_pool_ended(Config) ->
 grants_meet_cancels(Config) ->
     Pool = started(Config, #{size => 3, max_overflow => 0}),
     Server = {sockpool, ?config(node, Config)},
-    Results = race(Config, fun() -> impatient(Server, Pool, rand:uniform(4) - 1) end),
+    {Results, Stats} = race(Config, fun() -> impatient(Server, Pool, rand:uniform(4) - 1) end),
     assert_both(Results),
-    #{total := 3, leased := 0, closed := 0} = settled(Pool),
+    #{total := 3, leased := 0, closed := 0} = Stats,
     ok.
 
 impatient(Server, {Name, _}, Limit) ->
@@ -548,10 +549,10 @@ impatient(Server, {Name, _}, Limit) ->
 
 grants_meet_timeouts(Config) ->
     Pool = started(Config, #{size => 3, max_overflow => 0}),
-    Results = race(Config, fun() -> punctual(Pool, rand:uniform(4) - 1) end),
+    {Results, Stats} = race(Config, fun() -> punctual(Pool, rand:uniform(4) - 1) end),
     assert_both(Results),
     #{total := 3, leased := 0, closed := 0, abandoned := 0, checkouts := Checkouts,
-      checkins := Checkouts} = settled(Pool),
+      checkins := Checkouts} = Stats,
     ?assertEqual(Checkouts, length([granted || granted <- Results])).
 
 punctual(Pool, Timeout) ->
@@ -563,29 +564,51 @@ punctual(Pool, Timeout) ->
             late
     end.
 
-%% 40 processes on two nodes, 100 times each.
+%% 40 processes on two nodes, 100 times each. All of them live until the pool has come to rest: what is
+%% taken back is taken back from the living.
 race(Config, Fun) ->
     Nodes = [node(), ?config(other_node, Config)],
     Clients = [client(Node) || Node <- Nodes, _ <- lists:seq(1, 20)],
     Refs = [begin_run(Client, fun() -> [Fun() || _ <- lists:seq(1, 100)] end) || Client <- Clients],
     Results = lists:append([result(Ref) || Ref <- Refs]),
+    Stats = settled(?config(pool, Config)),
     [ok = sockpool_cluster:kill(Client) || Client <- Clients],
-    Results.
+    {Results, Stats}.
 
 assert_both(Results) ->
     ?assertEqual([granted, late], lists:usort(Results)),
     ?assertEqual(4000, length(Results)).
+
+request_is_cancelled(Config) ->
+    Silent = sockpool_test_server:start(silent),
+    {Name, Node} = Pool = started([{server, Silent} | Config], #{size => 1, max_overflow => 0}),
+    Request = fun() ->
+                      Id = make_ref(),
+                      ?assertExit({timeout, _},
+                                  gen_server:call({sockpool, Node},
+                                                  {request, Id, Name, <<"x">>, 1, infinity}, 0)),
+                      Id
+              end,
+    [UnderWay, Waiting] = [Request(), Request()],
+    ok = wait_until(fun() -> {stat(Pool, leased), stat(Pool, waiting)} =:= {1, 1} end),
+    ok = gen_server:cast({sockpool, Node}, {cancel, Waiting}),
+    ok = wait_until(fun() -> stat(Pool, waiting) =:= 0 end),
+    ?assertEqual(1, stat(Pool, leased)),
+    ok = gen_server:cast({sockpool, Node}, {cancel, UnderWay}),
+    #{closed := 1, abandoned := 1, total := 1} = settled(Pool),
+    ok.
 
 %% What it does once it runs again must not leave a connection with nobody.
 silent_server(Config) ->
     Pool = started(Config, #{size => 1, max_overflow => 0}),
     Server = {sockpool, ?config(node, Config)},
     ok = sys:suspend(Server),
-    Late = [start(fun() -> sockpool:checkout(Pool, 0) end),
-            start(fun() -> sockpool:request(Pool, "x", 1, 0) end)],
-    ?assertEqual([{error, timeout}, {error, timeout}], [await(Job) || Job <- Late]),
+    Clients = [client(node()), client(node())],
+    Late = [begin_run(Client, fun() -> sockpool:checkout(Pool, 0) end) || Client <- Clients],
+    ?assertEqual([{error, timeout}, {error, timeout}], [result(Ref) || Ref <- Late]),
     ok = sys:resume(Server),
-    #{leased := 0, waiting := 0} = settled(Pool),
+    #{leased := 0, waiting := 0, closed := 0} = settled(Pool),
+    [ok = sockpool_cluster:kill(Client) || Client <- Clients],
     ?assertEqual({ok, <<"x">>}, sockpool:request(Pool, "x", 1, 5000)).
 
 %% The bytes may have gone to nobody, so the connection must not be used any more.
