@@ -122,7 +122,7 @@ options_of_the_environment(Config) ->
 names_of_pools(Config) ->
     Good = good(Config),
     [?assertEqual({error, {bad_option, name, Name}}, Start(Name, Good))
-     || Name <- ["pool", <<"pool">>, 1, {pool, node()}, undefined, self()],
+     || Name <- ["pool", <<"pool">>, 1, {1, node()}, {pool, "node"}, undefined, self()],
         Start <- [fun sockpool:start_pool/2, fun sockpool:start_link/2]].
 
 %% What each error says in words: the option or argument, the value, and what is allowed.
@@ -146,7 +146,7 @@ key_words(Key) -> lists:flatten(io_lib:format("~0tp", [Key])).
 %%% Arguments.
 
 garbage() ->
-    [1, -1, 1.5, 1 bsl 70, "string", <<"binary">>, <<1:1>>, [], [a | b], {}, {a, node()}, #{},
+    [1, -1, 1.5, 1 bsl 70, "string", <<"binary">>, <<1:1>>, [], [a | b], {}, {1, node()}, #{},
      #{a => 1}, self(), make_ref(), fun() -> ok end, fun erlang:self/0, hd(erlang:ports())].
 
 arguments_that_are_no_pool(_Config) ->
