@@ -12,7 +12,7 @@
 -export([every_function/1, same_results_as_here/1, own_node_is_the_local_path/1, default_times/1,
          large_data/1, pools_by_call/1, funs_in_options/1]).
 -export([waiters_of_two_nodes_are_served_in_order/1, not_owner/1, give_away_to_another_node/1,
-         give_away_to_the_dead/1]).
+         give_away_to_the_dead/1, call_behind_a_checkin/1]).
 -export([client_killed_while_waiting/1, client_killed_with_untouched_lease/1,
          client_killed_with_used_lease/1, client_killed_while_receiving/1,
          client_killed_in_a_request/1, client_vm_killed/1, connection_lost/1,
@@ -31,7 +31,8 @@ suite() -> [{timetrap, {minutes, 3}}].
 all() ->
     [every_function, same_results_as_here, own_node_is_the_local_path, default_times, large_data,
      pools_by_call, funs_in_options, waiters_of_two_nodes_are_served_in_order, not_owner,
-     give_away_to_another_node, give_away_to_the_dead, client_killed_while_waiting,
+     give_away_to_another_node, give_away_to_the_dead, call_behind_a_checkin,
+     client_killed_while_waiting,
      client_killed_with_untouched_lease, client_killed_with_used_lease,
      client_killed_while_receiving, client_killed_in_a_request, client_vm_killed, connection_lost,
      random_kills,
@@ -330,6 +331,19 @@ give_away_to_the_dead(Config) ->
     ok = sockpool:give_away(Conn, Elsewhere),
     #{abandoned := 1, closed := 0} = settled(Pool),
     ?assertEqual({error, closed}, sockpool:info(Conn)).
+
+%% It does not wait for the checkin's answer, and must not be lost with the process that gives it.
+call_behind_a_checkin(Config) ->
+    Pool = {_, Node} = started(Config, #{size => 1, max_overflow => 0}),
+    [begin
+         {ok, Conn} = sockpool:checkout(Pool),
+         Calls = [gen_server:send_request({sockpool, Node}, Request)
+                  || Request <- [{info, Conn}, {End, Conn}, {info, Conn}, {End, Conn}]],
+         ?assertMatch([{reply, {ok, #{}}}, {reply, ok}, {reply, {error, closed}}, {reply, {error, closed}}],
+                      [gen_server:receive_response(Call, 30000) || Call <- Calls])
+     end || End <- lists:append(lists:duplicate(50, [checkin, discard]))],
+    #{checkins := 100, abandoned := 0} = settled(Pool),
+    ok.
 
 %%% Clients that die.
 
