@@ -1,6 +1,6 @@
-%%% Pools that another Erlang node serves: the API over two and three real nodes, clients and nodes that
-%%% die, a server that crashes, and whatever one can send to it. After each case the server must hold
-%%% nothing any more, and the counts of its pool must be exact.
+%%% Pools that another Erlang node serves: the API over two and three real nodes, leases that go from
+%%% node to node, and whatever one can send to the server. How clients and servers end is in
+%%% sockpool_remote_ends_SUITE.
 -module(sockpool_remote_SUITE).
 
 -include_lib("common_test/include/ct.hrl").
@@ -13,55 +13,25 @@
          large_data/1, pools_by_call/1, funs_in_options/1]).
 -export([waiters_of_two_nodes_are_served_in_order/1, not_owner/1, give_away_to_another_node/1,
          give_away_to_the_dead/1, call_behind_a_checkin/1]).
--export([client_killed_while_waiting/1, client_killed_with_untouched_lease/1,
-         client_killed_with_used_lease/1, client_killed_while_receiving/1,
-         client_killed_in_a_request/1, client_vm_killed/1, connection_lost/1,
-         random_kills/1]).
--export([server_crashes/1, session_crashes/1, lease_that_its_pool_ended/1]).
--export([grants_meet_cancels/1, grants_meet_timeouts/1, request_is_cancelled/1, silent_server/1,
-         silent_server_in_recv/1]).
 -export([bad_requests/1, hostile_messages/1, node_down/1, node_without_sockpool/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1, stat/2, start/1, await/1,
                              assert_no_messages/0]).
 -import(sockpool_cluster, [client/1, run/2, begin_run/2, result/1]).
+-import(sockpool_remote_kit, [started/2, target/1, wait_and_use/2, dead/0]).
 
 suite() -> [{timetrap, {minutes, 3}}].
 
 all() ->
     [every_function, same_results_as_here, own_node_is_the_local_path, default_times, large_data,
      pools_by_call, funs_in_options, waiters_of_two_nodes_are_served_in_order, not_owner,
-     give_away_to_another_node, give_away_to_the_dead, call_behind_a_checkin,
-     client_killed_while_waiting,
-     client_killed_with_untouched_lease, client_killed_with_used_lease,
-     client_killed_while_receiving, client_killed_in_a_request, client_vm_killed, connection_lost,
-     random_kills,
-     server_crashes, session_crashes, lease_that_its_pool_ended, grants_meet_cancels,
-     grants_meet_timeouts, request_is_cancelled, silent_server, silent_server_in_recv, bad_requests, hostile_messages,
-     node_down, node_without_sockpool].
+     give_away_to_another_node, give_away_to_the_dead, call_behind_a_checkin, bad_requests,
+     hostile_messages, node_down, node_without_sockpool].
 
-init_per_suite(Config) ->
-    ok = sockpool_cluster:be_a_node(),
-    {ok, _} = application:ensure_all_started(sockpool),
-    [{serving, sockpool_cluster:start_peer()}, {other, sockpool_cluster:start_plain_peer()} | Config].
-
-end_per_suite(Config) ->
-    sockpool_cluster:stop_peer(?config(serving, Config)),
-    sockpool_cluster:stop_peer(?config(other, Config)),
-    application:stop(sockpool).
-
-init_per_testcase(Case, Config) ->
-    #{node := Node} = ?config(serving, Config),
-    #{node := Other} = ?config(other, Config),
-    [{pool, {Case, Node}}, {node, Node}, {other_node, Other},
-     {server, sockpool_test_server:start()} | Config].
-
-end_per_testcase(_Case, Config) ->
-    Node = ?config(node, Config),
-    ok = wait_until(fun() -> sockpool_cluster:holds_nothing(Node) end),
-    {ok, Names} = sockpool:which_pools(Node),
-    lists:foreach(fun(Name) -> ok = sockpool:stop_pool({Name, Node}) end, Names),
-    lists:foreach(fun sockpool:stop_pool/1, sockpool:which_pools()).
+init_per_suite(Config) -> sockpool_remote_kit:init_suite(Config).
+end_per_suite(Config) -> sockpool_remote_kit:end_suite(Config).
+init_per_testcase(Case, Config) -> sockpool_remote_kit:init_case(Case, Config).
+end_per_testcase(_Case, Config) -> sockpool_remote_kit:end_case(Config).
 
 %%% The API.
 
@@ -146,10 +116,6 @@ results(Pool, NoPool) ->
 
 catch_error(Fun) ->
     try Fun() catch error:Reason -> {raised, Reason} end.
-
-dead() ->
-    {Pid, Monitor} = spawn_monitor(fun() -> ok end),
-    receive {'DOWN', Monitor, process, Pid, _} -> Pid end.
 
 %% The server of this node does not see anything of it.
 own_node_is_the_local_path(Config) ->
@@ -264,12 +230,6 @@ waiters_of_two_nodes_are_served_in_order(Config) ->
     #{checkouts := 31, checkins := 31, abandoned := 0, timeouts := 0} = settled(Pool),
     ok.
 
-wait_and_use(Pool, Data) ->
-    {ok, Conn} = sockpool:checkout(Pool, infinity),
-    ok = sockpool:send(Conn, Data),
-    {ok, Data} = sockpool:recv(Conn, 1),
-    sockpool:checkin(Conn).
-
 not_owner(Config) ->
     Pool = started(Config, #{}),
     {ok, Conn} = sockpool:checkout(Pool),
@@ -344,300 +304,6 @@ call_behind_a_checkin(Config) ->
      end || End <- lists:append(lists:duplicate(50, [checkin, discard]))],
     #{checkins := 100, abandoned := 0} = settled(Pool),
     ok.
-
-%%% Clients that die.
-
-client_killed_while_waiting(Config) ->
-    Pool = started(Config, #{size => 1, max_overflow => 0}),
-    {ok, Conn} = sockpool:checkout(Pool),
-    Client = client(?config(other_node, Config)),
-    _ = begin_run(Client, fun() -> sockpool:checkout(Pool, infinity) end),
-    ok = wait_until(fun() -> stat(Pool, waiting) =:= 1 end),
-    ok = sockpool_cluster:kill(Client),
-    ok = wait_until(fun() -> stat(Pool, waiting) =:= 0 end),
-    ok = sockpool:checkin(Conn),
-    #{checkouts := 1, checkins := 1, closed := 0} = settled(Pool),
-    ok.
-
-client_killed_with_untouched_lease(Config) ->
-    #{closed := 0, abandoned := 1} = killed_after(Config, fun(_Conn) -> ok end),
-    ok.
-
-client_killed_with_used_lease(Config) ->
-    #{closed := 1, abandoned := 1} = killed_after(Config, fun(Conn) -> sockpool:send(Conn, "x") end),
-    ok.
-
-%% The pool's stats after a client took a connection, did something with it, and was killed.
-killed_after(Config, Use) ->
-    Pool = started(Config, #{size => 1, max_overflow => 0}),
-    Client = client(?config(other_node, Config)),
-    ok = run(Client, fun() ->
-                             {ok, Conn} = sockpool:checkout(Pool),
-                             Use(Conn)
-                     end),
-    ?assertEqual(1, stat(Pool, leased)),
-    ok = sockpool_cluster:kill(Client),
-    settled(Pool).
-
-client_killed_while_receiving(Config) ->
-    Pool = started(Config, #{size => 1, max_overflow => 0}),
-    Client = client(?config(other_node, Config)),
-    Tester = self(),
-    _ = begin_run(Client, fun() ->
-                                  {ok, Conn} = sockpool:checkout(Pool),
-                                  Tester ! checked_out,
-                                  sockpool:recv(Conn, 1, infinity)
-                          end),
-    receive checked_out -> ok end,
-    {ok, [Session]} = waiting_sessions(Config, 1),
-    ok = sockpool_cluster:kill(Client),
-    #{closed := 1, abandoned := 1} = settled(Pool),
-    ?assertNot(erpc:call(node(Session), erlang, is_process_alive, [Session])).
-
-client_killed_in_a_request(Config) ->
-    Server = sockpool_test_server:start(silent),
-    Pool = started([{server, Server} | Config], #{size => 1, max_overflow => 0}),
-    Client = client(?config(other_node, Config)),
-    _ = begin_run(Client, fun() -> sockpool:request(Pool, "x", 1, infinity) end),
-    ok = wait_until(fun() -> stat(Pool, leased) =:= 1 end),
-    {ok, [_]} = waiting_sessions(Config, 1),
-    ok = sockpool_cluster:kill(Client),
-    #{closed := 1, abandoned := 1} = settled(Pool),
-    ok.
-
-%% Sessions that wait for the server's bytes: all of them, once there are so many.
-waiting_sessions(Config, Count) ->
-    Node = ?config(node, Config),
-    Waiting = fun() ->
-                      [Pid || Pid <- sessions(Node),
-                              erpc:call(Node, erlang, process_info, [Pid, current_function])
-                                  =:= {current_function, {sockpool_wait, await, 2}}]
-              end,
-    ok = wait_until(fun() -> length(Waiting()) =:= Count orelse Waiting() end),
-    {ok, Waiting()}.
-
-sessions(Node) ->
-    Server = erpc:call(Node, erlang, whereis, [sockpool]),
-    {links, Links} = erpc:call(Node, erlang, process_info, [Server, links]),
-    Supervisor = erpc:call(Node, erlang, whereis, [sockpool_sup]),
-    Links -- [Supervisor].
-
-client_vm_killed(Config) ->
-    Pool = started(Config, #{size => 3, max_overflow => 0}),
-    #{node := Doomed} = Peer = sockpool_cluster:start_plain_peer(),
-    Checkout = fun() -> {ok, Conn} = sockpool:checkout(Pool, infinity), Conn end,
-    [Untouched, Used, Receiving | Waiting] = [client(Doomed) || _ <- lists:seq(1, 20)],
-    _ = run(Untouched, Checkout),
-    ok = run(Used, fun() -> sockpool:send(Checkout(), "x") end),
-    _ = begin_run(Receiving, fun() -> sockpool:recv(Checkout(), 1, infinity) end),
-    {ok, [_]} = waiting_sessions(Config, 1),
-    Refs = [begin_run(Client, Checkout) || Client <- Waiting],
-    ok = wait_until(fun() -> stat(Pool, waiting) =:= length(Waiting) end),
-    %% One that lives waits behind them.
-    Survivor = start(fun() -> {ok, Conn} = sockpool:checkout(Pool, infinity), sockpool:checkin(Conn) end),
-    ok = wait_until(fun() -> stat(Pool, waiting) =:= length(Waiting) + 1 end),
-    ok = sockpool_cluster:kill_vm(Peer),
-    [?assertEqual({down, noconnection}, result(Ref)) || Ref <- Refs],
-    ?assertEqual(ok, await(Survivor)),
-    %% The untouched connection is as good as new, the two others were replaced.
-    #{total := 3, idle := 3, created := 5, closed := 2, timeouts := 0} = settled(Pool),
-    ?assertEqual({ok, <<"x">>}, sockpool:request(Pool, "x", 1, 5000)).
-
-%% Both nodes live on.
-connection_lost(Config) ->
-    Pool = {_, Node} = started(Config, #{size => 2, max_overflow => 0}),
-    {ok, Untouched} = sockpool:checkout(Pool),
-    {ok, Used} = sockpool:checkout(Pool),
-    ok = sockpool:send(Used, "x"),
-    Other = client(?config(other_node, Config)),
-    OfOther = begin_run(Other, fun() -> wait_and_use(Pool, <<"y">>) end),
-    ok = wait_until(fun() -> stat(Pool, waiting) =:= 1 end),
-    Waiting = start(fun() -> sockpool:checkout(Pool, infinity) end),
-    ok = wait_until(fun() -> stat(Pool, waiting) =:= 2 end),
-    true = erlang:disconnect_node(Node),
-    ?assertEqual({error, {nodedown, Node}}, await(Waiting)),
-    ?assertEqual(ok, result(OfOther)),
-    [?assertEqual({error, closed}, sockpool:checkin(Conn)) || Conn <- [Untouched, Used]],
-    #{closed := 1, abandoned := 2, checkouts := 3, timeouts := 0} = settled(Pool),
-    ok = sockpool_cluster:kill(Other),
-    ?assertEqual({ok, <<"x">>}, sockpool:request(Pool, "x", 1, 5000)).
-
-random_kills(Config) ->
-    Pool = started(Config, #{size => 4, max_overflow => 2, overflow_ttl => 0, backoff => {1, 10}}),
-    Nodes = [node(), ?config(other_node, Config)],
-    Clients = [spawn(lists:nth(1 + N rem 2, Nodes), fun() -> work(Pool) end)
-               || N <- lists:seq(1, 600)],
-    lists:foreach(fun(Client) ->
-                          _ = rand:uniform(3) =:= 1 andalso erlang:yield(),
-                          {ok, _} = sockpool:stats(Pool),
-                          ok = sockpool_cluster:kill(Client)
-                  end, Clients),
-    #{total := 4, leased := 0, waiting := 0, checkouts := Checkouts} = settled(Pool),
-    ?assert(Checkouts > 100),
-    ?assertEqual({ok, <<"x">>}, sockpool:request(Pool, "x", 1, 5000)).
-
-work(Pool) ->
-    _ = case rand:uniform(4) of
-            1 -> sockpool:request(Pool, "abc", 3, infinity);
-            2 -> sockpool:execute(Pool, fun(Conn) -> sockpool:send(Conn, "x") end, infinity);
-            3 -> sockpool:execute(Pool, fun(_) -> ok end, rand:uniform(20));
-            4 -> sockpool:execute(Pool, fun(Conn) -> sockpool:recv(Conn, 1, rand:uniform(5)) end)
-        end,
-    work(Pool).
-
-%%% The serving side fails.
-
-server_crashes(Config) ->
-    Pool = started(Config, #{size => 2, max_overflow => 0}),
-    Node = ?config(node, Config),
-    {ok, Untouched} = sockpool:checkout(Pool),
-    {ok, Used} = sockpool:checkout(Pool),
-    ok = sockpool:send(Used, "x"),
-    Waiting = start(fun() -> sockpool:checkout(Pool, infinity) end),
-    ok = wait_until(fun() -> stat(Pool, waiting) =:= 1 end),
-    ok = sockpool_cluster:restart_server(Node),
-    ?assertEqual({error, closed}, await(Waiting)),
-    [?assertEqual({error, closed}, Result)
-     || Conn <- [Untouched, Used],
-        Result <- [sockpool:send(Conn, "y"), sockpool:recv(Conn, 1), sockpool:info(Conn),
-                   sockpool:give_away(Conn, self()), sockpool:discard(Conn), sockpool:checkin(Conn)]],
-    #{closed := 1, abandoned := 2, created := 3} = settled(Pool),
-    %% The numbers begin anew, the leases of before stay closed.
-    {ok, Conn} = sockpool:checkout(Pool),
-    ?assertEqual({error, closed}, sockpool:checkin(Untouched)),
-    ok = sockpool:send(Conn, "z"),
-    ?assertEqual({ok, <<"z">>}, sockpool:recv(Conn, 1)),
-    ok = sockpool:checkin(Conn).
-
-session_crashes(Config) ->
-    Pool = started(Config, #{size => 1, max_overflow => 0}),
-    Server = erpc:call(?config(node, Config), erlang, whereis, [sockpool]),
-    Receiving = start(fun() ->
-                              {ok, Conn} = sockpool:checkout(Pool),
-                              Result = sockpool:recv(Conn, 1, infinity),
-                              {Result, sockpool:checkin(Conn)}
-                      end),
-    {ok, [Session]} = waiting_sessions(Config, 1),
-    true = exit(Session, kill),
-    ?assertEqual({{error, closed}, {error, closed}}, await(Receiving)),
-    #{closed := 1, abandoned := 1} = settled(Pool),
-    ?assertEqual(Server, erpc:call(?config(node, Config), erlang, whereis, [sockpool])).
-
-%% It leaves nothing behind, though its client lives and never gives it back.
-lease_that_its_pool_ended(Config) ->
-    Pool = started(Config, #{max_hold => 1}),
-    {ok, Conn} = sockpool:checkout(Pool),
-    ok = wait_until(fun() -> sockpool:send(Conn, "x") =:= {error, closed} end),
-    ok = wait_until(fun() -> sockpool_cluster:holds_nothing(?config(node, Config)) end),
-    ?assertEqual({error, closed}, sockpool:checkin(Conn)),
-    %% A server that closes the connection does not end the lease.
-    ok = sockpool:stop_pool(Pool),
-    Closing = sockpool_test_server:start(close),
-    ok = sockpool:start_pool(Pool, (sockpool_test_server:target(Closing))#{validate => never}),
-    {ok, Closed} = sockpool:checkout(Pool),
-    ?assertEqual({error, closed}, sockpool:recv(Closed, 1)),
-    ?assertEqual(ok, sockpool:checkin(Closed)).
-
-%%% Grants that meet the end of a wait.
-
-%% A caller whose limit is shorter than the server's time: what sockpool_remote does, only sooner.
-grants_meet_cancels(Config) ->
-    Pool = started(Config, #{size => 3, max_overflow => 0}),
-    Server = {sockpool, ?config(node, Config)},
-    {Results, Stats} = race(Config, fun() -> impatient(Server, Pool, rand:uniform(4) - 1) end),
-    assert_both(Results),
-    #{total := 3, leased := 0, closed := 0} = Stats,
-    ok.
-
-impatient(Server, {Name, _}, Limit) ->
-    Id = make_ref(),
-    try gen_server:call(Server, {checkout, Id, Name, infinity}, Limit) of
-        {ok, Lease} ->
-            ok = sockpool:checkin(Lease),
-            granted
-    catch
-        exit:{timeout, _} ->
-            ok = gen_server:cast(Server, {cancel, Id}),
-            late
-    end.
-
-grants_meet_timeouts(Config) ->
-    Pool = started(Config, #{size => 3, max_overflow => 0}),
-    {Results, Stats} = race(Config, fun() -> punctual(Pool, rand:uniform(4) - 1) end),
-    assert_both(Results),
-    #{total := 3, leased := 0, closed := 0, abandoned := 0, checkouts := Checkouts,
-      checkins := Checkouts} = Stats,
-    ?assertEqual(Checkouts, length([granted || granted <- Results])).
-
-punctual(Pool, Timeout) ->
-    case sockpool:checkout(Pool, Timeout) of
-        {ok, Conn} ->
-            ok = sockpool:checkin(Conn),
-            granted;
-        {error, Reason} when Reason =:= timeout; Reason =:= full ->
-            late
-    end.
-
-%% 40 processes on two nodes, 100 times each. All of them live until the pool has come to rest: what is
-%% taken back is taken back from the living.
-race(Config, Fun) ->
-    Nodes = [node(), ?config(other_node, Config)],
-    Clients = [client(Node) || Node <- Nodes, _ <- lists:seq(1, 20)],
-    Refs = [begin_run(Client, fun() -> [Fun() || _ <- lists:seq(1, 100)] end) || Client <- Clients],
-    Results = lists:append([result(Ref) || Ref <- Refs]),
-    Stats = settled(?config(pool, Config)),
-    [ok = sockpool_cluster:kill(Client) || Client <- Clients],
-    {Results, Stats}.
-
-assert_both(Results) ->
-    ?assertEqual([granted, late], lists:usort(Results)),
-    ?assertEqual(4000, length(Results)).
-
-request_is_cancelled(Config) ->
-    Silent = sockpool_test_server:start(silent),
-    {Name, Node} = Pool = started([{server, Silent} | Config], #{size => 1, max_overflow => 0}),
-    Request = fun() ->
-                      Id = make_ref(),
-                      ?assertExit({timeout, _},
-                                  gen_server:call({sockpool, Node},
-                                                  {request, Id, Name, <<"x">>, 1, infinity}, 0)),
-                      Id
-              end,
-    [UnderWay, Waiting] = [Request(), Request()],
-    ok = wait_until(fun() -> {stat(Pool, leased), stat(Pool, waiting)} =:= {1, 1} end),
-    ok = gen_server:cast({sockpool, Node}, {cancel, Waiting}),
-    ok = wait_until(fun() -> stat(Pool, waiting) =:= 0 end),
-    ?assertEqual(1, stat(Pool, leased)),
-    ok = gen_server:cast({sockpool, Node}, {cancel, UnderWay}),
-    #{closed := 1, abandoned := 1, total := 1} = settled(Pool),
-    ok.
-
-%% What it does once it runs again must not leave a connection with nobody.
-silent_server(Config) ->
-    Pool = started(Config, #{size => 1, max_overflow => 0}),
-    Server = {sockpool, ?config(node, Config)},
-    ok = sys:suspend(Server),
-    Clients = [client(node()), client(node())],
-    Late = [begin_run(Client, fun() -> sockpool:checkout(Pool, 0) end) || Client <- Clients],
-    ?assertEqual([{error, timeout}, {error, timeout}], [result(Ref) || Ref <- Late]),
-    ok = sys:resume(Server),
-    #{leased := 0, waiting := 0, closed := 0} = settled(Pool),
-    [ok = sockpool_cluster:kill(Client) || Client <- Clients],
-    ?assertEqual({ok, <<"x">>}, sockpool:request(Pool, "x", 1, 5000)).
-
-%% The bytes may have gone to nobody, so the connection must not be used any more.
-silent_server_in_recv(Config) ->
-    Pool = started(Config, #{size => 1, max_overflow => 0}),
-    Server = {sockpool, ?config(node, Config)},
-    {ok, Conn} = sockpool:checkout(Pool),
-    ok = sockpool:send(Conn, "ab"),
-    ok = sys:suspend(Server),
-    ?assertEqual({error, timeout}, sockpool:recv(Conn, 1, 0)),
-    ok = sys:resume(Server),
-    ?assertEqual({error, closed}, sockpool:recv(Conn, 1)),
-    ?assertEqual({error, closed}, sockpool:checkin(Conn)),
-    #{closed := 1, abandoned := 1} = settled(Pool),
-    assert_no_messages().
 
 %%% What is none of the protocol.
 
@@ -738,14 +404,3 @@ node_without_sockpool(Config) ->
     [?assertEqual({error, not_found}, Result)
      || Result <- [sockpool:checkout(Pool), sockpool:stats(Pool), sockpool:which_pools(Node),
                    sockpool:stop_pool(Pool)]].
-
-%%% Pools.
-
-target(Config) -> sockpool_test_server:target(?config(server, Config)).
-
-%% On the serving node, with all its connections up.
-started(Config, Opts) ->
-    Pool = ?config(pool, Config),
-    ok = sockpool:start_pool(Pool, maps:merge(target(Config), Opts)),
-    _ = settled(Pool),
-    Pool.

@@ -1,5 +1,5 @@
 %%% Pools of other nodes, as a VM sees them that is no node of a cluster. The rest is in
-%%% sockpool_remote_SUITE.
+%%% sockpool_remote_SUITE and sockpool_remote_ends_SUITE.
 -module(sockpool_remote_tests).
 
 -include_lib("eunit/include/eunit.hrl").
