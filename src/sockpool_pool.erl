@@ -165,6 +165,8 @@ handle_info(_Other, State) ->
 -spec terminate(term(), #state{}) -> ok.
 terminate(Reason, #state{pool = Pool, connectors = Connectors}) ->
     lists:foreach(fun(Pid) -> exit(Pid, kill) end, maps:keys(Connectors)),
+    %% A shut closes what the dead wait on. The living are expected to come back to it.
+    lists:foreach(fun(Pid) -> receive {'EXIT', Pid, _} -> ok end end, maps:keys(Connectors)),
     case Reason of
         normal -> shut(Pool);
         shutdown -> shut(Pool);

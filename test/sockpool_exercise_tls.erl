@@ -144,7 +144,10 @@ echo_server(Dir) ->
 echo_often(_Name, _Resumed, 0) ->
     ok;
 echo_often(Name, Resumed, Left) ->
-    {ok, Conn} = sockpool:checkout(Name, 60000),
+    Conn = case sockpool:checkout(Name, 60000) of
+               {ok, Checked} -> Checked;
+               {error, Reason} -> error({Reason, {left, Left}, sockpool:stats(Name)})
+           end,
     ok = sockpool:send(Conn, ["hel", "lo"], 60000),
     {ok, <<"hello">>} = sockpool:recv(Conn, 5, 60000),
     {ok, #{resumed := Is}} = sockpool:info(Conn),

@@ -18,7 +18,8 @@ all() -> [{group, Name} || {Name, _, _} <- groups()].
 
 groups() ->
     [{features, [], [versions, ciphers, alpn, client_certificate, encrypted_key, what_info_tells,
-                     keylog, a_stop_frees_the_key, a_crash_frees_the_key,
+                     keylog, a_stop_frees_the_key, a_stop_in_a_handshake_frees_the_key,
+                     a_crash_frees_the_key, a_crash_in_a_handshake_frees_the_key,
                      one_context_after_an_upgrade,
                      ktls_is_told, reload, reload_that_fails, reload_of_what_has_none]},
      {resumption, [], [resumes_13, resumes_12, no_reuse]},
@@ -148,6 +149,32 @@ a_crash_frees_the_key(Config) ->
     exit(Pid, kill),
     receive {'DOWN', Monitor, process, Pid, killed} -> ok end,
     wait_until(fun() -> contexts(Path) =:= 0 end).
+
+%% The server accepts and says nothing. A log event, as that of a crash, has the connectors' handles and
+%% outlives them: here it is the test that does.
+a_stop_in_a_handshake_frees_the_key(Config) ->
+    ends_in_a_handshake(Config, fun(_Pid, Pool) -> ok = sockpool:stop_pool(Pool) end).
+
+a_crash_in_a_handshake_frees_the_key(Config) ->
+    ends_in_a_handshake(Config, fun(Pid, _Pool) -> exit(Pid, kill) end).
+
+ends_in_a_handshake(Config, End) ->
+    Path = file(?config(tls_dir, Config), atom_to_list(?config(pool, Config))),
+    Server = sockpool_test_server:start(silent),
+    Pool = ?config(pool, Config),
+    {ok, Pid} = sockpool:start_pool(Pool, #{host => {127, 0, 0, 1}, size => 2, max_overflow => 0,
+                                            port => sockpool_test_server:port(Server),
+                                            transport => tls, tls => [{keylog, Path}]}),
+    wait_until(fun() -> sockpool_test_server:accepted(Server) =:= 2 end),
+    State = sys:get_state(Pid),
+    {links, Links} = process_info(Pid, links),
+    Connectors = Links -- [whereis(sockpool_sup)],
+    ?assertEqual(2, length(Connectors)),
+    End(Pid, Pool),
+    wait_until(fun() -> not lists:any(fun is_process_alive/1, [Pid | Connectors]) end),
+    _ = sockpool:stop_pool(Pool),
+    wait_until(fun() -> contexts(Path) =:= 0 end),
+    ?assertEqual(Pool, element(2, State)).
 
 %% A pool of the old code and one of a library that is another file: what is the same is still shared.
 one_context_after_an_upgrade(Config) ->

@@ -46,6 +46,18 @@ void sp_control_shut_begin(struct sp_pool *pool, enum sp_phase phase)
     atomic_fetch_add(&pool->epoch, 1);
 }
 
+/* Revoked while its owner waited, who died before it could say that it no longer does. */
+static void disarm_dead(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+{
+    /* In this order: an arm seen before the lease's end keeps the connection from another lease, so
+     * the owner is still the arm's. */
+    uint64_t armed = atomic_load(&conn->armed);
+    uint64_t lease = atomic_load(&conn->lease), owner = atomic_load(&conn->owner);
+
+    if (lease == SP_LEASE_NONE && armed != SP_LEASE_NONE && !pool->host->owner_alive(call, owner))
+        sp_conn_disarmed(conn, armed, call);
+}
+
 static void revoke(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
 {
     uint64_t lease;
@@ -54,6 +66,8 @@ static void revoke(struct sp_pool *pool, const struct sp_call *call, struct sp_c
     while ((lease = atomic_load(&conn->lease)) != SP_LEASE_NONE &&
            !sp_pool_revoke(pool, call, conn, lease))
         sched_yield();
+    /* No sweep comes after a shut, and a handle may live on in a log event. */
+    disarm_dead(pool, call, conn);
 }
 
 bool sp_control_shut_slice(struct sp_pool *pool, const struct sp_call *call, sp_status status,
@@ -314,16 +328,11 @@ bool sp_control_unavailable(struct sp_pool *pool)
 
 static void sweep_lease(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
 {
-    /* In this order: an arm seen before the lease's end keeps the connection from another lease, so
-     * the owner is still the arm's. */
-    uint64_t armed = atomic_load(&conn->armed);
     uint64_t lease = atomic_load(&conn->lease);
     uint64_t owner = atomic_load(&conn->owner), leased_ns = atomic_load(&conn->leased_ns);
     uint64_t max_hold_ns = atomic_load(&pool->max_hold_ns);
 
-    /* Revoked while its owner waited, who died before it could say that it no longer does. */
-    if (lease == SP_LEASE_NONE && armed != SP_LEASE_NONE && !pool->host->owner_alive(call, owner))
-        sp_conn_disarmed(conn, armed, call);
+    disarm_dead(pool, call, conn);
     /* The same number before and after: owner and time belong to it. */
     if (lease == SP_LEASE_NONE || owner == 0 || atomic_load(&conn->lease) != lease)
         return;

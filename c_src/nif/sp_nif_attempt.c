@@ -122,6 +122,7 @@ SP_NIF(sp_nif_attempt_handshake)
     struct sp_call call = sp_nif_call(env);
     struct sp_nif_lease *lease;
     struct sp_conn *conn;
+    uint64_t number;
     ErlNifPid self;
     ERL_NIF_TERM error;
     sp_status status;
@@ -131,6 +132,7 @@ SP_NIF(sp_nif_attempt_handshake)
     if (!get_attempt(env, argv[0], SP_CONN_CONNECTING, &lease, &error))
         return error;
     conn = lease->conn;
+    number = lease->lease;
     if (!conn->transport->handshake)
         return enif_make_badarg(env);
     sp_conn_disarmed(conn, lease->lease, &call);
@@ -139,6 +141,10 @@ SP_NIF(sp_nif_attempt_handshake)
     status = sp_control_handshake(conn);
     if (sp_wants(status) && !sp_nif_arm(&call, lease, status == SP_WANT_WRITE, &self, argv[1]))
         status = SP_BUSY;
+    /* Killed, and revoked before this armed: a shut that has been by comes no second time. It clears
+     * the lease and then looks at the arm, this arms and then looks at the lease. */
+    if (atomic_load(&conn->lease) != number && !enif_is_current_process_alive(env))
+        sp_conn_disarmed(conn, number, &call);
     sp_conn_leave(conn, &call);
     return attempt_term(env, status);
 }

@@ -30,6 +30,18 @@ static void arm(struct handle *handle)
 
 TestSuite(shut, .init = two);
 
+/* No sweep follows, and the handle may live on. */
+KIT_TEST(shut, closes_what_the_dead_are_armed_on)
+{
+    struct handle *handle = kit_checkout(KIT_OWNER);
+    int fd = handle->conn->fd;
+
+    arm(handle);
+    fake_kill(KIT_OWNER);
+    shut(SP_PHASE_DOWN);
+    cr_assert_not(fake_fd_open(fd));
+}
+
 KIT_TEST(shut, closes_idle_connections)
 {
     shut(SP_PHASE_CLOSED);
