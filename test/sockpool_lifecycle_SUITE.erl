@@ -73,7 +73,7 @@ users(Pool) ->
                                 Result
                         end)
           end,
-    Holder = Use(fun(Conn) -> receive stopped -> sockpool:info(Conn) end end),
+    Holder = Use(fun(Conn) -> receive Gone -> told(Gone, Conn) end end),
     Reader = Use(fun(Conn) -> sockpool:recv(Conn, 1, infinity) end),
     Writer = Use(fun(Conn) -> sockpool:send(Conn, Data, infinity) end),
     [receive has_one -> ok end || _ <- [Holder, Reader, Writer]],
@@ -89,12 +89,19 @@ quiet(Result) ->
     ok = assert_no_messages(),
     Result.
 
+%% A stop has ended every lease when it returns. After a crash the leases are ended one after another.
+told(stopped, Conn) ->
+    sockpool:info(Conn);
+told(crashed, Conn) ->
+    wait_until(fun() -> sockpool:info(Conn) =:= {error, closed} end),
+    {error, closed}.
+
 waits({Pid, _, _}) -> process_info(Pid, status) =:= {status, waiting}.
 
 assert_told({Holder, Blocked, Waiting}, Reason) ->
     [?assertEqual({error, closed}, await(Job)) || Job <- Blocked],
     [?assertEqual({error, Reason}, await(Job)) || Job <- Waiting],
-    element(1, Holder) ! stopped,
+    element(1, Holder) ! case Reason of draining -> stopped; closed -> crashed end,
     ?assertEqual({error, closed}, await(Holder)).
 
 full_pool(Server) ->
