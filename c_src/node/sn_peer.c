@@ -7,6 +7,7 @@
 #define FRAME_MAX ((size_t)64 * 1024 * 1024)
 #define HANDSHAKE_READ 2048
 #define PIECES 16
+#define TICK_BYTES 4
 #define NS_PER_MS UINT64_C(1000000)
 /* At most so often is a tick answered, lest two nodes that answer do nothing else. */
 #define TICK_ANSWER_NS (UINT64_C(200) * NS_PER_MS)
@@ -58,8 +59,10 @@ static void on_written(uv_write_t *write, int status)
         return;
     }
     sn_queue_written(&peer->client.out, peer->write_len);
+    /* A tick that was sent at a period's end must not spare the next one. */
+    if (peer->write_len > TICK_BYTES)
+        sn_tick_written(&peer->tick);
     peer->write_len = 0;
-    sn_tick_written(&peer->tick);
     flush(peer);
     if (peer->closing || !peer->read_paused)
         return;
@@ -190,11 +193,25 @@ static void work(struct sn_peer *peer)
         sn_peer_close(peer, uv_strerror(error));
 }
 
+static void on_period(uv_timer_t *timer);
+
+/* In whole milliseconds, not before the period ends. */
+static void await_period(struct sn_peer *peer)
+{
+    uint64_t now_ns = uv_hrtime();
+    uint64_t left_ns = peer->tick.next_ns > now_ns ? peer->tick.next_ns - now_ns : 0;
+
+    uv_update_time(&peer->server->loop);
+    uv_timer_start(&peer->timer, on_period, left_ns / NS_PER_MS + 1, 0);
+}
+
 static void on_period(uv_timer_t *timer)
 {
     struct sn_peer *peer = timer->data;
+    enum sn_tick_due due = sn_tick_due(&peer->tick, uv_hrtime());
 
-    switch (sn_tick_due(&peer->tick, uv_hrtime())) {
+    await_period(peer);
+    switch (due) {
     case SN_TICK_NOTHING:
         return;
     case SN_TICK_GONE:
@@ -224,16 +241,12 @@ static void replace_older(struct sn_peer *peer)
 
 static void come_up(struct sn_peer *peer)
 {
-    uint64_t time_ns = peer->server->config->tick_time_ns;
-    uint64_t period_ms;
-
     replace_older(peer);
     peer->up = true;
     peer->client.flags = peer->handshake.peer_flags;
     sn_reader_init(&peer->reader, FRAME_MAX);
-    sn_tick_begin(&peer->tick, time_ns, uv_hrtime());
-    period_ms = peer->tick.period_ns / NS_PER_MS;
-    uv_timer_start(&peer->timer, on_period, period_ms, period_ms);
+    sn_tick_begin(&peer->tick, peer->server->config->tick_time_ns, uv_hrtime());
+    await_period(peer);
     sn_log(SN_LOG_INFO, "node_up", "node=%s", peer->handshake.peer_name);
 }
 

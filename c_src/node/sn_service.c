@@ -20,6 +20,9 @@ enum {
     OP_UNLINK_ID_ACK = 36
 };
 
+/* Of the one process that there is. */
+#define PID_NUMBER 1
+
 /* A term that is being written; one failure spoils it. */
 struct writer {
     ei_x_buff *buf;
@@ -76,7 +79,7 @@ static sp_status send_message(struct sn_client *client, const struct writer *con
 
 sp_status sn_service_init(struct sn_service *service, const struct sn_identity *us)
 {
-    erlang_pid pid = {.num = 1, .serial = 0, .creation = us->creation};
+    erlang_pid pid = {.num = PID_NUMBER, .serial = 0, .creation = us->creation};
 
     memset(service, 0, sizeof *service);
     service->us = us;
@@ -100,7 +103,7 @@ void sn_service_free(struct sn_service *service)
 static bool is_ours(const struct sn_service *service, struct sn_slice target)
 {
     return sn_slice_is_atom(target, "sockpool") || sn_slice_is_atom(target, "net_kernel") ||
-           sn_slice_equals(target, our_pid(service));
+           sn_slice_is_this_pid(target, service->us->name, PID_NUMBER, service->us->creation);
 }
 
 /* ---- monitors and links ---- */

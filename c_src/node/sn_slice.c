@@ -73,6 +73,17 @@ bool sn_slice_is_pid(struct sn_slice term)
     return term.data[0] == 'X' || term.data[0] == 'g';
 }
 
+bool sn_slice_is_this_pid(struct sn_slice term, const char *node, uint32_t number,
+                          uint32_t creation)
+{
+    const uint8_t *numbers = term.data + term.len - 12;
+
+    return term.data[0] == 'X' &&
+           sn_slice_is_atom((struct sn_slice){term.data + 1, term.len - 13}, node) &&
+           sn_get(numbers, 4) == number && sn_get(numbers + 4, 4) == 0 &&
+           sn_get(numbers + 8, 4) == creation;
+}
+
 bool sn_slice_is_reference(struct sn_slice term)
 {
     return term.data[0] == 'Z' || term.data[0] == 'r';

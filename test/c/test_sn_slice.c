@@ -59,3 +59,16 @@ Test(sn_slice, bytes_pids_and_references)
     cr_assert(sn_slice_is_pid(SLICE("Xj")) && !sn_slice_is_reference(SLICE("Xj")));
     cr_assert(sn_slice_is_reference(SLICE("Zj")) && !sn_slice_is_pid(SLICE("Zj")));
 }
+
+Test(sn_slice, one_pid_in_each_encoding_of_its_node)
+{
+    const char *node = "a@b";
+
+    cr_assert(sn_slice_is_this_pid(SLICE("Xw\3a@b\0\0\0\1\0\0\0\0\0\0\1\2"), node, 1, 258));
+    cr_assert(sn_slice_is_this_pid(SLICE("Xv\0\3a@b\0\0\0\1\0\0\0\0\0\0\1\2"), node, 1, 258));
+    cr_assert_not(sn_slice_is_this_pid(SLICE("Xw\3a@c\0\0\0\1\0\0\0\0\0\0\1\2"), node, 1, 258));
+    cr_assert_not(sn_slice_is_this_pid(SLICE("Xw\3a@b\0\0\0\2\0\0\0\0\0\0\1\2"), node, 1, 258));
+    cr_assert_not(sn_slice_is_this_pid(SLICE("Xw\3a@b\0\0\0\1\0\0\0\1\0\0\1\2"), node, 1, 258));
+    cr_assert_not(sn_slice_is_this_pid(SLICE("Xw\3a@b\0\0\0\1\0\0\0\0\0\0\1\3"), node, 1, 258));
+    cr_assert_not(sn_slice_is_this_pid(SLICE("j"), node, 1, 258));
+}
