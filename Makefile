@@ -72,7 +72,7 @@ test-tls-connects: deps-test ## 10,000 TLS connects in a VM under the sanitizers
 	@SOCKPOOL_TLS_CONNECTS=10000 scripts/valgrind_vm.sh
 
 .PHONY: fuzz
-fuzz: ## fuzz the TLS record path for FUZZ_SECONDS (30), under ASan and UBSan
+fuzz: ## fuzz TLS records and what nodes send, each target for FUZZ_SECONDS (30), under ASan and UBSan
 	@$(INSTALL_MISSING) build fuzz
 	@$(MAKE) -s -C test/fuzz run
 

@@ -1,0 +1,23 @@
+/* Big-endian numbers in a buffer. */
+#ifndef SN_BYTES_H
+#define SN_BYTES_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+static inline uint64_t sn_get(const uint8_t *bytes, size_t width)
+{
+    uint64_t number = 0;
+
+    for (size_t i = 0; i < width; i++)
+        number = number << 8 | bytes[i];
+    return number;
+}
+
+static inline void sn_put(uint8_t *bytes, size_t width, uint64_t number)
+{
+    for (size_t i = 0; i < width; i++)
+        bytes[i] = (uint8_t)(number >> (8 * (width - 1 - i)));
+}
+
+#endif

@@ -1,0 +1,20 @@
+/* Where the cookie comes from. Never the command line, which every user of the host can read. */
+#ifndef SN_COOKIE_H
+#define SN_COOKIE_H
+
+#include "sn_handshake.h"
+
+struct sn_cookie {
+    char text[SN_COOKIE_MAX + 1];
+};
+
+/* Each takes the first line and gives NULL, or what is wrong, for the user. A cookie has from 1 to
+ * SN_COOKIE_MAX bytes and no control characters. */
+
+/* The file must be accessible to its owner only. */
+const char *sn_cookie_from_file(struct sn_cookie *cookie, const char *path);
+/* Reads no further than the end of the line. */
+const char *sn_cookie_from_descriptor(struct sn_cookie *cookie, int fd);
+const char *sn_cookie_from_text(struct sn_cookie *cookie, const char *text);
+
+#endif

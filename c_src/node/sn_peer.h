@@ -1,0 +1,37 @@
+/* One connection that somebody has made to the node: a handshake first, then frames and ticks. It
+ * frees itself once its handles are closed. */
+#ifndef SN_PEER_H
+#define SN_PEER_H
+
+#include "sn_server.h"
+#include "sn_tick.h"
+
+struct sn_peer {
+    struct sp_node node; /* in server->peers */
+    struct sn_server *server;
+    uv_tcp_t tcp;
+    uv_timer_t timer; /* the handshake's limit, then the periods of the ticks */
+    uv_write_t write;
+    size_t write_len; /* of the write under way, 0 for none */
+    unsigned open_handles;
+    bool closing, up, read_paused;
+    bool ending; /* what is queued is written, nothing that comes is taken */
+    uv_shutdown_t shutdown;
+    uint64_t tick_answered_ns;
+
+    struct sn_handshake handshake;
+    struct sn_reader reader;
+    struct sn_client client;
+    struct sn_tick tick;
+};
+
+/* Takes the connection that waits on the server's listener. */
+void sn_peer_accept(struct sn_server *server);
+
+/* Closes at once; `reason` is for the log. */
+void sn_peer_close(struct sn_peer *peer, const char *reason);
+
+/* Tells those who watch, writes what is queued, and closes once the node has seen it. */
+void sn_peer_stop(struct sn_peer *peer);
+
+#endif

@@ -1,0 +1,100 @@
+#include "sn_reader.h"
+
+#include "sn_bytes.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HEADER_BYTES 4
+#define PASS_THROUGH 112
+
+void sn_reader_init(struct sn_reader *reader, size_t frame_max)
+{
+    *reader = (struct sn_reader){.frame_max = frame_max};
+}
+
+void sn_reader_free(struct sn_reader *reader)
+{
+    free(reader->buf);
+    sn_reader_init(reader, reader->frame_max);
+}
+
+static sp_status resize(struct sn_reader *reader, size_t cap)
+{
+    uint8_t *buf = realloc(reader->buf, cap);
+
+    if (!buf)
+        return SP_NO_MEMORY;
+    reader->buf = buf;
+    reader->cap = cap;
+    return SP_OK;
+}
+
+sp_status sn_reader_space(struct sn_reader *reader, uint8_t **space, size_t *len)
+{
+    size_t held = reader->end - reader->start;
+    sp_status status = SP_OK;
+
+    if (held && reader->start)
+        memmove(reader->buf, reader->buf + reader->start, held);
+    reader->start = 0;
+    reader->end = held;
+    if (held == reader->cap)
+        status = resize(reader, reader->cap ? 2 * reader->cap : SN_READER_BYTES);
+    else if (held < SN_READER_BYTES && reader->cap > SN_READER_BYTES)
+        status = resize(reader, SN_READER_BYTES);
+    *space = reader->buf + held;
+    *len = reader->cap - held;
+    return status;
+}
+
+void sn_reader_filled(struct sn_reader *reader, size_t len)
+{
+    assert(len <= reader->cap - reader->end);
+    reader->end += len;
+}
+
+sp_status sn_reader_next(struct sn_reader *reader, const uint8_t **frame, size_t *len)
+{
+    size_t held = reader->end - reader->start;
+    uint64_t frame_len;
+
+    if (held < HEADER_BYTES)
+        return SP_WANT_READ;
+    frame_len = sn_get(reader->buf + reader->start, HEADER_BYTES);
+    if (frame_len > reader->frame_max)
+        return SP_TOO_BIG;
+    if (held - HEADER_BYTES < frame_len)
+        return SP_WANT_READ;
+    *frame = reader->buf + reader->start + HEADER_BYTES;
+    *len = (size_t)frame_len;
+    reader->start += HEADER_BYTES + *len;
+    return SP_OK;
+}
+
+enum sn_term_result sn_message_open(const uint8_t *frame, size_t len,
+                                    const struct sn_term_limits *limits, struct sn_message *message)
+{
+    enum sn_term_result result;
+    size_t used;
+
+    *message = (struct sn_message){.payload_result = SN_TERM_OK};
+    if (len == 0 || frame[0] != PASS_THROUGH)
+        return SN_TERM_BAD;
+    message->control = frame + 1;
+    result = sn_term_check_versioned(message->control, len - 1, limits, &message->control_len);
+    if (result != SN_TERM_OK || message->control_len == len - 1)
+        return result;
+    message->payload_len = len - 1 - message->control_len;
+    message->payload = message->control + message->control_len;
+    message->payload_result =
+        sn_term_check_versioned(message->payload, message->payload_len, limits, &used);
+    if (message->payload_result == SN_TERM_OK && used != message->payload_len)
+        message->payload_result = SN_TERM_BAD;
+    if (message->payload_result != SN_TERM_OK) {
+        message->payload = NULL;
+        message->payload_len = 0;
+    }
+    return SN_TERM_OK;
+}

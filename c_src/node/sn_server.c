@@ -1,0 +1,126 @@
+#include "sn_server.h"
+
+#include "sn_peer.h"
+
+#include <signal.h>
+#include <string.h>
+
+#define BACKLOG 1024
+
+static void stop(struct sn_server *server, const char *reason)
+{
+    struct sp_node *at, *next;
+
+    if (server->stopping)
+        return;
+    server->stopping = true;
+    sn_log(SN_LOG_INFO, "ending", "reason=\"%s\"", reason);
+    uv_close((uv_handle_t *)&server->listener, NULL);
+    uv_close((uv_handle_t *)&server->sigterm, NULL);
+    uv_close((uv_handle_t *)&server->sigint, NULL);
+    if (server->config->ends_with_stdin)
+        uv_close((uv_handle_t *)&server->input, NULL);
+    sn_epmd_stop(&server->epmd);
+    for (at = server->peers.head.next; at != &server->peers.head; at = next) {
+        next = at->next;
+        sn_peer_stop(SP_CONTAINER(at, struct sn_peer, node));
+    }
+}
+
+static void on_signal(uv_signal_t *signal, int number)
+{
+    stop(signal->data, number == SIGTERM ? "SIGTERM" : "SIGINT");
+}
+
+static void on_input_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
+{
+    static char dropped[1024];
+
+    (void)handle;
+    (void)suggested;
+    *buf = uv_buf_init(dropped, sizeof dropped);
+}
+
+static void on_input(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
+{
+    (void)buf;
+    if (len < 0)
+        stop(stream->data, "stdin was closed");
+}
+
+void sn_server_not_accepted(struct sn_server *server, int status)
+{
+    unsigned count = sn_log_allowed(&server->not_accepted, uv_hrtime());
+
+    if (count)
+        sn_log(SN_LOG_ERROR, "not_accepted", "reason=\"%s\" count=%u", uv_strerror(status), count);
+}
+
+static void on_connection(uv_stream_t *listener, int status)
+{
+    if (status == 0)
+        sn_peer_accept(listener->data);
+    else
+        sn_server_not_accepted(listener->data, status);
+}
+
+static int listen_on(struct sn_server *server, uint16_t *port)
+{
+    struct sockaddr_storage bound;
+    int len = sizeof bound, status;
+
+    status = uv_tcp_bind(&server->listener, (const struct sockaddr *)&server->config->listen, 0);
+    if (status == 0)
+        status = uv_listen((uv_stream_t *)&server->listener, BACKLOG, on_connection);
+    if (status == 0)
+        status = uv_tcp_getsockname(&server->listener, (struct sockaddr *)&bound, &len);
+    if (status != 0)
+        return status;
+    *port = ntohs(bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&bound)->sin6_port
+                                              : ((struct sockaddr_in *)&bound)->sin_port);
+    return 0;
+}
+
+static int start(struct sn_server *server, uint16_t *port)
+{
+    int status = listen_on(server, port);
+
+    if (status == 0)
+        status = uv_signal_start(&server->sigterm, on_signal, SIGTERM);
+    if (status == 0)
+        status = uv_signal_start(&server->sigint, on_signal, SIGINT);
+    if (status == 0 && server->config->ends_with_stdin)
+        status = uv_pipe_open(&server->input, 0);
+    if (status == 0 && server->config->ends_with_stdin)
+        status = uv_read_start((uv_stream_t *)&server->input, on_input_alloc, on_input);
+    return status;
+}
+
+int sn_server_run(struct sn_server *server, const struct sn_config *config)
+{
+    uint16_t port = 0;
+    int status;
+
+    memset(server, 0, sizeof *server);
+    server->config = config;
+    sp_list_init(&server->peers);
+    if (sn_service_init(&server->service, &config->us) != SP_OK)
+        return UV_ENOMEM;
+    status = uv_loop_init(&server->loop);
+    if (status != 0)
+        return status;
+    (void)uv_tcp_init(&server->loop, &server->listener);
+    (void)uv_signal_init(&server->loop, &server->sigterm);
+    (void)uv_signal_init(&server->loop, &server->sigint);
+    (void)uv_pipe_init(&server->loop, &server->input, 0);
+    server->listener.data = server->sigterm.data = server->sigint.data = server;
+    server->input.data = server;
+    status = start(server, &port);
+    if (status != 0)
+        return status;
+    sn_epmd_start(&server->epmd, &server->loop, config->epmd_port, config->us.name, port);
+    sn_log(SN_LOG_INFO, "listening", "node=%s port=%u", config->us.name, port);
+    (void)uv_run(&server->loop, UV_RUN_DEFAULT);
+    sn_service_free(&server->service);
+    return 0;
+}

@@ -1,0 +1,41 @@
+/* The node on a libuv loop: its listening socket, the connections of other nodes, epmd, and an
+ * orderly end. Everything runs in the loop's thread. */
+#ifndef SN_SERVER_H
+#define SN_SERVER_H
+
+#include "sn_epmd.h"
+#include "sn_log.h"
+#include "sn_service.h"
+#include "sp_list.h"
+
+#include <uv.h>
+
+struct sn_config {
+    struct sn_identity us;
+    struct sockaddr_storage listen; /* its port is 0: the system chooses */
+    uint64_t tick_time_ns;
+    uint16_t epmd_port;
+    bool ends_with_stdin; /* an Erlang port: what comes on stdin is dropped, its end is ours */
+};
+
+struct sn_server {
+    const struct sn_config *config;
+    uv_loop_t loop;
+    uv_tcp_t listener;
+    uv_signal_t sigterm, sigint;
+    uv_pipe_t input;
+    struct sn_epmd epmd;
+    struct sn_service service;
+    struct sp_list peers; /* all whose handle is not closed yet */
+    struct sn_log_limit refusals[SN_REFUSED_CRYPTO + 1], drops, not_accepted;
+    bool stopping;
+};
+
+/* Serves until SIGTERM or SIGINT, or the end of stdin. 0 after an orderly end, else a libuv error
+ * that kept it from starting. */
+int sn_server_run(struct sn_server *server, const struct sn_config *config);
+
+/* Logs a connection that could not be taken; `status` is libuv's. */
+void sn_server_not_accepted(struct sn_server *server, int status);
+
+#endif

@@ -1,0 +1,37 @@
+/* A checked term, and its parts, where they lie: sn_term has been over all of it. */
+#ifndef SN_SLICE_H
+#define SN_SLICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* One term without a version byte. */
+struct sn_slice {
+    const uint8_t *data;
+    size_t len;
+};
+
+/* Parts that nobody asks for are not looked at. */
+#define SN_SLICE_PARTS_MAX 8
+
+/* The elements of a tuple, the first SN_SLICE_PARTS_MAX of them; returns how many it has, or -1
+ * where it is no tuple. */
+int sn_slice_tuple(struct sn_slice term, struct sn_slice parts[SN_SLICE_PARTS_MAX]);
+
+/* Head and tail of a list of one element and a tail: [alias|Ref]. */
+bool sn_slice_cons(struct sn_slice term, struct sn_slice *head, struct sn_slice *tail);
+
+bool sn_slice_is_atom(struct sn_slice term, const char *text);
+
+/* A small number from 0 to 255, as the first element of a control message; -1 for anything else. */
+int sn_slice_byte(struct sn_slice term);
+
+bool sn_slice_is_pid(struct sn_slice term);
+/* The pid {number, serial 0} of the node of that name and creation, in any encoding of the name. */
+bool sn_slice_is_this_pid(struct sn_slice term, const char *node, uint32_t number,
+                          uint32_t creation);
+bool sn_slice_is_reference(struct sn_slice term);
+bool sn_slice_equals(struct sn_slice a, struct sn_slice b);
+
+#endif

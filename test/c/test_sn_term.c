@@ -1,0 +1,259 @@
+/* sn_term: every tag whole and at every cut, every limit at its edge, and what is refused. */
+#include "sn_term.h"
+
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NODE "w\3a@b"
+#define PID "X" NODE "\0\0\0\1\0\0\0\2\0\0\0\3"
+#define ZEROS_8 "\0\0\0\0\0\0\0\0"
+#define FUN_HEAD(len) "p\0\0\0" len "\1" ZEROS_8 ZEROS_8 "\0\0\0\7"
+#define TERM(text)                                                                                 \
+    {                                                                                              \
+        (const uint8_t *)text, sizeof text - 1                                                     \
+    }
+
+struct bytes {
+    const uint8_t *data;
+    size_t len;
+};
+
+static const struct sn_term_limits WIDE = {.bytes = 1 << 20, .depth = 16, .terms = 1000};
+
+static size_t used;
+
+/* From memory of exactly this size, so that AddressSanitizer sees a look past the end. */
+static enum sn_term_result check(const void *data, size_t len, const struct sn_term_limits *limits)
+{
+    uint8_t *copy = malloc(len ? len : 1);
+    enum sn_term_result result;
+
+    memcpy(copy, data, len);
+    result = sn_term_check(copy, len, limits, &used);
+    free(copy);
+    return result;
+}
+
+static const struct bytes WHOLE[] = {
+    TERM("a\5"),
+    TERM("b\xff\xff\xff\xff"),
+    TERM("n\2\0\1\2"),
+    TERM("n\0\1"),
+    TERM("o\0\0\0\3\1\1\2\3"),
+    TERM("F\x3f\xf0\0\0\0\0\0\0"),
+    TERM("d\0\2ok"),
+    TERM("d\0\0"),
+    TERM("s\2\xe9\xff"),
+    TERM("v\0\4\xc3\xa9ok"),
+    TERM("w\4\xf0\x9f\x98\x80"),
+    TERM("g" NODE "\0\0\0\1\0\0\0\2\1"),
+    TERM(PID),
+    TERM("f" NODE "\0\0\0\1\1"),
+    TERM("Y" NODE "\0\0\0\1\0\0\0\2"),
+    TERM("x" NODE "\0\0\0\0\0\0\0\1\0\0\0\2"),
+    TERM("r\0\1" NODE "\1\0\0\0\1"),
+    TERM("Z\0\5" NODE "\0\0\0\1" ZEROS_8 ZEROS_8 "\0\0\0\1"),
+    TERM("h\0"),
+    TERM("h\2a\1a\2"),
+    TERM("i\0\0\0\2a\1w\1b"),
+    TERM("j"),
+    TERM("k\0\3abc"),
+    TERM("k\0\0"),
+    TERM("l\0\0\0\2a\1a\2j"),
+    TERM("l\0\0\0\1a\1a\2"),
+    TERM("l\0\0\0\0j"),
+    TERM("m\0\0\0\3abc"),
+    TERM("M\0\0\0\1\4\xf0"),
+    TERM("M\0\0\0\0\0"),
+    TERM("t\0\0\0\0"),
+    TERM("t\0\0\0\2a\1a\2w\1kh\1j"),
+    TERM("q" NODE "w\1fa\2"),
+    TERM(FUN_HEAD("\x3b") "\0\0\0\1w\1ma\1b\0\0\0\1" PID "a\1"),
+    TERM(FUN_HEAD("\x39") "\0\0\0\0w\1ma\1b\0\0\0\1" PID),
+    TERM(FUN_HEAD("\x36") "\0\0\0\0w\1mb\0\0\0\1a\1g" NODE ZEROS_8 "\0"),
+    TERM("h\3h\1h\0l\0\0\0\1h\0jt\0\0\0\1jh\1j"),
+};
+
+#define WHOLE_COUNT (sizeof WHOLE / sizeof WHOLE[0])
+
+Test(sn_term, whole_terms_and_their_every_cut)
+{
+    for (size_t i = 0; i < WHOLE_COUNT; i++) {
+        struct bytes term = WHOLE[i];
+        uint8_t more[256];
+
+        cr_assert_eq(check(term.data, term.len, &WIDE), SN_TERM_OK, "term %zu", i);
+        cr_assert_eq(used, term.len, "term %zu: used %zu", i, used);
+        for (size_t cut = 0; cut < term.len; cut++)
+            cr_assert_eq(check(term.data, cut, &WIDE), SN_TERM_CUT, "term %zu cut at %zu", i, cut);
+        memset(more, 'x', sizeof more);
+        memcpy(more, term.data, term.len);
+        cr_assert_eq(check(more, sizeof more, &WIDE), SN_TERM_OK, "term %zu and more", i);
+        cr_assert_eq(used, term.len);
+    }
+}
+
+static const struct bytes BAD[] = {
+    TERM("\x83"),                                  /* a version byte within */
+    TERM("P\0\0\0\1x"),                            /* compressed */
+    TERM("R\0"),                                   /* atom cache */
+    TERM("D\0"),                                   /* distribution header */
+    TERM("y" ZEROS_8 "a\1"),                       /* local */
+    TERM("e" NODE "\0\0\0\1\1"),                   /* reference of old */
+    TERM("u\0\0\0\0"),                             /* fun of old */
+    TERM("c1.00000000000000000000e+00\0\0\0\0\0"), /* float as text */
+    TERM("d\1\0"),                                 /* 256 characters */
+    TERM("w\1\x80"),                               /* continuation alone */
+    TERM("w\2\xc0\x80"),                           /* overlong */
+    TERM("w\3\xe0\x9f\xbf"),                       /* overlong */
+    TERM("w\3\xed\xa0\x80"),                       /* surrogate */
+    TERM("w\4\xf4\x90\x80\x80"),                   /* above U+10FFFF */
+    TERM("w\1\xe2"),                               /* cut character */
+    TERM("w\2\xc3("),                              /* no continuation */
+    TERM("v\4\0"),                                 /* above 4 * 255 bytes */
+    TERM("Z\0\0" NODE "\0\0\0\1"),                 /* no words */
+    TERM("Z\0\6" NODE),                            /* too many words */
+    TERM("M\0\0\0\1\11a"),                         /* 9 bits */
+    TERM("M\0\0\0\1\0a"),                          /* 0 bits of a byte */
+    TERM("M\0\0\0\0\1"),                           /* bits of nothing */
+    TERM("Xa\1"),                                  /* a node that is no atom */
+    TERM("qa\1"),                                  /* a module that is no atom */
+    TERM("q" NODE "w\1fb\0\0\0\2"),                /* an arity that is no byte */
+    TERM(FUN_HEAD("\x3a") "\0\0\0\1w\1ma\1b\0\0\0\1" PID "a\1" /* a length one short */),
+    TERM(FUN_HEAD("\x3c") "\0\0\0\1w\1ma\1b\0\0\0\1" PID "a\1\0" /* one too long */),
+    TERM(FUN_HEAD("\x20") "\0\0\0\0w\1mw\1x"),
+    TERM(FUN_HEAD("\x20") "\0\0\0\0w\1ma\1a\1a\1"),
+};
+
+Test(sn_term, what_is_refused)
+{
+    for (size_t i = 0; i < sizeof BAD / sizeof BAD[0]; i++)
+        cr_assert_eq(check(BAD[i].data, BAD[i].len, &WIDE), SN_TERM_BAD, "term %zu", i);
+}
+
+Test(sn_term, an_atom_has_255_characters_at_most)
+{
+    uint8_t term[3 + 4 * 256] = {'v'};
+    size_t len;
+
+    for (size_t chars = 255; chars <= 256; chars++) {
+        len = 2 * chars;
+        term[1] = (uint8_t)(len >> 8);
+        term[2] = (uint8_t)len;
+        for (size_t i = 0; i < chars; i++)
+            memcpy(term + 3 + 2 * i, "\xc3\xa9", 2);
+        cr_assert_eq(check(term, 3 + len, &WIDE), chars == 255 ? SN_TERM_OK : SN_TERM_BAD);
+    }
+}
+
+/* [[...[]...]] by tuples of one, and by tails. */
+static size_t nested(uint8_t *term, unsigned depth, bool by_tail)
+{
+    size_t len = 0;
+
+    for (unsigned i = 0; i < depth; i++) {
+        if (by_tail) {
+            memcpy(term + len, "l\0\0\0\1a\1", 7);
+            len += 7;
+        } else {
+            memcpy(term + len, "h\1", 2);
+            len += 2;
+        }
+    }
+    term[len++] = 'j';
+    return len;
+}
+
+Test(sn_term, depth_is_limited)
+{
+    struct sn_term_limits limits = WIDE;
+    uint8_t term[7 * (SN_TERM_DEPTH_MAX + 1) + 1];
+    const unsigned depths[] = {0, 1, 16, SN_TERM_DEPTH_MAX};
+
+    for (size_t i = 0; i < 4; i++) {
+        limits.depth = depths[i];
+        for (int by_tail = 0; by_tail < 2; by_tail++) {
+            size_t len = nested(term, depths[i], by_tail);
+
+            cr_assert_eq(check(term, len, &limits), SN_TERM_OK, "depth %u", depths[i]);
+            len = nested(term, depths[i] + 1, by_tail);
+            cr_assert_eq(check(term, len, &limits), SN_TERM_DEEP, "depth %u", depths[i] + 1);
+        }
+    }
+}
+
+Test(sn_term, a_container_that_has_ended_is_no_depth)
+{
+    struct sn_term_limits limits = WIDE;
+
+    limits.depth = 2;
+    cr_assert_eq(check("h\3h\1jh\1jh\1j", 11, &limits), SN_TERM_OK);
+    limits.depth = 1;
+    cr_assert_eq(check("h\2h\0h\0", 6, &limits), SN_TERM_OK);
+}
+
+Test(sn_term, the_number_of_terms_is_limited)
+{
+    struct sn_term_limits limits = WIDE;
+    const struct {
+        const char *term;
+        size_t len, count;
+    } cases[] = {{"j", 1, 1},
+                 {"h\2jj", 4, 3},
+                 {"l\0\0\0\2jjj", 8, 4},
+                 {"t\0\0\0\2jjjj", 9, 5},
+                 {"h\2h\1jj", 6, 4}};
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        limits.terms = cases[i].count;
+        cr_assert_eq(check(cases[i].term, cases[i].len, &limits), SN_TERM_OK, "case %zu", i);
+        limits.terms--;
+        cr_assert_eq(check(cases[i].term, cases[i].len, &limits), SN_TERM_MANY, "case %zu", i);
+    }
+}
+
+Test(sn_term, the_number_of_bytes_is_limited)
+{
+    struct sn_term_limits limits = WIDE;
+
+    limits.bytes = 8;
+    cr_assert_eq(check("m\0\0\0\3abc", 8, &limits), SN_TERM_OK);
+    cr_assert_eq(check("m\0\0\0\3abcXYZ", 11, &limits), SN_TERM_OK);
+    limits.bytes = 7;
+    cr_assert_eq(check("m\0\0\0\3abc", 8, &limits), SN_TERM_LONG);
+    cr_assert_eq(check("m\0\0\0\3ab", 7, &limits), SN_TERM_CUT);
+}
+
+Test(sn_term, huge_claims_are_refused_at_once)
+{
+    struct sn_term_limits limits = {.bytes = SIZE_MAX, .depth = 16, .terms = SIZE_MAX};
+
+    cr_assert_eq(check("l\xff\xff\xff\xff", 5, &limits), SN_TERM_CUT);
+    cr_assert_eq(check("i\xff\xff\xff\xff", 5, &limits), SN_TERM_CUT);
+    cr_assert_eq(check("t\xff\xff\xff\xff", 5, &limits), SN_TERM_CUT);
+    cr_assert_eq(used, 5);
+    cr_assert_eq(check("m\xff\xff\xff\xff", 5, &limits), SN_TERM_CUT);
+    cr_assert_eq(check("o\xff\xff\xff\xff\0", 6, &limits), SN_TERM_CUT);
+    cr_assert_eq(check("t\xff\xff\xff\xff", 5, &WIDE), SN_TERM_MANY);
+}
+
+Test(sn_term, the_version_byte)
+{
+    const uint8_t *term = (const uint8_t *)"\x83"
+                                           "a\1";
+
+    cr_assert_eq(sn_term_check_versioned(term, 3, &WIDE, &used), SN_TERM_OK);
+    cr_assert_eq(used, 3);
+    cr_assert_eq(sn_term_check_versioned(term, 2, &WIDE, &used), SN_TERM_CUT);
+    cr_assert_eq(sn_term_check_versioned(term, 0, &WIDE, &used), SN_TERM_CUT);
+    cr_assert_eq(sn_term_check_versioned(term + 1, 2, &WIDE, &used), SN_TERM_BAD);
+    cr_assert_eq(used, 0);
+}
+
+Test(sn_term, each_result_has_its_words)
+{
+    for (int a = SN_TERM_OK; a <= SN_TERM_MANY; a++)
+        for (int b = SN_TERM_OK; b < a; b++)
+            cr_assert_str_neq(sn_term_result_text(a), sn_term_result_text(b));
+}

@@ -1,0 +1,515 @@
+%%% The daemon priv/sockpool_node as a process of its own, on loopback, with an epmd of its own: joined
+%%% from a real hidden node (a peer), and spoken to by a handmade one that does what no node does.
+%%%
+%%% Waits are for the daemon's log lines, its exit, or what comes over a connection.
+-module(sockpool_c_node_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+
+-compile(export_all).
+-compile(nowarn_export_all).
+
+-define(NODE, 'sp@127.0.0.1').
+-define(COOKIE, "c_node_suite").
+-define(WAIT_MS, 20000).
+%% What a node must have, and aliases.
+-define(FLAGS, 16#801070f94).
+
+all() ->
+    [ping, calls, noproc, down_at_sigterm, links, demonitored_and_unlinked, wrong_cookie,
+     silent_connections, random_bytes, malformed_frames, malformed_payload, newer_replaces_older,
+     ticks_are_sent_and_answered, not_reading, epmd_restarts, epmd_comes_later, stdin_is_closed,
+     cookies, wrong_options].
+
+init_per_suite(Config) ->
+    case filelib:is_regular(program()) of
+        true -> Config;
+        false -> {skip, "priv/sockpool_node is not built: libuv or erl_interface is missing"}
+    end.
+
+end_per_suite(_Config) -> ok.
+
+init_per_testcase(_Case, Config) ->
+    EpmdPort = free_port(),
+    [{epmd_port, EpmdPort}, {epmd, start_epmd(EpmdPort)} | Config].
+
+end_per_testcase(_Case, Config) ->
+    stop_epmd(?config(epmd, Config)),
+    ok.
+
+%%% A real node.
+
+ping(Config) ->
+    Daemon = start_registered(Config),
+    Peer = start_peer(Config),
+    ?assertEqual(pong, on(Peer, net_adm, ping, [?NODE])),
+    ?assertEqual([?NODE], on(Peer, erlang, nodes, [hidden])),
+    ?assertEqual([], on(Peer, erlang, nodes, [])),
+    stop_peer(Peer),
+    ?assertMatch({match, _}, re:run(await_line(Daemon, "event=node_down"), "node=c_node_peer")),
+    stop(Daemon).
+
+calls(Config) ->
+    Daemon = start_registered(Config),
+    Peer = start_peer(Config),
+    ?assertEqual([], call(Peer, which_pools)),
+    Others = [nonsense, {stats, p}, {'$sockpool_lease', a, 1, 2}, #{k => [1.5, <<1:3>>]}, [],
+              binary:copy(<<"x">>, 300000)],
+    [?assertEqual({error, {bad_request, Other}}, call(Peer, Other)) || Other <- Others],
+    %% As gen_server did before aliases: the tag is a reference alone.
+    ?assertEqual([], on(Peer, ?MODULE, old_call, [which_pools])),
+    stop_peer(Peer),
+    stop(Daemon).
+
+noproc(Config) ->
+    Daemon = start_registered(Config),
+    Peer = start_peer(Config),
+    ?assertEqual(noproc, on(Peer, ?MODULE, monitor_reason, [{nobody, ?NODE}])),
+    ?assertEqual({'EXIT', {noproc, {gen_server, call, [{nobody, ?NODE}, which_pools]}}},
+                 on(Peer, ?MODULE, catch_call, [{nobody, ?NODE}])),
+    stop_peer(Peer),
+    stop(Daemon).
+
+down_at_sigterm(Config) ->
+    Daemon = start_registered(Config),
+    Peer = start_peer(Config),
+    Watcher = watcher(Peer),
+    kill(Daemon, "TERM"),
+    ?assertEqual(shutdown, watched(Watcher)),
+    ?assertEqual(0, await_exit(Daemon)),
+    stop_peer(Peer).
+
+wrong_cookie(Config) ->
+    Daemon = start_registered(Config),
+    Peer = start_peer(Config),
+    true = on(Peer, erlang, set_cookie, [?NODE, wrong]),
+    [?assertEqual(false, on(Peer, net_kernel, connect_node, [?NODE])) || _ <- lists:seq(1, 3)],
+    true = on(Peer, erlang, set_cookie, [?NODE, list_to_atom(?COOKIE)]),
+    ?assertEqual(pong, on(Peer, net_adm, ping, [?NODE])),
+    Lines = lines_until(Daemon, "event=node_up"),
+    Refusals = [Line || Line <- Lines, string:find(Line, "event=refused") =/= nomatch],
+    ?assertMatch([_], Refusals),
+    ?assertMatch({match, _}, re:run(hd(Refusals), "node=c_node_peer.* reason=\"wrong cookie\"")),
+    ?assertEqual([], [Line || Line <- Lines, string:find(Line, ?COOKIE) =/= nomatch]),
+    stop_peer(Peer),
+    stop(Daemon).
+
+silent_connections(Config) ->
+    Daemon = start_registered(Config),
+    Silent = [connect(Daemon) || _ <- lists:seq(1, 1000)],
+    Peer = start_peer(Config),
+    ?assertEqual(pong, on(Peer, net_adm, ping, [?NODE])),
+    [?assertEqual({error, timeout}, gen_tcp:recv(Socket, 0, 0)) || Socket <- Silent],
+    %% They end by the handshake's limit.
+    [?assertEqual({error, closed}, gen_tcp:recv(Socket, 0, ?WAIT_MS)) || Socket <- Silent],
+    stop_peer(Peer),
+    stop(Daemon).
+
+epmd_restarts(Config) ->
+    Daemon = start_registered(Config),
+    stop_epmd(?config(epmd, Config)),
+    _ = await_line(Daemon, "event=not_registered"),
+    Epmd = start_epmd(?config(epmd_port, Config)),
+    _ = await_line(Daemon, "event=registered"),
+    Peer = start_peer(Config),
+    ?assertEqual(pong, on(Peer, net_adm, ping, [?NODE])),
+    stop_peer(Peer),
+    stop(Daemon),
+    stop_epmd(Epmd).
+
+epmd_comes_later(Config) ->
+    stop_epmd(?config(epmd, Config)),
+    Daemon = start(Config, []),
+    _ = await_line(Daemon, "event=not_registered"),
+    Epmd = start_epmd(?config(epmd_port, Config)),
+    _ = await_line(Daemon, "event=registered"),
+    stop(Daemon),
+    stop_epmd(Epmd).
+
+stdin_is_closed(Config) ->
+    Daemon = start_registered(Config),
+    Peer = start_peer(Config),
+    Watcher = watcher(Peer),
+    true = port_close(port(Daemon)),
+    ?assertEqual(shutdown, watched(Watcher)),
+    stop_peer(Peer).
+
+%%% A handmade node.
+
+random_bytes(Config) ->
+    Daemon = start_registered(Config),
+    _ = rand:seed(exsss, {1, 2, 3}),
+    [begin
+         Socket = connect(Daemon),
+         _ = gen_tcp:send(Socket, [<<1023:16>>, rand:bytes(1023 + rand:uniform(1000))]),
+         ?assertMatch({error, _}, gen_tcp:recv(Socket, 0, ?WAIT_MS))
+     end || _ <- lists:seq(1, 100)],
+    is_well(Config, Daemon).
+
+malformed_frames(Config) ->
+    Daemon = start_registered(Config),
+    Control = fun(Bytes) -> frame([112, 131, Bytes]) end,
+    Bad = [<<16#ffffffff:32>>,                                    % too long
+           <<(64 * 1024 * 1024 + 1):32>>,
+           frame(<<0>>), frame(<<131, 68, 0>>),                   % not passed through
+           frame(<<112>>), Control([]),
+           Control(binary:copy(<<104, 1>>, 100000)),              % nested tuples
+           Control(<<108, 16#ffffffff:32>>),                      % huge claims
+           Control(<<104, 200>>),
+           Control(term(not_a_tuple)),
+           Control(term({})),
+           Control(term({19, 1, sockpool, make_ref()})),          % no pid
+           Control(term({19, self(), sockpool, 1})),
+           Control(term({1, self(), sockpool})),
+           Control(term({19, self(), sockpool}))],                % an element too few
+    [begin
+         Socket = join(Daemon, "evil@127.0.0.1"),
+         ok = gen_tcp:send(Socket, Bytes),
+         ?assertMatch({error, _}, recv_last(Socket))
+     end || Bytes <- Bad],
+    is_well(Config, Daemon).
+
+%% The stream is sound, so the connection stays; what cannot be understood has no answer.
+malformed_payload(Config) ->
+    Daemon = start_registered(Config),
+    Socket = join(Daemon, "odd@127.0.0.1"),
+    To = term({6, self(), '', sockpool}),
+    [ok = gen_tcp:send(Socket, frame([112, 131, To, Payload]))
+     || Payload <- [<<>>, <<131>>, <<0>>, <<131, 104, 9>>, [131, term(a), 0],
+                    [131, binary:copy(<<104, 1>>, 1000), term(a)],
+                    [131, term(hello)], [131, term({'$gen_call', self(), x})],
+                    [131, term({'$gen_call', {1, 2}, x})], [131, term({'$gen_cast', x})]]],
+    ok = gen_tcp:send(Socket, frame([112, 131, term({77, self(), x})])),
+    ok = gen_tcp:send(Socket, frame([112, 131, To, 131, term({'$gen_call', {self(), tag}, which_pools})])),
+    ?assertEqual({{2, '', self()}, {tag, []}}, recv_message(Socket)),
+    is_well(Config, Daemon).
+
+newer_replaces_older(Config) ->
+    Daemon = start_registered(Config),
+    Older = join(Daemon, "twice@127.0.0.1"),
+    Other = join(Daemon, "other@127.0.0.1"),
+    Newer = join(Daemon, "twice@127.0.0.1"),
+    ?assertEqual({error, closed}, gen_tcp:recv(Older, 0, ?WAIT_MS)),
+    [begin
+         ok = gen_tcp:send(Socket, which_pools_frame(1)),
+         ?assertMatch({_, {1, []}}, recv_message(Socket))
+     end || Socket <- [Other, Newer]],
+    is_well(Config, Daemon).
+
+ticks_are_sent_and_answered(Config) ->
+    Daemon = start_registered(Config),
+    Socket = join(Daemon, "ticks@127.0.0.1"),
+    ok = gen_tcp:send(Socket, <<0:32>>),
+    ?assertEqual({ok, <<0:32>>}, gen_tcp:recv(Socket, 4, ?WAIT_MS)),
+    stop(Daemon),
+    Quick = start_registered(Config, ["--tick-time", "1"]),
+    Silent = join(Quick, "silent@127.0.0.1"),
+    %% In the first period the handshake was written, at the end of the fourth the node is gone.
+    [?assertEqual({ok, <<0:32>>}, gen_tcp:recv(Silent, 4, ?WAIT_MS)) || _ <- lists:seq(1, 2)],
+    ?assertEqual({error, closed}, gen_tcp:recv(Silent, 4, ?WAIT_MS)),
+    Line = await_line(Quick, "event=node_down"),
+    ?assertMatch({match, _}, re:run(Line, "node=silent@.* reason=\"silent for the tick time\"")),
+    stop(Quick).
+
+%% A node that does not read its answers is not read from either; others do not notice. Once it
+%% reads, it gets every answer, in order.
+not_reading(Config) ->
+    Daemon = start_registered(Config),
+    Socket = join(Daemon, "full@127.0.0.1"),
+    ok = inet:setopts(Socket, [{send_timeout, 1000}]),
+    Blob = binary:copy(<<"b">>, 100000),
+    Sent = send_until_full(Socket, Blob, 0),
+    ?assert(Sent > 10),
+    is_alive(Config),
+    [?assertMatch({_, {N, {error, {bad_request, Blob}}}}, recv_message(Socket))
+     || N <- lists:seq(1, Sent)],
+    is_well(Config, Daemon).
+
+send_until_full(Socket, Blob, Sent) ->
+    case gen_tcp:send(Socket, call_frame(Sent + 1, Blob)) of
+        ok -> send_until_full(Socket, Blob, Sent + 1);
+        {error, timeout} -> Sent
+    end.
+
+links(Config) ->
+    Daemon = start_registered(Config),
+    Socket = join(Daemon, "links@127.0.0.1"),
+    Theirs = sockpool_pid(1),
+    Nobody = sockpool_pid(2),
+    ok = send_control(Socket, {1, self(), Nobody}),
+    ?assertEqual({3, Nobody, self(), noproc}, recv_control(Socket)),
+    ok = send_control(Socket, {1, self(), Theirs}),
+    ok = send_control(Socket, {19, self(), Theirs, Ref = make_ref()}),
+    ok = gen_tcp:send(Socket, which_pools_frame(1)),
+    ?assertMatch({_, {1, []}}, recv_message(Socket)),
+    kill(Daemon, "TERM"),
+    ?assertEqual(lists:sort([{3, Theirs, self(), shutdown}, {21, Theirs, self(), Ref, shutdown}]),
+                 lists:sort([recv_control(Socket), recv_control(Socket)])),
+    ?assertEqual({error, closed}, gen_tcp:recv(Socket, 0, ?WAIT_MS)),
+    ok = gen_tcp:close(Socket),
+    ?assertEqual(0, await_exit(Daemon)).
+
+demonitored_and_unlinked(Config) ->
+    Daemon = start_registered(Config),
+    Socket = join(Daemon, "links@127.0.0.1"),
+    Theirs = sockpool_pid(1),
+    Ref = make_ref(),
+    [ok = send_control(Socket, Control)
+     || Control <- [{1, self(), Theirs}, {19, self(), sockpool, Ref},
+                    {20, self(), sockpool, Ref}, {35, 4711, self(), Theirs}]],
+    ?assertEqual({36, 4711, Theirs, self()}, recv_control(Socket)),
+    kill(Daemon, "TERM"),
+    ?assertEqual({error, closed}, gen_tcp:recv(Socket, 0, ?WAIT_MS)),
+    ok = gen_tcp:close(Socket),
+    ?assertEqual(0, await_exit(Daemon)).
+
+%%% The command line.
+
+cookies(Config) ->
+    File = filename:join(?config(priv_dir, Config), "cookie"),
+    ok = file:write_file(File, ?COOKIE "\n"),
+    ok = file:change_mode(File, 8#644),
+    Open = start(Config, ["--cookie-file", File]),
+    ?assertMatch({match, _}, re:run(await_line(Open, "sockpool_node:"), "owner only")),
+    ?assertEqual(2, await_exit(Open)),
+    ok = file:change_mode(File, 8#600),
+    FromFile = start_registered(Config, ["--cookie-file", File], []),
+    is_well(Config, FromFile),
+    FromInput = start(Config, ["--cookie-stdin"], []),
+    true = port_command(port(FromInput), ?COOKIE "\n"),
+    _ = await_line(FromInput, "event=registered"),
+    is_well(Config, FromInput),
+    None = start(Config, [], []),
+    ?assertMatch({match, _}, re:run(await_line(None, "sockpool_node:"), "SOCKPOOL_COOKIE")),
+    ?assertEqual(2, await_exit(None)).
+
+wrong_options(Config) ->
+    [begin
+         Daemon = start(Config, Args),
+         ?assertMatch({match, _}, re:run(await_line(Daemon, "sockpool_node:"), Word), Args),
+         ?assertEqual(2, await_exit(Daemon), Args)
+     end || {Args, Word} <- [{["--name", "nohost"], "--name nohost"},
+                             {["--tick-time", "0"], "--tick-time 0"},
+                             {["--tick-time", "1x"], "--tick-time 1x"},
+                             {["--listen", "no.address"], "--listen no.address"},
+                             {["--secret", "c"], "unrecognized option '--secret'"},
+                             {["word"], "argument word"}]],
+    Unbound = start(Config, ["--listen", "192.0.2.1"]),
+    _ = await_line(Unbound, "sockpool_node: cannot start"),
+    ?assertEqual(1, await_exit(Unbound)).
+
+%%% The daemon.
+
+program() -> filename:join(code:priv_dir(sockpool), "sockpool_node").
+
+start_registered(Config) -> start_registered(Config, []).
+
+start_registered(Config, Args) -> start_registered(Config, Args, [{"SOCKPOOL_COOKIE", ?COOKIE}]).
+
+start_registered(Config, Args, Env) ->
+    Daemon = start(Config, Args, Env),
+    Listening = await_line(Daemon, "event=listening"),
+    _ = await_line(Daemon, "event=registered"),
+    {match, [Port]} = re:run(Listening, "port=(\\d+)", [{capture, all_but_first, list}]),
+    Daemon#{listens => list_to_integer(Port)}.
+
+start(Config, Args) -> start(Config, Args, [{"SOCKPOOL_COOKIE", ?COOKIE}]).
+
+start(Config, Args, Env) ->
+    Port = open_port({spawn_executable, program()},
+                     [{args, ["--name", atom_to_list(?NODE), "--port" | Args]},
+                      {env, [{"ERL_EPMD_PORT", integer_to_list(?config(epmd_port, Config))} | Env]},
+                      {line, 4096}, stderr_to_stdout, exit_status]),
+    {os_pid, Pid} = erlang:port_info(Port, os_pid),
+    #{port => Port, os_pid => Pid}.
+
+port(#{port := Port}) -> Port.
+
+kill(#{os_pid := Pid}, Signal) ->
+    "" = os:cmd("kill -" ++ Signal ++ " " ++ integer_to_list(Pid)).
+
+stop(Daemon) ->
+    kill(Daemon, "TERM"),
+    ?assertEqual(0, await_exit(Daemon)).
+
+await_line(Daemon, Part) -> lists:last(lines_until(Daemon, Part)).
+
+lines_until(#{port := Port} = Daemon, Part) ->
+    receive
+        {Port, {data, {eol, Line}}} ->
+            case string:find(Line, Part) of
+                nomatch -> [Line | lines_until(Daemon, Part)];
+                _ -> [Line]
+            end;
+        {Port, {exit_status, Status}} ->
+            error({ended, Status, Part})
+    after ?WAIT_MS -> error({no_line, Part})
+    end.
+
+await_exit(#{port := Port} = Daemon) ->
+    receive
+        {Port, {exit_status, Status}} -> Status;
+        {Port, {data, _}} -> await_exit(Daemon)
+    after ?WAIT_MS -> error(no_exit)
+    end.
+
+is_alive(Config) ->
+    Peer = start_peer(Config),
+    ?assertEqual(pong, on(Peer, net_adm, ping, [?NODE])),
+    ?assertEqual([], call(Peer, which_pools)),
+    stop_peer(Peer).
+
+is_well(Config, Daemon) ->
+    is_alive(Config),
+    stop(Daemon).
+
+%%% epmd, in the foreground so that it is ours.
+
+free_port() ->
+    {ok, Socket} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
+    {ok, Port} = inet:port(Socket),
+    ok = gen_tcp:close(Socket),
+    Port.
+
+start_epmd(EpmdPort) ->
+    Port = open_port({spawn_executable, os:find_executable("epmd")},
+                     [{args, ["-port", integer_to_list(EpmdPort)]}, stderr_to_stdout, exit_status]),
+    {os_pid, Pid} = erlang:port_info(Port, os_pid),
+    sockpool_test_util:wait_until(fun() -> answers(EpmdPort) end),
+    #{port => Port, os_pid => Pid}.
+
+answers(EpmdPort) ->
+    case gen_tcp:connect({127, 0, 0, 1}, EpmdPort, []) of
+        {ok, Socket} -> gen_tcp:close(Socket) =:= ok;
+        {error, econnrefused} -> false
+    end.
+
+%% Again is no mistake: a test may have stopped it.
+stop_epmd(#{port := Port} = Epmd) ->
+    case erlang:port_info(Port) of
+        undefined -> ok;
+        _ -> kill(Epmd, "KILL"), _ = await_exit(Epmd), ok
+    end.
+
+%%% The peer and what runs there.
+
+start_peer(Config) ->
+    {ok, Peer, _Node} =
+        peer:start_link(#{name => peer:random_name(c_node_peer), host => "127.0.0.1",
+                          longnames => true, connection => standard_io,
+                          args => ["-hidden", "-setcookie", ?COOKIE,
+                                   "-pa", filename:dirname(code:which(?MODULE))],
+                          env => [{"ERL_EPMD_PORT", integer_to_list(?config(epmd_port, Config))}]}),
+    Peer.
+
+stop_peer(Peer) -> peer:stop(Peer).
+
+on(Peer, Module, Function, Args) -> peer:call(Peer, Module, Function, Args, ?WAIT_MS).
+
+call(Peer, Request) -> on(Peer, gen_server, call, [{sockpool, ?NODE}, Request]).
+
+catch_call(Name) -> catch gen_server:call(Name, which_pools).
+
+old_call(Request) ->
+    Ref = make_ref(),
+    {sockpool, ?NODE} ! {'$gen_call', {self(), Ref}, Request},
+    receive {Ref, Reply} -> Reply end.
+
+monitor_reason(Target) ->
+    Ref = monitor(process, Target),
+    receive {'DOWN', Ref, process, Target, Reason} -> Reason end.
+
+%% Monitors sockpool there; the monitor is in place when this returns.
+watcher(Peer) ->
+    Watcher = peer:call(Peer, erlang, spawn, [?MODULE, watch, []]),
+    [] = on(Peer, ?MODULE, ask, [Watcher]),
+    {Peer, Watcher}.
+
+watched({Peer, Watcher}) -> on(Peer, ?MODULE, ask, [Watcher]).
+
+watch() ->
+    Ref = monitor(process, {sockpool, ?NODE}),
+    receive {ask, From} -> From ! {self(), call_after_monitor()} end,
+    receive {'DOWN', Ref, process, {sockpool, ?NODE}, Reason} ->
+            receive {ask, Again} -> Again ! {self(), Reason} end
+    end.
+
+%% What the daemon answers now comes after it has taken the monitor.
+call_after_monitor() -> gen_server:call({sockpool, ?NODE}, which_pools).
+
+ask(Pid) ->
+    Pid ! {ask, self()},
+    receive {Pid, Answer} -> Answer end.
+
+%%% The handmade node.
+
+connect(#{listens := Port}) ->
+    {ok, Socket} = gen_tcp:connect({127, 0, 0, 1}, Port, [binary, {active, false}]),
+    Socket.
+
+%% Its handshake; keeps the creation that it was told for sockpool_pid/1.
+join(Daemon, Name) ->
+    Socket = connect(Daemon),
+    ok = send_2(Socket, [$N, <<?FLAGS:64, 7:32, (length(Name)):16>>, Name]),
+    ?assertEqual(<<"sok">>, recv_2(Socket)),
+    <<$N, Flags:64, Challenge:32, Creation:32, Len:16, Theirs:Len/binary>> = recv_2(Socket),
+    ?assertEqual(atom_to_binary(?NODE), Theirs),
+    ?assertEqual(16#407074fbc, Flags),
+    put(creation, Creation),
+    ok = send_2(Socket, [$r, <<99:32>>, proof(Challenge)]),
+    ?assertEqual(<<$a, (proof(99))/binary>>, recv_2(Socket)),
+    Socket.
+
+proof(Challenge) -> erlang:md5([?COOKIE, integer_to_list(Challenge)]).
+
+send_2(Socket, Message) -> gen_tcp:send(Socket, [<<(iolist_size(Message)):16>>, Message]).
+
+recv_2(Socket) ->
+    {ok, <<Len:16>>} = gen_tcp:recv(Socket, 2, ?WAIT_MS),
+    {ok, Message} = gen_tcp:recv(Socket, Len, ?WAIT_MS),
+    Message.
+
+sockpool_pid(Number) ->
+    Node = atom_to_binary(?NODE),
+    binary_to_term(<<131, 88, 119, (byte_size(Node)), Node/binary, Number:32, 0:32,
+                     (get(creation)):32>>).
+
+%% Without its version byte.
+term(Term) ->
+    <<131, Bytes/binary>> = term_to_binary(Term),
+    Bytes.
+
+frame(Bytes) -> [<<(iolist_size(Bytes)):32>>, Bytes].
+
+send_control(Socket, Control) -> gen_tcp:send(Socket, frame([112, 131, term(Control)])).
+
+which_pools_frame(Tag) -> call_frame(Tag, which_pools).
+
+call_frame(Tag, Request) ->
+    frame([112, 131, term({6, self(), '', sockpool}),
+           131, term({'$gen_call', {self(), Tag}, Request})]).
+
+recv_control(Socket) ->
+    {Control, none} = recv_message(Socket),
+    Control.
+
+%% The next that is no tick.
+recv_message(Socket) ->
+    case gen_tcp:recv(Socket, 4, ?WAIT_MS) of
+        {ok, <<0:32>>} ->
+            recv_message(Socket);
+        {ok, <<Len:32>>} ->
+            {ok, <<112, Bytes/binary>>} = gen_tcp:recv(Socket, Len, ?WAIT_MS),
+            {Control, Used} = binary_to_term(Bytes, [used]),
+            case binary_part(Bytes, Used, byte_size(Bytes) - Used) of
+                <<>> -> {Control, none};
+                Payload -> {Control, binary_to_term(Payload)}
+            end
+    end.
+
+recv_last(Socket) ->
+    case gen_tcp:recv(Socket, 0, ?WAIT_MS) of
+        {ok, _Ticks} -> recv_last(Socket);
+        Error -> Error
+    end.
