@@ -90,7 +90,7 @@ compile_helpers() {
     rm -rf "$HELPERS"
     mkdir -p "$HELPERS"
     erlc -Werror -o "$HELPERS" test/sockpool_test_server.erl test/sockpool_test_util.erl \
-        test/sockpool_tls_peers.erl
+        test/sockpool_tls_peers.erl test/sockpool_cluster.erl
 }
 
 run_tests() {

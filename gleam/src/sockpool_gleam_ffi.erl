@@ -2,7 +2,7 @@
 -module(sockpool_gleam_ffi).
 
 -export([named/1, on_node/2, ensure_started/0, start/2, stop/1, start_link/2, child_spec/2]).
--export([names/0, stats/1, reload_tls/1, with_connection/3, request/4, checkout/2]).
+-export([names/0, names_on/1, stats/1, reload_tls/1, with_connection/3, request/4, checkout/2]).
 -export([send/3, recv/3, checkin/1, discard/1, give_away/2, set/2, info/1, reason/1]).
 
 -type pool() :: atom() | {atom(), node()} | binary() | {binary(), binary()}.
@@ -33,8 +33,14 @@ ensure_started() ->
         {error, Reason} -> {error, {other, text(Reason)}}
     end.
 
--spec start(pool(), options()) -> result(pid()).
-start(Pool, Options) -> result(sockpool:start_pool(Pool, map(Options))).
+-spec start(pool(), options()) -> result(nil).
+start(Pool, Options) ->
+    case sockpool:start_pool(Pool, map(Options)) of
+        {ok, _Pid} -> {ok, nil};
+        %% From another node.
+        ok -> {ok, nil};
+        {error, Reason} -> {error, reason(Reason)}
+    end.
 
 -spec stop(pool()) -> result(nil).
 stop(Pool) -> result(sockpool:stop_pool(Pool)).
@@ -47,6 +53,13 @@ child_spec(Pool, Options) -> sockpool:child_spec(Pool, map(Options)).
 
 -spec names() -> [binary()].
 names() -> [atom_to_binary(Name) || Name <- sockpool:which_pools()].
+
+-spec names_on(binary()) -> result([binary()]).
+names_on(Node) ->
+    case sockpool:which_pools(named(Node)) of
+        {ok, Names} -> {ok, [atom_to_binary(Name) || Name <- Names]};
+        {error, Reason} -> {error, reason(Reason)}
+    end.
 
 -spec stats(pool()) -> result(tuple()).
 stats(Pool) ->
@@ -192,6 +205,7 @@ reason({init, Reason}) when is_binary(Reason) -> {init_failed, Reason};
 reason({init, Reason}) -> {init_failed, text(Reason)};
 reason({bad_option, Key, _Value} = Bad) -> {bad_option, key(Key), explanation(Bad)};
 reason({bad_argument, Name, _Value} = Bad) -> {bad_argument, key(Name), explanation(Bad)};
+reason({bad_request, _Request} = Bad) -> {bad_request, explanation(Bad)};
 reason({nodedown, Node}) when is_atom(Node) -> {node_down, atom_to_binary(Node)};
 reason(Reason) when Reason =:= timeout; Reason =:= full; Reason =:= closed; Reason =:= not_found;
                     Reason =:= draining; Reason =:= not_owner; Reason =:= busy;

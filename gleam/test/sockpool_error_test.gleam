@@ -24,6 +24,7 @@ pub fn reasons_test() {
   kit.equal(error.HostNotFound, kit.reason("nxdomain"))
   kit.equal(error.Posix("ehostunreach"), kit.reason("ehostunreach"))
   kit.equal(error.NodeDown("a@b"), kit.reason("{nodedown, 'a@b'}"))
+  let assert error.BadRequest(_) = kit.reason("{bad_request, odd}")
   kit.equal(error.Other("{odd,1}"), kit.reason("{odd, 1}"))
   kit.equal(error.InitFailed("no"), kit.reason("{init, <<\"no\">>}"))
   kit.equal(error.InitFailed("{odd,1}"), kit.reason("{init, {odd, 1}}"))

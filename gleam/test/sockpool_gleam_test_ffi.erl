@@ -9,6 +9,7 @@
 -export([port/1, up/1, accepted/1, close_connections/1]).
 -export([certificates/0, tls_echo/2, tls_close_connections/1, free_name/1]).
 -export([supervised/1, restart/1, stop_supervisor/1]).
+-export([start_node/0, node_name/1, stop_node/1]).
 -export([repeat/2, copies/2, size/1, now_ms/0, kill/1, stop_sockpool/0, no_name_server/0, reason/1, term/1]).
 
 -define(TEST_TIMEOUT_S, 60).
@@ -197,6 +198,21 @@ stop_supervisor(Supervisor) ->
 -spec stop_sockpool() -> nil.
 stop_sockpool() ->
     ok = application:stop(sockpool),
+    nil.
+
+%%% Another node, on which sockpool runs.
+
+-spec start_node() -> sockpool_cluster:peer().
+start_node() ->
+    ok = sockpool_cluster:be_a_node(),
+    sockpool_cluster:start_peer().
+
+-spec node_name(sockpool_cluster:peer()) -> binary().
+node_name(#{node := Node}) -> atom_to_binary(Node).
+
+-spec stop_node(sockpool_cluster:peer()) -> nil.
+stop_node(Peer) ->
+    ok = sockpool_cluster:kill_vm(Peer),
     nil.
 
 %%% The rest.

@@ -13,6 +13,8 @@ pub type Supervisor
 
 pub type Crash
 
+pub type Node
+
 @external(erlang, "sockpool_gleam_test_ffi", "equal")
 pub fn equal(expected: a, actual: a) -> Nil
 
@@ -99,6 +101,17 @@ pub fn stop_sockpool() -> Nil
 
 @external(erlang, "sockpool_gleam_test_ffi", "no_name_server")
 pub fn no_name_server() -> Nil
+
+/// Another node, on which sockpool runs.
+@external(erlang, "sockpool_gleam_test_ffi", "start_node")
+pub fn start_node() -> Node
+
+@external(erlang, "sockpool_gleam_test_ffi", "node_name")
+pub fn node_name(node: Node) -> String
+
+/// Kills its VM, and waits until this node has noticed.
+@external(erlang, "sockpool_gleam_test_ffi", "stop_node")
+pub fn stop_node(node: Node) -> Nil
 
 @external(erlang, "sockpool_gleam_test_ffi", "repeat")
 pub fn repeat(times: Int, run: fn(Int) -> a) -> List(a)

@@ -105,7 +105,8 @@ pub fn checkin(connection: Connection) -> Result(Nil, Error)
 @external(erlang, "sockpool_gleam_ffi", "discard")
 pub fn discard(connection: Connection) -> Result(Nil, Error)
 
-/// Makes another process of this node the owner. `process` must be a process identifier, such as a
+/// Makes another process of this node the owner; of a connection of another node's pool, a process of
+/// any node. `process` must be a process identifier, such as a
 /// `Pid` of gleam_erlang; anything else is a `BadArgument`.
 @external(erlang, "sockpool_gleam_ffi", "give_away")
 pub fn give_away(connection: Connection, process: pid) -> Result(Nil, Error)

@@ -45,8 +45,10 @@ pub type Error {
   AlreadyStarted
   /// Starting: the Erlang application sockpool does not run. See `pool.ensure_started`.
   NotStarted
-  /// There is no connection to the node that serves the pool.
+  /// There is no connection to the node that serves the pool, or it was lost during the call.
   NodeDown(node: String)
+  /// The serving node does not know the request: it runs another version of sockpool.
+  BadRequest(explanation: String)
   /// Anything else, in Erlang's notation.
   Other(reason: String)
 }
@@ -75,6 +77,7 @@ pub fn describe(error: Error) -> String {
     AlreadyStarted -> "a pool of that name runs already"
     NotStarted -> "the application sockpool is not started"
     NodeDown(node) -> "there is no connection to the node " <> node
+    BadRequest(explanation) -> explanation
     Other(reason) -> reason
   }
 }

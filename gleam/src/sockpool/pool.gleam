@@ -55,7 +55,8 @@ pub type Stats {
 pub fn named(name: String) -> Pool
 
 /// A pool that another node serves, such as `on_node("cache", "pools@db1")`. The functions are the
-/// same.
+/// same; `start_link`, `child_spec` and `reload_tls` are for pools of this node alone. What is sent
+/// and received crosses the distribution.
 @external(erlang, "sockpool_gleam_ffi", "on_node")
 pub fn on_node(name: String, node: String) -> Pool
 
@@ -64,9 +65,10 @@ pub fn on_node(name: String, node: String) -> Pool
 pub fn ensure_started() -> Result(Nil, Error)
 
 /// Starts a pool under sockpool's own supervisor. It starts whether or not its server can be
-/// reached: connecting goes on in the background.
+/// reached: connecting goes on in the background. On another node, paths in the options are those of
+/// that node, and the functions in them must be compiled in there too.
 @external(erlang, "sockpool_gleam_ffi", "start")
-pub fn start(pool: Pool, options: Options) -> Result(Pid, Error)
+pub fn start(pool: Pool, options: Options) -> Result(Nil, Error)
 
 /// Stops a pool that `start` started. Processes that wait get `Error(Draining)`, holders of its
 /// connections `Error(Closed)`.
@@ -85,6 +87,10 @@ pub fn child_spec(pool: Pool, options: Options) -> ChildSpec
 /// The names of the pools that run on this node.
 @external(erlang, "sockpool_gleam_ffi", "names")
 pub fn names() -> List(String)
+
+/// The names of the pools that the node serves.
+@external(erlang, "sockpool_gleam_ffi", "names_on")
+pub fn names_on(node: String) -> Result(List(String), Error)
 
 @external(erlang, "sockpool_gleam_ffi", "stats")
 pub fn stats(pool: Pool) -> Result(Stats, Error)
