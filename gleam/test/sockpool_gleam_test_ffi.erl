@@ -13,6 +13,7 @@
 -export([repeat/2, copies/2, size/1, now_ms/0, kill/1, stop_sockpool/0, no_name_server/0, reason/1, term/1]).
 
 -define(TEST_TIMEOUT_S, 60).
+-define(CERTIFICATES, {?MODULE, certificates}).
 
 %% Runs each function whose name ends in _test, as `gleam test' does, and ends the VM.
 -spec run([binary()]) -> no_return().
@@ -20,7 +21,9 @@ run(Names) ->
     {ok, _} = application:ensure_all_started(sockpool),
     Modules = [binary_to_atom(Name) || Name <- Names],
     Tests = [{atom_to_list(Module), tests(Module)} || Module <- Modules],
-    case eunit:test(Tests, [verbose]) of
+    Result = eunit:test(Tests, [verbose]),
+    _ = file:del_dir_r(persistent_term:get(?CERTIFICATES, <<"none">>)),
+    case Result of
         ok -> halt(0);
         error -> halt(1)
     end.
@@ -136,14 +139,13 @@ close_connections(Server) ->
 %% A directory with certificates; see sockpool_tls_peers.
 -spec certificates() -> binary().
 certificates() ->
-    Key = {?MODULE, certificates},
-    case persistent_term:get(Key, undefined) of
+    case persistent_term:get(?CERTIFICATES, undefined) of
         undefined ->
             {ok, _} = application:ensure_all_started(ssl),
             Dir = free_name(<<"/tmp/sockpool-gleam-">>),
             ok = file:make_dir(Dir),
             ok = sockpool_tls_peers:certificates(binary_to_list(Dir)),
-            ok = persistent_term:put(Key, Dir),
+            ok = persistent_term:put(?CERTIFICATES, Dir),
             Dir;
         Dir ->
             Dir
