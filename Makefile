@@ -13,7 +13,7 @@ help: ## list the targets
 
 .PHONY: deps deps-build deps-test deps-bench
 deps: ## install the Debian packages that are missing for build, tests and benchmark
-	@$(INSTALL_MISSING) build test bench
+	@$(INSTALL_MISSING) build test gleam bench
 
 deps-build:
 	@$(INSTALL_MISSING) build
@@ -29,8 +29,8 @@ compile: deps-build ## build the NIF and the Erlang application
 	@$(REBAR3) compile
 
 # The order is the order of running: the quick and the basic ones come first.
-TESTS = format-check test-c test-asan test-tsan test-spin xref dialyzer test-erl test-asan-vm \
-        test-valgrind
+TESTS = format-check test-c test-asan test-tsan test-spin xref dialyzer test-erl test-gleam \
+        test-asan-vm test-valgrind
 
 .PHONY: test $(TESTS)
 test: deps-test ## run every test, after installing what is missing
@@ -59,6 +59,10 @@ test-spin: deps-test ## check the Promela models, and that broken variants are r
 test-erl: deps-test ## EUnit, Common Test and PropEr on real sockets
 	@$(REBAR3) eunit
 	@$(REBAR3) ct
+
+test-gleam: deps-test compile ## type-check the Gleam package and its README, run its tests
+	@$(INSTALL_MISSING) gleam
+	@scripts/test_gleam.sh
 
 test-valgrind: deps-test ## NIF suite in a VM under valgrind
 	@scripts/valgrind_vm.sh

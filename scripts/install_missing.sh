@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# install_missing.sh GROUP...    (groups: build test bench fuzz)
+# install_missing.sh GROUP...    (groups: build test gleam bench fuzz)
 #
 # Installs the Debian packages that the named groups need and this machine lacks, and
 # nothing else. Where there is no apt-get it only checks. Exit status 0 means that
@@ -35,6 +35,8 @@ test   erlang-ssl          erlang_app ssl
 test   stunnel4            command stunnel4
 test   nginx-light         command nginx
 test   iproute2           command ip
+gleam  nodejs              gleam_or  node
+gleam  npm                 gleam_or  npm
 fuzz   clang               command clang
 fuzz   libclang-rt-14-dev  fuzzer  -
 bench  erlang-poolboy      erlang_app poolboy
@@ -75,6 +77,11 @@ has_erlang_header() {
     erlang_says_true "filelib:is_regular(code:root_dir() ++ \"/usr/include/$1\")"
 }
 
+# Node.js runs a compiler of Gleam where there is no gleam program.
+has_gleam_or() {
+    has_command gleam || has_command "$1"
+}
+
 missing_packages() { # GROUP
     local group package kind probe
     while read -r group package kind probe; do
@@ -102,11 +109,11 @@ install_packages() { # PACKAGE...
 }
 
 groups=("$@")
-[ "${#groups[@]}" -gt 0 ] || { echo "usage: $0 build|test|bench|fuzz ..." >&2; exit 2; }
+[ "${#groups[@]}" -gt 0 ] || { echo "usage: $0 build|test|gleam|bench|fuzz ..." >&2; exit 2; }
 for group in "${groups[@]}"; do
     case "$group" in
-    build | test | bench | fuzz) ;;
-    *) echo "$0: no such group: $group (there are build, test, bench and fuzz)" >&2; exit 2 ;;
+    build | test | gleam | bench | fuzz) ;;
+    *) echo "$0: no such group: $group (there are build, test, gleam, bench and fuzz)" >&2; exit 2 ;;
     esac
 done
 

@@ -1,0 +1,122 @@
+//// A connection in the hands of the process that checked it out, and what that process does with
+//// it. Use by another process is `Error(NotOwner)`.
+
+import sockpool/error.{type Error}
+
+/// It belongs to one process until it is checked in, discarded or given away. When that process
+/// dies, the pool takes it back.
+pub type Connection
+
+pub type Timeout {
+  /// Milliseconds, from 0 to 4294967295. `Ms(0)` never waits.
+  Ms(Int)
+  /// Waits for ever.
+  Infinity
+  /// What the options say: `checkout_timeout` for checkout and with_connection, `send_timeout` for
+  /// send. 5 seconds for recv and request. In an option: that option's default.
+  Default
+}
+
+pub type Length {
+  /// Exactly so many bytes. Not for pools with a packet framing.
+  Bytes(Int)
+  /// The next message; on a pool without framing, whatever there is, but at least one byte.
+  Next
+}
+
+/// How the stream is cut into messages.
+pub type Packet {
+  /// Not at all.
+  Raw
+  /// Each message ends with a newline, which is a part of it.
+  Line
+  /// A length of 1, 2 or 4 bytes, big-endian, goes before each message.
+  Header1
+  Header2
+  Header4
+}
+
+/// What `set` changes until check-in.
+pub type Setting {
+  Packet(Packet)
+  Nodelay(Bool)
+  Keepalive(Bool)
+  /// Buffer sizes in bytes. They cannot be put back: check-in then closes the connection.
+  Sndbuf(Int)
+  Recbuf(Int)
+}
+
+pub type Address {
+  Ip(address: String, port: Int)
+  Local(path: String)
+}
+
+pub type Info {
+  Info(
+    pool: String,
+    /// `"tcp"`, `"tls"` or `"unix"`.
+    transport: String,
+    age_ms: Int,
+    peer: Address,
+    local: Address,
+    security: Security,
+  )
+}
+
+pub type Security {
+  Plain
+  /// `protocol` is `"tlsv1.2"` or `"tlsv1.3"`, `cipher` its name as OpenSSL has it, `alpn` the
+  /// protocol agreed on or `""`, `peer_certificate` DER or empty. `resumed`: by a session of
+  /// before. `ktls`: the kernel encrypts.
+  Secured(
+    protocol: String,
+    cipher: String,
+    alpn: String,
+    peer_certificate: BitArray,
+    resumed: Bool,
+    ktls: Bool,
+  )
+}
+
+/// Sends all of the data, with its header where the pool has a packet framing. After an error some
+/// of it may have been sent, and the connection will be closed at check-in.
+@external(erlang, "sockpool_gleam_ffi", "send")
+pub fn send(
+  connection: Connection,
+  data: BitArray,
+  timeout: Timeout,
+) -> Result(Nil, Error)
+
+/// After a timeout what had come is kept for the next recv, and the connection will be closed at
+/// check-in.
+@external(erlang, "sockpool_gleam_ffi", "recv")
+pub fn recv(
+  connection: Connection,
+  length: Length,
+  timeout: Timeout,
+) -> Result(BitArray, Error)
+
+/// Gives the connection back, at a boundary of its protocol: a reply that is still to come would
+/// reach the next user. After an error of I/O, or with unread bytes, it is closed and replaced.
+@external(erlang, "sockpool_gleam_ffi", "checkin")
+pub fn checkin(connection: Connection) -> Result(Nil, Error)
+
+/// Gives the connection back to be closed and replaced.
+@external(erlang, "sockpool_gleam_ffi", "discard")
+pub fn discard(connection: Connection) -> Result(Nil, Error)
+
+/// Makes another process of this node the owner; of a connection of another node's pool, a process of
+/// any node. `process` must be a process identifier, such as a
+/// `Pid` of gleam_erlang; anything else is a `BadArgument`.
+@external(erlang, "sockpool_gleam_ffi", "give_away")
+pub fn give_away(connection: Connection, process: pid) -> Result(Nil, Error)
+
+/// Changes options of this connection until its check-in.
+@external(erlang, "sockpool_gleam_ffi", "set")
+pub fn set(
+  connection: Connection,
+  settings: List(Setting),
+) -> Result(Nil, Error)
+
+@external(erlang, "sockpool_gleam_ffi", "info")
+pub fn info(connection: Connection) -> Result(Info, Error)

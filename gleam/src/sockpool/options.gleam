@@ -1,0 +1,201 @@
+//// The options of a pool. Begin with `tcp`, `tls` or `unix`, and change what should not have its
+//// default:
+////
+//// ```
+//// options.tcp("127.0.0.1", 6379)
+//// |> options.size(20)
+//// |> options.packet(connection.Line)
+//// ```
+////
+//// Values are checked when the pool starts: `Error(BadOption(key, explanation))`.
+
+import sockpool/connection.{type Connection, type Packet, type Timeout}
+import sockpool/tls
+
+pub opaque type Options {
+  Options(settings: List(Setting))
+}
+
+type Setting {
+  Transport(Transport)
+  Host(List(String))
+  Port(Int)
+  Path(String)
+  Tls(tls.Options)
+  Size(Int)
+  MaxOverflow(Int)
+  OverflowTtl(Timeout)
+  Strategy(Strategy)
+  MaxWaiting(Limit)
+  CheckoutTimeout(Timeout)
+  ConnectTimeout(Timeout)
+  SendTimeout(Timeout)
+  Packet(Packet)
+  Nodelay(Bool)
+  Keepalive(Bool)
+  Sndbuf(Int)
+  Recbuf(Int)
+  Bind(String)
+  Init(fn(Connection) -> Result(Nil, String))
+  Validate(Validate)
+  MaxHold(Timeout)
+  RecvLimit(Int)
+  Backoff(min_ms: Int, max_ms: Int)
+}
+
+type Transport {
+  TransportTcp
+  TransportTls
+  TransportUnix
+}
+
+/// Which idle connection is taken first, in each scheduler's own list.
+pub type Strategy {
+  /// The one used last. The default.
+  Lifo
+  /// The one used longest ago.
+  Fifo
+}
+
+/// How many processes may wait.
+pub type Limit {
+  AtMost(Int)
+  /// The default.
+  NoLimit
+}
+
+/// When a connection is looked at before it is handed out.
+pub type Validate {
+  /// The default.
+  Always
+  /// When it has been idle for so many milliseconds.
+  AfterIdle(ms: Int)
+  Never
+}
+
+/// A server reached by TCP: an IP address or a host name, and a port.
+pub fn tcp(host: String, port: Int) -> Options {
+  Options([Port(port), Host([host]), Transport(TransportTcp)])
+}
+
+/// The same with TLS 1.2 or 1.3. `tls.new()` verifies the server by the system's authorities.
+pub fn tls(host: String, port: Int, tls: tls.Options) -> Options {
+  Options([Tls(tls), Port(port), Host([host]), Transport(TransportTls)])
+}
+
+/// A Unix socket: a path of at most 107 bytes.
+pub fn unix(path: String) -> Options {
+  Options([Path(path), Transport(TransportUnix)])
+}
+
+/// In place of the one host: attempts begin with each of these in turn, and try all.
+pub fn hosts(options: Options, hosts: List(String)) -> Options {
+  set(options, Host(hosts))
+}
+
+/// How many connections are kept open. The default is 10.
+pub fn size(options: Options, connections: Int) -> Options {
+  set(options, Size(connections))
+}
+
+/// How many more are opened while all are in use. The default is 10.
+pub fn max_overflow(options: Options, connections: Int) -> Options {
+  set(options, MaxOverflow(connections))
+}
+
+/// How long a connection above `size` may be idle; `Ms(0)` closes it at check-in. The default is
+/// 10 seconds.
+pub fn overflow_ttl(options: Options, ttl: Timeout) -> Options {
+  set(options, OverflowTtl(ttl))
+}
+
+/// The default is `Lifo`.
+pub fn strategy(options: Options, strategy: Strategy) -> Options {
+  set(options, Strategy(strategy))
+}
+
+/// How many processes may wait; the next one gets `Error(Full)`. The default is `NoLimit`.
+pub fn max_waiting(options: Options, limit: Limit) -> Options {
+  set(options, MaxWaiting(limit))
+}
+
+/// What the timeout `Default` means for checkout and with_connection. The default is 5 seconds.
+pub fn checkout_timeout(options: Options, timeout: Timeout) -> Options {
+  set(options, CheckoutTimeout(timeout))
+}
+
+/// For one attempt: name, connect, TLS handshake and `init` together. At least `Ms(1)`, not
+/// `Infinity`. The default is 5 seconds.
+pub fn connect_timeout(options: Options, timeout: Timeout) -> Options {
+  set(options, ConnectTimeout(timeout))
+}
+
+/// What the timeout `Default` means for send. The default is 5 seconds.
+pub fn send_timeout(options: Options, timeout: Timeout) -> Options {
+  set(options, SendTimeout(timeout))
+}
+
+/// The default is `Raw`.
+pub fn packet(options: Options, packet: Packet) -> Options {
+  set(options, Packet(packet))
+}
+
+/// Whether small messages are sent at once; not for Unix sockets. The default is `True`.
+pub fn nodelay(options: Options, nodelay: Bool) -> Options {
+  set(options, Nodelay(nodelay))
+}
+
+/// Whether the system probes idle connections; not for Unix sockets. The default is `False`.
+pub fn keepalive(options: Options, keepalive: Bool) -> Options {
+  set(options, Keepalive(keepalive))
+}
+
+/// The size of the socket's send buffer in bytes. The default is the system's.
+pub fn sndbuf(options: Options, bytes: Int) -> Options {
+  set(options, Sndbuf(bytes))
+}
+
+/// The size of the socket's receive buffer in bytes. The default is the system's.
+pub fn recbuf(options: Options, bytes: Int) -> Options {
+  set(options, Recbuf(bytes))
+}
+
+/// The local IP address to connect from; not for Unix sockets.
+pub fn bind(options: Options, address: String) -> Options {
+  set(options, Bind(address))
+}
+
+/// Runs once on each new connection, in a process of its own, before it comes into the pool: read
+/// the server's greeting and log in here. An `Error` closes the connection and counts as a failed
+/// attempt.
+pub fn init(
+  options: Options,
+  run: fn(Connection) -> Result(Nil, String),
+) -> Options {
+  set(options, Init(run))
+}
+
+/// The default is `Always`.
+pub fn validate(options: Options, validate: Validate) -> Options {
+  set(options, Validate(validate))
+}
+
+/// After that a connection is taken from its owner; at least `Ms(1)`. The default is `Infinity`.
+pub fn max_hold(options: Options, time: Timeout) -> Options {
+  set(options, MaxHold(time))
+}
+
+/// The longest message that recv accepts. The default is 64 MiB.
+pub fn recv_limit(options: Options, bytes: Int) -> Options {
+  set(options, RecvLimit(bytes))
+}
+
+/// After n failures in a row the next attempt waits a random time up to `min_ms * 2^(n-1)`, at
+/// most `max_ms`. The default is 100 and 10000.
+pub fn backoff(options: Options, min_ms: Int, max_ms: Int) -> Options {
+  set(options, Backoff(min_ms, max_ms))
+}
+
+fn set(options: Options, setting: Setting) -> Options {
+  Options([setting, ..options.settings])
+}

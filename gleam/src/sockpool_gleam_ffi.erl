@@ -1,0 +1,237 @@
+%%% Between the types of the Gleam modules sockpool/* and the Erlang module sockpool.
+-module(sockpool_gleam_ffi).
+
+-export([named/1, on_node/2, ensure_started/0, start/2, stop/1, start_link/2, child_spec/2]).
+-export([names/0, names_on/1, stats/1, reload_tls/1, with_connection/3, request/4, checkout/2]).
+-export([send/3, recv/3, checkin/1, discard/1, give_away/2, set/2, info/1, reason/1]).
+
+-type pool() :: atom() | {atom(), node()} | binary() | {binary(), binary()}.
+-type options() :: {options, [tuple()]}.
+-type milliseconds() :: {ms, integer()} | infinity | default.
+-type result(Ok) :: {ok, Ok} | {error, term()}.
+%% The term of an error is a value of the Gleam type Error.
+
+-define(MAX_ATOM_CHARS, 255).
+
+%%% Pools.
+
+%% A name that no atom can have stays a binary, which sockpool then refuses by name.
+-spec named(binary()) -> pool().
+named(Name) ->
+    case string:length(Name) =< ?MAX_ATOM_CHARS of
+        true -> binary_to_atom(Name);
+        false -> Name
+    end.
+
+-spec on_node(binary(), binary()) -> pool().
+on_node(Name, Node) -> {named(Name), named(Node)}.
+
+-spec ensure_started() -> result(nil).
+ensure_started() ->
+    case application:ensure_all_started(sockpool) of
+        {ok, _} -> {ok, nil};
+        {error, Reason} -> {error, {other, text(Reason)}}
+    end.
+
+-spec start(pool(), options()) -> result(nil).
+start(Pool, Options) ->
+    case sockpool:start_pool(Pool, map(Options)) of
+        {ok, _Pid} -> {ok, nil};
+        %% From another node.
+        ok -> {ok, nil};
+        {error, Reason} -> {error, reason(Reason)}
+    end.
+
+-spec stop(pool()) -> result(nil).
+stop(Pool) -> result(sockpool:stop_pool(Pool)).
+
+-spec start_link(pool(), options()) -> result(pid()).
+start_link(Pool, Options) -> result(sockpool:start_link(Pool, map(Options))).
+
+-spec child_spec(pool(), options()) -> supervisor:child_spec().
+child_spec(Pool, Options) -> sockpool:child_spec(Pool, map(Options)).
+
+-spec names() -> [binary()].
+names() -> [atom_to_binary(Name) || Name <- sockpool:which_pools()].
+
+-spec names_on(binary()) -> result([binary()]).
+names_on(Node) ->
+    case sockpool:which_pools(named(Node)) of
+        {ok, Names} -> {ok, [atom_to_binary(Name) || Name <- Names]};
+        {error, Reason} -> {error, reason(Reason)}
+    end.
+
+-spec stats(pool()) -> result(tuple()).
+stats(Pool) ->
+    case sockpool:stats(Pool) of
+        {ok, #{name := Name} = Stats} ->
+            %% The order of the fields in the type Stats.
+            Figures = [maps:get(Key, Stats)
+                       || Key <- [size, max_overflow, total, idle, leased, connecting, waiting,
+                                  checkouts, checkins, created, reused, closed, abandoned, timeouts,
+                                  connect_attempts, connect_failures]],
+            {ok, list_to_tuple([stats, atom_to_binary(Name) | Figures])};
+        {error, Reason} ->
+            {error, reason(Reason)}
+    end.
+
+-spec reload_tls(pool()) -> result(nil).
+reload_tls(Pool) -> result(sockpool:reload_tls(Pool)).
+
+-spec with_connection(pool(), milliseconds(), fun((sockpool:conn()) -> A)) -> result(A).
+with_connection(Pool, default, Fun) -> result(sockpool:execute(Pool, Fun));
+with_connection(Pool, Timeout, Fun) -> result(sockpool:execute(Pool, Fun, ms(Timeout))).
+
+-spec request(pool(), bitstring(), {bytes, integer()} | next, milliseconds()) -> result(binary()).
+request(Pool, Data, Length, Timeout) ->
+    Wanted = case Length of
+                 next -> packet;
+                 {bytes, Bytes} -> Bytes
+             end,
+    result(sockpool:request(Pool, Data, Wanted, ms(Timeout))).
+
+-spec checkout(pool(), milliseconds()) -> result(sockpool:conn()).
+checkout(Pool, default) -> result(sockpool:checkout(Pool));
+checkout(Pool, Timeout) -> result(sockpool:checkout(Pool, ms(Timeout))).
+
+%%% Connections.
+
+-spec send(sockpool:conn(), bitstring(), milliseconds()) -> result(nil).
+send(Conn, Data, default) -> result(sockpool:send(Conn, Data));
+send(Conn, Data, Timeout) -> result(sockpool:send(Conn, Data, ms(Timeout))).
+
+-spec recv(sockpool:conn(), {bytes, integer()} | next, milliseconds()) -> result(binary()).
+recv(Conn, next, Timeout) -> result(sockpool:recv(Conn, 0, ms(Timeout)));
+recv(Conn, {bytes, Bytes}, Timeout) -> result(sockpool:recv(Conn, Bytes, ms(Timeout))).
+
+-spec checkin(sockpool:conn()) -> result(nil).
+checkin(Conn) -> result(sockpool:checkin(Conn)).
+
+-spec discard(sockpool:conn()) -> result(nil).
+discard(Conn) -> result(sockpool:discard(Conn)).
+
+-spec give_away(sockpool:conn(), term()) -> result(nil).
+give_away(Conn, Pid) -> result(sockpool:give_away(Conn, Pid)).
+
+-spec set(sockpool:conn(), [tuple()]) -> result(nil).
+set(Conn, Settings) ->
+    result(sockpool:setopts(Conn, [{Key, value(Key, Value)} || {Key, Value} <- Settings])).
+
+-spec info(sockpool:conn()) -> result(tuple()).
+info(Conn) ->
+    case sockpool:info(Conn) of
+        {ok, #{pool := Pool, transport := Transport, age := AgeMs, peername := Peer,
+               sockname := Local} = Info} ->
+            {ok, {info, atom_to_binary(Pool), atom_to_binary(Transport), AgeMs, address(Peer),
+                  address(Local), security(Info)}};
+        {error, Reason} ->
+            {error, reason(Reason)}
+    end.
+
+address({local, Path}) -> {local, Path};
+address({Ip, Port}) -> {ip, list_to_binary(inet:ntoa(Ip)), Port}.
+
+security(#{protocol := Protocol, cipher := Cipher, alpn := Alpn, peercert := Cert,
+           resumed := Resumed, ktls := Ktls}) ->
+    {secured, atom_to_binary(Protocol), Cipher, or_empty(Alpn), or_empty(Cert), Resumed, Ktls};
+security(_Info) ->
+    plain.
+
+or_empty(undefined) -> <<>>;
+or_empty(Value) -> Value.
+
+%%% Options. What is set last stands first in the list.
+
+map({options, Settings}) ->
+    lists:foldr(fun put_setting/2, #{}, Settings).
+
+put_setting({Key, default}, Map) -> maps:remove(Key, Map);
+put_setting({backoff, Min, Max}, Map) -> Map#{backoff => {Min, Max}};
+put_setting({Key, Value}, Map) -> Map#{Key => value(Key, Value)}.
+
+value(transport, transport_tcp) -> tcp;
+value(transport, transport_tls) -> tls;
+value(transport, transport_unix) -> unix;
+value(tls, Options) -> map(Options);
+value(packet, header1) -> 1;
+value(packet, header2) -> 2;
+value(packet, header4) -> 4;
+value(max_waiting, {at_most, Count}) -> Count;
+value(max_waiting, no_limit) -> infinity;
+value(validate, {after_idle, Ms}) -> {'after', Ms};
+value(init, Fun) -> fun(Conn) -> init_result(Fun(Conn)) end;
+value(bind, Text) -> ip(Text);
+value(verify, verify_peer) -> peer;
+value(verify, verify_none) -> none;
+value(versions, Versions) -> [version(Version) || Version <- Versions];
+value(_Key, {ms, Ms}) -> Ms;
+value(_Key, Value) -> Value.
+
+init_result({ok, nil}) -> ok;
+init_result({error, Reason}) -> {error, Reason}.
+
+%% What is no address stays as it is, and sockpool refuses it.
+ip(Text) ->
+    case inet:parse_strict_address(unicode:characters_to_list(Text)) of
+        {ok, Ip} -> Ip;
+        {error, einval} -> Text
+    end.
+
+version(tls12) -> 'tlsv1.2';
+version(tls13) -> 'tlsv1.3'.
+
+ms({ms, Ms}) -> Ms;
+ms(infinity) -> infinity;
+ms(default) -> 5000.
+
+%%% Errors.
+
+result(ok) -> {ok, nil};
+result({ok, _} = Ok) -> Ok;
+result({error, Reason}) -> {error, reason(Reason)}.
+
+%% As a value of the Gleam type Error.
+-spec reason(term()) -> atom() | tuple().
+reason(emsgsize) -> message_too_long;
+reason(enomem) -> out_of_memory;
+reason(noproc) -> process_not_found;
+reason(nxdomain) -> host_not_found;
+reason(already_started) -> already_started;
+reason({already_started, _Pid}) -> already_started;
+reason({not_started, sockpool}) -> not_started;
+reason({unavailable, Last}) -> {unavailable, reason(Last)};
+reason({tls, Reason}) -> {tls, tls_reason(Reason)};
+reason({init, Reason}) when is_binary(Reason) -> {init_failed, Reason};
+reason({init, Reason}) -> {init_failed, text(Reason)};
+reason({bad_option, Key, _Value} = Bad) -> {bad_option, key(Key), explanation(Bad)};
+reason({bad_argument, Name, _Value} = Bad) -> {bad_argument, key(Name), explanation(Bad)};
+reason({bad_request, _Request} = Bad) -> {bad_request, explanation(Bad)};
+reason({nodedown, Node}) when is_atom(Node) -> {node_down, atom_to_binary(Node)};
+reason(Reason) when Reason =:= timeout; Reason =:= full; Reason =:= closed; Reason =:= not_found;
+                    Reason =:= draining; Reason =:= not_owner; Reason =:= busy;
+                    Reason =:= unread_bytes ->
+    Reason;
+reason(Reason) when is_atom(Reason) -> {posix, atom_to_binary(Reason)};
+reason(Reason) -> {other, text(Reason)}.
+
+tls_reason(closed) -> closed_in_handshake;
+tls_reason({alert, Name}) -> {alert, atom_to_binary(Name)};
+tls_reason({Option, Why}) when is_atom(Option) -> {unusable, atom_to_binary(Option), text(Why)};
+tls_reason(Reason) ->
+    Known = [unknown_ca, self_signed, hostname_mismatch, certificate_expired,
+             certificate_not_yet_valid, certificate_revoked, invalid_purpose, invalid_ca,
+             weak_certificate, bad_certificate_signature, bad_certificate, protocol_version,
+             no_shared_cipher, signature_algorithm, weak_dh_key, legacy_renegotiation, not_tls,
+             truncated, bad_record_mac, protocol_error, no_certificate],
+    case lists:member(Reason, Known) of
+        true -> Reason;
+        false -> {other_reason, text(Reason)}
+    end.
+
+key({Group, Key}) -> <<(key(Group))/binary, ".", (key(Key))/binary>>;
+key(Key) when is_atom(Key) -> atom_to_binary(Key);
+key(Key) -> text(Key).
+
+explanation(Bad) -> unicode:characters_to_binary(sockpool:format_error(Bad)).
+
+text(Term) -> unicode:characters_to_binary(io_lib:format("~0tp", [Term])).

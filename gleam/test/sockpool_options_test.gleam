@@ -1,0 +1,260 @@
+//// Each option of a pool: what it does, and what is said of a value that is not allowed.
+
+import sockpool/connection.{
+  type Connection, Bytes, Default, Header1, Header2, Header4, Infinity, Line, Ms,
+  Next, Raw,
+}
+import sockpool/error
+import sockpool/options.{type Options, AfterIdle, Always, AtMost, Fifo, Lifo, Never, NoLimit}
+import sockpool/pool
+import sockpool/tls
+import sockpool_kit as kit
+
+/// What the pool says of its options; it is stopped if it says nothing.
+fn refusal(options: Options) -> String {
+  let name = pool.named("refusal")
+  case pool.start(name, options) {
+    Error(error.BadOption(key, explanation)) -> {
+      kit.equal(error.describe(error.BadOption(key, explanation)), explanation)
+      key
+    }
+    Error(other) -> error.describe(other)
+    Ok(_) -> {
+      let assert Ok(Nil) = pool.stop(name)
+      "none"
+    }
+  }
+}
+
+fn plain() -> Options {
+  options.tcp("127.0.0.1", kit.port(kit.refusing_server()))
+}
+
+pub fn refused_values_test() {
+  let o = plain()
+  kit.equal("host", refusal(options.tcp("", 7000)))
+  kit.equal("host", refusal(options.hosts(o, [])))
+  kit.equal("port", refusal(options.tcp("127.0.0.1", 0)))
+  kit.equal("path", refusal(options.unix("")))
+  kit.equal("size", refusal(options.size(o, -1)))
+  kit.equal("max_overflow", refusal(options.max_overflow(o, -1)))
+  kit.equal(
+    "size",
+    refusal(o |> options.size(0) |> options.max_overflow(0)),
+  )
+  kit.equal("overflow_ttl", refusal(options.overflow_ttl(o, Ms(-1))))
+  kit.equal("max_waiting", refusal(options.max_waiting(o, AtMost(-1))))
+  kit.equal("checkout_timeout", refusal(options.checkout_timeout(o, Ms(-1))))
+  kit.equal("connect_timeout", refusal(options.connect_timeout(o, Ms(0))))
+  kit.equal("connect_timeout", refusal(options.connect_timeout(o, Infinity)))
+  kit.equal("send_timeout", refusal(options.send_timeout(o, Ms(-1))))
+  kit.equal("sndbuf", refusal(options.sndbuf(o, 0)))
+  kit.equal("recbuf", refusal(options.recbuf(o, 0)))
+  kit.equal("bind", refusal(options.bind(o, "here")))
+  kit.equal("validate", refusal(options.validate(o, AfterIdle(-1))))
+  kit.equal("max_hold", refusal(options.max_hold(o, Ms(0))))
+  kit.equal("recv_limit", refusal(options.recv_limit(o, 0)))
+  kit.equal("backoff", refusal(options.backoff(o, 10, 5)))
+  kit.equal("bind", refusal(options.unix("/tmp/x") |> options.bind("127.0.0.1")))
+}
+
+pub fn refused_tls_values_test() {
+  let refusal = fn(tls) { refusal(options.tls("127.0.0.1", 7000, tls)) }
+  let o = tls.new()
+  kit.equal("tls.cacertfile", refusal(tls.cacertfile(o, "")))
+  kit.equal("tls.cacerts", refusal(tls.cacerts(o, [])))
+  kit.equal("tls.server_name", refusal(tls.server_name(o, "")))
+  kit.equal("tls.certfile", refusal(tls.certfile(o, "")))
+  kit.equal("tls.certfile", refusal(tls.keyfile(o, "/tmp/key")))
+  kit.equal("tls.versions", refusal(tls.versions(o, [])))
+  kit.equal("tls.ciphers", refusal(tls.ciphers(o, "")))
+  kit.equal("tls.ciphersuites", refusal(tls.ciphersuites(o, "")))
+  kit.equal("tls.groups", refusal(tls.groups(o, "")))
+  kit.equal("tls.alpn", refusal(tls.alpn(o, [""])))
+  kit.equal("tls.keylog", refusal(tls.keylog(o, "")))
+}
+
+pub fn explanation_test() {
+  let assert Error(error.BadOption("size", explanation)) =
+    pool.start(pool.named("refusal"), options.size(plain(), -1))
+  kit.equal(
+    "option size: -1 is not allowed; it must be an integer from 0 to 1000000 (size and max_overflow together from 1 to 1000000)",
+    explanation,
+  )
+}
+
+pub fn accepted_values_test() {
+  let o =
+    plain()
+    |> options.size(2)
+    |> options.max_overflow(1)
+    |> options.overflow_ttl(Infinity)
+    |> options.strategy(Lifo)
+    |> options.strategy(Fifo)
+    |> options.max_waiting(NoLimit)
+    |> options.checkout_timeout(Infinity)
+    |> options.connect_timeout(Ms(100))
+    |> options.send_timeout(Infinity)
+    |> options.nodelay(False)
+    |> options.keepalive(True)
+    |> options.sndbuf(10_000)
+    |> options.recbuf(10_000)
+    |> options.bind("127.0.0.1")
+    |> options.validate(Always)
+    |> options.validate(AfterIdle(10))
+    |> options.validate(Never)
+    |> options.max_hold(Ms(1000))
+    |> options.recv_limit(1000)
+    |> options.backoff(1, 10)
+  kit.equal("none", refusal(o))
+}
+
+pub fn last_setting_counts_test() {
+  let o = plain() |> options.size(-1) |> options.size(1)
+  kit.equal("none", refusal(o))
+  let o = plain() |> options.connect_timeout(Ms(0))
+  kit.equal("none", refusal(options.connect_timeout(o, Default)))
+}
+
+pub fn default_sizes_test() {
+  use pool <- kit.with_pool("defaults", plain())
+  let stats = kit.stats(pool)
+  kit.equal(#(10, 10), #(stats.size, stats.max_overflow))
+}
+
+/// Messages go out with the header that the framing has, and come back without it.
+fn framed(name: String, packet, sent: BitArray, on_the_wire: BitArray) {
+  let options = kit.single(kit.echo_server()) |> options.packet(packet)
+  use pool <- kit.with_pool(name, options)
+  kit.equal(Ok(sent), pool.request(pool, sent, Next, kit.long()))
+  let assert Ok(seen) =
+    pool.with_connection(pool, kit.long(), fn(conn) {
+      let assert Ok(Nil) = connection.send(conn, sent, kit.long())
+      let assert Ok(Nil) = connection.set(conn, [connection.Packet(Raw)])
+      connection.recv(conn, Bytes(kit.size(on_the_wire)), kit.long())
+    })
+  kit.equal(Ok(on_the_wire), seen)
+}
+
+pub fn packet_test() {
+  framed("raw", Raw, <<"abc":utf8>>, <<"abc":utf8>>)
+  framed("line", Line, <<"abc\n":utf8>>, <<"abc\n":utf8>>)
+  framed("one", Header1, <<"abc":utf8>>, <<3, "abc":utf8>>)
+  framed("two", Header2, <<"abc":utf8>>, <<0, 3, "abc":utf8>>)
+  framed("four", Header4, <<"abc":utf8>>, <<0, 0, 0, 3, "abc":utf8>>)
+}
+
+pub fn hosts_test() {
+  let o = kit.single(kit.echo_server())
+  // The first of the two does not listen.
+  let o = options.hosts(o, ["127.0.0.9", "127.0.0.1"])
+  use pool <- kit.with_pool("hosts", o)
+  kit.echo_through(pool, <<"hello":utf8>>)
+}
+
+pub fn bind_test() {
+  let o = kit.single(kit.echo_server()) |> options.bind("127.0.0.8")
+  use pool <- kit.with_pool("bound", o)
+  let assert Ok(Ok(info)) =
+    pool.with_connection(pool, kit.long(), connection.info)
+  let assert connection.Ip("127.0.0.8", _) = info.local
+}
+
+fn read_greeting(conn: Connection) -> Result(Nil, String) {
+  case connection.recv(conn, Next, kit.long()) {
+    Ok(<<"welcome\n":utf8>>) -> Ok(Nil)
+    Ok(_) -> Error("not welcome")
+    Error(reason) -> Error(error.describe(reason))
+  }
+}
+
+pub fn init_test() {
+  let o =
+    kit.single(kit.greeting_server("welcome\n"))
+    |> options.packet(Line)
+    |> options.init(read_greeting)
+  use pool <- kit.with_pool("init", o)
+  kit.equal(
+    Ok(<<"hello\n":utf8>>),
+    pool.request(pool, <<"hello\n":utf8>>, Next, kit.long()),
+  )
+}
+
+pub fn init_that_refuses_test() {
+  let o =
+    kit.single(kit.greeting_server("go away\n"))
+    |> options.packet(Line)
+    |> options.init(read_greeting)
+  use pool <- kit.with_pool("init_refuses", o)
+  kit.equal(error.InitFailed("not welcome"), kit.unavailable(pool))
+}
+
+pub fn init_that_crashes_test() {
+  let o =
+    kit.single(kit.echo_server())
+    |> options.init(fn(_) { panic })
+  use pool <- kit.with_pool("init_crashes", o)
+  let assert error.InitFailed(_) = kit.unavailable(pool)
+}
+
+pub fn greeting_that_nobody_reads_test() {
+  use pool <- kit.with_pool(
+    "unread",
+    kit.single(kit.greeting_server("welcome\n")) |> options.validate(Always),
+  )
+  kit.wait_until(fn() {
+    case pool.checkout(pool, Ms(20)) {
+      Error(error.Unavailable(error.UnreadBytes)) -> True
+      Ok(conn) -> {
+        let assert Ok(Nil) = connection.discard(conn)
+        False
+      }
+      _ -> False
+    }
+  })
+}
+
+pub fn max_hold_test() {
+  let o = kit.single(kit.echo_server()) |> options.max_hold(Ms(50))
+  use pool <- kit.with_pool("max_hold", o)
+  let assert Ok(conn) = pool.checkout(pool, kit.long())
+  kit.wait_until(fn() { kit.stats(pool).abandoned == 1 })
+  kit.equal(
+    Error(error.Closed),
+    connection.send(conn, <<"x":utf8>>, kit.long()),
+  )
+}
+
+pub fn recv_limit_test() {
+  let o = kit.single(kit.echo_server()) |> options.recv_limit(10)
+  use pool <- kit.with_pool("recv_limit", o)
+  kit.equal(
+    Error(error.MessageTooLong),
+    pool.request(pool, <<"x":utf8>>, Bytes(11), kit.long()),
+  )
+}
+
+pub fn overflow_test() {
+  let o =
+    kit.single(kit.echo_server())
+    |> options.max_overflow(1)
+    |> options.overflow_ttl(Ms(0))
+  use pool <- kit.with_pool("overflow", o)
+  let assert Ok(one) = pool.checkout(pool, kit.long())
+  let assert Ok(two) = pool.checkout(pool, kit.long())
+  kit.equal(2, kit.stats(pool).leased)
+  let assert Ok(Nil) = pool.checkin(one)
+  let assert Ok(Nil) = pool.checkin(two)
+  kit.wait_until(fn() { kit.stats(pool).total == 1 })
+}
+
+pub fn validate_finds_what_the_server_closed_test() {
+  let server = kit.echo_server()
+  let o = kit.single(server) |> options.validate(Always)
+  use pool <- kit.with_pool("validate", o)
+  kit.settled(pool)
+  kit.wait_until(fn() { kit.accepted(server) == 1 })
+  kit.close_connections(server)
+  kit.echo_through(pool, <<"hello":utf8>>)
+  kit.equal(2, kit.stats(pool).created)
+}

@@ -1,0 +1,19 @@
+//// The examples of README.md, which the test script makes modules of, on real sockets.
+
+import five_minutes
+import login
+import secure
+import sockpool_kit as kit
+
+pub fn five_minutes_test() {
+  five_minutes.talk(kit.port(kit.echo_server()))
+}
+
+pub fn login_test() {
+  login.talk(kit.port(kit.greeting_server("welcome\n")))
+}
+
+pub fn secure_test() {
+  let server = kit.tls_echo_server("server", [])
+  secure.talk("127.0.0.1", kit.port(server), kit.certificates() <> "/ca.pem")
+}

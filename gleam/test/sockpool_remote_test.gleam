@@ -1,0 +1,67 @@
+//// Pools that another node serves.
+
+import sockpool/connection.{Bytes, Default, Infinity, Ip, Ms, Next}
+import sockpool/error
+import sockpool/options
+import sockpool/pool
+import sockpool_kit as kit
+
+pub fn pool_of_another_node_test() {
+  let server = kit.echo_server()
+  let node = kit.start_node()
+  let name = kit.node_name(node)
+  let far = pool.on_node("far", name)
+  let options = kit.single(server)
+  kit.equal(Error(error.NotFound), pool.stats(far))
+  let assert Error(error.BadOption("size", _)) =
+    pool.start(far, options.size(options, -1))
+  kit.equal(Ok(Nil), pool.start(far, options))
+  kit.equal(Error(error.AlreadyStarted), pool.start(far, options))
+  kit.equal(Ok(["far"]), pool.names_on(name))
+  kit.equal([], pool.names())
+
+  kit.echo_through(far, <<"hello":utf8>>)
+  let assert Ok(conn) = pool.checkout(far, kit.long())
+  kit.equal(1, kit.stats(far).leased)
+  kit.equal(Ok(Nil), connection.send(conn, <<"one":utf8>>, Default))
+  kit.equal(Ok(<<"one":utf8>>), connection.recv(conn, Bytes(3), kit.long()))
+  let assert Ok(info) = connection.info(conn)
+  kit.equal(#("far", Ip("127.0.0.1", kit.port(server))), #(info.pool, info.peer))
+  kit.equal(Ok(Nil), connection.set(conn, [connection.Nodelay(False)]))
+  let assert Error(error.Full) = pool.checkout(far, Ms(0))
+  let assert Error(error.Timeout) = pool.checkout(far, Ms(20))
+  let other = fn() { connection.send(conn, <<"x":utf8>>, Infinity) }
+  kit.equal(Error(error.NotOwner), kit.await(kit.start(other)))
+  kit.equal(Ok(Nil), pool.checkin(conn))
+
+  // A crash gives the connection back there as well.
+  let before = kit.settled(far)
+  let assert Error(_) =
+    kit.crashes(fn() {
+      pool.with_connection(far, kit.long(), fn(conn) {
+        let assert Ok(Nil) = connection.send(conn, <<"x":utf8>>, Default)
+        panic
+      })
+    })
+  kit.echo_through(far, <<"hello":utf8>>)
+  let after = kit.settled(far)
+  kit.equal(
+    #(1, 0, before.closed + 1, before.created + 1),
+    #(after.idle, after.leased, after.closed, after.created),
+  )
+
+  kit.equal(Ok(Nil), pool.stop(far))
+  kit.equal(
+    Error(error.NotFound),
+    pool.request(far, <<"x":utf8>>, Next, kit.long()),
+  )
+
+  kit.stop_node(node)
+  kit.equal(Error(error.NodeDown(name)), pool.stats(far))
+  kit.equal(Error(error.NodeDown(name)), pool.names_on(name))
+  let assert Error(error.NodeDown(_)) = pool.checkout(far, Ms(100))
+  kit.equal(
+    Error(error.NodeDown(name)),
+    pool.with_connection(far, Ms(100), fn(_) { Nil }),
+  )
+}
