@@ -52,11 +52,10 @@ our_host(Node) ->
 cookie(Node, undefined) ->
     cookie(Node, fun() -> erlang:get_cookie(Node) end);
 cookie(_Node, Fun) ->
-    try sockpool_opts:cookie_bytes(Fun()) of
+    Given = try Fun() catch Class:_ -> throw({cookie, Class}) end,
+    case sockpool_opts:cookie_bytes(Given) of
         {ok, Bytes} -> Bytes;
         error -> throw({cookie, not_a_cookie})
-    catch
-        Class:_ when Class =/= throw -> throw({cookie, Class})
     end.
 
 %% The reason first, so that whoever sees that the capacity is back finds it.
@@ -93,11 +92,15 @@ connect([{Host, Port} | Rest] = Targets, Attempt, Deadline, _Last) ->
 
 connect_any([], _Port, _Host, _Attempt, _Deadline, Last) ->
     Last;
-connect_any([Address | Rest] = Addresses, Port, Host, Attempt, Deadline, _Last) ->
+connect_any([Address | Rest] = Addresses, Port, Host, Attempt, Deadline, Last) ->
     case connect_one(Address, Port, Host, Attempt, share(Deadline, Addresses)) of
         ok -> ok;
-        Error -> connect_any(Rest, Port, Host, Attempt, Deadline, Error)
+        Error -> connect_any(Rest, Port, Host, Attempt, Deadline, more_telling(Last, Error))
     end.
+
+%% Who answered and refused says more than an address of the same name where nobody listens.
+more_telling({error, {_, _}} = Refused, {error, Code}) when is_atom(Code) -> Refused;
+more_telling(_Last, Error) -> Error.
 
 connect_one(Address, {epmd, Node, Name}, Host, Attempt, Deadline) ->
     Epmd = net_kernel:epmd_module(),

@@ -21,6 +21,8 @@
 /* What a node must be able to do, and the bit that says so shortly. */
 #define SP_DIST_FLAGS_MANDATORY UINT64_C(0x1070f94)
 #define SP_DIST_FLAG_MANDATORY_DIGEST UINT64_C(0x4000000)
+/* What it prints by the io protocol may be Unicode. */
+#define SP_DIST_FLAG_UNICODE_IO UINT64_C(0x1000)
 /* It starts processes for others. */
 #define SP_DIST_FLAG_SPAWN UINT64_C(0x100000000)
 /* Its name is for the other side to choose. */

@@ -60,7 +60,7 @@ bool sp_dist_connect_begin(struct sp_dist_connect *connect, const char *peer_nam
     connect->challenge = challenge;
     message = say(connect, NAME_HEAD_BYTES + host_len);
     message[0] = 'N';
-    sp_put(message + 1, 8, SP_DIST_FLAGS_OURS | SP_DIST_FLAG_NAME_ME);
+    sp_put(message + 1, 8, SP_DIST_FLAGS_OURS | SP_DIST_FLAG_NAME_ME | SP_DIST_FLAG_UNICODE_IO);
     sp_put(message + 9, 4, 0); /* the node says which of the name's incarnations we are */
     sp_put(message + 13, 2, host_len);
     memcpy(message + NAME_HEAD_BYTES, host, host_len);
