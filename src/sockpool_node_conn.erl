@@ -15,8 +15,8 @@
 -export([init/1, become/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 -export_type([conn/0]).
 
--opaque conn() :: ?NODE_CONN(pid(), node(), sockpool_dist:identity(), atomics:atomics_ref(),
-                             pos_integer()).
+-type conn() :: ?NODE_CONN(pid(), node(), sockpool_dist:identity(), atomics:atomics_ref(),
+                           pos_integer()).
 
 %% Frames that are handled before others in the mailbox have their turn.
 -define(FRAMES_PER_TURN, 32).
@@ -241,10 +241,7 @@ close(Reason, #state{calls = Calls, queue = Queue, sending = Sending, counters =
     Error = {error, Reason},
     _ = [gen_server:reply(From, Error) || From <- maps:values(Calls)],
     _ = [gen_server:reply(From, Error) || {_, From} <- queue:to_list(Queue), From =/= undefined],
-    case Sending of
-        {_, _, From} when From =/= undefined -> gen_server:reply(From, Error);
-        _ -> ok
-    end,
+    _ = [gen_server:reply(From, Error) || {_, _, From} <- [Sending], From =/= undefined],
     State#state{lease = undefined, ended = Ended, calls = #{}, queue = queue:new(),
                 sending = undefined, armed = undefined, deadline = undefined}.
 

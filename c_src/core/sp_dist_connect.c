@@ -181,5 +181,6 @@ size_t sp_dist_connect_take(struct sp_dist_connect *connect, const uint8_t *data
 
 sp_status sp_dist_connect_closed(const struct sp_dist_connect *connect)
 {
-    return connect->state == SP_DIST_PROOF ? SP_NODE_COOKIE : SP_NODE_CLOSED;
+    return connect->state == SP_DIST_PROOF && connect->out_len == 0 ? SP_NODE_COOKIE
+                                                                    : SP_NODE_CLOSED;
 }

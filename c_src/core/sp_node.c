@@ -4,6 +4,7 @@
 #include "sp_conn.h"
 #include "sp_dist_connect.h"
 #include "sp_tls.h"
+#include "sp_tls_error.h"
 
 #include <errno.h>
 #include <openssl/rand.h>
@@ -111,7 +112,7 @@ static sp_status advance(struct sp_conn *conn, struct sp_dist_connect *connect)
     if (connect->state == SP_DIST_FAILED)
         return connect->failure;
     /* A node refuses by ending the connection, with bytes of ours unread or not. */
-    if (status == SP_CLOSED || status == -ECONNRESET)
+    if (status == SP_CLOSED || status == -ECONNRESET || status == SP_TLS_TRUNCATED)
         return sp_dist_connect_closed(connect);
     return status;
 }
