@@ -70,13 +70,14 @@ names_are_used_again(Config) ->
     ?assert(After - Before < 50),
     ok.
 
-%% The node sends ticks, and takes for dead who does not answer them. It counts what it got.
+%% The node sends a tick each second, and takes for dead who does not answer four of them. It counts
+%% what it got: two packets of the handshake, and the answers.
 ticks_while_idle(Config) ->
     with_ticking_node(
       fun(Control, Node) ->
               Pool = started(Config, Node, #{size => 3}),
               _ = settled(Pool),
-              wait_until(fun() -> heard(Control, 3, 20) end),
+              wait_until(fun() -> heard(Control, 3, 8) end),
               ?assertMatch(#{closed := 0, created := 3}, settled(Pool)),
               ?assertEqual({ok, Node}, sockpool:call(Pool, erlang, node, [], 30000))
       end).
@@ -89,7 +90,7 @@ ticks_while_leased(Config) ->
               [Calling, Silent] = [checked_out(Pool), checked_out(Pool)],
               Self = self(),
               Job = start(fun() -> call(Calling, answer_when_told, [ticked_call, Self]) end),
-              wait_until(fun() -> heard(Control, 2, 20) end),
+              wait_until(fun() -> heard(Control, 2, 8) end),
               ok = sockpool:send_to(Calling, ticked_call, {answer, still_here}),
               ?assertEqual({ok, still_here}, await(Job)),
               [ok = sockpool:checkin(Conn) || Conn <- [Calling, Silent]],
@@ -98,7 +99,7 @@ ticks_while_leased(Config) ->
 
 %% This VM is not connected to it: its own tick time is another one.
 with_ticking_node(Fun) ->
-    #{control := Control, node := Node} = start_apart(peer:random_name(ticking), ["-kernel", "net_ticktime", "1"]),
+    #{control := Control, node := Node} = start_apart(peer:random_name(ticking), ["-kernel", "net_ticktime", "4"]),
     try Fun(Control, Node) after peer:stop(Control) end.
 
 %% So many connections, each with so many packets to the node.
