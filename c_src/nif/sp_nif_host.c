@@ -205,7 +205,7 @@ static bool waiter_notify(const struct sp_call *call, struct sp_waiter *core, sp
     if (status != SP_OK)
         what = sp_nif_error_term(call->env, status);
     else if (core->iov_count == 0)
-        what = sp_atoms.granted;
+        what = atomic_load(&nif_pool(core->pool)->max_inflight) ? sp_atoms.node : sp_atoms.granted;
     else if (sent == waiter->len)
         what = sp_atoms.sent;
     else

@@ -163,7 +163,7 @@ static bool get_config(const struct options *options, struct sn_cookie *cookie,
     const char *epmd_port = getenv("ERL_EPMD_PORT");
     unsigned long tick_time_s = TICK_TIME_S, port = EPMD_PORT;
 
-    if (!options->name || !sn_is_node_name(options->name, strlen(options->name))) {
+    if (!options->name || !sp_dist_is_node_name(options->name, strlen(options->name))) {
         complain("--name", options->name ? options->name : "", "must be NAME@HOST");
         return false;
     }

@@ -1,6 +1,6 @@
 #include "sn_queue.h"
 
-#include "sn_bytes.h"
+#include "sp_bytes.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -81,7 +81,7 @@ sp_status sn_queue_frame(struct sn_queue *queue, const void *control, size_t con
     status = make_room(queue, HEAD_BYTES + control_len + payload_len, &room);
     if (status != SP_OK)
         return status;
-    sn_put(room, 4, 1 + control_len + payload_len);
+    sp_put(room, 4, 1 + control_len + payload_len);
     room[4] = PASS_THROUGH;
     memcpy(room + HEAD_BYTES, control, control_len);
     if (payload_len)

@@ -185,7 +185,7 @@ static bool get_caller(const struct sn_client *client, struct sn_slice from, str
     if (sn_slice_tuple(from, parts) != 2 || !sn_slice_is_pid(parts[0]))
         return false;
     *caller = (struct caller){.pid = parts[0], .tag = parts[1]};
-    if ((client->flags & SN_FLAG_ALIAS) && sn_slice_cons(parts[1], &head, &tail) &&
+    if ((client->flags & SP_DIST_FLAG_ALIAS) && sn_slice_cons(parts[1], &head, &tail) &&
         sn_slice_is_atom(head, "alias") && sn_slice_is_reference(tail))
         caller->alias = tail;
     return true;
