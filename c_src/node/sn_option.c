@@ -50,7 +50,7 @@ void sn_option_allowed(const struct sn_option *option, char *buf, size_t size)
         add(&line, "an integer from ", range, "");
     }
     add(&line, " (", option->unit, ")");
-    add(&line, ", or ", option->also, "");
+    add(&line, ", or ", option->also_unsaid ? NULL : option->also, "");
     add(&line, " (", option->note, ")");
 }
 

@@ -48,6 +48,7 @@ struct sn_option {
     const char *words[SN_OPTION_WORDS_MAX]; /* `number` is the index of the given one */
     /* One atom more: `infinity', whose number is UINT64_MAX, or `undefined', which is 0. */
     const char *also;
+    bool also_unsaid; /* it goes without saying */
     enum sn_written written;
 
     /* For users: what is allowed, where that does not follow from the above; a unit; a remark. */

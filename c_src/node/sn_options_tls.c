@@ -139,8 +139,9 @@ static struct sn_slice shown_password(struct sn_slice value)
 /* ---- the table ---- */
 
 #define A_PATH "a file's path as a string or binary"
+#define OR_UNDEFINED .also = "undefined", .also_unsaid = true
 #define TEXT                                                                                       \
-    .def = SN_UNDEFINED, .also = "undefined", .min = 1, .max = SN_OPTIONS_BYTES_MAX,               \
+    .def = SN_UNDEFINED, OR_UNDEFINED, .min = 1, .max = SN_OPTIONS_BYTES_MAX,                      \
     .check = sn_check_text, .written = SN_WRITTEN_TEXT
 #define FLAG .words = {"true", "false"}, .check = sn_check_word, .what = "true or false"
 
@@ -148,18 +149,18 @@ static const struct sn_option ROW[ROWS] = {
     [VERIFY] = {SN_KEY("verify"), .def = SN_WORD("\4", "peer"), .words = {"peer", "none"},
                 .check = sn_check_word, .what = "peer or none"},
     [CACERTFILE] = {SN_KEY("cacertfile"), TEXT, .what = A_PATH ", and no cacerts with it"},
-    [CACERTS] = {SN_KEY("cacerts"), .def = SN_UNDEFINED, .also = "undefined", .check = check_certs,
+    [CACERTS] = {SN_KEY("cacerts"), .def = SN_UNDEFINED, OR_UNDEFINED, .check = check_certs,
                  .written = SN_WRITTEN_NOT,
                  .what = "a list of DER binaries, or what public_key:cacerts_get/0 returns, and no "
                          "cacertfile with it"},
-    [SERVER_NAME] = {SN_KEY("server_name"), .def = SN_UNDEFINED, .also = "undefined", .min = 1,
+    [SERVER_NAME] = {SN_KEY("server_name"), .def = SN_UNDEFINED, OR_UNDEFINED, .min = 1,
                      .max = MAX_NAME_BYTES, .check = check_server_name, .written = SN_WRITTEN_TEXT,
                      .what = "a host name or an IP address as a string or binary of at most 255 "
                              "visible ASCII characters"},
     [CERTFILE] = {SN_KEY("certfile"), TEXT, .what = A_PATH "; keyfile needs it"},
     [KEYFILE] = {SN_KEY("keyfile"), TEXT, .what = A_PATH},
-    [PASSWORD] = {SN_KEY("password"), .def = SN_UNDEFINED, .also = "undefined",
-                  .check = sn_check_nothing, .written = SN_WRITTEN_NOT,
+    [PASSWORD] = {SN_KEY("password"), .def = SN_UNDEFINED, OR_UNDEFINED, .check = sn_check_nothing,
+                  .written = SN_WRITTEN_NOT,
                   .what = "left out, because a node in C cannot call a fun"},
     [VERSIONS] = {SN_KEY("versions"), .def = {24, "l\0\0\0\2w\7tlsv1.2w\7tlsv1.3j"},
                   .check = check_versions, .what = "a list of 'tlsv1.2', 'tlsv1.3' or both"},
