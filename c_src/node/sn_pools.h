@@ -10,14 +10,18 @@ struct sn_pools {
     struct sp_tls_registry *tls;
     uv_timer_t tick;
     uint64_t seed;
+    void (*ended_leases)(struct sn_pool *pool); /* for each pool; see sn_pool.h */
     bool draining;
+    /* What is called next when a condition holds: nobody has anything, or no pool is left. */
+    struct sn_task task;
+    bool (*awaited)(struct sn_pools *pools);
+    void (*reached)(void *arg);
+    void *arg;
 };
 
 /* SP_OK or SP_NO_MEMORY. The loop outlives the pools. */
-SP_MUST_CHECK sp_status sn_pools_init(struct sn_pools *pools, struct sn_loop *loop);
-/* Stops all pools at once, and what keeps the loop running for them. Run the loop until it ends, then
- * sn_pools_free(). */
-void sn_pools_close(struct sn_pools *pools);
+SP_MUST_CHECK sp_status sn_pools_init(struct sn_pools *pools, struct sn_loop *loop,
+                                      void (*ended_leases)(struct sn_pool *pool));
 void sn_pools_free(struct sn_pools *pools);
 
 /* Starts the pool options->name. Whether its server can be reached does not matter. SP_OK: *options was
@@ -29,7 +33,7 @@ SP_MUST_CHECK sp_status sn_pools_start(struct sn_pools *pools, struct sn_options
 
 /* Stops a pool: who waits gets `draining`, leases end, connections are closed. SP_OK: done(arg) is
  * called once that is so, never within this call; then the name is free. SP_NOT_FOUND: no such pool,
- * or it is being stopped already. SP_NO_MEMORY. `done` may be NULL. */
+ * or it is being stopped already. `done` may be NULL. */
 SP_MUST_CHECK sp_status sn_pools_stop(struct sn_pools *pools, const char *name, size_t name_len,
                                       void (*done)(void *arg), void *arg);
 
@@ -44,9 +48,13 @@ struct sn_pool *sn_pools_next(struct sn_pools *pools, struct sn_pool *pool);
 SP_MUST_CHECK sp_status sn_pools_reload_tls(struct sn_pools *pools, const char *name,
                                             size_t name_len, struct sp_tls_refusal *refusal);
 
-/* From now on nobody gets a connection, and who waits for one hears `draining`. Leases go on. */
-void sn_pools_drain(struct sn_pools *pools);
-/* Whether nobody has a lease or a request under way. */
-bool sn_pools_unused(struct sn_pools *pools);
+/* The daemon is about to end. From now on nobody gets a connection, and who waits for one hears
+ * `draining`. Leases and requests go on; drained(arg) is called, never within this call, once there are
+ * none. */
+void sn_pools_drain(struct sn_pools *pools, void (*drained)(void *arg), void *arg);
+
+/* Stops all pools, drained or not. closed(arg) is called, never within this call, when it is done; the
+ * loop must go on until it ends by itself before sn_pools_free(). */
+void sn_pools_close(struct sn_pools *pools, void (*closed)(void *arg), void *arg);
 
 #endif
