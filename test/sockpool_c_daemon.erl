@@ -14,8 +14,10 @@
 -spec is_built() -> boolean().
 is_built() -> filelib:is_regular(program()).
 
+%% SOCKPOOL_NODE in the environment is another build of it, as with sanitizers.
 -spec program() -> file:filename().
-program() -> filename:join(code:priv_dir(sockpool), "sockpool_node").
+program() ->
+    os:getenv("SOCKPOOL_NODE", filename:join(code:priv_dir(sockpool), "sockpool_node")).
 
 -spec start() -> daemon().
 start() -> start(#{}).
