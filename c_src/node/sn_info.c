@@ -112,6 +112,8 @@ static void put_fact(void *arg, const char *key, enum sp_fact_kind kind, const v
     sn_put_atom(facts->writer, key);
     if (kind == SP_FACT_FLAG)
         sn_put_flag(facts->writer, len > 0);
+    else if (kind == SP_FACT_NUMBER)
+        sn_put_number(facts->writer, len);
     else if (kind == SP_FACT_WORD)
         sn_put_atom_len(facts->writer, data, len);
     else

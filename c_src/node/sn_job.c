@@ -1,6 +1,6 @@
 #include "sn_job.h"
 
-#include "sn_bytes.h"
+#include "sp_bytes.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +16,7 @@ sp_status sn_jobs_init(struct sn_jobs *jobs, struct sn_loop *loop, struct sn_mai
     sn_holders_init(&jobs->holders, mail);
     sn_hash_init(&jobs->by_id);
     sn_hash_init(&jobs->by_number);
-    sn_put(jobs->incarnation, CREATION_BYTES, mail->us->creation);
+    sp_put(jobs->incarnation, CREATION_BYTES, mail->us->creation);
     return getrandom(jobs->incarnation + CREATION_BYTES, random, 0) == (ssize_t)random
                ? SP_OK
                : SP_NO_MEMORY;

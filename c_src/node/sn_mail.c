@@ -1,6 +1,6 @@
 #include "sn_mail.h"
 
-#include "sn_bytes.h"
+#include "sp_bytes.h"
 
 #include <string.h>
 
@@ -142,15 +142,15 @@ uint64_t sn_mail_monitor_number(const struct sn_mail *mail, struct sn_slice refe
 {
     const uint8_t *words;
 
-    if (reference.data[0] != 'Z' || sn_get(reference.data + 1, 2) != REFERENCE_WORDS)
+    if (reference.data[0] != 'Z' || sp_get(reference.data + 1, 2) != REFERENCE_WORDS)
         return 0;
     words = reference.data + reference.len - REFERENCE_WORDS_BYTES;
     if (!sn_slice_is_atom(
             (struct sn_slice){reference.data + 3, reference.len - 3 - REFERENCE_WORDS_BYTES},
             mail->us->name) ||
-        sn_get(words, 4) != mail->us->creation)
+        sp_get(words, 4) != mail->us->creation)
         return 0;
-    return sn_get(words + 4, 4) | sn_get(words + 8, 4) << 18 | sn_get(words + 12, 4) << 50;
+    return sp_get(words + 4, 4) | sp_get(words + 8, 4) << 18 | sp_get(words + 12, 4) << 50;
 }
 
 static void watch(struct sn_mail *mail, struct sn_client *client, enum sn_operation operation,

@@ -42,7 +42,8 @@ static void usage(FILE *to)
           "                      without either: the environment's SOCKPOOL_COOKIE\n"
           "  --listen ADDRESS    the IP address to listen on; what HOST stands for by default\n"
           "  --tick-time SECONDS the cluster's net_ticktime, 60 by default\n"
-          "  --port              run as an Erlang port: end when stdin is closed\n"
+          "  --port              run as an Erlang port: end when stdin is closed, or at a line "
+          "there\n"
           "  --help\n"
           "\n"
           "ERL_EPMD_PORT in the environment is epmd's port, 4369 by default.\n"
@@ -220,7 +221,7 @@ static bool get_config(const struct options *options, unsigned long tick_time_s,
     const char *epmd_port = getenv("ERL_EPMD_PORT");
     unsigned long port = EPMD_PORT;
 
-    if (!options->name || !sn_is_node_name(options->name, strlen(options->name))) {
+    if (!options->name || !sp_dist_is_node_name(options->name, strlen(options->name))) {
         complain("--name", options->name ? options->name : "", "must be NAME@HOST");
         return false;
     }

@@ -1,6 +1,6 @@
 #include "sn_queue.h"
 
-#include "sn_bytes.h"
+#include "sp_bytes.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -91,7 +91,7 @@ sp_status sn_queue_frame(struct sn_queue *queue, struct sn_slice control, struct
     status = make_room(queue, HEAD_BYTES - 1 + len, &room);
     if (status != SP_OK)
         return status;
-    sn_put(room, 4, len);
+    sp_put(room, 4, len);
     room[4] = PASS_THROUGH;
     copy(copy(copy(room + HEAD_BYTES, control), payload), tail);
     return SP_OK;

@@ -16,7 +16,7 @@ struct sn_config {
     uint64_t tick_time_ns;
     uint16_t epmd_port;
     uint64_t drain_time_ns; /* the most that leases may take to end, at the end */
-    bool ends_with_stdin;   /* an Erlang port: what comes on stdin is dropped, its end is ours */
+    bool ends_with_stdin;   /* an Erlang port: a line on stdin, and its end, are the order to end */
 };
 
 struct sn_server {

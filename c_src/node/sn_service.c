@@ -74,7 +74,7 @@ static bool get_caller(struct sn_calls *calls, struct sn_slice from, struct sn_c
     if (!sn_slice_is_atom(node, (*client)->name) && (other = sn_calls_client(calls, node)))
         *client = other;
     *caller = (struct sn_caller){.pid = parts[0], .tag = parts[1]};
-    if (((*client)->flags & SN_FLAG_ALIAS) && sn_slice_cons(parts[1], &head, &tail) &&
+    if (((*client)->flags & SP_DIST_FLAG_ALIAS) && sn_slice_cons(parts[1], &head, &tail) &&
         sn_slice_is_atom(head, "alias") && sn_slice_is_reference(tail))
         caller->alias = tail;
     return true;

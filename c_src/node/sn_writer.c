@@ -1,6 +1,6 @@
 #include "sn_writer.h"
 
-#include "sn_bytes.h"
+#include "sp_bytes.h"
 
 #include <string.h>
 
@@ -65,7 +65,7 @@ void sn_put_binary_head(struct sn_writer *writer, size_t len)
 {
     uint8_t head[5] = {'m'};
 
-    sn_put(head + 1, 4, len);
+    sp_put(head + 1, 4, len);
     sn_put_slice(writer, (struct sn_slice){head, sizeof head});
 }
 
