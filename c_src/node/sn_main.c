@@ -199,7 +199,8 @@ static bool get_settings(struct options *options, struct sn_settings *settings,
             complain("--check", "", "needs --config FILE");
         return !options->check;
     }
-    if (!sn_settings_read(options->config, settings, error, sizeof error)) {
+    if (!sn_settings_read(options->config, settings, error, sizeof error) ||
+        !sn_settings_check_tls(settings, options->config, error, sizeof error)) {
         fprintf(stderr, "sockpool_node: %s\n", error);
         return false;
     }
