@@ -359,7 +359,7 @@ os_pid(Pid) ->
 is_running(OsPid) ->
     case file:read_file("/proc/" ++ integer_to_list(OsPid) ++ "/stat") of
         {ok, Stat} -> binary:match(Stat, <<") Z ">>) =:= nomatch;
-        {error, enoent} -> false
+        {error, _} -> false
     end.
 
 program() -> filename:join(code:priv_dir(sockpool), "sockpool_node").
