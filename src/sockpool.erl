@@ -49,6 +49,7 @@
 -export([checkout/1, checkout/2, checkin/1, discard/1, give_away/2]).
 -export([transaction/2, transaction/3, execute/2, execute/3]).
 -export([send/2, send/3, recv/2, recv/3, request/4]).
+-export([call/5, send_to/3]).
 -export([info/1, peername/1, sockname/1, setopts/2, format_error/1]).
 -export_type([conn/0, pool/0, reason/0, stats/0, address/0]).
 
@@ -57,7 +58,7 @@
 -type pool() :: atom() | {Name :: atom(), node()}.
 %% A pool of this node, or of the node that serves it.
 
--opaque conn() :: sockpool_nif:lease() | sockpool_remote:lease().
+-opaque conn() :: sockpool_nif:lease() | sockpool_remote:lease() | sockpool_node_conn:conn().
 %% A connection in the hands of the process that checked it out.
 
 -type reason() :: timeout | full | closed | not_found | draining | busy | not_owner
@@ -65,6 +66,9 @@
                 | {nodedown, node()}
                 | {bad_request, term()}
                 | {tls, term()}
+                | {node, term()} | {no_such_node, node()} | {epmd, term()} | {cookie, term()}
+                | {spawn, term()}
+                | {exception, throw | exit | error, term(), list()}
                 | {bad_option, Key :: term(), Value :: term()}
                 | {bad_argument, Name :: atom(), Value :: term()}
                 | inet:posix().
@@ -106,7 +110,8 @@ start_link(Name, Opts) ->
 %% '''
 -spec child_spec(atom(), map()) -> supervisor:child_spec().
 child_spec(Name, Opts) ->
-    #{id => {sockpool, Name}, start => {?MODULE, start_link, [Name, Opts]}, shutdown => 5000}.
+    Start = {?MODULE, start_link, [Name, sockpool_opts:seal(Opts)]},
+    #{id => {sockpool, Name}, start => Start, shutdown => 5000}.
 
 %% @doc Starts a pool under sockpool's own supervisor. It starts whether or not its server can be
 %% reached: connecting goes on in the background.
@@ -229,11 +234,14 @@ do_checkout(Name, Timeout, Yields) ->
                     erlang:yield(),
                     do_checkout(Name, Timeout, Yields - 1);
                 Empty when Empty =:= empty; Empty =:= crowded ->
-                    sockpool_wait:checkout(Pool, Timeout);
+                    checked_out(sockpool_wait:checkout(Pool, Timeout));
                 Result ->
-                    Result
+                    checked_out(Result)
             end
     end.
+
+checked_out({node, Lease}) -> sockpool_node_conn:start(Lease);
+checked_out(Result) -> Result.
 
 %% No pool has a name that is a tuple, so that pools of this node do not pay for the others.
 checkout_elsewhere({Name, Node}, Timeout) when is_atom(Name), Node =:= node() ->
@@ -251,6 +259,8 @@ checkout_elsewhere(Name, _Timeout) ->
 -spec checkin(conn()) -> ok | {error, reason()}.
 checkin(?LEASE(_) = Lease) ->
     sockpool_remote:checkin(Lease);
+checkin(?NODE_CONN(_) = Conn) ->
+    sockpool_node_conn:checkin(Conn);
 checkin(Conn) ->
     case sockpool_nif:checkin(Conn) of
         ok -> ok;
@@ -261,6 +271,8 @@ checkin(Conn) ->
 -spec discard(conn()) -> ok | {error, reason()}.
 discard(?LEASE(_) = Lease) ->
     sockpool_remote:discard(Lease);
+discard(?NODE_CONN(_) = Conn) ->
+    sockpool_node_conn:discard(Conn);
 discard(Conn) ->
     conn_error(sockpool_nif:discard(Conn), Conn).
 
@@ -270,6 +282,8 @@ discard(Conn) ->
 -spec give_away(conn(), pid()) -> ok | {error, reason() | noproc}.
 give_away(?LEASE(_) = Lease, Pid) when is_pid(Pid) ->
     sockpool_remote:give_away(Lease, Pid);
+give_away(?NODE_CONN(_) = Conn, Pid) when is_pid(Pid), node(Pid) =:= node() ->
+    sockpool_node_conn:give_away(Conn, Pid);
 give_away(Conn, Pid) when is_pid(Pid), node(Pid) =:= node() ->
     conn_error(sockpool_nif:give_away(Conn, Pid), Conn);
 give_away(_Conn, Pid) ->
@@ -343,6 +357,8 @@ do_send(?LEASE(_) = Lease, Data, Timeout) ->
     catch
         error:badarg -> bad_argument(data, Data)
     end;
+do_send(?NODE_CONN(_), _Data, _Timeout) ->
+    not_a_stream();
 do_send(Conn, Data, Timeout) ->
     try erlang:iolist_to_iovec(Data) of
         Iovec -> conn_error(sockpool_wait:send(Conn, Iovec, Timeout), Conn)
@@ -361,6 +377,8 @@ recv(Conn, Length) ->
 -spec recv(conn(), non_neg_integer(), timeout()) -> {ok, binary()} | {error, reason()}.
 recv(?LEASE(_) = Lease, Length, Timeout) when ?IS_LENGTH(Length), ?IS_TIMEOUT(Timeout) ->
     sockpool_remote:recv(Lease, Length, Timeout);
+recv(?NODE_CONN(_), Length, Timeout) when ?IS_LENGTH(Length), ?IS_TIMEOUT(Timeout) ->
+    not_a_stream();
 recv(Conn, Length, Timeout) when ?IS_LENGTH(Length), ?IS_TIMEOUT(Timeout) ->
     case sockpool_wait:recv(Conn, Length, Timeout) of
         {ok, _} = Ok -> Ok;
@@ -409,6 +427,64 @@ request_elsewhere(Name, _Data, _Length, _Timeout) ->
 reply(bad_length, Length) -> bad_argument(length, Length);
 reply(Result, _Length) -> Result.
 
+%%% Calls of functions on a node, and messages to its processes, over a pool with `transport => node'.
+
+%% @doc Has the pool's node apply the function, in a process of its own there, and returns what it
+%% returns. `Conn' is a connection or a pool; with a pool one is checked out for the call, within the
+%% same time-out, and checked in. Any process may call over a connection that another one has checked
+%% out, and several at the same time, up to `max_inflight'; one more gets `{error, busy}'.
+%%
+%% `{error, {exception, Class, Reason, Stack}}' is an exception in the function; `{signal, Reason}'
+%% with the class `exit' means that the process that ran it was killed. After `timeout' the function
+%% may still run there. Its reply will be dropped, and until then it counts for `max_inflight', and a
+%% check-in closes the connection. `closed' and POSIX codes: the connection was lost, and whether the
+%% function ran is not known. `{spawn, Reason}': the node could not start the process.
+%%
+%% What the function prints goes to the group leader of the process that checked the connection out.
+-spec call(conn() | pool(), module(), atom(), [term()], timeout()) ->
+          {ok, Result :: term()} | {error, reason()}.
+call(To, Module, Function, Args, Timeout)
+  when is_atom(Module), is_atom(Function), length(Args) >= 0, ?IS_TIMEOUT(Timeout) ->
+    over_node(To, Timeout,
+              fun(Conn, Left) -> sockpool_node_conn:call(Conn, Module, Function, Args, Left) end);
+call(_To, Module, _Function, _Args, _Timeout) when not is_atom(Module) ->
+    bad_argument(module, Module);
+call(_To, _Module, Function, _Args, _Timeout) when not is_atom(Function) ->
+    bad_argument(function, Function);
+call(_To, _Module, _Function, Args, Timeout) when ?IS_TIMEOUT(Timeout) ->
+    bad_argument(args, Args);
+call(_To, _Module, _Function, _Args, Timeout) ->
+    bad_argument(timeout, Timeout).
+
+%% @doc Sends a message to a process of the pool's node: a registered name, `{Name, Node}' with the name
+%% of that node, or a pid of it. `ok' when the operating system has the message, as with `!' nobody says
+%% whether the process lives. Messages over one connection stay in order.
+-spec send_to(conn() | pool(), atom() | {atom(), node()} | pid(), term()) -> ok | {error, reason()}.
+send_to(To, Destination, Message) ->
+    over_node(To, default,
+              fun(Conn, _Left) -> sockpool_node_conn:send_to(Conn, Destination, Message) end).
+
+over_node(?NODE_CONN(_) = Conn, Timeout, Fun) ->
+    Fun(Conn, Timeout);
+over_node(Conn, _Timeout, _Fun) when is_tuple(Conn), tuple_size(Conn) =/= 2 ->
+    bad_argument(node_conn, Conn);
+over_node(Pool, Timeout, Fun) ->
+    Deadline = case Timeout of default -> infinity; _ -> sockpool_wait:deadline(Timeout) end,
+    case do_checkout(Pool, Timeout) of
+        {ok, Conn} -> run(Conn, fun(_) -> over_leased(Conn, sockpool_wait:left(Deadline), Fun) end);
+        {error, _} = Error -> Error
+    end.
+
+over_leased(?NODE_CONN(_) = Conn, Left, Fun) ->
+    Fun(Conn, Left);
+over_leased(Conn, _Left, _Fun) ->
+    case info(Conn) of
+        {ok, #{transport := Transport}} -> {error, {bad_option, transport, Transport}};
+        {error, _} = Error -> Error
+    end.
+
+not_a_stream() -> {error, {bad_option, transport, node}}.
+
 %%% Looking at a connection.
 
 %% @doc The connection's pool, transport, packet framing, age in milliseconds, and addresses. With
@@ -418,18 +494,24 @@ reply(Result, _Length) -> Result.
 -spec info(conn()) -> {ok, map()} | {error, reason()}.
 info(?LEASE(_) = Lease) ->
     sockpool_remote:info(Lease);
+info(?NODE_CONN(_) = Conn) ->
+    sockpool_node_conn:info(Conn);
 info(Conn) ->
     conn_error(sockpool_nif:info(Conn), Conn).
 
 -spec peername(conn()) -> {ok, address()} | {error, reason()}.
 peername(?LEASE(_) = Lease) ->
     sockpool_remote:peername(Lease);
+peername(?NODE_CONN(_) = Conn) ->
+    sockpool_node_conn:peername(Conn);
 peername(Conn) ->
     conn_error(sockpool_nif:peername(Conn), Conn).
 
 -spec sockname(conn()) -> {ok, address()} | {error, reason()}.
 sockname(?LEASE(_) = Lease) ->
     sockpool_remote:sockname(Lease);
+sockname(?NODE_CONN(_) = Conn) ->
+    sockpool_node_conn:sockname(Conn);
 sockname(Conn) ->
     conn_error(sockpool_nif:sockname(Conn), Conn).
 
@@ -438,6 +520,8 @@ sockname(Conn) ->
 -spec setopts(conn(), [{atom(), term()}]) -> ok | {error, reason()}.
 setopts(?LEASE(_) = Lease, Opts) ->
     sockpool_remote:setopts(Lease, Opts);
+setopts(?NODE_CONN(_) = Conn, Opts) ->
+    sockpool_node_conn:setopts(Conn, Opts);
 setopts(_Conn, []) ->
     ok;
 setopts(Conn, [{Key, Value} | Opts]) ->
@@ -471,6 +555,11 @@ allowed(length) -> "a number of bytes; 0 or, for request/4, packet on a connecti
 allowed(data) -> "iodata";
 allowed(pid) -> "a process of this node, or of any node for a connection of another node's pool";
 allowed(opts) -> "a list of {Key, Value}";
+allowed(module) -> "the name of a module, an atom";
+allowed(function) -> "the name of a function, an atom";
+allowed(args) -> "a list of arguments";
+allowed(destination) -> "a registered name, {Name, Node} with the pool's node, or a pid of that node";
+allowed(node_conn) -> "a connection of a pool with transport node, or the name of such a pool";
 allowed(conn) -> "a connection that checkout/1,2 returned".
 
 %%% Errors.

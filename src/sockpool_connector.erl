@@ -1,7 +1,8 @@
 %%% @private
-%%% One attempt to make a connection, in a process of its own: resolves the name, connects, does the
-%%% transport's handshake, runs the pool's init function. The pool process bounds its time by killing it; its death, for whatever
-%%% reason, gives the capacity back, because the attempt's handle dies with it.
+%%% One attempt to make a connection, in a process of its own: resolves the name, asks epmd where a
+%%% node listens, connects, does the transport's handshake, runs the pool's init function. The pool
+%%% process bounds its time by killing it; its death, for whatever reason, gives the capacity back,
+%%% because the attempt's handle dies with it.
 -module(sockpool_connector).
 
 -export([start/4]).
@@ -23,9 +24,38 @@ start(Pool, Attempt, Opts, Turn) ->
 
 run(Pool, Attempt, Opts, Turn) ->
     Deadline = sockpool_wait:deadline(maps:get(connect_timeout, Opts)),
-    case connect(targets(Opts, Turn), Attempt, Deadline, {error, nxdomain}) of
-        ok -> prepare(Pool, Attempt, maps:get(init, Opts));
-        {error, Reason} -> failed(Pool, Attempt, Reason)
+    try credentials(Opts) of
+        Credentials ->
+            case connect(targets(Opts, Turn), {Attempt, Credentials}, Deadline, {error, nxdomain}) of
+                ok -> prepare(Pool, Attempt, maps:get(init, Opts));
+                {error, Reason} -> failed(Pool, Attempt, Reason)
+            end
+    catch
+        throw:{cookie, _} = Reason -> failed(Pool, Attempt, Reason)
+    end.
+
+%% What is told to a node; nothing to others.
+credentials(#{transport := node, node := Node, cookie := Cookie}) ->
+    _ = process_flag(sensitive, true),
+    {atom_to_binary(Node), our_host(node()), cookie(Node, Cookie)};
+credentials(_Opts) ->
+    none.
+
+our_host(nonode@nohost) ->
+    {ok, Host} = inet:gethostname(),
+    list_to_binary(Host);
+our_host(Node) ->
+    {_Name, Host} = sockpool_opts:split_node(Node),
+    list_to_binary(Host).
+
+%% Neither reason nor stack: the cookie may be in them.
+cookie(Node, undefined) ->
+    cookie(Node, fun() -> erlang:get_cookie(Node) end);
+cookie(_Node, Fun) ->
+    Given = try Fun() catch Class:_ -> throw({cookie, Class}) end,
+    case sockpool_opts:cookie_bytes(Given) of
+        {ok, Bytes} -> Bytes;
+        error -> throw({cookie, not_a_cookie})
     end.
 
 %% The reason first, so that whoever sees that the capacity is back finds it.
@@ -39,6 +69,9 @@ failed(Pool, Attempt, Reason) ->
 
 targets(#{transport := unix, path := Path}, _Turn) ->
     [{Path, local}];
+targets(#{transport := node, node := Node, port := Port}, _Turn) ->
+    {Name, Host} = sockpool_opts:split_node(Node),
+    [{sockpool_opts:address_or_name(Host), case Port of undefined -> {epmd, Node, Name}; _ -> Port end}];
 targets(#{host := Hosts, port := Port}, Turn) ->
     {Later, First} = lists:split(Turn rem length(Hosts), Hosts),
     [{Host, Port} || Host <- First ++ Later].
@@ -59,11 +92,29 @@ connect([{Host, Port} | Rest] = Targets, Attempt, Deadline, _Last) ->
 
 connect_any([], _Port, _Host, _Attempt, _Deadline, Last) ->
     Last;
-connect_any([Address | Rest] = Addresses, Port, Host, Attempt, Deadline, _Last) ->
-    case sockpool_wait:open(Attempt, Address, Port, Host, share(Deadline, Addresses)) of
+connect_any([Address | Rest] = Addresses, Port, Host, Attempt, Deadline, Last) ->
+    case connect_one(Address, Port, Host, Attempt, share(Deadline, Addresses)) of
         ok -> ok;
-        Error -> connect_any(Rest, Port, Host, Attempt, Deadline, Error)
+        Error -> connect_any(Rest, Port, Host, Attempt, Deadline, more_telling(Last, Error))
     end.
+
+%% Who answered and refused says more than an address of the same name where nobody listens.
+more_telling({error, {_, _}} = Refused, {error, Code}) when is_atom(Code) -> Refused;
+more_telling(_Last, Error) -> Error.
+
+connect_one(Address, {epmd, Node, Name}, Host, Attempt, Deadline) ->
+    Epmd = net_kernel:epmd_module(),
+    %% Half of what is left: the other half is for the connect.
+    Timeout = sockpool_wait:left(Deadline) div 2,
+    case Epmd:port_please(Name, sockpool_opts:address(Address), Timeout) of
+        {port, Port, _Version} -> connect_one(Address, Port, Host, Attempt, Deadline);
+        noport -> {error, {no_such_node, Node}};
+        Other -> {error, {epmd, Other}}
+    end;
+connect_one(Address, Port, Host, {Attempt, none}, Deadline) ->
+    sockpool_wait:open(Attempt, Address, Port, Host, Deadline);
+connect_one(Address, Port, Host, {Attempt, {Node, OurHost, Cookie}}, Deadline) ->
+    sockpool_wait:open(Attempt, Address, Port, {Host, Node, OurHost, Cookie}, Deadline).
 
 host_text(Path) when is_binary(Path) -> Path;
 host_text(Address) when is_tuple(Address) -> list_to_binary(inet:ntoa(Address));

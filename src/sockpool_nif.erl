@@ -9,9 +9,9 @@
 -export([attempt_claim/2, attempt_begin/5, attempt_opened/2, attempt_handshake/2, attempt_ready/1,
          attempt_failed/1, attempt_abort/1]).
 -export([checkout/1, enqueue/3, cancel/1, checkin/1, discard/1, give_away/2]).
--export([send/6, recv/4, request/5, finish/4, disarm/1, fired/1]).
+-export([send/6, recv/4, request/5, finish/4, disarm/1, park/1, fired/1]).
 -export([info/1, peername/1, sockname/1, setopt/3, send_timeout/1]).
--export_type([pool/0, lease/0]).
+-export_type([pool/0, lease/0, host/0]).
 
 -on_load(load/0).
 
@@ -19,6 +19,7 @@
 -opaque lease() :: {sockpool_conn, reference(), non_neg_integer()}.
 %% A connection in its owner's hands, or the handle of one who waits for it.
 
+-type host() :: binary() | {Host :: binary(), Node :: binary(), OurHost :: binary(), Cookie :: binary()}.
 -type failure() :: {error, term()}.
 -type want() :: non_neg_integer() | packet.
 
@@ -87,7 +88,7 @@ tls_configure(_Pool, _Options) -> ?NOT_LOADED.
 -spec attempt_claim(lease(), pid()) -> ok | failure().
 attempt_claim(_Attempt, _Pid) -> ?NOT_LOADED.
 
--spec attempt_begin(lease(), binary(), inet:port_number() | local, binary(), reference()) ->
+-spec attempt_begin(lease(), binary(), inet:port_number() | local, host(), reference()) ->
           ok | wait | failure().
 attempt_begin(_Attempt, _Address, _Port, _Host, _Ref) -> ?NOT_LOADED.
 
@@ -109,7 +110,7 @@ attempt_abort(_Attempt) -> ?NOT_LOADED.
 
 %%% Leases.
 
--spec checkout(pool()) -> {ok, lease()} | again | crowded | empty | failure().
+-spec checkout(pool()) -> {ok | node, lease()} | again | crowded | empty | failure().
 checkout(_Pool) -> ?NOT_LOADED.
 
 -spec enqueue(pool(), reference(), timeout()) -> {wait, lease()} | failure().
@@ -148,6 +149,9 @@ finish(_Lease, _Want, _Attempt, _Ref) -> ?NOT_LOADED.
 
 -spec disarm(lease()) -> cancelled | fired | failure().
 disarm(_Lease) -> ?NOT_LOADED.
+
+-spec park(lease()) -> cancelled | fired | failure().
+park(_Lease) -> ?NOT_LOADED.
 
 -spec fired(lease()) -> ok | failure().
 fired(_Lease) -> ?NOT_LOADED.

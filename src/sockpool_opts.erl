@@ -8,7 +8,8 @@
 %%% '''
 -module(sockpool_opts).
 
--export([parse/2, format_error/1, address_bytes/1]).
+-export([parse/2, format_error/1, seal/1]).
+-export([address_bytes/1, address/1, address_or_name/1, split_node/1, cookie_bytes/1]).
 -export_type([opts/0, host/0, bad_option/0]).
 
 -type host() :: inet:ip_address() | string().
@@ -16,7 +17,7 @@
 -type bad_option() :: {bad_option, Key :: term(), Value :: term()}.
 %% The key is `{tls, Key}' for an option in the map `tls'.
 -type opts() :: #{name := atom(),
-                  transport := tcp | tls | unix,
+                  transport := tcp | tls | unix | node,
                   host := [host(), ...] | undefined,
                   port := inet:port_number() | undefined,
                   path := binary() | undefined,
@@ -40,7 +41,10 @@
                   max_hold := ms() | infinity,
                   recv_limit := pos_integer(),
                   backoff := {ms(), ms()},
-                  tls := sockpool_tls:opts() | undefined}.
+                  tls := sockpool_tls:opts() | undefined,
+                  node := node() | undefined,
+                  cookie := sockpool_secret:secret() | undefined,
+                  max_inflight := pos_integer() | undefined}.
 %% The options as the pool works with them: complete and normalised. Times are milliseconds.
 
 -type check() :: fun((term()) -> {ok, Normalised :: term()} | error).
@@ -53,6 +57,8 @@
 -define(MAX_CONNECTIONS, 1000000).
 -define(MAX_HOSTNAME_CHARS, 255).
 -define(MAX_PATH_BYTES, 107).
+-define(MAX_COOKIE_BYTES, 255).
+-define(MAX_INFLIGHT, 64).
 
 %% @doc Checks the options of the pool `Name' and fills in the defaults.
 %%
@@ -84,14 +90,17 @@ format_error({bad_option, Key, Value}) ->
 
 -spec rows() -> [row()].
 rows() ->
-    Tcp = "required with transport tcp and tls, not allowed with unix",
-    Unix = "required with transport unix, not allowed with tcp and tls",
+    Tcp = "required with transport tcp and tls, not allowed with unix and node",
+    Port = "required with transport tcp and tls; with node instead of asking epmd; not allowed with unix",
+    Unix = "required with transport unix, not allowed with others",
+    Node = "required with transport node, not allowed with others",
+    WithNode = "only with transport node",
     Sum = "size and max_overflow together from 1 to " ++ integer_to_list(?MAX_CONNECTIONS),
     Connections = integer(0, ?MAX_CONNECTIONS),
     [{name, undefined, pool_name()},
-     {transport, tcp, one_of([tcp, tls, unix])},
+     {transport, tcp, one_of([tcp, tls, unix, node])},
      {host, undefined, note(Tcp, optional(hosts()))},
-     {port, undefined, note(Tcp, optional(integer(1, 65535)))},
+     {port, undefined, note(Port, optional(integer(1, 65535)))},
      {path, undefined, note(Unix, optional(path()))},
      {size, 10, note(Sum, Connections)},
      {max_overflow, 10, note(Sum, Connections)},
@@ -101,18 +110,21 @@ rows() ->
      {checkout_timeout, 5000, or_infinity(ms(0))},
      {connect_timeout, 5000, ms(1)},
      {send_timeout, 5000, or_infinity(ms(0))},
-     {packet, raw, packet()},
+     {packet, raw, note("with transport node it is 4", packet())},
      {nodelay, true, one_of([true, false])},
      {keepalive, false, one_of([true, false])},
      {sndbuf, undefined, optional(bytes())},
      {recbuf, undefined, optional(bytes())},
      {bind, undefined, note("not allowed with transport unix", optional(ip_address()))},
-     {init, undefined, optional(fun_of_one())},
+     {init, undefined, note("not allowed with transport node", optional(fun_of_one()))},
      {validate, always, validate()},
      {max_hold, infinity, or_infinity(ms(1))},
      {recv_limit, 67108864, bytes()},
      {backoff, {100, 10000}, backoff()},
-     {tls, undefined, note("only with transport tls", optional(tls()))}].
+     {tls, undefined, note("with transport tls, and with node for TLS distribution", optional(tls()))},
+     {node, undefined, note(Node, optional(node_name()))},
+     {cookie, undefined, note(WithNode ++ "; by default the one that is set for that node here", optional(cookie()))},
+     {max_inflight, undefined, note(WithNode ++ "; 64 by default", optional(integer(1, ?MAX_COUNT)))}].
 
 -spec keys() -> [atom()].
 keys() ->
@@ -134,7 +146,7 @@ checked(Name, Opts) ->
     ok = check_name(Name, Parsed),
     ok = check_transport(Given),
     ok = check_sum(Parsed),
-    with_tls(Parsed).
+    with_node(with_tls(Parsed)).
 
 %% Its defaults too, where nothing is given.
 with_tls(#{transport := tls, tls := undefined} = Parsed) ->
@@ -142,6 +154,20 @@ with_tls(#{transport := tls, tls := undefined} = Parsed) ->
     Parsed#{tls := Opts};
 with_tls(Parsed) ->
     Parsed.
+
+with_node(#{transport := node, packet := Packet}) when Packet =/= raw, Packet =/= 4 ->
+    throw({bad_option, packet, Packet});
+with_node(#{transport := node, max_inflight := Max} = Parsed) ->
+    Parsed#{packet := 4, max_inflight := case Max of undefined -> ?MAX_INFLIGHT; _ -> Max end};
+with_node(Parsed) ->
+    Parsed.
+
+%% @doc The options with nothing in them that must not be in a log.
+-spec seal(Opts) -> Opts when Opts :: term().
+seal(#{cookie := Cookie} = Opts) when Cookie =/= undefined, not is_function(Cookie) ->
+    Opts#{cookie := sockpool_secret:seal(Cookie)};
+seal(Opts) ->
+    Opts.
 
 check_known(Opts) ->
     case maps:to_list(maps:without(keys(), Opts)) of
@@ -152,21 +178,30 @@ check_known(Opts) ->
 checked_value(Key, Value, {Check, _Allowed}) ->
     case Check(Value) of
         {ok, Normalised} -> Normalised;
-        error -> throw({bad_option, Key, Value})
+        error -> throw({bad_option, Key, shown(Key, Value)})
     end.
+
+%% What was meant as a cookie must not end up in a log.
+shown(cookie, _Value) -> not_a_cookie;
+shown(_Key, Value) -> Value.
 
 check_name(Name, #{name := Name}) -> ok;
 check_name(_Name, #{name := Other}) -> throw({bad_option, name, Other}).
 
 check_transport(#{transport := tcp} = Given) ->
     check_required([host, port], Given),
-    check_absent([path, tls], Given);
+    check_absent([path, tls | node_keys()], Given);
 check_transport(#{transport := tls} = Given) ->
     check_required([host, port], Given),
-    check_absent([path], Given);
+    check_absent([path | node_keys()], Given);
 check_transport(#{transport := unix} = Given) ->
     check_required([path], Given),
-    check_absent([host, port, bind, tls], Given).
+    check_absent([host, port, bind, tls | node_keys()], Given);
+check_transport(#{transport := node} = Given) ->
+    check_required([node], Given),
+    check_absent([host, path, init], Given).
+
+node_keys() -> [node, cookie, max_inflight].
 
 check_required(Keys, Given) ->
     lists:foreach(fun(Key) ->
@@ -177,7 +212,7 @@ check_required(Keys, Given) ->
 check_absent(Keys, Given) ->
     lists:foreach(fun(Key) ->
                           Value = maps:get(Key, Given),
-                          Value =:= undefined orelse throw({bad_option, Key, Value})
+                          Value =:= undefined orelse throw({bad_option, Key, shown(Key, Value)})
                   end, Keys).
 
 check_sum(#{size := Size, max_overflow := Overflow})
@@ -280,6 +315,24 @@ tls() ->
      end,
      "a map, or a list of {Key, Value}, of TLS options"}.
 
+-spec node_name() -> kind().
+node_name() ->
+    {predicate(fun(Value) -> split_node(Value) =/= error end),
+     "the name of a node, an atom of the form name@host of visible ASCII characters"}.
+
+-spec cookie() -> kind().
+cookie() ->
+    {fun(Value) when is_function(Value, 0) ->
+             {ok, Value};
+        (Value) ->
+             case cookie_bytes(Value) of
+                 {ok, _} -> {ok, sockpool_secret:seal(Value)};
+                 error -> error
+             end
+     end,
+     format("an atom or a binary of 1 to ~b bytes, none of them 0, or a fun without arguments that "
+            "returns one", [?MAX_COOKIE_BYTES])}.
+
 -spec hosts() -> kind().
 hosts() ->
     {fun to_hosts/1,
@@ -323,6 +376,8 @@ to_host(Host) ->
         false -> error
     end.
 
+%% @doc An IP address written as a string as a tuple, another string as it is.
+-spec address_or_name(string()) -> host().
 address_or_name(Host) ->
     case inet:parse_strict_address(Host) of
         {ok, Address} -> Address;
@@ -353,6 +408,37 @@ to_path([Char | _] = Path) when is_integer(Char) ->
 to_path(_Other) ->
     error.
 
+%% @doc The two parts of a node's name.
+-spec split_node(term()) -> {Name :: string(), Host :: string()} | error.
+split_node(Node) when is_atom(Node) ->
+    case string:split(atom_to_list(Node), "@", all) of
+        [[_ | _] = Name, [_ | _] = Host] ->
+            case is_hostname(Name ++ Host, ?MAX_HOSTNAME_CHARS - 1) of
+                true -> {Name, Host};
+                false -> error
+            end;
+        _ ->
+            error
+    end;
+split_node(_Other) ->
+    error.
+
+%% @doc A cookie as the digest takes it.
+-spec cookie_bytes(term()) -> {ok, binary()} | error.
+cookie_bytes(Cookie) when is_atom(Cookie), Cookie =/= undefined ->
+    case unicode:characters_to_binary(atom_to_list(Cookie), unicode, latin1) of
+        Bytes when is_binary(Bytes) -> cookie_bytes(Bytes);
+        _NotLatin1 -> error
+    end;
+cookie_bytes(Cookie)
+  when is_binary(Cookie), byte_size(Cookie) >= 1, byte_size(Cookie) =< ?MAX_COOKIE_BYTES ->
+    case binary:match(Cookie, <<0>>) of
+        nomatch -> {ok, Cookie};
+        _Found -> error
+    end;
+cookie_bytes(_Other) ->
+    error.
+
 -spec predicate(fun((term()) -> boolean())) -> check().
 predicate(Holds) ->
     fun(Value) ->
@@ -378,3 +464,10 @@ address_bytes({_, _, _, _} = Address) ->
     list_to_binary(tuple_to_list(Address));
 address_bytes(Address) ->
     << <<Group:16>> || Group <- tuple_to_list(Address) >>.
+
+%% @doc What address_bytes/1 made into bytes.
+-spec address(binary()) -> inet:ip_address().
+address(<<A, B, C, D>>) ->
+    {A, B, C, D};
+address(<<Bytes:16/binary>>) ->
+    list_to_tuple([Group || <<Group:16>> <= Bytes]).

@@ -73,9 +73,8 @@ opened(Name, Pool, Opts) ->
             {stop, Reason}
     end.
 
-configure_transport(Pool, #{transport := tls, tls := Tls}) ->
-    sockpool_tls:configure(Pool, Tls, sockpool_tls:turn());
-configure_transport(_Pool, _Opts) -> ok.
+configure_transport(_Pool, #{tls := undefined}) -> ok;
+configure_transport(Pool, #{tls := Tls}) -> sockpool_tls:configure(Pool, Tls, sockpool_tls:turn()).
 
 open(Pool, Config, Seed) ->
     case sockpool_nif:pool_open(Pool, Config, Seed, whereis(sockpool_janitor)) of
@@ -114,13 +113,13 @@ handle_continue(step, State) ->
 
 -spec handle_call(term(), gen_server:from(), #state{}) ->
           {reply, {error, unknown_call}, #state{}} | {noreply, #state{}}.
-handle_call(reload_tls, From, #state{pool = Pool, opts = #{transport := tls, tls := Tls}} = State) ->
+handle_call(reload_tls, _From, #state{opts = #{transport := Transport, tls := undefined}} = State) ->
+    {reply, {error, {bad_option, transport, Transport}}, State};
+handle_call(reload_tls, From, #state{pool = Pool, opts = #{tls := Tls}} = State) ->
     %% Elsewhere: it reads files, and this process must not wait.
     Turn = sockpool_tls:turn(),
     _ = spawn(fun() -> gen_server:reply(From, sockpool_tls:configure(Pool, Tls, Turn)) end),
     {noreply, State};
-handle_call(reload_tls, _From, #state{opts = #{transport := Transport}} = State) ->
-    {reply, {error, {bad_option, transport, Transport}}, State};
 handle_call(_Request, _From, State) ->
     {reply, {error, unknown_call}, State}.
 

@@ -92,7 +92,7 @@ pools(From, {start_pool, Name, Opts}) -> reply(From, start_pool(Name, Opts)).
 start_pool(Name, Opts) ->
     case sockpool_opts:parse(Name, Opts) of
         {ok, Parsed} ->
-            case [{bad_option, Key, Fun} || {Key, Fun} <- funs(Parsed), not callable(Fun)] of
+            case [{bad_option, Key, Fun} || {Key, Fun} <- funs(Opts, Parsed), not callable(Fun)] of
                 [] -> started(sockpool:start_pool(Name, Opts));
                 [Bad | _] -> {error, Bad}
             end;
@@ -103,8 +103,10 @@ start_pool(Name, Opts) ->
 started({ok, _Pid}) -> ok;
 started({error, _} = Error) -> Error.
 
-funs(#{init := Init, tls := #{password := Password}}) -> [{init, Init}, {{tls, password}, Password}];
-funs(#{init := Init}) -> [{init, Init}].
+funs(Opts, #{init := Init, tls := Tls}) ->
+    Password = case Tls of #{password := Fun} -> Fun; undefined -> undefined end,
+    Cookie = case Opts of #{cookie := Given} when is_function(Given) -> Given; #{} -> undefined end,
+    [{init, Init}, {{tls, password}, Password}, {cookie, Cookie}].
 
 %% A local fun needs its module here in the very version of the node that made it, and for as long as
 %% the pool lives: those are refused, and what is named and exported here is taken.

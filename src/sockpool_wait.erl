@@ -7,7 +7,7 @@
 %%% answered `cancelled'. The lease is used after each wait, which keeps it from the collector.
 -module(sockpool_wait).
 
--export([checkout/2, send/3, recv/3, request/4, open/5, deadline/1]).
+-export([checkout/2, send/3, recv/3, request/4, open/5, deadline/1, left/1]).
 -export_type([deadline/0]).
 
 -type deadline() :: integer() | infinity.
@@ -17,6 +17,8 @@
 deadline(infinity) -> infinity;
 deadline(Timeout) -> erlang:monotonic_time(millisecond) + Timeout.
 
+%% @doc Milliseconds until then.
+-spec left(deadline()) -> timeout().
 left(infinity) -> infinity;
 left(Deadline) -> max(0, Deadline - erlang:monotonic_time(millisecond)).
 
@@ -39,7 +41,7 @@ watch(Timeout) when Timeout >= ?WATCHED_FROM_MS -> {Timeout, infinity};
 watch(Timeout) -> {infinity, Timeout}.
 
 -spec checkout(sockpool_nif:pool(), timeout() | default) ->
-          {ok, sockpool_nif:lease()} | {error, term()}.
+          {ok | node, sockpool_nif:lease()} | {error, term()}.
 checkout(Pool, default) ->
     checkout(Pool, sockpool_nif:pool_checkout_timeout(Pool));
 checkout(Pool, 0) ->
@@ -66,6 +68,7 @@ cancel_checkout(Pool, Lease, Ref) ->
     end.
 
 granted(granted, Lease) -> {ok, Lease};
+granted(node, Lease) -> {node, Lease};
 granted({error, _} = Error, _Lease) -> Error.
 
 %%% Send and receive on a lease.
@@ -228,11 +231,19 @@ given_up(_What, Lease) ->
 
 %%% Connecting.
 
--spec open(sockpool_nif:lease(), binary(), inet:port_number() | local, Host :: binary(),
+-spec open(sockpool_nif:lease(), binary(), inet:port_number() | local, sockpool_nif:host(),
            deadline()) -> ok | {error, term()}.
 open(Attempt, Address, Port, Host, Deadline) ->
     Ref = make_ref(),
-    opened(sockpool_nif:attempt_begin(Attempt, Address, Port, Host, Ref), Attempt, Ref, Deadline).
+    opened(begin_attempt(Attempt, Address, Port, Host, Ref), Attempt, Ref, Deadline).
+
+begin_attempt(Attempt, Address, Port, Host, Ref) ->
+    try
+        sockpool_nif:attempt_begin(Attempt, Address, Port, Host, Ref)
+    catch
+        %% Not with the arguments, among which a cookie may be.
+        error:Reason -> erlang:raise(error, Reason, [])
+    end.
 
 opened(ok, Attempt, _Ref, Deadline) ->
     check_open(Attempt, Deadline);

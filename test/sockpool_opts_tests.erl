@@ -8,7 +8,7 @@
 table() ->
     Init = fun(_Conn) -> ok end,
     [{name, same([cache]), [other, "cache", undefined, 1], "an atom"},
-     {transport, same([tcp]), [node, udp, "tcp", undefined], "tcp, tls, unix"},
+     {transport, same([tcp]), [udp, "tcp", undefined], "tcp, tls, unix, node"},
      {host, hosts(), wrong_hosts(), "host name"},
      {port, same([1, 80, 65535]), [undefined, 0, 65536, -1, 80.0, "80", http],
       "from 1 to 65535"},
@@ -42,7 +42,12 @@ table() ->
       "bytes"},
      {backoff, same([{1, 1}, {100, 10000}, {1, ?MAX_MS}]),
       [{0, 10}, {10, 9}, {1, ?MAX_MS + 1}, {1, 2, 3}, 100, {1.0, 2}, [1, 2]], "MinMs"},
-     {tls, same([undefined]), [#{}, [], 1, "x", [a], [{verify, none} | x]], "TLS options"}].
+     {tls, same([undefined]), [#{}, [], 1, "x", [a], [{verify, none} | x]], "TLS options"},
+     {node, same([undefined]), wrong_nodes(), "name@host"},
+     {max_inflight, same([undefined]), [0, -1, 4294967296, 1.0, infinity], "64 by default"}].
+
+wrong_nodes() ->
+    ['b@host', b, '@host', 'b@', 'b@h@h', 'b c@host', "b@host", <<"b@host">>, 1].
 
 hosts() ->
     [{{10, 0, 0, 1}, [{10, 0, 0, 1}]},
@@ -122,10 +127,11 @@ defaults() ->
       connect_timeout => 5000, send_timeout => 5000, packet => raw, nodelay => true,
       keepalive => false, sndbuf => undefined, recbuf => undefined, bind => undefined,
       init => undefined, validate => always, max_hold => infinity,
-      recv_limit => 67108864, backoff => {100, 10000}, tls => undefined}.
+      recv_limit => 67108864, backoff => {100, 10000}, tls => undefined,
+      node => undefined, cookie => undefined, max_inflight => undefined}.
 
 every_option_is_tested_test() ->
-    Tested = [path | [Key || {Key, _Right, _Wrong, _Words} <- table()]],
+    Tested = [path, cookie | [Key || {Key, _Right, _Wrong, _Words} <- table()]],
     {ok, Opts} = parse_tcp(#{}),
     ?assertEqual(lists:sort(maps:keys(Opts)), lists:sort(Tested)).
 
@@ -178,6 +184,50 @@ tls_options_are_completed_test() ->
     ?assertEqual({error, {bad_option, {tls, verify}, off}},
                  parse_tcp(#{transport => tls, tls => #{verify => off}})),
     ?assertEqual({ok, Opts}, sockpool_opts:parse(cache, Opts)).
+
+%%% Of transport => node.
+
+parse_node(Opts) ->
+    sockpool_opts:parse(cache, maps:merge(#{transport => node, node => 'b@host'}, Opts)).
+
+node_defaults_test() ->
+    ?assertEqual({ok, (defaults())#{transport => node, node => 'b@host', packet => 4, max_inflight => 64}},
+                 parse_node(#{})).
+
+node_options_test() ->
+    ?assertMatch({ok, #{port := 9100, max_inflight := 1, packet := 4, node := 'b@10.0.0.1'}},
+                 parse_node(#{node => 'b@10.0.0.1', port => 9100, max_inflight => 1, packet => 4})),
+    {ok, #{tls := Tls}} = parse_node(#{tls => #{verify => none}}),
+    ?assertMatch(#{verify := none}, Tls),
+    ?assertMatch({ok, #{bind := {127, 0, 0, 1}}}, parse_node(#{bind => {127, 0, 0, 1}})).
+
+wrong_node_options_test_() ->
+    [?_assertEqual({error, {bad_option, Key, Value}}, parse_node(#{Key => Value}))
+     || {Key, Value} <- [{node, undefined}, {host, "localhost"}, {path, "/tmp/s"}, {packet, 2},
+                         {packet, line}, {init, fun(_) -> ok end}, {max_inflight, 0}, {port, 0}]
+            ++ [{node, Node} || Node <- tl(wrong_nodes())]].
+
+%% A cookie is nothing to be told, wherever it is wrong, and what is kept of it prints as a fun.
+cookies_are_not_shown_test() ->
+    Long = binary:copy(<<"s3cret">>, 43),
+    [?assertEqual({error, {bad_option, cookie, not_a_cookie}}, Parsed)
+     || Parsed <- [parse_node(#{cookie => Wrong})
+                   || Wrong <- ["s3cret", '', <<>>, <<"s3", 0>>, Long, fun(_) -> x end, 's3cret€', 1]]
+            ++ [parse_tcp(#{cookie => s3cret}), parse_unix(#{cookie => s3cret})]],
+    [begin
+         {ok, #{cookie := Kept}} = parse_node(#{cookie => Right}),
+         ?assertEqual(Right, Kept()),
+         #{start := {_, _, Args}} = sockpool:child_spec(cache, #{cookie => Right}),
+         ?assertEqual(nomatch, string:find(io_lib:format("~p", [{Kept, Args}]), "s3cret"))
+     end || Right <- ['s3cret', <<"s3cret">>]],
+    Fun = fun() -> s3cret end,
+    ?assertMatch({ok, #{cookie := Fun}}, parse_node(#{cookie => Fun})).
+
+cookie_bytes_test() ->
+    ?assertEqual({ok, <<"abc">>}, sockpool_opts:cookie_bytes(abc)),
+    ?assertEqual({ok, <<228>>}, sockpool_opts:cookie_bytes('ä')),
+    ?assertEqual({ok, <<228>>}, sockpool_opts:cookie_bytes(<<228>>)),
+    ?assertEqual(error, sockpool_opts:cookie_bytes(undefined)).
 
 size_and_max_overflow_together_test_() ->
     [?_assertEqual({error, {bad_option, size, 0}}, parse_tcp(#{size => 0, max_overflow => 0})),

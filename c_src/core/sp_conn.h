@@ -94,6 +94,7 @@ struct sp_conn {
     bool shaken;          /* the transport's handshake is done */
     sp_status fault;      /* the transport's: why no further call can succeed, or SP_OK */
     void *transport_state;
+    struct sp_node_state *dist; /* sp_node.c's, over that */
     enum sp_packet packet;
     struct sp_rbuf rbuf;
     void *keepsake; /* the face's, from its last check-in */

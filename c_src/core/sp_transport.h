@@ -19,6 +19,7 @@ struct sp_addr {
     socklen_t len;
     const char *host; /* the name or IP address it stands for, as the user wrote it, or NULL; valid
                          during the call */
+    const void *to;   /* the transport's own, or NULL; valid during the call */
 };
 
 /* Zero means the system's default for the sizes; bind.len is 0 for no local address. */
@@ -35,9 +36,9 @@ enum sp_clean { SP_CLEAN, SP_DEAD, SP_DIRTY };
 
 /* Something that a transport knows about a connection. A text may become a word of the face's
  * language, as an atom; bytes stay as they are. */
-enum sp_fact_kind { SP_FACT_FLAG, SP_FACT_WORD, SP_FACT_TEXT, SP_FACT_BYTES };
+enum sp_fact_kind { SP_FACT_FLAG, SP_FACT_NUMBER, SP_FACT_WORD, SP_FACT_TEXT, SP_FACT_BYTES };
 typedef void (*sp_fact)(void *arg, const char *key, enum sp_fact_kind kind, const void *data,
-                        size_t len); /* a flag is set where len is not 0 */
+                        size_t len); /* a flag is set where len is not 0, a number is len */
 
 struct sp_transport {
     const char *name;

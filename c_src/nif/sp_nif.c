@@ -80,6 +80,7 @@ static ErlNifFunc functions[] = {
     {"request", 5, sp_nif_request, 0},
     {"finish", 4, sp_nif_finish, 0},
     {"disarm", 1, sp_nif_disarm, 0},
+    {"park", 1, sp_nif_park, 0},
     {"fired", 1, sp_nif_fired, 0},
     {"info", 1, sp_nif_info, 0},
     {"peername", 1, sp_nif_peername, 0},

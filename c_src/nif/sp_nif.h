@@ -17,7 +17,7 @@
 
 /* Bumped whenever a resource's or the private data's layout changes: an upgrade over another
  * layout is refused. */
-#define SP_NIF_LAYOUT 4
+#define SP_NIF_LAYOUT 5
 
 struct sp_tls_slot;
 struct sp_tls_registry;
@@ -47,8 +47,9 @@ struct sp_nif_pool {
     struct sp_nif_error *last_error;
     _Atomic uint64_t checkout_timeout, send_timeout; /* ms, SP_NEVER for infinity */
     _Atomic uint32_t packet;                         /* enum sp_packet */
-    struct sp_tls_slot *tls;                         /* sp_nif_tls.c's */
-    struct sp_tls_registry *tls_registry;            /* one reference; the roots' */
+    _Atomic uint64_t max_inflight;        /* calls on one connection; 0 but for a pool of nodes */
+    struct sp_tls_slot *tls;              /* sp_nif_tls.c's */
+    struct sp_tls_registry *tls_registry; /* one reference; the roots' */
 };
 
 struct sp_nif_conn {
@@ -96,7 +97,7 @@ extern const struct sp_host sp_nif_host;
     X(ok) X(error) X(first) X(soon) X(undefined) X(infinity) X(ready) X(granted) X(wait) X(again) X(partial) X(sent) \
     X(empty) X(crowded) X(cancelled) X(told) X(fired) X(fifo) X(raw) X(line) X(packet) X(sockpool_conn) \
     X(local) X(bad_length) X(not_a_conn) X(sockpool_wake) X(sockpool_idle) X(unavailable) \
-    X(timeout) X(name) X(already_started) X(sockpool_shut) X(handshake) X(tls) X(alert)
+    X(timeout) X(name) X(already_started) X(sockpool_shut) X(handshake) X(tls) X(alert) X(node)
 /* clang-format on */
 #define SP_ATOM_FIELD(name) ERL_NIF_TERM name;
 struct sp_nif_atoms {
@@ -121,6 +122,8 @@ ERL_NIF_TERM sp_nif_ms_term(ErlNifEnv *env, uint64_t ms); /* SP_NEVER: infinity 
 /* sp_nif_host.c */
 struct sp_call sp_nif_call(ErlNifEnv *env);
 struct sp_nif_pool *sp_nif_get_pool(ErlNifEnv *env, ERL_NIF_TERM term);
+/* The process that controls the pool, or false where none does. */
+bool sp_nif_get_controller(struct sp_nif_pool *pool, ErlNifPid *pid);
 /* Arms the connection for the lease's owner: {'$sockpool', Ref, ready}, once. Within enter/leave.
  */
 bool sp_nif_arm(const struct sp_call *call, struct sp_nif_lease *lease, bool write,
@@ -144,6 +147,8 @@ struct sp_nif_lease *sp_nif_lease_new(void);
 /* The owner's lease of before, where the keepsake is that; else a new one. Releases the keepsake.
  */
 struct sp_nif_lease *sp_nif_lease_again(void *keepsake, const ErlNifPid *owner);
+/* {ok, Handle}, or {node, Handle} where that is to be given to a process that reads frames. */
+ERL_NIF_TERM sp_nif_leased_term(ErlNifEnv *env, const struct sp_conn *conn, ERL_NIF_TERM handle);
 /* Makes the handle and releases the caller's reference. */
 ERL_NIF_TERM sp_nif_lease_handle(ErlNifEnv *env, struct sp_nif_lease *lease);
 /* The resource and generation of a handle, whoever it belongs to. */
@@ -206,6 +211,7 @@ SP_NIF(sp_nif_give_away);
 SP_NIF(sp_nif_send);
 SP_NIF(sp_nif_recv);
 SP_NIF(sp_nif_disarm);
+SP_NIF(sp_nif_park);
 SP_NIF(sp_nif_request);
 SP_NIF(sp_nif_finish);
 SP_NIF(sp_nif_fired);

@@ -1,6 +1,9 @@
 /* NIFs of a connector process: one attempt to make a connection. */
 #include "sp_nif.h"
 
+#include "../core/sp_node.h"
+
+#include <openssl/crypto.h>
 #include <string.h>
 
 static ERL_NIF_TERM attempt_term(ErlNifEnv *env, sp_status status)
@@ -62,36 +65,77 @@ SP_NIF(sp_nif_attempt_claim)
     return sp_atoms.ok;
 }
 
-#define HOST_BYTES_MAX 255
+/* A host name's, a node name's and a cookie's most bytes. */
+#define TEXT_BYTES_MAX 255
+struct text {
+    char bytes[TEXT_BYTES_MAX + 1];
+};
+
+static bool get_text(ErlNifEnv *env, ERL_NIF_TERM term, struct text *text)
+{
+    ErlNifBinary bin;
+
+    if (!enif_inspect_binary(env, term, &bin) || bin.size > TEXT_BYTES_MAX)
+        return false;
+    memcpy(text->bytes, bin.data, bin.size);
+    text->bytes[bin.size] = 0;
+    return true;
+}
+
+/* A binary, or a tuple of four. *target is valid with the texts. */
+static bool get_host(ErlNifEnv *env, ERL_NIF_TERM term, struct text texts[4],
+                     struct sp_node_target *target, struct sp_addr *addr)
+{
+    const ERL_NIF_TERM *items;
+    int arity, got = 0;
+
+    addr->host = texts[0].bytes;
+    if (get_text(env, term, &texts[0]))
+        return true;
+    if (!enif_get_tuple(env, term, &arity, &items) || arity != 4)
+        return false;
+    while (got < 4 && get_text(env, items[got], &texts[got]))
+        got++;
+    *target = (struct sp_node_target){texts[1].bytes, texts[2].bytes, texts[3].bytes};
+    addr->to = target;
+    return got == 4;
+}
+
+static ERL_NIF_TERM begin(const struct sp_call *call, struct sp_nif_lease *lease,
+                          const struct sp_addr *addr, ERL_NIF_TERM ref)
+{
+    struct sp_conn *conn = lease->conn;
+    ErlNifPid self;
+    sp_status status;
+
+    enif_self(call->env, &self);
+    sp_conn_disarmed(conn, lease->lease, call);
+    status = sp_control_begin(conn->pool, call, conn, &lease->lease, self.pid, addr);
+    if (status == SP_WANT_WRITE)
+        status = wait_until_open(call, lease, ref);
+    return attempt_term(call->env, status);
+}
 
 /* attempt_begin(Attempt, Address, Port | local, Host, Ref) -> ok | wait | {error, Reason}.
- * May be called again, with another address. Host is what the address was found for. */
+ * May be called again, with another address. Host is what the address was found for; for a node
+ * {Host, the node's name, the host that we are on, Cookie}. */
 SP_NIF(sp_nif_attempt_begin)
 {
     struct sp_call call = sp_nif_call(env);
     struct sp_nif_lease *lease;
+    struct text texts[4];
+    struct sp_node_target target;
     struct sp_addr addr;
-    char host[HOST_BYTES_MAX + 1] = {0};
-    ErlNifBinary bin;
-    ErlNifPid self;
-    ERL_NIF_TERM error;
-    sp_status status;
+    ERL_NIF_TERM result;
 
     (void)argc;
     if (!sp_nif_get_addr(env, argv[1], argv[2], &addr) ||
-        !enif_inspect_binary(env, argv[3], &bin) || bin.size > HOST_BYTES_MAX)
-        return enif_make_badarg(env);
-    memcpy(host, bin.data, bin.size);
-    addr.host = host;
-    enif_self(env, &self);
-    if (!get_attempt(env, argv[0], SP_CONN_CONNECTING, &lease, &error))
-        return error;
-    sp_conn_disarmed(lease->conn, lease->lease, &call);
-    status =
-        sp_control_begin(lease->conn->pool, &call, lease->conn, &lease->lease, self.pid, &addr);
-    if (status == SP_WANT_WRITE)
-        status = wait_until_open(&call, lease, argv[4]);
-    return attempt_term(env, status);
+        !get_host(env, argv[3], texts, &target, &addr))
+        result = enif_make_badarg(env);
+    else if (get_attempt(env, argv[0], SP_CONN_CONNECTING, &lease, &result))
+        result = begin(&call, lease, &addr, argv[4]);
+    OPENSSL_cleanse(texts, sizeof texts);
+    return result;
 }
 
 /* attempt_opened(Attempt, Ref) -> ok | wait | handshake | {error, Reason}, after ok or the ready

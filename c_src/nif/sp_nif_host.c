@@ -60,6 +60,17 @@ struct sp_nif_pool *sp_nif_get_pool(ErlNifEnv *env, ERL_NIF_TERM term)
                : NULL;
 }
 
+bool sp_nif_get_controller(struct sp_nif_pool *pool, ErlNifPid *pid)
+{
+    bool controlled;
+
+    enif_mutex_lock(pool->lock);
+    controlled = pool->controlled;
+    *pid = pool->controller;
+    enif_mutex_unlock(pool->lock);
+    return controlled;
+}
+
 static struct sp_nif_pool *nif_pool(struct sp_pool *pool)
 {
     return SP_CONTAINER(pool, struct sp_nif_pool, core);
@@ -194,7 +205,7 @@ static bool waiter_notify(const struct sp_call *call, struct sp_waiter *core, sp
     if (status != SP_OK)
         what = sp_nif_error_term(call->env, status);
     else if (core->iov_count == 0)
-        what = sp_atoms.granted;
+        what = atomic_load(&nif_pool(core->pool)->max_inflight) ? sp_atoms.node : sp_atoms.granted;
     else if (sent == waiter->len)
         what = sp_atoms.sent;
     else
@@ -222,15 +233,11 @@ static void wake(const struct sp_call *call, struct sp_pool *core)
 {
     struct sp_nif_pool *pool = nif_pool(core);
     ErlNifPid pid;
-    bool controlled;
 
-    enif_mutex_lock(pool->lock);
-    controlled = pool->controlled;
-    pid = pool->controller;
-    enif_mutex_unlock(pool->lock);
     /* From a dirty scheduler, whose process is being killed, nothing can be sent: the next tick steps
      * as well. */
-    if (controlled && !enif_send(call->env, &pid, NULL, sp_atoms.sockpool_wake))
+    if (sp_nif_get_controller(pool, &pid) &&
+        !enif_send(call->env, &pid, NULL, sp_atoms.sockpool_wake))
         atomic_store(&core->woken, 0);
 }
 

@@ -1,6 +1,7 @@
 /* NIFs that look at a connection, and setopts. */
 #include "sp_nif.h"
 
+#include "../core/sp_node.h"
 #include "../core/sp_sys.h"
 
 #include <errno.h>
@@ -82,6 +83,8 @@ static void put_fact(void *arg, const char *key, enum sp_fact_kind kind, const v
 
     if (kind == SP_FACT_FLAG)
         value = len ? sp_atoms.true_ : sp_atoms.false_;
+    else if (kind == SP_FACT_NUMBER)
+        value = enif_make_uint64(facts->env, len);
     else if (kind == SP_FACT_WORD)
         value = enif_make_atom_len(facts->env, data, len);
     else
@@ -95,6 +98,7 @@ SP_NIF(sp_nif_info)
 {
     struct sp_call call = sp_nif_call(env);
     struct sp_nif_lease *lease;
+    struct sp_nif_pool *pool;
     struct sp_conn *conn;
     ERL_NIF_TERM error, map = enif_make_new_map(env);
 
@@ -102,13 +106,16 @@ SP_NIF(sp_nif_info)
     if (!look(env, &call, argv[0], &lease, &error))
         return error;
     conn = lease->conn;
-    enif_make_map_put(env, map, enif_make_atom(env, "pool"),
-                      SP_CONTAINER(conn->pool, struct sp_nif_pool, core)->name, &map);
+    pool = SP_CONTAINER(conn->pool, struct sp_nif_pool, core);
+    enif_make_map_put(env, map, enif_make_atom(env, "pool"), pool->name, &map);
     enif_make_map_put(env, map, enif_make_atom(env, "transport"),
                       enif_make_atom(env, conn->transport->name), &map);
     enif_make_map_put(env, map, sp_atoms.packet, sp_nif_packet_term(env, conn->packet), &map);
     enif_make_map_put(env, map, enif_make_atom(env, "age"),
                       enif_make_uint64(env, (call.now_ns - conn->born_ns) / SP_MS), &map);
+    if (sp_is_node(conn->transport))
+        enif_make_map_put(env, map, enif_make_atom(env, "max_inflight"),
+                          enif_make_uint64(env, atomic_load(&pool->max_inflight)), &map);
     put_address(env, conn, true, &map);
     put_address(env, conn, false, &map);
     if (conn->transport->describe) {

@@ -301,8 +301,8 @@ SP_NIF(sp_nif_finish)
     return received_term(env, status, first, binary);
 }
 
-/* disarm(Lease) -> cancelled: no message comes any more | fired: it is there or under way. */
-SP_NIF(sp_nif_disarm)
+/* cancelled | fired | {error, Reason} */
+static ERL_NIF_TERM stop_waiting(ErlNifEnv *env, ERL_NIF_TERM term, bool taints)
 {
     struct sp_call call = sp_nif_call(env);
     struct sp_nif_lease *lease;
@@ -310,8 +310,7 @@ SP_NIF(sp_nif_disarm)
     ERL_NIF_TERM error;
     int mode, cancelled, result;
 
-    (void)argc;
-    if (!sp_nif_get_lease(env, argv[0], &lease, &error))
+    if (!sp_nif_get_lease(env, term, &lease, &error))
         return error;
     conn = lease->conn;
     /* A connection that is being closed was shut down, so its select fires. */
@@ -322,11 +321,28 @@ SP_NIF(sp_nif_disarm)
         lease->waits_to_write ? ERL_NIF_SELECT_WRITE_CANCELLED : ERL_NIF_SELECT_READ_CANCELLED;
     result = enif_select(env, conn->fd, (enum ErlNifSelectFlags)(mode | ERL_NIF_SELECT_CANCEL),
                          SP_CONTAINER(conn, struct sp_nif_conn, core), NULL, sp_atoms.undefined);
-    conn->tainted = true;
+    conn->tainted = conn->tainted || taints;
     if (result >= 0 && (result & cancelled))
         sp_conn_disarmed(conn, lease->lease, &call);
     sp_conn_leave(conn, &call);
     return result >= 0 && (result & cancelled) ? sp_atoms.cancelled : sp_atoms.fired;
+}
+
+/* disarm(Lease) -> cancelled: no message comes any more | fired: it is there or under way. The time
+ * of a call is over: what comes late must not reach another user, so the check-in will close the
+ * connection. */
+SP_NIF(sp_nif_disarm)
+{
+    (void)argc;
+    return stop_waiting(env, argv[0], true);
+}
+
+/* park(Lease) -> as disarm/1, for one who waited for nothing in particular: the connection stays
+ * clean. */
+SP_NIF(sp_nif_park)
+{
+    (void)argc;
+    return stop_waiting(env, argv[0], false);
 }
 
 /* fired(Lease) -> ok. The message of an armed select was received and nothing follows it. */
@@ -401,6 +417,10 @@ SP_NIF(sp_nif_request)
         !get_want(env, argv[4], &want))
         return enif_make_badarg(env);
     packet = (enum sp_packet)atomic_load(&pool->packet);
+    if (atomic_load(&pool->max_inflight))
+        return enif_make_tuple2(env, sp_atoms.error,
+                                enif_make_tuple3(env, enif_make_atom(env, "bad_option"),
+                                                 enif_make_atom(env, "transport"), sp_atoms.node));
     if (!want.packet && packet != SP_PACKET_RAW)
         return sp_atoms.bad_length;
     enif_self(env, &self);

@@ -1,6 +1,8 @@
 /* NIFs that begin, move and end a lease. */
 #include "sp_nif.h"
 
+#include "../core/sp_node.h"
+
 #include <string.h>
 
 struct sp_nif_lease *sp_nif_lease_new(void)
@@ -17,6 +19,11 @@ ERL_NIF_TERM sp_nif_lease_handle(ErlNifEnv *env, struct sp_nif_lease *lease)
     enif_release_resource(lease);
     return enif_make_tuple3(env, sp_atoms.sockpool_conn, resource,
                             enif_make_uint64(env, lease->generation));
+}
+
+ERL_NIF_TERM sp_nif_leased_term(ErlNifEnv *env, const struct sp_conn *conn, ERL_NIF_TERM handle)
+{
+    return enif_make_tuple2(env, sp_is_node(conn->transport) ? sp_atoms.node : sp_atoms.ok, handle);
 }
 
 bool sp_nif_open_handle(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_nif_lease **lease,
@@ -105,7 +112,7 @@ static bool timeslice_over(ErlNifEnv *env)
     return enif_consume_timeslice(env, 1 + (int)(turn++ % 8));
 }
 
-/* checkout(Pool) -> {ok, Lease} | again (in the next timeslice) | crowded (sp_pool_crowded()) |
+/* checkout(Pool) -> {ok, Lease} | {node, Lease} | again (in the next timeslice) | crowded (sp_pool_crowded()) |
  * empty | {error, Reason} */
 SP_NIF(sp_nif_checkout)
 {
@@ -132,7 +139,7 @@ SP_NIF(sp_nif_checkout)
     lease = sp_nif_lease_again(keepsake, &self);
     lease->conn = conn;
     lease->lease = number;
-    return enif_make_tuple2(env, sp_atoms.ok, sp_nif_lease_handle(env, lease));
+    return sp_nif_leased_term(env, conn, sp_nif_lease_handle(env, lease));
 }
 
 /* enqueue(Pool, Ref, ExpiryMs | infinity) -> {wait, Lease} | {error, Reason}. Then {'$sockpool', Ref,

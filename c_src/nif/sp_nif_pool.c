@@ -1,6 +1,7 @@
 /* NIFs of a pool's control process. */
 #include "sp_nif.h"
 
+#include "../core/sp_node.h"
 #include "../core/sp_tls.h"
 
 #include <limits.h>
@@ -87,13 +88,25 @@ static bool get_sockopts(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_sockopts *o
            sp_nif_get_addr(env, value, enif_make_uint(env, 0), &opts->bind);
 }
 
+static const struct sp_transport *get_transport(ERL_NIF_TERM name, ERL_NIF_TERM tls)
+{
+    if (enif_is_identical(name, sp_atoms.unix_))
+        return &sp_transport_unix;
+    if (enif_is_identical(name, sp_atoms.tls))
+        return &sp_transport_tls;
+    if (enif_is_identical(name, sp_atoms.node))
+        return enif_is_identical(tls, sp_atoms.undefined) ? &sp_transport_node
+                                                          : &sp_transport_node_tls;
+    return &sp_transport_tcp;
+}
+
 static bool get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *config)
 {
-    ERL_NIF_TERM transport, strategy, packet;
+    ERL_NIF_TERM transport, strategy, packet, tls;
     uint64_t size, max_overflow;
 
     memset(config, 0, sizeof *config);
-    if (!get_value(env, map, "transport", &transport) ||
+    if (!get_value(env, map, "transport", &transport) || !get_value(env, map, "tls", &tls) ||
         !get_value(env, map, "strategy", &strategy) || !get_value(env, map, "packet", &packet) ||
         !get_number(env, map, "size", &size) ||
         !get_number(env, map, "max_overflow", &max_overflow) || size + max_overflow > INT_MAX ||
@@ -107,9 +120,7 @@ static bool get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *confi
         !sp_nif_get_packet(env, packet, &config->packet) ||
         !get_sockopts(env, map, &config->sockopts))
         return false;
-    config->transport = enif_is_identical(transport, sp_atoms.unix_) ? &sp_transport_unix
-                        : enif_is_identical(transport, sp_atoms.tls) ? &sp_transport_tls
-                                                                     : &sp_transport_tcp;
+    config->transport = get_transport(transport, tls);
     config->strategy = enif_is_identical(strategy, sp_atoms.fifo) ? SP_FIFO : SP_LIFO;
     config->size = (uint32_t)size;
     config->max_overflow = (uint32_t)max_overflow;
@@ -153,7 +164,7 @@ SP_NIF(sp_nif_pool_open)
     struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
     struct sp_call call = sp_nif_call(env);
     struct sp_config config;
-    uint64_t checkout_timeout, send_timeout;
+    uint64_t checkout_timeout, send_timeout, max_inflight;
     ErlNifUInt64 seed;
     ErlNifPid janitor, other;
     sp_status status = SP_AGAIN;
@@ -163,7 +174,8 @@ SP_NIF(sp_nif_pool_open)
         enif_set_pid_undefined(&janitor);
     if (!pool || !enif_get_uint64(env, argv[2], &seed) || !get_config(env, argv[1], &config) ||
         !get_number(env, argv[1], "checkout_timeout", &checkout_timeout) ||
-        !get_number(env, argv[1], "send_timeout", &send_timeout))
+        !get_number(env, argv[1], "send_timeout", &send_timeout) ||
+        !get_number(env, argv[1], "max_inflight", &max_inflight))
         return enif_make_badarg(env);
     enif_mutex_lock(pool->transition);
     if (!sp_nif_shut_slice(env, pool))
@@ -175,6 +187,7 @@ SP_NIF(sp_nif_pool_open)
         atomic_store(&pool->checkout_timeout, checkout_timeout);
         atomic_store(&pool->send_timeout, send_timeout);
         atomic_store(&pool->packet, (uint32_t)config.packet);
+        atomic_store(&pool->max_inflight, sp_is_node(config.transport) ? max_inflight : 0);
         config.sockopts.settings = pool->tls;
         sp_control_open(&pool->core, &call, &config, seed);
     }
@@ -188,16 +201,12 @@ SP_NIF(sp_nif_pool_open)
 static struct sp_nif_pool *controlled_pool(ErlNifEnv *env, ERL_NIF_TERM term)
 {
     struct sp_nif_pool *pool = sp_nif_get_pool(env, term);
-    ErlNifPid self;
-    bool mine;
+    ErlNifPid self, controller;
 
-    if (!pool)
+    if (!pool || !sp_nif_get_controller(pool, &controller))
         return NULL;
     enif_self(env, &self);
-    enif_mutex_lock(pool->lock);
-    mine = pool->controlled && enif_is_identical(self.pid, pool->controller.pid);
-    enif_mutex_unlock(pool->lock);
-    return mine ? pool : NULL;
+    return enif_is_identical(self.pid, controller.pid) ? pool : NULL;
 }
 
 /* pool_shut(Pool) -> ok | again. An orderly stop by the control process; again: call again. */
@@ -301,15 +310,12 @@ SP_NIF(sp_nif_pool_stats)
     struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
     struct sp_snapshot snapshot;
     ERL_NIF_TERM map = enif_make_new_map(env);
-    bool controlled;
+    ErlNifPid pid;
 
     (void)argc;
     if (!pool)
         return not_a_pool(env);
-    enif_mutex_lock(pool->lock);
-    controlled = pool->controlled;
-    enif_mutex_unlock(pool->lock);
-    if (!controlled)
+    if (!sp_nif_get_controller(pool, &pid))
         return enif_make_atom(env, "not_found");
     sp_stats_snapshot(&pool->core, &snapshot);
     enif_make_map_put(env, map, sp_atoms.name, pool->name, &map);
@@ -333,16 +339,11 @@ SP_NIF(sp_nif_pool_controller)
 {
     struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
     ErlNifPid pid;
-    bool controlled;
 
     (void)argc;
     if (!pool)
         return not_a_pool(env);
-    enif_mutex_lock(pool->lock);
-    controlled = pool->controlled;
-    pid = pool->controller;
-    enif_mutex_unlock(pool->lock);
-    return controlled ? enif_make_pid(env, &pid) : sp_atoms.undefined;
+    return sp_nif_get_controller(pool, &pid) ? enif_make_pid(env, &pid) : sp_atoms.undefined;
 }
 
 /* pool_want(Pool) -> ok. Somebody who does not wait would have liked a connection. */

@@ -1,5 +1,7 @@
 #include "sp_nif.h"
 
+#include "../core/sp_dist_connect.h"
+
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/un.h>
@@ -24,6 +26,9 @@ ERL_NIF_TERM sp_nif_error_term(ErlNifEnv *env, sp_status status)
 
 ERL_NIF_TERM sp_nif_reason_term(ErlNifEnv *env, sp_status status)
 {
+    if (status >= SP_NODE_BASE)
+        return enif_make_tuple2(env, sp_atoms.node,
+                                enif_make_atom(env, sp_node_error_name(status)));
     if (status >= SP_STATUS_TRANSPORT)
         return sp_nif_tls_reason_term(env, status);
     return enif_make_atom(env, sp_status_name(status));

@@ -1,6 +1,6 @@
 #include "sn_alive.h"
 
-#include "sn_bytes.h"
+#include "sp_bytes.h"
 
 #include <assert.h>
 #include <string.h>
@@ -18,16 +18,16 @@ size_t sn_alive_request(uint8_t request[SN_ALIVE_MAX], const char *alive, size_t
     size_t len = FIXED_BYTES + alive_len;
 
     assert(2 + len <= SN_ALIVE_MAX);
-    sn_put(request, 2, len);
+    sp_put(request, 2, len);
     request[2] = ALIVE2_REQUEST;
-    sn_put(request + 3, 2, port);
+    sp_put(request + 3, 2, port);
     request[5] = HIDDEN_NODE;
     request[6] = TCP_IPV4;
-    sn_put(request + 7, 2, HANDSHAKE_VERSION);
-    sn_put(request + 9, 2, HANDSHAKE_VERSION);
-    sn_put(request + 11, 2, alive_len);
+    sp_put(request + 7, 2, HANDSHAKE_VERSION);
+    sp_put(request + 9, 2, HANDSHAKE_VERSION);
+    sp_put(request + 11, 2, alive_len);
     memcpy(request + 13, alive, alive_len);
-    sn_put(request + 13 + alive_len, 2, 0);
+    sp_put(request + 13 + alive_len, 2, 0);
     return 2 + len;
 }
 

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A name's part before the @ has less than SN_NODE_NAME_MAX bytes. */
+/* A name's part before the @ has less than SP_DIST_NODE_NAME_MAX bytes. */
 #define SN_ALIVE_MAX 300
 /* The longest answer. */
 #define SN_ALIVE_ANSWER_MAX 6

@@ -12,7 +12,7 @@ const char *sn_cookie_from_text(struct sn_cookie *cookie, const char *text)
 
     if (len == 0)
         return "the cookie is empty";
-    if (len > SN_COOKIE_MAX)
+    if (len > SP_DIST_COOKIE_MAX)
         return "the cookie is longer than 255 bytes";
     for (size_t i = 0; i < len; i++)
         if ((unsigned char)text[i] < ' ' || text[i] == 0x7f)
@@ -24,7 +24,7 @@ const char *sn_cookie_from_text(struct sn_cookie *cookie, const char *text)
 
 const char *sn_cookie_from_descriptor(struct sn_cookie *cookie, int fd)
 {
-    char line[SN_COOKIE_MAX + 2];
+    char line[SP_DIST_COOKIE_MAX + 2];
     size_t len = 0;
     ssize_t got = 1;
 

@@ -5,11 +5,11 @@
 #include "sn_handshake.h"
 
 struct sn_cookie {
-    char text[SN_COOKIE_MAX + 1];
+    char text[SP_DIST_COOKIE_MAX + 1];
 };
 
 /* Each takes the first line and gives NULL, or what is wrong, for the user. A cookie has from 1 to
- * SN_COOKIE_MAX bytes and no control characters. */
+ * SP_DIST_COOKIE_MAX bytes and no control characters. */
 
 /* The file must be accessible to its owner only. */
 const char *sn_cookie_from_file(struct sn_cookie *cookie, const char *path);

@@ -7,24 +7,9 @@
 #ifndef SN_HANDSHAKE_H
 #define SN_HANDSHAKE_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
+#include "sp_dist.h"
 
 #define SN_HANDSHAKE_LIMIT_NS UINT64_C(7000000000)
-
-/* Bytes of a node's name, and of a cookie: an atom's most characters. */
-#define SN_NODE_NAME_MAX 255
-#define SN_COOKIE_MAX 255
-
-/* What we can do. Not fragments, atom caches, exit payloads, spawn requests or senders: a node that
- * is told of them would use them. Not PUBLISHED: we are a hidden node. */
-#define SN_FLAGS_OURS UINT64_C(0x407074fbc)
-/* What a node must be able to do, and the bit that says so shortly. */
-#define SN_FLAGS_MANDATORY UINT64_C(0x1070f94)
-#define SN_FLAG_MANDATORY_DIGEST UINT64_C(0x4000000)
-/* It knows aliases, so replies may go to them. */
-#define SN_FLAG_ALIAS UINT64_C(0x800000000)
 
 /* Who we are. The texts are the caller's and outlive the handshake. */
 struct sn_identity {
@@ -50,9 +35,8 @@ enum sn_refusal {
     SN_REFUSED_CRYPTO /* OpenSSL will not compute MD5 */
 };
 
-#define SN_HANDSHAKE_MESSAGE_MAX 1024
 /* "sok", the challenge and the proof, should all be due at once. */
-#define SN_HANDSHAKE_OUT_MAX (5 + 21 + SN_NODE_NAME_MAX + 19)
+#define SN_HANDSHAKE_OUT_MAX (5 + 21 + SP_DIST_NODE_NAME_MAX + 19)
 
 struct sn_handshake {
     const struct sn_identity *us;
@@ -62,12 +46,11 @@ struct sn_handshake {
     uint32_t challenge;
 
     /* The other side; whole once the state is DONE, unproven before. */
-    char peer_name[SN_NODE_NAME_MAX + 1];
-    uint64_t peer_flags; /* with those that SN_FLAG_MANDATORY_DIGEST stands for */
+    char peer_name[SP_DIST_NODE_NAME_MAX + 1];
+    uint64_t peer_flags; /* with those that SP_DIST_FLAG_MANDATORY_DIGEST stands for */
     uint32_t peer_creation;
 
-    uint8_t in[2 + SN_HANDSHAKE_MESSAGE_MAX];
-    size_t in_len;
+    struct sp_dist_message in;
     uint8_t out[SN_HANDSHAKE_OUT_MAX];
     size_t out_len;
 };
@@ -82,9 +65,6 @@ void sn_handshake_begin(struct sn_handshake *handshake, const struct sn_identity
  * before the next call. */
 size_t sn_handshake_take(struct sn_handshake *handshake, uint64_t now_ns, const uint8_t *data,
                          size_t len);
-
-/* name@host, of printable ASCII, with one @ and letters, digits, _ or - before it. */
-bool sn_is_node_name(const char *name, size_t len);
 
 /* Words for a log: "wrong cookie". */
 const char *sn_refusal_text(enum sn_refusal refusal);

@@ -21,6 +21,7 @@
 #define NS_PER_S UINT64_C(1000000000)
 #define EPMD_PORT 4369
 #define TICK_TIME_S 60
+#define DRAIN_TIME_S 10
 #define DESCRIPTORS_MOST 65536
 /* Smaller ones were given out in turn by epmds of old. */
 #define CREATION_LEAST 4
@@ -221,7 +222,7 @@ static bool get_config(const struct options *options, unsigned long tick_time_s,
     const char *epmd_port = getenv("ERL_EPMD_PORT");
     unsigned long port = EPMD_PORT;
 
-    if (!options->name || !sn_is_node_name(options->name, strlen(options->name))) {
+    if (!options->name || !sp_dist_is_node_name(options->name, strlen(options->name))) {
         complain("--name", options->name ? options->name : "", "must be NAME@HOST");
         return false;
     }
@@ -236,6 +237,7 @@ static bool get_config(const struct options *options, unsigned long tick_time_s,
     config->us.name = options->name;
     config->us.cookie = cookie->text;
     config->tick_time_ns = tick_time_s * NS_PER_S;
+    config->drain_time_ns = DRAIN_TIME_S * NS_PER_S;
     config->epmd_port = (uint16_t)port;
     config->ends_with_stdin = options->is_port;
     return get_cookie(options, cookie) && get_address(options, &config->listen);

@@ -1,6 +1,6 @@
 #include "sn_reader.h"
 
-#include "sn_bytes.h"
+#include "sp_bytes.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -62,7 +62,7 @@ sp_status sn_reader_next(struct sn_reader *reader, const uint8_t **frame, size_t
 
     if (held < HEADER_BYTES)
         return SP_WANT_READ;
-    frame_len = sn_get(reader->buf + reader->start, HEADER_BYTES);
+    frame_len = sp_get(reader->buf + reader->start, HEADER_BYTES);
     if (frame_len > reader->frame_max)
         return SP_TOO_BIG;
     if (held - HEADER_BYTES < frame_len)

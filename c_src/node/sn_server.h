@@ -15,12 +15,14 @@ struct sn_config {
     struct sockaddr_storage listen; /* its port is 0: the system chooses */
     uint64_t tick_time_ns;
     uint16_t epmd_port;
-    bool ends_with_stdin; /* an Erlang port: a line on stdin, and its end, are the order to end */
+    uint64_t drain_time_ns; /* the most that leases may take to end, at the end */
+    bool ends_with_stdin;   /* an Erlang port: a line on stdin, and its end, are the order to end */
 };
 
 struct sn_server {
     const struct sn_config *config;
     uv_loop_t loop;
+    struct sn_loop turns;
     uv_tcp_t listener;
     uv_signal_t sigterm, sigint;
     uv_pipe_t input;
@@ -28,7 +30,8 @@ struct sn_server {
     struct sn_service service;
     struct sp_list peers; /* all whose handle is not closed yet */
     struct sn_log_limit refusals[SN_REFUSED_CRYPTO + 1], drops, not_accepted;
-    bool stopping;
+    uv_timer_t drain;
+    bool draining, stopping;
 };
 
 /* Serves until SIGTERM or SIGINT, or the end of stdin. 0 after an orderly end, else a libuv error

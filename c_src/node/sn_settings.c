@@ -361,7 +361,7 @@ static bool read_setting(struct reader *reader, const char *key, json_t *value)
     const char *text = json_string_value(value);
 
     if (strcmp(key, "name") == 0)
-        return text && sn_is_node_name(text, strlen(text))
+        return text && sp_dist_is_node_name(text, strlen(text))
                    ? read_text(reader, value, &settings->name)
                    : refuse(reader, "", key, value, "a string NAME@HOST");
     if (strcmp(key, "cookie_file") == 0)

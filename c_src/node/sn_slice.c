@@ -1,6 +1,6 @@
 #include "sn_slice.h"
 
-#include "sn_bytes.h"
+#include "sp_bytes.h"
 #include "sn_term.h"
 
 #include <string.h>
@@ -34,7 +34,7 @@ int sn_slice_tuple(struct sn_slice term, struct sn_slice parts[SN_SLICE_PARTS_MA
 
     if (term.data[0] != 'h' && term.data[0] != 'i')
         return -1;
-    arity = sn_get(term.data + 1, width);
+    arity = sp_get(term.data + 1, width);
     rest = after(term, 1 + width);
     for (uint64_t i = 0; i < arity && i < SN_SLICE_PARTS_MAX; i++)
         if (!sn_slice_take(&rest, &parts[i]))
@@ -46,7 +46,7 @@ bool sn_slice_cons(struct sn_slice term, struct sn_slice *head, struct sn_slice 
 {
     struct sn_slice rest;
 
-    if (term.data[0] != 'l' || sn_get(term.data + 1, 4) != 1)
+    if (term.data[0] != 'l' || sp_get(term.data + 1, 4) != 1)
         return false;
     rest = after(term, 5);
     return sn_slice_take(&rest, head) && sn_slice_take(&rest, tail);
@@ -79,8 +79,13 @@ bool sn_slice_is_this_pid(struct sn_slice term, const char *node, uint32_t numbe
 
     return term.data[0] == 'X' &&
            sn_slice_is_atom((struct sn_slice){term.data + 1, term.len - 13}, node) &&
-           sn_get(numbers, 4) == number && sn_get(numbers + 4, 4) == 0 &&
-           sn_get(numbers + 8, 4) == creation;
+           sp_get(numbers, 4) == number && sp_get(numbers + 4, 4) == 0 &&
+           sp_get(numbers + 8, 4) == creation;
+}
+
+struct sn_slice sn_slice_pid_node(struct sn_slice pid)
+{
+    return (struct sn_slice){pid.data + 1, pid.len - 1 - (pid.data[0] == 'X' ? 12 : 9)};
 }
 
 bool sn_slice_is_reference(struct sn_slice term)

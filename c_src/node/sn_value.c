@@ -1,12 +1,12 @@
 #include "sn_value.h"
 
-#include "sn_bytes.h"
+#include "sp_bytes.h"
 
 #include <string.h>
 
 static bool big_integer(struct sn_slice term, size_t width, int64_t *number)
 {
-    size_t len = (size_t)sn_get(term.data + 1, width);
+    size_t len = (size_t)sp_get(term.data + 1, width);
     const uint8_t *digits = term.data + 1 + width + 1;
     bool is_negative = term.data[1 + width] != 0;
     uint64_t size = 0;
@@ -30,7 +30,7 @@ bool sn_value_integer(struct sn_slice term, int64_t *number)
         *number = term.data[1];
         return true;
     case 'b':
-        *number = (int32_t)sn_get(term.data + 1, 4);
+        *number = (int32_t)sp_get(term.data + 1, 4);
         return true;
     case 'n':
         return big_integer(term, 1, number);
@@ -143,7 +143,7 @@ bool sn_items_begin(struct sn_slice list, struct sn_items *items)
     if (list.data[0] != 'k' && list.data[0] != 'l')
         return false;
     head = items->is_string ? 3 : 5;
-    items->left = (uint32_t)sn_get(list.data + 1, head - 1);
+    items->left = (uint32_t)sp_get(list.data + 1, head - 1);
     items->rest = (struct sn_slice){list.data + head, list.len - head};
     items->is_proper = items->is_string;
     return true;
@@ -171,7 +171,7 @@ bool sn_pairs_begin(struct sn_slice map, struct sn_pairs *pairs)
 {
     if (map.data[0] != 't')
         return false;
-    pairs->left = (uint32_t)sn_get(map.data + 1, 4);
+    pairs->left = (uint32_t)sp_get(map.data + 1, 4);
     pairs->rest = (struct sn_slice){map.data + 5, map.len - 5};
     return true;
 }

@@ -1,6 +1,6 @@
 #include "term_kit.h"
 
-#include "sn_bytes.h"
+#include "sp_bytes.h"
 #include "sn_term.h"
 
 #include <criterion/criterion.h>
@@ -25,7 +25,7 @@ static void put_tagged(struct text *text, char tag, size_t width, uint64_t numbe
 {
     uint8_t bytes[9] = {(uint8_t)tag};
 
-    sn_put(bytes + 1, width, number);
+    sp_put(bytes + 1, width, number);
     put(text, bytes, 1 + width);
 }
 
@@ -88,11 +88,11 @@ static uint32_t put_terms(struct text *text, const char *end, bool are_pairs)
         if (take(text, "|")) {
             put_term(text);
             must_take(text, end);
-            sn_put(text->out + count_at, 4, count);
+            sp_put(text->out + count_at, 4, count);
             return UINT32_MAX;
         }
     }
-    sn_put(text->out + count_at, 4, count);
+    sp_put(text->out + count_at, 4, count);
     return count;
 }
 

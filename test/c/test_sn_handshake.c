@@ -105,7 +105,7 @@ Test(sn_handshake, in_whole_messages)
     expect_done();
     cr_assert_str_eq(handshake.peer_name, "a@b");
     cr_assert_eq(handshake.peer_creation, 0x01020304);
-    cr_assert_eq(handshake.peer_flags, FLAGS_OF_OTP_25 | SN_FLAGS_MANDATORY);
+    cr_assert_eq(handshake.peer_flags, FLAGS_OF_OTP_25 | SP_DIST_FLAGS_MANDATORY);
     cr_assert_eq(take(bytes, len), 0, "nothing is taken afterwards");
 }
 
@@ -133,20 +133,20 @@ Test(sn_handshake, cut_anywhere)
 
 Test(sn_handshake, both_at_once_fit_the_output)
 {
-    char name[SN_NODE_NAME_MAX + 1];
+    char name[SP_DIST_NODE_NAME_MAX + 1];
     struct sn_identity us = US;
     uint8_t bytes[1100];
     size_t len = name_message(bytes, FLAGS_OF_OTP_25, "a@b", 0);
 
     memset(name, 'n', sizeof name);
     name[1] = '@';
-    name[SN_NODE_NAME_MAX] = '\0';
+    name[SP_DIST_NODE_NAME_MAX] = '\0';
     us.name = name;
     len += proof_message(bytes + len, "secret3000000001");
     sn_handshake_begin(&handshake, &us, CHALLENGE, START_NS);
     cr_assert_eq(take(bytes, len), len);
     cr_assert_eq(handshake.state, SN_HANDSHAKE_DONE);
-    cr_assert_eq(handshake.out_len, 5 + 21 + SN_NODE_NAME_MAX + 19);
+    cr_assert_eq(handshake.out_len, 5 + 21 + SP_DIST_NODE_NAME_MAX + 19);
 }
 
 Test(sn_handshake, a_wrong_cookie_is_refused)
@@ -188,19 +188,19 @@ Test(sn_handshake, mandatory_flags)
 
     for (int bit = 0; bit < 64; bit++) {
         uint64_t flag = UINT64_C(1) << bit;
-        size_t len = name_message(bytes, SN_FLAGS_MANDATORY & ~flag, "a@b", 0);
+        size_t len = name_message(bytes, SP_DIST_FLAGS_MANDATORY & ~flag, "a@b", 0);
 
         begin();
         (void)take(bytes, len);
-        if (SN_FLAGS_MANDATORY & flag)
+        if (SP_DIST_FLAGS_MANDATORY & flag)
             expect_refused(SN_REFUSED_FLAGS);
         else
             cr_assert_eq(handshake.state, SN_HANDSHAKE_PROOF);
     }
     begin();
-    (void)take(bytes, name_message(bytes, SN_FLAG_MANDATORY_DIGEST, "a@b", 0));
+    (void)take(bytes, name_message(bytes, SP_DIST_FLAG_MANDATORY_DIGEST, "a@b", 0));
     cr_assert_eq(handshake.state, SN_HANDSHAKE_PROOF);
-    cr_assert_eq(handshake.peer_flags, SN_FLAG_MANDATORY_DIGEST | SN_FLAGS_MANDATORY);
+    cr_assert_eq(handshake.peer_flags, SP_DIST_FLAG_MANDATORY_DIGEST | SP_DIST_FLAGS_MANDATORY);
 }
 
 Test(sn_handshake, names_of_nodes)
@@ -209,7 +209,7 @@ Test(sn_handshake, names_of_nodes)
                                       "a@b@c",      "a b@c", "a@b c",  "a@\n",        "a@b\x7f",
                                       "\xc3\xa9@b", "a.b@c", "a@\xff", "sp@127.0.0.1"};
     static const char *const good[] = {"a@b", "A-z_09@10.0.0.1", "a@::1", "a@host.example.com"};
-    char longest[SN_NODE_NAME_MAX + 2];
+    char longest[SP_DIST_NODE_NAME_MAX + 2];
     uint8_t bytes[1100];
 
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -224,11 +224,11 @@ Test(sn_handshake, names_of_nodes)
     }
     memset(longest, 'x', sizeof longest);
     longest[3] = '@';
-    longest[SN_NODE_NAME_MAX + 1] = '\0';
+    longest[SP_DIST_NODE_NAME_MAX + 1] = '\0';
     begin();
     (void)take(bytes, name_message(bytes, FLAGS_OF_OTP_25, longest, 0));
     expect_refused(SN_REFUSED_NAME);
-    longest[SN_NODE_NAME_MAX] = '\0';
+    longest[SP_DIST_NODE_NAME_MAX] = '\0';
     begin();
     (void)take(bytes, name_message(bytes, FLAGS_OF_OTP_25, longest, 0));
     cr_assert_eq(handshake.state, SN_HANDSHAKE_PROOF);
@@ -302,14 +302,14 @@ Test(sn_handshake, other_proofs_are_refused)
 
 Test(sn_handshake, the_longest_message)
 {
-    uint8_t bytes[SN_HANDSHAKE_MESSAGE_MAX + 64];
-    size_t len = name_message(bytes, FLAGS_OF_OTP_25, "a@b", SN_HANDSHAKE_MESSAGE_MAX - 18);
+    uint8_t bytes[SP_DIST_MESSAGE_MAX + 64];
+    size_t len = name_message(bytes, FLAGS_OF_OTP_25, "a@b", SP_DIST_MESSAGE_MAX - 18);
 
-    cr_assert_eq(len, SN_HANDSHAKE_MESSAGE_MAX + 2);
+    cr_assert_eq(len, SP_DIST_MESSAGE_MAX + 2);
     begin();
     cr_assert_eq(take(bytes, len), len);
     expect_challenge();
-    len = name_message(bytes, FLAGS_OF_OTP_25, "a@b", SN_HANDSHAKE_MESSAGE_MAX - 17);
+    len = name_message(bytes, FLAGS_OF_OTP_25, "a@b", SP_DIST_MESSAGE_MAX - 17);
     begin();
     cr_assert_eq(take(bytes, 2), 2);
     expect_refused(SN_REFUSED_MESSAGE);

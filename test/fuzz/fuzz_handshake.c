@@ -64,8 +64,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
          memcmp(whole_said.bytes, bytewise_said.bytes, whole_said.len) != 0))
         abort();
     if (whole.state == SN_HANDSHAKE_DONE) {
-        if (!(data[0] & 1) || (whole.peer_flags & SN_FLAGS_MANDATORY) != SN_FLAGS_MANDATORY ||
-            !sn_is_node_name(whole.peer_name, strlen(whole.peer_name)))
+        if (!(data[0] & 1) ||
+            (whole.peer_flags & SP_DIST_FLAGS_MANDATORY) != SP_DIST_FLAGS_MANDATORY ||
+            !sp_dist_is_node_name(whole.peer_name, strlen(whole.peer_name)))
             abort();
     }
     return 0;

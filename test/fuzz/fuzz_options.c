@@ -1,7 +1,7 @@
 /* libFuzzer over sn_options: pairs of an option and any term. The first byte of a pair picks the option
  * from one of the tables; above them, it is a key of the input's own. What is wrong must be said in
  * whole terms, and what is right must be usable. */
-#include "sn_bytes.h"
+#include "sp_bytes.h"
 #include "sn_options.h"
 #include "sn_term.h"
 
@@ -36,7 +36,7 @@ static void begin(struct map *map)
 
 static struct sn_slice finish(struct map *map)
 {
-    sn_put(map->bytes + 1, 4, map->count);
+    sp_put(map->bytes + 1, 4, map->count);
     return (struct sn_slice){map->bytes, map->len};
 }
 

@@ -1,0 +1,393 @@
+%%% @private
+%%% A leased connection to a node, and the process that reads it. The process is made at check-out and
+%%% gets the lease; it sends the frames that callers have encoded, gives each reply to its caller, which
+%%% decodes it, and answers ticks while nobody calls. It ends with the lease.
+%%%
+%%% At rest it has an armed select for reading. To send, it takes that back. Where the socket is full it
+%%% has one for writing, and looks for what has come whenever it may write.
+-module(sockpool_node_conn).
+-behaviour(gen_server).
+
+-include("sockpool_lease.hrl").
+
+-export([start/1, call/5, send_to/3, checkin/1, discard/1, give_away/2]).
+-export([info/1, peername/1, sockname/1, setopts/2]).
+-export([init/1, become/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
+-export_type([conn/0]).
+
+-type conn() :: ?NODE_CONN(pid(), node(), sockpool_dist:identity(), atomics:atomics_ref(),
+                           pos_integer()).
+
+%% Frames that are handled before others in the mailbox have their turn.
+-define(FRAMES_PER_TURN, 32).
+%% A frame of this size is not kept alive until this process happens to be garbage collected.
+-define(LARGE_BYTES, 1048576).
+%% A node takes for dead who is silent for its tick time; while it sends without a pause it sends no
+%% ticks that would be answered.
+-define(SILENT_MS, 200).
+%% In the atomics: calls under way, the number of the last one.
+-define(INFLIGHT, 1).
+-define(NUMBER, 2).
+
+-record(state, {lease :: sockpool_nif:lease() | undefined, % undefined: it is over
+                owner :: {pid(), reference()},
+                identity :: sockpool_dist:identity(),
+                counters :: atomics:atomics_ref(),
+                calls = #{} :: #{pos_integer() => gen_server:from()},
+                queue = queue:new() :: queue:queue({iodata(), gen_server:from() | undefined}),
+                %% what is being sent: all but the first has its header, as it is
+                sending :: {[binary()], non_neg_integer(), gen_server:from() | undefined} | undefined,
+                armed :: {read | write, reference()} | undefined,
+                deadline :: reference() | undefined,        % of what is being sent
+                spoke_ms :: integer(),
+                %% how the lease ended: what its owner hears who gives it back
+                ended :: ok | {error, term()} | undefined}).
+
+%%% For the owner.
+
+%% @doc Gives the caller's lease to a process of its own.
+-spec start(sockpool_nif:lease()) -> {ok, conn()} | {error, term()}.
+start(Lease) ->
+    case sockpool_nif:info(Lease) of
+        {ok, #{node := Node, name := Name, creation := Creation, max_inflight := Max}} ->
+            Identity = sockpool_dist:identity(Name, Creation),
+            Counters = atomics:new(2, []),
+            State = #state{lease = Lease, owner = {self(), make_ref()}, identity = Identity,
+                           counters = Counters, spoke_ms = now_ms()},
+            Reader = proc_lib:spawn(?MODULE, become, [self(), State]),
+            given(sockpool_nif:give_away(Lease, Reader), Reader,
+                  ?NODE_CONN(Reader, Node, Identity, Counters, Max));
+        {error, _} = Error ->
+            Error
+    end.
+
+given(ok, Reader, Conn) ->
+    Reader ! {self(), given},
+    {ok, Conn};
+given({error, _} = Error, Reader, _Conn) ->
+    true = exit(Reader, kill),
+    Error.
+
+-spec checkin(conn()) -> ok | {error, term()}.
+checkin(?NODE_CONN(Reader)) -> ask(Reader, checkin, infinity).
+
+-spec discard(conn()) -> ok | {error, term()}.
+discard(?NODE_CONN(Reader)) -> ask(Reader, discard, infinity).
+
+-spec give_away(conn(), pid()) -> ok | {error, term()}.
+give_away(?NODE_CONN(Reader), Pid) -> ask(Reader, {give_away, Pid}, infinity).
+
+-spec info(conn()) -> {ok, map()} | {error, term()}.
+info(?NODE_CONN(Reader)) -> ask(Reader, {look, info, []}, infinity).
+
+-spec peername(conn()) -> {ok, term()} | {error, term()}.
+peername(?NODE_CONN(Reader)) -> ask(Reader, {look, peername, []}, infinity).
+
+-spec sockname(conn()) -> {ok, term()} | {error, term()}.
+sockname(?NODE_CONN(Reader)) -> ask(Reader, {look, sockname, []}, infinity).
+
+-spec setopts(conn(), [{atom(), term()}]) -> ok | {error, term()}.
+setopts(_Conn, []) ->
+    ok;
+setopts(_Conn, [{packet, Value} | _]) ->
+    {error, {bad_option, packet, Value}};
+setopts(?NODE_CONN(Reader) = Conn, [{Key, Value} | Opts]) ->
+    case ask(Reader, {look, setopt, [Key, Value]}, infinity) of
+        ok -> setopts(Conn, Opts);
+        badarg -> {error, {bad_option, Key, Value}};
+        Error -> Error
+    end;
+setopts(_Conn, Opts) ->
+    {error, {bad_argument, opts, Opts}}.
+
+%%% For everybody who has the connection.
+
+-spec call(conn(), module(), atom(), [term()], timeout()) -> {ok, term()} | {error, term()}.
+call(?NODE_CONN(Reader) = Conn, _Module, _Function, _Args, _Timeout) when node(Reader) =/= node() ->
+    {error, {bad_argument, conn, Conn}};
+call(?NODE_CONN(Reader, _Node, Identity, Counters, Max), Module, Function, Args, Timeout) ->
+    case atomics:add_get(Counters, ?INFLIGHT, 1) =< Max of
+        true ->
+            Call = atomics:add_get(Counters, ?NUMBER, 1),
+            Frame = sockpool_dist:call(Identity, Call, Module, Function, Args),
+            replied(ask(Reader, {call, Call, Frame}, Timeout), Call);
+        false ->
+            atomics:sub(Counters, ?INFLIGHT, 1),
+            {error, case is_process_alive(Reader) of true -> busy; false -> closed end}
+    end.
+
+replied({frame, Frame}, Call) -> sockpool_dist:result(Call, Frame);
+replied({error, _} = Error, _Call) -> Error.
+
+%% @doc Returns when the operating system has the message.
+-spec send_to(conn(), sockpool_dist:destination() | {atom(), node()}, term()) -> ok | {error, term()}.
+send_to(?NODE_CONN(_, Node, _, _, _) = Conn, {Name, Node}, Message) when is_atom(Name) ->
+    send_to(Conn, Name, Message);
+send_to(?NODE_CONN(Reader, _, Identity, _, _), Name, Message) when is_atom(Name) ->
+    ask(Reader, {send, sockpool_dist:send(Identity, Name, Message)}, infinity);
+send_to(?NODE_CONN(Reader, Node, Identity, _, _), Pid, Message)
+  when is_pid(Pid), node(Pid) =:= Node ->
+    ask(Reader, {send, sockpool_dist:send(Identity, Pid, Message)}, infinity);
+send_to(_Conn, To, _Message) ->
+    {error, {bad_argument, destination, To}}.
+
+ask(Reader, Request, Timeout) ->
+    try
+        gen_server:call(Reader, Request, Timeout)
+    catch
+        exit:{timeout, _} -> {error, timeout};
+        exit:_ -> {error, closed}
+    end.
+
+%%% The process.
+
+-spec init(term()) -> {stop, not_started_so}.
+init(_) -> {stop, not_started_so}.
+
+%% @doc Begins when the lease is this process's. Where the owner died before that, the pool sees to it.
+-spec become(pid(), #state{}) -> no_return().
+become(Owner, #state{owner = {Owner, _}} = State) ->
+    Monitor = monitor(process, Owner),
+    receive
+        {Owner, given} ->
+            gen_server:enter_loop(?MODULE, [], look(State#state{owner = {Owner, Monitor}}));
+        {'DOWN', Monitor, process, _, _} = Down ->
+            %% Given or not: the message that says so would have come before.
+            self() ! Down,
+            gen_server:enter_loop(?MODULE, [], State#state{owner = {Owner, Monitor}})
+    end.
+
+-spec handle_call(term(), gen_server:from(), #state{}) ->
+          {noreply, #state{}} | {reply, term(), #state{}} | {stop, normal, term(), #state{}}.
+handle_call({call, _, _}, _From, #state{lease = undefined, counters = Counters} = State) ->
+    atomics:sub(Counters, ?INFLIGHT, 1),
+    {reply, {error, closed}, State};
+handle_call({call, Call, Frame}, From, #state{calls = Calls} = State) ->
+    {noreply, enqueue(Frame, undefined, State#state{calls = Calls#{Call => From}})};
+handle_call({send, _}, _From, #state{lease = undefined} = State) ->
+    {reply, {error, closed}, State};
+handle_call({send, Frame}, From, State) ->
+    {noreply, enqueue(Frame, From, State)};
+handle_call(Request, {Pid, _}, #state{owner = {Owner, _}} = State) when Pid =/= Owner ->
+    _ = Request,
+    {reply, {error, not_owner}, State};
+handle_call(checkin, _From, State) ->
+    #state{ended = Ended} = Over = give_back(State),
+    {stop, normal, Ended, Over};
+handle_call(discard, _From, State) ->
+    #state{ended = Ended} = Over = close(closed, State),
+    {stop, normal, Ended, Over};
+handle_call(_Request, _From, #state{lease = undefined} = State) ->
+    {reply, {error, closed}, State};
+handle_call({give_away, Pid}, _From, State) ->
+    give_to(is_process_alive(Pid), Pid, State);
+handle_call({look, Function, Args}, _From, #state{lease = Lease} = State) ->
+    {reply, try apply(sockpool_nif, Function, [Lease | Args]) catch error:badarg -> badarg end, State}.
+
+give_to(false, _Pid, State) ->
+    {reply, {error, noproc}, State};
+give_to(true, Pid, #state{owner = {_, Monitor}} = State) ->
+    true = demonitor(Monitor, [flush]),
+    {reply, ok, State#state{owner = {Pid, monitor(process, Pid)}}}.
+
+-spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
+handle_cast(_Cast, State) ->
+    {noreply, State}.
+
+-spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, normal, #state{}}.
+handle_info({'$sockpool', Ref, What}, #state{armed = {_, Ref}, lease = Lease} = State) ->
+    _ = sockpool_nif:fired(Lease),
+    Disarmed = State#state{armed = undefined},
+    {noreply, case What of ready -> go_on(Disarmed); closed -> close(closed, Disarmed) end};
+handle_info(go_on, #state{lease = Lease} = State) when Lease =/= undefined ->
+    {noreply, go_on(State)};
+handle_info({timeout, Timer, sending}, #state{deadline = Timer} = State) ->
+    {noreply, close(timeout, State)};
+handle_info({io_reply, {From, ReplyAs}, Reply}, #state{lease = Lease, identity = Identity} = State)
+  when Lease =/= undefined ->
+    {noreply, enqueue(sockpool_dist:send(Identity, From, {io_reply, ReplyAs, Reply}), undefined, State)};
+handle_info({'DOWN', Monitor, process, _, _}, #state{owner = {_, Monitor}} = State) ->
+    {stop, normal, give_back(State)};
+handle_info(_Other, State) ->
+    {noreply, State}.
+
+-spec terminate(term(), #state{}) -> ok.
+terminate(_Reason, State) ->
+    _ = close(closed, State),
+    ok.
+
+%%% The end of the lease.
+
+%% Clean only where nothing is under way: what came late would reach the next.
+give_back(#state{calls = Calls, sending = undefined} = State) when map_size(Calls) =:= 0 ->
+    case queue:is_empty(State#state.queue) of
+        true -> check_in(park(State));
+        false -> close(closed, State)
+    end;
+give_back(State) ->
+    close(closed, State).
+
+check_in(#state{lease = undefined} = State) ->
+    State;
+check_in(#state{lease = Lease} = State) ->
+    State#state{lease = undefined, ended = sockpool_nif:checkin(Lease)}.
+
+close(_Reason, #state{lease = undefined} = State) ->
+    State;
+close(Reason, #state{calls = Calls, queue = Queue, sending = Sending, counters = Counters} = State) ->
+    #state{lease = Lease} = no_deadline(park(State)),
+    Ended = sockpool_nif:discard(Lease),
+    atomics:sub(Counters, ?INFLIGHT, map_size(Calls)),
+    Error = {error, Reason},
+    _ = [gen_server:reply(From, Error) || From <- maps:values(Calls)],
+    _ = [gen_server:reply(From, Error) || {_, From} <- queue:to_list(Queue), From =/= undefined],
+    _ = [gen_server:reply(From, Error) || {_, _, From} <- [Sending], From =/= undefined],
+    State#state{lease = undefined, ended = Ended, calls = #{}, queue = queue:new(),
+                sending = undefined, armed = undefined, deadline = undefined}.
+
+%%% Sending and receiving.
+
+%% Takes back the select, if there is one.
+park(#state{armed = undefined} = State) ->
+    State;
+park(#state{armed = {_, Ref}, lease = Lease} = State) ->
+    case sockpool_nif:park(Lease) of
+        fired ->
+            receive {'$sockpool', Ref, _} -> ok end,
+            _ = sockpool_nif:fired(Lease);
+        _ ->
+            ok
+    end,
+    State#state{armed = undefined}.
+
+enqueue(Frame, From, #state{queue = Queue, armed = Armed} = State) ->
+    Queued = State#state{queue = queue:in({Frame, From}, Queue)},
+    case Armed of
+        {write, _} -> Queued;
+        _ -> go_on(Queued)
+    end.
+
+%% Sends what can be sent; then looks for what has come. While the socket is full it looks before, too:
+%% otherwise nothing would be read until all was sent.
+go_on(State) ->
+    case park(State) of
+        #state{sending = undefined} = Parked -> look(write(Parked));
+        Parked -> look(write(peek(Parked, ?FRAMES_PER_TURN)))
+    end.
+
+write(#state{lease = undefined} = State) ->
+    State;
+write(#state{sending = undefined, queue = Queue} = State) ->
+    case queue:out(Queue) of
+        {{value, {Frame, From}}, Rest} ->
+            send(erlang:iolist_to_iovec(Frame), 0, false, From, State#state{queue = Rest});
+        {empty, _} ->
+            State
+    end;
+write(#state{sending = {Iovec, Offset, From}} = State) ->
+    send(Iovec, Offset, true, From, State#state{sending = undefined}).
+
+send(Iovec, Offset, Framed, From, #state{lease = Lease} = State) ->
+    Ref = make_ref(),
+    case sockpool_nif:send(Lease, Iovec, Offset, Framed, again, Ref) of
+        ok ->
+            _ = From =/= undefined andalso gen_server:reply(From, ok),
+            write(no_deadline(State#state{spoke_ms = now_ms()}));
+        {wait, Rest, NextOffset} ->
+            deadline(State#state{sending = {Rest, NextOffset, From}, armed = {write, Ref}});
+        {again, Rest, NextOffset} ->
+            self() ! go_on,
+            no_deadline(State#state{sending = {Rest, NextOffset, From}, spoke_ms = now_ms()});
+        {error, Reason} ->
+            close(Reason, State#state{sending = {[], 0, From}})
+    end.
+
+%% From when nothing more can be sent until something can.
+deadline(#state{deadline = undefined, lease = Lease} = State) ->
+    case sockpool_nif:send_timeout(Lease) of
+        Ms when is_integer(Ms) -> State#state{deadline = erlang:start_timer(Ms, self(), sending)};
+        _Infinity -> State
+    end;
+deadline(State) ->
+    State.
+
+no_deadline(#state{deadline = undefined} = State) ->
+    State;
+no_deadline(#state{deadline = Timer} = State) ->
+    _ = erlang:cancel_timer(Timer),
+    State#state{deadline = undefined}.
+
+look(State) -> look(State, ?FRAMES_PER_TURN).
+
+look(#state{lease = undefined} = State, _Left) ->
+    State;
+look(#state{armed = {write, _}} = State, _Left) ->
+    State;
+look(State, 0) ->
+    self() ! go_on,
+    State;
+look(#state{lease = Lease} = State, Left) ->
+    Ref = make_ref(),
+    case sockpool_nif:recv(Lease, packet, again, Ref) of
+        {ok, Frame} -> look(taken(sockpool_dist:parse(Frame), Frame, State), Left - 1);
+        wait -> State#state{armed = {read, Ref}};
+        again -> look(State, 0);
+        {error, Reason} -> close(Reason, State)
+    end.
+
+%% As look/2, without a select at the end.
+peek(#state{lease = Lease} = State, Left) when Lease =/= undefined, Left > 0 ->
+    case sockpool_nif:recv(Lease, packet, first, make_ref()) of
+        {ok, Frame} -> peek(taken(sockpool_dist:parse(Frame), Frame, State), Left - 1);
+        {error, Reason} -> close(Reason, State);
+        _Nothing -> State
+    end;
+peek(State, _Left) ->
+    State.
+
+taken(tick, _Frame, State) ->
+    tick(State);
+taken({ended, Call}, Frame, State) ->
+    Answered = answer(Call, {frame, Frame}, State),
+    _ = byte_size(Frame) >= ?LARGE_BYTES andalso erlang:garbage_collect(),
+    heard(Answered);
+taken({refused, Call, Reason}, _Frame, State) ->
+    heard(answer(Call, {error, {spawn, Reason}}, State));
+taken({message, Payload}, _Frame, State) ->
+    heard(forward(sockpool_dist:io_request(Payload), State));
+taken(other, _Frame, State) ->
+    heard(State).
+
+answer(Call, Reply, #state{calls = Calls, counters = Counters} = State) ->
+    case maps:take(Call, Calls) of
+        {From, Rest} ->
+            atomics:sub(Counters, ?INFLIGHT, 1),
+            gen_server:reply(From, Reply),
+            State#state{calls = Rest};
+        error ->
+            State
+    end.
+
+%% What a function prints is for the group leader of whoever checked the connection out.
+forward(other, State) ->
+    State;
+forward({From, ReplyAs, Request}, State) ->
+    group_leader() ! {io_request, self(), {From, ReplyAs}, Request},
+    State.
+
+heard(#state{spoke_ms = Spoke} = State) ->
+    case now_ms() - Spoke > ?SILENT_MS of
+        true -> tick(State);
+        false -> State
+    end.
+
+%% Whatever is under way to the node is as good as a tick.
+tick(#state{sending = undefined, lease = Lease} = State) when Lease =/= undefined ->
+    case queue:is_empty(State#state.queue) of
+        true -> write(State#state{queue = queue:in({[], undefined}, State#state.queue)});
+        false -> State
+    end;
+tick(State) ->
+    State.
+
+now_ms() -> erlang:monotonic_time(millisecond).
