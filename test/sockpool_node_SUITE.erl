@@ -9,8 +9,9 @@
 -compile(nowarn_export_all).
 
 all() ->
-    [starts_and_stops, terminated_daemon, killed_vm, killed_parent, name_is_taken, cookie_is_not_visible, cookie_of_its_own, cookie_fun_fails,
-     wrong_options, wrong_pools, wrong_program, program_that_says_nothing,
+    [starts_and_stops, serves, tls_pool, killed_daemon, terminated_daemon, killed_vm, killed_parent,
+     two_children, name_is_taken, cookie_is_not_visible, cookie_of_its_own, cookie_fun_fails,
+     wrong_options, wrong_pools, pool_that_cannot_start, wrong_program, program_that_says_nothing,
      does_not_end, logs, no_node, child_specs, reasons_in_words].
 
 suite() -> [{timetrap, {minutes, 2}}].
@@ -59,16 +60,19 @@ serves(_Config) ->
     ?assertEqual({ok, <<"pong">>}, sockpool:request({two, Node}, <<"pong">>, 4, 5000)),
     stop(Sup).
 
-tls_pool(Config0) ->
-    Config = sockpool_tls_kit:start(Config0),
-    Server = sockpool_tls_peers:ssl_server(sockpool_tls_kit:identity(Config, "server")),
+tls_pool(Config) ->
+    {ok, _} = application:ensure_all_started(ssl),
+    Dir = ?config(priv_dir, Config),
+    ok = sockpool_tls_peers:certificates(Dir),
+    File = fun(Name) -> sockpool_tls_peers:file(Dir, Name) end,
+    Server = sockpool_tls_peers:ssl_server([{certfile, File("server.pem")},
+                                            {keyfile, File("server.key")}]),
     Pool = #{transport => tls, host => "127.0.0.1", port => sockpool_tls_peers:port(Server),
-             tls => [{cacertfile, sockpool_tls_kit:pem(Config, "ca")}]},
+             tls => [{cacertfile, File("ca.pem")}]},
     Options = options(#{pools => #{p => Pool}}),
     {Sup, _} = start_child(Options),
     ?assertEqual({ok, <<"ping">>}, sockpool:request({p, node_of(Options)}, <<"ping">>, 4, 5000)),
-    stop(Sup),
-    sockpool_tls_peers:stop(Server).
+    stop(Sup).
 
 %%% Ends.
 
