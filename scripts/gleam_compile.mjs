@@ -27,7 +27,13 @@ function gleamFiles(dir) {
 function asOldGleam(source) {
   return source
     .replace(/\bBitArray\b/g, "BitString")
-    .replace(/^import [^{\n]*\{[^}]*\}/gm, (line) => line.replace(/\btype (?=[A-Z])/g, ""));
+    .replace(/^(import [^{\n]*\{)([^}]*)\}/gm, (_, before, names) => `${before}${oldNames(names)}}`);
+}
+
+// One name stood for a type and a constructor alike. The lines stay as many as they were.
+function oldNames(names) {
+  const old = new Set(names.split(",").map((name) => name.trim().replace(/^type /, "")));
+  return [...old].join(", ") + names.replace(/[^\n]/g, "");
 }
 
 // The compiler wants one root: a test module's name does not depend on its directory either.
@@ -53,6 +59,6 @@ if (!result.Ok) {
 mkdirSync(outDir, { recursive: true });
 for (const [path, source] of result.Ok) {
   const file = basename(path);
-  // Files of the gleam program itself, which are no modules of the project.
-  if (file.endsWith(".erl") && !file.startsWith("gleam")) writeFileSync(join(outDir, file), source);
+  // Those with @@ are the gleam program's own, no modules of the project.
+  if (file.endsWith(".erl") && !file.includes("@@")) writeFileSync(join(outDir, file), source);
 }
