@@ -36,13 +36,22 @@ function oldNames(names) {
   return [...old].join(", ") + names.replace(/[^\n]/g, "");
 }
 
+// The words that Gleam 1.x reserves and that compiler does not.
+function checkWords(path, source) {
+  const code = source.replace(/"(\\[^]|[^"\\])*"|\/\/.*/g, '""');
+  const word = /\b(auto|delegate|derive|echo|else|implement|macro|test)\b/.exec(code)?.[0];
+  if (word) throw new Error(`${path}: ${word} is a reserved word of Gleam 1.x`);
+}
+
 // The compiler wants one root: a test module's name does not depend on its directory either.
 const sourceFiles = {};
 for (const root of ["src", "test"]) {
   for (const path of gleamFiles(join(projectDir, root))) {
     const name = "/src/" + relative(join(projectDir, root), path);
     if (name in sourceFiles) throw new Error(`two modules are called ${name}`);
-    sourceFiles[name] = asOldGleam(readFileSync(path, "utf8"));
+    const source = readFileSync(path, "utf8");
+    checkWords(path, source);
+    sourceFiles[name] = asOldGleam(source);
   }
 }
 if (Object.keys(sourceFiles).length === 0) throw new Error(`no Gleam modules in ${projectDir}`);
