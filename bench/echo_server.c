@@ -12,14 +12,13 @@
 
 #include <err.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { CHUNK_BYTES = 65536, BATCH = 256 };
+enum { CHUNK_BYTES = 65536 };
 
 struct peer {
     int fd;
@@ -27,10 +26,6 @@ struct peer {
     size_t unsent_bytes;
     size_t sent_bytes;
 };
-
-/* Owners that are no connection. */
-static char listener_mark;
-static char stdin_mark;
 
 static char chunk[CHUNK_BYTES];
 
@@ -43,11 +38,9 @@ static void drop(struct readiness *set, struct peer *peer)
     free(peer);
 }
 
-static void accept_one(struct readiness *set, int listener)
+static void accepted(struct readiness *set, int fd, void *context)
 {
-    int fd = listener_accept(listener);
-    if (fd < 0)
-        return;
+    (void)context;
     struct peer *peer = calloc(1, sizeof *peer);
     if (peer == NULL)
         err(1, "calloc");
@@ -113,29 +106,13 @@ static void send_rest(struct readiness *set, struct peer *peer)
         err(1, "readiness_change");
 }
 
-static void serve(struct readiness *set, int listener)
+static void ready(struct readiness *set, void *owner)
 {
-    void *owners[BATCH];
-
-    for (;;) {
-        int count = readiness_wait(set, owners, BATCH, -1);
-        if (count < 0)
-            err(1, "readiness_wait");
-        for (int i = 0; i < count; i++) {
-            if (owners[i] == &listener_mark) {
-                accept_one(set, listener);
-            } else if (owners[i] == &stdin_mark) {
-                if (listener_stdin_closed())
-                    return;
-            } else {
-                struct peer *peer = owners[i];
-                if (peer->unsent != NULL)
-                    send_rest(set, peer);
-                else
-                    echo(set, peer);
-            }
-        }
-    }
+    struct peer *peer = owner;
+    if (peer->unsent != NULL)
+        send_rest(set, peer);
+    else
+        echo(set, peer);
 }
 
 int main(int argc, char **argv)
@@ -144,18 +121,6 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: echo_server PORT|PATH\n");
         return 2;
     }
-    signal(SIGPIPE, SIG_IGN);
-    descriptor_limit_raise();
-    struct readiness *set = readiness_open();
-    if (set == NULL)
-        err(1, "readiness_open");
-    int listener = listener_open(argv[1]);
-    if (readiness_add(set, listener, WANT_READ, &listener_mark) != 0)
-        err(1, "readiness_add");
-    if (readiness_add(set, STDIN_FILENO, WANT_READ, &stdin_mark) != 0)
-        err(1, "stdin must be a pipe or a terminal");
-    serve(set, listener);
-    listener_close(listener, argv[1]);
-    readiness_close(set);
+    listener_serve(argv[1], &(struct service){.accepted = accepted, .ready = ready});
     return 0;
 }

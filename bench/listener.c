@@ -1,12 +1,12 @@
 #include "listener.h"
 
-#include "readiness.h"
-
 #include <arpa/inet.h>
 #include <err.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +14,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-enum { BACKLOG = 65535 };
+enum { BACKLOG = 65535, BATCH = 256 };
+
+/* Owners that are no connection. */
+static char listener_mark;
+static char stdin_mark;
 
 static bool is_path(const char *where)
 {
@@ -74,7 +78,7 @@ static unsigned port_of(const char *where)
     return (unsigned)port;
 }
 
-int listener_open(const char *where)
+static int start(const char *where)
 {
     int fd = is_path(where) ? listen_unix(where) : listen_tcp(port_of(where));
     if (descriptor_prepare(fd) != 0)
@@ -84,15 +88,15 @@ int listener_open(const char *where)
     return fd;
 }
 
-void listener_close(int listener, const char *where)
+static void stop(int listener, const char *where)
 {
     close(listener);
     if (is_path(where))
         unlink(where);
 }
 
-/* TCP_NODELAY fails on a Unix socket, which does not delay anyway. */
-int listener_accept(int listener)
+/* -1: none now. TCP_NODELAY fails on a Unix socket, which does not delay anyway. */
+static int accept_one(int listener)
 {
     int on = 1;
     int fd = accept(listener, NULL, NULL);
@@ -107,9 +111,50 @@ int listener_accept(int listener)
     return fd;
 }
 
-bool listener_stdin_closed(void)
+/* What was written to it is thrown away. */
+static bool stdin_closed(void)
 {
     char unused[256];
     ssize_t got = read(STDIN_FILENO, unused, sizeof unused);
     return got == 0 || (got < 0 && !would_block(errno) && errno != EINTR);
+}
+
+static void serve(struct readiness *set, int listener, const struct service *service)
+{
+    void *owners[BATCH];
+
+    for (;;) {
+        int count = readiness_wait(set, owners, BATCH, -1);
+        if (count < 0)
+            err(1, "readiness_wait");
+        for (int i = 0; i < count; i++) {
+            if (owners[i] == &listener_mark) {
+                int fd = accept_one(listener);
+                if (fd >= 0)
+                    service->accepted(set, fd, service->context);
+            } else if (owners[i] == &stdin_mark) {
+                if (stdin_closed())
+                    return;
+            } else {
+                service->ready(set, owners[i]);
+            }
+        }
+    }
+}
+
+void listener_serve(const char *where, const struct service *service)
+{
+    signal(SIGPIPE, SIG_IGN);
+    descriptor_limit_raise();
+    struct readiness *set = readiness_open();
+    if (set == NULL)
+        err(1, "readiness_open");
+    int listener = start(where);
+    if (readiness_add(set, listener, WANT_READ, &listener_mark) != 0)
+        err(1, "readiness_add");
+    if (readiness_add(set, STDIN_FILENO, WANT_READ, &stdin_mark) != 0)
+        err(1, "stdin must be a pipe or a terminal");
+    serve(set, listener, service);
+    stop(listener, where);
+    readiness_close(set);
 }

@@ -13,13 +13,12 @@
 #include <err.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { CHUNK_BYTES = SSL3_RT_MAX_PLAIN_LENGTH, BATCH = 256 };
+enum { CHUNK_BYTES = SSL3_RT_MAX_PLAIN_LENGTH };
 
 /* handshaking -> reading <-> writing; a peer that fails or leaves is freed from any of them. */
 enum phase { HANDSHAKING, READING, WRITING };
@@ -35,10 +34,6 @@ struct peer {
     size_t unsent_bytes;
     size_t sent_bytes;
 };
-
-/* Owners that are no connection. */
-static char listener_mark;
-static char stdin_mark;
 
 static char chunk[CHUNK_BYTES];
 
@@ -84,11 +79,8 @@ static void drop(struct readiness *set, struct peer *peer)
     free(peer);
 }
 
-static void accept_one(struct readiness *set, int listener, SSL_CTX *context)
+static void accepted(struct readiness *set, int fd, void *context)
 {
-    int fd = listener_accept(listener);
-    if (fd < 0)
-        return;
     struct peer *peer = calloc(1, sizeof *peer);
     if (peer == NULL)
         err(1, "calloc");
@@ -200,8 +192,9 @@ static enum progress step(struct readiness *set, struct peer *peer)
 }
 
 /* What OpenSSL has read ahead makes no descriptor ready: it is worked off here. */
-static void advance(struct readiness *set, struct peer *peer)
+static void advance(struct readiness *set, void *owner)
 {
+    struct peer *peer = owner;
     enum progress progress;
     do
         progress = step(set, peer);
@@ -212,47 +205,15 @@ static void advance(struct readiness *set, struct peer *peer)
         arm(set, peer, WANT_READ);
 }
 
-static void serve(struct readiness *set, int listener, SSL_CTX *context)
-{
-    void *owners[BATCH];
-
-    for (;;) {
-        int count = readiness_wait(set, owners, BATCH, -1);
-        if (count < 0)
-            err(1, "readiness_wait");
-        for (int i = 0; i < count; i++) {
-            if (owners[i] == &listener_mark) {
-                accept_one(set, listener, context);
-            } else if (owners[i] == &stdin_mark) {
-                if (listener_stdin_closed())
-                    return;
-            } else {
-                advance(set, owners[i]);
-            }
-        }
-    }
-}
-
 int main(int argc, char **argv)
 {
     if (argc != 4) {
         fprintf(stderr, "usage: tls_echo_server PORT|PATH CERTIFICATES KEY\n");
         return 2;
     }
-    signal(SIGPIPE, SIG_IGN);
-    descriptor_limit_raise();
     SSL_CTX *context = make_context(argv[2], argv[3]);
-    struct readiness *set = readiness_open();
-    if (set == NULL)
-        err(1, "readiness_open");
-    int listener = listener_open(argv[1]);
-    if (readiness_add(set, listener, WANT_READ, &listener_mark) != 0)
-        err(1, "readiness_add");
-    if (readiness_add(set, STDIN_FILENO, WANT_READ, &stdin_mark) != 0)
-        err(1, "stdin must be a pipe or a terminal");
-    serve(set, listener, context);
-    listener_close(listener, argv[1]);
-    readiness_close(set);
+    listener_serve(argv[1],
+                   &(struct service){.accepted = accepted, .ready = advance, .context = context});
     SSL_CTX_free(context);
     return 0;
 }

@@ -20,6 +20,7 @@ build  erlang-dev          erlang_header erl_nif.h
 build  rebar3              command rebar3
 build  libssl-dev          header  openssl/ssl.h
 build  libuv1-dev          header  uv.h
+build  libjansson-dev      header  jansson.h
 build  pkgconf             command pkg-config
 test   erlang-eunit        erlang_app eunit
 test   erlang-common-test  erlang_app common_test

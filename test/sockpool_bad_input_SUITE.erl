@@ -47,7 +47,7 @@ wrong_options() ->
     [{host, 1}, {host, ""}, {host, {1, 2, 3}}, {host, undefined}, {host, [<<>>]},
      {port, 0}, {port, 65536}, {port, "80"}, {port, undefined},
      {path, "/tmp/x"}, {path, 1},
-     {transport, node}, {transport, "tcp"},
+     {transport, udp}, {transport, "tcp"}, {node, 'b@h'}, {max_inflight, 0},
      {size, -1}, {size, ten}, {size, 1.0}, {size, 1000001},
      {max_overflow, -1}, {max_overflow, infinity},
      {overflow_ttl, -1}, {overflow_ttl, never},

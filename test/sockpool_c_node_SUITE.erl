@@ -31,7 +31,7 @@ init_per_suite(Config) ->
 end_per_suite(_Config) -> ok.
 
 init_per_testcase(_Case, Config) ->
-    EpmdPort = free_port(),
+    EpmdPort = sockpool_test_port:free(),
     [{epmd_port, EpmdPort}, {epmd, start_epmd(EpmdPort)} | Config].
 
 end_per_testcase(_Case, Config) ->
@@ -365,12 +365,6 @@ is_well(Config, Daemon) ->
     stop(Daemon).
 
 %%% epmd, in the foreground so that it is ours.
-
-free_port() ->
-    {ok, Socket} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
-    {ok, Port} = inet:port(Socket),
-    ok = gen_tcp:close(Socket),
-    Port.
 
 start_epmd(EpmdPort) ->
     Port = open_port({spawn_executable, os:find_executable("epmd")},

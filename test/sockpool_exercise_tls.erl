@@ -8,8 +8,6 @@
 -import(sockpool_exercise_util, [started/1, settled/1, until/1, in_parallel/2]).
 
 -define(CONNECTS, 20).
--define(FIRST_PORT, 10000).
--define(PORTS, 22000).
 -define(CLIENTS, 4).
 
 %% @doc Connections made, resumed, used and closed; options reloaded; servers that are not trusted;
@@ -43,7 +41,7 @@ certificate(Dir) ->
 
 %% Through a shell, so that it ends when this VM does, however that comes.
 server(Dir) ->
-    Port = free_port(),
+    Port = sockpool_test_port:free(),
     Command = io_lib:format("openssl s_server -rev -accept 127.0.0.1:~b -cert ~s -key ~s </dev/null "
                             ">/dev/null 2>&1 & cat; kill $!",
                             [Port, filename:join(Dir, "cert.pem"), filename:join(Dir, "key.pem")]),
@@ -55,13 +53,6 @@ server(Dir) ->
                   end
           end),
     {Server, Port}.
-
-free_port() ->
-    Port = ?FIRST_PORT + rand:uniform(?PORTS),
-    case gen_tcp:listen(Port, [{ip, {127, 0, 0, 1}}]) of
-        {ok, Listener} -> ok = gen_tcp:close(Listener), Port;
-        {error, eaddrinuse} -> free_port()
-    end.
 
 used(Opts) ->
     Name = started(Opts),

@@ -5,10 +5,7 @@
 -export([certificates/1, file/2, der/1]).
 -export([ssl_server/1, ssl_server/2, port/1, stop/1, close_connections/1, tell/2]).
 -export([s_server/1, command/2, output/1, output_has/2, stunnel/3, nginx/2, config/3]).
--export([proxy/1, spoil/2, free_port/0]).
-
--define(FIRST_PORT, 10000).
--define(PORTS, 22000).
+-export([proxy/1, spoil/2]).
 
 %%% Certificates.
 
@@ -154,14 +151,6 @@ stop(#{pid := Pid}) ->
 
 %%% Programs.
 
--spec free_port() -> inet:port_number().
-free_port() ->
-    Port = ?FIRST_PORT + rand:uniform(?PORTS),
-    case gen_tcp:listen(Port, [{ip, {127, 0, 0, 1}}]) of
-        {ok, Listener} -> ok = gen_tcp:close(Listener), Port;
-        {error, eaddrinuse} -> free_port()
-    end.
-
 program(Name, Args) ->
     Path = os:find_executable(Name, os:getenv("PATH") ++ ":/usr/sbin:/sbin"),
     Port = open_port({spawn_executable, Path},
@@ -181,7 +170,7 @@ guard(Monitor, OsPid) ->
 %% One connection at a time. What it is told by command/2 it does, or says to its client.
 -spec s_server([string()]) -> map().
 s_server(Args) ->
-    Port = free_port(),
+    Port = sockpool_test_port:free(),
     Server = program("openssl", ["s_server", "-accept", "127.0.0.1:" ++ integer_to_list(Port) | Args]),
     ok = output_has(Server, <<"ACCEPT">>),
     Server#{port => Port}.
@@ -215,7 +204,7 @@ output_has(#{program := Port} = Server, Part, Said) ->
 %% In front of a plain server.
 -spec stunnel(file:filename(), string(), inet:port_number()) -> map().
 stunnel(Dir, Cert, To) ->
-    Port = free_port(),
+    Port = sockpool_test_port:free(),
     Path = config(Dir, "stunnel.conf",
                   ["foreground = yes\npid =\n[echo]\n",
                    io_lib:format("accept = 127.0.0.1:~b\nconnect = 127.0.0.1:~b\n", [Port, To]),
@@ -228,7 +217,7 @@ stunnel(Dir, Cert, To) ->
 %% Answers each HTTP request with "hello".
 -spec nginx(file:filename(), string()) -> map().
 nginx(Dir, Cert) ->
-    Port = free_port(),
+    Port = sockpool_test_port:free(),
     Path = config(Dir, "nginx.conf",
                   ["daemon off;\nmaster_process off;\nerror_log stderr;\n",
                    io_lib:format("pid ~s;\n", [file(Dir, "nginx.pid")]),

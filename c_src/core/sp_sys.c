@@ -1,5 +1,7 @@
 #include "sp_sys.h"
 
+#include "sp_direct.h"
+
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -30,10 +32,25 @@ static int sys_socket(int family)
 #endif
 }
 
+#ifdef SP_DIRECT
+static ssize_t sys_recv(int fd, void *buf, size_t len, int flags)
+{
+    return sp_direct_transfer(SYS_recvfrom, fd, buf, len, flags);
+}
+
+static ssize_t sys_send(int fd, const void *buf, size_t len, int flags)
+{
+    return sp_direct_transfer(SYS_sendto, fd, buf, len, flags);
+}
+#else
+#define sys_recv recv
+#define sys_send send
+#endif
+
 static ssize_t sys_sendv(int fd, const struct iovec *iov, int count)
 {
     if (count == 1)
-        return send(fd, iov->iov_base, iov->iov_len, SEND_FLAGS);
+        return sys_send(fd, iov->iov_base, iov->iov_len, SEND_FLAGS);
     struct msghdr msg = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
     return sendmsg(fd, &msg, SEND_FLAGS);
 }
@@ -52,7 +69,7 @@ const struct sp_sys sp_sys_posix = {
     .getsockname = getsockname,
     .getpeername = getpeername,
     .sendv = sys_sendv,
-    .recv = recv,
+    .recv = sys_recv,
     .shutdown = sys_shutdown,
     .close = close,
 };

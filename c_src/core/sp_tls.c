@@ -340,15 +340,9 @@ static sp_status tls_recv(struct sp_conn *conn, void *buf, size_t cap, size_t *g
 /* ---- idle connections ---- */
 
 /* Whether the descriptor has nothing at all, which takes one cheap call to see. */
-static bool silent(const struct sp_conn *conn)
+static bool silent(struct sp_conn *conn)
 {
-    char byte;
-    ssize_t result;
-
-    do
-        result = conn->sys->recv(conn->fd, &byte, 1, MSG_PEEK);
-    while (result < 0 && errno == EINTR);
-    return result < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
+    return sp_stream_validate(conn) == SP_CLEAN;
 }
 
 /* Takes what is not for the user, tickets and key updates, and says what else there is. */

@@ -122,6 +122,8 @@ ERL_NIF_TERM sp_nif_ms_term(ErlNifEnv *env, uint64_t ms); /* SP_NEVER: infinity 
 /* sp_nif_host.c */
 struct sp_call sp_nif_call(ErlNifEnv *env);
 struct sp_nif_pool *sp_nif_get_pool(ErlNifEnv *env, ERL_NIF_TERM term);
+/* The process that controls the pool, or false where none does. */
+bool sp_nif_get_controller(struct sp_nif_pool *pool, ErlNifPid *pid);
 /* Arms the connection for the lease's owner: {'$sockpool', Ref, ready}, once. Within enter/leave.
  */
 bool sp_nif_arm(const struct sp_call *call, struct sp_nif_lease *lease, bool write,

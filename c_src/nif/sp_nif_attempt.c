@@ -101,6 +101,21 @@ static bool get_host(ErlNifEnv *env, ERL_NIF_TERM term, struct text texts[4],
     return got == 4;
 }
 
+static ERL_NIF_TERM begin(const struct sp_call *call, struct sp_nif_lease *lease,
+                          const struct sp_addr *addr, ERL_NIF_TERM ref)
+{
+    struct sp_conn *conn = lease->conn;
+    ErlNifPid self;
+    sp_status status;
+
+    enif_self(call->env, &self);
+    sp_conn_disarmed(conn, lease->lease, call);
+    status = sp_control_begin(conn->pool, call, conn, &lease->lease, self.pid, addr);
+    if (status == SP_WANT_WRITE)
+        status = wait_until_open(call, lease, ref);
+    return attempt_term(call->env, status);
+}
+
 /* attempt_begin(Attempt, Address, Port | local, Host, Ref) -> ok | wait | {error, Reason}.
  * May be called again, with another address. Host is what the address was found for; for a node
  * {Host, the node's name, the host that we are on, Cookie}. */
@@ -111,28 +126,16 @@ SP_NIF(sp_nif_attempt_begin)
     struct text texts[4];
     struct sp_node_target target;
     struct sp_addr addr;
-    ErlNifPid self;
-    ERL_NIF_TERM error;
-    sp_status status;
+    ERL_NIF_TERM result;
 
     (void)argc;
-    enif_self(env, &self);
     if (!sp_nif_get_addr(env, argv[1], argv[2], &addr) ||
         !get_host(env, argv[3], texts, &target, &addr))
-        error = enif_make_badarg(env);
-    else if (get_attempt(env, argv[0], SP_CONN_CONNECTING, &lease, &error))
-        error = 0;
-    if (error) {
-        OPENSSL_cleanse(texts, sizeof texts);
-        return error;
-    }
-    sp_conn_disarmed(lease->conn, lease->lease, &call);
-    status =
-        sp_control_begin(lease->conn->pool, &call, lease->conn, &lease->lease, self.pid, &addr);
+        result = enif_make_badarg(env);
+    else if (get_attempt(env, argv[0], SP_CONN_CONNECTING, &lease, &result))
+        result = begin(&call, lease, &addr, argv[4]);
     OPENSSL_cleanse(texts, sizeof texts);
-    if (status == SP_WANT_WRITE)
-        status = wait_until_open(&call, lease, argv[4]);
-    return attempt_term(env, status);
+    return result;
 }
 
 /* attempt_opened(Attempt, Ref) -> ok | wait | handshake | {error, Reason}, after ok or the ready

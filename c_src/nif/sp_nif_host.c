@@ -60,6 +60,17 @@ struct sp_nif_pool *sp_nif_get_pool(ErlNifEnv *env, ERL_NIF_TERM term)
                : NULL;
 }
 
+bool sp_nif_get_controller(struct sp_nif_pool *pool, ErlNifPid *pid)
+{
+    bool controlled;
+
+    enif_mutex_lock(pool->lock);
+    controlled = pool->controlled;
+    *pid = pool->controller;
+    enif_mutex_unlock(pool->lock);
+    return controlled;
+}
+
 static struct sp_nif_pool *nif_pool(struct sp_pool *pool)
 {
     return SP_CONTAINER(pool, struct sp_nif_pool, core);
@@ -222,15 +233,11 @@ static void wake(const struct sp_call *call, struct sp_pool *core)
 {
     struct sp_nif_pool *pool = nif_pool(core);
     ErlNifPid pid;
-    bool controlled;
 
-    enif_mutex_lock(pool->lock);
-    controlled = pool->controlled;
-    pid = pool->controller;
-    enif_mutex_unlock(pool->lock);
     /* From a dirty scheduler, whose process is being killed, nothing can be sent: the next tick steps
      * as well. */
-    if (controlled && !enif_send(call->env, &pid, NULL, sp_atoms.sockpool_wake))
+    if (sp_nif_get_controller(pool, &pid) &&
+        !enif_send(call->env, &pid, NULL, sp_atoms.sockpool_wake))
         atomic_store(&core->woken, 0);
 }
 

@@ -201,16 +201,12 @@ SP_NIF(sp_nif_pool_open)
 static struct sp_nif_pool *controlled_pool(ErlNifEnv *env, ERL_NIF_TERM term)
 {
     struct sp_nif_pool *pool = sp_nif_get_pool(env, term);
-    ErlNifPid self;
-    bool mine;
+    ErlNifPid self, controller;
 
-    if (!pool)
+    if (!pool || !sp_nif_get_controller(pool, &controller))
         return NULL;
     enif_self(env, &self);
-    enif_mutex_lock(pool->lock);
-    mine = pool->controlled && enif_is_identical(self.pid, pool->controller.pid);
-    enif_mutex_unlock(pool->lock);
-    return mine ? pool : NULL;
+    return enif_is_identical(self.pid, controller.pid) ? pool : NULL;
 }
 
 /* pool_shut(Pool) -> ok | again. An orderly stop by the control process; again: call again. */
@@ -314,15 +310,12 @@ SP_NIF(sp_nif_pool_stats)
     struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
     struct sp_snapshot snapshot;
     ERL_NIF_TERM map = enif_make_new_map(env);
-    bool controlled;
+    ErlNifPid pid;
 
     (void)argc;
     if (!pool)
         return not_a_pool(env);
-    enif_mutex_lock(pool->lock);
-    controlled = pool->controlled;
-    enif_mutex_unlock(pool->lock);
-    if (!controlled)
+    if (!sp_nif_get_controller(pool, &pid))
         return enif_make_atom(env, "not_found");
     sp_stats_snapshot(&pool->core, &snapshot);
     enif_make_map_put(env, map, sp_atoms.name, pool->name, &map);
@@ -346,16 +339,11 @@ SP_NIF(sp_nif_pool_controller)
 {
     struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
     ErlNifPid pid;
-    bool controlled;
 
     (void)argc;
     if (!pool)
         return not_a_pool(env);
-    enif_mutex_lock(pool->lock);
-    controlled = pool->controlled;
-    pid = pool->controller;
-    enif_mutex_unlock(pool->lock);
-    return controlled ? enif_make_pid(env, &pid) : sp_atoms.undefined;
+    return sp_nif_get_controller(pool, &pid) ? enif_make_pid(env, &pid) : sp_atoms.undefined;
 }
 
 /* pool_want(Pool) -> ok. Somebody who does not wait would have liked a connection. */

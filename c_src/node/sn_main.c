@@ -1,6 +1,8 @@
 /* sockpool_node: see usage() below. */
 #include "sn_cookie.h"
 #include "sn_server.h"
+#include "sn_settings.h"
+#include "sn_show.h"
 
 #include <arpa/inet.h>
 #include <ei.h>
@@ -15,11 +17,10 @@
 #include <sys/resource.h>
 
 #define EXIT_START 1 /* it could not start */
-#define EXIT_USAGE 2 /* options or cookie */
+#define EXIT_USAGE 2 /* options, cookie, configuration file */
 #define NS_PER_S UINT64_C(1000000000)
 #define EPMD_PORT 4369
 #define TICK_TIME_S 60
-#define TICK_TIME_MAX_S 86400
 #define DESCRIPTORS_MOST 65536
 /* Smaller ones were given out in turn by epmds of old. */
 #define CREATION_LEAST 4
@@ -27,21 +28,29 @@
 static void usage(FILE *to)
 {
     fputs("sockpool_node --name NAME@HOST [OPTION...]\n"
+          "sockpool_node --config FILE [OPTION...]\n"
           "A hidden node of an Erlang cluster, written in C, whose registered name is sockpool.\n"
           "\n"
+          "  --config FILE       JSON: name, cookie_file, listen, tick_time, and pools to serve;\n"
+          "                      the options here come before what it says\n"
+          "  --check             read the file of --config, say what is wrong in it, and end\n"
+          "  --options           show which options a pool has, their defaults, what is allowed\n"
           "  --name NAME@HOST    the node's name; it is registered with the epmd of this host\n"
           "  --cookie-file FILE  the cookie is its first line; only its owner may have access\n"
           "  --cookie-stdin      the cookie is the first line of stdin\n"
           "                      without either: the environment's SOCKPOOL_COOKIE\n"
           "  --listen ADDRESS    the IP address to listen on; what HOST stands for by default\n"
           "  --tick-time SECONDS the cluster's net_ticktime, 60 by default\n"
-          "  --port              run as an Erlang port: end when stdin is closed\n"
+          "  --port              run as an Erlang port: end when stdin is closed, or at a line "
+          "there\n"
           "  --help\n"
           "\n"
           "ERL_EPMD_PORT in the environment is epmd's port, 4369 by default.\n"
-          "Ends orderly at SIGTERM and SIGINT. Logs to stderr.\n"
-          "Exit status: 0 after an orderly end, 1 if it could not start, 2 for wrong options or a\n"
-          "cookie that cannot be had.\n",
+          "Ends orderly at SIGTERM and SIGINT. Reads the configuration file again at SIGHUP.\n"
+          "Logs to stderr.\n"
+          "Exit status: 0 after an orderly end, 1 if it could not start, 2 for wrong options, a "
+          "wrong\n"
+          "configuration file or a cookie that cannot be had.\n",
           to);
 }
 
@@ -51,20 +60,34 @@ static void complain(const char *what, const char *value, const char *problem)
 }
 
 struct options {
-    const char *name, *cookie_file, *listen, *tick_time;
-    bool cookie_stdin, is_port;
+    const char *name, *cookie_file, *listen, *tick_time, *config;
+    bool cookie_stdin, is_port, check;
 };
 
 /* 0, or an exit status plus one. */
 static int get_options(struct options *options, int argc, char **argv)
 {
-    enum { NAME = 256, COOKIE_FILE, COOKIE_STDIN, LISTEN, TICK_TIME, PORT, HELP };
+    enum {
+        NAME = 256,
+        COOKIE_FILE,
+        COOKIE_STDIN,
+        LISTEN,
+        TICK_TIME,
+        PORT,
+        CONFIG,
+        CHECK,
+        OPTIONS,
+        HELP
+    };
     static const struct option table[] = {{"name", required_argument, NULL, NAME},
                                           {"cookie-file", required_argument, NULL, COOKIE_FILE},
                                           {"cookie-stdin", no_argument, NULL, COOKIE_STDIN},
                                           {"listen", required_argument, NULL, LISTEN},
                                           {"tick-time", required_argument, NULL, TICK_TIME},
                                           {"port", no_argument, NULL, PORT},
+                                          {"config", required_argument, NULL, CONFIG},
+                                          {"check", no_argument, NULL, CHECK},
+                                          {"options", no_argument, NULL, OPTIONS},
                                           {"help", no_argument, NULL, HELP},
                                           {NULL, 0, NULL, 0}};
     int option;
@@ -89,6 +112,14 @@ static int get_options(struct options *options, int argc, char **argv)
         case PORT:
             options->is_port = true;
             break;
+        case CONFIG:
+            options->config = optarg;
+            break;
+        case CHECK:
+            options->check = true;
+            break;
+        case OPTIONS:
+            return 1 + (sn_show_options(stdout) ? EXIT_SUCCESS : EXIT_START);
         case HELP:
             usage(stdout);
             return 1 + EXIT_SUCCESS;
@@ -157,17 +188,43 @@ static bool get_address(const struct options *options, struct sockaddr_storage *
     return true;
 }
 
-static bool get_config(const struct options *options, struct sn_cookie *cookie,
-                       struct sn_config *config)
+/* What the command line does not say, the file does. */
+static bool get_settings(struct options *options, struct sn_settings *settings,
+                         unsigned long *tick_time_s)
+{
+    char error[1024];
+
+    if (!options->config) {
+        if (options->check)
+            complain("--check", "", "needs --config FILE");
+        return !options->check;
+    }
+    if (!sn_settings_read(options->config, settings, error, sizeof error)) {
+        fprintf(stderr, "sockpool_node: %s\n", error);
+        return false;
+    }
+    if (!options->name)
+        options->name = settings->name;
+    if (!options->cookie_file && !options->cookie_stdin)
+        options->cookie_file = settings->cookie_file;
+    if (!options->listen)
+        options->listen = settings->listen;
+    if (settings->tick_time_s)
+        *tick_time_s = settings->tick_time_s;
+    return true;
+}
+
+static bool get_config(const struct options *options, unsigned long tick_time_s,
+                       struct sn_cookie *cookie, struct sn_config *config)
 {
     const char *epmd_port = getenv("ERL_EPMD_PORT");
-    unsigned long tick_time_s = TICK_TIME_S, port = EPMD_PORT;
+    unsigned long port = EPMD_PORT;
 
     if (!options->name || !sp_dist_is_node_name(options->name, strlen(options->name))) {
         complain("--name", options->name ? options->name : "", "must be NAME@HOST");
         return false;
     }
-    if (options->tick_time && !get_number(options->tick_time, TICK_TIME_MAX_S, &tick_time_s)) {
+    if (options->tick_time && !get_number(options->tick_time, SN_TICK_TIME_MAX_S, &tick_time_s)) {
         complain("--tick-time", options->tick_time, "must be from 1 to 86400 seconds");
         return false;
     }
@@ -198,17 +255,23 @@ int main(int argc, char **argv)
 {
     static struct sn_server server;
     struct options options = {0};
+    struct sn_settings settings = {0};
     struct sn_config config = {0};
     struct sn_cookie cookie;
+    unsigned long tick_time_s = TICK_TIME_S;
     int status = get_options(&options, argc, argv);
 
     if (status)
         return status - 1;
-    if (!get_config(&options, &cookie, &config))
+    ei_init();
+    if (!get_settings(&options, &settings, &tick_time_s))
+        return EXIT_USAGE;
+    if (options.check)
+        return EXIT_SUCCESS;
+    if (!get_config(&options, tick_time_s, &cookie, &config))
         return EXIT_USAGE;
     signal(SIGPIPE, SIG_IGN);
     raise_limits();
-    ei_init();
     while (config.us.creation < CREATION_LEAST) {
         if (getrandom(&config.us.creation, sizeof config.us.creation, 0) !=
             sizeof config.us.creation) {

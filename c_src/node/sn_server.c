@@ -44,8 +44,8 @@ static void on_input_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
 static void on_input(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
 {
     (void)buf;
-    if (len < 0)
-        stop(stream->data, "stdin was closed");
+    if (len != 0)
+        stop(stream->data, len < 0 ? "stdin was closed" : "told to on stdin");
 }
 
 void sn_server_not_accepted(struct sn_server *server, int status)

@@ -15,7 +15,7 @@ struct sn_config {
     struct sockaddr_storage listen; /* its port is 0: the system chooses */
     uint64_t tick_time_ns;
     uint16_t epmd_port;
-    bool ends_with_stdin; /* an Erlang port: what comes on stdin is dropped, its end is ours */
+    bool ends_with_stdin; /* an Erlang port: a line on stdin, and its end, are the order to end */
 };
 
 struct sn_server {

@@ -9,8 +9,7 @@
 static const struct sn_term_limits ANY = {
     .bytes = SIZE_MAX, .depth = SN_TERM_DEPTH_MAX, .terms = SIZE_MAX};
 
-/* Takes the first of the terms in *rest. */
-static bool take(struct sn_slice *rest, struct sn_slice *term)
+bool sn_slice_take(struct sn_slice *rest, struct sn_slice *term)
 {
     size_t used;
 
@@ -38,7 +37,7 @@ int sn_slice_tuple(struct sn_slice term, struct sn_slice parts[SN_SLICE_PARTS_MA
     arity = sp_get(term.data + 1, width);
     rest = after(term, 1 + width);
     for (uint64_t i = 0; i < arity && i < SN_SLICE_PARTS_MAX; i++)
-        if (!take(&rest, &parts[i]))
+        if (!sn_slice_take(&rest, &parts[i]))
             return -1;
     return arity > INT32_MAX ? -1 : (int)arity;
 }
@@ -50,7 +49,7 @@ bool sn_slice_cons(struct sn_slice term, struct sn_slice *head, struct sn_slice 
     if (term.data[0] != 'l' || sp_get(term.data + 1, 4) != 1)
         return false;
     rest = after(term, 5);
-    return take(&rest, head) && take(&rest, tail);
+    return sn_slice_take(&rest, head) && sn_slice_take(&rest, tail);
 }
 
 bool sn_slice_is_atom(struct sn_slice term, const char *text)

@@ -12,6 +12,9 @@ struct sn_slice {
     size_t len;
 };
 
+/* Takes the first of the terms that *rest has one after the other; false where there is none. */
+bool sn_slice_take(struct sn_slice *rest, struct sn_slice *term);
+
 /* Parts that nobody asks for are not looked at. */
 #define SN_SLICE_PARTS_MAX 8
 

@@ -4,8 +4,10 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
+void *__real_calloc(size_t count, size_t size);
 void *__real_realloc(void *ptr, size_t size);
 int __real_posix_memalign(void **ptr, size_t alignment, size_t size);
+void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *ptr, size_t size);
 int __wrap_posix_memalign(void **ptr, size_t alignment, size_t size);
 
@@ -24,6 +26,11 @@ static bool fails_now(void)
         return false;
     set = false;
     return true;
+}
+
+void *__wrap_calloc(size_t count, size_t size)
+{
+    return fails_now() ? NULL : __real_calloc(count, size);
 }
 
 void *__wrap_realloc(void *ptr, size_t size)

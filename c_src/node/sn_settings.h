@@ -1,0 +1,30 @@
+/* The configuration file: JSON, its pools' options made into terms and checked by sn_options. */
+#ifndef SN_SETTINGS_H
+#define SN_SETTINGS_H
+
+#include "sn_options.h"
+
+#include <ei.h>
+
+struct sn_settings_pool {
+    struct sn_settings_pool *next;
+    ei_x_buff terms; /* the options as a term: those of two pools are equal where their bytes are */
+    struct sn_options options;
+};
+
+/* Texts are NULL, and tick_time_s is 0, where the file does not say. */
+struct sn_settings {
+    char *name, *cookie_file, *listen;
+    unsigned tick_time_s;
+    struct sn_settings_pool *pools; /* in the order of the file */
+    struct sn_memory memory;
+};
+
+#define SN_TICK_TIME_MAX_S 86400
+
+/* False, and a line for users that names the file, where in it, the value, and what is allowed.
+ * True: then sn_settings_free(). */
+bool sn_settings_read(const char *path, struct sn_settings *settings, char *error, size_t size);
+void sn_settings_free(struct sn_settings *settings);
+
+#endif

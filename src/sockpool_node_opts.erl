@@ -1,0 +1,185 @@
+%%% @private
+%%% The options of sockpool_node, in one table: defaults, checks, and words for users.
+-module(sockpool_node_opts).
+
+-export([parse/1, format_error/1]).
+-export_type([opts/0, bad_option/0]).
+
+-type opts() :: #{name := node(),
+                  cookie := fun(() -> atom()),
+                  listen := inet:ip_address() | undefined,
+                  tick_time := 1..86400 | undefined,
+                  pools := #{atom() => map()},
+                  program := file:filename(),
+                  start_timeout := 1..4294967295,
+                  stop_timeout := 1..4294967295}.
+%% Complete and normalised. Pools' options are as they were given: checked, but not completed.
+
+-type bad_option() :: {bad_option, Key :: term(), Value :: term()}.
+%% The key is `{pools, Pool, Key}' for an option of a pool, where Key may be `{tls, Key}'.
+
+-type row() :: {Key :: atom(), Default :: term(),
+                fun((term()) -> {ok, Normalised :: term()} | error), Allowed :: string()}.
+
+-define(MAX_MS, 4294967295).
+
+-spec parse(term()) -> {ok, opts()} | {error, bad_option()}.
+parse(Opts) when is_map(Opts) ->
+    try
+        {ok, checked(Opts)}
+    catch
+        throw:{bad_option, _, _} = Bad -> {error, Bad}
+    end;
+parse(Opts) ->
+    {error, {bad_option, opts, Opts}}.
+
+checked(Opts) ->
+    case maps:to_list(maps:without([Key || {Key, _, _, _} <- rows()], Opts)) of
+        [] -> ok;
+        [{Unknown, Value} | _] -> throw({bad_option, Unknown, Value})
+    end,
+    maps:from_list([checked_row(Row, Opts) || Row <- rows()]).
+
+checked_row({Key, Default, Check, _Allowed}, Opts) ->
+    Value = maps:get(Key, Opts, Default),
+    case Check(Value) of
+        {ok, Normalised} -> {Key, Normalised};
+        error -> throw({bad_option, Key, shown(Key, Value)})
+    end.
+
+%% It may well be the cookie, in another type.
+shown(cookie, _Value) -> not_shown;
+shown(_Key, Value) -> Value.
+
+-spec rows() -> [row()].
+rows() ->
+    Ms = "an integer from 1 to 4294967295 (milliseconds)",
+    [{name, undefined, fun name/1,
+      "an atom NAME@HOST, or NAME where HOST is that of this node (required)"},
+     {cookie, undefined, fun cookie/1,
+      "an atom of 1 to 255 characters, none of them a control character; a fun without arguments "
+      "that returns one; or undefined, for the one that this node uses with that name"},
+     {listen, undefined, fun address/1, "an IP address as a tuple, such as {127,0,0,1}, or undefined"},
+     {tick_time, undefined, integer_or_undefined(86400),
+      "an integer from 1 to 86400 (seconds), or undefined, for this node's net_ticktime"},
+     {pools, #{}, fun pools/1, "a map of pools' options by their names"},
+     {program, undefined, fun program/1, "a file's path as a string or binary, or undefined"},
+     {start_timeout, 10000, integer(?MAX_MS), Ms},
+     {stop_timeout, 10000, integer(?MAX_MS), Ms}].
+
+%% @doc Says which option is wrong, what its value is, and what is allowed.
+-spec format_error(bad_option()) -> string().
+format_error({bad_option, opts, Value}) ->
+    format("options: ~0tP is not allowed; it must be a map of options", [Value, 30]);
+format_error({bad_option, {pools, Name, init}, Value}) ->
+    no_fun(Name, "init", Value);
+format_error({bad_option, {pools, Name, {tls, password}}, Value}) ->
+    no_fun(Name, "tls option password", Value);
+format_error({bad_option, {pools, Name, transport}, node}) ->
+    format("pool ~0tp: option transport: node is for pools of Erlang nodes only", [Name]);
+format_error({bad_option, {pools, Name, Key}, Value}) ->
+    format("pool ~0tp: ~ts", [Name, sockpool_opts:format_error({bad_option, Key, Value})]);
+format_error({bad_option, Key, Value}) ->
+    case lists:keyfind(Key, 1, rows()) of
+        {Key, _Default, _Check, Allowed} ->
+            format("option ~0tp: ~0tP is not allowed; it must be ~ts", [Key, Value, 30, Allowed]);
+        false ->
+            Keys = [atom_to_list(Known) || {Known, _, _, _} <- rows()],
+            format("option ~0tP (with value ~0tP) does not exist; the options are ~ts",
+                   [Key, 30, Value, 30, lists:append(lists:join(", ", Keys))])
+    end.
+
+no_fun(Name, What, Value) ->
+    format("pool ~0tp: option ~ts: ~0tP is not allowed; it must be left out, because a node in C "
+           "cannot call a fun", [Name, What, Value, 30]).
+
+%%% Checks.
+
+name(undefined) ->
+    error;
+name(Name) when is_atom(Name) ->
+    case string:split(atom_to_list(Name), "@", all) of
+        [[_ | _], [_ | _]] -> {ok, Name};
+        [[_ | _] = Short] -> {ok, list_to_atom(Short ++ "@" ++ own_host())};
+        _ -> error
+    end;
+name(_Other) ->
+    error.
+
+own_host() ->
+    [_, Host] = string:split(atom_to_list(node()), "@"),
+    Host.
+
+%% As a fun, so that no copy of it is where crash reports look.
+cookie(undefined) ->
+    {ok, undefined};
+cookie(Cookie) when is_atom(Cookie) ->
+    case is_cookie(Cookie) of
+        true -> {ok, fun() -> Cookie end};
+        false -> error
+    end;
+cookie(Fun) when is_function(Fun, 0) ->
+    {ok, Fun};
+cookie(_Other) ->
+    error.
+
+is_cookie(Cookie) ->
+    Text = atom_to_list(Cookie),
+    Text =/= [] andalso lists:all(fun(C) -> C >= $\s andalso C =< 255 andalso C =/= 127 end, Text).
+
+address(undefined) -> {ok, undefined};
+address(Address) ->
+    case inet:is_ip_address(Address) of
+        true -> {ok, Address};
+        false -> error
+    end.
+
+integer(Max) ->
+    fun(Value) when is_integer(Value), Value >= 1, Value =< Max -> {ok, Value};
+       (_Other) -> error
+    end.
+
+integer_or_undefined(Max) ->
+    Check = integer(Max),
+    fun(undefined) -> {ok, undefined};
+       (Value) -> Check(Value)
+    end.
+
+program(undefined) ->
+    {ok, filename:join(code:priv_dir(sockpool), "sockpool_node")};
+program(Path) ->
+    try unicode:characters_to_list(Path) of
+        [_ | _] = List -> program_path(List);
+        _ -> error
+    catch
+        error:badarg -> error
+    end.
+
+program_path(Path) ->
+    case lists:member(0, Path) of
+        true -> error;
+        false -> {ok, Path}
+    end.
+
+pools(Pools) when is_map(Pools) ->
+    ok = maps:foreach(fun check_pool/2, Pools),
+    {ok, Pools};
+pools(_Other) ->
+    error.
+
+check_pool(Name, Opts) ->
+    case sockpool_opts:parse(Name, Opts) of
+        {ok, #{transport := node}} -> throw({bad_option, {pools, Name, transport}, node});
+        {ok, Parsed} -> check_funs(Name, Parsed);
+        {error, {bad_option, Key, Value}} -> throw({bad_option, {pools, Name, Key}, Value})
+    end.
+
+check_funs(Name, #{init := Init}) when Init =/= undefined ->
+    throw({bad_option, {pools, Name, init}, Init});
+check_funs(Name, #{tls := #{password := Password}}) when Password =/= undefined ->
+    throw({bad_option, {pools, Name, {tls, password}}, Password});
+check_funs(_Name, _Parsed) ->
+    ok.
+
+format(Format, Args) ->
+    lists:flatten(io_lib:format(Format, Args)).

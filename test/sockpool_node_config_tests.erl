@@ -1,0 +1,113 @@
+%%% The daemon's configuration file, as `--check' judges it: what it takes, and in which words it says
+%%% what is wrong.
+-module(sockpool_node_config_tests).
+
+-include_lib("eunit/include/eunit.hrl").
+
+check_test_() ->
+    case filelib:is_regular(program()) of
+        false -> [];
+        true -> [{lists:sublist(Text, 80), fun() -> check(Text, Expected) end} || {Text, Expected} <- cases()]
+    end.
+
+cases() ->
+    [{whole(), ok},
+     {"{}", ok},
+     {"{\"pools\": {}}", ok},
+     {"", "line 1, column 0: "},
+     {"{\"name\": 1", "line 1, column "},
+     {"[]", ": must be an object"},
+     {"{\"name\": \"a@b\", \"name\": \"a@b\"}", "duplicate object key"},
+     {"{\"nam\": 1}", "nam: does not exist; there are name, cookie_file, listen, tick_time, pools"},
+     {"{\"name\": \"pools\"}", "name: \"pools\" is not allowed; it must be a string NAME@HOST"},
+     {"{\"name\": 5}", "name: 5 is not allowed; it must be a string NAME@HOST"},
+     {"{\"cookie_file\": \"\"}", "cookie_file: \"\" is not allowed; it must be a file's path"},
+     {"{\"listen\": \"host\"}", "listen: \"host\" is not allowed; it must be an IP address"},
+     {"{\"tick_time\": 0}", "tick_time: 0 is not allowed; it must be an integer from 1 to 86400"},
+     {"{\"tick_time\": 86401}", "tick_time: 86401 is not allowed"},
+     {"{\"tick_time\": 86400}", ok},
+     {"{\"pools\": []}", "pools: [] is not allowed; it must be an object"},
+     {"{\"pools\": {\"p\": 5}}", "pools.p: 5 is not allowed; it must be an object of options"},
+     {"{\"pools\": {\"\": {}}}", "pools.: a pool's name must be of 1 to 255 bytes"},
+     {"{\"pools\": {\"undefined\": {}}}", "pools.undefined: a pool's name must"},
+     {pool("\"port\": 1"), "pools.p.host: is missing; it must be an IP address"},
+     {tcp("\"sise\": 1"), "pools.p.sise: does not exist; there are transport, host, port, "},
+     {tcp("\"init\": 1"), "pools.p.init: cannot be given in a file"},
+     {tcp("\"name\": \"p\""), "pools.p.name: cannot be given in a file"},
+     {tcp("\"size\": \"10\""), "pools.p.size: \"10\" is not allowed; it must be an integer from 0 to"},
+     {tcp("\"size\": 1.5"), "pools.p.size: 1.5 is not allowed"},
+     {tcp("\"size\": 99999999999999999999"), "line 1, column "},
+     {tcp("\"max_overflow\": 1000000"), "pools.p.size: 10, its default, is not allowed; it must be"},
+     {tcp("\"checkout_timeout\": \"infinity\", \"max_hold\": \"infinity\""), ok},
+     {tcp("\"checkout_timeout\": \"never\""), "pools.p.checkout_timeout: \"never\" is not allowed"},
+     {tcp("\"sndbuf\": null"), ok},
+     {tcp("\"nodelay\": false, \"keepalive\": true, \"strategy\": \"fifo\""), ok},
+     {tcp("\"nodelay\": \"yes\""), "pools.p.nodelay: \"yes\" is not allowed; it must be one of true, "},
+     {tcp("\"packet\": 4"), ok},
+     {tcp("\"packet\": \"line\""), ok},
+     {tcp("\"packet\": 3"), "pools.p.packet: 3 is not allowed; it must be one of raw, 0, 1, 2, 4, "},
+     {tcp("\"bind\": \"127.0.0.1\""), ok},
+     {tcp("\"bind\": \"fe80::1\""), ok},
+     {tcp("\"bind\": \"localhost\""), "pools.p.bind: \"localhost\" is not allowed; it must be "},
+     {tcp("\"bind\": {}"), "pools.p.bind: {} is not allowed"},
+     {tcp("\"validate\": {\"after\": 5}"), ok},
+     {tcp("\"validate\": \"never\""), ok},
+     {tcp("\"validate\": {\"after\": \"x\"}"), "pools.p.validate: {\"after\":\"x\"} is not allowed"},
+     {tcp("\"validate\": {\"after\": 5, \"b\": 6}"), "in a file, {\"after\": Ms}"},
+     {tcp("\"validate\": [\"after\", 5]"), "pools.p.validate: [\"after\",5] is not allowed"},
+     {tcp("\"backoff\": [1, 10]"), ok},
+     {tcp("\"backoff\": [10, 1]"), "pools.p.backoff: [10,1] is not allowed; it must be {MinMs, MaxMs}"},
+     {tcp("\"backoff\": [[1], 10]"), "pools.p.backoff: [[1],10] is not allowed"},
+     {tcp("\"tls\": {}"), "pools.p.tls: {} is not allowed"},
+     {tcp("\"tls\": []"), "pools.p.tls: [] is not allowed; it must be an object of TLS options"},
+     {tcp("\"path\": \"/s\""), "pools.p.path: \"/s\" is not allowed"},
+     {pool("\"transport\": \"unix\", \"path\": \"/s\""), ok},
+     {pool("\"transport\": \"unix\", \"path\": \"" ++ lists:duplicate(2000000, $s) ++ "\""),
+      "pools.p: the options are too long"},
+     {pool("\"transport\": \"unix\", \"path\": \"a\\u0000b\""), "line 1, column "},
+     {pool("\"host\": [], \"port\": 1"), "pools.p.host: [] is not allowed"},
+     {pool("\"host\": \"a b\", \"port\": 1"), "pools.p.host: \"a b\" is not allowed"},
+     {tls("\"verify\": \"none\", \"versions\": [\"tlsv1.3\"], \"alpn\": [\"h2\"], \"ktls\": true"), ok},
+     {tls("\"verify\": false"), "pools.p.tls.verify: false is not allowed; it must be peer or none"},
+     {tls("\"verifi\": false"), "pools.p.tls.verifi: does not exist; there are verify, cacertfile, "},
+     {tls("\"password\": \"secret\""), "pools.p.tls.password: cannot be given in a file"},
+     {tls("\"cacerts\": []"), "pools.p.tls.cacerts: cannot be given in a file"},
+     {tls("\"keyfile\": \"k\""), "pools.p.tls.certfile: is missing; it must be a file's path"},
+     {tls("\"versions\": \"tlsv1.3\""), "pools.p.tls.versions: \"tlsv1.3\" is not allowed"},
+     {tls("\"ciphers\": 5"), "pools.p.tls.ciphers: 5 is not allowed"}].
+
+whole() ->
+    "{\"name\": \"pools@127.0.0.1\", \"cookie_file\": \"/etc/cookie\", \"listen\": \"::1\","
+    " \"tick_time\": 60, \"pools\": {"
+    "   \"cache\": {\"host\": [\"a.example\", \"127.0.0.1\"], \"port\": 6379, \"size\": 0},"
+    "   \"c\xc3\xa4che\": {\"transport\": \"unix\", \"path\": \"/tmp/s\"}}}".
+
+pool(Options) -> "{\"pools\": {\"p\": {" ++ Options ++ "}}}".
+
+tcp(Options) -> pool("\"host\": \"h\", \"port\": 80, " ++ Options).
+
+tls(Options) ->
+    tcp("\"transport\": \"tls\", \"tls\": {" ++ Options ++ "}").
+
+check(Text, Expected) ->
+    File = filename:join("/tmp", "sockpool_config_" ++ os:getpid() ++ ".json"),
+    ok = file:write_file(File, Text),
+    Said = os:cmd(program() ++ " --check --config " ++ File ++ " 2>&1; echo status $?"),
+    ok = file:delete(File),
+    case Expected of
+        ok ->
+            ?assertEqual("status 0\n", Said);
+        Words ->
+            Start = "sockpool_node: " ++ File ++ ": ",
+            ?assertEqual(Start, lists:sublist(Said, length(Start))),
+            ?assertNotEqual({nomatch, Said}, {string:find(Said, Words), Said}),
+            ?assertMatch({match, _}, re:run(Said, "\\A[^\n]{1,900}\nstatus 2\n\\z"))
+    end.
+
+no_such_file_test() ->
+    Said = os:cmd(program() ++ " --check --config /nonexistent/file 2>&1; echo status $?"),
+    ?assertEqual("sockpool_node: /nonexistent/file: unable to open /nonexistent/file: "
+                 "No such file or directory\nstatus 2\n", Said).
+
+program() ->
+    filename:join(code:priv_dir(sockpool), "sockpool_node").

@@ -1,0 +1,350 @@
+%%% Pools with transport => node: calls and messages over distribution connections to a real node, and
+%%% leases. How they connect is in sockpool_node_connect_SUITE.
+-module(sockpool_node_pool_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+
+-export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2,
+         end_per_testcase/2]).
+-export([calls/1, exceptions/1, calls_by_pool/1, messages/1, output_comes_here/1, large_messages/1,
+         too_large_a_reply/1, lease_functions/1, no_stream/1, bad_arguments/1]).
+-export([concurrent_calls/1, max_inflight/1, late_reply/1, call_from_another_process/1,
+         checkin_under_a_call/1, dead_owner_at_rest/1, dead_owner_under_a_call/1,
+         given_away/1, waiters/1, max_hold/1, pool_stopped_under_a_call/1]).
+
+-import(sockpool_test_util, [wait_until/1, settled/1, stat/2, start/1, await/1, run_all/1,
+                             assert_no_messages/0]).
+-import(sockpool_node_kit, [started/2, checked_out/1, call/3, node_of/1]).
+
+suite() -> [{timetrap, {minutes, 3}}].
+
+all() ->
+    [calls, exceptions, calls_by_pool, messages, output_comes_here, large_messages,
+     too_large_a_reply, lease_functions, no_stream, bad_arguments, concurrent_calls, max_inflight,
+     late_reply, call_from_another_process, checkin_under_a_call, dead_owner_at_rest,
+     dead_owner_under_a_call, given_away, waiters, max_hold, pool_stopped_under_a_call].
+
+init_per_suite(Config) -> sockpool_node_kit:init_suite(Config).
+end_per_suite(Config) -> sockpool_node_kit:end_suite(Config).
+init_per_testcase(Case, Config) -> sockpool_node_kit:init_case(Case, Config).
+end_per_testcase(_Case, _Config) -> sockpool_node_kit:end_case().
+
+%%% Calls.
+
+calls(Config) ->
+    Node = ?config(node, Config),
+    Conn = checked_out(started(Config, #{})),
+    ?assertEqual({ok, Node}, sockpool:call(Conn, erlang, node, [], 30000)),
+    Term = {self(), make_ref(), fun sockpool_node_kit:swallow/1, #{a => [1.5, "text", <<1:3>>]}, 1 bsl 200},
+    ?assertEqual({ok, [Term | Term]}, sockpool:call(Conn, lists, append, [[Term], Term], infinity)),
+    ?assertEqual({ok, {error, x}}, sockpool:call(Conn, erlang, list_to_tuple, [[error, x]], 30000)),
+    ?assertEqual(ok, sockpool:checkin(Conn)),
+    ?assertEqual({error, closed}, sockpool:call(Conn, erlang, node, [], 30000)),
+    ?assertMatch(#{closed := 0, checkins := 1}, settled(?config(pool, Config))),
+    assert_no_messages().
+
+exceptions(Config) ->
+    Conn = checked_out(started(Config, #{})),
+    Call = fun(Function, Args) -> sockpool:call(Conn, erlang, Function, Args, 30000) end,
+    ?assertMatch({error, {exception, error, {my, reason}, [{erlang, error, _, _} | _]}},
+                 Call(error, [{my, reason}])),
+    ?assertEqual({error, {exception, exit, {my, reason}, []}}, Call(exit, [{my, reason}])),
+    ?assertEqual({error, {exception, throw, {my, reason}, []}}, Call(throw, [{my, reason}])),
+    ?assertMatch({error, {exception, error, undef, [{no_such, module, [1], _} | _]}},
+                 sockpool:call(Conn, no_such, module, [1], 30000)),
+    ?assertEqual({error, {exception, exit, {signal, killed}, []}}, call(Conn, be_killed, [])),
+    ok = sockpool:checkin(Conn).
+
+calls_by_pool(Config) ->
+    Node = ?config(node, Config),
+    Pool = started(Config, #{size => 2}),
+    _ = settled(Pool),
+    ?assertEqual({ok, Node}, sockpool:call(Pool, erlang, node, [], 30000)),
+    ?assertMatch({error, {exception, error, badarg, _}},
+                 sockpool:call(Pool, erlang, atom_to_list, [1], 30000)),
+    Sums = [start(fun() -> sockpool:call(Pool, erlang, '+', [N, N], infinity) end)
+            || N <- lists:seq(1, 100)],
+    ?assertEqual([{ok, 2 * N} || N <- lists:seq(1, 100)], [await(Job) || Job <- Sums]),
+    ?assertEqual({error, timeout}, sockpool:call(Pool, sockpool_node_kit, linger, [], 50)),
+    ?assertMatch(#{checkouts := 103, checkins := 103, closed := 1, abandoned := 0}, settled(Pool)),
+    ?assertEqual({error, not_found}, sockpool:call(no_such_pool, erlang, node, [], 100)),
+    assert_no_messages().
+
+messages(Config) ->
+    Node = ?config(node, Config),
+    Pool = started(Config, #{}),
+    Conn = checked_out(Pool),
+    ?assertEqual({ok, ok}, call(Conn, relay, [messages_relay, self()])),
+    {ok, Pid} = sockpool:call(Conn, erlang, whereis, [messages_relay], 30000),
+    Messages = [{Way, N} || N <- lists:seq(1, 100), Way <- [name, named_node, pid]],
+    lists:foreach(fun({name, _} = M) -> ok = sockpool:send_to(Conn, messages_relay, M);
+                     ({named_node, _} = M) -> ok = sockpool:send_to(Conn, {messages_relay, Node}, M);
+                     ({pid, _} = M) -> ok = sockpool:send_to(Conn, Pid, M)
+                  end, Messages),
+    ?assertEqual(Messages, [receive {relayed, M} -> M after 30000 -> none end || _ <- Messages]),
+    ok = sockpool:send_to(Conn, no_such_name, hello),
+    ?assertEqual({error, {bad_argument, destination, self()}}, sockpool:send_to(Conn, self(), x)),
+    ?assertEqual({error, {bad_argument, destination, "x"}}, sockpool:send_to(Conn, "x", x)),
+    ?assertEqual({error, {bad_argument, destination, {x, node()}}},
+                 sockpool:send_to(Conn, {x, node()}, x)),
+    ok = sockpool:checkin(Conn),
+    ok = sockpool:send_to(Pool, messages_relay, by_pool),
+    receive {relayed, by_pool} -> ok after 30000 -> error(late) end,
+    ok = sockpool:send_to(Pool, Pid, stop),
+    ?assertMatch(#{closed := 0}, settled(Pool)).
+
+%% As with erpc:call/4, though no connection of this VM is used for it.
+output_comes_here(Config) ->
+    Conn = checked_out(started(Config, #{})),
+    ?assertEqual({ok, ok}, call(Conn, print, ["said on the other node\n"])),
+    {ok, Text} = output(fun() -> run_captured(?config(pool, Config), Conn) end),
+    ?assertEqual("captured: äλ", Text).
+
+%% The reader has the group leader of whoever checked out: one that collects.
+run_captured(Pool, Conn) ->
+    ok = sockpool:checkin(Conn),
+    {ok, ok} = sockpool:call(Pool, sockpool_node_kit, print, ["captured: äλ"], 30000),
+    ok.
+
+%% A group leader that keeps what it is given.
+output(Fun) ->
+    Keeper = spawn(fun() -> keep([]) end),
+    Old = group_leader(),
+    true = group_leader(Keeper, self()),
+    ok = try Fun() after group_leader(Old, self()) end,
+    Keeper ! {tell, self()},
+    receive {kept, Text} -> {ok, Text} after 30000 -> error(late) end.
+
+keep(Kept) ->
+    receive
+        {io_request, From, ReplyAs, {put_chars, unicode, Chars}} ->
+            From ! {io_reply, ReplyAs, ok},
+            keep([Kept | unicode:characters_to_list(Chars)]);
+        {tell, To} ->
+            To ! {kept, lists:flatten(Kept)}
+    end.
+
+large_messages(Config) ->
+    Pool = started(Config, #{}),
+    Conn = checked_out(Pool),
+    Bytes = binary:copy(<<"0123456789abcdef">>, 1024 * 1024),
+    ?assertEqual({ok, byte_size(Bytes)}, call(Conn, swallow, [Bytes])),
+    %% Both ways at the same time, many of them: neither side stops reading while it writes.
+    Copies = [start(fun() -> {ok, Bytes} = sockpool:call(Conn, binary, copy, [Bytes], infinity), ok end)
+              || _ <- lists:seq(1, 8)],
+    [ok = await(Job) || Job <- Copies],
+    ok = sockpool:checkin(Conn),
+    ?assertMatch(#{closed := 0}, settled(Pool)).
+
+too_large_a_reply(Config) ->
+    Pool = started(Config, #{recv_limit => 10000}),
+    Conn = checked_out(Pool),
+    ?assertMatch({ok, <<_:9000/binary>>},
+                 sockpool:call(Conn, binary, copy, [<<0>>, 9000], 30000)),
+    ?assertEqual({error, emsgsize}, sockpool:call(Conn, binary, copy, [<<0>>, 10000], 30000)),
+    ?assertEqual({error, closed}, sockpool:call(Conn, erlang, node, [], 30000)),
+    ?assertEqual(ok, sockpool:checkin(Conn)),
+    ?assertMatch(#{closed := 1, abandoned := 0}, settled(Pool)).
+
+%%% Leases.
+
+lease_functions(Config) ->
+    Node = ?config(node, Config),
+    Pool = started(Config, #{max_inflight => 7}),
+    Conn = checked_out(Pool),
+    {ok, {{127, 0, 0, 1}, Port} = Peer} = sockpool:peername(Conn),
+    {ok, Own} = sockpool:sockname(Conn),
+    ?assertNotEqual(Peer, Own),
+    ?assertMatch({ok, #{pool := Pool, transport := node, packet := 4, node := Node, name := _,
+                        creation := _, max_inflight := 7, peername := {_, Port}}},
+                 sockpool:info(Conn)),
+    ?assertEqual(ok, sockpool:setopts(Conn, [{nodelay, false}, {keepalive, true}])),
+    ?assertEqual({error, {bad_option, packet, raw}}, sockpool:setopts(Conn, [{packet, raw}])),
+    ?assertEqual({error, {bad_option, nodelay, 1}}, sockpool:setopts(Conn, [{nodelay, 1}])),
+    ?assertEqual({error, {bad_argument, opts, x}}, sockpool:setopts(Conn, x)),
+    ?assertEqual({error, not_owner}, await(start(fun() -> sockpool:checkin(Conn) end))),
+    ?assertEqual({error, not_owner}, await(start(fun() -> sockpool:discard(Conn) end))),
+    ?assertEqual({error, not_owner}, await(start(fun() -> sockpool:info(Conn) end))),
+    ?assertEqual(ok, sockpool:discard(Conn)),
+    [?assertEqual({error, closed}, Function(Conn))
+     || Function <- [fun sockpool:checkin/1, fun sockpool:discard/1, fun sockpool:info/1,
+                     fun sockpool:peername/1]],
+    ?assertEqual({ok, Node}, sockpool:transaction(Pool, fun sockpool_node_kit:node_of/1, 30000)),
+    ?assertEqual({ok, {ok, Node}}, sockpool:execute(Pool, fun sockpool_node_kit:node_of/1, 30000)),
+    ?assertError(oops, sockpool:transaction(Pool, fun(_) -> error(oops) end)),
+    ?assertMatch(#{checkouts := 4, checkins := 4, closed := 2, abandoned := 0}, settled(Pool)),
+    assert_no_messages().
+
+no_stream(Config) ->
+    Pool = started(Config, #{}),
+    Refused = {error, {bad_option, transport, node}},
+    ?assertEqual(Refused, sockpool:request(Pool, "x", packet, 1000)),
+    Conn = checked_out(Pool),
+    ?assertEqual(Refused, sockpool:send(Conn, "x")),
+    ?assertEqual(Refused, sockpool:send(Conn, "x", 10)),
+    ?assertEqual(Refused, sockpool:recv(Conn, 0)),
+    ?assertEqual(Refused, sockpool:recv(Conn, 0, 10)),
+    ?assertEqual(Refused, sockpool:reload_tls(Pool)),
+    ok = sockpool:checkin(Conn),
+    %% And the other way round.
+    Server = sockpool_test_server:start(),
+    {ok, _} = sockpool:start_pool(tcp, sockpool_test_server:target(Server)),
+    ?assertEqual({error, {bad_option, transport, tcp}}, sockpool:call(tcp, erlang, node, [], 30000)),
+    ?assertEqual({error, {bad_option, transport, tcp}}, sockpool:send_to(tcp, x, y)),
+    Stream = checked_out(tcp),
+    ?assertEqual({error, {bad_argument, node_conn, Stream}},
+                 sockpool:call(Stream, erlang, node, [], 30000)),
+    ?assertEqual({error, {bad_argument, node_conn, Stream}}, sockpool:send_to(Stream, x, y)),
+    ok = sockpool:checkin(Stream).
+
+bad_arguments(Config) ->
+    Conn = checked_out(started(Config, #{})),
+    [?assertEqual({error, {bad_argument, Name, Wrong}},
+                  sockpool:call(Conn, Module, Function, Args, Timeout))
+     || {Name, Wrong, Module, Function, Args, Timeout} <-
+            [{module, "m", "m", f, [], 1}, {function, 1, m, 1, [], 1}, {args, x, m, f, x, 1},
+             {args, [a | b], m, f, [a | b], 1}, {timeout, -1, m, f, [], -1},
+             {timeout, x, m, f, [], x}]],
+    [?assertEqual({error, {bad_argument, pool, Pool}}, sockpool:call(Pool, erlang, node, [], 1))
+     || Pool <- ["pool", 1, {a, 1}]],
+    ?assertMatch({ok, _}, sockpool:call(Conn, erlang, node, [], 30000)).
+
+%%% Many calls over one connection.
+
+concurrent_calls(Config) ->
+    Pool = started(Config, #{max_inflight => 1000}),
+    Conn = checked_out(Pool),
+    Calls = [fun() ->
+                     Text = integer_to_binary(N),
+                     {ok, Text} = sockpool:call(Conn, erlang, integer_to_binary, [N], infinity),
+                     ok
+             end || N <- lists:seq(1, 1000)],
+    ?assertEqual([ok || _ <- Calls], run_all(Calls)),
+    %% One that takes its time does not hold up the others.
+    Slow = start(fun() -> call(Conn, answer_when_told, [slow_call, self()]) end),
+    wait_until(fun() -> is_pid(whereis_there(Conn, slow_call)) end),
+    ok = sockpool:send_to(Conn, slow_call, {answer, at_last}),
+    ?assertEqual({ok, at_last}, await(Slow)),
+    ok = sockpool:checkin(Conn),
+    ?assertMatch(#{closed := 0}, settled(Pool)).
+
+whereis_there(Conn, Name) ->
+    {ok, Pid} = sockpool:call(Conn, erlang, whereis, [Name], 30000),
+    Pid.
+
+max_inflight(Config) ->
+    Pool = started(Config, #{max_inflight => 3}),
+    Conn = checked_out(Pool),
+    Self = self(),
+    Names = [inflight_1, inflight_2, inflight_3],
+    Jobs = [start(fun() -> call(Conn, answer_when_told, [Name, Self]) end) || Name <- Names],
+    [receive {waiting, Name} -> ok after 30000 -> error(late) end || Name <- Names],
+    ?assertEqual({error, busy}, sockpool:call(Conn, erlang, node, [], 30000)),
+    ?assertEqual({error, busy}, sockpool:call(Conn, erlang, node, [], 0)),
+    ok = sockpool:send_to(Conn, inflight_2, {answer, two}),
+    ?assertEqual({ok, two}, await(lists:nth(2, Jobs))),
+    ?assertMatch({ok, _}, sockpool:call(Conn, erlang, node, [], 30000)),
+    [ok = sockpool:send_to(Conn, Name, {answer, Name}) || Name <- [inflight_1, inflight_3]],
+    ?assertEqual([{ok, inflight_1}, {ok, inflight_3}], [await(Job) || Job <- [hd(Jobs), lists:last(Jobs)]]),
+    ok = sockpool:checkin(Conn),
+    ?assertMatch(#{closed := 0}, settled(Pool)).
+
+%% A time-out leaves the connection usable. The reply is dropped when it comes.
+late_reply(Config) ->
+    Pool = started(Config, #{max_inflight => 1}),
+    Conn = checked_out(Pool),
+    ?assertEqual({error, timeout},
+                 sockpool:call(Conn, sockpool_node_kit, answer_when_told, [late_call, self()], 500)),
+    receive {waiting, late_call} -> ok after 30000 -> error(never_began) end,
+    ?assertEqual({error, busy}, sockpool:call(Conn, erlang, node, [], 30000)),
+    ok = sockpool:send_to(Conn, late_call, {answer, too_late}),
+    wait_until(fun() -> sockpool:call(Conn, erlang, '+', [1, 1], 30000) =:= {ok, 2} end),
+    ok = sockpool:checkin(Conn),
+    ?assertMatch(#{closed := 0}, settled(Pool)),
+    assert_no_messages().
+
+call_from_another_process(Config) ->
+    Node = ?config(node, Config),
+    Conn = checked_out(started(Config, #{})),
+    ?assertEqual({ok, Node}, await(start(fun() -> node_of(Conn) end))),
+    ?assertEqual(ok, await(start(fun() -> sockpool:send_to(Conn, no_such_name, x) end))),
+    ok = sockpool:checkin(Conn),
+    ?assertEqual({error, closed}, await(start(fun() -> node_of(Conn) end))),
+    ?assertEqual({error, closed}, await(start(fun() -> sockpool:send_to(Conn, x, x) end))).
+
+checkin_under_a_call(Config) ->
+    Pool = started(Config, #{}),
+    Conn = checked_out(Pool),
+    Self = self(),
+    Job = start(fun() -> call(Conn, answer_when_told, [checkin_call, Self]) end),
+    receive {waiting, checkin_call} -> ok after 30000 -> error(late) end,
+    ?assertEqual(ok, sockpool:checkin(Conn)),
+    ?assertEqual({error, closed}, await(Job)),
+    ?assertMatch(#{closed := 1, abandoned := 0}, settled(Pool)).
+
+dead_owner_at_rest(Config) ->
+    Pool = started(Config, #{}),
+    _ = await(start(fun() -> {ok, _} = node_of(checked_out(Pool)) end)),
+    ?assertMatch(#{closed := 0, created := 1, abandoned := 0}, settled(Pool)),
+    ?assertMatch({ok, _}, sockpool:call(Pool, erlang, node, [], 30000)).
+
+dead_owner_under_a_call(Config) ->
+    Pool = started(Config, #{}),
+    Self = self(),
+    Owner = spawn(fun() -> call(checked_out(Pool), answer_when_told, [orphaned_call, Self]) end),
+    receive {waiting, orphaned_call} -> ok after 30000 -> error(late) end,
+    exit(Owner, kill),
+    wait_until(fun() -> stat(Pool, closed) =:= 1 end),
+    ?assertMatch(#{created := 2, abandoned := 1, checkins := 0}, settled(Pool)).
+
+given_away(Config) ->
+    Node = ?config(node, Config),
+    Pool = started(Config, #{}),
+    Conn = checked_out(Pool),
+    {Dead, Monitor} = spawn_monitor(fun() -> ok end),
+    receive {'DOWN', Monitor, process, Dead, _} -> ok end,
+    ?assertEqual({error, noproc}, sockpool:give_away(Conn, Dead)),
+    Heir = spawn(fun() -> receive {checkin, From} -> From ! {checked_in, sockpool:checkin(Conn)} end end),
+    ?assertEqual(ok, sockpool:give_away(Conn, Heir)),
+    ?assertEqual({error, not_owner}, sockpool:checkin(Conn)),
+    ?assertEqual({ok, Node}, node_of(Conn)),
+    Heir ! {checkin, self()},
+    receive {checked_in, Result} -> ?assertEqual(ok, Result) after 30000 -> error(late) end,
+    ?assertMatch(#{closed := 0}, settled(Pool)),
+    Other = checked_out(Pool),
+    Mortal = spawn(sockpool_node_kit, linger, []),
+    ok = sockpool:give_away(Other, Mortal),
+    exit(Mortal, kill),
+    ?assertMatch(#{closed := 0, checkins := 2}, settled(Pool)).
+
+%% Those who had to wait for a connection get one that calls.
+waiters(Config) ->
+    Pool = started(Config, #{}),
+    Conn = checked_out(Pool),
+    Jobs = [start(fun() -> sockpool:transaction(Pool, fun sockpool_node_kit:node_of/1, infinity) end)
+            || _ <- lists:seq(1, 20)],
+    wait_until(fun() -> stat(Pool, waiting) =:= 20 end),
+    ?assertEqual({error, full}, sockpool:call(Pool, erlang, node, [], 0)),
+    ok = sockpool:checkin(Conn),
+    [?assertEqual({ok, ?config(node, Config)}, await(Job)) || Job <- Jobs],
+    ?assertMatch(#{closed := 0, checkouts := 21}, settled(Pool)).
+
+max_hold(Config) ->
+    Pool = started(Config, #{max_hold => 200}),
+    Conn = checked_out(Pool),
+    ?assertEqual({error, closed}, call(Conn, linger, [])),
+    ?assertEqual({error, closed}, sockpool:checkin(Conn)),
+    ?assertMatch(#{closed := 1}, settled(Pool)).
+
+pool_stopped_under_a_call(Config) ->
+    Pool = started(Config, #{}),
+    Conn = checked_out(Pool),
+    Self = self(),
+    Job = start(fun() -> call(Conn, answer_when_told, [stopped_call, Self]) end),
+    receive {waiting, stopped_call} -> ok after 30000 -> error(late) end,
+    ok = sockpool:stop_pool(Pool),
+    ?assertEqual({error, closed}, await(Job)),
+    ?assertEqual({error, closed}, sockpool:call(Conn, erlang, node, [], 30000)),
+    ?assertEqual({error, closed}, sockpool:checkin(Conn)),
+    ?assertEqual({error, not_found}, sockpool:call(Pool, erlang, node, [], 1000)).
