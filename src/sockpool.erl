@@ -440,13 +440,20 @@ reply(Result, _Length) -> Result.
 %% check-in closes the connection. `closed' and POSIX codes: the connection was lost, and whether the
 %% function ran is not known. `{spawn, Reason}': the node could not start the process.
 %%
-%% What the function prints goes to the group leader of the process that checked the connection out.
+%% What the function prints goes to the group leader of the process that checked the connection out. With
+%% a pool of another node, that is the group leader of sockpool there; a C node drops it.
 -spec call(conn() | pool(), module(), atom(), [term()], timeout()) ->
           {ok, Result :: term()} | {error, reason()}.
 call(To, Module, Function, Args, Timeout)
   when is_atom(Module), is_atom(Function), length(Args) >= 0, ?IS_TIMEOUT(Timeout) ->
-    over_node(To, Timeout,
-              fun(Conn, Left) -> sockpool_node_conn:call(Conn, Module, Function, Args, Left) end);
+    case elsewhere(To) of
+        {Node, Target} ->
+            sockpool_remote:call(Node, Target, Module, Function, Args, Timeout);
+        here ->
+            over_node(To, Timeout, fun(Conn, Left) ->
+                                           sockpool_node_conn:call(Conn, Module, Function, Args, Left)
+                                   end)
+    end;
 call(_To, Module, _Function, _Args, _Timeout) when not is_atom(Module) ->
     bad_argument(module, Module);
 call(_To, _Module, Function, _Args, _Timeout) when not is_atom(Function) ->
@@ -461,8 +468,19 @@ call(_To, _Module, _Function, _Args, Timeout) ->
 %% whether the process lives. Messages over one connection stay in order.
 -spec send_to(conn() | pool(), atom() | {atom(), node()} | pid(), term()) -> ok | {error, reason()}.
 send_to(To, Destination, Message) ->
-    over_node(To, default,
-              fun(Conn, _Left) -> sockpool_node_conn:send_to(Conn, Destination, Message) end).
+    case elsewhere(To) of
+        {Node, Target} ->
+            sockpool_remote:send_to(Node, Target, Destination, Message);
+        here ->
+            over_node(To, default, fun(Conn, _Left) ->
+                                           sockpool_node_conn:send_to(Conn, Destination, Message)
+                                   end)
+    end.
+
+%% The node that serves what is meant, and what it is there.
+elsewhere(?LEASE(Node) = Lease) -> {Node, Lease};
+elsewhere({Name, Node}) when is_atom(Name), is_atom(Node), Node =/= node() -> {Node, Name};
+elsewhere(_To) -> here.
 
 over_node(?NODE_CONN(_) = Conn, Timeout, Fun) ->
     Fun(Conn, Timeout);

@@ -7,6 +7,7 @@
 -module(sockpool_remote).
 
 -export([checkout/3, request/5, checkin/1, discard/1, give_away/2, send/3, recv/3]).
+-export([call/6, send_to/4]).
 -export([info/1, peername/1, sockname/1, setopts/2]).
 -export([start_pool/3, stop_pool/2, which_pools/1, stats/1, stats/2]).
 -export_type([lease/0]).
@@ -38,6 +39,23 @@ checkout(Node, Name, Timeout) ->
 request(Node, Name, Data, Length, Timeout) ->
     Id = make_ref(),
     cancellable(Node, Id, {request, Id, Name, Data, Length, Timeout}, Timeout).
+
+%% The target is a pool's name or a lease. Where a call over a lease is given up, nothing is to be taken
+%% back, as with a pool of the caller's node: the server does not know its Id and ignores the cast.
+-spec call(node(), atom() | lease(), module(), atom(), [term()], timeout()) ->
+          {ok, term()} | failure().
+call(Node, Target, Module, Function, Args, Timeout) ->
+    Id = make_ref(),
+    Request = {call, Id, Target, Module, Function, Args, Timeout},
+    of_target(Target, cancellable(Node, Id, Request, Timeout)).
+
+-spec send_to(node(), atom() | lease(), term(), term()) -> ok | failure().
+send_to(Node, Target, Destination, Message) ->
+    Id = make_ref(),
+    of_target(Target, cancellable(Node, Id, {send_to, Id, Target, Destination, Message}, default)).
+
+of_target(?LEASE(_), Result) -> not_found_is_closed(Result);
+of_target(_Name, Result) -> Result.
 
 -spec checkin(lease()) -> ok | failure().
 checkin(Lease) -> lease_call(Lease, {checkin, Lease}).

@@ -20,7 +20,7 @@
 -define(FULLSWEEP_AFTER, 20).
 
 %% A process of sockpool_session.
--record(job, {%% Who is to be watched; `undefined' for calls about pools.
+-record(job, {%% Who is to be watched; `undefined' for calls about pools and over leases.
               client :: pid() | undefined,
               id :: reference() | undefined,
               %% Of its lease, until that is given back.
@@ -98,13 +98,17 @@ request({request, Id, Name, Data, Length, Timeout}, From, #state{ids = Ids} = St
   when is_reference(Id), not is_map_key(Id, Ids), is_atom(Name) ->
     Worker = spawn_link(sockpool_session, request, [From, Name, Data, Length, Timeout]),
     started(Worker, #job{id = Id, from = From}, State);
+request({call, Id, Target, _Module, _Function, _Args, _Timeout} = Request, From, State)
+  when is_reference(Id) ->
+    over_node(Target, Request, Id, From, State);
+request({send_to, Id, Target, _Destination, _Message} = Request, From, State) when is_reference(Id) ->
+    over_node(Target, Request, Id, From, State);
 request({stats, Name}, From, State) when is_atom(Name) ->
     answer(From, sockpool:stats(Name), State);
-request(Request, From, #state{jobs = Jobs} = State) ->
+request(Request, From, State) ->
     case kind(Request) of
         pools ->
-            Worker = spawn_link(sockpool_session, pools, [From, Request]),
-            State#state{jobs = Jobs#{Worker => #job{from = From}}};
+            unwatched(spawn_link(sockpool_session, pools, [From, Request]), From, State);
         {lease, Lease} ->
             case find(Lease, From, State) of
                 {ok, Worker} -> lease_request(Request, Worker, From, State);
@@ -113,6 +117,22 @@ request(Request, From, #state{jobs = Jobs} = State) ->
         unknown ->
             answer(From, {error, {bad_request, Request}}, State)
     end.
+
+%% What uses a pool is its caller's job, as a request is. What uses a lease lasts no longer than that,
+%% whoever calls.
+over_node(Name, Request, Id, From, #state{ids = Ids} = State)
+  when is_atom(Name), not is_map_key(Id, Ids) ->
+    Worker = spawn_link(sockpool_session, over_pool, [From, Request]),
+    started(Worker, #job{id = Id, from = From}, State);
+over_node(?LEASE(_, Incarnation, Number), Request, _Id, From,
+          #state{incarnation = Incarnation, leases = Leases} = State)
+  when is_map_key(Number, Leases) ->
+    Holder = maps:get(Number, Leases),
+    unwatched(spawn_link(sockpool_session, over_lease, [Holder, From, Request]), From, State);
+over_node(?LEASE(_), _Request, _Id, From, State) ->
+    answer(From, {error, closed}, State);
+over_node(_Other, Request, _Id, From, State) ->
+    answer(From, {error, {bad_request, Request}}, State).
 
 kind(which_pools) -> pools;
 kind(stats) -> pools;
@@ -171,6 +191,9 @@ answer({To, Tag} = From, Reply, State) ->
 started(Worker, #job{id = Id, from = {Client, _}} = Job, #state{jobs = Jobs, ids = Ids} = State) ->
     hold(Client, Worker, State#state{jobs = Jobs#{Worker => Job#job{client = Client}},
                                      ids = Ids#{Id => Worker}}).
+
+unwatched(Worker, From, #state{jobs = Jobs} = State) ->
+    State#state{jobs = Jobs#{Worker => #job{from = From}}}.
 
 move(Worker, Heir, #state{jobs = Jobs} = State) ->
     #{Worker := #job{client = Client} = Job} = Jobs,

@@ -5,7 +5,9 @@
 %%% done here.
 -module(sockpool_session).
 
--export([lease/5, request/5, pools/2, serve/2, reply/2, destination/2]).
+-export([lease/5, request/5, over_pool/2, over_lease/3, pools/2, serve/2, reply/2, destination/2]).
+
+-include("sockpool_lease.hrl").
 
 %% How often a lease that nobody calls is looked at: `max_hold' or the end of its pool may have ended it.
 -define(CHECK_MS, 60000).
@@ -39,6 +41,9 @@ serve(Server, Conn) ->
             reply(From, Result),
             _ = collect(Request, Result),
             ok = check_after(Result, Server, Conn),
+            ?MODULE:serve(Server, Conn);
+        {'$sockpool_conn', Asker, Ref} ->
+            Asker ! {Ref, Conn},
             ?MODULE:serve(Server, Conn);
         '$sockpool_over' ->
             ok;
@@ -80,6 +85,41 @@ collect(_Request, _Result) ->
 -spec request(gen_server:from(), atom(), term(), term(), term()) -> ok.
 request(From, Name, Data, Length, Timeout) ->
     reply(From, sockpool:request(Name, Data, Length, Timeout)).
+
+%%% Calls of functions, and messages, over pools of node connections.
+
+-spec over_pool(gen_server:from(), tuple()) -> ok.
+over_pool(From, Request) ->
+    reply(From, over(element(3, Request), Request)).
+
+%% Any process may use such a connection, and several at the same time, so this is not the process that
+%% has the lease. It ends with the call, which ends with the lease.
+-spec over_lease(pid(), gen_server:from(), tuple()) -> ok.
+over_lease(Holder, From, Request) ->
+    reply(From, case conn_of(Holder) of
+                    {node, Conn} -> over(Conn, Request);
+                    stream -> {error, {bad_argument, node_conn, element(3, Request)}};
+                    closed -> {error, closed}
+                end).
+
+conn_of(Holder) ->
+    Monitor = monitor(process, Holder),
+    Holder ! {'$sockpool_conn', self(), Monitor},
+    receive
+        {Monitor, Conn} ->
+            true = demonitor(Monitor, [flush]),
+            case is_to_node(Conn) of true -> {node, Conn}; false -> stream end;
+        {'DOWN', Monitor, process, _, _} ->
+            closed
+    end.
+
+is_to_node(?NODE_CONN(_)) -> true;
+is_to_node(_Stream) -> false.
+
+over(To, {call, _, _, Module, Function, Args, Timeout}) ->
+    sockpool:call(To, Module, Function, Args, Timeout);
+over(To, {send_to, _, _, Destination, Message}) ->
+    sockpool:send_to(To, Destination, Message).
 
 %%% Calls about pools.
 
