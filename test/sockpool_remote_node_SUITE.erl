@@ -22,9 +22,9 @@
 
 suite() -> [{timetrap, {minutes, 3}}].
 
-all() -> [{group, erlang}].
+all() -> [{group, erlang}, {group, c}].
 
-groups() -> [{erlang, cases() ++ [same_argument_errors_as_here, serving_node_is_lost]}].
+groups() -> [{erlang, cases() ++ [same_argument_errors_as_here, serving_node_is_lost]}, {c, cases()}].
 
 cases() ->
     [calls, exceptions, calls_by_pool, messages, large_messages, too_large_a_reply,

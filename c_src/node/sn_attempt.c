@@ -35,11 +35,19 @@ static void drop_lookup(struct sn_attempt *attempt)
     attempt->lookup = NULL;
 }
 
+static void drop_port(struct sn_attempt *attempt)
+{
+    if (attempt->port)
+        sn_port_drop(attempt->port);
+    attempt->port = NULL;
+}
+
 static void attempt_free(struct sn_attempt *attempt)
 {
     sn_loop_unlimit(attempt->home->loop, &attempt->limit);
     addresses_free(attempt);
     drop_lookup(attempt);
+    drop_port(attempt);
     sp_list_remove(&attempt->node);
     sn_conn_unref(attempt->conn);
     free(attempt);
@@ -67,9 +75,13 @@ static void end(struct sn_attempt *attempt, struct sn_reason reason)
     attempt_free(attempt);
 }
 
+/* Who answered and refused says more than another address of the same node where nobody listens. */
 static void fail(struct sn_attempt *attempt, sp_status status)
 {
-    attempt->last = sn_reason_of(status);
+    struct sn_reason reason = sn_reason_of(status);
+
+    if (reason.kind || !attempt->options->node || !attempt->last.kind)
+        attempt->last = reason;
 }
 
 /* The first of so many that are left has its part of the time, so that one which does not answer leaves
@@ -174,6 +186,7 @@ static void on_over(struct sn_limit *limit)
 
     fail(attempt, SP_TIMEOUT);
     drop_lookup(attempt);
+    drop_port(attempt);
     sn_conn_disarm(attempt->conn, attempt->lease, &call);
     attempt->connecting = false;
     go_on(attempt);
@@ -244,29 +257,76 @@ static enum progress look_up(struct sn_attempt *attempt, const char *name, uint6
     return PENDING;
 }
 
+static void set_port(struct sockaddr_storage *address, uint16_t port)
+{
+    if (address->ss_family == AF_INET)
+        ((struct sockaddr_in *)address)->sin_port = htons(port);
+    else
+        ((struct sockaddr_in6 *)address)->sin6_port = htons(port);
+}
+
 static void take_found(struct sn_attempt *attempt)
 {
     struct sp_addr *address = &attempt->address;
-    in_port_t port = htons(attempt->options->port);
 
     address->len = attempt->place->ai_addrlen;
     memcpy(&address->storage, attempt->place->ai_addr, address->len);
-    if (address->storage.ss_family == AF_INET)
-        ((struct sockaddr_in *)&address->storage)->sin_port = port;
-    else
-        ((struct sockaddr_in6 *)&address->storage)->sin6_port = port;
+    set_port(&address->storage, attempt->options->port);
     attempt->place = next_place(attempt, attempt->place);
+}
+
+static void on_port(void *arg, uint16_t port)
+{
+    struct sn_attempt *attempt = arg;
+    bool is_limited = true;
+
+    attempt->port = NULL;
+    attempt->last = (struct sn_reason){.kind = "no_such_node", .word = attempt->options->node};
+    if (port) {
+        set_port(&attempt->address.storage, port);
+        is_limited = set_limit(attempt, attempt->address_deadline_ns);
+    }
+    attempt->asked = port && is_limited;
+    go_on(attempt);
+}
+
+/* Half of the address's time at most: the other half is for the connect. */
+static enum progress ask_port(struct sn_attempt *attempt, uint64_t now_ns)
+{
+    struct sockaddr_storage epmd = attempt->address.storage;
+
+    if (!set_limit(attempt, share(attempt->address_deadline_ns, now_ns, 2)))
+        return FAILED;
+    set_port(&epmd, attempt->epmd_port);
+    attempt->port =
+        sn_port_ask(attempt->home->loop->uv, &epmd, attempt->target.name, on_port, attempt);
+    if (attempt->port)
+        return PENDING;
+    fail(attempt, SP_NO_MEMORY);
+    return FAILED;
 }
 
 static enum progress try_address(struct sn_attempt *attempt)
 {
     uint64_t now_ns = sn_loop_now_ns(attempt->home->loop);
 
-    if (!set_limit(attempt, share(attempt->host_deadline_ns, now_ns, attempt->addresses)))
+    attempt->address_deadline_ns = share(attempt->host_deadline_ns, now_ns, attempt->addresses);
+    if (!set_limit(attempt, attempt->address_deadline_ns))
         return FAILED;
     if (attempt->found)
         take_found(attempt);
+    attempt->address.to = attempt->options->node ? &attempt->target : NULL;
     attempt->addresses--;
+    if (attempt->options->node && attempt->options->port == 0)
+        return ask_port(attempt, now_ns);
+    attempt->connecting = true;
+    return begin(attempt);
+}
+
+/* The node listens at the port that epmd has told. */
+static enum progress try_port(struct sn_attempt *attempt)
+{
+    attempt->asked = false;
     attempt->connecting = true;
     return begin(attempt);
 }
@@ -309,7 +369,9 @@ static void go_on(struct sn_attempt *attempt)
 
     while (progress == FAILED) {
         attempt->connecting = false;
-        if (attempt->addresses > 0) {
+        if (attempt->asked) {
+            progress = try_port(attempt);
+        } else if (attempt->addresses > 0) {
             progress = try_address(attempt);
         } else if (attempt->tried < host_count(attempt)) {
             progress = try_host(attempt);
@@ -323,7 +385,8 @@ static void go_on(struct sn_attempt *attempt)
 }
 
 bool sn_attempt_start(struct sn_home *home, const struct sn_options *options,
-                      const struct sp_attempt *made, size_t turn, struct sp_list *list,
+                      const struct sn_here *here, const struct sp_attempt *made, size_t turn,
+                      struct sp_list *list,
                       void (*ended)(struct sn_attempt *attempt, struct sn_reason reason))
 {
     struct sn_attempt *attempt = calloc(1, sizeof *attempt);
@@ -336,6 +399,9 @@ bool sn_attempt_start(struct sn_home *home, const struct sn_options *options,
     }
     attempt->home = home;
     attempt->options = options;
+    attempt->target = (struct sp_node_target){options->node, here->host,
+                                              options->cookie ? options->cookie : here->cookie};
+    attempt->epmd_port = here->epmd_port;
     attempt->ended = ended;
     attempt->conn = sn_conn_of(made->conn);
     attempt->lease = made->lease;

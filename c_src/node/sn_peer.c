@@ -71,7 +71,7 @@ static void on_written(uv_write_t *write, int status)
     if (peer->closing)
         return;
     if (!peer->client.out.congested)
-        sn_io_resume(&peer->server->service.calls.jobs, &peer->client);
+        sn_jobs_resume(&peer->server->service.calls.jobs, &peer->client);
     if (!peer->read_paused)
         return;
     sn_tick_read(&peer->tick); /* it reads: the silence is ours */
