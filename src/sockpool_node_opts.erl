@@ -13,7 +13,8 @@
                   program := file:filename(),
                   start_timeout := 1..4294967295,
                   stop_timeout := 1..4294967295}.
-%% Complete and normalised. Pools' options are as they were given: checked, but not completed.
+%% Complete and normalised. Pools' options are as they were given: checked, but not completed; a cookie is
+%% in a fun.
 
 -type bad_option() :: {bad_option, Key :: term(), Value :: term()}.
 %% The key is `{pools, Pool, Key}' for an option of a pool, where Key may be `{tls, Key}'.
@@ -75,8 +76,6 @@ format_error({bad_option, {pools, Name, init}, Value}) ->
     no_fun(Name, "init", Value);
 format_error({bad_option, {pools, Name, {tls, password}}, Value}) ->
     no_fun(Name, "tls option password", Value);
-format_error({bad_option, {pools, Name, transport}, node}) ->
-    format("pool ~0tp: option transport: node is for pools of Erlang nodes only", [Name]);
 format_error({bad_option, {pools, Name, Key}, Value}) ->
     format("pool ~0tp: ~ts", [Name, sockpool_opts:format_error({bad_option, Key, Value})]);
 format_error({bad_option, Key, Value}) ->
@@ -163,13 +162,12 @@ program_path(Path) ->
 
 pools(Pools) when is_map(Pools) ->
     ok = maps:foreach(fun check_pool/2, Pools),
-    {ok, Pools};
+    {ok, maps:map(fun(_Name, Opts) -> sockpool_opts:seal(Opts) end, Pools)};
 pools(_Other) ->
     error.
 
 check_pool(Name, Opts) ->
     case sockpool_opts:parse(Name, Opts) of
-        {ok, #{transport := node}} -> throw({bad_option, {pools, Name, transport}, node});
         {ok, Parsed} -> check_funs(Name, Parsed);
         {error, {bad_option, Key, Value}} -> throw({bad_option, {pools, Name, Key}, Value})
     end.

@@ -1,14 +1,9 @@
 #include "sn_port.h"
 
-#include "sp_bytes.h"
-#include "sp_dist.h"
+#include "sn_please.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-enum { PORT_PLEASE2_REQUEST = 122, PORT2_ANSWER = 119 };
-
-#define HEAD_BYTES 3
 
 struct sn_port {
     uv_tcp_t tcp;
@@ -17,22 +12,11 @@ struct sn_port {
     void (*told)(void *arg, uint16_t port); /* NULL: nobody waits any more */
     void *arg;
     uint16_t port;
-    uint8_t request[HEAD_BYTES + SP_DIST_NODE_NAME_MAX];
+    uint8_t request[SN_PLEASE_MAX];
     size_t request_len;
-    uint8_t answer[SN_PORT_ANSWER_BYTES];
+    uint8_t answer[SN_PLEASE_ANSWER_BYTES];
     size_t answer_len;
 };
-
-/* A tag, a result, and the port where that is 0. */
-sp_status sn_port_answer(const uint8_t *answer, size_t len, uint16_t *port)
-{
-    if ((len > 0 && answer[0] != PORT2_ANSWER) || (len > 1 && answer[1] != 0))
-        return SP_NOT_FOUND;
-    if (len < SN_PORT_ANSWER_BYTES)
-        return SP_WANT_READ;
-    *port = (uint16_t)sp_get(answer + 2, 2);
-    return *port ? SP_OK : SP_NOT_FOUND;
-}
 
 static void on_closed(uv_handle_t *handle)
 {
@@ -71,7 +55,7 @@ static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
     (void)buf;
     if (len > 0)
         port->answer_len += (size_t)len;
-    if (len < 0 || sn_port_answer(port->answer, port->answer_len, &port->port) != SP_WANT_READ)
+    if (len < 0 || sn_please_answer(port->answer, port->answer_len, &port->port) != SP_WANT_READ)
         finish(port);
 }
 
@@ -108,10 +92,7 @@ struct sn_port *sn_port_ask(uv_loop_t *loop, const struct sockaddr_storage *epmd
     port->tcp.data = port->connect.data = port->write.data = port;
     port->told = told;
     port->arg = arg;
-    sp_put(port->request, 2, 1 + len);
-    port->request[2] = PORT_PLEASE2_REQUEST;
-    memcpy(port->request + HEAD_BYTES, name, len);
-    port->request_len = HEAD_BYTES + len;
+    port->request_len = sn_please_request(port->request, name, len);
     if (uv_tcp_connect(&port->connect, &port->tcp, (const struct sockaddr *)epmd, on_connected) !=
         0)
         finish(port);

@@ -1,8 +1,6 @@
-/* Asks an epmd at which port a node listens. At most 4 bytes of what comes are looked at. */
+/* Asks an epmd at which port a node listens. No more than a port is read of what comes. */
 #ifndef SN_PORT_H
 #define SN_PORT_H
-
-#include "sp_status.h"
 
 #include <stdint.h>
 #include <sys/socket.h>
@@ -17,9 +15,5 @@ struct sn_port *sn_port_ask(uv_loop_t *loop, const struct sockaddr_storage *epmd
                             void (*told)(void *arg, uint16_t port), void *arg);
 /* Ends it before told(), which then does not come. */
 void sn_port_drop(struct sn_port *port);
-
-/* An epmd's answer as far as it has come: SP_WANT_READ, SP_NOT_FOUND, or SP_OK and the port. Pure. */
-#define SN_PORT_ANSWER_BYTES 4
-SP_MUST_CHECK sp_status sn_port_answer(const uint8_t *answer, size_t len, uint16_t *port);
 
 #endif
