@@ -43,10 +43,12 @@ WRAPPER
 esac
 
 status=0
-for suite in remote remote_ends; do
+for suite in remote remote_ends remote_node; do
     $REBAR3 ct --suite "test/sockpool_${suite}_SUITE" --group c || status=1
 done
-$REBAR3 ct --suite test/sockpool_c_node_pools_SUITE || status=1
+for suite in c_node_pools c_node_connect; do
+    $REBAR3 ct --suite "test/sockpool_${suite}_SUITE" || status=1
+done
 reports=$(find logs -name "$(basename "$LOG").*" -size +0)
 if [ -n "$reports" ]; then
     cat $reports >&2

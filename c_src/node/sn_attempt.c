@@ -275,18 +275,20 @@ static void take_found(struct sn_attempt *attempt)
     attempt->place = next_place(attempt, attempt->place);
 }
 
+/* One address of the node's host may have an epmd and another none. */
 static void on_port(void *arg, uint16_t port)
 {
     struct sn_attempt *attempt = arg;
-    bool is_limited = true;
 
     attempt->port = NULL;
-    attempt->last = (struct sn_reason){.kind = "no_such_node", .word = attempt->options->node};
+    if (!attempt->reached)
+        attempt->last = (struct sn_reason){.kind = port ? NULL : "no_such_node",
+                                           .word = port ? "timeout" : attempt->options->node};
+    attempt->reached = attempt->reached || port;
     if (port) {
         set_port(&attempt->address.storage, port);
-        is_limited = set_limit(attempt, attempt->address_deadline_ns);
+        attempt->asked = set_limit(attempt, attempt->address_deadline_ns);
     }
-    attempt->asked = port && is_limited;
     go_on(attempt);
 }
 

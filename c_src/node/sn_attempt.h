@@ -38,6 +38,7 @@ struct sn_attempt {
     struct sn_port *port;           /* asked for, or NULL */
     struct addrinfo *found, *place; /* what a lookup has found; the next of it */
     size_t addresses;               /* of the host, left to try */
+    bool reached;                   /* an epmd knows the node */
     bool asked;                     /* epmd has told the port of the address */
     bool connecting;                /* to an address */
 };
