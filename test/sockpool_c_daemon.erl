@@ -44,8 +44,8 @@ run(Starter, Node, Options) ->
     [Program | More] = maps:get(prefix, Options, []) ++ [program()] ++ Args,
     Port = open_port({spawn_executable, Program},
                      [{args, More}, {line, 4096}, stderr_to_stdout, exit_status,
-                      {env, [{"SOCKPOOL_COOKIE", atom_to_list(erlang:get_cookie())}
-                             | maps:get(env, Options, [])]}]),
+                      {env, [{"SOCKPOOL_COOKIE", atom_to_list(erlang:get_cookie())}]
+                            ++ maps:get(env, Options, [])}]),
     {os_pid, OsPid} = erlang:port_info(Port, os_pid),
     Starter ! {self(), OsPid},
     loop(Port, [], []).
