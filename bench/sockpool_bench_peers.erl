@@ -5,13 +5,16 @@
 %% no other process uses, and holds the reply against it: another's reply is an error.
 -module(sockpool_bench_peers).
 
--export([echo/0, tls_echo/0, pools/0, checkout/0, handshakes/0, peer/1, exchange/3]).
+-export([echo/0, tls_echo/0, pools/0, checkout/0, handshakes/0, nodes/0, peer/1, exchange/3]).
+
+-compile({no_auto_import, [nodes/0]}).
 -export_type([peer/0, name/0, target/0, operation/0]).
 
 -type name() :: sockpool_request | sockpool_lease | sockpool_checkout |
                 sockpool_full | sockpool_resumed | sockpool_open |
                 poolboy | poolboy_checkout | gen_tcp | connect | raw |
-                ssl | ssl_connect | ssl_open | nothing.
+                ssl | ssl_connect | ssl_open | nothing |
+                sockpool_c_stats | gen_server_stats | sockpool_c_request | sockpool_erlang_request.
 -type target() :: #{transport := sockpool_bench_socket:transport(),
                     port := inet:port_number(),
                     size := pos_integer(),
@@ -52,6 +55,10 @@ pools() -> [sockpool_request, poolboy, raw].
 -spec checkout() -> [name()].
 checkout() -> [sockpool_checkout, poolboy_checkout].
 
+%% @doc Calls to other nodes, and requests through their pools.
+-spec nodes() -> [name()].
+nodes() -> [sockpool_c_stats, gen_server_stats, sockpool_c_request, sockpool_erlang_request].
+
 %% @doc `raw' is a program of its own and has only a label here.
 -spec peer(name()) -> peer() | #{name := raw, label := string()}.
 peer(sockpool_request) ->
@@ -88,6 +95,18 @@ peer(nothing) ->
     #{name => nothing, label => "nothing (for comparison)",
       start => fun(_) -> timer:sleep(?NOTHING_MS) end,
       stop => fun(ok) -> ok end};
+peer(sockpool_c_stats) ->
+    node(sockpool_c_stats, "C node, gen_server:call of stats",
+         fun sockpool_bench_nodes:start_c/1, fun sockpool_bench_nodes:stats/3);
+peer(gen_server_stats) ->
+    node(gen_server_stats, "a gen_server on an Erlang node, the same call",
+         fun sockpool_bench_nodes:start_gen_server/1, fun sockpool_bench_nodes:stats/3);
+peer(sockpool_c_request) ->
+    node(sockpool_c_request, "request through the C node",
+         fun sockpool_bench_nodes:start_c/1, fun sockpool_bench_nodes:request/3);
+peer(sockpool_erlang_request) ->
+    node(sockpool_erlang_request, "request through an Erlang node",
+         fun sockpool_bench_nodes:start_erlang/1, fun sockpool_bench_nodes:request/3);
 peer(raw) ->
     #{name => raw, label => "raw C client (limit)"}.
 
@@ -141,6 +160,12 @@ checkout_only(Pool, _, _) ->
             {error, Reason} -> {error, Reason}
         end
     end.
+
+%% other nodes
+
+node(Name, Label, Start, Enter) ->
+    #{name => Name, label => Label, start => Start, enter => Enter,
+      stop => fun sockpool_bench_nodes:stop/1, sockets => fun(_, _) -> 0 end}.
 
 %% poolboy
 

@@ -30,6 +30,8 @@ about(memory) ->
     "memory of an idle connection";
 about(tls) ->
     "TLS 1.3: requests and replies of 64 bytes and 1 MiB, handshakes, memory, timers";
+about(c_node) ->
+    "calls of the C node beside a gen_server on an Erlang node, and requests of 64 bytes through both";
 about(Concurrent) ->
     atom_to_list(Concurrent) ++ ": that many operations at once, pools of 100".
 
@@ -56,6 +58,9 @@ run(concurrent_1000) -> burst(concurrent_1000, 1000, 100, 0);
 run(concurrent_6200) -> burst(concurrent_6200, 6200, 100, 0);
 run(concurrent_10000) -> burst(concurrent_10000, 10000, 100, 0);
 run(tls) -> tls();
+run(c_node) ->
+    {repeat(c_node, 1, [cell(Processes, 10, 0, sockpool_bench_peers:nodes())
+                        || Processes <- [1, 8, 62]]), []};
 run(leak_test) -> {[], sockpool_bench_leak:leak_test()};
 run(memory) -> {[], sockpool_bench_leak:memory()}.
 
