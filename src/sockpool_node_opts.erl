@@ -75,6 +75,8 @@ format_error({bad_option, {pools, Name, init}, Value}) ->
     no_fun(Name, "init", Value);
 format_error({bad_option, {pools, Name, {tls, password}}, Value}) ->
     no_fun(Name, "tls option password", Value);
+format_error({bad_option, {pools, Name, transport}, node}) ->
+    format("pool ~0tp: option transport: node is for pools of Erlang nodes only", [Name]);
 format_error({bad_option, {pools, Name, Key}, Value}) ->
     format("pool ~0tp: ~ts", [Name, sockpool_opts:format_error({bad_option, Key, Value})]);
 format_error({bad_option, Key, Value}) ->
@@ -167,6 +169,7 @@ pools(_Other) ->
 
 check_pool(Name, Opts) ->
     case sockpool_opts:parse(Name, Opts) of
+        {ok, #{transport := node}} -> throw({bad_option, {pools, Name, transport}, node});
         {ok, Parsed} -> check_funs(Name, Parsed);
         {error, {bad_option, Key, Value}} -> throw({bad_option, {pools, Name, Key}, Value})
     end.

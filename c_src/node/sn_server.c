@@ -18,6 +18,7 @@ static void say_goodbye(void *arg)
     uv_close((uv_handle_t *)&server->listener, NULL);
     uv_close((uv_handle_t *)&server->sigterm, NULL);
     uv_close((uv_handle_t *)&server->sigint, NULL);
+    uv_close((uv_handle_t *)&server->sighup, NULL);
     uv_close((uv_handle_t *)&server->drain, NULL);
     if (server->config->ends_with_stdin)
         uv_close((uv_handle_t *)&server->input, NULL);
@@ -62,6 +63,15 @@ static void drain(struct sn_server *server, const char *reason)
 static void on_signal(uv_signal_t *signal, int number)
 {
     drain(signal->data, number == SIGTERM ? "SIGTERM" : "SIGINT");
+}
+
+static void on_sighup(uv_signal_t *signal, int number)
+{
+    struct sn_server *server = signal->data;
+
+    (void)number;
+    if (!server->draining)
+        sn_reload_now(&server->reload);
 }
 
 static void on_input_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
@@ -121,6 +131,8 @@ static int start(struct sn_server *server, uint16_t *port)
         status = uv_signal_start(&server->sigterm, on_signal, SIGTERM);
     if (status == 0)
         status = uv_signal_start(&server->sigint, on_signal, SIGINT);
+    if (status == 0)
+        status = uv_signal_start(&server->sighup, on_sighup, SIGHUP);
     if (status == 0 && server->config->ends_with_stdin)
         status = uv_pipe_open(&server->input, 0);
     if (status == 0 && server->config->ends_with_stdin)
@@ -146,16 +158,21 @@ int sn_server_run(struct sn_server *server, const struct sn_config *config)
     (void)uv_tcp_init(&server->loop, &server->listener);
     (void)uv_signal_init(&server->loop, &server->sigterm);
     (void)uv_signal_init(&server->loop, &server->sigint);
+    (void)uv_signal_init(&server->loop, &server->sighup);
     (void)uv_timer_init(&server->loop, &server->drain);
     (void)uv_pipe_init(&server->loop, &server->input, 0);
     server->listener.data = server->sigterm.data = server->sigint.data = server;
+    server->sighup.data = server;
     server->input.data = server->drain.data = server;
     status = start(server, &port);
     if (status != 0)
         return status;
     sn_epmd_start(&server->epmd, &server->loop, config->epmd_port, config->us.name, port);
     sn_log(SN_LOG_INFO, "listening", "node=%s port=%u", config->us.name, port);
+    sn_reload_start(&server->reload, &server->service.pools, config->settings_path,
+                    config->settings);
     (void)uv_run(&server->loop, UV_RUN_DEFAULT);
+    sn_reload_free(&server->reload);
     sn_loop_close(&server->turns);
     (void)uv_run(&server->loop, UV_RUN_DEFAULT);
     sn_service_free(&server->service);
