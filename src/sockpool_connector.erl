@@ -71,7 +71,11 @@ targets(#{transport := unix, path := Path}, _Turn) ->
     [{Path, local}];
 targets(#{transport := node, node := Node, port := Port}, _Turn) ->
     {Name, Host} = sockpool_opts:split_node(Node),
-    [{sockpool_opts:address_or_name(Host), case Port of undefined -> {epmd, Node, Name}; _ -> Port end}];
+    At = case Port of undefined -> {epmd, Node, Name}; _ -> Port end,
+    case sockpool_opts:address_or_name(Host) of
+        Host -> [{{inet, Host}, At}, {{inet6, Host}, At}];
+        Address -> [{Address, At}]
+    end;
 targets(#{host := Hosts, port := Port}, Turn) ->
     {Later, First} = lists:split(Turn rem length(Hosts), Hosts),
     [{Host, Port} || Host <- First ++ Later].
@@ -79,14 +83,16 @@ targets(#{host := Hosts, port := Port}, Turn) ->
 connect([], _Attempt, _Deadline, Last) ->
     Last;
 connect([{Host, Port} | Rest] = Targets, Attempt, Deadline, _Last) ->
-    Share = share(Deadline, Targets),
+    Share = case Host of {inet, _} -> Deadline; _ -> share(Deadline, Targets) end,
     Result = case resolve(Host, Share) of
                  {ok, Addresses} ->
                      connect_any(Addresses, Port, host_text(Host), Attempt, Share, {error, timeout});
                  {error, _} = Error -> Error
              end,
-    case Result of
-        ok -> ok;
+    case {Result, Host} of
+        {ok, _} -> ok;
+        %% The node was asked. A node listens on one of the two, mostly on this.
+        {{error, {_, _}}, {inet, _}} -> Result;
         _ -> connect(Rest, Attempt, Deadline, Result)
     end.
 
@@ -117,6 +123,7 @@ connect_one(Address, Port, Host, {Attempt, {Node, OurHost, Cookie}}, Deadline) -
     sockpool_wait:open(Attempt, Address, Port, {Host, Node, OurHost, Cookie}, Deadline).
 
 host_text(Path) when is_binary(Path) -> Path;
+host_text({Family, Name}) when is_atom(Family) -> list_to_binary(Name);
 host_text(Address) when is_tuple(Address) -> list_to_binary(inet:ntoa(Address));
 host_text(Name) -> list_to_binary(Name).
 
@@ -127,12 +134,17 @@ share(Deadline, Targets) ->
 
 resolve(Path, _Deadline) when is_binary(Path) ->
     {ok, [Path]};
+resolve({Family, Name}, Deadline) when is_atom(Family) ->
+    addresses([lookup(Name, Family, Deadline)]);
 resolve(Address, _Deadline) when is_tuple(Address) ->
     {ok, [sockpool_opts:address_bytes(Address)]};
 resolve(Name, Deadline) ->
-    case {lookup(Name, inet, Deadline), lookup(Name, inet6, Deadline)} of
-        {{error, Reason}, {error, _}} -> {error, Reason};
-        {V4, V6} -> {ok, [sockpool_opts:address_bytes(A) || {ok, As} <- [V4, V6], A <- As]}
+    addresses([lookup(Name, inet, Deadline), lookup(Name, inet6, Deadline)]).
+
+addresses(Lookups) ->
+    case [sockpool_opts:address_bytes(A) || {ok, As} <- Lookups, A <- As] of
+        [] -> hd(Lookups);
+        Addresses -> {ok, Addresses}
     end.
 
 %% Half of what is left: the other half is for the connect.

@@ -207,7 +207,7 @@ handle_info({io_reply, {From, ReplyAs}, Reply}, #state{lease = Lease, identity =
   when Lease =/= undefined ->
     {noreply, enqueue(sockpool_dist:send(Identity, From, {io_reply, ReplyAs, Reply}), undefined, State)};
 handle_info({'DOWN', Monitor, process, _, _}, #state{owner = {_, Monitor}} = State) ->
-    {stop, normal, give_back(State)};
+    {stop, normal, case at_rest(State) of true -> give_back(State); false -> abandon(State) end};
 handle_info(_Other, State) ->
     {noreply, State}.
 
@@ -219,29 +219,35 @@ terminate(_Reason, State) ->
 %%% The end of the lease.
 
 %% Clean only where nothing is under way: what came late would reach the next.
-give_back(#state{calls = Calls, sending = undefined} = State) when map_size(Calls) =:= 0 ->
-    case queue:is_empty(State#state.queue) of
+give_back(State) ->
+    case at_rest(State) of
         true -> check_in(park(State));
         false -> close(closed, State)
-    end;
-give_back(State) ->
-    close(closed, State).
+    end.
+
+at_rest(#state{calls = Calls, sending = Sending, queue = Queue}) ->
+    map_size(Calls) =:= 0 andalso Sending =:= undefined andalso queue:is_empty(Queue).
 
 check_in(#state{lease = undefined} = State) ->
     State;
 check_in(#state{lease = Lease} = State) ->
     State#state{lease = undefined, ended = sockpool_nif:checkin(Lease)}.
 
-close(_Reason, #state{lease = undefined} = State) ->
+close(Reason, State) -> over(Reason, fun sockpool_nif:discard/1, State).
+
+%% The lease is left to the pool, which takes it from this process as from any that dies.
+abandon(State) -> over(closed, fun(_Lease) -> ok end, State).
+
+over(_Reason, _End, #state{lease = undefined} = State) ->
     State;
-close(Reason, #state{calls = Calls, queue = Queue, sending = Sending, counters = Counters} = State) ->
+over(Reason, End, #state{calls = Calls, queue = Queue, sending = Sending, counters = Counters} = State) ->
     #state{lease = Lease} = no_deadline(park(State)),
-    Ended = sockpool_nif:discard(Lease),
+    Ended = End(Lease),
     atomics:sub(Counters, ?INFLIGHT, map_size(Calls)),
-    Error = {error, Reason},
-    _ = [gen_server:reply(From, Error) || From <- maps:values(Calls)],
-    _ = [gen_server:reply(From, Error) || {_, From} <- queue:to_list(Queue), From =/= undefined],
-    _ = [gen_server:reply(From, Error) || {_, _, From} <- [Sending], From =/= undefined],
+    Waiting = maps:values(Calls) ++ [From || {_, From} <- queue:to_list(Queue)]
+        ++ [From || {_, _, From} <- [Sending]],
+    lists:foreach(fun(From) -> From =:= undefined orelse gen_server:reply(From, {error, Reason}) end,
+                  Waiting),
     State#state{lease = undefined, ended = Ended, calls = #{}, queue = queue:new(),
                 sending = undefined, armed = undefined, deadline = undefined}.
 
@@ -251,13 +257,12 @@ close(Reason, #state{calls = Calls, queue = Queue, sending = Sending, counters =
 park(#state{armed = undefined} = State) ->
     State;
 park(#state{armed = {_, Ref}, lease = Lease} = State) ->
-    case sockpool_nif:park(Lease) of
-        fired ->
-            receive {'$sockpool', Ref, _} -> ok end,
-            _ = sockpool_nif:fired(Lease);
-        _ ->
-            ok
-    end,
+    _ = case sockpool_nif:park(Lease) of
+            fired ->
+                receive {'$sockpool', Ref, _} -> sockpool_nif:fired(Lease) end;
+            _ ->
+                ok
+        end,
     State#state{armed = undefined}.
 
 enqueue(Frame, From, #state{queue = Queue, armed = Armed} = State) ->

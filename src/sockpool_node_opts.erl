@@ -84,7 +84,7 @@ format_error({bad_option, {pools, Name, {tls, password}}, Value}) ->
     not_in_c(Name, "tls option password", Value,
              "left out, because a node in C cannot call a fun");
 format_error({bad_option, {pools, Name, transport}, node}) ->
-    not_in_c(Name, "transport", node, "tcp, tls or unix in a node in C");
+    not_in_c(Name, "transport", node, "tcp, tls or unix, because node is for pools of Erlang nodes only");
 format_error({bad_option, {pools, Name, Key}, Value}) ->
     format("pool ~0tp: ~ts", [Name, sockpool_opts:format_error({bad_option, Key, Value})]);
 format_error({bad_option, Key, Value}) ->

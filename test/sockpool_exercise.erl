@@ -54,6 +54,7 @@ groups() ->
                                 unix_sockets]},
      {sockpool_exercise_pools, [overflow, connect_failures, pool_crash_and_stop]},
      {sockpool_exercise_tls, [tls]},
+     {sockpool_exercise_node, [nodes]},
      {sockpool_exercise_nif, [functions]}].
 
 %% Each group has a process of its own, so that it has a mailbox of its own.

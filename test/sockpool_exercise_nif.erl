@@ -141,6 +141,7 @@ wrong_arguments() ->
     [wrong(Function, Position, Term, Config)
      || {Function, Arity} <- sockpool_nif:module_info(exports), Function =/= module_info,
         Position <- lists:seq(1, Arity), Term <- terms()],
+    [wrong_target(Position, Term, Config) || Position <- lists:seq(1, 4), Term <- terms()],
     [wrong_config(Config#{Key := Term}) || Key <- maps:keys(Config), Term <- terms()],
     [badarg = answer(pool_open, [sockpool_nif:pool_new(raw, 1), maps:remove(Key, Config), 1,
                                 self()])
@@ -154,6 +155,15 @@ wrong(Function, Position, Term, Config) ->
         {error, _} -> ok;
         Answer -> true = Answer =/= undef andalso not lists:member(Function, strict())
     end,
+    ok = shut(Pool).
+
+%% What a node is to be told, of which a connection to something else makes no use.
+wrong_target(Position, Term, Config) ->
+    Pool = opened(Config),
+    Target = setelement(Position, {<<"h">>, <<"n@h">>, <<"here">>, <<"cookie">>}, Term),
+    Arguments = [claimed(Pool), <<127, 0, 0, 1>>, 1, Target, make_ref()],
+    Text = is_binary(Term) andalso byte_size(Term) =< 255,
+    true = (answer(attempt_begin, Arguments) =:= badarg) =/= Text,
     ok = shut(Pool).
 
 %% Functions of a pool that must refuse whatever is no pool, and have no other argument.
@@ -171,7 +181,7 @@ wrong_config(Config) ->
 needed() ->
     [transport, strategy, packet, size, max_overflow, overflow_ttl, validate, max_hold,
      max_waiting, backoff_min, backoff_max, recv_limit, nodelay, keepalive, sndbuf, recbuf, bind,
-     checkout_timeout, send_timeout].
+     checkout_timeout, send_timeout, tls, max_inflight].
 
 right(pool_new, _Pool, _Config) -> [raw, 1];
 right(pool_open, _Pool, Config) -> [sockpool_nif:pool_new(raw, 1), Config, 1, self()];
@@ -194,7 +204,7 @@ right(recv, Pool, _Config) -> [waiter(Pool), 1, false, make_ref()];
 right(finish, Pool, _Config) -> [waiter(Pool), 1, false, make_ref()];
 right(setopt, Pool, _Config) -> [waiter(Pool), nodelay, true];
 right(Function, Pool, _Config) ->
-    case lists:member(Function, [checkin, discard, disarm, fired, info, peername, sockname,
+    case lists:member(Function, [checkin, discard, disarm, park, fired, info, peername, sockname,
                                  send_timeout]) of
         true -> [waiter(Pool)];
         false -> [Pool]

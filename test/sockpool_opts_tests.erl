@@ -210,6 +210,12 @@ wrong_node_options_test_() ->
                          {packet, line}, {init, fun(_) -> ok end}, {max_inflight, 0}, {port, 0}]
             ++ [{node, Node} || Node <- tl(wrong_nodes())]].
 
+no_pool_of_nodes_in_the_daemon_test() ->
+    Bad = {bad_option, {pools, p, transport}, node},
+    ?assertEqual({error, Bad},
+                 sockpool_node_opts:parse(#{name => 'a@b', pools => #{p => #{transport => node, node => 'b@h'}}})),
+    ?assertNotEqual(nomatch, string:find(sockpool_node_opts:format_error(Bad), "Erlang nodes only")).
+
 %% A cookie is nothing to be told, wherever it is wrong, and what is kept of it prints as a fun.
 cookies_are_not_shown_test() ->
     Long = binary:copy(<<"s3cret">>, 43),

@@ -59,19 +59,27 @@ static size_t fill(struct sp_dist_message *message, const uint8_t *data, size_t 
 sp_status sp_dist_gather(struct sp_dist_message *message, const uint8_t *data, size_t data_len,
                          size_t *taken, size_t *len)
 {
-    size_t whole = 2;
+    size_t header = message->header_bytes, content = 0;
 
-    *taken = fill(message, data, data_len, whole);
-    if (message->len >= whole) {
-        whole += (size_t)sp_get(message->bytes, 2);
-        if (whole > sizeof message->bytes)
+    *taken = fill(message, data, data_len, header);
+    if (message->len >= header) {
+        content = (size_t)sp_get(message->bytes, header);
+        if (content > SP_DIST_MESSAGE_MAX)
             return SP_TOO_BIG;
-        *taken += fill(message, data + *taken, data_len - *taken, whole);
+        *taken += fill(message, data + *taken, data_len - *taken, header + content);
     }
-    *len = whole - message->len;
-    if (message->len < whole)
+    *len = header + content - message->len;
+    if (*len > 0)
         return SP_WANT_READ;
-    *len = whole - 2;
+    *len = content;
     message->len = 0;
     return SP_OK;
+}
+
+size_t sp_dist_missing(const struct sp_dist_message *message)
+{
+    size_t header = message->header_bytes;
+
+    return message->len < header ? header - message->len
+                                 : header + (size_t)sp_get(message->bytes, header) - message->len;
 }

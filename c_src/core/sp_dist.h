@@ -46,16 +46,29 @@ SP_MUST_CHECK bool sp_dist_digest(const char *cookie, uint32_t challenge,
 /* In a time that tells nothing of where they differ. */
 SP_MUST_CHECK bool sp_dist_same_digest(const uint8_t *a, const uint8_t *b);
 
-/* Gathers one message after the other: two bytes of length, then so many. */
+/* Bytes of the length before each message: over TCP, and over TLS, where they are those of a frame from
+ * the start. */
+#define SP_DIST_HEADER_TCP 2
+#define SP_DIST_HEADER_TLS 4
+
+/* Gathers one message after the other, each behind its length. */
 struct sp_dist_message {
-    uint8_t bytes[2 + SP_DIST_MESSAGE_MAX];
-    size_t len; /* gathered so far */
+    size_t header_bytes; /* one of these */
+    size_t len;          /* gathered so far, the length's bytes included */
+    uint8_t bytes[SP_DIST_HEADER_TLS + SP_DIST_MESSAGE_MAX];
 };
 
-/* Takes from data[0..data_len), *taken bytes. SP_OK: a whole message, message->bytes + 2 on, *len
- * bytes; the next call begins another. SP_WANT_READ: *len more bytes, at least, must come.
+/* Takes from data[0..data_len), *taken bytes. SP_OK: a whole message, *len bytes at
+ * sp_dist_content(); the next call begins another. SP_WANT_READ: *len more bytes, at least, must come.
  * SP_TOO_BIG. */
 SP_MUST_CHECK sp_status sp_dist_gather(struct sp_dist_message *message, const uint8_t *data,
                                        size_t data_len, size_t *taken, size_t *len);
+/* How many bytes to read next: no more than belong to this message. */
+size_t sp_dist_missing(const struct sp_dist_message *message);
+
+static inline const uint8_t *sp_dist_content(const struct sp_dist_message *message)
+{
+    return message->bytes + message->header_bytes;
+}
 
 #endif

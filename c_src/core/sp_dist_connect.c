@@ -39,14 +39,16 @@ static void fail(struct sp_dist_connect *connect, sp_status failure)
 /* A message of `len` bytes, to be filled in. */
 static uint8_t *say(struct sp_dist_connect *connect, size_t len)
 {
-    assert(connect->out_len == 0 && 2 + len <= sizeof connect->out);
-    sp_put(connect->out, 2, len);
-    connect->out_len = 2 + len;
-    return connect->out + 2;
+    size_t header = connect->in.header_bytes;
+
+    assert(connect->out_len == 0 && header + len <= sizeof connect->out);
+    sp_put(connect->out, header, len);
+    connect->out_len = header + len;
+    return connect->out + header;
 }
 
 bool sp_dist_connect_begin(struct sp_dist_connect *connect, const char *peer_name, const char *host,
-                           const char *cookie, uint32_t challenge)
+                           const char *cookie, uint32_t challenge, size_t header_bytes)
 {
     size_t peer_len = strlen(peer_name), host_len = strlen(host), cookie_len = strlen(cookie);
     uint8_t *message;
@@ -58,6 +60,7 @@ bool sp_dist_connect_begin(struct sp_dist_connect *connect, const char *peer_nam
     memcpy(connect->peer_name, peer_name, peer_len);
     memcpy(connect->cookie, cookie, cookie_len);
     connect->challenge = challenge;
+    connect->in.header_bytes = header_bytes;
     message = say(connect, NAME_HEAD_BYTES + host_len);
     message[0] = 'N';
     sp_put(message + 1, 8, SP_DIST_FLAGS_OURS | SP_DIST_FLAG_NAME_ME | SP_DIST_FLAG_UNICODE_IO);
@@ -150,11 +153,7 @@ static bool is_over(const struct sp_dist_connect *connect)
 
 size_t sp_dist_connect_wants(const struct sp_dist_connect *connect)
 {
-    const struct sp_dist_message *in = &connect->in;
-
-    if (is_over(connect))
-        return 0;
-    return in->len < 2 ? 2 - in->len : 2 + (size_t)sp_get(in->bytes, 2) - in->len;
+    return is_over(connect) ? 0 : sp_dist_missing(&connect->in);
 }
 
 size_t sp_dist_connect_take(struct sp_dist_connect *connect, const uint8_t *data, size_t len)
@@ -164,7 +163,7 @@ size_t sp_dist_connect_take(struct sp_dist_connect *connect, const uint8_t *data
 
     /* What is to be said comes first: there is room for one message. */
     while (status == SP_OK && !is_over(connect) && connect->out_len == 0) {
-        const uint8_t *message = connect->in.bytes + 2;
+        const uint8_t *message = sp_dist_content(&connect->in);
         status = sp_dist_gather(&connect->in, data + all, len - all, &taken, &message_len);
         all += taken;
         if (status == SP_TOO_BIG)

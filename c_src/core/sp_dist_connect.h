@@ -50,14 +50,15 @@ struct sp_dist_connect {
     uint32_t creation;
 
     struct sp_dist_message in;
-    uint8_t out[2 + 15 + SP_DIST_NODE_NAME_MAX];
+    uint8_t out[SP_DIST_HEADER_TLS + 15 + SP_DIST_NODE_NAME_MAX];
     size_t out_len;
 };
 
-/* Begins one with the node of that name; `host` is ours, `challenge` must not be predictable. The
- * texts are copied; false where one is too long or empty. Then out[0..out_len) is to be sent. */
+/* Begins one with the node of that name; `host` is ours, `challenge` must not be predictable,
+ * `header_bytes` is SP_DIST_HEADER_TCP or SP_DIST_HEADER_TLS. The texts are copied; false where one is too long or empty. Then out[0..out_len) is to be sent. */
 SP_MUST_CHECK bool sp_dist_connect_begin(struct sp_dist_connect *connect, const char *peer_name,
-                                         const char *host, const char *cookie, uint32_t challenge);
+                                         const char *host, const char *cookie, uint32_t challenge,
+                                         size_t header_bytes);
 
 /* How many bytes to read next: never more than belong to the handshake. 0 when it is over. */
 size_t sp_dist_connect_wants(const struct sp_dist_connect *connect);

@@ -38,8 +38,10 @@ static void end_handshake(struct sp_node_state *node)
     node->connect = NULL;
 }
 
-static sp_status begin_handshake(struct sp_node_state *node, const struct sp_node_target *target)
+static sp_status begin_handshake(struct sp_conn *conn, const struct sp_node_target *target)
 {
+    struct sp_node_state *node = conn->dist;
+    bool tls = below(conn) == &sp_transport_tls;
     uint32_t challenge;
 
     node->connect = malloc(sizeof *node->connect);
@@ -48,7 +50,7 @@ static sp_status begin_handshake(struct sp_node_state *node, const struct sp_nod
     if (RAND_bytes((unsigned char *)&challenge, sizeof challenge) != 1)
         return SP_NODE_CRYPTO;
     return sp_dist_connect_begin(node->connect, target->name, target->host, target->cookie,
-                                 challenge)
+                                 challenge, tls ? SP_DIST_HEADER_TLS : SP_DIST_HEADER_TCP)
                ? SP_OK
                : -EINVAL;
 }
@@ -63,7 +65,7 @@ static sp_status node_open(struct sp_conn *conn, const struct sp_addr *addr,
     conn->dist = calloc(1, sizeof *conn->dist);
     if (!conn->dist)
         return SP_NO_MEMORY;
-    status = begin_handshake(conn->dist, addr->to);
+    status = begin_handshake(conn, addr->to);
     return status == SP_OK ? below(conn)->open(conn, addr, opts) : status;
 }
 

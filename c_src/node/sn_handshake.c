@@ -108,6 +108,7 @@ void sn_handshake_begin(struct sn_handshake *handshake, const struct sn_identity
     memset(handshake, 0, sizeof *handshake);
     handshake->us = us;
     handshake->challenge = challenge;
+    handshake->in.header_bytes = SP_DIST_HEADER_TCP;
     handshake->deadline_ns = now_ns + SN_HANDSHAKE_LIMIT_NS;
 }
 
@@ -125,7 +126,7 @@ size_t sn_handshake_take(struct sn_handshake *handshake, uint64_t now_ns, const 
     if (!is_over(handshake) && now_ns >= handshake->deadline_ns)
         refuse(handshake, SN_REFUSED_TIMEOUT);
     while (status == SP_OK && !is_over(handshake)) {
-        const uint8_t *message = handshake->in.bytes + 2;
+        const uint8_t *message = sp_dist_content(&handshake->in);
         status = sp_dist_gather(&handshake->in, data + all, len - all, &taken, &message_len);
         all += taken;
         if (status == SP_TOO_BIG)

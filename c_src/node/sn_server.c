@@ -2,6 +2,7 @@
 
 #include "sn_peer.h"
 
+#include <assert.h>
 #include <signal.h>
 #include <string.h>
 
@@ -176,5 +177,7 @@ int sn_server_run(struct sn_server *server, const struct sn_config *config)
     (void)uv_run(&server->loop, UV_RUN_DEFAULT);
     sn_service_free(&server->service);
     sn_loop_free(&server->turns);
+    status = uv_loop_close(&server->loop);
+    assert(status == 0); /* every handle was closed */
     return 0;
 }

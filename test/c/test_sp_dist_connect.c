@@ -14,6 +14,7 @@
 #define OUR_NAME "1BV8FTZFL8WYP@here"
 
 static struct sp_dist_connect machine;
+static size_t header_bytes = SP_DIST_HEADER_TCP;
 
 struct bytes {
     uint8_t at[2048];
@@ -45,7 +46,7 @@ static void add_md5(struct bytes *bytes, const char *text)
 
 static void add_status(struct bytes *bytes, const char *name, size_t told_len)
 {
-    add_number(bytes, 2, 7 + 2 + strlen(name) + 4);
+    add_number(bytes, header_bytes, 7 + 2 + strlen(name) + 4);
     add_text(bytes, "snamed:");
     add_number(bytes, 2, told_len);
     add_text(bytes, name);
@@ -54,7 +55,7 @@ static void add_status(struct bytes *bytes, const char *name, size_t told_len)
 
 static void add_challenge(struct bytes *bytes, uint64_t flags, const char *name, size_t told_len)
 {
-    add_number(bytes, 2, 19 + strlen(name));
+    add_number(bytes, header_bytes, 19 + strlen(name));
     add_text(bytes, "N");
     add_number(bytes, 8, flags);
     add_number(bytes, 4, THEIR_CHALLENGE);
@@ -65,14 +66,15 @@ static void add_challenge(struct bytes *bytes, uint64_t flags, const char *name,
 
 static void add_proof(struct bytes *bytes, const char *secret)
 {
-    add_number(bytes, 2, 17);
+    add_number(bytes, header_bytes, 17);
     add_text(bytes, "a");
     add_md5(bytes, secret);
 }
 
 static void begin(void)
 {
-    cr_assert(sp_dist_connect_begin(&machine, "b@there", "here", "secret", OUR_CHALLENGE));
+    cr_assert(
+        sp_dist_connect_begin(&machine, "b@there", "here", "secret", OUR_CHALLENGE, header_bytes));
 }
 
 static void expect_said(const struct bytes *expected)
@@ -86,7 +88,7 @@ static void expect_name_said(void)
 {
     struct bytes name = {.len = 0};
 
-    add_number(&name, 2, 19);
+    add_number(&name, header_bytes, 19);
     add_text(&name, "N");
     add_number(&name, 8, UINT64_C(0x607075fbc));
     add_number(&name, 4, 0);
@@ -99,7 +101,7 @@ static void expect_proof_said(void)
 {
     struct bytes proof = {.len = 0};
 
-    add_number(&proof, 2, 21);
+    add_number(&proof, header_bytes, 21);
     add_text(&proof, "r");
     add_number(&proof, 4, OUR_CHALLENGE);
     add_md5(&proof, "secret4294967295");
@@ -202,6 +204,21 @@ Test(dist_connect, in_slices_of_any_length)
         run(&all, slice);
 }
 
+Test(dist_connect, over_tls_with_longer_lengths)
+{
+    struct bytes proof = {.len = 0};
+
+    header_bytes = SP_DIST_HEADER_TLS;
+    to_proof();
+    add_proof(&proof, "secret3000000001");
+    take_all(&proof);
+    cr_assert_eq(machine.state, SP_DIST_DONE);
+    begin();
+    machine.out_len = 0;
+    cr_assert_eq(sp_dist_connect_take(&machine, (const uint8_t *)"\1\0\0\2", 4), 4);
+    expect_failed(SP_NODE_PROTOCOL);
+}
+
 /* There is room for one message, so nothing is taken while one waits to be sent. */
 Test(dist_connect, says_one_thing_at_a_time)
 {
@@ -221,12 +238,12 @@ Test(dist_connect, texts_that_do_not_fit)
     memset(longest, 'x', sizeof longest);
     memset(longer, 'x', sizeof longer);
     longest[sizeof longest - 1] = longer[sizeof longer - 1] = '\0';
-    cr_assert(sp_dist_connect_begin(&machine, longest, longest, longest, 1));
-    cr_assert_eq(machine.out_len, sizeof machine.out);
-    cr_assert_not(sp_dist_connect_begin(&machine, longer, "h", "c", 1));
-    cr_assert_not(sp_dist_connect_begin(&machine, "b@h", longer, "c", 1));
-    cr_assert_not(sp_dist_connect_begin(&machine, "b@h", "", "c", 1));
-    cr_assert_not(sp_dist_connect_begin(&machine, "b@h", "h", longer, 1));
+    cr_assert(sp_dist_connect_begin(&machine, longest, longest, longest, 1, header_bytes));
+    cr_assert_eq(machine.out_len, sizeof machine.out - 2);
+    cr_assert_not(sp_dist_connect_begin(&machine, longer, "h", "c", 1, header_bytes));
+    cr_assert_not(sp_dist_connect_begin(&machine, "b@h", longer, "c", 1, header_bytes));
+    cr_assert_not(sp_dist_connect_begin(&machine, "b@h", "", "c", 1, header_bytes));
+    cr_assert_not(sp_dist_connect_begin(&machine, "b@h", "h", longer, 1, header_bytes));
 }
 
 Test(dist_connect, wrong_statuses)
@@ -256,7 +273,7 @@ Test(dist_connect, wrong_statuses)
 
     for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
         struct bytes message = {.len = 0};
-        add_number(&message, 2, CASES[i].len);
+        add_number(&message, header_bytes, CASES[i].len);
         add(&message, CASES[i].text, CASES[i].len);
         begin();
         machine.out_len = 0;
@@ -317,7 +334,7 @@ Test(dist_connect, wrong_challenges)
     }
     /* Too short, and another message. */
     message.len = 0;
-    add_number(&message, 2, 18);
+    add_number(&message, header_bytes, 18);
     add(&message, "N12345678abcd1234\0", 18);
     to_challenge();
     take_all(&message);

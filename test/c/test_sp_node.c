@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define TARGET ((struct sp_node_target){"b@there", "here", "secret"})
+/* Each after the second half of its length, as it is over tcp; over tls another "\0\0" comes first. */
 #define STATUS "\0\x12snamed:\0\x05x@her\1\2\3\4"
 #define CHALLENGE "\0\x1aN\0\0\0\xd\x07\xdf\x7f\xbd\0\0\0\x09\0\0\0\7\0\7b@there"
 /* The name, and the proof after it. */
@@ -427,19 +428,27 @@ static void tls_gone(void)
 
 TestSuite(node_tls, .init = tls_made, .fini = tls_gone);
 
+/* What was said last is in `bytes`. */
+static void tls_to_proof(uint8_t *bytes)
+{
+    cr_assert_eq(open_to(&TARGET), SP_OK);
+    cr_assert_eq(conn.transport->opened(&conn), SP_OK);
+    cr_assert_eq(tkit_shake(&conn, &pair.server), SP_WANT_READ);
+    server_hears(bytes, 2 + NAME_SAID_BYTES);
+    cr_assert_arr_eq(bytes, "\0\0\0\x13N", 5);
+    server_says("\0\0" STATUS, 2 + sizeof STATUS - 1);
+    server_says("\0\0" CHALLENGE, 2 + sizeof CHALLENGE - 1);
+    cr_assert_eq(step(), SP_WANT_READ);
+    server_hears(bytes, 2 + PROOF_SAID_BYTES);
+}
+
 static void tls_shaken(void)
 {
     uint8_t bytes[64], proof[19];
 
-    cr_assert_eq(open_to(&TARGET), SP_OK);
-    cr_assert_eq(conn.transport->opened(&conn), SP_OK);
-    cr_assert_eq(tkit_shake(&conn, &pair.server), SP_WANT_READ);
-    server_hears(bytes, NAME_SAID_BYTES);
-    server_says(STATUS, sizeof STATUS - 1);
-    server_says(CHALLENGE, sizeof CHALLENGE - 1);
-    cr_assert_eq(step(), SP_WANT_READ);
-    server_hears(bytes, PROOF_SAID_BYTES);
-    make_proof(proof, bytes);
+    tls_to_proof(bytes);
+    make_proof(proof, bytes + 2);
+    server_says("\0\0", 2);
     server_says(proof, sizeof proof);
     cr_assert_eq(step(), SP_OK);
     conn.shaken = true;
@@ -476,13 +485,7 @@ Test(node_tls, is_refused_for_its_cookie)
 {
     uint8_t bytes[64];
 
-    cr_assert_eq(open_to(&TARGET), SP_OK);
-    cr_assert_eq(tkit_shake(&conn, &pair.server), SP_WANT_READ);
-    server_says(STATUS, sizeof STATUS - 1);
-    server_says(CHALLENGE, sizeof CHALLENGE - 1);
-    cr_assert_eq(step(), SP_WANT_READ);
-    server_hears(bytes, NAME_SAID_BYTES);
-    server_hears(bytes, PROOF_SAID_BYTES);
+    tls_to_proof(bytes);
     fake_peer_closes(conn.fd); /* without a close_notify */
     expect_fault(SP_NODE_COOKIE);
 }

@@ -55,7 +55,7 @@ static size_t compose(uint8_t *bytes, const uint8_t *data, size_t len)
 static void begin(struct sp_dist_connect *connect, struct said *said)
 {
     said->len = 0;
-    if (!sp_dist_connect_begin(connect, "b@there", "here", "c", 9))
+    if (!sp_dist_connect_begin(connect, "b@there", "here", "c", 9, SP_DIST_HEADER_TCP))
         abort();
     listen_to(connect, said);
 }

@@ -1,0 +1,101 @@
+%%% What the suites of pools of nodes share: a node, pools of it, and functions to be called there.
+-module(sockpool_node_kit).
+
+-include_lib("common_test/include/ct.hrl").
+
+-export([init_suite/1, end_suite/1, init_case/2, end_case/0]).
+-export([started/2, started/3, checked_out/1, call/3, node_of/1, unavailable/1, start_apart/2]).
+-export([relay/2, swallow/1, print/1, answer_when_told/2, be_killed/0, linger/0, tell_everybody/0]).
+
+-define(DEADLINE_MS, 30000).
+
+init_suite(Config) ->
+    ok = sockpool_cluster:be_a_node(),
+    {ok, _} = application:ensure_all_started(sockpool),
+    [{peer, sockpool_cluster:start_plain_peer()} | Config].
+
+end_suite(Config) ->
+    sockpool_cluster:stop_peer(?config(peer, Config)),
+    application:stop(sockpool).
+
+init_case(Case, Config) ->
+    #{node := Node} = ?config(peer, Config),
+    [{pool, Case}, {node, Node} | Config].
+
+end_case() ->
+    lists:foreach(fun sockpool:stop_pool/1, sockpool:which_pools()).
+
+%% A pool of one connection, unless the options say otherwise.
+started(Config, Opts) -> started(Config, ?config(node, Config), Opts).
+
+started(Config, Node, Opts) ->
+    Pool = ?config(pool, Config),
+    Defaults = #{transport => node, node => Node, size => 1, max_overflow => 0, backoff => {1, 50}},
+    {ok, _} = sockpool:start_pool(Pool, maps:merge(Defaults, Opts)),
+    Pool.
+
+checked_out(Pool) ->
+    {ok, Conn} = sockpool:checkout(Pool, ?DEADLINE_MS),
+    Conn.
+
+call(To, Function, Args) ->
+    sockpool:call(To, ?MODULE, Function, Args, ?DEADLINE_MS).
+
+node_of(Conn) -> sockpool:call(Conn, erlang, node, [], ?DEADLINE_MS).
+
+%% The reason for which connecting fails.
+unavailable(Pool) ->
+    {error, {unavailable, Reason}} = sockpool:checkout(Pool, 500),
+    Reason.
+
+%% A node that this VM is not connected to otherwise.
+start_apart(Name, Args) ->
+    Paths = lists:append([["-pa", Path] || Path <- code:get_path()]),
+    {ok, Control, Node} = peer:start(#{name => Name, connection => standard_io,
+                                       args => ["-connect_all", "false" | Args] ++ Paths}),
+    #{control => Control, node => Node, os_pid => peer:call(Control, os, getpid, [])}.
+
+%%% On the other node.
+
+%% Sends on what it gets, until it is told to stop.
+relay(Name, To) ->
+    Parent = self(),
+    spawn(fun() ->
+                  true = register(Name, self()),
+                  Parent ! registered,
+                  relay_loop(To)
+          end),
+    receive registered -> ok end.
+
+relay_loop(To) ->
+    receive
+        stop -> ok;
+        Message -> To ! {relayed, Message}, relay_loop(To)
+    end.
+
+swallow(Bytes) -> byte_size(Bytes).
+
+print(Text) -> io:put_chars(Text).
+
+%% Answers when somebody says so.
+answer_when_told(Name, To) ->
+    true = register(Name, self()),
+    To ! {waiting, Name},
+    receive {answer, Answer} -> Answer end.
+
+%% What a node may send to any other that it is connected to.
+tell_everybody() ->
+    [begin
+         {nobody, Node} ! hello,
+         {net_kernel, Node} ! {self(), hello},
+         _ = monitor(process, {nobody, Node}),
+         rpc:cast(Node, erlang, node, [])
+     end || Node <- nodes(hidden)],
+    ok.
+
+be_killed() ->
+    true = exit(self(), kill),
+    linger().
+
+linger() ->
+    receive after infinity -> ok end.
