@@ -29,8 +29,8 @@
 %% `name': the daemon's node name; where it has no host, that of this node. Required.
 %%
 %% `cookie': by default what this node uses with that name, which is `erlang:get_cookie/0' unless
-%% `erlang:set_cookie/2' said otherwise. Another one is set for that name on this node. A fun keeps it
-%% out of the reports of supervisors, which show child specifications.
+%% `erlang:set_cookie/2' said otherwise. Another one is set for that name on this node. child_spec/1
+%% makes a fun of it, so that the reports of supervisors do not show it.
 %%
 %% `listen': the address to listen on; by default what the name's host stands for.
 %%
@@ -89,7 +89,7 @@ child_spec(Options) ->
                  _ -> 10000
              end,
     #{id => {?MODULE, case Options of #{name := Name} -> Name; _ -> undefined end},
-      start => {?MODULE, start_link, [Options]},
+      start => {?MODULE, start_link, [sockpool_node_opts:seal(Options)]},
       %% Longer than what the process itself waits for the daemon's end.
       shutdown => max(0, StopMs) + ?GOODBYE_MS + 2 * ?KILL_MS}.
 

@@ -2,7 +2,7 @@
 %%% as long as the process that started it says, and what it logs goes to that process's log.
 -module(sockpool_c_daemon).
 
--export([is_built/0, program/0, start/0, start/1, stop/1, kill/1, suspend/1, resume/1, await_line/2]).
+-export([is_built/0, program/0, start/0, start/1, stop/1, kill/1, suspend/1, resume/1, hang_up/1, await_line/2]).
 -export([descriptors/1, memory_kb/1]).
 
 -export_type([daemon/0]).
@@ -104,6 +104,9 @@ suspend(Daemon) -> signal(Daemon, "STOP").
 
 -spec resume(daemon()) -> ok.
 resume(Daemon) -> signal(Daemon, "CONT").
+
+-spec hang_up(daemon()) -> ok.
+hang_up(Daemon) -> signal(Daemon, "HUP").
 
 signal(#{os_pid := OsPid}, Name) ->
     "" = os:cmd(lists:concat(["kill -", Name, " ", OsPid])),

@@ -153,7 +153,11 @@ cookie_is_not_visible(_Config) ->
          ?assertEqual(nomatch, binary:match(Bytes, [<<"visible_cookie">>,
                                                     atom_to_binary(erlang:get_cookie())]))
      end || What <- ["cmdline", "environ"]],
-    ?assertEqual(nomatch, string:find(io_lib:format("~p", [sys:get_status(Pid)]), "visible_cookie")),
+    %% What reports of the process and of its supervisor show.
+    [{Id, Pid, worker, _}] = supervisor:which_children(Sup),
+    {ok, Spec} = supervisor:get_childspec(Sup, Id),
+    [?assertEqual(nomatch, string:find(io_lib:format("~p", [Shown]), "visible_cookie"))
+     || Shown <- [sys:get_status(Pid), Spec]],
     stop(Sup).
 
 cookie_of_its_own(_Config) ->
@@ -210,6 +214,7 @@ wrong_pools(_Config) ->
              {p, sise, 1, Good#{sise => 1}},
              {"p", name, "p", Good},
              {p, init, Init, Good#{init => Init}},
+             {p, transport, node, #{transport => node, node => 'a@b'}},
              {p, {tls, verify}, off, Tls(#{verify => off})},
              {p, {tls, password}, Password, Tls(#{password => Password})}],
     [begin
