@@ -297,6 +297,8 @@ one_monitor_for_each_process(Config) ->
     {19, Ours, Watched, Again} = recv_control(Socket),
     ?assertNotEqual(Ref, Again),
     {_, {2, {ok, _}}} = recv_message(Socket),
+    ok = send_control(Socket, {21, self(), Ours, Ref, killed}),
+    ?assertEqual({1, 1}, Stats()),
     ok = gen_tcp:close(Socket),
     Peer = start_peer(Config),
     sockpool_test_util:wait_until(
