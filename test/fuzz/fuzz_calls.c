@@ -121,42 +121,54 @@ static void put_any(struct term *term, struct input *input)
     input->len -= used;
 }
 
-static void put_argument(struct term *term, struct input *input)
+static void put_opts(struct term *term, unsigned value)
 {
-    static const char *const words[] = {"p", "q", "infinity", "default", "packet", "undefined"};
-    static const uint8_t bytes[256];
-    unsigned kind = take_byte(input), value = kind >> 3;
+    put(term, "l\0\0\0\1h\2", 7);
+    put_atom(term, value & 1 ? "packet" : value & 4 ? "sndbuf" : "nodelay");
+    put(term, value & 2 ? "w\4true" : "a\2", value & 2 ? 6 : 2);
+    put_byte(term, 'j');
+}
 
-    switch (kind & 7) {
-    case 0:
+/* Mostly of the kind that belongs there: i(d), n(ame), l(ease), t(ime), d(ata), s(ize), p(id), o(ptions). */
+static void put_argument(struct term *term, struct input *input, char kind)
+{
+    static const char kinds[] = "inltdspo";
+    static const char *const words[] = {"infinity", "default", "packet", "undefined"};
+    static const uint8_t bytes[256];
+    unsigned byte = take_byte(input), value = byte & 31;
+
+    if (byte >= 0xf0) {
+        put_any(term, input);
+        return;
+    }
+    switch (byte >= 0xe0 ? kinds[byte & 7] : kind) {
+    case 'i':
         put_reference(term, NODE, 5, value);
         return;
-    case 1:
+    case 'n':
+        put_atom(term, value == 31 ? "q" : "p");
+        return;
+    case 'l':
         put_lease(term, value);
         return;
-    case 2:
-        put_atom(term, words[value % 6]);
+    case 'p':
+        put_pid(term, value & 16 ? US.name : NODE, value & 3);
         return;
-    case 3:
-        put(term, "a", 1);
-        put_byte(term, value);
-        return;
-    case 4:
+    case 'd':
         put_byte(term, 'm');
         put_number(term, 4, 8 * value);
         put(term, bytes, 8 * value);
         return;
-    case 5:
-        put_pid(term, value & 16 ? US.name : NODE, value & 3);
-        return;
-    case 6:
-        put_any(term, input);
+    case 'o':
+        put_opts(term, value);
         return;
     default:
-        put(term, "l\0\0\0\1h\2", 7);
-        put_atom(term, value & 1 ? "packet" : "nodelay");
-        put(term, value & 2 ? "w\4true" : "a\2", value & 2 ? 6 : 2);
-        put_byte(term, 'j');
+        if (value >= 28) {
+            put_atom(term, words[value - 28]);
+        } else {
+            put_byte(term, 'a');
+            put_byte(term, value);
+        }
     }
 }
 
@@ -173,11 +185,12 @@ static void call(struct input *input)
 {
     static const struct {
         const char *name;
-        unsigned arity;
-    } requests[] = {{"checkout", 4},  {"request", 6},   {"checkin", 2},   {"discard", 2},
-                    {"send", 4},      {"recv", 4},      {"info", 2},      {"peername", 2},
-                    {"sockname", 2},  {"setopts", 3},   {"give_away", 3}, {"stats", 2},
-                    {"stop_pool", 2}, {"start_pool", 3}};
+        const char *arguments;
+    } requests[] = {{"checkout", "int"}, {"request", "indst"}, {"checkin", "l"},
+                    {"discard", "l"},    {"send", "ldt"},      {"recv", "lst"},
+                    {"info", "l"},       {"peername", "l"},    {"sockname", "l"},
+                    {"setopts", "lo"},   {"give_away", "lp"},  {"stats", "n"},
+                    {"stop_pool", "n"},  {"start_pool", "no"}};
     unsigned byte = take_byte(input), process = byte >> 6;
     struct term request = {.len = 0}, pid = {.len = 0}, tag = {.len = 0};
     struct sn_caller caller = {{NULL, 0}, {NULL, 0}, {NULL, 0}};
@@ -186,10 +199,10 @@ static void call(struct input *input)
     byte %= 16;
     if (byte < 14) {
         put_byte(&request, 'h');
-        put_byte(&request, requests[byte].arity);
+        put_byte(&request, 1 + (unsigned)strlen(requests[byte].arguments));
         put_atom(&request, requests[byte].name);
-        for (unsigned i = 1; i < requests[byte].arity; i++)
-            put_argument(&request, input);
+        for (const char *kind = requests[byte].arguments; *kind; kind++)
+            put_argument(&request, input, *kind);
     } else if (byte == 14) {
         put_atom(&request, "which_pools");
     } else {
@@ -213,7 +226,7 @@ static void cast(struct input *input)
 
     put(&request, "h\2", 2);
     put_atom(&request, "cancel");
-    put_argument(&request, input);
+    put_argument(&request, input, take_byte(input) & 1 ? 'i' : 'l');
     slice = copied(&request);
     sn_calls_take_cast(&world.service.calls, slice);
     free((void *)slice.data);
