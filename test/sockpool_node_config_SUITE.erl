@@ -16,7 +16,7 @@ all() ->
     [same_errors, same_errors_of_paths, same_errors_of_tls, options_in_any_order,
      pools_of_the_file, new_and_gone_pools, changed_pool, stopped_by_call, twice, broken_file,
      files_of_tls, broken_files_of_tls, needs_restart, ends_while_it_restarts_a_pool,
-     without_a_file, wrong_file_at_the_start, command_line_comes_first].
+     without_a_file, wrong_file_at_the_start, all_of_the_file, command_line_comes_first].
 
 init_per_suite(Config) ->
     case sockpool_c_daemon:is_built() of
@@ -278,6 +278,26 @@ wrong_file_at_the_start(Config) ->
                   ++ ?config(file, Config) ++ " 2>&1; echo status $?"),
     ?assertEqual("sockpool_node: " ++ ?config(file, Config)
                  ++ ": pools.p.tls.cacertfile: cannot be used: enoent\nstatus 2\n", Said).
+
+%% Its name holds longer than the file from which it came.
+all_of_the_file(Config) ->
+    [_, Host] = string:split(atom_to_list(node()), "@"),
+    Name = "all_of_the_file@" ++ Host,
+    Cookie = filename:join(?config(priv_dir, Config), "cookie_of_file"),
+    ok = file:write_file(Cookie, atom_to_list(erlang:get_cookie())),
+    ok = file:change_mode(Cookie, 8#600),
+    Text = ["{\"name\": \"", Name, "\", \"cookie_file\": \"", Cookie, "\", \"tick_time\": 60"],
+    ok = file:write_file(?config(file, Config), [Text, "}"]),
+    #{node := Node} = Daemon =
+        sockpool_c_daemon:start(#{name => list_to_atom(Name), given => false,
+                                  args => ["--config", ?config(file, Config)],
+                                  env => [{"SOCKPOOL_COOKIE", "not_this"}]}),
+    ?assertEqual([], pools(Node)),
+    ok = file:write_file(?config(file, Config), [Text, ", \"pools\": {}}"]),
+    reload(Daemon),
+    true = erlang:disconnect_node(Node),
+    ?assertEqual([], pools(Node)),
+    0 = sockpool_c_daemon:stop(Daemon).
 
 %% The suite's other daemons get their name from there. Here the file has a cookie, too.
 command_line_comes_first(Config) ->
