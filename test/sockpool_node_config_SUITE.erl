@@ -194,9 +194,10 @@ broken_file(Config) ->
          Line = await_line(Daemon, "event=not_configured"),
          ?assertMatch("level=error " ++ _, Line),
          ?assertNotEqual({nomatch, Line}, {string:find(Line, Words), Line}),
+         ?assertEqual(2, length([$" || $" <- Line])),
          ?assertEqual([p], pools(Node))
      end || {Text, Words} <- [{"{", "line 1, column "},
-                              {"{\"pools\": {\"q\": {\"port\": 0}}}", "pools.q.port: 0 is not allowed"},
+                              {"{\"pools\": {\"q\": {\"port\": \"x\"}}}", "pools.q.port: 'x' is not allowed"},
                               {"{\"nam\": 1}", "nam: does not exist"}]],
     ok = file:delete(?config(file, Config)),
     hang_up(Daemon),
