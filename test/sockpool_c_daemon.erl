@@ -22,7 +22,8 @@ program() ->
 -spec start() -> daemon().
 start() -> start(#{}).
 
-%% name: of the node, made up by default; args: more of them; prefix: a program and its arguments that
+%% name: of the node, made up by default; given: false where the arguments shall not have it, because it
+%% comes from a file; args: more of them; prefix: a program and its arguments that
 %% runs it; env: more variables. Returns when the daemon is registered with epmd.
 -spec start(map()) -> daemon().
 start(Options) ->
@@ -40,7 +41,8 @@ start(Options) ->
     end.
 
 run(Starter, Node, Options) ->
-    Args = ["--name", atom_to_list(Node), "--port" | maps:get(args, Options, [])],
+    Name = [Arg || Arg <- ["--name", atom_to_list(Node)], maps:get(given, Options, true)],
+    Args = Name ++ ["--port" | maps:get(args, Options, [])],
     [Program | More] = maps:get(prefix, Options, []) ++ [program()] ++ Args,
     Port = open_port({spawn_executable, Program},
                      [{args, More}, {line, 4096}, stderr_to_stdout, exit_status,

@@ -16,7 +16,7 @@ all() ->
     [same_errors, same_errors_of_paths, same_errors_of_tls, options_in_any_order,
      pools_of_the_file, new_and_gone_pools, changed_pool, stopped_by_call, twice, broken_file,
      files_of_tls, broken_files_of_tls, needs_restart, ends_while_it_restarts_a_pool,
-     without_a_file, wrong_file_at_the_start, command_line_comes_first].
+     without_a_file, wrong_file_at_the_start, all_of_the_file, command_line_comes_first].
 
 init_per_suite(Config) ->
     case sockpool_c_daemon:is_built() of
@@ -161,25 +161,26 @@ stopped_by_call(Config) ->
     echo(p, Node),
     0 = sockpool_c_daemon:stop(Daemon).
 
-%% The second comes while a pool is being stopped, or after that: the last file counts.
+%% The second comes while a large pool is being stopped: the last file counts.
 twice(Config) ->
     Server = sockpool_test_server:start(),
-    write(Config, #{p => tcp(Server)}),
-    #{node := Node} = Daemon = start(Config),
-    [begin
-         {ok, _} = sockpool:checkout({p, Node}),
-         write(Config, #{p => (tcp(Server))#{size => Size}}),
-         hang_up(Daemon),
-         write(Config, #{p => (tcp(Server))#{size => Size + 1}}),
-         hang_up(Daemon),
-         sockpool_test_util:wait_until(
-           fun() ->
-                   case sockpool:stats({p, Node}) of
-                       {ok, #{size := Now}} when Now =:= Size + 1 -> true;
-                       Other -> Other
-                   end
-           end)
-     end || Size <- lists:seq(20, 40, 2)],
+    Pool = (tcp(Server))#{size => 3000},
+    write(Config, #{p => Pool}),
+    #{node := Node, os_pid := OsPid} = Daemon = start(Config),
+    sockpool_test_util:wait_until(
+      fun() -> {ok, #{idle := Idle}} = sockpool:stats({p, Node}), Idle =:= 3000 orelse Idle end),
+    write(Config, #{p => Pool#{size => 1}}),
+    Later = ?config(file, Config) ++ ".later",
+    ok = file:write_file(Later, json(#{pools => #{p => Pool#{size => 2}}})),
+    "" = os:cmd(lists:flatten(io_lib:format("kill -HUP ~b; mv ~s ~s; kill -HUP ~b",
+                                            [OsPid, Later, ?config(file, Config), OsPid]))),
+    sockpool_test_util:wait_until(
+      fun() ->
+              case sockpool:stats({p, Node}) of
+                  {ok, #{size := 2}} -> true;
+                  Other -> Other
+              end
+      end),
     0 = sockpool_c_daemon:stop(Daemon).
 
 broken_file(Config) ->
@@ -193,9 +194,10 @@ broken_file(Config) ->
          Line = await_line(Daemon, "event=not_configured"),
          ?assertMatch("level=error " ++ _, Line),
          ?assertNotEqual({nomatch, Line}, {string:find(Line, Words), Line}),
+         ?assertEqual(2, length([$" || $" <- Line])),
          ?assertEqual([p], pools(Node))
      end || {Text, Words} <- [{"{", "line 1, column "},
-                              {"{\"pools\": {\"q\": {\"port\": 0}}}", "pools.q.port: 0 is not allowed"},
+                              {"{\"pools\": {\"q\": {\"port\": \"x\"}}}", "pools.q.port: 'x' is not allowed"},
                               {"{\"nam\": 1}", "nam: does not exist"}]],
     ok = file:delete(?config(file, Config)),
     hang_up(Daemon),
@@ -277,6 +279,26 @@ wrong_file_at_the_start(Config) ->
                   ++ ?config(file, Config) ++ " 2>&1; echo status $?"),
     ?assertEqual("sockpool_node: " ++ ?config(file, Config)
                  ++ ": pools.p.tls.cacertfile: cannot be used: enoent\nstatus 2\n", Said).
+
+%% Its name holds longer than the file from which it came.
+all_of_the_file(Config) ->
+    [_, Host] = string:split(atom_to_list(node()), "@"),
+    Name = "all_of_the_file@" ++ Host,
+    Cookie = filename:join(?config(priv_dir, Config), "cookie_of_file"),
+    ok = file:write_file(Cookie, atom_to_list(erlang:get_cookie())),
+    ok = file:change_mode(Cookie, 8#600),
+    Text = ["{\"name\": \"", Name, "\", \"cookie_file\": \"", Cookie, "\", \"tick_time\": 60"],
+    ok = file:write_file(?config(file, Config), [Text, "}"]),
+    #{node := Node} = Daemon =
+        sockpool_c_daemon:start(#{name => list_to_atom(Name), given => false,
+                                  args => ["--config", ?config(file, Config)],
+                                  env => [{"SOCKPOOL_COOKIE", "not_this"}]}),
+    ?assertEqual([], pools(Node)),
+    ok = file:write_file(?config(file, Config), [Text, ", \"pools\": {}}"]),
+    reload(Daemon),
+    true = erlang:disconnect_node(Node),
+    ?assertEqual([], pools(Node)),
+    0 = sockpool_c_daemon:stop(Daemon).
 
 %% The suite's other daemons get their name from there. Here the file has a cookie, too.
 command_line_comes_first(Config) ->
