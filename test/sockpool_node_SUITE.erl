@@ -9,7 +9,7 @@
 -compile(nowarn_export_all).
 
 all() ->
-    [starts_and_stops, serves, tls_pool, killed_daemon, terminated_daemon, killed_vm, killed_parent,
+    [starts_and_stops, serves, tls_pool, killed_daemon, killed_under_load, terminated_daemon, killed_vm, killed_parent,
      two_children, name_is_taken, cookie_is_not_visible, cookie_of_its_own, cookie_fun_fails,
      wrong_options, wrong_pools, pool_that_cannot_start, wrong_program, program_that_says_nothing,
      does_not_end, logs, no_node, child_specs, reasons_in_words].
@@ -89,6 +89,42 @@ killed_daemon(_Config) ->
     ?assertEqual([p], pools(Node)),
     ?assertEqual({ok, <<"ping">>}, sockpool:request({p, Node}, <<"ping">>, 4, 5000)),
     stop(Sup).
+
+%% Whoever calls meanwhile is told so, at once, and is served again.
+killed_under_load(_Config) ->
+    Server = sockpool_test_server:start(),
+    Options = options(#{pools => #{p => sockpool_test_server:target(Server)}}),
+    {Sup, First} = start_child(Options),
+    Pool = {p, node_of(Options)},
+    Counters = counters:new(1, []),
+    Clients = [sockpool_test_util:start(fun() -> load(Pool, Counters, #{}) end)
+               || _ <- lists:seq(1, 50)],
+    _ = lists:foldl(fun(_, Pid) ->
+                            served(Counters, 200),
+                            _ = kill(Pid, "KILL"),
+                            new_child(Sup, Pid)
+                    end, First, lists:seq(1, 3)),
+    served(Counters, 200),
+    [Pid ! stop || {Pid, _, _} <- Clients],
+    Results = [sockpool_test_util:await(Client) || Client <- Clients],
+    Errors = lists:usort(lists:append([maps:keys(Result) || Result <- Results])),
+    ?assertNotEqual([], Errors),
+    ?assertEqual([], Errors -- [closed, not_found, {nodedown, node_of(Options)}]),
+    stop(Sup).
+
+load(Pool, Counters, Errors) ->
+    Result = sockpool:request(Pool, <<"ping">>, 4, 20000),
+    Next = case Result of
+               {ok, <<"ping">>} -> ok = counters:add(Counters, 1, 1), Errors;
+               {error, Reason} -> maps:update_with(Reason, fun(N) -> N + 1 end, 1, Errors)
+           end,
+    receive stop -> Next after 0 -> load(Pool, Counters, Next) end.
+
+%% So many more requests have been answered.
+served(Counters, More) ->
+    Before = counters:get(Counters, 1),
+    sockpool_test_util:wait_until(
+      fun() -> Now = counters:get(Counters, 1) - Before, Now >= More orelse Now end).
 
 %% An orderly end that nobody here asked for.
 terminated_daemon(_Config) ->
