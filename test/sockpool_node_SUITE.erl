@@ -17,7 +17,7 @@ all() ->
 suite() -> [{timetrap, {minutes, 2}}].
 
 init_per_suite(Config) ->
-    case filelib:is_regular(program()) of
+    case sockpool_c_daemon:is_built() of
         true ->
             ok = sockpool_cluster:be_a_node(),
             {ok, _} = application:ensure_all_started(sockpool),
@@ -35,7 +35,7 @@ init_per_testcase(_Case, Config) ->
 %%% What it does.
 
 starts_and_stops(_Config) ->
-    Options = options(#{}),
+    Options = maps:remove(program, options(#{})),
     {Sup, Pid} = start_child(Options),
     Node = node_of(Options),
     OsPid = os_pid(Pid),
@@ -170,7 +170,7 @@ two_children(_Config) ->
 name_is_taken(_Config) ->
     Options = options(#{}),
     {ok, Pid} = sockpool_node:start_link(Options),
-    {error, {start_timeout, Line}} = sockpool_node:start_link(Options#{start_timeout => 1000}),
+    {error, {start_timeout, Line}} = sockpool_node:start_link(Options#{start_timeout => 3000}),
     ?assertNotEqual(nomatch, string:find(Line, "the name is taken")),
     ?assertEqual([], pools(node_of(Options))),
     ok = gen_server:stop(Pid).
@@ -343,7 +343,7 @@ reasons_in_words(_Config) ->
 %% Each with a name of its own.
 options(More) ->
     Name = "node_suite_" ++ integer_to_list(erlang:unique_integer([positive])),
-    More#{name => list_to_atom(Name)}.
+    maps:merge(#{program => sockpool_c_daemon:program()}, More#{name => list_to_atom(Name)}).
 
 node_of(#{name := Name}) ->
     [_, Host] = string:split(atom_to_list(node()), "@"),
@@ -406,5 +406,3 @@ is_running(OsPid) ->
         {ok, Stat} -> binary:match(Stat, <<") Z ">>) =:= nomatch;
         {error, _} -> false
     end.
-
-program() -> filename:join(code:priv_dir(sockpool), "sockpool_node").
