@@ -212,10 +212,9 @@ cookie_fun_fails(_Config) ->
     [?assertEqual({error, {cookie, What}},
                   sockpool_node:start_link(options(#{cookie => Fun})))
      || {What, Fun} <- [{error, fun() -> error(secret) end}, {throw, fun() -> throw(secret) end},
-                        {exit, fun() -> exit(secret) end}, {bad_value, fun() -> "secret" end}]],
-    %% An atom, but the daemon does not take it.
-    ?assertMatch({error, {exit_status, 2, "sockpool_node: --cookie-stdin" ++ _}},
-                 sockpool_node:start_link(options(#{cookie => fun() -> '' end}))).
+                        {exit, fun() -> exit(secret) end}, {bad_value, fun() -> "secret" end},
+                        {bad_value, fun() -> '' end}, {bad_value, fun() -> 'a\nb' end},
+                        {bad_value, fun() -> list_to_atom([1024]) end}]].
 
 %%% What cannot be started.
 
