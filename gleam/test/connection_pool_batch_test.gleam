@@ -137,6 +137,22 @@ pub fn parallel_test() {
   kit.equal(4, node_kit.connections_at(node))
 }
 
+pub fn no_more_at_once_than_connections_test() {
+  // Nobody waits for a connection: with a third one at the same time there would be failures.
+  let impatient = options.checkout_timeout(_, Ms(0))
+  use _, pool <- node_kit.with_pool_of(2, impatient)
+  let barrier = node_kit.barrier(2)
+  let all = kit.repeat(40, fn(n) { n })
+  let result =
+    connection_pool.send_batch_parallel(pool, all, fn(conn, n) {
+      node_kit.arrive(barrier)
+      let assert Ok(_) = node_kit.greet(conn, "you")
+      node_kit.arrive(barrier)
+      n
+    })
+  kit.equal(Ok(BatchResult(all, [])), result)
+}
+
 pub fn overflow_counts_too_test() {
   let overflowing = options.max_overflow(_, 2)
   use _, pool <- node_kit.with_pool_of(1, overflowing)

@@ -15,7 +15,15 @@ pub type Barrier
 @external(erlang, "sockpool_gleam_node_test_ffi", "start_node")
 pub fn start_node() -> kit.Node
 
-/// How many connections the node has, but for that of the test itself.
+/// A node that takes connections by TLS only, from those who have a certificate of this directory.
+@external(erlang, "sockpool_gleam_node_test_ffi", "start_tls_node")
+pub fn start_tls_node(certificates: String) -> kit.Node
+
+/// Where it listens.
+@external(erlang, "sockpool_gleam_node_test_ffi", "port")
+pub fn port(node: kit.Node) -> Int
+
+/// How many connections of pools the node has.
 @external(erlang, "sockpool_gleam_node_test_ffi", "connections_at")
 pub fn connections_at(node: kit.Node) -> Int
 
