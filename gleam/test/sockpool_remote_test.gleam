@@ -27,6 +27,8 @@ fn pool_of(node: kit.Node) -> Nil {
   kit.equal(Error(error.NotFound), pool.stats(far))
   let assert Error(error.BadOption("size", _)) =
     pool.start(far, options.size(options, -1))
+  let assert Error(error.BadOption("init", _)) =
+    pool.start(far, options.init(options, fn(_) { Ok(Nil) }))
   kit.equal(Ok(Nil), pool.start(far, options))
   kit.equal(Error(error.AlreadyStarted), pool.start(far, options))
   kit.equal(Ok(["far"]), pool.names_on(name))
