@@ -202,7 +202,7 @@ pub fn the_wait_for_a_silent_node_ends_test() {
 }
 
 pub fn who_is_killed_in_new_leaves_nothing_test() {
-  let options = silent(1000)
+  let options = silent(60_000)
   let job = kit.start(fn() { connection_pool.new_with(options) })
   kit.wait_until(fn() { pool.names() == ["distribute_pool_1"] })
   kit.kill(job)

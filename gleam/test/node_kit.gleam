@@ -79,6 +79,7 @@ pub fn options(node: kit.Node, connections: Int) -> Options {
   |> options.size(connections)
   |> options.max_overflow(0)
   |> options.backoff(1, 50)
+  |> options.connect_timeout(kit.long())
 }
 
 /// A node and a pool of it, which is at rest. Afterwards nothing may be left of the pool here, and
@@ -109,7 +110,7 @@ pub fn with_mortal(connections: Int, run: fn(kit.Node, Pool) -> a) -> a {
   let node = start_node()
   let assert Ok(pool) =
     options(node, connections)
-    |> options.checkout_timeout(Ms(1500))
+    |> options.checkout_timeout(Ms(2500))
     |> connection_pool.new_with
   settled(pool, connections)
   let result = run(node, pool)
