@@ -291,6 +291,7 @@ pub fn the_functions_end_with_the_caller_test() {
 pub fn stress_test_test() {
   use node, pool <- node_kit.with_pool(3)
   let before = checkouts()
+  node_kit.count_calls(node)
   kit.equal(
     Ok(PoolStats(3, 3, 0, 0, 400)),
     connection_pool.stress_test(pool, 50, 8),
@@ -298,6 +299,7 @@ pub fn stress_test_test() {
   kit.equal(3, node_kit.connections_at(node))
   node_kit.no_messages()
   kit.equal(before + 400, checkouts())
+  kit.equal(400, node_kit.calls(node))
 }
 
 pub fn stress_test_of_nothing_test() {

@@ -27,6 +27,13 @@ pub fn port(node: kit.Node) -> Int
 @external(erlang, "sockpool_gleam_node_test_ffi", "connections_at")
 pub fn connections_at(node: kit.Node) -> Int
 
+/// From now on the node counts the functions that it is called to run.
+@external(erlang, "sockpool_gleam_node_test_ffi", "count_calls")
+pub fn count_calls(node: kit.Node) -> Nil
+
+@external(erlang, "sockpool_gleam_node_test_ffi", "calls")
+pub fn calls(node: kit.Node) -> Int
+
 /// For connections that are made from now on.
 @external(erlang, "sockpool_gleam_node_test_ffi", "set_cookie")
 pub fn set_cookie(node: kit.Node, cookie: String) -> Nil
