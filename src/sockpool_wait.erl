@@ -8,6 +8,7 @@
 -module(sockpool_wait).
 
 -export([checkout/2, send/3, recv/3, request/4, open/5, deadline/1, left/1]).
+-export([io/2]).
 -export_type([deadline/0]).
 
 -type deadline() :: integer() | infinity.
@@ -228,6 +229,21 @@ given_up(granted, Lease) ->
 given_up(_What, Lease) ->
     _ = sockpool_nif:fired(Lease),
     {error, timeout}.
+
+%%% Another node's output.
+
+%% @doc Has the device do what an io request asks, and returns what it answers.
+-spec io(pid(), term()) -> term().
+io(Device, Request) ->
+    Ref = monitor(process, Device),
+    Device ! {io_request, self(), Ref, Request},
+    receive
+        {io_reply, Ref, Reply} ->
+            true = demonitor(Ref, [flush]),
+            Reply;
+        {'DOWN', Ref, process, _, _} ->
+            {error, terminated}
+    end.
 
 %%% Connecting.
 

@@ -7,7 +7,7 @@
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2,
          end_per_testcase/2]).
--export([calls/1, exceptions/1, calls_by_pool/1, messages/1, output_comes_here/1, large_messages/1,
+-export([calls/1, exceptions/1, calls_by_pool/1, messages/1, output_comes_here/1, output_of_a_call_before/1, large_messages/1,
          too_large_a_reply/1, lease_functions/1, no_stream/1, bad_arguments/1]).
 -export([concurrent_calls/1, max_inflight/1, late_reply/1, call_from_another_process/1,
          checkin_under_a_call/1, dead_owner_at_rest/1, dead_owner_under_a_call/1,
@@ -20,7 +20,7 @@
 suite() -> [{timetrap, {minutes, 3}}].
 
 all() ->
-    [calls, exceptions, calls_by_pool, messages, output_comes_here, large_messages,
+    [calls, exceptions, calls_by_pool, messages, output_comes_here, output_of_a_call_before, large_messages,
      too_large_a_reply, lease_functions, no_stream, bad_arguments, concurrent_calls, max_inflight,
      late_reply, call_from_another_process, checkin_under_a_call, dead_owner_at_rest,
      dead_owner_under_a_call, given_away, waiters, max_hold, pool_stopped_under_a_call].
@@ -106,6 +106,25 @@ run_captured(Pool, Conn) ->
     ok = sockpool:checkin(Conn),
     {ok, ok} = sockpool:call(Pool, sockpool_node_kit, print, ["captured: äλ"], 30000),
     ok.
+
+%% What a function left behind prints nothing into the calls of others, and does not end them.
+output_of_a_call_before(Config) ->
+    Pool = started(Config, #{}),
+    Self = self(),
+    ?assertEqual({ok, ok}, call(Pool, print_later, [late_printer, Self])),
+    {ok, Text} = output(fun() ->
+                                Job = start(fun() -> call(Pool, answer_when_told, [others_call, Self]) end),
+                                receive {waiting, others_call} -> ok after 30000 -> error(late) end,
+                                late_printer_there(Config) ! print,
+                                {others_call, ?config(node, Config)} ! {answer, undisturbed},
+                                ?assertEqual({ok, undisturbed}, await(Job))
+                        end),
+    ?assertEqual("", Text),
+    ok = sockpool:stop_pool(Pool),
+    %% Its group leader is gone with the connection.
+    receive {printed, Printed} -> ?assertMatch({'EXIT', _}, Printed) after 30000 -> error(late) end.
+
+late_printer_there(Config) -> erpc:call(?config(node, Config), erlang, whereis, [late_printer]).
 
 %% A group leader that keeps what it is given.
 output(Fun) ->
