@@ -115,7 +115,9 @@ output_of_a_call_before(Config) ->
     {ok, Text} = output(fun() ->
                                 Job = start(fun() -> call(Pool, answer_when_told, [others_call, Self]) end),
                                 receive {waiting, others_call} -> ok after 30000 -> error(late) end,
-                                late_printer_there(Config) ! print,
+                                Printer = late_printer_there(Config),
+                                Printer ! print,
+                                wait_until(fun() -> asks_its_leader(Config, Printer) end),
                                 {others_call, ?config(node, Config)} ! {answer, undisturbed},
                                 ?assertEqual({ok, undisturbed}, await(Job))
                         end),
@@ -123,6 +125,14 @@ output_of_a_call_before(Config) ->
     ok = sockpool:stop_pool(Pool),
     %% Its group leader is gone with the connection.
     receive {printed, Printed} -> ?assertMatch({'EXIT', _}, Printed) after 30000 -> error(late) end.
+
+%% What it asked is on its way, ahead of the other call's result.
+asks_its_leader(Config, Printer) ->
+    Where = erpc:call(?config(node, Config), erlang, process_info, [Printer, [status, current_function]]),
+    case Where of
+        [{status, waiting}, {current_function, {io, _, _}}] -> true;
+        _ -> Where
+    end.
 
 late_printer_there(Config) -> erpc:call(?config(node, Config), erlang, whereis, [late_printer]).
 
