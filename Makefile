@@ -30,7 +30,7 @@ compile: deps-build ## build the NIF and the Erlang application
 
 # The order is the order of running: the quick and the basic ones come first.
 TESTS = format-check test-c test-asan test-tsan test-spin xref dialyzer test-erl test-gleam \
-        test-asan-vm test-valgrind
+        test-asan-vm test-valgrind test-node-asan test-node-valgrind
 
 .PHONY: test $(TESTS)
 test: deps-test ## run every test, after installing what is missing
@@ -69,6 +69,12 @@ test-valgrind: deps-test ## NIF suite in a VM under valgrind
 
 test-asan-vm: deps-test ## NIF suite in a VM under Address and UndefinedBehavior sanitizers
 	@scripts/asan_vm.sh
+
+test-node-asan: deps-test ## suites of pools with a daemon under Address and UndefinedBehavior sanitizers
+	@REBAR3=$(REBAR3) scripts/node_checked.sh asan
+
+test-node-valgrind: deps-test ## suites of pools with a daemon under valgrind
+	@REBAR3=$(REBAR3) scripts/node_checked.sh valgrind
 
 .PHONY: test-tls-connects
 test-tls-connects: deps-test ## 10,000 TLS connects in a VM under the sanitizers, and under valgrind (minutes)

@@ -27,7 +27,20 @@ function gleamFiles(dir) {
 function asOldGleam(source) {
   return source
     .replace(/\bBitArray\b/g, "BitString")
-    .replace(/^import [^{\n]*\{[^}]*\}/gm, (line) => line.replace(/\btype (?=[A-Z])/g, ""));
+    .replace(/^(import [^{\n]*\{)([^}]*)\}/gm, (_, before, names) => `${before}${oldNames(names)}}`);
+}
+
+// One name stood for a type and a constructor alike. The lines stay as many as they were.
+function oldNames(names) {
+  const old = new Set(names.split(",").map((name) => name.trim().replace(/^type /, "")));
+  return [...old].join(", ") + names.replace(/[^\n]/g, "");
+}
+
+// The words that Gleam 1.x reserves and that compiler does not.
+function checkWords(path, source) {
+  const code = source.replace(/"(\\[^]|[^"\\])*"|\/\/.*/g, '""');
+  const word = /\b(auto|delegate|derive|echo|else|implement|macro|test)\b/.exec(code)?.[0];
+  if (word) throw new Error(`${path}: ${word} is a reserved word of Gleam 1.x`);
 }
 
 // The compiler wants one root: a test module's name does not depend on its directory either.
@@ -36,7 +49,9 @@ for (const root of ["src", "test"]) {
   for (const path of gleamFiles(join(projectDir, root))) {
     const name = "/src/" + relative(join(projectDir, root), path);
     if (name in sourceFiles) throw new Error(`two modules are called ${name}`);
-    sourceFiles[name] = asOldGleam(readFileSync(path, "utf8"));
+    const source = readFileSync(path, "utf8");
+    checkWords(path, source);
+    sourceFiles[name] = asOldGleam(source);
   }
 }
 if (Object.keys(sourceFiles).length === 0) throw new Error(`no Gleam modules in ${projectDir}`);
@@ -53,6 +68,6 @@ if (!result.Ok) {
 mkdirSync(outDir, { recursive: true });
 for (const [path, source] of result.Ok) {
   const file = basename(path);
-  // Files of the gleam program itself, which are no modules of the project.
-  if (file.endsWith(".erl") && !file.startsWith("gleam")) writeFileSync(join(outDir, file), source);
+  // Those with @@ are the gleam program's own, no modules of the project.
+  if (file.endsWith(".erl") && !file.includes("@@")) writeFileSync(join(outDir, file), source);
 }

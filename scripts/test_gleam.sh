@@ -84,6 +84,7 @@ pub fn main() { pool.request(pool.named("p"), "text", Next, Ms(1)) }'
 pub fn main() { pool.no_such_function() }'
     expect_refusal 'Inexhaustive pattern|Not exhaustive pattern' 'import sockpool/error
 pub fn main(e: error.Error) { case e { error.Timeout -> 1 error.Full -> 2 } }'
+    expect_refusal 'reserved word|syntax|Syntax' 'pub fn main() { let echo = 1 2 * echo }'
 }
 
 compile_helpers() {

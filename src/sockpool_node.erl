@@ -42,7 +42,8 @@
 %%
 %% `start_timeout': milliseconds until it must serve, 10000 by default.
 %%
-%% `stop_timeout': milliseconds until it must have ended in order, 10000 by default; then it is killed.
+%% `stop_timeout': milliseconds that those who have connections get, at the end, to give them back,
+%% 10000 by default, which is also the most. A daemon that does not end then is killed.
 
 -type reason() :: {bad_option, Key :: term(), Value :: term()} % see format_error/1
                 | not_alive                              % this VM is no node
@@ -62,7 +63,9 @@
 
 -define(LINE_BYTES, 4096).
 -define(RETRY_MS, 20).
--define(KILL_MS, 5000).
+%% What the daemon may take to end once it waits for nobody; and once it is killed.
+-define(GOODBYE_MS, 2000).
+-define(KILL_MS, 2000).
 
 %% @doc Starts the daemon and waits until it serves all its pools. The process ends when the daemon
 %% does, with `{exit_status, Status, LastLine}'.
@@ -82,13 +85,13 @@ start_link(Options) ->
 -spec child_spec(options()) -> supervisor:child_spec().
 child_spec(Options) ->
     StopMs = case Options of
-                 #{stop_timeout := Ms} when is_integer(Ms), Ms >= 1 -> Ms;
+                 #{stop_timeout := Ms} when is_integer(Ms) -> Ms;
                  _ -> 10000
              end,
     #{id => {?MODULE, case Options of #{name := Name} -> Name; _ -> undefined end},
       start => {?MODULE, start_link, [Options]},
       %% Longer than what the process itself waits for the daemon's end.
-      shutdown => StopMs + 5000}.
+      shutdown => max(0, StopMs) + ?GOODBYE_MS + 2 * ?KILL_MS}.
 
 %% @doc A sentence that says what is wrong.
 -spec format_error(reason()) -> string().
@@ -293,16 +296,15 @@ log(Line, Node) -> ?LOG_ERROR("sockpool_node ~ts: ~ts", [Node, Line]).
 
 %%% Stopping.
 
-%% In order: it says goodbye to who uses it, and takes its name from epmd, so that the next one can
-%% have it. Returns when it has ended.
+%% In order: who waits hears of it, who has a connection has time to end with it, and its name leaves
+%% epmd, so that the next one can have it. Told again, it waits no more. Returns when it has ended.
 stop_daemon(#state{ended = true} = State) ->
     State;
 stop_daemon(#state{stop_timeout = StopMs} = State) ->
     tell(State, "stop\n"),
-    case await_end(State, now_ms() + StopMs) of
-        #state{ended = true} = Ended -> Ended;
-        Late -> kill(Late)
-    end.
+    Later = await_end(State, now_ms() + StopMs),
+    tell(Later, "stop\n"),
+    kill(await_end(Later, now_ms() + ?GOODBYE_MS)).
 
 await_end(#state{ended = true} = State, _Deadline) ->
     State;
@@ -318,13 +320,16 @@ next({ok, Next}) -> Next;
 next({ended, _Reason, Next}) -> Next.
 
 %% Its number is its own as long as its port is open.
-kill(#state{node = Node, port = Port, os_pid = OsPid} = State) ->
+kill(#state{ended = true} = State) ->
+    State;
+kill(#state{node = Node, os_pid = OsPid} = State) ->
     ?LOG_ERROR("sockpool_node ~ts: does not end, and is killed", [Node]),
     _ = os:cmd("kill -KILL " ++ integer_to_list(OsPid)),
-    receive {Port, {exit_status, _}} -> ok after ?KILL_MS -> ok end,
-    State#state{ended = true}.
+    await_end(State, now_ms() + ?KILL_MS).
 
 %% Where it has ended already, that is seen elsewhere.
+tell(#state{ended = true}, _Text) ->
+    ok;
 tell(#state{port = Port}, Text) ->
     try port_command(Port, Text) of
         true -> ok

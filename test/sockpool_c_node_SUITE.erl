@@ -54,7 +54,7 @@ calls(Config) ->
     Daemon = start_registered(Config),
     Peer = start_peer(Config),
     ?assertEqual([], call(Peer, which_pools)),
-    Others = [nonsense, {stats, p}, {'$sockpool_lease', a, 1, 2}, #{k => [1.5, <<1:3>>]}, [],
+    Others = [nonsense, {stats, "p"}, {'$sockpool_lease', a, 1, 2}, #{k => [1.5, <<1:3>>]}, [],
               binary:copy(<<"x">>, 300000)],
     [?assertEqual({error, {bad_request, Other}}, call(Peer, Other)) || Other <- Others],
     %% As gen_server did before aliases: the tag is a reference alone.

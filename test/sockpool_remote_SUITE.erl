@@ -6,11 +6,11 @@
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
 
--export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2,
-         end_per_testcase/2]).
+-export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2,
+         end_per_group/2, init_per_testcase/2, end_per_testcase/2]).
 -export([greet/1]).
 -export([every_function/1, same_results_as_here/1, own_node_is_the_local_path/1, default_times/1,
-         large_data/1, pools_by_call/1, funs_in_options/1]).
+         large_data/1, pools_by_call/1, funs_in_options/1, no_funs_in_options/1]).
 -export([waiters_of_two_nodes_are_served_in_order/1, not_owner/1, give_away_to_another_node/1,
          give_away_to_the_dead/1, call_behind_a_checkin/1]).
 -export([bad_requests/1, hostile_messages/1, node_down/1, node_without_sockpool/1]).
@@ -18,18 +18,27 @@
 -import(sockpool_test_util, [wait_until/1, settled/1, stat/2, start/1, await/1,
                              assert_no_messages/0]).
 -import(sockpool_cluster, [client/1, run/2, begin_run/2, result/1]).
--import(sockpool_remote_kit, [started/2, target/1, wait_and_use/2, dead/0]).
+-import(sockpool_remote_kit, [started/2, target/1, wait_and_use/2, dead/0, client_nodes/1,
+                              server_identity/1]).
 
 suite() -> [{timetrap, {minutes, 3}}].
 
-all() ->
-    [every_function, same_results_as_here, own_node_is_the_local_path, default_times, large_data,
-     pools_by_call, funs_in_options, waiters_of_two_nodes_are_served_in_order, not_owner,
-     give_away_to_another_node, give_away_to_the_dead, call_behind_a_checkin, bad_requests,
-     hostile_messages, node_down, node_without_sockpool].
+all() -> [{group, erlang}, {group, c}].
+
+groups() ->
+    [{erlang, cases() ++ [own_node_is_the_local_path, funs_in_options, node_down, node_without_sockpool]},
+     {c, cases() ++ [no_funs_in_options]}].
+
+%% For both kinds of serving nodes.
+cases() ->
+    [every_function, same_results_as_here, default_times, large_data, pools_by_call,
+     waiters_of_two_nodes_are_served_in_order, not_owner, give_away_to_another_node,
+     give_away_to_the_dead, call_behind_a_checkin, bad_requests, hostile_messages].
 
 init_per_suite(Config) -> sockpool_remote_kit:init_suite(Config).
 end_per_suite(Config) -> sockpool_remote_kit:end_suite(Config).
+init_per_group(Kind, Config) -> sockpool_remote_kit:init_group(Kind, Config).
+end_per_group(Kind, Config) -> sockpool_remote_kit:end_group(Kind, Config).
 init_per_testcase(Case, Config) -> sockpool_remote_kit:init_case(Case, Config).
 end_per_testcase(_Case, Config) -> sockpool_remote_kit:end_case(Config).
 
@@ -198,6 +207,14 @@ funs_in_options(Config) ->
 
 unexported(_Conn) -> ok.
 
+%% The C node runs no Erlang code.
+no_funs_in_options(Config) ->
+    Pool = ?config(pool, Config),
+    Init = fun ?MODULE:greet/1,
+    ?assertEqual({error, {bad_option, init, Init}},
+                 sockpool:start_pool(Pool, (target(Config))#{init => Init})),
+    ?assertEqual({error, not_found}, sockpool:stats(Pool)).
+
 greet(Conn) ->
     ok = sockpool:send(Conn, "hello\n"),
     {ok, <<"hello\n">>} = sockpool:recv(Conn, 0),
@@ -214,10 +231,10 @@ waiters_of_two_nodes_are_served_in_order(Config) ->
     Backend = sockpool_test_server:start({reply, fun(Data) -> Tester ! {served, Data}, Data end}),
     Pool = started([{server, Backend} | Config], #{size => 1, max_overflow => 0}),
     {ok, Conn} = sockpool:checkout(Pool),
-    %% Those of the serving node wait in the same queue without its server.
-    Nodes = [node(), ?config(other_node, Config), ?config(node, Config)],
+    %% Those of a serving Erlang node wait in the same queue without its server.
+    Nodes = client_nodes(Config),
     Waiter = fun(N) ->
-                     Client = client(lists:nth(1 + N rem 3, Nodes)),
+                     Client = client(lists:nth(1 + N rem length(Nodes), Nodes)),
                      Ref = begin_run(Client, fun() -> wait_and_use(Pool, <<N>>) end),
                      ok = wait_until(fun() -> stat(Pool, waiting) =:= N end),
                      {Client, Ref}
@@ -238,7 +255,7 @@ not_owner(Config) ->
              fun() -> sockpool:info(Conn) end, fun() -> sockpool:peername(Conn) end,
              fun() -> sockpool:sockname(Conn) end, fun() -> sockpool:setopts(Conn, []) end,
              fun() -> sockpool:give_away(Conn, self()) end],
-    Clients = [client(Node) || Node <- [node(), ?config(node, Config), ?config(other_node, Config)]],
+    Clients = [client(Node) || Node <- client_nodes(Config)],
     [?assertEqual({error, not_owner}, run(Client, Call)) || Client <- Clients, Call <- Calls],
     [ok = sockpool_cluster:kill(Client) || Client <- Clients],
     %% None of them did anything to it.
@@ -252,7 +269,7 @@ give_away_to_another_node(Config) ->
     Pool = started(Config, #{size => 1, max_overflow => 0}),
     {ok, Conn} = sockpool:checkout(Pool),
     ok = sockpool:send(Conn, "x"),
-    Heirs = [client(Node) || Node <- [?config(other_node, Config), ?config(node, Config), node()]],
+    Heirs = [client(Node) || Node <- lists:reverse(client_nodes(Config))],
     ok = give_on(Conn, self(), Heirs),
     Last = lists:last(Heirs),
     ?assertEqual({ok, <<"x">>}, run(Last, fun() -> sockpool:recv(Conn, 1) end)),
@@ -282,11 +299,9 @@ give_on(Conn, Owner, [Heir | Heirs]) ->
 give_away_to_the_dead(Config) ->
     Pool = started(Config, #{}),
     {ok, Conn} = sockpool:checkout(Pool),
-    Dead = [client(Node) || Node <- [node(), ?config(node, Config), ?config(other_node, Config)]],
+    [Here, Elsewhere | There] = Dead = [client(Node) || Node <- client_nodes(Config)],
     [ok = sockpool_cluster:kill(Client) || Client <- Dead],
-    [Here, There, Elsewhere] = Dead,
-    ?assertEqual({error, noproc}, sockpool:give_away(Conn, Here)),
-    ?assertEqual({error, noproc}, sockpool:give_away(Conn, There)),
+    [?assertEqual({error, noproc}, sockpool:give_away(Conn, Client)) || Client <- [Here | There]],
     {ok, _} = sockpool:info(Conn),
     ok = sockpool:give_away(Conn, Elsewhere),
     #{abandoned := 1, closed := 0} = settled(Pool),
@@ -310,7 +325,7 @@ call_behind_a_checkin(Config) ->
 bad_requests(Config) ->
     Pool = {Name, Node} = started(Config, #{}),
     Server = {sockpool, Node},
-    Before = erpc:call(Node, erlang, whereis, [sockpool]),
+    Before = server_identity(Config),
     {ok, {Tag, Node, Incarnation, Number} = Conn} = sockpool:checkout(Pool),
     Unknown = [hello, 1, [], #{}, {}, {checkout}, {checkout, make_ref(), Name},
                {checkout, no_id, Name, 0}, {checkout, make_ref(), Pool, 0},
@@ -334,13 +349,13 @@ bad_requests(Config) ->
               {{checkin, {Tag, Node, Incarnation, [Number]}}, closed},
               {{checkin, {Tag, node(), [Incarnation | 1], Number}}, closed}],
     [?assertEqual({error, Reason}, gen_server:call(Server, Request)) || {Request, Reason} <- Others],
-    ?assertEqual(Before, erpc:call(Node, erlang, whereis, [sockpool])),
+    ?assertEqual(Before, server_identity(Config)),
     ok = sockpool:checkin(Conn),
     ?assertNotEqual("", lists:flatten(sockpool:format_error({bad_request, hello}))).
 
 hostile_messages(Config) ->
     Pool = {Name, Node} = started(Config, #{}),
-    Before = erpc:call(Node, erlang, whereis, [sockpool]),
+    Before = server_identity(Config),
     Dead = dead(),
     Deep = lists:foldl(fun(_, Term) -> {Term} end, [], lists:seq(1, 100000)),
     Froms = [nobody, {nobody, x}, {self(), [alias | none]}, {self(), [[alias | none] | x]}, {Dead, x},
@@ -355,7 +370,7 @@ hostile_messages(Config) ->
         ++ [{'$gen_call', From, Request} || From <- Froms, Request <- Requests],
     [{sockpool, Node} ! Message || Message <- Messages],
     ?assertEqual({ok, [Name]}, sockpool:which_pools(Node)),
-    ?assertEqual(Before, erpc:call(Node, erlang, whereis, [sockpool])),
+    ?assertEqual(Before, server_identity(Config)),
     %% What was asked for in the name of this process came here, and its leases with it.
     _ = settled_without_leases(Pool),
     ?assertEqual({ok, <<"x">>}, sockpool:request(Pool, "x", 1, 5000)).

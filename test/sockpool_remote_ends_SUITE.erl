@@ -5,8 +5,8 @@
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
 
--export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2,
-         end_per_testcase/2]).
+-export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2,
+         end_per_group/2, init_per_testcase/2, end_per_testcase/2]).
 -export([client_killed_while_waiting/1, client_killed_with_untouched_lease/1,
          client_killed_with_used_lease/1, client_killed_while_receiving/1,
          client_killed_in_a_request/1, client_vm_killed/1, connection_lost/1, random_kills/1]).
@@ -17,18 +17,26 @@
 -import(sockpool_test_util, [wait_until/1, settled/1, stat/2, start/1, await/1,
                              assert_no_messages/0]).
 -import(sockpool_cluster, [client/1, run/2, begin_run/2, result/1]).
--import(sockpool_remote_kit, [started/2, wait_and_use/2]).
+-import(sockpool_remote_kit, [started/2, wait_and_use/2, await_calls/2, suspend/1, resume/1]).
 
 suite() -> [{timetrap, {minutes, 3}}].
 
-all() ->
+all() -> [{group, erlang}, {group, c}].
+
+%% How the C node itself ends is in sockpool_c_node_pools_SUITE.
+groups() -> [{erlang, cases() ++ [server_crashes, session_crashes]}, {c, cases()}].
+
+%% For both kinds of serving nodes.
+cases() ->
     [client_killed_while_waiting, client_killed_with_untouched_lease, client_killed_with_used_lease,
      client_killed_while_receiving, client_killed_in_a_request, client_vm_killed, connection_lost,
-     random_kills, server_crashes, session_crashes, lease_that_its_pool_ended, grants_meet_cancels,
-     grants_meet_timeouts, request_is_cancelled, silent_server, silent_server_in_recv].
+     random_kills, lease_that_its_pool_ended, grants_meet_cancels, grants_meet_timeouts,
+     request_is_cancelled, silent_server, silent_server_in_recv].
 
 init_per_suite(Config) -> sockpool_remote_kit:init_suite(Config).
 end_per_suite(Config) -> sockpool_remote_kit:end_suite(Config).
+init_per_group(Kind, Config) -> sockpool_remote_kit:init_group(Kind, Config).
+end_per_group(Kind, Config) -> sockpool_remote_kit:end_group(Kind, Config).
 init_per_testcase(Case, Config) -> sockpool_remote_kit:init_case(Case, Config).
 end_per_testcase(_Case, Config) -> sockpool_remote_kit:end_case(Config).
 
@@ -76,10 +84,10 @@ client_killed_while_receiving(Config) ->
                                   sockpool:recv(Conn, 1, infinity)
                           end),
     receive checked_out -> ok end,
-    {ok, [Session]} = waiting_sessions(Config, 1),
+    ok = at_work(Config, [Client]),
     ok = sockpool_cluster:kill(Client),
     #{closed := 1, abandoned := 1} = settled(Pool),
-    ?assertNot(erpc:call(node(Session), erlang, is_process_alive, [Session])).
+    ok.
 
 client_killed_in_a_request(Config) ->
     Server = sockpool_test_server:start(silent),
@@ -87,10 +95,18 @@ client_killed_in_a_request(Config) ->
     Client = client(?config(other_node, Config)),
     _ = begin_run(Client, fun() -> sockpool:request(Pool, "x", 1, infinity) end),
     ok = wait_until(fun() -> stat(Pool, leased) =:= 1 end),
-    {ok, [_]} = waiting_sessions(Config, 1),
+    ok = at_work(Config, [Client]),
     ok = sockpool_cluster:kill(Client),
     #{closed := 1, abandoned := 1} = settled(Pool),
     ok.
+
+%% The server waits for bytes for these clients.
+at_work(Config, Clients) ->
+    ok = await_calls(Config, Clients),
+    case ?config(kind, Config) of
+        erlang -> {ok, _} = waiting_sessions(Config, length(Clients)), ok;
+        c -> ok
+    end.
 
 %% Sessions that wait for the server's bytes: all of them, once there are so many.
 waiting_sessions(Config, Count) ->
@@ -117,7 +133,8 @@ client_vm_killed(Config) ->
     _ = run(Untouched, Checkout),
     ok = run(Used, fun() -> sockpool:send(Checkout(), "x") end),
     _ = begin_run(Receiving, fun() -> sockpool:recv(Checkout(), 1, infinity) end),
-    {ok, [_]} = waiting_sessions(Config, 1),
+    ok = wait_until(fun() -> stat(Pool, leased) =:= 3 end),
+    ok = at_work(Config, [Receiving]),
     Refs = [begin_run(Client, Checkout) || Client <- Waiting],
     ok = wait_until(fun() -> stat(Pool, waiting) =:= length(Waiting) end),
     %% One that lives waits behind them.
@@ -215,7 +232,7 @@ lease_that_its_pool_ended(Config) ->
     Pool = started(Config, #{max_hold => 1}),
     {ok, Conn} = sockpool:checkout(Pool),
     ok = wait_until(fun() -> sockpool:send(Conn, "x") =:= {error, closed} end),
-    ok = wait_until(fun() -> sockpool_cluster:holds_nothing(?config(node, Config)) end),
+    ok = wait_until(fun() -> sockpool_remote_kit:holds_nothing(Config) end),
     ?assertEqual({error, closed}, sockpool:checkin(Conn)),
     %% A server that closes the connection does not end the lease.
     ok = sockpool:stop_pool(Pool),
@@ -302,12 +319,11 @@ request_is_cancelled(Config) ->
 %% What it does once it runs again must not leave a connection with nobody.
 silent_server(Config) ->
     Pool = started(Config, #{size => 1, max_overflow => 0}),
-    Server = {sockpool, ?config(node, Config)},
-    ok = sys:suspend(Server),
+    ok = suspend(Config),
     Clients = [client(node()), client(node())],
     Late = [begin_run(Client, fun() -> sockpool:checkout(Pool, 0) end) || Client <- Clients],
     ?assertEqual([{error, timeout}, {error, timeout}], [result(Ref) || Ref <- Late]),
-    ok = sys:resume(Server),
+    ok = resume(Config),
     #{leased := 0, waiting := 0, closed := 0} = settled(Pool),
     [ok = sockpool_cluster:kill(Client) || Client <- Clients],
     ?assertEqual({ok, <<"x">>}, sockpool:request(Pool, "x", 1, 5000)).
@@ -315,12 +331,11 @@ silent_server(Config) ->
 %% The bytes may have gone to nobody, so the connection must not be used any more.
 silent_server_in_recv(Config) ->
     Pool = started(Config, #{size => 1, max_overflow => 0}),
-    Server = {sockpool, ?config(node, Config)},
     {ok, Conn} = sockpool:checkout(Pool),
     ok = sockpool:send(Conn, "ab"),
-    ok = sys:suspend(Server),
+    ok = suspend(Config),
     ?assertEqual({error, timeout}, sockpool:recv(Conn, 1, 0)),
-    ok = sys:resume(Server),
+    ok = resume(Config),
     ?assertEqual({error, closed}, sockpool:recv(Conn, 1)),
     ?assertEqual({error, closed}, sockpool:checkin(Conn)),
     #{closed := 1, abandoned := 1} = settled(Pool),

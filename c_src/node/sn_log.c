@@ -12,6 +12,9 @@ void sn_log(enum sn_log_level level, const char *event, const char *details, ...
     va_start(args, details);
     vsnprintf(line, sizeof line, details, args);
     va_end(args);
+    for (char *at = line; *at; at++)
+        if ((unsigned char)*at < ' ' || *at == 0x7f)
+            *at = '?';
     fprintf(stderr, "level=%s event=%s %s\n", names[level], event, line);
 }
 

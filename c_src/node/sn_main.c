@@ -21,6 +21,7 @@
 #define NS_PER_S UINT64_C(1000000000)
 #define EPMD_PORT 4369
 #define TICK_TIME_S 60
+#define DRAIN_TIME_S 10
 #define DESCRIPTORS_MOST 65536
 /* Smaller ones were given out in turn by epmds of old. */
 #define CREATION_LEAST 4
@@ -46,7 +47,8 @@ static void usage(FILE *to)
           "  --help\n"
           "\n"
           "ERL_EPMD_PORT in the environment is epmd's port, 4369 by default.\n"
-          "Ends orderly at SIGTERM and SIGINT. Reads the configuration file again at SIGHUP.\n"
+          "Ends orderly at SIGTERM and SIGINT. At SIGHUP, reads the configuration file and\n"
+          "the files of TLS again.\n"
           "Logs to stderr.\n"
           "Exit status: 0 after an orderly end, 1 if it could not start, 2 for wrong options, a "
           "wrong\n"
@@ -199,7 +201,8 @@ static bool get_settings(struct options *options, struct sn_settings *settings,
             complain("--check", "", "needs --config FILE");
         return !options->check;
     }
-    if (!sn_settings_read(options->config, settings, error, sizeof error)) {
+    if (!sn_settings_read(options->config, settings, error, sizeof error) ||
+        !sn_settings_check_tls(settings, options->config, error, sizeof error)) {
         fprintf(stderr, "sockpool_node: %s\n", error);
         return false;
     }
@@ -235,8 +238,10 @@ static bool get_config(const struct options *options, unsigned long tick_time_s,
     config->us.name = options->name;
     config->us.cookie = cookie->text;
     config->tick_time_ns = tick_time_s * NS_PER_S;
+    config->drain_time_ns = DRAIN_TIME_S * NS_PER_S;
     config->epmd_port = (uint16_t)port;
     config->ends_with_stdin = options->is_port;
+    config->settings_path = options->config;
     return get_cookie(options, cookie) && get_address(options, &config->listen);
 }
 
@@ -256,7 +261,7 @@ int main(int argc, char **argv)
     static struct sn_server server;
     struct options options = {0};
     struct sn_settings settings = {0};
-    struct sn_config config = {0};
+    struct sn_config config = {.settings = &settings};
     struct sn_cookie cookie;
     unsigned long tick_time_s = TICK_TIME_S;
     int status = get_options(&options, argc, argv);

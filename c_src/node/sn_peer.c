@@ -1,5 +1,7 @@
 #include "sn_peer.h"
 
+#include "sn_io.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -27,8 +29,6 @@ static void on_closed(uv_handle_t *handle)
         return;
     sp_list_remove(&peer->node);
     sn_reader_free(&peer->reader);
-    sn_queue_free(&peer->client.out);
-    sn_watches_free(&peer->client.watches);
     free(peer);
 }
 
@@ -37,9 +37,13 @@ void sn_peer_close(struct sn_peer *peer, const char *reason)
     if (peer->closing)
         return;
     peer->closing = true;
-    if (peer->up)
+    if (peer->up) {
         sn_log(SN_LOG_INFO, "node_down", "node=%s reason=\"%s\"", peer->handshake.peer_name,
                reason);
+        sn_calls_client_down(&peer->server->service.calls, &peer->client);
+    }
+    sn_loop_drop(&peer->flush);
+    sn_client_free(&peer->client);
     uv_close((uv_handle_t *)&peer->tcp, on_closed);
     uv_close((uv_handle_t *)&peer->timer, on_closed);
 }
@@ -64,7 +68,11 @@ static void on_written(uv_write_t *write, int status)
         sn_tick_written(&peer->tick);
     peer->write_len = 0;
     flush(peer);
-    if (peer->closing || !peer->read_paused)
+    if (peer->closing)
+        return;
+    if (!peer->client.out.congested)
+        sn_io_resume(&peer->server->service.calls.jobs, &peer->client);
+    if (!peer->read_paused)
         return;
     sn_tick_read(&peer->tick); /* it reads: the silence is ours */
     if (!peer->client.out.congested)
@@ -104,8 +112,6 @@ static void flush(struct sn_peer *peer)
         sn_peer_close(peer, uv_strerror(status));
 }
 
-/* ---- the node is up ---- */
-
 static void close_for(struct sn_peer *peer, sp_status status)
 {
     sn_peer_close(peer, status == SP_BAD_DATA  ? "a control message that no node sends"
@@ -113,6 +119,26 @@ static void close_for(struct sn_peer *peer, sp_status status)
                         : status == SP_FULL    ? "too much is waiting for it"
                                                : sp_status_name(status));
 }
+
+static void on_flush(struct sn_task *task)
+{
+    struct sn_peer *peer = SP_CONTAINER(task, struct sn_peer, flush);
+
+    if (peer->client.fault != SP_OK)
+        close_for(peer, peer->client.fault);
+    else
+        flush(peer);
+}
+
+static void on_stirred(struct sn_client *client)
+{
+    struct sn_peer *peer = SP_CONTAINER(client, struct sn_peer, client);
+
+    if (!peer->closing)
+        sn_loop_last(&peer->server->turns, &peer->flush);
+}
+
+/* ---- the node is up ---- */
 
 static sp_status answer_tick(struct sn_peer *peer)
 {
@@ -243,7 +269,9 @@ static void come_up(struct sn_peer *peer)
 {
     replace_older(peer);
     peer->up = true;
+    peer->client.name = peer->handshake.peer_name;
     peer->client.flags = peer->handshake.peer_flags;
+    sn_calls_client_up(&peer->server->service.calls, &peer->client);
     sn_reader_init(&peer->reader, FRAME_MAX);
     sn_tick_begin(&peer->tick, peer->server->config->tick_time_ns, uv_hrtime());
     await_period(peer);
@@ -331,8 +359,9 @@ void sn_peer_accept(struct sn_server *server)
     }
     peer->server = server;
     peer->open_handles = 2;
-    sn_queue_init(&peer->client.out);
-    sn_watches_init(&peer->client.watches);
+    sn_client_init(&peer->client);
+    peer->client.stirred = on_stirred;
+    peer->flush.run = on_flush;
     sp_list_push_newest(&server->peers, &peer->node);
     (void)uv_tcp_init(&server->loop, &peer->tcp);
     (void)uv_timer_init(&server->loop, &peer->timer);
@@ -363,10 +392,11 @@ void sn_peer_stop(struct sn_peer *peer)
 
     if (peer->closing)
         return;
-    if (!peer->up || sn_service_stop(&peer->server->service, &peer->client) != SP_OK) {
+    if (!peer->up) {
         sn_peer_close(peer, "this node ends");
         return;
     }
+    sn_service_stop(&peer->server->service, &peer->client);
     peer->ending = true;
     if (peer->read_paused)
         status = uv_read_start((uv_stream_t *)&peer->tcp, on_alloc, on_read);

@@ -22,6 +22,7 @@ struct sn_peer {
     struct sn_handshake handshake;
     struct sn_reader reader;
     struct sn_client client;
+    struct sn_task flush;
     struct sn_tick tick;
 };
 

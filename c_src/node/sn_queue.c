@@ -37,7 +37,7 @@ static sp_status make_room(struct sn_queue *queue, size_t len, uint8_t **room)
 {
     struct sn_chunk *chunk = queue->last;
 
-    if (len > SN_QUEUE_MAX - queue->bytes)
+    if (queue->bytes >= SN_QUEUE_MAX)
         return SP_FULL;
     if (!chunk || len > chunk->cap - chunk->len) {
         size_t cap = len > CHUNK_BYTES ? len : CHUNK_BYTES;
@@ -70,22 +70,30 @@ sp_status sn_queue_bytes(struct sn_queue *queue, const void *data, size_t len)
     return status;
 }
 
-sp_status sn_queue_frame(struct sn_queue *queue, const void *control, size_t control_len,
-                         const void *payload, size_t payload_len)
+static uint8_t *copy(uint8_t *room, struct sn_slice bytes)
 {
+    if (bytes.len)
+        memcpy(room, bytes.data, bytes.len);
+    return room + bytes.len;
+}
+
+sp_status sn_queue_frame(struct sn_queue *queue, struct sn_slice control, struct sn_slice payload,
+                         struct sn_slice tail)
+{
+    size_t len = 1 + control.len;
     sp_status status;
     uint8_t *room;
 
-    if (control_len > UINT32_MAX - 1 || payload_len > UINT32_MAX - 1 - control_len)
+    if (control.len > UINT32_MAX - 1 || payload.len > UINT32_MAX - len ||
+        tail.len > UINT32_MAX - len - payload.len)
         return SP_TOO_BIG;
-    status = make_room(queue, HEAD_BYTES + control_len + payload_len, &room);
+    len += payload.len + tail.len;
+    status = make_room(queue, HEAD_BYTES - 1 + len, &room);
     if (status != SP_OK)
         return status;
-    sp_put(room, 4, 1 + control_len + payload_len);
+    sp_put(room, 4, len);
     room[4] = PASS_THROUGH;
-    memcpy(room + HEAD_BYTES, control, control_len);
-    if (payload_len)
-        memcpy(room + HEAD_BYTES + control_len, payload, payload_len);
+    copy(copy(copy(room + HEAD_BYTES, control), payload), tail);
     return SP_OK;
 }
 

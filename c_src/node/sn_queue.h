@@ -2,10 +2,12 @@
  *
  * Back-pressure: from SN_QUEUE_HIGH bytes on the queue is congested, and its owner reads nothing
  * more from that node, until fewer than SN_QUEUE_LOW wait. What comes of events and not of the
- * node's own requests (a DOWN, a grant) is still taken, up to SN_QUEUE_MAX. */
+ * node's own requests (a DOWN, a grant) is still taken, while less than SN_QUEUE_MAX wait: one frame may go
+ * beyond that, however long it is. */
 #ifndef SN_QUEUE_H
 #define SN_QUEUE_H
 
+#include "sn_slice.h"
 #include "sp_status.h"
 
 #include <stdbool.h>
@@ -27,14 +29,15 @@ struct sn_queue {
 void sn_queue_init(struct sn_queue *queue);
 void sn_queue_free(struct sn_queue *queue);
 
-/* Copies bytes as they are: the handshake. SP_OK, SP_FULL where SN_QUEUE_MAX would be exceeded, or
+/* Copies bytes as they are: the handshake. SP_OK, SP_FULL where SN_QUEUE_MAX or more wait, or
  * SP_NO_MEMORY; then nothing is queued, and the connection cannot go on. */
 SP_MUST_CHECK sp_status sn_queue_bytes(struct sn_queue *queue, const void *data, size_t len);
 
 /* Copies a frame: its length, 112, the control message and the payload, each with its version byte.
- * payload_len may be 0. As above, or SP_TOO_BIG where the length does not fit its 4 bytes. */
-SP_MUST_CHECK sp_status sn_queue_frame(struct sn_queue *queue, const void *control,
-                                       size_t control_len, const void *payload, size_t payload_len);
+ * The payload is in two parts, each of which may be empty. As above, or SP_TOO_BIG where the length
+ * does not fit its 4 bytes. */
+SP_MUST_CHECK sp_status sn_queue_frame(struct sn_queue *queue, struct sn_slice control,
+                                       struct sn_slice payload, struct sn_slice tail);
 
 /* A frame without anything in it. */
 SP_MUST_CHECK sp_status sn_queue_tick(struct sn_queue *queue);

@@ -2,22 +2,24 @@
 
 #include "sn_peer.h"
 
+#include <assert.h>
 #include <signal.h>
 #include <string.h>
 
 #define BACKLOG 1024
+#define NS_PER_MS UINT64_C(1000000)
 
-static void stop(struct sn_server *server, const char *reason)
+/* What is queued for the nodes is written before their connections end. */
+static void say_goodbye(void *arg)
 {
+    struct sn_server *server = arg;
     struct sp_node *at, *next;
 
-    if (server->stopping)
-        return;
-    server->stopping = true;
-    sn_log(SN_LOG_INFO, "ending", "reason=\"%s\"", reason);
     uv_close((uv_handle_t *)&server->listener, NULL);
     uv_close((uv_handle_t *)&server->sigterm, NULL);
     uv_close((uv_handle_t *)&server->sigint, NULL);
+    uv_close((uv_handle_t *)&server->sighup, NULL);
+    uv_close((uv_handle_t *)&server->drain, NULL);
     if (server->config->ends_with_stdin)
         uv_close((uv_handle_t *)&server->input, NULL);
     sn_epmd_stop(&server->epmd);
@@ -27,9 +29,49 @@ static void stop(struct sn_server *server, const char *reason)
     }
 }
 
+static void stop(void *arg)
+{
+    struct sn_server *server = arg;
+
+    if (server->stopping)
+        return;
+    server->stopping = true;
+    sn_pools_close(&server->service.pools, say_goodbye, server);
+}
+
+static void on_drain_over(uv_timer_t *timer)
+{
+    struct sn_server *server = timer->data;
+
+    sn_log(SN_LOG_WARNING, "not_drained", "reason=\"leases are still held\"");
+    stop(server);
+}
+
+/* A second time ends the wait for those who have leases. */
+static void drain(struct sn_server *server, const char *reason)
+{
+    sn_log(SN_LOG_INFO, "ending", "reason=\"%s\"", reason);
+    if (server->draining) {
+        stop(server);
+        return;
+    }
+    server->draining = true;
+    uv_timer_start(&server->drain, on_drain_over, server->config->drain_time_ns / NS_PER_MS, 0);
+    sn_pools_drain(&server->service.pools, stop, server);
+}
+
 static void on_signal(uv_signal_t *signal, int number)
 {
-    stop(signal->data, number == SIGTERM ? "SIGTERM" : "SIGINT");
+    drain(signal->data, number == SIGTERM ? "SIGTERM" : "SIGINT");
+}
+
+static void on_sighup(uv_signal_t *signal, int number)
+{
+    struct sn_server *server = signal->data;
+
+    (void)number;
+    if (!server->draining)
+        sn_reload_now(&server->reload);
 }
 
 static void on_input_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
@@ -45,7 +87,7 @@ static void on_input(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
 {
     (void)buf;
     if (len != 0)
-        stop(stream->data, len < 0 ? "stdin was closed" : "told to on stdin");
+        drain(stream->data, len < 0 ? "stdin was closed" : "told to on stdin");
 }
 
 void sn_server_not_accepted(struct sn_server *server, int status)
@@ -89,6 +131,8 @@ static int start(struct sn_server *server, uint16_t *port)
         status = uv_signal_start(&server->sigterm, on_signal, SIGTERM);
     if (status == 0)
         status = uv_signal_start(&server->sigint, on_signal, SIGINT);
+    if (status == 0)
+        status = uv_signal_start(&server->sighup, on_sighup, SIGHUP);
     if (status == 0 && server->config->ends_with_stdin)
         status = uv_pipe_open(&server->input, 0);
     if (status == 0 && server->config->ends_with_stdin)
@@ -104,23 +148,36 @@ int sn_server_run(struct sn_server *server, const struct sn_config *config)
     memset(server, 0, sizeof *server);
     server->config = config;
     sp_list_init(&server->peers);
-    if (sn_service_init(&server->service, &config->us) != SP_OK)
-        return UV_ENOMEM;
     status = uv_loop_init(&server->loop);
+    if (status == 0)
+        status = sn_loop_init(&server->turns, &server->loop);
+    if (status == 0 && sn_service_init(&server->service, &config->us, &server->turns) != SP_OK)
+        status = UV_ENOMEM;
     if (status != 0)
         return status;
     (void)uv_tcp_init(&server->loop, &server->listener);
     (void)uv_signal_init(&server->loop, &server->sigterm);
     (void)uv_signal_init(&server->loop, &server->sigint);
+    (void)uv_signal_init(&server->loop, &server->sighup);
+    (void)uv_timer_init(&server->loop, &server->drain);
     (void)uv_pipe_init(&server->loop, &server->input, 0);
     server->listener.data = server->sigterm.data = server->sigint.data = server;
-    server->input.data = server;
+    server->sighup.data = server;
+    server->input.data = server->drain.data = server;
     status = start(server, &port);
     if (status != 0)
         return status;
     sn_epmd_start(&server->epmd, &server->loop, config->epmd_port, config->us.name, port);
     sn_log(SN_LOG_INFO, "listening", "node=%s port=%u", config->us.name, port);
+    sn_reload_start(&server->reload, &server->service.pools, config->settings_path,
+                    config->settings);
+    (void)uv_run(&server->loop, UV_RUN_DEFAULT);
+    sn_reload_free(&server->reload);
+    sn_loop_close(&server->turns);
     (void)uv_run(&server->loop, UV_RUN_DEFAULT);
     sn_service_free(&server->service);
+    sn_loop_free(&server->turns);
+    status = uv_loop_close(&server->loop);
+    assert(status == 0); /* every handle was closed */
     return 0;
 }

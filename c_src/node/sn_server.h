@@ -5,6 +5,7 @@
 
 #include "sn_epmd.h"
 #include "sn_log.h"
+#include "sn_reload.h"
 #include "sn_service.h"
 #include "sp_list.h"
 
@@ -15,20 +16,26 @@ struct sn_config {
     struct sockaddr_storage listen; /* its port is 0: the system chooses */
     uint64_t tick_time_ns;
     uint16_t epmd_port;
+    uint64_t drain_time_ns;       /* the most that leases may take to end, at the end */
+    const char *settings_path;    /* NULL: there is no configuration file */
+    struct sn_settings *settings; /* what is in it; sn_server_run() takes it over */
     bool ends_with_stdin; /* an Erlang port: a line on stdin, and its end, are the order to end */
 };
 
 struct sn_server {
     const struct sn_config *config;
     uv_loop_t loop;
+    struct sn_loop turns;
     uv_tcp_t listener;
-    uv_signal_t sigterm, sigint;
+    uv_signal_t sigterm, sigint, sighup;
     uv_pipe_t input;
     struct sn_epmd epmd;
     struct sn_service service;
+    struct sn_reload reload;
     struct sp_list peers; /* all whose handle is not closed yet */
     struct sn_log_limit refusals[SN_REFUSED_CRYPTO + 1], drops, not_accepted;
-    bool stopping;
+    uv_timer_t drain;
+    bool draining, stopping;
 };
 
 /* Serves until SIGTERM or SIGINT, or the end of stdin. 0 after an orderly end, else a libuv error

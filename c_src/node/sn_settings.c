@@ -288,6 +288,13 @@ static bool parse_pool(struct reader *reader, const char *name, json_t *object, 
     return status == SP_OK || no_memory(reader);
 }
 
+static char *keep_text(struct reader *reader, const char *text)
+{
+    char *kept = sn_memory_get(&reader->settings->memory, strlen(text) + 1, 1);
+
+    return kept ? strcpy(kept, text) : NULL;
+}
+
 static bool read_pool(struct reader *reader, const char *name, json_t *object,
                       struct sn_settings_pool ***end)
 {
@@ -306,6 +313,9 @@ static bool read_pool(struct reader *reader, const char *name, json_t *object,
         return no_memory(reader);
     **end = pool;
     *end = &pool->next;
+    pool->name = keep_text(reader, name);
+    if (!pool->name)
+        return no_memory(reader);
     ok = ei_x_new(&pool->terms) == 0 && ei_x_new(&atom) == 0;
     ok = ok ? parse_pool(reader, name, object, &atom, pool) : no_memory(reader);
     if (atom.buff)
@@ -333,11 +343,8 @@ static bool read_pools(struct reader *reader, json_t *pools)
 
 static bool read_text(struct reader *reader, json_t *value, char **text)
 {
-    *text = sn_memory_get(&reader->settings->memory, json_string_length(value) + 1, 1);
-    if (!*text)
-        return no_memory(reader);
-    strcpy(*text, json_string_value(value));
-    return true;
+    *text = keep_text(reader, json_string_value(value));
+    return *text || no_memory(reader);
 }
 
 static bool is_address(const char *text)
@@ -419,4 +426,28 @@ void sn_settings_free(struct sn_settings *settings)
     }
     sn_memory_free(&settings->memory);
     memset(settings, 0, sizeof *settings);
+}
+
+bool sn_settings_check_tls(const struct sn_settings *settings, const char *path, char *error,
+                           size_t size)
+{
+    struct sp_tls_registry *registry = sp_tls_registry_new();
+    struct reader reader = {.path = path, .error = error, .size = size};
+    const struct sn_settings_pool *pool = settings->pools;
+    struct sp_tls_refusal refusal;
+    struct sp_tls_ctx *ctx;
+
+    if (!registry)
+        return no_memory(&reader);
+    for (; pool; pool = pool->next) {
+        if (pool->options.transport != SN_TLS)
+            continue;
+        ctx = sp_tls_ctx_get(registry, &pool->options.tls, &refusal);
+        if (!ctx)
+            break;
+        sp_tls_ctx_unref(ctx);
+    }
+    sp_tls_registry_unref(registry);
+    return !pool || fail(&reader, "pools.%s.tls.%s: cannot be used: %s", pool->name, refusal.option,
+                         refusal.why);
 }

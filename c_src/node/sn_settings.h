@@ -8,6 +8,7 @@
 
 struct sn_settings_pool {
     struct sn_settings_pool *next;
+    const char *name;
     ei_x_buff terms; /* the options as a term: those of two pools are equal where their bytes are */
     struct sn_options options;
 };
@@ -26,5 +27,9 @@ struct sn_settings {
  * True: then sn_settings_free(). */
 bool sn_settings_read(const char *path, struct sn_settings *settings, char *error, size_t size);
 void sn_settings_free(struct sn_settings *settings);
+
+/* Whether the files and settings of TLS that the pools name can be used now. False, and such a line. */
+bool sn_settings_check_tls(const struct sn_settings *settings, const char *path, char *error,
+                           size_t size);
 
 #endif

@@ -83,6 +83,11 @@ bool sn_slice_is_this_pid(struct sn_slice term, const char *node, uint32_t numbe
            sp_get(numbers + 8, 4) == creation;
 }
 
+struct sn_slice sn_slice_pid_node(struct sn_slice pid)
+{
+    return (struct sn_slice){pid.data + 1, pid.len - 1 - (pid.data[0] == 'X' ? 12 : 9)};
+}
+
 bool sn_slice_is_reference(struct sn_slice term)
 {
     return term.data[0] == 'Z' || term.data[0] == 'r';

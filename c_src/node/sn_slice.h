@@ -34,6 +34,8 @@ bool sn_slice_is_pid(struct sn_slice term);
 /* The pid {number, serial 0} of the node of that name and creation, in any encoding of the name. */
 bool sn_slice_is_this_pid(struct sn_slice term, const char *node, uint32_t number,
                           uint32_t creation);
+/* The name of a pid's node, as an atom. */
+struct sn_slice sn_slice_pid_node(struct sn_slice pid);
 bool sn_slice_is_reference(struct sn_slice term);
 bool sn_slice_equals(struct sn_slice a, struct sn_slice b);
 

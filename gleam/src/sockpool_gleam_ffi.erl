@@ -4,6 +4,8 @@
 -export([named/1, on_node/2, ensure_started/0, start/2, stop/1, start_link/2, child_spec/2]).
 -export([names/0, names_on/1, stats/1, reload_tls/1, with_connection/3, request/4, checkout/2]).
 -export([send/3, recv/3, checkin/1, discard/1, give_away/2, set/2, info/1, reason/1]).
+-export([check/1, map/1, ms/1, result/1]).
+-export_type([options/0, milliseconds/0]).
 
 -type pool() :: atom() | {atom(), node()} | binary() | {binary(), binary()}.
 -type options() :: {options, [tuple()]}.
@@ -142,6 +144,14 @@ or_empty(Value) -> Value.
 
 %%% Options. What is set last stands first in the list.
 
+-spec check(options()) -> result(nil).
+check(Options) ->
+    case sockpool_opts:parse(checked, map(Options)) of
+        {ok, _} -> {ok, nil};
+        {error, Reason} -> {error, reason(Reason)}
+    end.
+
+-spec map(options()) -> map().
 map({options, Settings}) ->
     lists:foldr(fun put_setting/2, #{}, Settings).
 
@@ -152,6 +162,8 @@ put_setting({Key, Value}, Map) -> Map#{Key => value(Key, Value)}.
 value(transport, transport_tcp) -> tcp;
 value(transport, transport_tls) -> tls;
 value(transport, transport_unix) -> unix;
+value(transport, transport_node) -> node;
+value(node, Text) -> named(Text);
 value(tls, Options) -> map(Options);
 value(packet, header1) -> 1;
 value(packet, header2) -> 2;
@@ -180,12 +192,14 @@ ip(Text) ->
 version(tls12) -> 'tlsv1.2';
 version(tls13) -> 'tlsv1.3'.
 
+-spec ms(milliseconds()) -> term().
 ms({ms, Ms}) -> Ms;
 ms(infinity) -> infinity;
 ms(default) -> 5000.
 
 %%% Errors.
 
+-spec result(ok | {ok, Ok} | {error, term()}) -> result(Ok | nil).
 result(ok) -> {ok, nil};
 result({ok, _} = Ok) -> Ok;
 result({error, Reason}) -> {error, reason(Reason)}.
@@ -206,11 +220,13 @@ reason({init, Reason}) -> {init_failed, text(Reason)};
 reason({bad_option, Key, _Value} = Bad) -> {bad_option, key(Key), explanation(Bad)};
 reason({bad_argument, Name, _Value} = Bad) -> {bad_argument, key(Name), explanation(Bad)};
 reason({bad_request, _Request} = Bad) -> {bad_request, explanation(Bad)};
+reason({exception, Class, Reason, _Stack}) -> {exception, atom_to_binary(Class), text(Reason)};
 reason({nodedown, Node}) when is_atom(Node) -> {node_down, atom_to_binary(Node)};
 reason(Reason) when Reason =:= timeout; Reason =:= full; Reason =:= closed; Reason =:= not_found;
                     Reason =:= draining; Reason =:= not_owner; Reason =:= busy;
                     Reason =:= unread_bytes ->
     Reason;
+reason(bad_reply) -> {other, <<"bad_reply">>};
 reason(Reason) when is_atom(Reason) -> {posix, atom_to_binary(Reason)};
 reason(Reason) -> {other, text(Reason)}.
 

@@ -24,6 +24,11 @@ pub fn reasons_test() {
   kit.equal(error.HostNotFound, kit.reason("nxdomain"))
   kit.equal(error.Posix("ehostunreach"), kit.reason("ehostunreach"))
   kit.equal(error.NodeDown("a@b"), kit.reason("{nodedown, 'a@b'}"))
+  kit.equal(
+    error.Exception("throw", "{odd,1}"),
+    kit.reason("{exception, throw, {odd, 1}, [stack]}"),
+  )
+  kit.equal(error.Other("bad_reply"), kit.reason("bad_reply"))
   let assert error.BadRequest(_) = kit.reason("{bad_request, odd}")
   kit.equal(error.Other("{odd,1}"), kit.reason("{odd, 1}"))
   kit.equal(error.InitFailed("no"), kit.reason("{init, <<\"no\">>}"))
@@ -101,6 +106,10 @@ pub fn describe_test() {
     error.describe(
       error.Unavailable(error.Tls(tls.Alert("handshake_failure"))),
     ),
+  )
+  kit.equal(
+    "the function raised error: badarg",
+    error.describe(error.Exception("error", "badarg")),
   )
   kit.equal(
     "no connection is up: the system says econnrefused",

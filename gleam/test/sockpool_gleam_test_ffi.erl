@@ -33,8 +33,13 @@ tests(Module) ->
     Names = [Name || {Name, 0} <- Module:module_info(exports),
                      lists:suffix("_test", atom_to_list(Name))],
     ?assertNotEqual([], Names),
-    [{spawn, {timeout, ?TEST_TIMEOUT_S, {atom_to_list(Name), fun Module:Name/0}}}
+    [{spawn, {timeout, ?TEST_TIMEOUT_S, {atom_to_list(Name), fun() -> alone(fun Module:Name/0) end}}}
      || Name <- Names].
+
+%% Without the pools that a test before it has left by its failure.
+alone(Test) ->
+    _ = [sockpool:stop_pool(Name) || Name <- sockpool:which_pools()],
+    Test().
 
 -spec equal(A, A) -> nil.
 equal(Expected, Actual) ->

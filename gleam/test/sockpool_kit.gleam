@@ -119,6 +119,9 @@ pub fn repeat(times: Int, run: fn(Int) -> a) -> List(a)
 @external(erlang, "sockpool_gleam_test_ffi", "copies")
 pub fn copies(data: BitArray, times: Int) -> BitArray
 
+@external(erlang, "erlang", "length")
+pub fn length(list: List(a)) -> Int
+
 @external(erlang, "sockpool_gleam_test_ffi", "size")
 pub fn size(data: BitArray) -> Int
 
@@ -189,3 +192,24 @@ pub fn long() -> Timeout {
   Ms(20_000)
 }
 
+pub fn each(list: List(a), run: fn(a) -> b) -> Nil {
+  case list {
+    [] -> Nil
+    [first, ..rest] -> {
+      run(first)
+      each(rest, run)
+    }
+  }
+}
+
+/// What each of the jobs returned is given to the check.
+pub fn await_all(jobs: List(Job(a)), check: fn(a) -> b) -> Nil {
+  each(jobs, fn(job) { check(await(job)) })
+}
+
+/// An atom has room for 255 characters.
+pub fn text_of_300() -> String {
+  let ten = "0123456789"
+  let fifty = ten <> ten <> ten <> ten <> ten
+  fifty <> fifty <> fifty <> fifty <> fifty <> fifty
+}

@@ -341,20 +341,10 @@ pub fn many_processes_share_few_connections_test() {
         kit.equal(Ok(data), pool.request(pool, data, Bytes(100), kit.long()))
       })
     })
-  await_all(jobs)
+  kit.await_all(jobs, fn(_) { Nil })
   let stats = kit.settled(pool)
   kit.equal(#(200, 200, 0), #(stats.checkouts, stats.checkins, stats.timeouts))
   kit.equal(True, kit.accepted(server) <= 5)
-}
-
-fn await_all(jobs) {
-  case jobs {
-    [] -> Nil
-    [job, ..rest] -> {
-      kit.await(job)
-      await_all(rest)
-    }
-  }
 }
 
 pub fn bad_arguments_test() {
@@ -384,15 +374,9 @@ pub fn names_as_erlang_has_them_test() {
 pub fn bad_names_test() {
   let options = kit.single(kit.echo_server())
   // An atom has room for 255 characters, and no pool is called undefined.
-  let long = pool.named(text_of_300())
+  let long = pool.named(kit.text_of_300())
   let assert Error(error.BadOption("name", _)) = pool.start(long, options)
   let assert Error(error.BadArgument("pool", _)) = pool.checkout(long, Ms(10))
   let assert Error(error.BadOption("name", _)) =
     pool.start(pool.named("undefined"), options)
-}
-
-fn text_of_300() {
-  let ten = "0123456789"
-  let fifty = ten <> ten <> ten <> ten <> ten
-  fifty <> fifty <> fifty <> fifty <> fifty <> fifty
 }

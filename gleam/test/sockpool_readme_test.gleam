@@ -2,7 +2,10 @@
 
 import five_minutes
 import login
+import node_kit
+import nodes
 import secure
+import sockpool/term
 import sockpool_kit as kit
 
 pub fn five_minutes_test() {
@@ -16,4 +19,13 @@ pub fn login_test() {
 pub fn secure_test() {
   let server = kit.tls_echo_server("server", [])
   secure.talk("127.0.0.1", kit.port(server), kit.certificates() <> "/ca.pem")
+}
+
+pub fn nodes_test() {
+  use node <- node_kit.with_node
+  let collector = node_kit.collect(node, "inbox")
+  nodes.talk(kit.node_name(node), node_kit.our_cookie())
+  let got = [term.from("one"), term.from("two")]
+  kit.wait_until(fn() { node_kit.collected(collector) == got })
+  node_kit.nothing_is_left(node)
 }

@@ -18,7 +18,8 @@ pub type Error {
   Draining
   /// Another process has the connection.
   NotOwner
-  /// A call waits on the connection already; or it was given back inside `init`.
+  /// A call waits on the connection already; or it was given back inside `init`; or, on a connection
+  /// to a node, `max_inflight` calls are under way.
   Busy
   /// A message, or the length asked for, is longer than `recv_limit`, or a message does not fit
   /// into its packet header.
@@ -47,6 +48,9 @@ pub type Error {
   NotStarted
   /// There is no connection to the node that serves the pool, or it was lost during the call.
   NodeDown(node: String)
+  /// A function that the other node was to call raised an exception: its class is `"error"`, `"exit"`
+  /// or `"throw"`, its reason in Erlang's notation, without the stack.
+  Exception(class: String, reason: String)
   /// The serving node does not know the request: it runs another version of sockpool.
   BadRequest(explanation: String)
   /// Anything else, in Erlang's notation.
@@ -77,6 +81,7 @@ pub fn describe(error: Error) -> String {
     AlreadyStarted -> "a pool of that name runs already"
     NotStarted -> "the application sockpool is not started"
     NodeDown(node) -> "there is no connection to the node " <> node
+    Exception(class, reason) -> "the function raised " <> class <> ": " <> reason
     BadRequest(explanation) -> explanation
     Other(reason) -> reason
   }

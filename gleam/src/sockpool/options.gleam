@@ -1,4 +1,4 @@
-//// The options of a pool. Begin with `tcp`, `tls` or `unix`, and change what should not have its
+//// The options of a pool. Begin with `tcp`, `tls`, `unix` or `node`, and change what should not have its
 //// default:
 ////
 //// ```
@@ -10,6 +10,7 @@
 //// Values are checked when the pool starts: `Error(BadOption(key, explanation))`.
 
 import sockpool/connection.{type Connection, type Packet, type Timeout}
+import sockpool/error.{type Error}
 import sockpool/tls
 
 pub opaque type Options {
@@ -40,6 +41,9 @@ type Setting {
   Validate(Validate)
   MaxHold(Timeout)
   RecvLimit(Int)
+  Node(String)
+  Cookie(fn() -> String)
+  MaxInflight(Int)
   Backoff(min_ms: Int, max_ms: Int)
 }
 
@@ -47,6 +51,7 @@ type Transport {
   TransportTcp
   TransportTls
   TransportUnix
+  TransportNode
 }
 
 /// Which idle connection is taken first, in each scheduler's own list.
@@ -86,6 +91,35 @@ pub fn tls(host: String, port: Int, tls: tls.Options) -> Options {
 /// A Unix socket: a path of at most 107 bytes.
 pub fn unix(path: String) -> Options {
   Options([Path(path), Transport(TransportUnix)])
+}
+
+/// A node of Erlang's distribution, such as `"worker@node.example.com"`: for
+/// `connection_pool.new_with`. The name becomes an atom, which is never freed: use a fixed set of nodes.
+/// The node's port is asked of epmd on its host.
+pub fn node(name: String) -> Options {
+  Options([Node(name), Transport(TransportNode)])
+}
+
+/// What returns the node's cookie; called for each new connection. The default is the cookie that this
+/// node has set for that one. `node` only.
+pub fn cookie(options: Options, get: fn() -> String) -> Options {
+  set(options, Cookie(get))
+}
+
+/// How many calls over one connection may be under way at once; the next one is `Error(Busy)`. The
+/// default is 64. `node` only.
+pub fn max_inflight(options: Options, calls: Int) -> Options {
+  set(options, MaxInflight(calls))
+}
+
+/// The port at which the node listens, instead of asking epmd. `node` only.
+pub fn node_port(options: Options, port: Int) -> Options {
+  set(options, Port(port))
+}
+
+/// For a node that speaks distribution over TLS. `node` only.
+pub fn node_tls(options: Options, tls: tls.Options) -> Options {
+  set(options, Tls(tls))
 }
 
 /// In place of the one host: attempts begin with each of these in turn, and try all.
@@ -195,6 +229,11 @@ pub fn recv_limit(options: Options, bytes: Int) -> Options {
 pub fn backoff(options: Options, min_ms: Int, max_ms: Int) -> Options {
   set(options, Backoff(min_ms, max_ms))
 }
+
+/// `Error(BadOption(key, explanation))` where a pool would not start with these options. Files that they
+/// name are not looked at.
+@external(erlang, "sockpool_gleam_ffi", "check")
+pub fn check(options: Options) -> Result(Nil, Error)
 
 fn set(options: Options, setting: Setting) -> Options {
   Options([setting, ..options.settings])

@@ -1,0 +1,348 @@
+#include "sn_attempt.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* It may outlive its attempt: a lookup that runs cannot be cancelled. */
+struct sn_lookup {
+    uv_getaddrinfo_t request;
+    struct sn_attempt *attempt; /* NULL: nobody waits any more */
+};
+
+enum progress { FAILED, PENDING, DONE };
+
+static void go_on(struct sn_attempt *attempt);
+
+static struct sp_call call_of(const struct sn_attempt *attempt)
+{
+    return sn_loop_call(attempt->home->loop);
+}
+
+static void addresses_free(struct sn_attempt *attempt)
+{
+    if (attempt->found)
+        uv_freeaddrinfo(attempt->found);
+    attempt->found = attempt->place = NULL;
+    attempt->addresses = 0;
+}
+
+static void drop_lookup(struct sn_attempt *attempt)
+{
+    if (!attempt->lookup)
+        return;
+    attempt->lookup->attempt = NULL;
+    (void)uv_cancel((uv_req_t *)&attempt->lookup->request);
+    attempt->lookup = NULL;
+}
+
+static void attempt_free(struct sn_attempt *attempt)
+{
+    sn_loop_unlimit(attempt->home->loop, &attempt->limit);
+    addresses_free(attempt);
+    drop_lookup(attempt);
+    sp_list_remove(&attempt->node);
+    sn_conn_unref(attempt->conn);
+    free(attempt);
+}
+
+static void give_back(struct sn_attempt *attempt)
+{
+    struct sp_call call = call_of(attempt);
+
+    sn_conn_disarm(attempt->conn, attempt->lease, &call);
+    (void)sp_pool_abandon(&attempt->home->core, &call, &attempt->conn->core, attempt->lease);
+}
+
+void sn_attempt_abort(struct sn_attempt *attempt)
+{
+    give_back(attempt);
+    attempt_free(attempt);
+}
+
+/* The reason first: whoever sees that the capacity is back finds it. */
+static void end(struct sn_attempt *attempt, struct sn_reason reason)
+{
+    attempt->ended(attempt, reason);
+    give_back(attempt);
+    attempt_free(attempt);
+}
+
+static void fail(struct sn_attempt *attempt, sp_status status)
+{
+    attempt->last = sn_reason_of(status);
+}
+
+/* The first of so many that are left has its part of the time, so that one which does not answer leaves
+ * time for those after it. */
+static uint64_t share(uint64_t deadline_ns, uint64_t now_ns, size_t left)
+{
+    return deadline_ns > now_ns ? now_ns + (deadline_ns - now_ns) / left : now_ns;
+}
+
+/* ---- one address ---- */
+
+static void on_ready(void *arg)
+{
+    go_on(arg);
+}
+
+/* Where the transport would not go on: waits for the descriptor. */
+static enum progress wait_for(struct sn_attempt *attempt, sp_status status)
+{
+    if (sp_wants(status)) {
+        status = sn_conn_arm(attempt->conn, attempt->lease, status, on_ready, attempt);
+        if (status == SP_OK)
+            return PENDING;
+    }
+    fail(attempt, status);
+    return FAILED;
+}
+
+static enum progress shake_hands(struct sn_attempt *attempt, const struct sp_call *call)
+{
+    enum progress progress = DONE;
+    sp_status status;
+
+    if (!sp_conn_enter(&attempt->conn->core, attempt->lease, call)) {
+        fail(attempt, SP_CLOSED);
+        return FAILED;
+    }
+    status = sp_control_handshake(&attempt->conn->core);
+    if (status != SP_OK)
+        progress = wait_for(attempt, status);
+    sp_conn_leave(&attempt->conn->core, call);
+    return progress;
+}
+
+static enum progress await_writable(struct sn_attempt *attempt, const struct sp_call *call)
+{
+    enum progress progress;
+
+    if (!sp_conn_enter(&attempt->conn->core, attempt->lease, call)) {
+        fail(attempt, SP_CLOSED);
+        return FAILED;
+    }
+    progress = wait_for(attempt, SP_WANT_WRITE);
+    sp_conn_leave(&attempt->conn->core, call);
+    return progress;
+}
+
+/* The connection to this address, as far as it goes. */
+static enum progress advance(struct sn_attempt *attempt)
+{
+    struct sp_call call = call_of(attempt);
+    struct sp_conn *conn = &attempt->conn->core;
+    sp_status status;
+
+    sn_conn_disarm(attempt->conn, attempt->lease, &call);
+    status = sp_control_opened(conn, &attempt->lease, &call);
+    if (status == SP_HANDSHAKE) {
+        enum progress progress = shake_hands(attempt, &call);
+
+        if (progress != DONE)
+            return progress;
+        status = sp_control_opened(conn, &attempt->lease, &call);
+    }
+    if (status == SP_WANT_WRITE)
+        return await_writable(attempt, &call);
+    if (status == SP_OK)
+        return DONE;
+    fail(attempt, status);
+    return FAILED;
+}
+
+static enum progress begin(struct sn_attempt *attempt)
+{
+    struct sp_call call = call_of(attempt);
+    sp_status status = sp_control_begin(&attempt->home->core, &call, &attempt->conn->core,
+                                        &attempt->lease, SN_OWNER, &attempt->address);
+
+    if (status == SP_WANT_WRITE)
+        return await_writable(attempt, &call);
+    if (status == SP_OK)
+        return advance(attempt);
+    fail(attempt, status);
+    return FAILED;
+}
+
+/* ---- hosts and their addresses ---- */
+
+static void on_over(struct sn_limit *limit)
+{
+    struct sn_attempt *attempt = SP_CONTAINER(limit, struct sn_attempt, limit);
+    struct sp_call call = call_of(attempt);
+
+    fail(attempt, SP_TIMEOUT);
+    drop_lookup(attempt);
+    sn_conn_disarm(attempt->conn, attempt->lease, &call);
+    attempt->connecting = false;
+    go_on(attempt);
+}
+
+static bool set_limit(struct sn_attempt *attempt, uint64_t at_ns)
+{
+    if (sn_loop_limit(attempt->home->loop, &attempt->limit, at_ns) == SP_OK)
+        return true;
+    fail(attempt, SP_NO_MEMORY);
+    return false;
+}
+
+/* The one after that; NULL: the first. Those of IPv4 come first, as on an Erlang node. */
+static struct addrinfo *next_place(const struct sn_attempt *attempt, struct addrinfo *place)
+{
+    int family = place ? place->ai_family : AF_INET;
+
+    for (place = place ? place->ai_next : attempt->found;; place = attempt->found) {
+        for (; place; place = place->ai_next)
+            if (place->ai_family == family)
+                return place;
+        if (family == AF_INET6)
+            return NULL;
+        family = AF_INET6;
+    }
+}
+
+static void on_looked_up(uv_getaddrinfo_t *request, int status, struct addrinfo *found)
+{
+    struct sn_lookup *lookup = SP_CONTAINER(request, struct sn_lookup, request);
+    struct sn_attempt *attempt = lookup->attempt;
+
+    free(lookup);
+    if (!attempt) {
+        uv_freeaddrinfo(found);
+        return;
+    }
+    attempt->lookup = NULL;
+    attempt->last = (struct sn_reason){.word = status == UV_EAI_MEMORY ? "enomem" : "nxdomain"};
+    attempt->found = found;
+    while ((attempt->place = next_place(attempt, attempt->place)))
+        attempt->addresses++;
+    attempt->place = next_place(attempt, NULL);
+    go_on(attempt);
+}
+
+/* Half of the host's time at most: the other half is for its addresses. */
+static enum progress look_up(struct sn_attempt *attempt, const char *name, uint64_t now_ns)
+{
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    struct sn_lookup *lookup;
+    int status;
+
+    if (!set_limit(attempt, share(attempt->host_deadline_ns, now_ns, 2)))
+        return FAILED;
+    lookup = calloc(1, sizeof *lookup);
+    status = lookup ? uv_getaddrinfo(attempt->home->loop->uv, &lookup->request, on_looked_up, name,
+                                     NULL, &hints)
+                    : UV_ENOMEM;
+    if (status != 0) {
+        free(lookup);
+        attempt->last = (struct sn_reason){.word = status == UV_ENOMEM ? "enomem" : "nxdomain"};
+        return FAILED;
+    }
+    lookup->attempt = attempt;
+    attempt->lookup = lookup;
+    return PENDING;
+}
+
+static void take_found(struct sn_attempt *attempt)
+{
+    struct sp_addr *address = &attempt->address;
+    in_port_t port = htons(attempt->options->port);
+
+    address->len = attempt->place->ai_addrlen;
+    memcpy(&address->storage, attempt->place->ai_addr, address->len);
+    if (address->storage.ss_family == AF_INET)
+        ((struct sockaddr_in *)&address->storage)->sin_port = port;
+    else
+        ((struct sockaddr_in6 *)&address->storage)->sin6_port = port;
+    attempt->place = next_place(attempt, attempt->place);
+}
+
+static enum progress try_address(struct sn_attempt *attempt)
+{
+    uint64_t now_ns = sn_loop_now_ns(attempt->home->loop);
+
+    if (!set_limit(attempt, share(attempt->host_deadline_ns, now_ns, attempt->addresses)))
+        return FAILED;
+    if (attempt->found)
+        take_found(attempt);
+    attempt->addresses--;
+    attempt->connecting = true;
+    return begin(attempt);
+}
+
+static size_t host_count(const struct sn_attempt *attempt)
+{
+    return attempt->options->transport == SN_UNIX ? 1 : attempt->options->host_count;
+}
+
+static enum progress try_host(struct sn_attempt *attempt)
+{
+    size_t count = host_count(attempt), i = (attempt->turn + attempt->tried) % count;
+    uint64_t now_ns = sn_loop_now_ns(attempt->home->loop);
+
+    addresses_free(attempt);
+    attempt->host_deadline_ns = share(attempt->deadline_ns, now_ns, count - attempt->tried);
+    attempt->tried++;
+    if (sn_options_address(attempt->options, i, &attempt->address)) {
+        attempt->addresses = 1;
+        return try_address(attempt);
+    }
+    attempt->address.host = attempt->options->hosts[i].text;
+    return look_up(attempt, attempt->options->hosts[i].text, now_ns);
+}
+
+/* ---- all of it ---- */
+
+static void succeed(struct sn_attempt *attempt)
+{
+    struct sp_call call = call_of(attempt);
+    sp_status status =
+        sp_control_ready(&attempt->home->core, &call, &attempt->conn->core, attempt->lease);
+
+    end(attempt, status == SP_OK ? (struct sn_reason){0} : sn_reason_of(status));
+}
+
+static void go_on(struct sn_attempt *attempt)
+{
+    enum progress progress = attempt->connecting ? advance(attempt) : FAILED;
+
+    while (progress == FAILED) {
+        attempt->connecting = false;
+        if (attempt->addresses > 0) {
+            progress = try_address(attempt);
+        } else if (attempt->tried < host_count(attempt)) {
+            progress = try_host(attempt);
+        } else {
+            end(attempt, attempt->last);
+            return;
+        }
+    }
+    if (progress == DONE)
+        succeed(attempt);
+}
+
+bool sn_attempt_start(struct sn_home *home, const struct sn_options *options,
+                      const struct sp_attempt *made, size_t turn, struct sp_list *list,
+                      void (*ended)(struct sn_attempt *attempt, struct sn_reason reason))
+{
+    struct sn_attempt *attempt = calloc(1, sizeof *attempt);
+    struct sp_call call = sn_loop_call(home->loop);
+
+    if (!attempt) {
+        (void)sp_pool_abandon(&home->core, &call, made->conn, made->lease);
+        sn_conn_unref(sn_conn_of(made->conn));
+        return false;
+    }
+    attempt->home = home;
+    attempt->options = options;
+    attempt->ended = ended;
+    attempt->conn = sn_conn_of(made->conn);
+    attempt->lease = made->lease;
+    attempt->limit.over = on_over;
+    attempt->turn = turn;
+    attempt->deadline_ns = call.now_ns + options->connect_timeout_ns;
+    sp_list_push_newest(list, &attempt->node);
+    go_on(attempt);
+    return true;
+}

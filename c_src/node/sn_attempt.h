@@ -1,0 +1,44 @@
+/* One attempt to make a connection: resolves names, tries one address after the other, does the
+ * transport's handshake, each host and each address with its share of connect_timeout. */
+#ifndef SN_ATTEMPT_H
+#define SN_ATTEMPT_H
+
+#include "sn_face.h"
+#include "sn_options.h"
+#include "sn_reason.h"
+#include "sp_control.h"
+
+struct sn_attempt {
+    struct sp_node node; /* for its pool's list of attempts */
+    struct sn_home *home;
+    const struct sn_options *options;
+    void (*ended)(struct sn_attempt *attempt, struct sn_reason reason);
+
+    struct sn_conn *conn; /* with a reference */
+    uint64_t lease;
+    struct sn_limit limit; /* of what is under way */
+    struct sn_reason last;
+    uint64_t deadline_ns; /* of all */
+
+    size_t turn, tried; /* hosts: with which to begin, how many were begun with */
+    uint64_t host_deadline_ns;
+    struct sp_addr address;         /* the one that is tried, or the only one of the host */
+    struct sn_lookup *lookup;       /* under way, or NULL */
+    struct addrinfo *found, *place; /* what a lookup has found; the next of it */
+    size_t addresses;               /* of the host, left to try */
+    bool connecting;                /* to an address */
+};
+
+/* Begins. Its capacity is given back, or the connection is the pool's, and then ended() is called, once,
+ * perhaps within this call: with a reason without a word where all went well. After it the attempt is
+ * gone. False where memory is short: the same without ended(). `turn` says with which of several hosts
+ * to begin. Home and options outlive it. */
+SP_MUST_CHECK bool
+sn_attempt_start(struct sn_home *home, const struct sn_options *options,
+                 const struct sp_attempt *made, size_t turn, struct sp_list *list,
+                 void (*ended)(struct sn_attempt *attempt, struct sn_reason reason));
+
+/* Ends it, without ended(). */
+void sn_attempt_abort(struct sn_attempt *attempt);
+
+#endif

@@ -1,0 +1,559 @@
+#include "sn_calls.h"
+
+#include "sn_answer.h"
+#include "sn_info.h"
+#include "sn_io.h"
+
+#include <stdlib.h>
+
+#define TIMEOUT_MAX_MS INT64_C(0xffffffff)
+
+/* One call. */
+struct incoming {
+    struct sn_calls *calls;
+    struct sn_client *client;
+    const struct sn_caller *caller;
+    struct sn_slice parts[SN_SLICE_PARTS_MAX];
+};
+
+sp_status sn_calls_init(struct sn_calls *calls, struct sn_loop *loop, struct sn_mail *mail,
+                        struct sn_pools *pools)
+{
+    *calls = (struct sn_calls){.mail = mail, .pools = pools};
+    sp_list_init(&calls->clients);
+    return sn_jobs_init(&calls->jobs, loop, mail);
+}
+
+void sn_calls_free(struct sn_calls *calls)
+{
+    sn_jobs_free(&calls->jobs);
+}
+
+static void answer_status(const struct incoming *in, sp_status status)
+{
+    sn_answer_status(in->calls->mail, in->client, in->caller, status);
+}
+
+static void answer_bad_argument(const struct incoming *in, const char *name, struct sn_slice value)
+{
+    sn_answer_bad_argument(in->calls->mail, in->client, in->caller, name, value);
+}
+
+/* ---- arguments ---- */
+
+/* Stands for the atom default: the pool's. */
+#define DEFAULT_NS (SP_NEVER - 1)
+
+static bool get_timeout(struct sn_slice term, bool may_be_default, uint64_t *ns)
+{
+    int64_t ms;
+
+    if (sn_slice_is_atom(term, "infinity")) {
+        *ns = SP_NEVER;
+        return true;
+    }
+    if (may_be_default && sn_slice_is_atom(term, "default")) {
+        *ns = DEFAULT_NS;
+        return true;
+    }
+    if (!sn_value_integer(term, &ms) || ms < 0 || ms > TIMEOUT_MAX_MS)
+        return false;
+    *ns = (uint64_t)ms * SP_MS;
+    return true;
+}
+
+/* A number of bytes up to 2^64-1, of which all above 2^63-1 are too many in the same way. */
+static bool get_length(struct sn_slice term, bool may_be_packet, struct sp_want *want)
+{
+    int64_t number;
+
+    *want = (struct sp_want){.packet = true};
+    if (may_be_packet && sn_slice_is_atom(term, "packet"))
+        return true;
+    if (sn_value_integer(term, &number)) {
+        *want = (struct sp_want){.packet = number == 0, .len_bytes = (size_t)number};
+        return number >= 0;
+    }
+    *want = (struct sp_want){.len_bytes = SIZE_MAX};
+    return term.data[0] == 'n' && term.data[1] == 8 && term.data[2] == 0;
+}
+
+static bool has_framing(enum sp_packet packet)
+{
+    return packet != SP_PACKET_RAW;
+}
+
+static struct sn_pool *find_pool(const struct incoming *in, struct sn_slice name)
+{
+    char text[SN_ATOM_BYTES_MAX + 1];
+    size_t len;
+
+    return sn_value_atom(name, text, &len) ? sn_pools_find(in->calls->pools, text, len) : NULL;
+}
+
+static bool is_atom(struct sn_slice term)
+{
+    char text[SN_ATOM_BYTES_MAX + 1];
+    size_t len;
+
+    return sn_value_atom(term, text, &len);
+}
+
+/* ---- pools ---- */
+
+static bool start_pool(const struct incoming *in)
+{
+    struct sn_calls *calls = in->calls;
+    struct sp_tls_refusal refusal = {NULL, NULL};
+    struct sn_options options;
+    struct sn_bad_option bad;
+    struct sn_writer reply;
+    sp_status status = sn_options_parse(in->parts[1], in->parts[2], &options, &bad);
+    bool is_parsed = status == SP_OK;
+
+    if (is_parsed)
+        status = sn_pools_start(calls->pools, &options, &refusal);
+    if (is_parsed && status != SP_OK)
+        sn_options_free(&options);
+    if (status != SP_BAD_DATA && status != SP_BUSY) {
+        answer_status(in, status);
+        return true;
+    }
+    reply = sn_mail_begin_reply(calls->mail, in->caller);
+    sn_put_tuple(&reply, 2);
+    sn_put_atom(&reply, "error");
+    if (status == SP_BUSY) {
+        sn_put_tuple(&reply, 2);
+        sn_put_atom(&reply, "already_started");
+        sn_put_slice(&reply, sn_mail_pid(calls->mail));
+    } else if (is_parsed) {
+        sn_put_tuple(&reply, 2);
+        sn_put_atom(&reply, "tls");
+        sn_put_tuple(&reply, 2);
+        sn_put_atom(&reply, refusal.option);
+        sn_put_atom(&reply, refusal.why);
+    } else {
+        sn_put_tuple(&reply, 3);
+        sn_put_atom(&reply, "bad_option");
+        if (bad.is_tls) {
+            sn_put_tuple(&reply, 2);
+            sn_put_atom(&reply, "tls");
+        }
+        sn_put_slice(&reply, bad.key);
+        sn_put_slice(&reply, bad.value);
+    }
+    sn_answer_end(calls->mail, in->client, in->caller, &reply);
+    return true;
+}
+
+struct stop {
+    struct sn_mail *mail;
+    struct sn_promise *promise;
+};
+
+static void on_stopped(void *arg)
+{
+    struct stop *stop = arg;
+
+    if (stop->promise->client)
+        sn_answer_ok(stop->mail, stop->promise->client, &stop->promise->caller);
+    sn_promise_free(stop->promise);
+    free(stop);
+}
+
+static bool stop_pool(const struct incoming *in)
+{
+    char name[SN_ATOM_BYTES_MAX + 1];
+    size_t len;
+    struct stop *stop;
+    sp_status status = SP_NO_MEMORY;
+
+    if (!sn_value_atom(in->parts[1], name, &len))
+        return false;
+    stop = malloc(sizeof *stop);
+    if (stop) {
+        stop->mail = in->calls->mail;
+        stop->promise = sn_promise_new(in->client, in->caller);
+        if (stop->promise)
+            status = sn_pools_stop(in->calls->pools, name, len, on_stopped, stop);
+        if (status == SP_OK)
+            return true;
+        if (stop->promise)
+            sn_promise_free(stop->promise);
+        free(stop);
+    }
+    answer_status(in, status);
+    return true;
+}
+
+static long count_pools(struct sn_pools *pools)
+{
+    long count = 0;
+
+    for (struct sn_pool *pool = NULL; (pool = sn_pools_next(pools, pool));)
+        count++;
+    return count;
+}
+
+static void which_pools(const struct incoming *in)
+{
+    struct sn_calls *calls = in->calls;
+    struct sn_writer reply = sn_mail_begin_reply(calls->mail, in->caller);
+
+    sn_put_list(&reply, count_pools(calls->pools));
+    for (struct sn_pool *pool = NULL; (pool = sn_pools_next(calls->pools, pool));)
+        sn_put_atom_len(&reply, pool->options.name, pool->options.name_len);
+    sn_put_nil(&reply);
+    sn_answer_end(calls->mail, in->client, in->caller, &reply);
+}
+
+static void all_stats(const struct incoming *in)
+{
+    struct sn_calls *calls = in->calls;
+    struct sn_writer reply = sn_mail_begin_reply(calls->mail, in->caller);
+
+    sn_put_list(&reply, count_pools(calls->pools));
+    for (struct sn_pool *pool = NULL; (pool = sn_pools_next(calls->pools, pool));)
+        sn_pool_put_stats(&reply, pool);
+    sn_put_nil(&reply);
+    sn_answer_end(calls->mail, in->client, in->caller, &reply);
+}
+
+static bool stats(const struct incoming *in)
+{
+    struct sn_calls *calls = in->calls;
+    struct sn_pool *pool = find_pool(in, in->parts[1]);
+    struct sn_writer reply;
+
+    if (!is_atom(in->parts[1]))
+        return false;
+    if (!pool) {
+        answer_status(in, SP_NOT_FOUND);
+        return true;
+    }
+    reply = sn_mail_begin_reply(calls->mail, in->caller);
+    sn_put_tuple(&reply, 2);
+    sn_put_atom(&reply, "ok");
+    sn_pool_put_stats(&reply, pool);
+    sn_answer_end(calls->mail, in->client, in->caller, &reply);
+    return true;
+}
+
+/* ---- calls for a connection ---- */
+
+/* Whether the call may begin: its Id is new, its pool's name is an atom. */
+static bool is_new(const struct incoming *in)
+{
+    return sn_slice_is_reference(in->parts[1]) && is_atom(in->parts[2]) &&
+           !sn_job_by_id(&in->calls->jobs, in->parts[1]);
+}
+
+/* The pool, or NULL where the call was answered. */
+static struct sn_pool *serving_pool(const struct incoming *in)
+{
+    struct sn_pool *pool = find_pool(in, in->parts[2]);
+
+    if (!pool)
+        answer_status(in, SP_NOT_FOUND);
+    else if (in->calls->pools->draining)
+        answer_status(in, SP_DRAINING);
+    else
+        return pool;
+    return NULL;
+}
+
+static bool checkout(const struct incoming *in)
+{
+    uint64_t timeout_ns;
+    struct sn_pool *pool;
+
+    if (!is_new(in))
+        return false;
+    if (!get_timeout(in->parts[3], true, &timeout_ns)) {
+        answer_bad_argument(in, "timeout", in->parts[3]);
+        return true;
+    }
+    pool = serving_pool(in);
+    if (!pool)
+        return true;
+    sn_io_checkout(&in->calls->jobs, in->client, in->caller, pool, in->parts[1],
+                   timeout_ns == DEFAULT_NS ? pool->options.checkout_timeout_ns : timeout_ns);
+    return true;
+}
+
+static bool request(const struct incoming *in)
+{
+    uint64_t timeout_ns;
+    struct sp_want want;
+    struct sn_slice data;
+    struct sn_pool *pool;
+
+    if (!is_new(in))
+        return false;
+    if (!get_timeout(in->parts[5], false, &timeout_ns)) {
+        answer_bad_argument(in, "timeout", in->parts[5]);
+        return true;
+    }
+    if (!get_length(in->parts[4], true, &want)) {
+        answer_bad_argument(in, "length", in->parts[4]);
+        return true;
+    }
+    pool = serving_pool(in);
+    if (!pool)
+        return true;
+    if (!sn_value_binary(in->parts[3], &data))
+        answer_bad_argument(in, "data", in->parts[3]);
+    else if (!want.packet && has_framing(pool->options.config.packet))
+        answer_bad_argument(in, "length", in->parts[4]);
+    else
+        sn_io_request(&in->calls->jobs, in->client, in->caller, pool, in->parts[1], data, &want,
+                      timeout_ns);
+    return true;
+}
+
+/* ---- calls for a lease ---- */
+
+/* The caller's lease that no call is using. False: this is no lease. *job is NULL where the call was
+ * answered. */
+static bool get_lease(const struct incoming *in, struct sn_job **job)
+{
+    struct sn_jobs *jobs = &in->calls->jobs;
+    uint64_t number;
+
+    if (!sn_lease_number(jobs, in->parts[1], &number))
+        return false;
+    *job = sn_job_by_number(jobs, number);
+    if (*job && (*job)->state != SN_JOB_WAITING &&
+        !sn_slice_equals((*job)->holder->pid, in->caller->pid))
+        answer_status(in, SP_NOT_OWNER);
+    else if (!*job || (*job)->state == SN_JOB_WAITING)
+        answer_status(in, SP_CLOSED);
+    else if ((*job)->state != SN_JOB_HELD)
+        answer_status(in, SP_BUSY);
+    else
+        return true;
+    *job = NULL;
+    return true;
+}
+
+static bool end_lease(const struct incoming *in, bool discard)
+{
+    struct sp_call call = sn_loop_call(in->calls->jobs.loop);
+    struct sn_job *job;
+    struct sp_pool *core;
+    sp_status status;
+
+    if (!get_lease(in, &job))
+        return false;
+    if (!job)
+        return true;
+    core = &job->pool->home.core;
+    status = discard ? sp_pool_discard(core, &call, &job->conn->core, job->lease)
+                     : sp_pool_checkin(core, &call, &job->conn->core, job->lease, NULL);
+    sn_job_free(job);
+    answer_status(in, status);
+    return true;
+}
+
+static bool checkin(const struct incoming *in)
+{
+    return end_lease(in, false);
+}
+
+static bool discard(const struct incoming *in)
+{
+    return end_lease(in, true);
+}
+
+static bool send_data(const struct incoming *in)
+{
+    uint64_t timeout_ns;
+    struct sn_slice data;
+    struct sn_job *job;
+
+    if (!get_lease(in, &job))
+        return false;
+    if (!job)
+        return true;
+    if (!get_timeout(in->parts[3], true, &timeout_ns))
+        answer_bad_argument(in, "timeout", in->parts[3]);
+    else if (!sn_value_binary(in->parts[2], &data))
+        answer_bad_argument(in, "data", in->parts[2]);
+    else
+        sn_io_send(job, in->client, in->caller, data,
+                   timeout_ns == DEFAULT_NS ? job->pool->options.send_timeout_ns : timeout_ns);
+    return true;
+}
+
+static bool recv_data(const struct incoming *in)
+{
+    uint64_t timeout_ns;
+    struct sp_want want;
+    struct sn_job *job;
+
+    if (!get_lease(in, &job))
+        return false;
+    if (!job)
+        return true;
+    if (!get_timeout(in->parts[3], false, &timeout_ns))
+        answer_bad_argument(in, "timeout", in->parts[3]);
+    else if (!get_length(in->parts[2], false, &want) ||
+             (!want.packet && has_framing(job->conn->core.packet)))
+        answer_bad_argument(in, "length", in->parts[2]);
+    else
+        sn_io_recv(job, in->client, in->caller, &want, timeout_ns);
+    return true;
+}
+
+static bool info(const struct incoming *in)
+{
+    struct sn_job *job;
+
+    if (!get_lease(in, &job))
+        return false;
+    if (job)
+        sn_info_all(job, in->client, in->caller);
+    return true;
+}
+
+static bool address(const struct incoming *in, bool peer)
+{
+    struct sn_job *job;
+
+    if (!get_lease(in, &job))
+        return false;
+    if (job)
+        sn_info_address(job, in->client, in->caller, peer);
+    return true;
+}
+
+static bool peername(const struct incoming *in)
+{
+    return address(in, true);
+}
+
+static bool sockname(const struct incoming *in)
+{
+    return address(in, false);
+}
+
+static bool setopts(const struct incoming *in)
+{
+    struct sn_job *job;
+
+    if (!get_lease(in, &job))
+        return false;
+    if (job)
+        sn_info_setopts(job, in->client, in->caller, in->parts[2]);
+    return true;
+}
+
+/* The heir must be of a connected node: another could not be watched. */
+static bool give_away(const struct incoming *in)
+{
+    struct sn_calls *calls = in->calls;
+    struct sn_slice pid = in->parts[2], node;
+    struct sn_client *client;
+    struct sn_writer reply;
+    struct sn_job *job;
+
+    if (!sn_slice_is_pid(pid) || !get_lease(in, &job))
+        return false;
+    if (!job)
+        return true;
+    node = sn_slice_pid_node(pid);
+    client = sn_calls_client(calls, node);
+    if (client) {
+        answer_status(in, sn_job_give_away(job, client, pid) ? SP_OK : SP_NO_MEMORY);
+    } else if (sn_slice_is_atom(node, calls->mail->us->name)) {
+        reply = sn_mail_begin_reply(calls->mail, in->caller);
+        sn_put_error(&reply, (struct sn_reason){.word = "noproc"});
+        sn_answer_end(calls->mail, in->client, in->caller, &reply);
+    } else {
+        sn_answer_error_with(calls->mail, in->client, in->caller, "nodedown", node);
+    }
+    return true;
+}
+
+/* ---- all ---- */
+
+/* Each is false where the arguments are not of its kind. */
+static const struct {
+    const char *name;
+    int arity;
+    bool (*take)(const struct incoming *in);
+} requests[] = {
+    {"request", 6, request},     {"checkout", 4, checkout},
+    {"checkin", 2, checkin},     {"send", 4, send_data},
+    {"recv", 4, recv_data},      {"stats", 2, stats},
+    {"discard", 2, discard},     {"info", 2, info},
+    {"peername", 2, peername},   {"sockname", 2, sockname},
+    {"setopts", 3, setopts},     {"give_away", 3, give_away},
+    {"stop_pool", 2, stop_pool}, {"start_pool", 3, start_pool},
+};
+
+static bool take_tuple(struct incoming *in, struct sn_slice term)
+{
+    int arity = sn_slice_tuple(term, in->parts);
+
+    for (size_t i = 0; i < sizeof requests / sizeof *requests; i++)
+        if (arity == requests[i].arity && sn_slice_is_atom(in->parts[0], requests[i].name))
+            return requests[i].take(in);
+    return false;
+}
+
+void sn_calls_take(struct sn_calls *calls, struct sn_client *client, const struct sn_caller *caller,
+                   struct sn_slice term)
+{
+    struct incoming in = {.calls = calls, .client = client, .caller = caller};
+
+    if (sn_slice_is_atom(term, "which_pools"))
+        which_pools(&in);
+    else if (sn_slice_is_atom(term, "stats"))
+        all_stats(&in);
+    else if (!take_tuple(&in, term))
+        sn_answer_error_with(calls->mail, client, caller, "bad_request", term);
+}
+
+/* {cancel, Id} or {cancel, Lease} */
+void sn_calls_take_cast(struct sn_calls *calls, struct sn_slice term)
+{
+    struct sn_slice parts[SN_SLICE_PARTS_MAX];
+    struct sn_job *job = NULL;
+    uint64_t number;
+
+    if (sn_slice_tuple(term, parts) != 2 || !sn_slice_is_atom(parts[0], "cancel"))
+        return;
+    if (sn_slice_is_reference(parts[1]))
+        job = sn_job_by_id(&calls->jobs, parts[1]);
+    else if (sn_lease_number(&calls->jobs, parts[1], &number))
+        job = sn_job_by_number(&calls->jobs, number);
+    if (job)
+        sn_job_drop(job);
+}
+
+/* ---- connected nodes ---- */
+
+void sn_calls_client_up(struct sn_calls *calls, struct sn_client *client)
+{
+    sp_list_push_newest(&calls->clients, &client->in_clients);
+}
+
+void sn_calls_client_down(struct sn_calls *calls, struct sn_client *client)
+{
+    sp_list_remove(&client->in_clients);
+    sn_jobs_client_down(&calls->jobs, client);
+}
+
+struct sn_client *sn_calls_client(struct sn_calls *calls, struct sn_slice node)
+{
+    struct sp_list *clients = &calls->clients;
+
+    for (struct sp_node *at = clients->head.next; at != &clients->head; at = at->next) {
+        struct sn_client *client = SP_CONTAINER(at, struct sn_client, in_clients);
+
+        if (sn_slice_is_atom(node, client->name))
+            return client;
+    }
+    return NULL;
+}

@@ -1,0 +1,242 @@
+#include "sn_pool.h"
+
+#include "sn_log.h"
+#include "sp_sys.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define ATTEMPTS_PER_STEP 32
+/* A slice of a stop: each piece a message or a close, 10 us at most. */
+#define PIECES_PER_SLICE 64
+
+static struct sn_pool *pool_of(struct sn_home *home)
+{
+    return SP_CONTAINER(home, struct sn_pool, home);
+}
+
+/* ---- connecting ---- */
+
+/* Logged once when it begins to fail and once when it works again, not at every attempt. */
+static void on_attempt_ended(struct sn_attempt *attempt, struct sn_reason reason)
+{
+    struct sn_pool *pool = pool_of(attempt->home);
+
+    if (reason.word)
+        pool->last = reason;
+    if (reason.word && !pool->failing)
+        sn_log(SN_LOG_WARNING, "cannot_connect", "pool=%s reason=\"%s%s\"", pool->options.name,
+               reason.is_tls ? "tls " : "", reason.word);
+    else if (!reason.word && pool->failing)
+        sn_log(SN_LOG_INFO, "connected_again", "pool=%s", pool->options.name);
+    pool->failing = reason.word != NULL;
+}
+
+static void step(struct sn_pool *pool)
+{
+    struct sp_call call = sn_loop_call(pool->home.loop);
+    struct sp_attempt attempts[ATTEMPTS_PER_STEP];
+    struct sp_plan plan;
+    sp_status status;
+
+    sp_control_step(&pool->home.core, &call, attempts, ATTEMPTS_PER_STEP, &plan);
+    if (plan.more)
+        sn_loop_later(pool->home.loop, &pool->task);
+    status = sn_loop_limit(pool->home.loop, &pool->retry,
+                           plan.wait_ns == SP_NEVER ? UINT64_MAX : call.now_ns + plan.wait_ns);
+    (void)status; /* the tick steps too */
+    for (size_t i = 0; i < plan.attempts; i++)
+        if (!sn_attempt_start(&pool->home, &pool->options, &attempts[i], pool->turn++,
+                              &pool->attempts, on_attempt_ended))
+            pool->last = sn_reason_of(SP_NO_MEMORY);
+}
+
+static void on_retry(struct sn_limit *limit)
+{
+    step(SP_CONTAINER(limit, struct sn_pool, retry));
+}
+
+static void on_wake(struct sn_home *home)
+{
+    sn_loop_later(home->loop, &pool_of(home)->task);
+}
+
+/* ---- life ---- */
+
+static void pool_free(struct sn_pool *pool)
+{
+    sn_loop_unlimit(pool->home.loop, &pool->retry);
+    sn_loop_drop(&pool->task);
+    sp_pool_destroy(&pool->home.core);
+    sp_tls_slot_destroy(&pool->tls);
+    sn_options_free(&pool->options);
+    free(pool);
+}
+
+static void free_later(struct sn_pool *pool);
+
+static void stop_slice(struct sn_pool *pool)
+{
+    struct sp_call call = sn_loop_call(pool->home.loop);
+
+    if (pool->stopped) {
+        if (pool->home.conns == 0 && sp_list_empty(&pool->jobs))
+            pool_free(pool);
+        return;
+    }
+    if (sp_control_shut_slice(&pool->home.core, &call, SP_DRAINING, PIECES_PER_SLICE)) {
+        sn_loop_later(pool->home.loop, &pool->task);
+        return;
+    }
+    pool->stopped = true;
+    pool->ended_leases(pool);
+    pool->on_stopped(pool);
+    free_later(pool);
+}
+
+static void on_task(struct sn_task *task)
+{
+    struct sn_pool *pool = SP_CONTAINER(task, struct sn_pool, task);
+
+    if (pool->stopping)
+        stop_slice(pool);
+    else
+        step(pool);
+}
+
+/* The core may be in the middle of something. */
+static void free_later(struct sn_pool *pool)
+{
+    if (pool->stopped)
+        sn_loop_later(pool->home.loop, &pool->task);
+}
+
+void sn_pool_released(struct sn_pool *pool)
+{
+    pool->released(pool);
+    free_later(pool);
+}
+
+static void on_emptied(struct sn_home *home)
+{
+    free_later(pool_of(home));
+}
+
+sp_status sn_pool_reload_tls(struct sn_pool *pool, struct sp_tls_refusal *refusal)
+{
+    struct sp_tls_ctx *ctx;
+
+    if (pool->options.transport != SN_TLS)
+        return SP_OK;
+    ctx = sp_tls_ctx_get(pool->registry, &pool->options.tls, refusal);
+    if (!ctx)
+        return SP_BAD_DATA;
+    sp_tls_slot_set(&pool->tls, ctx, ++pool->tls_turn);
+    return SP_OK;
+}
+
+sp_status sn_pool_open(struct sn_pool **made, struct sn_loop *loop,
+                       struct sp_tls_registry *registry, struct sn_options *options, uint64_t seed,
+                       struct sp_tls_refusal *refusal)
+{
+    struct sp_call call = sn_loop_call(loop);
+    struct sn_pool *pool;
+    void *memory = NULL;
+    sp_status status;
+
+    if (posix_memalign(&memory, _Alignof(struct sn_pool), sizeof *pool) != 0)
+        return SP_NO_MEMORY;
+    pool = memset(memory, 0, sizeof *pool);
+    if (sp_pool_init(&pool->home.core, &sn_face, &sp_sys_posix, 1) != SP_OK) {
+        free(pool);
+        return SP_NO_MEMORY;
+    }
+    pool->home.loop = loop;
+    pool->home.wake = on_wake;
+    pool->home.emptied = on_emptied;
+    pool->registry = registry;
+    sp_tls_slot_init(&pool->tls);
+    pool->task.run = on_task;
+    pool->retry.over = on_retry;
+    sp_list_init(&pool->attempts);
+    sp_list_init(&pool->jobs);
+    pool->options = *options;
+    status = sn_pool_reload_tls(pool, refusal);
+    if (status != SP_OK) {
+        pool->options = (struct sn_options){0};
+        pool_free(pool);
+        return status;
+    }
+    pool->options.config.sockopts.settings = &pool->tls;
+    *options = (struct sn_options){0};
+    sp_control_open(&pool->home.core, &call, &pool->options.config, seed);
+    *made = pool;
+    return SP_OK;
+}
+
+void sn_pool_tick(struct sn_pool *pool)
+{
+    struct sp_call call = sn_loop_call(pool->home.loop);
+    uint32_t cursor = 0;
+
+    if (pool->stopping)
+        return;
+    while (sp_control_tick(&pool->home.core, &call, &cursor))
+        ;
+    if (pool->options.config.max_hold_ns != SP_NEVER)
+        pool->ended_leases(pool);
+    sn_loop_later(pool->home.loop, &pool->task);
+}
+
+void sn_pool_stop(struct sn_pool *pool)
+{
+    struct sp_node *node;
+
+    pool->stopping = true;
+    sn_loop_unlimit(pool->home.loop, &pool->retry);
+    while ((node = sp_list_oldest(&pool->attempts)))
+        sn_attempt_abort(SP_CONTAINER(node, struct sn_attempt, node));
+    sp_control_shut_begin(&pool->home.core, SP_PHASE_CLOSED);
+    sp_tls_slot_set(&pool->tls, NULL, ++pool->tls_turn);
+    sn_loop_later(pool->home.loop, &pool->task);
+}
+
+/* ---- terms ---- */
+
+void sn_pool_put_give_up(struct sn_writer *writer, struct sn_pool *pool)
+{
+    if (!sp_control_unavailable(&pool->home.core) || !pool->last.word) {
+        sn_put_error(writer, sn_reason_of(SP_TIMEOUT));
+        return;
+    }
+    sn_put_tuple(writer, 2);
+    sn_put_atom(writer, "error");
+    sn_put_tuple(writer, 2);
+    sn_put_atom(writer, "unavailable");
+    sn_put_reason(writer, pool->last);
+}
+
+void sn_pool_put_stats(struct sn_writer *writer, struct sn_pool *pool)
+{
+    struct sp_snapshot snapshot;
+#define ONE_MORE(name) +1
+    enum { GAUGES = 7, KEYS = 1 + GAUGES SP_COUNTER_MAP(ONE_MORE) };
+#undef ONE_MORE
+
+    sp_stats_snapshot(&pool->home.core, &snapshot);
+    sn_put_map(writer, KEYS);
+    sn_put_atom(writer, "name");
+    sn_put_atom_len(writer, pool->options.name, pool->options.name_len);
+#define PUT(field)                                                                                 \
+    sn_put_atom(writer, #field);                                                                   \
+    sn_put_number(writer, snapshot.field);
+    PUT(size)
+    PUT(max_overflow)
+    PUT(total)
+    PUT(idle)
+    PUT(leased)
+    PUT(connecting)
+    PUT(waiting)
+    SP_COUNTER_MAP(PUT)
+#undef PUT
+}

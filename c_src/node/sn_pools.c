@@ -1,0 +1,177 @@
+#include "sn_pools.h"
+
+#include <string.h>
+#include <sys/random.h>
+
+#define TICK_MS 100
+
+static struct sn_pool *pool_of(struct sp_node *node)
+{
+    return SP_CONTAINER(node, struct sn_pool, node);
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+    struct sn_pools *pools = timer->data;
+
+    for (struct sp_node *at = pools->list.head.prev; at != &pools->list.head; at = at->prev)
+        sn_pool_tick(pool_of(at));
+}
+
+static void on_task(struct sn_task *task)
+{
+    struct sn_pools *pools = SP_CONTAINER(task, struct sn_pools, task);
+
+    if (!pools->awaited || !pools->awaited(pools))
+        return;
+    pools->awaited = NULL;
+    pools->reached(pools->arg);
+}
+
+static void await(struct sn_pools *pools, bool (*awaited)(struct sn_pools *pools),
+                  void (*reached)(void *arg), void *arg)
+{
+    pools->awaited = awaited;
+    pools->reached = reached;
+    pools->arg = arg;
+    sn_loop_later(pools->loop, &pools->task);
+}
+
+sp_status sn_pools_init(struct sn_pools *pools, struct sn_loop *loop,
+                        void (*ended_leases)(struct sn_pool *pool))
+{
+    *pools = (struct sn_pools){.loop = loop, .ended_leases = ended_leases, .task.run = on_task};
+    sp_list_init(&pools->list);
+    pools->tls = sp_tls_registry_new();
+    if (!pools->tls || getrandom(&pools->seed, sizeof pools->seed, 0) != sizeof pools->seed)
+        return SP_NO_MEMORY;
+    (void)uv_timer_init(loop->uv, &pools->tick);
+    pools->tick.data = pools;
+    uv_timer_start(&pools->tick, on_tick, TICK_MS, TICK_MS);
+    uv_unref((uv_handle_t *)&pools->tick);
+    return SP_OK;
+}
+
+void sn_pools_free(struct sn_pools *pools)
+{
+    sp_tls_registry_unref(pools->tls);
+}
+
+static struct sn_pool *find(struct sn_pools *pools, const char *name, size_t name_len)
+{
+    for (struct sp_node *at = pools->list.head.prev; at != &pools->list.head; at = at->prev) {
+        const struct sn_options *options = &pool_of(at)->options;
+
+        if (options->name_len == name_len && memcmp(options->name, name, name_len) == 0)
+            return pool_of(at);
+    }
+    return NULL;
+}
+
+struct sn_pool *sn_pools_find(struct sn_pools *pools, const char *name, size_t name_len)
+{
+    struct sn_pool *pool = find(pools, name, name_len);
+
+    return pool && !pool->stopping ? pool : NULL;
+}
+
+struct sn_pool *sn_pools_next(struct sn_pools *pools, struct sn_pool *pool)
+{
+    struct sp_node *at = pool ? &pool->node : &pools->list.head;
+
+    do
+        at = at->prev;
+    while (at != &pools->list.head && pool_of(at)->stopping);
+    return at == &pools->list.head ? NULL : pool_of(at);
+}
+
+static void on_released(struct sn_pool *pool)
+{
+    if (pool->pools->awaited)
+        sn_loop_later(pool->pools->loop, &pool->pools->task);
+}
+
+static void on_stopped(struct sn_pool *pool)
+{
+    sp_list_remove(&pool->node);
+    if (pool->done)
+        pool->done(pool->done_arg);
+    on_released(pool);
+}
+
+sp_status sn_pools_start(struct sn_pools *pools, struct sn_options *options,
+                         struct sp_tls_refusal *refusal)
+{
+    struct sn_pool *pool;
+    sp_status status;
+
+    if (pools->draining)
+        return SP_DRAINING;
+    if (find(pools, options->name, options->name_len))
+        return SP_BUSY;
+    status = sn_pool_open(&pool, pools->loop, pools->tls, options, pools->seed++, refusal);
+    if (status != SP_OK)
+        return status;
+    pool->pools = pools;
+    pool->ended_leases = pools->ended_leases;
+    pool->released = on_released;
+    pool->on_stopped = on_stopped;
+    sp_list_push_newest(&pools->list, &pool->node);
+    return SP_OK;
+}
+
+sp_status sn_pools_stop(struct sn_pools *pools, const char *name, size_t name_len,
+                        void (*done)(void *arg), void *arg)
+{
+    struct sn_pool *pool = sn_pools_find(pools, name, name_len);
+
+    if (!pool)
+        return SP_NOT_FOUND;
+    pool->done = done;
+    pool->done_arg = arg;
+    sn_pool_stop(pool);
+    return SP_OK;
+}
+
+sp_status sn_pools_reload_tls(struct sn_pools *pools, const char *name, size_t name_len,
+                              struct sp_tls_refusal *refusal)
+{
+    struct sn_pool *pool = sn_pools_find(pools, name, name_len);
+
+    return pool ? sn_pool_reload_tls(pool, refusal) : SP_NOT_FOUND;
+}
+
+static bool are_unused(struct sn_pools *pools)
+{
+    for (struct sp_node *at = pools->list.head.prev; at != &pools->list.head; at = at->prev)
+        if (!sp_list_empty(&pool_of(at)->jobs))
+            return false;
+    return true;
+}
+
+void sn_pools_drain(struct sn_pools *pools, void (*drained)(void *arg), void *arg)
+{
+    struct sp_call call = sn_loop_call(pools->loop);
+
+    pools->draining = true;
+    for (struct sp_node *at = pools->list.head.prev; at != &pools->list.head; at = at->prev)
+        while (sp_pool_fail_waiter(&pool_of(at)->home.core, &call, SP_DRAINING))
+            ;
+    await(pools, are_unused, drained, arg);
+}
+
+static bool are_gone(struct sn_pools *pools)
+{
+    return sp_list_empty(&pools->list);
+}
+
+void sn_pools_close(struct sn_pools *pools, void (*closed)(void *arg), void *arg)
+{
+    struct sn_pool *pool;
+
+    pools->draining = true;
+    while ((pool = sn_pools_next(pools, NULL)))
+        sn_pool_stop(pool);
+    uv_close((uv_handle_t *)&pools->tick, NULL);
+    await(pools, are_gone, closed, arg);
+}

@@ -1,0 +1,21 @@
+/* Reasons of errors, as terms: the same as those of an Erlang node. */
+#ifndef SN_REASON_H
+#define SN_REASON_H
+
+#include "sn_writer.h"
+#include "sp_status.h"
+
+/* A static word, alone or in {tls, Word} or {tls, {alert, Word}}. NULL: there is none. */
+struct sn_reason {
+    const char *word;
+    bool is_tls, is_alert;
+};
+
+struct sn_reason sn_reason_of(sp_status status);
+void sn_put_reason(struct sn_writer *writer, struct sn_reason reason);
+/* {error, Reason} */
+void sn_put_error(struct sn_writer *writer, struct sn_reason reason);
+/* {error, {bad_argument, Name, Value}} */
+void sn_put_bad_argument(struct sn_writer *writer, const char *name, struct sn_slice value);
+
+#endif

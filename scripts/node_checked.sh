@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# node_checked.sh asan | valgrind
+#
+# Runs the suites of pools against the daemon priv/sockpool_node as built with AddressSanitizer and
+# UndefinedBehaviorSanitizer, or under valgrind's memcheck, with its asserts on. Fails when a case does, at
+# the first error, and on memory that was lost when the daemon has ended orderly. Reports are
+# logs/node_asan.* or logs/node_valgrind.*.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+
+REBAR3=${REBAR3:-rebar3}
+KIND=${1:?asan or valgrind}
+DIR=$PWD/_build/node_$KIND
+LOG=$PWD/logs/node_$KIND
+
+build() {
+    make -s -C c_src "$@" TARGET="$DIR/sockpool_nif.so" OUT="$DIR/obj" "$DIR/sockpool_node"
+}
+
+mkdir -p logs "$DIR"
+rm -f "$LOG".*
+case $KIND in
+asan)
+    build CC=gcc CFLAGS="-O1 -g" SANITIZE=address,undefined || exit 1
+    export SOCKPOOL_NODE=$DIR/sockpool_node
+    export ASAN_OPTIONS="halt_on_error=1:exitcode=99:log_path=$LOG"
+    export UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1:exitcode=99:log_path=$LOG"
+    ;;
+valgrind)
+    build CFLAGS="-O1 -g -fno-omit-frame-pointer -UNDEBUG" || exit 1
+    export SOCKPOOL_NODE=$DIR/checked_node
+    cat >"$SOCKPOOL_NODE" <<WRAPPER
+#!/bin/sh
+exec valgrind -q --error-exitcode=99 --log-file=$LOG.%p --leak-check=full \\
+    --show-leak-kinds=definite,possible --errors-for-leak-kinds=definite,possible --num-callers=20 "$DIR/sockpool_node" "\$@"
+WRAPPER
+    chmod +x "$SOCKPOOL_NODE"
+    ;;
+*)
+    echo "usage: $0 asan | valgrind" >&2
+    exit 2
+    ;;
+esac
+
+status=0
+for suite in remote remote_ends; do
+    $REBAR3 ct --suite "test/sockpool_${suite}_SUITE" --group c || status=1
+done
+$REBAR3 ct --suite test/sockpool_c_node_pools_SUITE || status=1
+reports=$(find logs -name "$(basename "$LOG").*" -size +0)
+if [ -n "$reports" ]; then
+    cat $reports >&2
+    exit 1
+fi
+if [ "$status" -ne 0 ]; then
+    echo "node_checked: a suite failed" >&2
+    exit 1
+fi
+echo "node_checked $KIND: no error"

@@ -1,0 +1,122 @@
+%%% The daemon priv/sockpool_node for the suites: in the cluster of this node, with its cookie. It lives
+%%% as long as the process that started it says, and what it logs goes to that process's log.
+-module(sockpool_c_daemon).
+
+-export([is_built/0, program/0, start/0, start/1, stop/1, kill/1, suspend/1, resume/1, await_line/2]).
+-export([descriptors/1, memory_kb/1]).
+
+-export_type([daemon/0]).
+
+-type daemon() :: #{node := node(), pid := pid(), os_pid := integer()}.
+
+-define(WAIT_MS, 60000).
+
+-spec is_built() -> boolean().
+is_built() -> filelib:is_regular(program()).
+
+%% SOCKPOOL_NODE in the environment is another build of it, as with sanitizers.
+-spec program() -> file:filename().
+program() ->
+    os:getenv("SOCKPOOL_NODE", filename:join(code:priv_dir(sockpool), "sockpool_node")).
+
+-spec start() -> daemon().
+start() -> start(#{}).
+
+%% name: of the node, made up by default; args: more of them; prefix: a program and its arguments that
+%% runs it; env: more variables. Returns when the daemon is registered with epmd.
+-spec start(map()) -> daemon().
+start(Options) ->
+    Host = lists:last(string:lexemes(atom_to_list(node()), "@")),
+    Default = list_to_atom(peer:random_name(sockpool_c) ++ "@" ++ Host),
+    Node = maps:get(name, Options, Default),
+    Starter = self(),
+    Pid = spawn(fun() -> run(Starter, Node, Options) end),
+    receive
+        {Pid, OsPid} ->
+            Daemon = #{node => Node, pid => Pid, os_pid => OsPid},
+            _ = await_line(Daemon, "event=registered"),
+            Daemon
+    after ?WAIT_MS -> error(no_daemon)
+    end.
+
+run(Starter, Node, Options) ->
+    Args = ["--name", atom_to_list(Node), "--port" | maps:get(args, Options, [])],
+    [Program | More] = maps:get(prefix, Options, []) ++ [program()] ++ Args,
+    Port = open_port({spawn_executable, Program},
+                     [{args, More}, {line, 4096}, stderr_to_stdout, exit_status,
+                      {env, [{"SOCKPOOL_COOKIE", atom_to_list(erlang:get_cookie())}
+                             | maps:get(env, Options, [])]}]),
+    {os_pid, OsPid} = erlang:port_info(Port, os_pid),
+    Starter ! {self(), OsPid},
+    loop(Port, [], []).
+
+%% Lines are kept until somebody has asked for one after them.
+loop(Port, Lines, Waiting) ->
+    receive
+        {Port, {data, {_, Line}}} ->
+            look(Port, Lines ++ [Line], Waiting);
+        {Port, {exit_status, Status}} ->
+            look(Port, Lines ++ [lists:concat(["exit_status=", Status])], Waiting);
+        {await, From, Part} ->
+            look(Port, Lines, Waiting ++ [{From, Part}]);
+        {stop, From} ->
+            From ! {self(), stopped}
+    end.
+
+look(Port, Lines, []) ->
+    loop(Port, Lines, []);
+look(Port, Lines, [{From, Part} | Rest] = Waiting) ->
+    case lists:splitwith(fun(Line) -> string:find(Line, Part) =:= nomatch end, Lines) of
+        {_, [Line | Later]} ->
+            From ! {self(), line, Line},
+            look(Port, Later, Rest);
+        {_, []} ->
+            loop(Port, Lines, Waiting)
+    end.
+
+%% The next line with that in it; the daemon's end is a line exit_status=N.
+-spec await_line(daemon(), string()) -> string().
+await_line(#{pid := Pid}, Part) ->
+    Pid ! {await, self(), Part},
+    receive {Pid, line, Line} -> Line after ?WAIT_MS -> error({no_line, Part}) end.
+
+%% SIGTERM; its exit status.
+-spec stop(daemon()) -> integer().
+stop(Daemon) ->
+    signal(Daemon, "TERM"),
+    "exit_status=" ++ Status = await_line(Daemon, "exit_status="),
+    forget(Daemon),
+    list_to_integer(Status).
+
+%% Without a word to anybody.
+-spec kill(daemon()) -> ok.
+kill(Daemon) ->
+    signal(Daemon, "KILL"),
+    _ = await_line(Daemon, "exit_status="),
+    forget(Daemon).
+
+forget(#{pid := Pid}) ->
+    Pid ! {stop, self()},
+    receive {Pid, stopped} -> ok end.
+
+-spec suspend(daemon()) -> ok.
+suspend(Daemon) -> signal(Daemon, "STOP").
+
+-spec resume(daemon()) -> ok.
+resume(Daemon) -> signal(Daemon, "CONT").
+
+signal(#{os_pid := OsPid}, Name) ->
+    "" = os:cmd(lists:concat(["kill -", Name, " ", OsPid])),
+    ok.
+
+%% How many it has open.
+-spec descriptors(daemon()) -> non_neg_integer().
+descriptors(#{os_pid := OsPid}) ->
+    {ok, Names} = file:list_dir(lists:concat(["/proc/", OsPid, "/fd"])),
+    length(Names).
+
+-spec memory_kb(daemon()) -> pos_integer().
+memory_kb(#{os_pid := OsPid}) ->
+    {ok, Status} = file:read_file(lists:concat(["/proc/", OsPid, "/status"])),
+    {match, [Kb]} = re:run(Status, "VmRSS:\\s+(\\d+)", [{capture, all_but_first, list}]),
+    list_to_integer(Kb).

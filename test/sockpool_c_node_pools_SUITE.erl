@@ -1,0 +1,485 @@
+%%% Pools that the daemon priv/sockpool_node serves, where it is not as an Erlang node: how it ends, what it
+%%% holds, and what connects it to its servers. What all serving nodes have in common is in
+%%% sockpool_remote_SUITE and sockpool_remote_ends_SUITE.
+-module(sockpool_c_node_pools_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+
+-export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2,
+         end_per_group/2, init_per_testcase/2, end_per_testcase/2]).
+-export([killed_under_load/1, leases_of_an_earlier_run/1, drained_at_sigterm/1, second_sigterm/1]).
+-export([crowd_of_two_nodes/1, stop_with_everything_under_way/1, started_and_stopped_often/1,
+         calls_behind_a_waiting_one/1, to_a_full_socket/1, wrong_sends/1, more_than_may_be_kept/1,
+         many_processes_of_a_node/1]).
+-export([unix_socket/1, names/1, nobody_listens/1, silent_host/1, server_comes_back/1,
+         several_hosts/1, idle_connections_that_end/1]).
+-export([tls/1, tls_refusals/1, tls_files/1, tls_that_says_nothing/1]).
+
+-import(sockpool_test_util, [wait_until/1, settled/1, stat/2, start/1, await/1]).
+-import(sockpool_cluster, [client/1, run/2, begin_run/2, result/1]).
+-import(sockpool_remote_kit, [started/2, target/1]).
+-import(sockpool_tls_kit, [pem/2, identity/2]).
+
+suite() -> [{timetrap, {minutes, 3}}].
+
+all() -> [{group, alone}, {group, c}].
+
+groups() ->
+    [{alone, [killed_under_load, leases_of_an_earlier_run, drained_at_sigterm, second_sigterm]},
+     {c, [crowd_of_two_nodes, stop_with_everything_under_way, started_and_stopped_often,
+          calls_behind_a_waiting_one, to_a_full_socket, wrong_sends, more_than_may_be_kept,
+          many_processes_of_a_node, unix_socket, names, nobody_listens, silent_host,
+          server_comes_back, several_hosts, idle_connections_that_end, tls, tls_refusals, tls_files,
+          tls_that_says_nothing]}].
+
+init_per_suite(Config) ->
+    case sockpool_c_daemon:is_built() of
+        true -> sockpool_remote_kit:init_suite(sockpool_tls_kit:start(Config));
+        false -> {skip, "priv/sockpool_node is not built: a library is missing"}
+    end.
+
+end_per_suite(Config) ->
+    sockpool_remote_kit:end_suite(Config),
+    sockpool_tls_kit:stop(Config).
+
+init_per_group(alone, Config) -> Config;
+init_per_group(c, Config) -> sockpool_remote_kit:init_group(c, Config).
+
+end_per_group(alone, _Config) -> ok;
+end_per_group(c, Config) -> sockpool_remote_kit:end_group(c, Config).
+
+%% Those that end their daemon have one of their own.
+init_per_testcase(Case, Config) ->
+    case ?config(kind, Config) of
+        undefined ->
+            #{node := Node} = Daemon = sockpool_c_daemon:start(),
+            [{daemon, Daemon}, {pool, {Case, Node}}, {node, Node}, {server, sockpool_test_server:start()},
+             {other_node, maps:get(node, ?config(other, Config))} | Config];
+        c ->
+            [{daemon, ?config(serving, Config)} | sockpool_remote_kit:init_case(Case, Config)]
+    end.
+
+end_per_testcase(_Case, Config) ->
+    case ?config(kind, Config) of
+        undefined -> ok;
+        c -> sockpool_remote_kit:end_case(Config)
+    end.
+
+%%% Ends.
+
+killed_under_load(Config) ->
+    Pool = {Name, Node} = started(Config, #{size => 5, max_overflow => 5}),
+    Nodes = [node(), ?config(other_node, Config)],
+    Clients = [client(lists:nth(1 + N rem 2, Nodes)) || N <- lists:seq(1, 40)],
+    Refs = [begin_run(Client, fun() -> until_it_fails(Pool, N) end)
+            || {N, Client} <- lists:enumerate(Clients)],
+    ok = wait_until(fun() -> stat(Pool, checkouts) > 500 end),
+    ok = sockpool_c_daemon:kill(?config(daemon, Config)),
+    [?assertEqual({error, {nodedown, Node}}, result(Ref)) || Ref <- Refs],
+    %% Its successor knows nothing of all that, and of nobody.
+    Next = sockpool_c_daemon:start(#{name => Node}),
+    ok = wait_until(fun() -> sockpool:which_pools(Node) =:= {ok, []} end),
+    ?assertEqual({error, not_found}, sockpool:checkout(Pool)),
+    ok = sockpool:start_pool(Pool, target(Config)),
+    ?assertEqual({ok, <<"x">>}, sockpool:request(Pool, "x", 1, 5000)),
+    ?assertEqual({ok, [Name]}, sockpool:which_pools(Node)),
+    [ok = sockpool_cluster:kill(Client) || Client <- Clients],
+    ?assertEqual(0, sockpool_c_daemon:stop(Next)).
+
+%% Every result that is no success ends it. The last one is what the daemon's end led to.
+until_it_fails(Pool, N) ->
+    Result = case N rem 4 of
+                 0 -> sockpool:request(Pool, "abc", 3, 20000);
+                 1 -> sockpool:request(Pool, binary:copy(<<"x">>, 100000), 100000, 20000);
+                 2 -> sockpool:checkout(Pool, 20000);
+                 3 -> sockpool:checkout(Pool, infinity)
+             end,
+    case Result of
+        {ok, Data} when is_binary(Data) -> until_it_fails(Pool, N);
+        {ok, Conn} -> use(Conn, Pool, N);
+        {error, _} = Error -> Error
+    end.
+
+use(Conn, Pool, N) ->
+    case {sockpool:send(Conn, "x"), sockpool:recv(Conn, 1), sockpool:checkin(Conn)} of
+        {ok, {ok, <<"x">>}, ok} -> until_it_fails(Pool, N);
+        {_, _, Last} -> Last
+    end.
+
+leases_of_an_earlier_run(Config) ->
+    Pool = {_, Node} = started(Config, #{size => 1, max_overflow => 0}),
+    {ok, Old} = sockpool:checkout(Pool),
+    ok = sockpool_c_daemon:kill(?config(daemon, Config)),
+    Next = sockpool_c_daemon:start(#{name => Node}),
+    ok = wait_until(fun() -> sockpool:start_pool(Pool, target(Config)) =:= ok end),
+    {ok, New} = sockpool:checkout(Pool),
+    %% The same number, of another incarnation.
+    ?assertEqual(element(4, Old), element(4, New)),
+    ?assertNotEqual(Old, New),
+    [?assertEqual({error, closed}, Result)
+     || Result <- [sockpool:send(Old, "x"), sockpool:recv(Old, 1), sockpool:info(Old),
+                   sockpool:give_away(Old, self()), sockpool:discard(Old), sockpool:checkin(Old)]],
+    ok = gen_server:cast({sockpool, Node}, {cancel, Old}),
+    ok = sockpool:send(New, "x"),
+    ?assertEqual({ok, <<"x">>}, sockpool:recv(New, 1)),
+    ok = sockpool:checkin(New),
+    ?assertEqual(0, sockpool_c_daemon:stop(Next)).
+
+drained_at_sigterm(Config) ->
+    Pool = {_, Node} = started(Config, #{size => 1, max_overflow => 0}),
+    {ok, Conn} = sockpool:checkout(Pool),
+    Waiting = start(fun() -> sockpool:checkout(Pool, infinity) end),
+    ok = wait_until(fun() -> stat(Pool, waiting) =:= 1 end),
+    Monitor = monitor(process, {sockpool, Node}),
+    Daemon = ?config(daemon, Config),
+    Stopping = start(fun() -> sockpool_c_daemon:stop(Daemon) end),
+    ?assertEqual({error, draining}, await(Waiting)),
+    [?assertEqual({error, draining}, Result)
+     || Result <- [sockpool:checkout(Pool), sockpool:request(Pool, "x", 1, 5000),
+                   sockpool:start_pool({another, Node}, target(Config))]],
+    %% Who has a connection may finish.
+    ok = sockpool:send(Conn, "x"),
+    ?assertEqual({ok, <<"x">>}, sockpool:recv(Conn, 1)),
+    ok = sockpool:checkin(Conn),
+    receive {'DOWN', Monitor, process, _, Reason} -> ?assertEqual(shutdown, Reason) end,
+    ?assertEqual(0, await(Stopping)).
+
+second_sigterm(Config) ->
+    Pool = {_, Node} = started(Config, #{size => 1, max_overflow => 0}),
+    Holder = start(fun() ->
+                           {ok, Conn} = sockpool:checkout(Pool),
+                           sockpool:recv(Conn, 1, infinity)
+                   end),
+    ok = wait_until(fun() -> stat(Pool, leased) =:= 1 end),
+    Daemon = ?config(daemon, Config),
+    Stopping = start(fun() -> sockpool_c_daemon:stop(Daemon) end),
+    ok = wait_until(fun() -> sockpool:checkout(Pool, 0) =:= {error, draining} end),
+    Again = start(fun() -> sockpool_c_daemon:stop(Daemon) end),
+    ?assertEqual({error, closed}, await(Holder)),
+    ?assertEqual({error, {nodedown, Node}}, down(Pool)),
+    [Daemon] = [Daemon || lists:member(0, [await(Stopping) | exit_of(Again)])],
+    ok.
+
+down(Pool) ->
+    ok = wait_until(fun() -> element(1, element(2, sockpool:stats(Pool))) =:= nodedown end),
+    sockpool:stats(Pool).
+
+%% Only one of two hears of the exit.
+exit_of({Pid, Monitor, _}) ->
+    exit(Pid, kill),
+    receive {'DOWN', Monitor, process, Pid, _} -> [] end.
+
+%%% What it holds.
+
+%% So many at once that each connection serves a hundred.
+crowd_of_two_nodes(Config) ->
+    Pool = started(Config, #{size => 10, max_overflow => 52}),
+    Nodes = [node(), ?config(other_node, Config)],
+    Half = fun(Count) ->
+                   sockpool_test_util:run_all([fun() -> request_of(Pool, N) end || N <- lists:seq(1, Count)])
+           end,
+    Counts = [62, 620, 6200],
+    [begin
+         Clients = [client(Node) || Node <- Nodes],
+         Refs = [begin_run(Client, fun() -> Half(Count div 2) end) || Client <- Clients],
+         Results = lists:append([result(Ref) || Ref <- Refs]),
+         ?assertEqual(Count, length(Results)),
+         ?assertEqual([ok], lists:usort(Results)),
+         [ok = sockpool_cluster:kill(Client) || Client <- Clients]
+     end || Count <- Counts],
+    Sum = lists:sum(Counts),
+    #{total := Total, idle := Total, checkouts := Sum, checkins := Sum, closed := 0, timeouts := 0,
+      abandoned := 0} = settled(Pool),
+    ?assert(Total =< 62).
+
+request_of(Pool, N) ->
+    Data = <<N:64, "of", (term_to_binary(node()))/binary>>,
+    case sockpool:request(Pool, Data, byte_size(Data), 60000) of
+        {ok, Data} -> ok;
+        Other -> Other
+    end.
+
+stop_with_everything_under_way(Config) ->
+    Daemon = ?config(daemon, Config),
+    Before = sockpool_c_daemon:descriptors(Daemon),
+    Silent = sockpool_test_server:start(silent),
+    Pool = started([{server, Silent} | Config], #{size => 3, max_overflow => 0}),
+    ?assertEqual(Before + 3, sockpool_c_daemon:descriptors(Daemon)),
+    Holder = client(?config(other_node, Config)),
+    {ok, Held} = run(Holder, fun() -> sockpool:checkout(Pool) end),
+    Receiving = start(fun() ->
+                              {ok, Conn} = sockpool:checkout(Pool),
+                              {sockpool:recv(Conn, 1, infinity), sockpool:checkin(Conn)}
+                      end),
+    Request = start(fun() -> sockpool:request(Pool, "x", 1, infinity) end),
+    ok = wait_until(fun() -> stat(Pool, leased) =:= 3 end),
+    Waiting = [start(fun() -> sockpool:checkout(Pool, infinity) end),
+               start(fun() -> sockpool:request(Pool, "y", 1, infinity) end)],
+    ok = wait_until(fun() -> stat(Pool, waiting) =:= 2 end),
+    ok = sockpool:stop_pool(Pool),
+    ?assertEqual({{error, closed}, {error, closed}}, await(Receiving)),
+    ?assertEqual({error, closed}, await(Request)),
+    [?assertEqual({error, draining}, await(Job)) || Job <- Waiting],
+    ?assertEqual({error, closed}, run(Holder, fun() -> sockpool:checkin(Held) end)),
+    ?assertEqual({error, not_found}, sockpool:checkout(Pool)),
+    ok = wait_until(fun() -> sockpool_c_daemon:descriptors(Daemon) =:= Before end),
+    %% The name is free.
+    ok = sockpool:start_pool(Pool, target(Config)),
+    ?assertEqual({ok, <<"x">>}, sockpool:request(Pool, "x", 1, 5000)),
+    ok = sockpool_cluster:kill(Holder).
+
+%% In every state of its connections.
+started_and_stopped_often(Config) ->
+    Daemon = ?config(daemon, Config),
+    Pool = ?config(pool, Config),
+    Silent = sockpool_test_server:start(silent),
+    Unheard = sockpool_test_server:start(echo, #{listen => false}),
+    Tls = #{transport => tls, tls => #{verify => none}},
+    Targets = [target(Config), sockpool_test_server:target(Unheard),
+               maps:merge(sockpool_test_server:target(Silent), Tls),
+               (target(Config))#{host => "localhost"}, (target(Config))#{host => "no.such.host.invalid"}],
+    Before = sockpool_c_daemon:descriptors(Daemon),
+    [begin
+         ok = sockpool:start_pool(Pool, Target#{size => 20}),
+         _ = rand:uniform(2) =:= 1 andalso sockpool:request(Pool, "x", 1, 1),
+         ok = sockpool:stop_pool(Pool)
+     end || _ <- lists:seq(1, 10), Target <- Targets],
+    ok = wait_until(fun() -> sockpool_c_daemon:descriptors(Daemon) =:= Before end).
+
+%% One call at a time: a second one does not wait for the first, but for {cancel, Lease}.
+calls_behind_a_waiting_one(Config) ->
+    Pool = {_, Node} = started(Config, #{size => 1, max_overflow => 0}),
+    Server = {sockpool, Node},
+    {ok, Conn} = sockpool:checkout(Pool),
+    Receiving = gen_server:send_request(Server, {recv, Conn, 1, infinity}),
+    [?assertEqual({error, busy}, gen_server:call(Server, Request))
+     || Request <- [{recv, Conn, 1, 0}, {send, Conn, <<"x">>, 0}, {checkin, Conn}, {discard, Conn},
+                    {give_away, Conn, self()}, {setopts, Conn, []}]],
+    ok = gen_server:cast(Server, {cancel, Conn}),
+    ?assertEqual({error, closed}, sockpool:checkin(Conn)),
+    ?assertEqual(timeout, gen_server:wait_response(Receiving, 0)),
+    #{closed := 1, abandoned := 1} = settled(Pool),
+    ok.
+
+%% The server reads nothing: what the socket does not take waits, and other calls do not.
+to_a_full_socket(Config) ->
+    Sink = sockpool_test_server:start(sink, #{recbuf => 4096}),
+    Pool = started([{server, Sink} | Config], #{size => 3, max_overflow => 0, packet => 4,
+                                                sndbuf => 16384, send_timeout => 50}),
+    Data = binary:copy(<<"d">>, 20000000),
+    Sending = client(node()),
+    _ = begin_run(Sending, fun() ->
+                                   {ok, Conn} = sockpool:checkout(Pool),
+                                   sockpool:send(Conn, Data, infinity)
+                           end),
+    ok = wait_until(fun() -> stat(Pool, leased) =:= 1 end),
+    {ok, Conn} = sockpool:checkout(Pool),
+    ?assertEqual({error, timeout}, sockpool:send(Conn, Data)),
+    ?assertEqual({error, timeout}, sockpool:send(Conn, Data, 0)),
+    ?assertEqual({error, timeout}, sockpool:request(Pool, Data, packet, 50)),
+    ok = sockpool:checkin(Conn),
+    #{leased := 1, closed := 2} = sockpool_test_util:stats(Pool),
+    ok = sockpool_cluster:kill(Sending),
+    #{closed := 3, abandoned := 1} = settled(Pool),
+    ok.
+
+wrong_sends(Config) ->
+    Pool = started(Config, #{size => 1, max_overflow => 0, packet => 1, recv_limit => 10}),
+    Long = binary:copy(<<"x">>, 256),
+    ?assertEqual({error, emsgsize}, sockpool:request(Pool, Long, packet, 1000)),
+    {ok, Conn} = sockpool:checkout(Pool),
+    Waiting = start(fun() -> sockpool:request(Pool, Long, packet, 1000) end),
+    ?assertEqual({error, emsgsize}, await(Waiting)),
+    ?assertEqual({error, emsgsize}, sockpool:send(Conn, Long)),
+    ok = sockpool:send(Conn, "01234567890"),
+    ?assertEqual({error, emsgsize}, sockpool:recv(Conn, 0)),
+    ?assertEqual({error, {bad_argument, length, 1}}, sockpool:recv(Conn, 1)),
+    ?assertEqual({error, {bad_argument, length, 1}}, sockpool:request(Pool, "x", 1, 1000)),
+    ok = sockpool:checkin(Conn),
+    ?assertEqual({ok, <<>>}, sockpool:request(Pool, "", packet, 5000)),
+    #{closed := Closed} = settled(Pool),
+    ?assert(Closed >= 1).
+
+%% 256 MB of requests may wait.
+more_than_may_be_kept(Config) ->
+    Pool = {Name, Node} = started(Config, #{size => 1, max_overflow => 0}),
+    Server = {sockpool, Node},
+    {ok, Conn} = sockpool:checkout(Pool),
+    Data = binary:copy(<<"k">>, 32 * 1024 * 1024),
+    Calls = [begin
+                 Id = make_ref(),
+                 {Id, gen_server:send_request(Server, {request, Id, Name, Data, byte_size(Data), infinity})}
+             end || _ <- lists:seq(1, 10)],
+    {Waiting, Refused} = lists:split(8, Calls),
+    [?assertEqual({reply, {error, enobufs}}, gen_server:receive_response(Call, 60000))
+     || {_, Call} <- Refused],
+    ?assertEqual(8, stat(Pool, waiting)),
+    [ok = gen_server:cast(Server, {cancel, Id}) || {Id, _} <- Waiting],
+    ?assertEqual(0, stat(Pool, waiting)),
+    %% There is room again.
+    ok = sockpool:checkin(Conn),
+    ?assert({ok, Data} =:= sockpool:request(Pool, Data, byte_size(Data), 60000)).
+
+%% More than are watched while they have nothing.
+many_processes_of_a_node(Config) ->
+    Pool = started(Config, #{size => 5, max_overflow => 0}),
+    Live = [client(?config(other_node, Config)) || _ <- lists:seq(1, 1500)],
+    Once = fun() -> sockpool:request(Pool, "x", 1, 60000) end,
+    Rounds = [[begin_run(Client, Once) || Client <- Live] || _ <- [1, 2]],
+    [?assertEqual({ok, <<"x">>}, result(Ref)) || Refs <- Rounds, Ref <- Refs],
+    %% One that was forgotten, and comes again, is watched again.
+    [First | _] = Live,
+    {ok, _} = run(First, fun() -> sockpool:checkout(Pool) end),
+    ok = sockpool_cluster:kill(First),
+    #{abandoned := 1, checkouts := 3001} = settled(Pool),
+    [ok = sockpool_cluster:kill(Client) || Client <- Live].
+
+%%% Connecting.
+
+unix_socket(Config) ->
+    Path = sockpool_test_util:unix_path(),
+    Server = sockpool_test_server:start(echo, #{path => Path}),
+    Pool = started([{server, Server} | Config], #{size => 1}),
+    ?assertEqual({ok, <<"x">>}, sockpool:request(Pool, "x", 1, 5000)),
+    {ok, Conn} = sockpool:checkout(Pool),
+    ?assertEqual({ok, {local, list_to_binary(Path)}}, sockpool:peername(Conn)),
+    ?assertEqual({ok, {local, <<>>}}, sockpool:sockname(Conn)),
+    ?assertMatch({ok, #{transport := unix}}, sockpool:info(Conn)),
+    ?assertEqual({error, enoprotoopt}, sockpool:setopts(Conn, [{nodelay, true}])),
+    ok = sockpool:checkin(Conn).
+
+names(Config) ->
+    Pool = ?config(pool, Config),
+    ok = sockpool:start_pool(Pool, (target(Config))#{host => "localhost", size => 2}),
+    ?assertEqual({ok, <<"x">>}, sockpool:request(Pool, "x", 1, 10000)),
+    ok = sockpool:stop_pool(Pool),
+    ok = sockpool:start_pool(Pool, (target(Config))#{host => "no.such.host.invalid", backoff => {1, 10}}),
+    ok = wait_until(fun() -> sockpool:checkout(Pool, 1000) =:= {error, {unavailable, nxdomain}} end).
+
+nobody_listens(Config) ->
+    Server = sockpool_test_server:start(echo, #{listen => false}),
+    Pool = ?config(pool, Config),
+    ok = sockpool:start_pool(Pool, (sockpool_test_server:target(Server))#{backoff => {1, 10}}),
+    ?assertEqual({error, {unavailable, econnrefused}}, sockpool:checkout(Pool, 300)),
+    ?assertEqual({error, {unavailable, econnrefused}}, sockpool:request(Pool, "x", 1, 300)),
+    ?assertEqual({error, full}, sockpool:checkout(Pool, 0)),
+    #{connect_failures := Failures, timeouts := 2, leased := 0} = sockpool_test_util:stats(Pool),
+    ?assert(Failures > 1),
+    %% Those who wait get the first connection that there is.
+    Waiting = start(fun() -> sockpool:request(Pool, "x", 1, 60000) end),
+    ok = wait_until(fun() -> stat(Pool, waiting) =:= 1 end),
+    ok = sockpool_test_server:up(Server),
+    ?assertEqual({ok, <<"x">>}, await(Waiting)).
+
+%% Connected, but the handshake is never answered.
+silent_host(Config) ->
+    Silent = sockpool_test_server:start(silent),
+    Pool = ?config(pool, Config),
+    Target = sockpool_test_server:target(Silent),
+    ok = sockpool:start_pool(Pool, Target#{transport => tls, tls => #{verify => none},
+                                           connect_timeout => 50, backoff => {1, 10}}),
+    ?assertEqual({error, {unavailable, timeout}}, sockpool:checkout(Pool, 1000)).
+
+server_comes_back(Config) ->
+    Pool = started(Config, #{size => 3, max_overflow => 0, backoff => {1, 10}}),
+    Server = ?config(server, Config),
+    ok = sockpool_test_server:down(Server),
+    ok = wait_until(fun() ->
+                            sockpool:request(Pool, "x", 1, 100) =:= {error, {unavailable, econnrefused}}
+                    end),
+    ok = sockpool_test_server:up(Server),
+    ok = wait_until(fun() -> sockpool:request(Pool, "x", 1, 1000) =:= {ok, <<"x">>} end),
+    #{total := 3} = settled(Pool),
+    ok.
+
+%% One that nobody has is skipped.
+several_hosts(Config) ->
+    Pool = ?config(pool, Config),
+    Hosts = [{127, 0, 0, 77}, "no.such.host.invalid", {127, 0, 0, 1}, <<"localhost">>],
+    Server = sockpool_test_server:start(echo, #{ip => {127, 0, 0, 1}}),
+    ok = sockpool:start_pool(Pool, (sockpool_test_server:target(Server))#{host => Hosts, size => 8,
+                                                                          connect_timeout => 60000}),
+    #{total := 8, connect_failures := 0} = settled(Pool),
+    ok.
+
+%% Noticed without traffic, once they have been idle for a second.
+idle_connections_that_end(Config) ->
+    Pool = started(Config, #{size => 2, max_overflow => 0}),
+    ok = sockpool_test_server:close_connections(?config(server, Config)),
+    ok = wait_until(fun() -> stat(Pool, created) =:= 4 end),
+    #{closed := 2, checkouts := 0} = settled(Pool),
+    %% Bytes that nobody asked for end a connection, too.
+    ok = wait_until(fun() -> sockpool_test_server:live(?config(server, Config)) =:= 2 end),
+    ok = sockpool_test_server:push(?config(server, Config), "news"),
+    ok = wait_until(fun() -> stat(Pool, created) =:= 6 end),
+    #{closed := 4, checkouts := 0} = settled(Pool),
+    ok.
+
+%%% TLS.
+
+tls(Config) ->
+    Server = sockpool_tls_peers:ssl_server(identity(Config, "server")),
+    Pool = tls_pool(Config, Server, #{cacertfile => pem(Config, "ca")}),
+    Data = rand:bytes(300000),
+    ?assert({ok, Data} =:= sockpool:request(Pool, Data, byte_size(Data), 20000)),
+    {ok, Conn} = sockpool:checkout(Pool),
+    {ok, Info} = sockpool:info(Conn),
+    ?assertMatch(#{transport := tls, protocol := 'tlsv1.3', cipher := _, peercert := <<_/binary>>,
+                   alpn := undefined, resumed := _, ktls := false}, Info),
+    ok = sockpool:send(Conn, "a"),
+    ?assertEqual({ok, <<"a">>}, sockpool:recv(Conn, 1)),
+    %% More than was asked for is there, decrypted already.
+    ok = sockpool:send(Conn, "bcd"),
+    ?assertEqual([{ok, <<"b">>}, {ok, <<"c">>}, {ok, <<"d">>}],
+                 [sockpool:recv(Conn, 1) || _ <- lists:seq(1, 3)]),
+    ok = sockpool:checkin(Conn),
+    #{closed := 0, checkouts := 2} = settled(Pool),
+    ok.
+
+tls_pool(Config, Server, Tls) ->
+    Pool = ?config(pool, Config),
+    ok = sockpool:start_pool(Pool, #{host => "localhost", port => sockpool_tls_peers:port(Server),
+                                     size => 1, max_overflow => 0, backoff => {1, 50},
+                                     transport => tls, tls => Tls}),
+    Pool.
+
+tls_refusals(Config) ->
+    [begin
+         Server = sockpool_tls_peers:ssl_server(identity(Config, Certificate)),
+         Pool = tls_pool(Config, Server, #{cacertfile => pem(Config, Authority)}),
+         ok = wait_until(fun() ->
+                                 sockpool:checkout(Pool, 500) =:= {error, {unavailable, {tls, Why}}}
+                         end),
+         ok = sockpool:stop_pool(Pool)
+     end || {Certificate, Authority, Why} <- [{"elsewhere", "ca", hostname_mismatch},
+                                              {"server", "other_ca", unknown_ca}]],
+    Plain = sockpool_test_server:start({script, fun(Socket) -> gen_tcp:send(Socket, "220 hello\r\n") end}),
+    Pool = ?config(pool, Config),
+    ok = sockpool:start_pool(Pool, (sockpool_test_server:target(Plain))#{
+                                     transport => tls, tls => #{verify => none},
+                                     backoff => {1, 10}}),
+    ?assertEqual({error, {unavailable, {tls, not_tls}}}, sockpool:checkout(Pool, 500)).
+
+tls_files(Config) ->
+    Pool = ?config(pool, Config),
+    Start = fun(Tls) ->
+                    sockpool:start_pool(Pool, #{host => "localhost", port => 1, transport => tls, tls => Tls})
+            end,
+    ?assertEqual({error, {tls, {cacertfile, enoent}}}, Start(#{cacertfile => "/no/such/file"})),
+    ?assertEqual({error, {bad_option, {tls, colour}, red}}, Start(#{colour => red})),
+    ?assertMatch({error, {tls, {keyfile, _}}},
+                 Start(#{certfile => pem(Config, "server"), keyfile => pem(Config, "ca")})),
+    ?assertEqual({error, not_found}, sockpool:stats(Pool)),
+    ok = Start(#{cacertfile => pem(Config, "ca")}).
+
+%% Its handshakes never end; other pools do not notice.
+tls_that_says_nothing(Config) ->
+    {Name, Node} = Pool = started(Config, #{}),
+    Silent = sockpool_test_server:start(silent),
+    Mute = {list_to_atom(atom_to_list(Name) ++ "_mute"), Node},
+    ok = sockpool:start_pool(Mute, (sockpool_test_server:target(Silent))#{
+                                     transport => tls, tls => #{verify => none}, size => 50}),
+    ok = wait_until(fun() -> stat(Mute, connecting) > 0 end),
+    ?assertEqual({ok, <<"x">>}, sockpool:request(Pool, "x", 1, 5000)),
+    ok = sockpool:stop_pool(Mute).

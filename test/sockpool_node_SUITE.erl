@@ -1,0 +1,369 @@
+%%% sockpool_node: the daemon as a child of a supervisor in this VM, and in one that is killed.
+-module(sockpool_node_SUITE).
+-behaviour(supervisor).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+
+-compile(export_all).
+-compile(nowarn_export_all).
+
+all() ->
+    [starts_and_stops, serves, tls_pool, killed_daemon, terminated_daemon, killed_vm, killed_parent,
+     two_children, name_is_taken, cookie_is_not_visible, cookie_of_its_own, cookie_fun_fails,
+     wrong_options, wrong_pools, pool_that_cannot_start, wrong_program, program_that_says_nothing,
+     does_not_end, logs, no_node, child_specs, reasons_in_words].
+
+suite() -> [{timetrap, {minutes, 2}}].
+
+init_per_suite(Config) ->
+    case filelib:is_regular(program()) of
+        true ->
+            ok = sockpool_cluster:be_a_node(),
+            {ok, _} = application:ensure_all_started(sockpool),
+            Config;
+        false ->
+            {skip, "priv/sockpool_node is not built: libuv, jansson or erl_interface is missing"}
+    end.
+
+end_per_suite(_Config) -> ok.
+
+init_per_testcase(_Case, Config) ->
+    process_flag(trap_exit, true),
+    Config.
+
+%%% What it does.
+
+starts_and_stops(_Config) ->
+    Options = options(#{}),
+    {Sup, Pid} = start_child(Options),
+    Node = node_of(Options),
+    OsPid = os_pid(Pid),
+    ?assertEqual([], pools(Node)),
+    ?assert(lists:member(Node, nodes(hidden))),
+    ?assert(is_running(OsPid)),
+    stop(Sup),
+    %% At once, and its name is free.
+    ?assertNot(is_running(OsPid)),
+    ?assertNot(lists:keymember(short(Node), 1, names())),
+    {Again, _} = start_child(Options),
+    stop(Again).
+
+serves(_Config) ->
+    Server = sockpool_test_server:start(),
+    Options = options(#{pools => #{one => sockpool_test_server:target(Server),
+                                   two => sockpool_test_server:target(Server)}}),
+    {Sup, _} = start_child(Options),
+    Node = node_of(Options),
+    ?assertEqual([one, two], lists:sort(pools(Node))),
+    ?assertEqual({ok, <<"ping">>}, sockpool:request({one, Node}, <<"ping">>, 4, 5000)),
+    ?assertEqual({ok, <<"pong">>}, sockpool:request({two, Node}, <<"pong">>, 4, 5000)),
+    stop(Sup).
+
+tls_pool(Config) ->
+    {ok, _} = application:ensure_all_started(ssl),
+    Dir = ?config(priv_dir, Config),
+    ok = sockpool_tls_peers:certificates(Dir),
+    File = fun(Name) -> sockpool_tls_peers:file(Dir, Name) end,
+    Server = sockpool_tls_peers:ssl_server([{certfile, File("server.pem")},
+                                            {keyfile, File("server.key")}]),
+    Pool = #{transport => tls, host => "127.0.0.1", port => sockpool_tls_peers:port(Server),
+             tls => [{cacertfile, File("ca.pem")}]},
+    Options = options(#{pools => #{p => Pool}}),
+    {Sup, _} = start_child(Options),
+    ?assertEqual({ok, <<"ping">>}, sockpool:request({p, node_of(Options)}, <<"ping">>, 4, 5000)),
+    stop(Sup).
+
+%%% Ends.
+
+killed_daemon(_Config) ->
+    Server = sockpool_test_server:start(),
+    Options = options(#{pools => #{p => sockpool_test_server:target(Server)}}),
+    {Sup, Pid} = start_child(Options),
+    Node = node_of(Options),
+    ?assertEqual({ok, <<"ping">>}, sockpool:request({p, Node}, <<"ping">>, 4, 5000)),
+    Reason = kill(Pid, "KILL"),
+    ?assertMatch({exit_status, 137, _}, Reason),
+    New = new_child(Sup, Pid),
+    ?assertNotEqual(Pid, New),
+    ?assertEqual([p], pools(Node)),
+    ?assertEqual({ok, <<"ping">>}, sockpool:request({p, Node}, <<"ping">>, 4, 5000)),
+    stop(Sup).
+
+%% An orderly end that nobody here asked for.
+terminated_daemon(_Config) ->
+    Options = options(#{}),
+    {Sup, Pid} = start_child(Options),
+    ?assertMatch({exit_status, 0, _}, kill(Pid, "TERM")),
+    _ = new_child(Sup, Pid),
+    ?assertEqual([], pools(node_of(Options))),
+    stop(Sup).
+
+killed_vm(_Config) ->
+    #{node := PeerNode} = Peer = sockpool_cluster:start_peer(),
+    Options = options(#{}),
+    {ok, Pid} = erpc:call(PeerNode, ?MODULE, start_and_stay, [Options]),
+    OsPid = erpc:call(PeerNode, ?MODULE, os_pid, [Pid]),
+    ?assert(is_running(OsPid)),
+    ok = sockpool_cluster:kill_vm(Peer),
+    sockpool_test_util:wait_until(fun() -> not is_running(OsPid) end).
+
+%% Without a word to the process: its port is closed.
+killed_parent(_Config) ->
+    {ok, Pid} = sockpool_node:start_link(options(#{})),
+    OsPid = os_pid(Pid),
+    exit(Pid, kill),
+    receive {'EXIT', Pid, killed} -> ok end,
+    sockpool_test_util:wait_until(fun() -> not is_running(OsPid) end).
+
+two_children(_Config) ->
+    Server = sockpool_test_server:start(),
+    Target = sockpool_test_server:target(Server),
+    One = options(#{pools => #{p => Target}}),
+    Two = options(#{pools => #{p => Target}}),
+    {Sup, Pid} = start_child(One),
+    {ok, Other} = supervisor:start_child(Sup, sockpool_node:child_spec(Two)),
+    [?assertEqual({ok, <<"ping">>}, sockpool:request({p, node_of(O)}, <<"ping">>, 4, 5000))
+     || O <- [One, Two]],
+    _ = kill(Pid, "KILL"),
+    _ = new_child(Sup, Pid),
+    ?assert(is_process_alive(Other)),
+    ?assertEqual([p], pools(node_of(Two))),
+    stop(Sup).
+
+name_is_taken(_Config) ->
+    Options = options(#{}),
+    {ok, Pid} = sockpool_node:start_link(Options),
+    {error, {start_timeout, Line}} = sockpool_node:start_link(Options#{start_timeout => 1000}),
+    ?assertNotEqual(nomatch, string:find(Line, "the name is taken")),
+    ?assertEqual([], pools(node_of(Options))),
+    ok = gen_server:stop(Pid).
+
+%%% The cookie.
+
+cookie_is_not_visible(_Config) ->
+    true = os:putenv("RELEASE_COOKIE", "visible_cookie"),
+    true = os:putenv("SOCKPOOL_COOKIE", "visible_cookie"),
+    {Sup, Pid} = start_child(options(#{cookie => visible_cookie})),
+    true = os:unsetenv("RELEASE_COOKIE"),
+    true = os:unsetenv("SOCKPOOL_COOKIE"),
+    [begin
+         {ok, Bytes} = file:read_file(["/proc/", integer_to_list(os_pid(Pid)), "/", What]),
+         ?assertNotEqual(<<>>, Bytes),
+         ?assertEqual(nomatch, binary:match(Bytes, [<<"visible_cookie">>,
+                                                    atom_to_binary(erlang:get_cookie())]))
+     end || What <- ["cmdline", "environ"]],
+    ?assertEqual(nomatch, string:find(io_lib:format("~p", [sys:get_status(Pid)]), "visible_cookie")),
+    stop(Sup).
+
+cookie_of_its_own(_Config) ->
+    Options = options(#{cookie => fun() -> of_its_own end}),
+    {Sup, _} = start_child(Options),
+    ?assertEqual([], pools(node_of(Options))),
+    ?assertEqual(of_its_own, erlang:get_cookie(node_of(Options))),
+    ?assertNotEqual(of_its_own, erlang:get_cookie()),
+    stop(Sup),
+    %% By default what was set for that node.
+    {Again, _} = start_child(maps:remove(cookie, Options)),
+    ?assertEqual([], pools(node_of(Options))),
+    stop(Again).
+
+cookie_fun_fails(_Config) ->
+    [?assertEqual({error, {cookie, What}},
+                  sockpool_node:start_link(options(#{cookie => Fun})))
+     || {What, Fun} <- [{error, fun() -> error(secret) end}, {throw, fun() -> throw(secret) end},
+                        {exit, fun() -> exit(secret) end}, {bad_value, fun() -> "secret" end}]],
+    %% An atom, but the daemon does not take it.
+    ?assertMatch({error, {exit_status, 2, "sockpool_node: --cookie-stdin" ++ _}},
+                 sockpool_node:start_link(options(#{cookie => fun() -> '' end}))).
+
+%%% What cannot be started.
+
+wrong_options(_Config) ->
+    Wrong = [{name, [undefined, "p@h", 'a@b@c', '@h', 'a@', '']},
+             {cookie, [1, "cookie", '', 'a\nb', fun(X) -> X end]},
+             {listen, ["127.0.0.1", {1, 2, 3}, localhost]},
+             {tick_time, [0, 86401, 60.0, infinity]},
+             {pools, [[], [{p, #{}}], p]},
+             {program, ["", <<>>, "a\0b", 1, [-1]]},
+             {start_timeout, [0, infinity, 4294967296]},
+             {stop_timeout, [0, infinity, 4294967296]},
+             {size, [10]}],
+    [begin
+         Shown = case Key of cookie -> not_shown; _ -> Value end,
+         Bad = {bad_option, Key, Shown},
+         ?assertEqual({error, Bad}, sockpool_node:start_link((options(#{}))#{Key => Value})),
+         ?assertNotEqual(nomatch, string:find(sockpool_node:format_error(Bad), atom_to_list(Key)))
+     end || {Key, Values} <- Wrong, Value <- Values],
+    [?assertEqual({error, {bad_option, opts, Opts}}, sockpool_node:start_link(Opts))
+     || Opts <- [[], undefined, [{name, p}]]].
+
+%% Found before the daemon is started.
+wrong_pools(_Config) ->
+    Good = #{host => "h", port => 1},
+    Init = fun(_) -> ok end,
+    Password = fun() -> "" end,
+    Tls = fun(Opts) -> Good#{transport => tls, tls => Opts} end,
+    Wrong = [{p, port, 0, Good#{port => 0}},
+             {p, opts, [], []},
+             {p, host, undefined, #{port => 1}},
+             {p, sise, 1, Good#{sise => 1}},
+             {"p", name, "p", Good},
+             {p, init, Init, Good#{init => Init}},
+             {p, {tls, verify}, off, Tls(#{verify => off})},
+             {p, {tls, password}, Password, Tls(#{password => Password})}],
+    [begin
+         Bad = {bad_option, {pools, Name, Key}, Value},
+         Options = options(#{pools => #{a => Good, Name => Opts}, program => "/nonexistent"}),
+         ?assertEqual({error, Bad}, sockpool_node:start_link(Options)),
+         Message = sockpool_node:format_error(Bad),
+         ?assertEqual("pool ", lists:sublist(Message, 5))
+     end || {Name, Key, Value, Opts} <- Wrong].
+
+%% Found by the daemon, which ends again.
+pool_that_cannot_start(_Config) ->
+    Options = options(#{pools => #{p => #{transport => tls, host => "h", port => 1,
+                                          tls => #{certfile => "/nonexistent"}}}}),
+    Reason = {pool, p, {tls, {certfile, enoent}}},
+    ?assertEqual({error, Reason}, sockpool_node:start_link(Options)),
+    ?assertNotEqual(nomatch, string:find(sockpool_node:format_error(Reason), "enoent")),
+    ?assertNot(lists:keymember(short(node_of(Options)), 1, names())).
+
+wrong_program(Config) ->
+    Start = fun(Program) -> sockpool_node:start_link(options(#{program => Program})) end,
+    ?assertEqual({error, {program, "/nonexistent", enoent}}, Start("/nonexistent")),
+    NotExecutable = filename:join(?config(priv_dir, Config), "program"),
+    ok = file:write_file(NotExecutable, "#!/bin/sh\n"),
+    ?assertEqual({error, {program, NotExecutable, eacces}}, Start(NotExecutable)),
+    ok = file:write_file(NotExecutable, "#!/bin/sh\nread cookie\necho no node >&2\nexit 7\n"),
+    ok = file:change_mode(NotExecutable, 8#700),
+    ?assertEqual({error, {exit_status, 7, "no node"}}, Start(list_to_binary(NotExecutable))).
+
+program_that_says_nothing(Config) ->
+    Program = filename:join(?config(priv_dir, Config), "silent"),
+    ok = file:write_file(Program, "#!/bin/sh\nread cookie\nread stop\nexit 0\n"),
+    ok = file:change_mode(Program, 8#700),
+    ?assertEqual({error, {start_timeout, ""}},
+                 sockpool_node:start_link(options(#{program => Program, start_timeout => 100}))).
+
+%% Stopped by a signal, it cannot even hear that it is to end.
+does_not_end(_Config) ->
+    {Sup, Pid} = start_child(options(#{stop_timeout => 100})),
+    OsPid = os_pid(Pid),
+    [] = os:cmd("kill -STOP " ++ integer_to_list(OsPid)),
+    stop(Sup),
+    ?assertNot(is_running(OsPid)).
+
+%%% The rest.
+
+logs(_Config) ->
+    #{level := Level} = logger:get_primary_config(),
+    ok = logger:set_primary_config(level, info),
+    ok = logger:add_handler(?MODULE, ?MODULE, #{config => self()}),
+    Options = options(#{}),
+    {Sup, _} = start_child(Options),
+    stop(Sup),
+    ok = logger:remove_handler(?MODULE),
+    ok = logger:set_primary_config(level, Level),
+    Line = "sockpool_node " ++ atom_to_list(node_of(Options)) ++ ": event=registered epmd_port=4369",
+    receive {logged, info, Line} -> ok after 0 -> error({not_logged, process_info(self(), messages)}) end.
+
+log(#{level := Level, msg := {"sockpool_node" ++ _ = Format, Args}}, #{config := Pid}) ->
+    Pid ! {logged, Level, lists:flatten(io_lib:format(Format, Args))},
+    ok;
+log(_Event, _Config) ->
+    ok.
+
+no_node(_Config) ->
+    {ok, Peer, _} = peer:start_link(#{connection => standard_io,
+                                      args => ["-pa" | [filename:dirname(code:which(sockpool_node))]]}),
+    ?assertEqual({error, not_alive}, peer:call(Peer, sockpool_node, start_link, [#{name => p}])),
+    peer:stop(Peer).
+
+child_specs(_Config) ->
+    Spec = #{id := Id, shutdown := Shutdown} = sockpool_node:child_spec(#{name => p}),
+    ?assertEqual({sockpool_node, p}, Id),
+    ?assertEqual(ok, supervisor:check_childspecs([Spec])),
+    ?assert(Shutdown > 10000),
+    ?assertEqual(ok, supervisor:check_childspecs([sockpool_node:child_spec(not_a_map)])).
+
+reasons_in_words(_Config) ->
+    [?assertNotEqual(nomatch, string:find(sockpool_node:format_error(Reason), Words))
+     || {Reason, Words} <- [{not_alive, "-sname"},
+                            {{program, "/p", enoent}, "/p"},
+                            {{cookie, bad_value}, "cookie"},
+                            {{exit_status, 2, "why"}, "why"},
+                            {{port_closed, epipe}, "epipe"},
+                            {{start_timeout, "last"}, "last"},
+                            {{pool, p, draining}, "draining"}]].
+
+%%% Helpers.
+
+%% Each with a name of its own.
+options(More) ->
+    Name = "node_suite_" ++ integer_to_list(erlang:unique_integer([positive])),
+    More#{name => list_to_atom(Name)}.
+
+node_of(#{name := Name}) ->
+    [_, Host] = string:split(atom_to_list(node()), "@"),
+    list_to_atom(atom_to_list(Name) ++ "@" ++ Host).
+
+pools(Node) ->
+    {ok, Pools} = sockpool:which_pools(Node),
+    Pools.
+
+short(Node) -> hd(string:split(atom_to_list(Node), "@")).
+
+names() ->
+    {ok, Names} = erl_epmd:names(),
+    Names.
+
+start_child(Options) ->
+    {ok, Sup} = supervisor:start_link(?MODULE, sockpool_node:child_spec(Options)),
+    {Sup, child(Sup)}.
+
+init(Spec) -> {ok, {#{intensity => 5, period => 10}, [Spec]}}.
+
+child(Sup) ->
+    [{_, Pid, worker, _} | _] = lists:reverse(supervisor:which_children(Sup)),
+    Pid.
+
+%% The supervisor answers when it has started it.
+new_child(Sup, Old) ->
+    Other = fun() -> [P || {_, P, _, _} <- supervisor:which_children(Sup), is_pid(P), P =/= Old] end,
+    sockpool_test_util:wait_until(
+      fun() -> not lists:member(Old, [P || {_, P, _, _} <- supervisor:which_children(Sup)]) end),
+    hd(Other()).
+
+stop(Sup) ->
+    unlink(Sup),
+    Ref = monitor(process, Sup),
+    exit(Sup, shutdown),
+    receive {'DOWN', Ref, process, Sup, Reason} -> ?assertEqual(shutdown, Reason) end.
+
+%% In another VM: with nobody there who would end with this call.
+start_and_stay(Options) ->
+    {ok, Pid} = sockpool_node:start_link(Options),
+    unlink(Pid),
+    {ok, Pid}.
+
+%% Kills the daemon; why its process has ended.
+kill(Pid, Signal) ->
+    Ref = monitor(process, Pid),
+    [] = os:cmd("kill -" ++ Signal ++ " " ++ integer_to_list(os_pid(Pid))),
+    receive {'DOWN', Ref, process, Pid, Reason} -> Reason end.
+
+os_pid(Pid) ->
+    {links, Links} = process_info(Pid, links),
+    [Port] = [Link || Link <- Links, is_port(Link)],
+    {os_pid, OsPid} = erlang:port_info(Port, os_pid),
+    OsPid.
+
+%% A zombie has ended.
+is_running(OsPid) ->
+    case file:read_file("/proc/" ++ integer_to_list(OsPid) ++ "/stat") of
+        {ok, Stat} -> binary:match(Stat, <<") Z ">>) =:= nomatch;
+        {error, _} -> false
+    end.
+
+program() -> filename:join(code:priv_dir(sockpool), "sockpool_node").
