@@ -448,6 +448,10 @@ call(To, Module, Function, Args, Timeout)
     case To of
         ?NODE_CONN(_) ->
             sockpool_node_conn:call(To, Module, Function, Args, Timeout);
+        ?LEASE(_) ->
+            sockpool_remote:call(To, Module, Function, Args, Timeout);
+        {Name, Node} when is_atom(Name), is_atom(Node), Node =/= node() ->
+            sockpool_remote:call(Node, Name, Module, Function, Args, Timeout);
         _ ->
             Deadline = sockpool_wait:deadline(Timeout),
             once(To, Timeout, fun(Lease) ->
@@ -469,6 +473,10 @@ call(_To, _Module, _Function, _Args, Timeout) ->
 -spec send_to(conn() | pool(), atom() | {atom(), node()} | pid(), term()) -> ok | {error, reason()}.
 send_to(?NODE_CONN(_) = Conn, Destination, Message) ->
     sockpool_node_conn:send_to(Conn, Destination, Message);
+send_to(?LEASE(_) = Lease, Destination, Message) ->
+    sockpool_remote:send_to(Lease, Destination, Message);
+send_to({Name, Node}, Destination, Message) when is_atom(Name), is_atom(Node), Node =/= node() ->
+    sockpool_remote:send_to(Node, Name, Destination, Message);
 send_to(Pool, Destination, Message) ->
     once(Pool, default, fun(Lease) -> sockpool_node_conn:send_once(Lease, Destination, Message) end).
 

@@ -12,6 +12,7 @@
 -export([concurrent_calls/1, max_inflight/1, late_reply/1, call_from_another_process/1,
          checkin_under_a_call/1, dead_owner_at_rest/1, dead_owner_under_a_call/1,
          given_away/1, waiters/1, max_hold/1, pool_stopped_under_a_call/1]).
+-export([pool_of_another_node/1, client_of_another_node_dies/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1, stat/2, start/1, await/1, run_all/1,
                              assert_no_messages/0]).
@@ -23,7 +24,8 @@ all() ->
     [calls, exceptions, calls_by_pool, messages, output_comes_here, output_of_a_call_before, large_messages,
      too_large_a_reply, lease_functions, no_stream, bad_arguments, concurrent_calls, max_inflight,
      late_reply, call_from_another_process, checkin_under_a_call, dead_owner_at_rest,
-     dead_owner_under_a_call, given_away, waiters, max_hold, pool_stopped_under_a_call].
+     dead_owner_under_a_call, given_away, waiters, max_hold, pool_stopped_under_a_call, pool_of_another_node,
+     client_of_another_node_dies].
 
 init_per_suite(Config) -> sockpool_node_kit:init_suite(Config).
 end_per_suite(Config) -> sockpool_node_kit:end_suite(Config).
@@ -377,3 +379,52 @@ pool_stopped_under_a_call(Config) ->
     ?assertEqual({error, closed}, sockpool:call(Conn, erlang, node, [], 30000)),
     ?assertEqual({error, closed}, sockpool:checkin(Conn)),
     ?assertEqual({error, not_found}, sockpool:call(Pool, erlang, node, [], 1000)).
+
+%%% Pools of nodes that another node serves.
+
+with_serving_node(Config, Fun) ->
+    #{node := Serving} = Peer = sockpool_cluster:start_peer(),
+    Pool = {?config(pool, Config), Serving},
+    try
+        ok = sockpool:start_pool(Pool, #{transport => node, node => ?config(node, Config), size => 1,
+                                         max_overflow => 0, cookie => erlang:get_cookie()}),
+        Fun(Pool)
+    after
+        sockpool_cluster:stop_peer(Peer)
+    end.
+
+pool_of_another_node(Config) ->
+    Node = ?config(node, Config),
+    with_serving_node(Config, fun({Name, Serving} = Pool) ->
+        ?assertEqual({ok, Node}, sockpool:call(Pool, erlang, node, [], 30000)),
+        ?assertMatch({error, {exception, error, badarg, _}},
+                     sockpool:call(Pool, erlang, atom_to_list, [1], 30000)),
+        ?assertEqual({error, timeout}, sockpool:call(Pool, sockpool_node_kit, linger, [], 50)),
+        ?assertEqual({ok, ok}, call(Pool, relay, [remote_relay, self()])),
+        ok = sockpool:send_to(Pool, remote_relay, by_pool),
+        {ok, Conn} = sockpool:checkout(Pool, 30000),
+        ?assertMatch({ok, #{transport := node, node := Node, pool := Name}}, sockpool:info(Conn)),
+        ok = sockpool:send_to(Conn, remote_relay, by_lease),
+        ?assertEqual({ok, Node}, sockpool:call(Conn, erlang, node, [], 30000)),
+        ?assertEqual({error, not_owner},
+                     await(start(fun() -> sockpool:call(Conn, erlang, node, [], 30000) end))),
+        ?assertEqual({error, {bad_option, transport, node}}, sockpool:send(Conn, "x")),
+        ok = sockpool:checkin(Conn),
+        ?assertEqual({error, closed}, sockpool:call(Conn, erlang, node, [], 30000)),
+        [receive {relayed, Way} -> ok after 30000 -> error(late) end || Way <- [by_pool, by_lease]],
+        ok = sockpool:send_to(Pool, remote_relay, stop),
+        ?assertMatch(#{closed := 1}, settled(Pool)),
+        ?assertEqual({error, not_found}, sockpool:call({none, Serving}, erlang, node, [], 30000)),
+        assert_no_messages()
+    end).
+
+client_of_another_node_dies(Config) ->
+    with_serving_node(Config, fun({_Name, Serving} = Pool) ->
+        Self = self(),
+        Client = spawn(fun() -> call(Pool, answer_when_told, [remote_orphan, Self]) end),
+        receive {waiting, remote_orphan} -> ok after 30000 -> error(late) end,
+        exit(Client, kill),
+        wait_until(fun() -> stat(Pool, abandoned) =:= 1 end),
+        wait_until(fun() -> sockpool_cluster:holds_nothing(Serving) end),
+        ?assertMatch(#{closed := 1, created := 2}, settled(Pool))
+    end).
