@@ -140,7 +140,7 @@ transmit(Lease, Frame, Deadline) ->
     sockpool_wait:send(Lease, erlang:iolist_to_iovec(Frame), sockpool_wait:left(Deadline)).
 
 await_result(Lease, Identity, Deadline) ->
-    case sockpool_wait:recv(Lease, packet, sockpool_wait:left(Deadline)) of
+    case sockpool_wait:recv_packet(Lease, Deadline) of
         {ok, Frame} -> heard(sockpool_dist:parse(Frame), Frame, Lease, Identity, Deadline);
         {error, _} = Error -> lost(Lease, Error)
     end.
