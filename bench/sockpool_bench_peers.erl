@@ -5,18 +5,21 @@
 %% no other process uses, and holds the reply against it: another's reply is an error.
 -module(sockpool_bench_peers).
 
--export([echo/0, tls_echo/0, pools/0, checkout/0, handshakes/0, peer/1, exchange/3]).
+-export([echo/0, tls_echo/0, pools/0, checkout/0, handshakes/0, nodes/0, peer/1, exchange/3]).
+-compile({no_auto_import, [nodes/0]}).
 -export_type([peer/0, name/0, target/0, operation/0]).
 
 -type name() :: sockpool_request | sockpool_lease | sockpool_checkout |
                 sockpool_full | sockpool_resumed | sockpool_open |
                 poolboy | poolboy_checkout | gen_tcp | connect | raw |
-                ssl | ssl_connect | ssl_open | nothing.
+                ssl | ssl_connect | ssl_open | nothing |
+                erpc | sockpool_call | sockpool_node_lease.
 -type target() :: #{transport := sockpool_bench_socket:transport(),
                     port := inet:port_number(),
                     size := pos_integer(),
                     max_overflow := non_neg_integer(),
-                    bytes := pos_integer()}.
+                    bytes := pos_integer(),
+                    node => node()}.
 -type operation() :: fun(() -> ok | {error, term()}).
 -type peer() :: #{name := name(),
                   label := string(),
@@ -47,6 +50,10 @@ handshakes() -> [sockpool_full, sockpool_resumed, ssl_connect].
 %% @doc Those that share a few connections among many processes, and the limit.
 -spec pools() -> [name()].
 pools() -> [sockpool_request, poolboy, raw].
+
+%% @doc Those that call a function on another node.
+-spec nodes() -> [name()].
+nodes() -> [erpc, sockpool_call, sockpool_node_lease].
 
 %% @doc Those that only take and give back, without any I/O.
 -spec checkout() -> [name()].
@@ -88,6 +95,14 @@ peer(nothing) ->
     #{name => nothing, label => "nothing (for comparison)",
       start => fun(_) -> timer:sleep(?NOTHING_MS) end,
       stop => fun(ok) -> ok end};
+peer(erpc) ->
+    no_pool(erpc, "erpc:call, the one connection", fun erpc_call/3);
+peer(sockpool_call) ->
+    sockpool(sockpool_call, "sockpool:call, a pool of 4", fun pool_call/3);
+peer(sockpool_node_lease) ->
+    #{name => sockpool_node_lease, label => "sockpool:call, one connection shared",
+      enter => fun shared_call/3, sockets => fun capacity/2,
+      start => fun start_shared/1, stop => fun stop_shared/1};
 peer(raw) ->
     #{name => raw, label => "raw C client (limit)"}.
 
@@ -141,6 +156,30 @@ checkout_only(Pool, _, _) ->
             {error, Reason} -> {error, Reason}
         end
     end.
+
+%% Calls of another node
+
+erpc_call(none, #{node := Node}, Payload) ->
+    fun() ->
+        try check({ok, erpc:call(Node, erlang, hd, [[Payload]], ?TIMEOUT_MS)}, Payload)
+        catch error:{erpc, Reason} -> {error, Reason}
+        end
+    end.
+
+pool_call(Pool, _, Payload) ->
+    fun() -> check(sockpool:call(Pool, erlang, hd, [[Payload]], ?TIMEOUT_MS), Payload) end.
+
+start_shared(Target) ->
+    Pool = start_sockpool(Target),
+    {ok, Conn} = sockpool:checkout(Pool, ?TIMEOUT_MS),
+    {Pool, Conn}.
+
+stop_shared({Pool, Conn}) ->
+    ok = sockpool:checkin(Conn),
+    sockpool_bench_pool:stop(Pool).
+
+shared_call({_Pool, Conn}, _, Payload) ->
+    fun() -> check(sockpool:call(Conn, erlang, hd, [[Payload]], ?TIMEOUT_MS), Payload) end.
 
 %% poolboy
 
