@@ -13,10 +13,24 @@ pub fn pool_of_an_erlang_node_test() {
 
 pub fn pool_of_a_c_node_test() {
   case kit.start_c_node() {
-    Ok(node) -> pool_of(node)
+    Ok(node) -> {
+      no_password(kit.node_name(node))
+      pool_of(node)
+    }
     // The daemon is not built: a library is missing.
     Error(Nil) -> Nil
   }
+}
+
+/// It has no Erlang that would run it.
+fn no_password(node: String) -> Nil {
+  let tls = tls.new() |> tls.password(fn() { "secret" })
+  let assert Error(error.BadOption("tls.password", _)) =
+    pool.start(
+      pool.on_node("far", node),
+      options.tls("127.0.0.1", 7000, tls),
+    )
+  Nil
 }
 
 fn pool_of(node: kit.Node) -> Nil {
