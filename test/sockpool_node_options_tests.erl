@@ -35,8 +35,7 @@ default(Key, Defaults, _Tls) -> maps:get(list_to_existing_atom(Key), Defaults).
 
 same_words() ->
     [?assertEqual({Key, allowed(Key)}, {Key, Allowed})
-     || {Key, _, Allowed} <- table(),
-        not lists:member(Key, ?ONLY_ALLOWED_IN_ERLANG)].
+     || {Key, _, Allowed} <- table(), not lists:member(Key, ?ONLY_ALLOWED_IN_ERLANG)].
 
 allowed(Key) ->
     Message = sockpool_opts:format_error({bad_option, key(Key), wrong}),

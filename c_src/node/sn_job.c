@@ -237,6 +237,7 @@ void sn_jobs_client_down(struct sn_jobs *jobs, struct sn_client *client)
 
     while ((node = sp_list_oldest(&client->holders)))
         lose_all(jobs, SP_CONTAINER(node, struct sn_holder, in_client));
+    sn_client_leave(client);
     sn_jobs_resume(jobs, client);
 }
 
