@@ -16,7 +16,7 @@
          clients_die/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1, stat/2, start/1, await/1]).
--import(sockpool_node_kit, [checked_out/1, call/3, node_of/1, unavailable/1, start_apart/2]).
+-import(sockpool_node_kit, [checked_out/1, call/3, node_of/1, start_apart/2]).
 -import(sockpool_cluster, [client/1, run/2, begin_run/2]).
 
 suite() -> [{timetrap, {minutes, 3}}].
@@ -55,6 +55,13 @@ started(Config, Target, Opts) ->
                  backoff => {1, 50}},
     ok = sockpool:start_pool(Pool, maps:merge(Defaults, Opts)),
     Pool.
+
+%% The reason for which connecting fails, once it has.
+unavailable(Pool) ->
+    case sockpool:checkout(Pool, 500) of
+        {error, {unavailable, Reason}} -> Reason;
+        {error, timeout} -> unavailable(Pool)
+    end.
 
 %%% Lives.
 
