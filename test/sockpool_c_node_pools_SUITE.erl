@@ -454,12 +454,23 @@ tls_refusals(Config) ->
          ok = sockpool:stop_pool(Pool)
      end || {Certificate, Authority, Why} <- [{"elsewhere", "ca", hostname_mismatch},
                                               {"server", "other_ca", unknown_ca}]],
-    Plain = sockpool_test_server:start({script, fun(Socket) -> gen_tcp:send(Socket, "220 hello\r\n") end}),
+    Plain = sockpool_test_server:start({script, fun greet/1}),
     Pool = ?config(pool, Config),
     ok = sockpool:start_pool(Pool, (sockpool_test_server:target(Plain))#{
                                      transport => tls, tls => #{verify => none},
                                      backoff => {1, 10}}),
     ?assertEqual({error, {unavailable, {tls, not_tls}}}, sockpool:checkout(Pool, 500)).
+
+%% Reads what comes: a socket that is closed with something unread resets the connection.
+greet(Socket) ->
+    ok = gen_tcp:send(Socket, "220 hello\r\n"),
+    drain(Socket).
+
+drain(Socket) ->
+    case gen_tcp:recv(Socket, 0) of
+        {ok, _} -> drain(Socket);
+        {error, _} -> ok
+    end.
 
 tls_files(Config) ->
     Pool = ?config(pool, Config),
