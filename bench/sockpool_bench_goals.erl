@@ -70,6 +70,13 @@ goals(tls, Results) ->
       megabytes(os_bytes, Results), less, 3, 3},
      {"200 TLS handshakes at once: p99 by which a timer is late, ms",
       [Us / 1000 || Us <- values(p99_us, tls_timer, {sockpool_open, 200}, Results)], less, 5, 5}];
+goals(c_node, Results) ->
+    [goal("calls of stats, C node, ~b processes: x a gen_server on an Erlang node", N, 1, 1,
+          ratios(c_node, {sockpool_c_stats, N}, {gen_server_stats, N}, Results))
+     || N <- [1, 8]] ++
+    [goal("echo by request/4 through the C node, ~b processes: x those calls of a gen_server", N, 0.6, 0.6,
+          ratios(c_node, {sockpool_c_request, N}, {gen_server_stats, N}, Results))
+     || N <- [1, 8]];
 goals(head_of_line, Results) ->
     [{lists:flatten(io_lib:format("calls beside messages of 64 MiB, ~b processes: p99 of erpc x that of ~s",
                                   [N, Words])),

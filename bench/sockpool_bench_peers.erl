@@ -5,15 +5,15 @@
 %% no other process uses, and holds the reply against it: another's reply is an error.
 -module(sockpool_bench_peers).
 
--export([echo/0, tls_echo/0, pools/0, checkout/0, handshakes/0, nodes/0, peer/1, exchange/3]).
--compile({no_auto_import, [nodes/0]}).
+-export([echo/0, tls_echo/0, pools/0, checkout/0, handshakes/0, calls/0, served/0, peer/1, exchange/3]).
 -export_type([peer/0, name/0, target/0, operation/0]).
 
 -type name() :: sockpool_request | sockpool_lease | sockpool_checkout |
                 sockpool_full | sockpool_resumed | sockpool_open |
                 poolboy | poolboy_checkout | gen_tcp | connect | raw |
                 ssl | ssl_connect | ssl_open | nothing |
-                erpc | sockpool_call | sockpool_node_lease.
+                erpc | sockpool_call | sockpool_node_lease |
+                sockpool_c_stats | gen_server_stats | sockpool_c_request | sockpool_erlang_request.
 -type target() :: #{transport := sockpool_bench_socket:transport(),
                     port := inet:port_number(),
                     size := pos_integer(),
@@ -52,12 +52,16 @@ handshakes() -> [sockpool_full, sockpool_resumed, ssl_connect].
 pools() -> [sockpool_request, poolboy, raw].
 
 %% @doc Those that call a function on another node.
--spec nodes() -> [name()].
-nodes() -> [erpc, sockpool_call, sockpool_node_lease].
+-spec calls() -> [name()].
+calls() -> [erpc, sockpool_call, sockpool_node_lease].
 
 %% @doc Those that only take and give back, without any I/O.
 -spec checkout() -> [name()].
 checkout() -> [sockpool_checkout, poolboy_checkout].
+
+%% @doc Calls to other nodes, and requests through their pools.
+-spec served() -> [name()].
+served() -> [sockpool_c_stats, gen_server_stats, sockpool_c_request, sockpool_erlang_request].
 
 %% @doc `raw' is a program of its own and has only a label here.
 -spec peer(name()) -> peer() | #{name := raw, label := string()}.
@@ -95,6 +99,18 @@ peer(nothing) ->
     #{name => nothing, label => "nothing (for comparison)",
       start => fun(_) -> timer:sleep(?NOTHING_MS) end,
       stop => fun(ok) -> ok end};
+peer(sockpool_c_stats) ->
+    node(sockpool_c_stats, "C node, gen_server:call of stats",
+         fun sockpool_bench_served:start_c/1, fun sockpool_bench_served:stats/3);
+peer(gen_server_stats) ->
+    node(gen_server_stats, "a gen_server on an Erlang node, the same call",
+         fun sockpool_bench_served:start_gen_server/1, fun sockpool_bench_served:stats/3);
+peer(sockpool_c_request) ->
+    node(sockpool_c_request, "request through the C node",
+         fun sockpool_bench_served:start_c/1, fun sockpool_bench_served:request/3);
+peer(sockpool_erlang_request) ->
+    node(sockpool_erlang_request, "request through an Erlang node",
+         fun sockpool_bench_served:start_erlang/1, fun sockpool_bench_served:request/3);
 peer(erpc) ->
     no_pool(erpc, "erpc:call, the one connection", fun erpc_call/3);
 peer(sockpool_call) ->
@@ -157,6 +173,11 @@ checkout_only(Pool, _, _) ->
         end
     end.
 
+%% other nodes
+
+node(Name, Label, Start, Enter) ->
+    #{name => Name, label => Label, start => Start, enter => Enter,
+      stop => fun sockpool_bench_served:stop/1, sockets => fun(_, _) -> 0 end}.
 %% Calls of another node
 
 erpc_call(none, #{node := Node}, Payload) ->

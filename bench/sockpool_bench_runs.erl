@@ -32,6 +32,8 @@ about(memory) ->
     "memory of an idle connection";
 about(tls) ->
     "TLS 1.3: requests and replies of 64 bytes and 1 MiB, handshakes, memory, timers";
+about(c_node) ->
+    "calls of the C node beside a gen_server on an Erlang node, and requests of 64 bytes through both";
 about(Concurrent) ->
     atom_to_list(Concurrent) ++ ": that many operations at once, pools of 100".
 
@@ -58,6 +60,9 @@ run(concurrent_1000) -> burst(concurrent_1000, 1000, 100, 0);
 run(concurrent_6200) -> burst(concurrent_6200, 6200, 100, 0);
 run(concurrent_10000) -> burst(concurrent_10000, 10000, 100, 0);
 run(tls) -> tls();
+run(c_node) ->
+    {repeat(c_node, 1, [cell(Processes, 10, 0, sockpool_bench_peers:served())
+                        || Processes <- [1, 8, 62]]), []};
 run(head_of_line) -> {head_of_line(), []};
 run(leak_test) -> {[], sockpool_bench_leak:leak_test()};
 run(memory) -> {[], sockpool_bench_leak:memory()}.
@@ -88,7 +93,7 @@ tls() ->
 head_of_line() ->
     Nodes = sockpool_bench_nodes:start(),
     try
-        Cells = [#{processes => Processes, peers => sockpool_bench_peers:nodes(),
+        Cells = [#{processes => Processes, peers => sockpool_bench_peers:calls(),
                    target => #{transport => node, node => sockpool_bench_nodes:other(Nodes),
                                size => 4, max_overflow => 0, bytes => ?BYTES}}
                  || Processes <- [1, 4, 16]],

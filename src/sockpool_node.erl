@@ -29,8 +29,8 @@
 %% `name': the daemon's node name; where it has no host, that of this node. Required.
 %%
 %% `cookie': by default what this node uses with that name, which is `erlang:get_cookie/0' unless
-%% `erlang:set_cookie/2' said otherwise. Another one is set for that name on this node. A fun keeps it
-%% out of the reports of supervisors, which show child specifications.
+%% `erlang:set_cookie/2' said otherwise. Another one is set for that name on this node. child_spec/1
+%% makes a fun of it, so that the reports of supervisors do not show it.
 %%
 %% `listen': the address to listen on; by default what the name's host stands for.
 %%
@@ -89,7 +89,7 @@ child_spec(Options) ->
                  _ -> 10000
              end,
     #{id => {?MODULE, case Options of #{name := Name} -> Name; _ -> undefined end},
-      start => {?MODULE, start_link, [Options]},
+      start => {?MODULE, start_link, [sockpool_node_opts:seal(Options)]},
       %% Longer than what the process itself waits for the daemon's end.
       shutdown => max(0, StopMs) + ?GOODBYE_MS + 2 * ?KILL_MS}.
 
@@ -143,11 +143,11 @@ cookie(#{name := Node, cookie := undefined}) ->
     erlang:get_cookie(Node);
 cookie(#{name := Node, cookie := Fun}) ->
     try Fun() of
-        Cookie when is_atom(Cookie) ->
+        Cookie ->
+            sockpool_node_opts:is_cookie(Cookie)
+                orelse throw({not_started, {cookie, bad_value}}),
             true = erlang:set_cookie(Node, Cookie),
-            Cookie;
-        _Other ->
-            throw({not_started, {cookie, bad_value}})
+            Cookie
     catch
         %% Neither reason nor stack: the cookie may be in them.
         Class:_ -> throw({not_started, {cookie, Class}})

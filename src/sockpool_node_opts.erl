@@ -2,7 +2,7 @@
 %%% The options of sockpool_node, in one table: defaults, checks, and words for users.
 -module(sockpool_node_opts).
 
--export([parse/1, format_error/1]).
+-export([parse/1, format_error/1, seal/1, is_cookie/1]).
 -export_type([opts/0, bad_option/0]).
 
 -type opts() :: #{name := node(),
@@ -67,16 +67,24 @@ rows() ->
      {start_timeout, 10000, integer(?MAX_MS), Ms},
      {stop_timeout, 10000, integer(?MAX_MS), Ms}].
 
+%% @doc The options with nothing in them that must not be in a log.
+-spec seal(Opts) -> Opts when Opts :: term().
+seal(#{cookie := Cookie} = Opts) when Cookie =/= undefined, not is_function(Cookie) ->
+    Opts#{cookie := sockpool_secret:seal(Cookie)};
+seal(Opts) ->
+    Opts.
+
 %% @doc Says which option is wrong, what its value is, and what is allowed.
 -spec format_error(bad_option()) -> string().
 format_error({bad_option, opts, Value}) ->
     format("options: ~0tP is not allowed; it must be a map of options", [Value, 30]);
 format_error({bad_option, {pools, Name, init}, Value}) ->
-    no_fun(Name, "init", Value);
+    not_in_c(Name, "init", Value, "left out, because a node in C cannot call a fun");
 format_error({bad_option, {pools, Name, {tls, password}}, Value}) ->
-    no_fun(Name, "tls option password", Value);
+    not_in_c(Name, "tls option password", Value,
+             "left out, because a node in C cannot call a fun");
 format_error({bad_option, {pools, Name, transport}, node}) ->
-    format("pool ~0tp: option transport: node is for pools of Erlang nodes only", [Name]);
+    not_in_c(Name, "transport", node, "tcp, tls or unix, because node is for pools of Erlang nodes only");
 format_error({bad_option, {pools, Name, Key}, Value}) ->
     format("pool ~0tp: ~ts", [Name, sockpool_opts:format_error({bad_option, Key, Value})]);
 format_error({bad_option, Key, Value}) ->
@@ -89,9 +97,9 @@ format_error({bad_option, Key, Value}) ->
                    [Key, 30, Value, 30, lists:append(lists:join(", ", Keys))])
     end.
 
-no_fun(Name, What, Value) ->
-    format("pool ~0tp: option ~ts: ~0tP is not allowed; it must be left out, because a node in C "
-           "cannot call a fun", [Name, What, Value, 30]).
+not_in_c(Name, What, Value, Allowed) ->
+    format("pool ~0tp: option ~ts: ~0tP is not allowed; it must be ~ts",
+           [Name, What, Value, 30, Allowed]).
 
 %%% Checks.
 
@@ -110,22 +118,23 @@ own_host() ->
     [_, Host] = string:split(atom_to_list(node()), "@"),
     Host.
 
-%% As a fun, so that no copy of it is where crash reports look.
 cookie(undefined) ->
     {ok, undefined};
-cookie(Cookie) when is_atom(Cookie) ->
-    case is_cookie(Cookie) of
-        true -> {ok, fun() -> Cookie end};
-        false -> error
-    end;
 cookie(Fun) when is_function(Fun, 0) ->
     {ok, Fun};
-cookie(_Other) ->
-    error.
+cookie(Cookie) ->
+    case is_cookie(Cookie) of
+        true -> {ok, sockpool_secret:seal(Cookie)};
+        false -> error
+    end.
 
-is_cookie(Cookie) ->
+%% @doc What the daemon and the digest take.
+-spec is_cookie(term()) -> boolean().
+is_cookie(Cookie) when is_atom(Cookie) ->
     Text = atom_to_list(Cookie),
-    Text =/= [] andalso lists:all(fun(C) -> C >= $\s andalso C =< 255 andalso C =/= 127 end, Text).
+    Text =/= [] andalso lists:all(fun(C) -> C >= $\s andalso C =< 255 andalso C =/= 127 end, Text);
+is_cookie(_Other) ->
+    false.
 
 address(undefined) -> {ok, undefined};
 address(Address) ->
@@ -169,16 +178,18 @@ pools(_Other) ->
 
 check_pool(Name, Opts) ->
     case sockpool_opts:parse(Name, Opts) of
-        {ok, #{transport := node}} -> throw({bad_option, {pools, Name, transport}, node});
-        {ok, Parsed} -> check_funs(Name, Parsed);
+        {ok, Parsed} -> check_possible(Name, Parsed);
         {error, {bad_option, Key, Value}} -> throw({bad_option, {pools, Name, Key}, Value})
     end.
 
-check_funs(Name, #{init := Init}) when Init =/= undefined ->
+%% In C.
+check_possible(Name, #{transport := node}) ->
+    throw({bad_option, {pools, Name, transport}, node});
+check_possible(Name, #{init := Init}) when Init =/= undefined ->
     throw({bad_option, {pools, Name, init}, Init});
-check_funs(Name, #{tls := #{password := Password}}) when Password =/= undefined ->
+check_possible(Name, #{tls := #{password := Password}}) when Password =/= undefined ->
     throw({bad_option, {pools, Name, {tls, password}}, Password});
-check_funs(_Name, _Parsed) ->
+check_possible(_Name, _Parsed) ->
     ok.
 
 format(Format, Args) ->

@@ -2,7 +2,7 @@
 %%% as long as the process that started it says, and what it logs goes to that process's log.
 -module(sockpool_c_daemon).
 
--export([is_built/0, program/0, start/0, start/1, stop/1, kill/1, suspend/1, resume/1, await_line/2]).
+-export([is_built/0, program/0, start/0, start/1, stop/1, kill/1, suspend/1, resume/1, hang_up/1, await_line/2]).
 -export([descriptors/1, memory_kb/1]).
 
 -export_type([daemon/0]).
@@ -22,7 +22,8 @@ program() ->
 -spec start() -> daemon().
 start() -> start(#{}).
 
-%% name: of the node, made up by default; args: more of them; prefix: a program and its arguments that
+%% name: of the node, made up by default; given: false where the arguments shall not have it, because it
+%% comes from a file; args: more of them; prefix: a program and its arguments that
 %% runs it; env: more variables. Returns when the daemon is registered with epmd.
 -spec start(map()) -> daemon().
 start(Options) ->
@@ -40,12 +41,13 @@ start(Options) ->
     end.
 
 run(Starter, Node, Options) ->
-    Args = ["--name", atom_to_list(Node), "--port" | maps:get(args, Options, [])],
+    Name = [Arg || Arg <- ["--name", atom_to_list(Node)], maps:get(given, Options, true)],
+    Args = Name ++ ["--port" | maps:get(args, Options, [])],
     [Program | More] = maps:get(prefix, Options, []) ++ [program()] ++ Args,
     Port = open_port({spawn_executable, Program},
                      [{args, More}, {line, 4096}, stderr_to_stdout, exit_status,
-                      {env, [{"SOCKPOOL_COOKIE", atom_to_list(erlang:get_cookie())}
-                             | maps:get(env, Options, [])]}]),
+                      {env, [{"SOCKPOOL_COOKIE", atom_to_list(erlang:get_cookie())}]
+                            ++ maps:get(env, Options, [])}]),
     {os_pid, OsPid} = erlang:port_info(Port, os_pid),
     Starter ! {self(), OsPid},
     loop(Port, [], []).
@@ -104,6 +106,9 @@ suspend(Daemon) -> signal(Daemon, "STOP").
 
 -spec resume(daemon()) -> ok.
 resume(Daemon) -> signal(Daemon, "CONT").
+
+-spec hang_up(daemon()) -> ok.
+hang_up(Daemon) -> signal(Daemon, "HUP").
 
 signal(#{os_pid := OsPid}, Name) ->
     "" = os:cmd(lists:concat(["kill -", Name, " ", OsPid])),

@@ -19,7 +19,8 @@
 all() ->
     [ping, calls, noproc, down_at_sigterm, links, demonitored_and_unlinked, wrong_cookie,
      silent_connections, random_bytes, malformed_frames, malformed_payload, newer_replaces_older,
-     ticks_are_sent_and_answered, not_reading, epmd_restarts, epmd_comes_later, stdin_is_closed,
+     ticks_are_sent_and_answered, not_reading, replies_that_nobody_reads,
+     one_monitor_for_each_process, epmd_restarts, epmd_comes_later, stdin_is_closed,
      cookies, wrong_options].
 
 init_per_suite(Config) ->
@@ -226,6 +227,85 @@ not_reading(Config) ->
      || N <- lists:seq(1, Sent)],
     is_well(Config, Daemon).
 
+%% 300 MB of replies: what the node does not read is left with the pool's server, and read by the node
+%% later, all of it.
+replies_that_nobody_reads(Config) ->
+    Daemon = start_registered(Config),
+    Reply = binary:copy(<<"r">>, 1024 * 1024),
+    Server = sockpool_test_server:start({reply, fun(_) -> Reply end}),
+    Pool = #{host => {127, 0, 0, 1}, port => sockpool_test_server:port(Server), size => 50},
+    Socket = join(Daemon, "full@127.0.0.1"),
+    ok = gen_tcp:send(Socket, call_frame(0, {start_pool, p, Pool})),
+    ?assertEqual({{2, '', self()}, {0, ok}}, recv_message(Socket)),
+    Numbers = lists:seq(1, 300),
+    ok = gen_tcp:send(Socket, [call_frame(N, {request, make_ref(), p, <<"x">>, byte_size(Reply), infinity})
+                               || N <- Numbers]),
+    Peer = start_peer(Config),
+    Stats = fun() -> {ok, Map} = call(Peer, {stats, p}), Map end,
+    sockpool_test_util:wait_until(
+      fun() -> #{leased := Leased, waiting := Waiting} = Stats(), Leased + Waiting > 200 end),
+    Last = lists:last([Stats() || _ <- lists:seq(1, 1000)]),
+    ?assertMatch(#{waiting := Waiting} when Waiting > 100, Last),
+    ?assert(sockpool_c_daemon:memory_kb(Daemon) < 150 * 1024),
+    ?assertEqual(Numbers, lists:sort([reply_number(Socket, Reply) || _ <- Numbers])),
+    ?assertMatch(#{leased := 0, checkins := 300, closed := 0}, Stats()),
+    stop_peer(Peer),
+    stop(Daemon).
+
+reply_number(Socket, Reply) ->
+    case recv_message(Socket) of
+        {_, {N, {ok, Reply}}} -> N;
+        {{19, _, _, _}, none} -> reply_number(Socket, Reply)
+    end.
+
+%% What goes over the wire: one monitor, however much a process has; its end, and only that, gives back
+%% what it has.
+one_monitor_for_each_process(Config) ->
+    Daemon = start_registered(Config),
+    Server = sockpool_test_server:start(),
+    Socket = join(Daemon, "watched@127.0.0.1"),
+    Ours = sockpool_pid(1),
+    Call = fun(Request) ->
+                   ok = gen_tcp:send(Socket, call_frame(1, Request)),
+                   {_, {1, Result}} = recv_message(Socket),
+                   Result
+           end,
+    Stats = fun() -> {ok, #{leased := Leased, closed := Closed}} = Call({stats, p}), {Leased, Closed} end,
+    ok = Call({start_pool, p, #{host => {127, 0, 0, 1}, port => sockpool_test_server:port(Server),
+                                size => 3}}),
+    sockpool_test_util:wait_until(fun() -> {ok, #{idle := Idle}} = Call({stats, p}), Idle =:= 3 end),
+    ok = gen_tcp:send(Socket, call_frame(2, {checkout, make_ref(), p, 1000})),
+    {19, Ours, Watched, Ref} = recv_control(Socket),
+    ?assertEqual(self(), Watched),
+    {_, {2, {ok, Lease}}} = recv_message(Socket),
+    {ok, Other} = Call({checkout, make_ref(), p, 1000}),
+    ?assertEqual({2, 0}, Stats()),
+    %% Of somebody else, or of a monitor that is none.
+    [ok = send_control(Socket, {21, From, Ours, Wrong, killed})
+     || {From, Wrong} <- [{self(), make_ref()}, {sockpool_pid(2), Ref}, {sockpool, Ref}]],
+    ?assertEqual({2, 0}, Stats()),
+    ok = Call({checkin, Lease}),
+    ok = Call({checkin, Other}),
+    %% It is still watched.
+    {ok, Third} = Call({checkout, make_ref(), p, 1000}),
+    ok = Call({send, Third, <<"x">>, 1000}),
+    ok = send_control(Socket, {21, self(), Ours, Ref, killed}),
+    ?assertEqual({0, 1}, Stats()),
+    ?assertEqual({error, closed}, Call({checkin, Third})),
+    %% The next one is a new process to it.
+    ok = gen_tcp:send(Socket, call_frame(2, {checkout, make_ref(), p, 1000})),
+    {19, Ours, Watched, Again} = recv_control(Socket),
+    ?assertNotEqual(Ref, Again),
+    {_, {2, {ok, _}}} = recv_message(Socket),
+    ok = send_control(Socket, {21, self(), Ours, Ref, killed}),
+    ?assertEqual({1, 1}, Stats()),
+    ok = gen_tcp:close(Socket),
+    Peer = start_peer(Config),
+    sockpool_test_util:wait_until(
+      fun() -> {ok, #{leased := Leased}} = call(Peer, {stats, p}), Leased =:= 0 end),
+    stop_peer(Peer),
+    stop(Daemon).
+
 send_until_full(Socket, Blob, Sent) ->
     case gen_tcp:send(Socket, call_frame(Sent + 1, Blob)) of
         ok -> send_until_full(Socket, Blob, Sent + 1);
@@ -301,7 +381,7 @@ wrong_options(Config) ->
 
 %%% The daemon.
 
-program() -> filename:join(code:priv_dir(sockpool), "sockpool_node").
+program() -> sockpool_c_daemon:program().
 
 start_registered(Config) -> start_registered(Config, []).
 

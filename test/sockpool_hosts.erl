@@ -4,11 +4,12 @@
 %%% It takes root and `ip'.
 -module(sockpool_hosts).
 
--export([start/0, stop/1, call/4, cut/2, mend/2]).
+-export([start/0, stop/1, call/4, cut/2, mend/2, start_daemon/1]).
 
 -export_type([net/0, host/0]).
 
--type host() :: #{node := node(), control := pid(), port := string()}.
+-type host() :: #{node := node(), control := pid(), port := string(), space := string(),
+                  address := string()}.
 -type net() :: #{switch := string(), hosts := [host()], spaces := [string()]}.
 
 %% Seconds. A node that says nothing is given up after 3 to 5 of them.
@@ -50,7 +51,7 @@ host(Switch, Space, N) ->
                                        connection => standard_io, args => Args,
                                        exec => {os:find_executable("ip"),
                                                 ["netns", "exec", Space, Erl]}}),
-    #{node => Node, control => Control, port => Port}.
+    #{node => Node, control => Control, port => Port, space => Space, address => Address}.
 
 -spec stop(net()) -> ok.
 stop(#{hosts := Hosts, spaces := Spaces}) ->
@@ -67,6 +68,15 @@ remove(Space) ->
 -spec call(host(), module(), atom(), [term()]) -> term().
 call(#{control := Control}, Module, Function, Args) ->
     peer:call(Control, Module, Function, Args, infinity).
+
+%% A C node on the host, in the cluster of its node.
+-spec start_daemon(host()) -> sockpool_c_daemon:daemon().
+start_daemon(#{space := Space, address := Address} = Host) ->
+    Cookie = atom_to_list(call(Host, erlang, get_cookie, [])),
+    sockpool_c_daemon:start(#{name => list_to_atom("daemon@" ++ Address),
+                              prefix => [os:find_executable("ip"), "netns", "exec", Space],
+                              args => ["--tick-time", ?TICK_TIME],
+                              env => [{"SOCKPOOL_COOKIE", Cookie}]}).
 
 -spec cut(net(), host()) -> ok.
 cut(Net, Host) -> set_link(Net, Host, " down").

@@ -33,6 +33,7 @@ cases() ->
      {pool("\"port\": 1"), "pools.p.host: is missing; it must be an IP address"},
      {tcp("\"sise\": 1"), "pools.p.sise: does not exist; there are transport, host, port, "},
      {tcp("\"init\": 1"), "pools.p.init: cannot be given in a file"},
+     {tcp("\"cookie\": \"c\""), "pools.p.cookie: cannot be given in a file"},
      {tcp("\"name\": \"p\""), "pools.p.name: cannot be given in a file"},
      {tcp("\"size\": \"10\""), "pools.p.size: \"10\" is not allowed; it must be an integer from 0 to"},
      {tcp("\"size\": 1.5"), "pools.p.size: 1.5 is not allowed"},
@@ -106,8 +107,43 @@ check(Text, Expected) ->
 
 no_such_file_test() ->
     Said = os:cmd(program() ++ " --check --config /nonexistent/file 2>&1; echo status $?"),
-    ?assertEqual("sockpool_node: /nonexistent/file: unable to open /nonexistent/file: "
-                 "No such file or directory\nstatus 2\n", Said).
+    ?assertEqual("sockpool_node: /nonexistent/file: No such file or directory\nstatus 2\n", Said).
+
+%% Its certificate is not here; that is looked at last.
+example_of_the_documentation_test() ->
+    {ok, Text} = file:read_file("docs/c_node.md"),
+    {match, [Example]} = re:run(Text, "```json\n(.*?)```", [dotall, {capture, all_but_first, list}]),
+    check(Example, "pools.database.tls.cacertfile: cannot be used: enoent").
+
+every_event_is_documented_test() ->
+    {ok, Text} = file:read_file("docs/c_node.md"),
+    Sources = [Source || File <- filelib:wildcard("c_src/node/*.c"),
+                         {ok, Source} <- [file:read_file(File)]],
+    {match, Events} = re:run(Sources, "sn_log\\(SN_LOG_[A-Z]+,\\s+\"(\\w+)\"",
+                             [global, {capture, all_but_first, binary}]),
+    ?assert(length(Events) > 15),
+    [?assertNotEqual({nomatch, Event}, {binary:match(Text, <<"`", Event/binary, "`">>), Event})
+     || [Event] <- Events].
+
+%% The unit as systemd reads it, with this program.
+systemd_unit_test_() ->
+    case os:find_executable("systemd-analyze") of
+        false -> [];
+        _ -> fun systemd_unit/0
+    end.
+
+systemd_unit() ->
+    {ok, Unit} = file:read_file("contrib/sockpool-node.service"),
+    Dir = filename:join("/tmp", "sockpool_unit_" ++ os:getpid()),
+    File = filename:join(Dir, "sockpool-node.service"),
+    ok = filelib:ensure_dir(File),
+    Program = filename:absname(program()),
+    Here = string:replace(Unit, "/usr/local/bin/sockpool_node", Program, all),
+    ok = file:write_file(File, string:replace(Here, "User=sockpool", "User=daemon")),
+    Said = os:cmd("systemd-analyze verify " ++ File ++ " 2>&1; echo status $?"),
+    ok = file:delete(File),
+    ok = file:del_dir(Dir),
+    ?assertEqual("status 0\n", Said).
 
 program() ->
     filename:join(code:priv_dir(sockpool), "sockpool_node").

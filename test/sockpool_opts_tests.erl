@@ -2,6 +2,9 @@
 
 -include_lib("eunit/include/eunit.hrl").
 
+%% For sockpool_node_config_SUITE.
+-export([table/0, paths/0, wrong_paths/0]).
+
 -define(MAX_MS, 4294967295).
 
 %% Per option: {Key, [{Given, Normalised}], [Wrong], words that its message must have}.

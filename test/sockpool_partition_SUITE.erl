@@ -5,7 +5,8 @@
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
 
--export([all/0, suite/0, init_per_suite/1, end_per_suite/1, end_per_testcase/2]).
+-export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2,
+         end_per_group/2, end_per_testcase/2]).
 -export([backend/0, hold/3, use_once/1]).
 -export([link_of_a_client_is_cut/1, link_of_the_server_is_cut/1]).
 
@@ -14,7 +15,11 @@
 
 suite() -> [{timetrap, {minutes, 3}}].
 
-all() -> [link_of_a_client_is_cut, link_of_the_server_is_cut].
+all() -> [{group, erlang}, {group, c}].
+
+groups() ->
+    Cases = [link_of_a_client_is_cut, link_of_the_server_is_cut],
+    [{erlang, Cases}, {c, Cases}].
 
 init_per_suite(Config) ->
     case sockpool_hosts:start() of
@@ -29,6 +34,23 @@ init_per_suite(Config) ->
 end_per_suite(Config) ->
     sockpool_hosts:stop(?config(net, Config)).
 
+%% The node that serves is an Erlang node, or a C node on the same host.
+init_per_group(erlang, Config) ->
+    #{hosts := [#{node := Node} | _]} = ?config(net, Config),
+    [{kind, erlang}, {node, Node} | Config];
+init_per_group(c, Config) ->
+    #{hosts := [Serving | _]} = ?config(net, Config),
+    case sockpool_c_daemon:is_built() of
+        true ->
+            #{node := Node} = Daemon = sockpool_hosts:start_daemon(Serving),
+            [{kind, c}, {daemon, Daemon}, {node, Node} | Config];
+        false ->
+            {skip, "priv/sockpool_node is not built: a library is missing"}
+    end.
+
+end_per_group(erlang, _Config) -> ok;
+end_per_group(c, Config) -> 0 = sockpool_c_daemon:stop(?config(daemon, Config)).
+
 end_per_testcase(_Case, Config) ->
     #{hosts := Hosts} = Net = ?config(net, Config),
     lists:foreach(fun(Host) -> ok = sockpool_hosts:mend(Net, Host) end, Hosts).
@@ -42,11 +64,12 @@ link_of_a_client_is_cut(Config) ->
     ok = sockpool_hosts:cut(Net, Cut),
     [?assertEqual(ok, await(Job)) || Job <- Served],
     ok = three_came_back(settled(Pool, Serving), 5),
-    Down = {error, {nodedown, maps:get(node, Serving)}},
+    Down = {error, {nodedown, ?config(node, Config)}},
     [?assertEqual(Down, await(Job)) || Job <- Lost],
     ok = sockpool_hosts:mend(Net, Cut),
     ok = works_again(Pool, Cut),
-    ?assertEqual(true, call(Serving, sockpool_cluster, holds_nothing, [maps:get(node, Serving)])).
+    ?assertEqual(true, call(Serving, sockpool_remote_kit, holds_nothing,
+                            [[{kind, ?config(kind, Config)}, {node, ?config(node, Config)}]])).
 
 link_of_the_server_is_cut(Config) ->
     #{hosts := [Serving | Clients]} = Net = ?config(net, Config),
@@ -55,7 +78,7 @@ link_of_the_server_is_cut(Config) ->
     ok = hold_three(Pool, One),
     Lost = [waiting(Pool, Serving, Host, N) || {Host, N} <- [{One, 1}, {Two, 2}, {One, 3}, {Two, 4}]],
     ok = sockpool_hosts:cut(Net, Serving),
-    Down = {error, {nodedown, maps:get(node, Serving)}},
+    Down = {error, {nodedown, ?config(node, Config)}},
     [?assertEqual(Down, await(Job)) || Job <- Lost],
     ok = three_came_back(settled(Pool, Serving), 0),
     ok = sockpool_hosts:mend(Net, Serving),
@@ -81,15 +104,15 @@ backend() ->
               end),
     receive {target, Target} -> Target end.
 
-started(Config, Name, #{node := Node} = Serving) ->
+started(Config, Name, Serving) ->
     Opts = (?config(target, Config))#{size => 3, max_overflow => 0},
-    {ok, _} = call(Serving, sockpool, start_pool, [Name, Opts]),
-    Pool = {Name, Node},
+    Pool = {Name, ?config(node, Config)},
+    ok = call(Serving, sockpool, start_pool, [Pool, Opts]),
     _ = settled(Pool, Serving),
     Pool.
 
-settled({Name, _}, Serving) ->
-    call(Serving, sockpool_test_util, settled, [Name]).
+settled(Pool, Serving) ->
+    call(Serving, sockpool_test_util, settled, [Pool]).
 
 %%% On the clients' hosts.
 
@@ -101,7 +124,7 @@ hold_three(Pool, Host) ->
      || Use <- Uses],
     ok.
 
-self_name({Name, _}, Use) -> list_to_atom(lists:concat([Name, "_", Use])).
+self_name({Name, Node}, Use) -> list_to_atom(lists:concat([Name, "_", Node, "_", Use])).
 
 hold(Pool, Use, Name) ->
     {ok, Conn} = sockpool:checkout(Pool),
@@ -118,9 +141,8 @@ hold(Pool, Use, Name) ->
 %% The Nth in the queue.
 waiting(Pool, Serving, Host, N) ->
     Job = start(fun() -> call(Host, ?MODULE, use_once, [Pool]) end),
-    {Name, _} = Pool,
     ok = wait_until(fun() ->
-                            {ok, Stats} = call(Serving, sockpool, stats, [Name]),
+                            {ok, Stats} = call(Serving, sockpool, stats, [Pool]),
                             maps:get(waiting, Stats) =:= N
                     end),
     Job.

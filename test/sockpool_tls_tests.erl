@@ -3,6 +3,9 @@
 
 -include_lib("eunit/include/eunit.hrl").
 
+%% For sockpool_node_config_SUITE.
+-export([table/0]).
+
 %% Per option: {Key, [{Given, Normalised}], [Wrong], words that its message must have}.
 table() ->
     Fun = fun() -> "secret" end,

@@ -220,6 +220,7 @@ static bool get_settings(struct options *options, struct sn_settings *settings,
 static bool get_config(const struct options *options, unsigned long tick_time_s,
                        struct sn_cookie *cookie, struct sn_config *config)
 {
+    static char name[SP_DIST_NODE_NAME_MAX + 1];
     const char *epmd_port = getenv("ERL_EPMD_PORT");
     unsigned long port = EPMD_PORT;
 
@@ -235,7 +236,9 @@ static bool get_config(const struct options *options, unsigned long tick_time_s,
         complain("ERL_EPMD_PORT", epmd_port, "must be from 1 to 65535");
         return false;
     }
-    config->us.name = options->name;
+    /* It may lie in the settings, which do not last. */
+    snprintf(name, sizeof name, "%s", options->name);
+    config->us.name = name;
     config->us.cookie = cookie->text;
     config->tick_time_ns = tick_time_s * NS_PER_S;
     config->drain_time_ns = DRAIN_TIME_S * NS_PER_S;
@@ -256,9 +259,28 @@ static void raise_limits(void)
     (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-int main(int argc, char **argv)
+static int serve(struct sn_config *config)
 {
     static struct sn_server server;
+    int status;
+
+    signal(SIGPIPE, SIG_IGN);
+    raise_limits();
+    while (config->us.creation < CREATION_LEAST) {
+        if (getrandom(&config->us.creation, sizeof config->us.creation, 0) !=
+            sizeof config->us.creation) {
+            complain("getrandom", "", strerror(errno));
+            return EXIT_START;
+        }
+    }
+    status = sn_server_run(&server, config);
+    if (status != 0)
+        complain("cannot start", config->us.name, uv_strerror(status));
+    return status == 0 ? EXIT_SUCCESS : EXIT_START;
+}
+
+int main(int argc, char **argv)
+{
     struct options options = {0};
     struct sn_settings settings = {0};
     struct sn_config config = {.settings = &settings};
@@ -270,24 +292,13 @@ int main(int argc, char **argv)
         return status - 1;
     ei_init();
     if (!get_settings(&options, &settings, &tick_time_s))
-        return EXIT_USAGE;
-    if (options.check)
-        return EXIT_SUCCESS;
-    if (!get_config(&options, tick_time_s, &cookie, &config))
-        return EXIT_USAGE;
-    signal(SIGPIPE, SIG_IGN);
-    raise_limits();
-    while (config.us.creation < CREATION_LEAST) {
-        if (getrandom(&config.us.creation, sizeof config.us.creation, 0) !=
-            sizeof config.us.creation) {
-            complain("getrandom", "", strerror(errno));
-            return EXIT_START;
-        }
-    }
-    status = sn_server_run(&server, &config);
-    if (status != 0) {
-        complain("cannot start", config.us.name, uv_strerror(status));
-        return EXIT_START;
-    }
-    return EXIT_SUCCESS;
+        status = EXIT_USAGE;
+    else if (options.check)
+        status = EXIT_SUCCESS;
+    else if (!get_config(&options, tick_time_s, &cookie, &config))
+        status = EXIT_USAGE;
+    else
+        status = serve(&config);
+    sn_settings_free(&settings);
+    return status;
 }

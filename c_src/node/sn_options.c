@@ -43,6 +43,9 @@ enum {
     RECV_LIMIT,
     BACKOFF,
     TLS,
+    NODE,
+    COOKIE,
+    MAX_INFLIGHT,
     ROWS
 };
 _Static_assert(ROWS <= SN_OPTION_ROWS_MAX, "all rows have room");
@@ -253,8 +256,15 @@ static enum sn_verdict check_tls(const struct sn_option *option, struct sn_slice
 
 /* ---- the table ---- */
 
-#define WITH_HOST "required with transport tcp and tls, not allowed with unix"
-#define WITH_PATH "required with transport unix, not allowed with tcp and tls"
+#define WITH_HOST "required with transport tcp and tls, not allowed with unix and node"
+#define WITH_PORT                                                                                  \
+    "required with transport tcp and tls; with node instead of asking epmd; not allowed with unix"
+#define WITH_PATH "required with transport unix, not allowed with others"
+/* Of pools of node connections. */
+#define NOT_HERE                                                                                   \
+    .def = SN_UNDEFINED, .check = sn_check_nothing, .also = "undefined",                           \
+    .written = SN_WRITTEN_NOT,                                                                     \
+    .what = "left out, because a node in C has no pools of connections to nodes"
 #define TOGETHER "size and max_overflow together from 1 to 1000000"
 #define FLAG .words = {"true", "false"}, .check = sn_check_word
 #define NUMBER(least, most) .min = (least), .max = (most), .check = sn_check_number
@@ -272,7 +282,7 @@ static const struct sn_option ROW[ROWS] = {
               .what = "an IP address, a host name (string, binary or atom), or a non-empty list of "
                       "those"},
     [PORT] = {SN_KEY("port"), .def = SN_UNDEFINED, NUMBER(1, UINT16_MAX), .also = "undefined",
-              .note = WITH_HOST},
+              .note = WITH_PORT},
     [PATH] = {SN_KEY("path"), .def = SN_UNDEFINED, .min = 1, .max = MAX_PATH_BYTES,
               .check = sn_check_text, .also = "undefined", .written = SN_WRITTEN_TEXT,
               .what = "a socket's path as a string or binary of 1 to 107 bytes, none of them 0",
@@ -292,7 +302,7 @@ static const struct sn_option ROW[ROWS] = {
     [SEND_TIMEOUT] = {SN_KEY("send_timeout"), .def = SN_INT(5000), MS_NUMBER(0),
                       .also = "infinity"},
     [PACKET] = {SN_KEY("packet"), .def = SN_WORD("\3", "raw"), .check = check_packet,
-                .what = "one of raw, 0, 1, 2, 4, line"},
+                .what = "one of raw, 0, 1, 2, 4, line", .note = "with transport node it is 4"},
     [NODELAY] = {SN_KEY("nodelay"), .def = SN_WORD("\4", "true"), FLAG},
     [KEEPALIVE] = {SN_KEY("keepalive"), .def = SN_WORD("\5", "false"), FLAG},
     [SNDBUF] = {SN_KEY("sndbuf"), .def = SN_UNDEFINED, BYTES, .also = "undefined"},
@@ -319,7 +329,10 @@ static const struct sn_option ROW[ROWS] = {
                      "MinMs not above MaxMs"},
     [TLS] = {SN_KEY("tls"), .def = SN_UNDEFINED, .check = check_tls, .also = "undefined",
              .written = SN_WRITTEN_TLS, .what = "a map, or a list of {Key, Value}, of TLS options",
-             .note = "only with transport tls"}};
+             .note = "with transport tls, and with node for TLS distribution"},
+    [NODE] = {SN_KEY("node"), NOT_HERE},
+    [COOKIE] = {SN_KEY("cookie"), NOT_HERE},
+    [MAX_INFLIGHT] = {SN_KEY("max_inflight"), NOT_HERE}};
 
 const struct sn_option *sn_options_table(size_t *count)
 {
@@ -458,6 +471,9 @@ static enum sn_verdict parse(struct sn_slice name, struct sn_slice terms,
     if (!given.values[NAME].data)
         given.values[NAME] = name;
     verdict = sn_option_check(ROW, ROWS, &given, &options->memory, parsed, bad);
+    /* What was meant as a cookie must not end up in a log. */
+    if (verdict == SN_WRONG && sn_slice_equals(bad->key, sn_option_key(&ROW[COOKIE])))
+        bad->value = SN_ATOM("\14", "not_a_cookie");
     if (verdict != SN_RIGHT)
         return verdict;
     tls = given_or_default(&given, TLS);

@@ -29,6 +29,7 @@ static void on_closed(uv_handle_t *handle)
         return;
     sp_list_remove(&peer->node);
     sn_reader_free(&peer->reader);
+    sn_client_free(&peer->client);
     free(peer);
 }
 
@@ -43,7 +44,6 @@ void sn_peer_close(struct sn_peer *peer, const char *reason)
         sn_calls_client_down(&peer->server->service.calls, &peer->client);
     }
     sn_loop_drop(&peer->flush);
-    sn_client_free(&peer->client);
     uv_close((uv_handle_t *)&peer->tcp, on_closed);
     uv_close((uv_handle_t *)&peer->timer, on_closed);
 }
@@ -51,6 +51,16 @@ void sn_peer_close(struct sn_peer *peer, const char *reason)
 /* ---- writing ---- */
 
 static void flush(struct sn_peer *peer);
+
+/* The node reads its answers: what was kept back for that goes on. */
+static void go_on(struct sn_peer *peer)
+{
+    if (peer->closing || peer->client.out.congested)
+        return;
+    sn_io_resume(&peer->server->service.calls.jobs, &peer->client);
+    if (peer->read_paused)
+        work(peer);
+}
 
 static void on_written(uv_write_t *write, int status)
 {
@@ -67,16 +77,10 @@ static void on_written(uv_write_t *write, int status)
     if (peer->write_len > TICK_BYTES)
         sn_tick_written(&peer->tick);
     peer->write_len = 0;
+    if (peer->read_paused)
+        sn_tick_read(&peer->tick); /* it reads: the silence is ours */
     flush(peer);
-    if (peer->closing)
-        return;
-    if (!peer->client.out.congested)
-        sn_io_resume(&peer->server->service.calls.jobs, &peer->client);
-    if (!peer->read_paused)
-        return;
-    sn_tick_read(&peer->tick); /* it reads: the silence is ours */
-    if (!peer->client.out.congested)
-        work(peer);
+    go_on(peer);
 }
 
 /* The node closes its side when it has read all; closing ours now could take it from its hands. */
@@ -88,26 +92,50 @@ static void end_output(struct sn_peer *peer)
         sn_peer_close(peer, uv_strerror(status));
 }
 
-static void flush(struct sn_peer *peer)
+/* What the socket takes at once is out without libuv's bookkeeping, which costs a system call. */
+static int write_now(struct sn_peer *peer, uv_buf_t bufs[PIECES], int *count)
 {
     struct iovec pieces[PIECES];
+    int written;
+
+    for (;;) {
+        *count = sn_queue_front(&peer->client.out, pieces, PIECES);
+        if (*count == 0)
+            return 0;
+        for (int i = 0; i < *count; i++)
+            bufs[i] = uv_buf_init(pieces[i].iov_base, (unsigned)pieces[i].iov_len);
+        written = uv_try_write((uv_stream_t *)&peer->tcp, bufs, (unsigned)*count);
+        if (written == UV_EAGAIN)
+            return 0;
+        if (written < 0)
+            return written;
+        /* A tick that was sent at a period's end must not spare the next one. */
+        if (written > TICK_BYTES)
+            sn_tick_written(&peer->tick);
+        sn_queue_written(&peer->client.out, (size_t)written);
+    }
+}
+
+static void flush(struct sn_peer *peer)
+{
     uv_buf_t bufs[PIECES];
     int count, status;
 
     if (peer->closing || peer->write_len)
         return;
-    count = sn_queue_front(&peer->client.out, pieces, PIECES);
-    if (count == 0) {
+    status = write_now(peer, bufs, &count);
+    if (status == 0 && count == 0) {
         if (peer->ending)
             end_output(peer);
         return;
     }
-    for (int i = 0; i < count; i++) {
-        bufs[i] = uv_buf_init(pieces[i].iov_base, (unsigned)pieces[i].iov_len);
-        peer->write_len += pieces[i].iov_len;
+    if (status == 0) {
+        for (int i = 0; i < count; i++)
+            peer->write_len += bufs[i].len;
+        peer->write.data = peer;
+        status =
+            uv_write(&peer->write, (uv_stream_t *)&peer->tcp, bufs, (unsigned)count, on_written);
     }
-    peer->write.data = peer;
-    status = uv_write(&peer->write, (uv_stream_t *)&peer->tcp, bufs, (unsigned)count, on_written);
     if (status != 0)
         sn_peer_close(peer, uv_strerror(status));
 }
@@ -126,8 +154,10 @@ static void on_flush(struct sn_task *task)
 
     if (peer->client.fault != SP_OK)
         close_for(peer, peer->client.fault);
-    else
+    else {
         flush(peer);
+        go_on(peer);
+    }
 }
 
 static void on_stirred(struct sn_client *client)
@@ -198,18 +228,21 @@ static void work(struct sn_peer *peer)
     size_t len;
     int error = 0;
 
-    while (status == SP_OK && !peer->client.out.congested) {
-        status = sn_reader_next(&peer->reader, &frame, &len);
-        if (status == SP_OK)
-            status = take_frame(peer, frame, len);
-    }
-    if (status != SP_OK && status != SP_WANT_READ) {
-        close_for(peer, status);
-        return;
-    }
-    flush(peer);
-    if (peer->closing)
-        return;
+    do {
+        while (status == SP_OK && !peer->client.out.congested) {
+            status = sn_reader_next(&peer->reader, &frame, &len);
+            if (status == SP_OK)
+                status = take_frame(peer, frame, len);
+        }
+        if (status == SP_OK || status == SP_WANT_READ)
+            flush(peer);
+        else
+            close_for(peer, status);
+        if (peer->closing)
+            return;
+    } while (status == SP_OK && !peer->client.out.congested);
+    if (!peer->client.out.congested)
+        sn_io_resume(&peer->server->service.calls.jobs, &peer->client);
     if (peer->client.out.congested && !peer->read_paused)
         (void)uv_read_stop((uv_stream_t *)&peer->tcp);
     else if (!peer->client.out.congested && peer->read_paused)

@@ -132,6 +132,15 @@ void sn_reload_start(struct sn_reload *reload, struct sn_pools *pools, const cha
         start_missing(reload);
 }
 
+/* The error quotes values, and is in quotes itself. */
+static void log_error(char *error)
+{
+    for (char *at = error; *at; at++)
+        if (*at == '"')
+            *at = '\'';
+    sn_log(SN_LOG_ERROR, "not_configured", "reason=\"%s\"", error);
+}
+
 void sn_reload_now(struct sn_reload *reload)
 {
     struct sn_settings next;
@@ -147,11 +156,11 @@ void sn_reload_now(struct sn_reload *reload)
         return;
     }
     if (!sn_settings_read(reload->path, &next, error, sizeof error)) {
-        sn_log(SN_LOG_ERROR, "not_configured", "reason=\"%s\"", error);
+        log_error(error);
         return;
     }
     if (!sn_settings_check_tls(&next, reload->path, error, sizeof error)) {
-        sn_log(SN_LOG_ERROR, "not_configured", "reason=\"%s\"", error);
+        log_error(error);
         sn_settings_free(&next);
         return;
     }

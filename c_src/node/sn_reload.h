@@ -15,7 +15,7 @@ struct sn_reload {
     bool again;                  /* asked for meanwhile */
 };
 
-/* Starts the pools of what was read from the file at `path'. Takes the settings over. `path' is the
+/* Starts the pools of what was read from the file at `path'. Moves the settings. `path' is the
  * caller's, and NULL where there is none. */
 void sn_reload_start(struct sn_reload *reload, struct sn_pools *pools, const char *path,
                      struct sn_settings *settings);

@@ -16,9 +16,10 @@ struct sn_config {
     struct sockaddr_storage listen; /* its port is 0: the system chooses */
     uint64_t tick_time_ns;
     uint16_t epmd_port;
-    uint64_t drain_time_ns;       /* the most that leases may take to end, at the end */
-    const char *settings_path;    /* NULL: there is no configuration file */
-    struct sn_settings *settings; /* what is in it; sn_server_run() takes it over */
+    uint64_t drain_time_ns;    /* the most that leases may take to end, at the end */
+    const char *settings_path; /* NULL: there is no configuration file */
+    struct sn_settings
+        *settings;        /* what is in it; taken over once it serves, else the caller's still */
     bool ends_with_stdin; /* an Erlang port: a line on stdin, and its end, are the order to end */
 };
 

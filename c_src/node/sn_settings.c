@@ -3,6 +3,7 @@
 #include "sn_handshake.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,9 @@ static bool fail(struct reader *reader, const char *details, ...)
     va_start(args, details);
     vsnprintf(reader->error + len, reader->size - (size_t)len, details, args);
     va_end(args);
+    for (char *at = reader->error; *at; at++)
+        if ((unsigned char)*at < ' ')
+            *at = '?';
     return false;
 }
 
@@ -402,14 +406,18 @@ bool sn_settings_read(const char *path, struct sn_settings *settings, char *erro
 {
     struct reader reader = {path, settings, error, size};
     json_error_t json_error;
-    json_t *root = json_load_file(path, JSON_REJECT_DUPLICATES, &json_error);
+    FILE *file = fopen(path, "re");
+    json_t *root;
     bool ok;
 
     memset(settings, 0, sizeof *settings);
+    if (!file)
+        return fail(&reader, "%s", strerror(errno));
+    root = json_loadf(file, JSON_REJECT_DUPLICATES, &json_error);
+    fclose(file);
     if (!root)
-        return json_error.line > 0 ? fail(&reader, "line %d, column %d: %s", json_error.line,
-                                          json_error.column, json_error.text)
-                                   : fail(&reader, "%s", json_error.text);
+        return fail(&reader, "line %d, column %d: %s", json_error.line, json_error.column,
+                    json_error.text);
     ok = read_all(&reader, root);
     json_decref(root);
     if (!ok)

@@ -475,7 +475,7 @@ Test(sn_options, tables_are_whole)
     sn_option_allowed(&rows[3], allowed, sizeof allowed);
     cr_assert_str_eq(allowed,
                      "an integer from 1 to 65535, or undefined (required with transport tcp "
-                     "and tls, not allowed with unix)");
+                     "and tls; with node instead of asking epmd; not allowed with unix)");
     sn_option_allowed(&rows[3], allowed, 14);
     cr_assert_str_eq(allowed, "an integer fr");
     rows = sn_options_tls_table(&count);
@@ -500,4 +500,15 @@ Test(sn_options, no_memory)
     } while (status != SP_OK && ++failed);
     cr_assert_eq(failed, 8);
     sn_options_free(&opts);
+}
+
+/* Pools of node connections are not for the daemon; a cookie is not repeated. */
+Test(sn_options, no_pools_of_node_connections)
+{
+    right("node => undefined, cookie => undefined, max_inflight => undefined");
+    wrong("transport", "node");
+    wrong("node", "'a@b'");
+    wrong("max_inflight", "5");
+    cr_assert_eq(parse("cookie => secret"), SP_BAD_DATA);
+    assert_bad("cookie", false, "cookie", "not_a_cookie");
 }
