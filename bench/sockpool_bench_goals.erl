@@ -77,8 +77,21 @@ goals(c_node, Results) ->
     [goal("echo by request/4 through the C node, ~b processes: x those calls of a gen_server", N, 0.6, 0.6,
           ratios(c_node, {sockpool_c_request, N}, {gen_server_stats, N}, Results))
      || N <- [1, 8]];
+goals(head_of_line, Results) ->
+    [{lists:flatten(io_lib:format("calls beside messages of 64 MiB, ~b processes: p99 of erpc x that of ~s",
+                                  [N, Words])),
+      p99_ratios(N, Peer, Results), more, 20, 20}
+     || N <- [1, 4], {Peer, Words} <- [{sockpool_call, "a pool"},
+                                       {sockpool_node_lease, "one connection"}]];
 goals(_, _) ->
     [].
+
+p99_ratios(Processes, Peer, Results) ->
+    P99 = fun(Of) -> values(p99_us, head_of_line, {Of, Processes}, Results) end,
+    case {P99(erpc), P99(Peer)} of
+        {Slow, Fast} when length(Slow) =:= length(Fast) -> lists:zipwith(fun(A, B) -> A / B end, Slow, Fast);
+        _ -> []
+    end.
 
 tls_echo(Results) ->
     [goal("TLS echo by request/4, ~b processes: x OTP ssl per process", N, 1.8, 1.8,

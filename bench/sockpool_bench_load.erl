@@ -12,7 +12,8 @@
                     size := pos_integer(),
                     max_overflow := non_neg_integer(),
                     bytes := pos_integer(),
-                    server_port => inet:port_number()}.
+                    server_port => inet:port_number(),
+                    node => node()}.
 -type measurement() :: #{ops := non_neg_integer(),
                          errors := #{term() => pos_integer()},
                          seconds := float(),
@@ -67,6 +68,9 @@ from_json(Json) ->
                       Measurement#{binary_to_existing_atom(Key) => Value}
               end, #{}, Json).
 
+%% A node is there already.
+start_server(#{transport := node}) ->
+    #{port => 0};
 start_server(Target) ->
     sockpool_bench_server:start(maps:get(transport, Target), maps:get(server_port, Target, 0)).
 
@@ -116,8 +120,11 @@ arena(Peer = #{start := Start, enter := Enter, stop := Stop}, Target0, Measure) 
         maps:merge(Measurement, tally(Peer, Shared))
     after
         Stop(Shared),
-        sockpool_bench_server:stop(Server)
+        stop_server(Server)
     end.
+
+stop_server(#{handle := _} = Server) -> sockpool_bench_server:stop(Server);
+stop_server(#{}) -> ok.
 
 tally(#{tally := Tally}, Shared) -> Tally(Shared);
 tally(_, _) -> #{}.

@@ -1,122 +1,59 @@
-%% @doc Pools of other nodes on this machine: of the C node, and of an Erlang node; and, to compare with,
-%% a gen_server on an Erlang node that answers with the same stats from its memory.
+%% @doc Another node, and the large messages to it while small calls are measured.
 -module(sockpool_bench_nodes).
 
--export([start_c/1, start_erlang/1, start_gen_server/1, stop/1]).
--export([stats/3, request/3]).
--export([init/1, handle_call/3, handle_cast/2]).
--export_type([serving/0]).
+-export([start/0, stop/1, with_traffic/2]).
+-export_type([other/0]).
 
--type serving() :: #{node := node(), server := atom(), stop := fun(() -> ok)}.
+-opaque other() :: {Control :: pid(), node()}.
 
--define(POOL, bench).
--define(SERVER, sockpool).
--define(TIMEOUT_MS, 5000).
+-define(LARGE_BYTES, (64 bsl 20)).
 
-%% @doc The C node with a pool, its connections up.
--spec start_c(sockpool_bench_peers:target()) -> serving().
-start_c(Target) ->
-    ok = be_a_node(),
-    Host = lists:last(string:lexemes(atom_to_list(node()), "@")),
-    Node = list_to_atom(peer:random_name(bench_c) ++ "@" ++ Host),
-    Port = open_port({spawn_executable, filename:join(code:priv_dir(sockpool), "sockpool_node")},
-                     [{args, ["--name", atom_to_list(Node), "--port"]}, {line, 4096}, exit_status,
-                      stderr_to_stdout, {env, [{"SOCKPOOL_COOKIE", atom_to_list(erlang:get_cookie())}]}]),
-    ok = registered(Port),
-    ok = fill({?POOL, Node}, Target),
-    #{node => Node, server => ?SERVER, stop => fun() -> true = port_close(Port), ok end}.
+%% @doc Makes this VM a node, where it is none, and starts another one that it is connected to.
+-spec start() -> {other(), node()}.
+start() ->
+    ok = be_a_node(is_alive()),
+    {ok, Control, Node} = peer:start_link(#{name => peer:random_name(sockpool_bench),
+                                            connection => standard_io}),
+    true = net_kernel:connect_node(Node),
+    {{Control, Node}, Node}.
 
-registered(Port) ->
-    receive
-        {Port, {data, {eol, Line}}} ->
-            case string:find(Line, "event=registered") of
-                nomatch -> registered(Port);
-                _ -> ok
-            end;
-        {Port, {exit_status, Status}} -> error({sockpool_node, {exit_status, Status}})
-    after 10000 -> error({sockpool_node, silent})
-    end.
+be_a_node(true) ->
+    ok;
+be_a_node(false) ->
+    [] = os:cmd("epmd -daemon"),
+    {ok, _} = net_kernel:start(list_to_atom(peer:random_name(sockpool_bench)),
+                               #{name_domain => shortnames}),
+    ok.
 
-%% @doc An Erlang node with a pool, its connections up.
--spec start_erlang(sockpool_bench_peers:target()) -> serving().
-start_erlang(Target) ->
-    {Peer, Node} = start_peer(),
-    {ok, _} = erpc:call(Node, application, ensure_all_started, [sockpool]),
-    ok = fill({?POOL, Node}, Target),
-    #{node => Node, server => ?SERVER, stop => fun() -> peer:stop(Peer) end}.
+-spec stop(other()) -> ok.
+stop({Control, _Node}) ->
+    peer:stop(Control).
 
-%% @doc An Erlang node with a gen_server.
--spec start_gen_server(sockpool_bench_peers:target()) -> serving().
-start_gen_server(_Target) ->
-    {Peer, Node} = start_peer(),
-    {ok, _} = erpc:call(Node, gen_server, start, [{local, ?MODULE}, ?MODULE, [], []]),
-    #{node => Node, server => ?MODULE, stop => fun() -> peer:stop(Peer) end}.
+%% @doc Runs the fun while messages of 64 MiB are under way to the node. How many arrived meanwhile is
+%% `large' in its measurement; without any it is none.
+-spec with_traffic(node(), fun(() -> sockpool_bench_load:outcome())) -> sockpool_bench_load:outcome().
+with_traffic(Node, Fun) ->
+    Arrived = counters:new(1, []),
+    Large = binary:copy(<<"large...">>, ?LARGE_BYTES div 8),
+    Sender = spawn_link(fun() -> send(Node, Large, Arrived) end),
+    ok = sockpool_bench_wait:until(fun() -> counters:get(Arrived, 1) > 0 end),
+    Before = counters:get(Arrived, 1),
+    Outcome = Fun(),
+    Count = counters:get(Arrived, 1) - Before,
+    ok = end_sender(Sender),
+    told(Outcome, Count).
 
-start_peer() ->
-    ok = be_a_node(),
-    Paths = lists:append([["-pa", Path] || Path <- code:get_path()]),
-    {ok, Peer, Node} = peer:start_link(#{name => peer:random_name(bench), args => Paths}),
-    {Peer, Node}.
+told({ok, _}, 0) -> {failed, no_large_message_arrived};
+told({ok, Measurement}, Count) -> {ok, Measurement#{large => Count}};
+told(Other, _Count) -> Other.
 
-be_a_node() ->
-    case is_alive() of
-        true ->
-            ok;
-        false ->
-            [] = os:cmd("epmd -daemon"),
-            {ok, _} = net_kernel:start(list_to_atom(peer:random_name(sockpool_bench)),
-                                       #{name_domain => shortnames}),
-            ok
-    end.
+send(Node, Large, Arrived) ->
+    ?LARGE_BYTES = erpc:call(Node, erlang, byte_size, [Large]),
+    counters:add(Arrived, 1, 1),
+    send(Node, Large, Arrived).
 
-fill(Pool, #{port := Port, size := Size, max_overflow := Overflow}) ->
-    ok = sockpool:start_pool(Pool, #{host => {127, 0, 0, 1}, port => Port, size => Size,
-                                     max_overflow => Overflow}),
-    full(Pool, Size).
-
-full(Pool, Size) ->
-    case sockpool:stats(Pool) of
-        {ok, #{idle := Size}} -> ok;
-        {ok, _} -> timer:sleep(10), full(Pool, Size)
-    end.
-
--spec stop(serving()) -> ok.
-stop(#{stop := Stop}) -> Stop().
-
-%%% Operations.
-
-%% @doc gen_server:call of stats.
--spec stats(serving(), sockpool_bench_peers:target(), binary()) -> sockpool_bench_peers:operation().
-stats(#{node := Node, server := Server}, _Target, _Payload) ->
-    fun() ->
-            case gen_server:call({Server, Node}, {stats, ?POOL}, ?TIMEOUT_MS) of
-                {ok, #{name := ?POOL}} -> ok;
-                Other -> {error, Other}
-            end
-    end.
-
-%% @doc A request and its reply through the pool of the node.
--spec request(serving(), sockpool_bench_peers:target(), binary()) ->
-          sockpool_bench_peers:operation().
-request(#{node := Node}, #{bytes := Bytes}, Payload) ->
-    fun() ->
-            case sockpool:request({?POOL, Node}, Payload, Bytes, ?TIMEOUT_MS) of
-                {ok, Payload} -> ok;
-                {ok, _} -> {error, wrong_reply};
-                {error, _} = Error -> Error
-            end
-    end.
-
-%%% The gen_server to compare with.
-
--spec init([]) -> {ok, map()}.
-init([]) ->
-    Keys = [size, max_overflow, total, idle, leased, connecting, waiting, checkouts, checkins, created,
-            reused, closed, abandoned, timeouts, connect_attempts, connect_failures],
-    {ok, maps:from_list([{name, ?POOL} | [{Key, 100} || Key <- Keys]])}.
-
--spec handle_call({stats, atom()}, gen_server:from(), map()) -> {reply, {ok, map()}, map()}.
-handle_call({stats, ?POOL}, _From, Stats) -> {reply, {ok, Stats}, Stats}.
-
--spec handle_cast(term(), map()) -> {noreply, map()}.
-handle_cast(_Cast, Stats) -> {noreply, Stats}.
+end_sender(Pid) ->
+    Monitor = monitor(process, Pid),
+    true = unlink(Pid),
+    true = exit(Pid, kill),
+    receive {'DOWN', Monitor, process, Pid, _} -> ok end.

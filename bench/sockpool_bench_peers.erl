@@ -5,21 +5,21 @@
 %% no other process uses, and holds the reply against it: another's reply is an error.
 -module(sockpool_bench_peers).
 
--export([echo/0, tls_echo/0, pools/0, checkout/0, handshakes/0, nodes/0, peer/1, exchange/3]).
-
--compile({no_auto_import, [nodes/0]}).
+-export([echo/0, tls_echo/0, pools/0, checkout/0, handshakes/0, calls/0, served/0, peer/1, exchange/3]).
 -export_type([peer/0, name/0, target/0, operation/0]).
 
 -type name() :: sockpool_request | sockpool_lease | sockpool_checkout |
                 sockpool_full | sockpool_resumed | sockpool_open |
                 poolboy | poolboy_checkout | gen_tcp | connect | raw |
                 ssl | ssl_connect | ssl_open | nothing |
+                erpc | sockpool_call | sockpool_node_lease |
                 sockpool_c_stats | gen_server_stats | sockpool_c_request | sockpool_erlang_request.
 -type target() :: #{transport := sockpool_bench_socket:transport(),
                     port := inet:port_number(),
                     size := pos_integer(),
                     max_overflow := non_neg_integer(),
-                    bytes := pos_integer()}.
+                    bytes := pos_integer(),
+                    node => node()}.
 -type operation() :: fun(() -> ok | {error, term()}).
 -type peer() :: #{name := name(),
                   label := string(),
@@ -51,13 +51,17 @@ handshakes() -> [sockpool_full, sockpool_resumed, ssl_connect].
 -spec pools() -> [name()].
 pools() -> [sockpool_request, poolboy, raw].
 
+%% @doc Those that call a function on another node.
+-spec calls() -> [name()].
+calls() -> [erpc, sockpool_call, sockpool_node_lease].
+
 %% @doc Those that only take and give back, without any I/O.
 -spec checkout() -> [name()].
 checkout() -> [sockpool_checkout, poolboy_checkout].
 
 %% @doc Calls to other nodes, and requests through their pools.
--spec nodes() -> [name()].
-nodes() -> [sockpool_c_stats, gen_server_stats, sockpool_c_request, sockpool_erlang_request].
+-spec served() -> [name()].
+served() -> [sockpool_c_stats, gen_server_stats, sockpool_c_request, sockpool_erlang_request].
 
 %% @doc `raw' is a program of its own and has only a label here.
 -spec peer(name()) -> peer() | #{name := raw, label := string()}.
@@ -97,16 +101,24 @@ peer(nothing) ->
       stop => fun(ok) -> ok end};
 peer(sockpool_c_stats) ->
     node(sockpool_c_stats, "C node, gen_server:call of stats",
-         fun sockpool_bench_nodes:start_c/1, fun sockpool_bench_nodes:stats/3);
+         fun sockpool_bench_served:start_c/1, fun sockpool_bench_served:stats/3);
 peer(gen_server_stats) ->
     node(gen_server_stats, "a gen_server on an Erlang node, the same call",
-         fun sockpool_bench_nodes:start_gen_server/1, fun sockpool_bench_nodes:stats/3);
+         fun sockpool_bench_served:start_gen_server/1, fun sockpool_bench_served:stats/3);
 peer(sockpool_c_request) ->
     node(sockpool_c_request, "request through the C node",
-         fun sockpool_bench_nodes:start_c/1, fun sockpool_bench_nodes:request/3);
+         fun sockpool_bench_served:start_c/1, fun sockpool_bench_served:request/3);
 peer(sockpool_erlang_request) ->
     node(sockpool_erlang_request, "request through an Erlang node",
-         fun sockpool_bench_nodes:start_erlang/1, fun sockpool_bench_nodes:request/3);
+         fun sockpool_bench_served:start_erlang/1, fun sockpool_bench_served:request/3);
+peer(erpc) ->
+    no_pool(erpc, "erpc:call, the one connection", fun erpc_call/3);
+peer(sockpool_call) ->
+    sockpool(sockpool_call, "sockpool:call, a pool of 4", fun pool_call/3);
+peer(sockpool_node_lease) ->
+    #{name => sockpool_node_lease, label => "sockpool:call, one connection shared",
+      enter => fun shared_call/3, sockets => fun capacity/2,
+      start => fun start_shared/1, stop => fun stop_shared/1};
 peer(raw) ->
     #{name => raw, label => "raw C client (limit)"}.
 
@@ -165,7 +177,30 @@ checkout_only(Pool, _, _) ->
 
 node(Name, Label, Start, Enter) ->
     #{name => Name, label => Label, start => Start, enter => Enter,
-      stop => fun sockpool_bench_nodes:stop/1, sockets => fun(_, _) -> 0 end}.
+      stop => fun sockpool_bench_served:stop/1, sockets => fun(_, _) -> 0 end}.
+%% Calls of another node
+
+erpc_call(none, #{node := Node}, Payload) ->
+    fun() ->
+        try check({ok, erpc:call(Node, erlang, hd, [[Payload]], ?TIMEOUT_MS)}, Payload)
+        catch error:{erpc, Reason} -> {error, Reason}
+        end
+    end.
+
+pool_call(Pool, _, Payload) ->
+    fun() -> check(sockpool:call(Pool, erlang, hd, [[Payload]], ?TIMEOUT_MS), Payload) end.
+
+start_shared(Target) ->
+    Pool = start_sockpool(Target),
+    {ok, Conn} = sockpool:checkout(Pool, ?TIMEOUT_MS),
+    {Pool, Conn}.
+
+stop_shared({Pool, Conn}) ->
+    ok = sockpool:checkin(Conn),
+    sockpool_bench_pool:stop(Pool).
+
+shared_call({_Pool, Conn}, _, Payload) ->
+    fun() -> check(sockpool:call(Conn, erlang, hd, [[Payload]], ?TIMEOUT_MS), Payload) end.
 
 %% poolboy
 

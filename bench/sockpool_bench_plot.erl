@@ -6,7 +6,7 @@
 %% @doc Draws those plots that there are figures for.
 -spec draw([sockpool_bench_rounds:summary()]) -> {ok, [file:filename()]} | {error, string()}.
 draw(Rows) ->
-    Plots = [Plot || Plot = {_, _, [_ | _]} <- [throughput(Rows), tls(Rows), headline(Rows)]],
+    Plots = [Plot || Plot = {_, _, [_ | _]} <- [throughput(Rows), tls(Rows), headline(Rows), head_of_line(Rows)]],
     case os:find_executable("gnuplot") of
         false when Plots =/= [] -> {error, "no plot: gnuplot is not installed"};
         Gnuplot -> draw(Plots, Gnuplot, [])
@@ -57,6 +57,15 @@ headline(Rows) ->
       "set logscale y\nset yrange [10:10000]\n"],
      lines(headline, ops, Rows)}.
 
+head_of_line(Rows) ->
+    {"head_of_line",
+     ["set title 'Calls of 64 bytes to another node while messages of 64 MiB travel to it: latency'\n"
+      "set xlabel 'concurrent processes'\nset ylabel 'milliseconds'\nset logscale y\n"
+      "set yrange [0.01:]\nset xrange [0.9:18]\nset xtics (1, 4, 16)\n"],
+     [{Label ++ ", " ++ Name, [{X, Us / 1000} || {X, Us} <- Points]}
+      || {Value, Name} <- [{p99_us, "p99"}, {p50_us, "p50"}],
+         {Label, Points} <- lines(head_of_line, Value, Rows)]}.
+
 %% [{Label, [{X, Y}]}] for each peer of the run.
 lines(Run, Value, Rows) ->
     Points = [{Peer, {Processes, Y}}
@@ -85,7 +94,7 @@ script(Svg, Settings, Lines) ->
 
 data(Index, Points) ->
     [io_lib:format("$data~b << EOD~n", [Index]),
-     [io_lib:format("~b ~.1f~n", [X, float(Y)]) || {X, Y} <- Points],
+     [io_lib:format("~b ~.4f~n", [X, float(Y)]) || {X, Y} <- Points],
      "EOD\n"].
 
 numbered(List) ->

@@ -26,6 +26,8 @@ about(scaling_test) ->
     "1000 processes, pools of 1 to 500 connections";
 about(leak_test) ->
     "100000 requests, then 5000 owners killed at random moments";
+about(head_of_line) ->
+    "calls of 64 bytes to another node, while messages of 64 MiB travel to it and without";
 about(memory) ->
     "memory of an idle connection";
 about(tls) ->
@@ -59,8 +61,9 @@ run(concurrent_6200) -> burst(concurrent_6200, 6200, 100, 0);
 run(concurrent_10000) -> burst(concurrent_10000, 10000, 100, 0);
 run(tls) -> tls();
 run(c_node) ->
-    {repeat(c_node, 1, [cell(Processes, 10, 0, sockpool_bench_peers:nodes())
+    {repeat(c_node, 1, [cell(Processes, 10, 0, sockpool_bench_peers:served())
                         || Processes <- [1, 8, 62]]), []};
+run(head_of_line) -> {head_of_line(), []};
 run(leak_test) -> {[], sockpool_bench_leak:leak_test()};
 run(memory) -> {[], sockpool_bench_leak:memory()}.
 
@@ -83,6 +86,32 @@ tls() ->
         opened(tls_timer, 200, [sockpool_open, ssl_open, nothing],
                fun sockpool_bench_opening:timers/2),
     {Series, [Protection | sockpool_bench_tls_checks:memory(Series)]}.
+
+%% A call behind a large message takes milliseconds: the window is longer, for enough of them.
+-define(SLOW_WINDOWS, 4).
+
+head_of_line() ->
+    {Other, Node} = sockpool_bench_nodes:start(),
+    try
+        Cells = [#{processes => Processes, peers => sockpool_bench_peers:calls(),
+                   target => #{transport => node, node => Node, size => 4, max_overflow => 0,
+                               bytes => ?BYTES}}
+                 || Processes <- [1, 4, 16]],
+        Loaded = fun(Measure) -> sockpool_bench_nodes:with_traffic(Node, Measure) end,
+        measured(head_of_line, Cells, ?SLOW_WINDOWS, Loaded) ++
+            measured(head_of_line_free, Cells, 1, fun(Measure) -> Measure() end)
+    after
+        sockpool_bench_nodes:stop(Other)
+    end.
+
+measured(Run, Cells, Windows, Around) ->
+    WindowMs = Windows * setting("BENCH_WINDOW_MS", 700),
+    Measure = fun(Peer, #{processes := Processes, target := Target}) ->
+                      Options = #{processes => Processes, warmup_ms => 200, window_ms => WindowMs,
+                                  timed_every => 1},
+                      Around(fun() -> sockpool_bench_load:repeat(Peer, Target, Options) end)
+              end,
+    sockpool_bench_rounds:alternate(Run, Cells, rounds(), Measure).
 
 tls_cell(Processes, Size, Bytes, Peers) ->
     Cell = #{target := Target} = cell(Processes, Size, 0, Peers),

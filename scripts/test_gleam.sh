@@ -91,7 +91,8 @@ compile_helpers() {
     rm -rf "$HELPERS"
     mkdir -p "$HELPERS"
     erlc -Werror -o "$HELPERS" test/sockpool_test_server.erl test/sockpool_test_util.erl \
-        test/sockpool_tls_peers.erl test/sockpool_cluster.erl
+        test/sockpool_tls_peers.erl test/sockpool_cluster.erl test/sockpool_c_daemon.erl \
+        test/sockpool_node_kit.erl
 }
 
 run_tests() {

@@ -220,32 +220,32 @@ checkout(_Name, Timeout) ->
     bad_argument(timeout, Timeout).
 
 do_checkout(Name, Timeout) ->
-    do_checkout(Name, Timeout, ?YIELDS).
+    case leased(Name, Timeout, ?YIELDS) of
+        {node, Lease} -> sockpool_node_conn:start(Lease);
+        Result -> Result
+    end.
 
-do_checkout(Name, Timeout, Yields) ->
+leased(Name, Timeout, Yields) ->
     case persistent_term:get({sockpool, Name}, undefined) of
         undefined ->
             checkout_elsewhere(Name, Timeout);
         Pool ->
             case sockpool_nif:checkout(Pool) of
                 again ->
-                    do_checkout(Name, Timeout, Yields);
+                    leased(Name, Timeout, Yields);
                 crowded when Yields > 0, Timeout =/= 0 ->
                     erlang:yield(),
-                    do_checkout(Name, Timeout, Yields - 1);
+                    leased(Name, Timeout, Yields - 1);
                 Empty when Empty =:= empty; Empty =:= crowded ->
-                    checked_out(sockpool_wait:checkout(Pool, Timeout));
+                    sockpool_wait:checkout(Pool, Timeout);
                 Result ->
-                    checked_out(Result)
+                    Result
             end
     end.
 
-checked_out({node, Lease}) -> sockpool_node_conn:start(Lease);
-checked_out(Result) -> Result.
-
 %% No pool has a name that is a tuple, so that pools of this node do not pay for the others.
 checkout_elsewhere({Name, Node}, Timeout) when is_atom(Name), Node =:= node() ->
-    do_checkout(Name, Timeout);
+    leased(Name, Timeout, ?YIELDS);
 checkout_elsewhere({Name, Node}, Timeout) when is_atom(Name), is_atom(Node) ->
     sockpool_remote:checkout(Node, Name, Timeout);
 checkout_elsewhere(Name, _Timeout) ->
@@ -445,8 +445,19 @@ reply(Result, _Length) -> Result.
           {ok, Result :: term()} | {error, reason()}.
 call(To, Module, Function, Args, Timeout)
   when is_atom(Module), is_atom(Function), length(Args) >= 0, ?IS_TIMEOUT(Timeout) ->
-    over_node(To, Timeout,
-              fun(Conn, Left) -> sockpool_node_conn:call(Conn, Module, Function, Args, Left) end);
+    case To of
+        ?NODE_CONN(_) ->
+            sockpool_node_conn:call(To, Module, Function, Args, Timeout);
+        ?LEASE(_) ->
+            sockpool_remote:call(To, Module, Function, Args, Timeout);
+        {Name, Node} when is_atom(Name), is_atom(Node), Node =/= node() ->
+            sockpool_remote:call(Node, Name, Module, Function, Args, Timeout);
+        _ ->
+            Deadline = sockpool_wait:deadline(Timeout),
+            once(To, Timeout, fun(Lease) ->
+                sockpool_node_conn:call_once(Lease, Module, Function, Args, Deadline)
+            end)
+    end;
 call(_To, Module, _Function, _Args, _Timeout) when not is_atom(Module) ->
     bad_argument(module, Module);
 call(_To, _Module, Function, _Args, _Timeout) when not is_atom(Function) ->
@@ -460,24 +471,26 @@ call(_To, _Module, _Function, _Args, Timeout) ->
 %% of that node, or a pid of it. `ok' when the operating system has the message, as with `!' nobody says
 %% whether the process lives. Messages over one connection stay in order.
 -spec send_to(conn() | pool(), atom() | {atom(), node()} | pid(), term()) -> ok | {error, reason()}.
-send_to(To, Destination, Message) ->
-    over_node(To, default,
-              fun(Conn, _Left) -> sockpool_node_conn:send_to(Conn, Destination, Message) end).
+send_to(?NODE_CONN(_) = Conn, Destination, Message) ->
+    sockpool_node_conn:send_to(Conn, Destination, Message);
+send_to(?LEASE(_) = Lease, Destination, Message) ->
+    sockpool_remote:send_to(Lease, Destination, Message);
+send_to({Name, Node}, Destination, Message) when is_atom(Name), is_atom(Node), Node =/= node() ->
+    sockpool_remote:send_to(Node, Name, Destination, Message);
+send_to(Pool, Destination, Message) ->
+    once(Pool, default, fun(Lease) -> sockpool_node_conn:send_once(Lease, Destination, Message) end).
 
-over_node(?NODE_CONN(_) = Conn, Timeout, Fun) ->
-    Fun(Conn, Timeout);
-over_node(Conn, _Timeout, _Fun) when is_tuple(Conn), tuple_size(Conn) =/= 2 ->
+%% Without a process for the lease.
+once(Conn, _Timeout, _Fun) when is_tuple(Conn), tuple_size(Conn) =/= 2 ->
     bad_argument(node_conn, Conn);
-over_node(Pool, Timeout, Fun) ->
-    Deadline = case Timeout of default -> infinity; _ -> sockpool_wait:deadline(Timeout) end,
-    case do_checkout(Pool, Timeout) of
-        {ok, Conn} -> run(Conn, fun(_) -> over_leased(Conn, sockpool_wait:left(Deadline), Fun) end);
+once(Pool, Timeout, Fun) ->
+    case leased(Pool, Timeout, ?YIELDS) of
+        {node, Lease} -> Fun(Lease);
+        {ok, Conn} -> run(Conn, fun not_a_node/1);
         {error, _} = Error -> Error
     end.
 
-over_leased(?NODE_CONN(_) = Conn, Left, Fun) ->
-    Fun(Conn, Left);
-over_leased(Conn, _Left, _Fun) ->
+not_a_node(Conn) ->
     case info(Conn) of
         {ok, #{transport := Transport}} -> {error, {bad_option, transport, Transport}};
         {error, _} = Error -> Error

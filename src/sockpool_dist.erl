@@ -7,17 +7,17 @@
 %%% on has that function, and no process on the way takes one call after the other.
 -module(sockpool_dist).
 
--export([identity/2, call/5, send/3, parse/1, result/2, io_request/1]).
+-export([identity/2, call/5, send/3, parse/1, result/2, io_request/3]).
 -export_type([identity/0, frame/0, destination/0]).
 
 -record(identity, {pid :: binary(), ref :: binary()}).
 -opaque identity() :: #identity{}.
-%% Who a connection is to its node: the pid that all requests come from and results go to, and what
-%% its references begin with.
+%% Who a user of a connection is to its node: the pid that all its requests come from and results go to,
+%% and what its references begin with.
 
 -type destination() :: atom() | pid().
 -type frame() :: {ended, Call :: pos_integer()} | {refused, Call :: pos_integer(), Reason :: atom()}
-               | {message, Payload :: binary()} | tick | other.
+               | {message, To :: binary(), Payload :: binary()} | tick | other.
 
 -define(VERSION, 131).
 -define(PASS_THROUGH, 112).
@@ -36,10 +36,14 @@
 -define(SPAWN_REPLY, 31).
 -define(NO_ATOM, ?SMALL_ATOM_UTF8_EXT, 0).
 
+%% @doc One that no user had before, but for one 2^28 users ago: what was meant for somebody who had the
+%% connection earlier is known by its pid.
 -spec identity(Name :: binary(), Creation :: non_neg_integer()) -> identity().
 identity(Name, Creation) ->
     Node = <<?SMALL_ATOM_UTF8_EXT, (byte_size(Name)), Name/binary>>,
-    #identity{pid = <<?NEW_PID_EXT, Node/binary, 1:32, 0:32, Creation:32>>,
+    Unique = erlang:unique_integer([positive]),
+    Numbers = <<(Unique band 16#7fff):32, ((Unique bsr 15) band 16#1fff):32>>,
+    #identity{pid = <<?NEW_PID_EXT, Node/binary, Numbers/binary, Creation:32>>,
               ref = <<?NEWER_REFERENCE_EXT, 3:16, Node/binary, Creation:32>>}.
 
 %% @doc The frame that begins the call, by its number. Its output goes to the pid of the identity.
@@ -70,9 +74,12 @@ parse(<<>>) ->
 parse(<<?PASS_THROUGH, ?VERSION, ?SMALL_TUPLE_EXT, 5, ?SMALL_INTEGER_EXT, Op, Rest/binary>>) ->
     parse_call(Op, Rest);
 parse(<<?PASS_THROUGH, ?VERSION, ?SMALL_TUPLE_EXT, 3, ?SMALL_INTEGER_EXT, ?SEND, Rest/binary>>) ->
-    case skip_pid(skip_atom(Rest)) of
-        <<?VERSION, _/binary>> = Payload -> {message, Payload};
-        _ -> other
+    To = skip_atom(Rest),
+    case skip_pid(To) of
+        <<?VERSION, _/binary>> = Payload ->
+            {message, binary:part(To, 0, byte_size(To) - byte_size(Payload)), Payload};
+        _ ->
+            other
     end;
 parse(_Other) ->
     other.
@@ -143,8 +150,18 @@ outcome(_Call, Signal) -> exception(exit, {signal, Signal}, []).
 
 exception(Class, Reason, Stack) -> {error, {exception, Class, Reason, Stack}}.
 
-%% @doc A request of the io protocol, or `other'.
--spec io_request(binary()) -> {pid(), ReplyAs :: term(), Request :: term()} | other.
+%% @doc A request of the io protocol from a function that this user of the connection called, or `other'.
+%% (The node may write the atom in the pid in another way.)
+-spec io_request(identity(), To :: binary(), Payload :: binary()) ->
+          {pid(), ReplyAs :: term(), Request :: term()} | other.
+io_request(#identity{pid = Pid}, To, Payload) ->
+    case numbers(To) =:= numbers(Pid) of
+        true -> io_request(Payload);
+        false -> other
+    end.
+
+numbers(Pid) -> binary:part(Pid, byte_size(Pid), -12).
+
 io_request(Payload) ->
     try binary_to_term(Payload) of
         {io_request, From, ReplyAs, Request} when is_pid(From) -> {From, ReplyAs, Request};

@@ -143,11 +143,11 @@ cookie(#{name := Node, cookie := undefined}) ->
     erlang:get_cookie(Node);
 cookie(#{name := Node, cookie := Fun}) ->
     try Fun() of
-        Cookie when is_atom(Cookie) ->
+        Cookie ->
+            sockpool_node_opts:is_cookie(Cookie)
+                orelse throw({not_started, {cookie, bad_value}}),
             true = erlang:set_cookie(Node, Cookie),
-            Cookie;
-        _Other ->
-            throw({not_started, {cookie, bad_value}})
+            Cookie
     catch
         %% Neither reason nor stack: the cookie may be in them.
         Class:_ -> throw({not_started, {cookie, Class}})

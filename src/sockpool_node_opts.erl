@@ -2,7 +2,7 @@
 %%% The options of sockpool_node, in one table: defaults, checks, and words for users.
 -module(sockpool_node_opts).
 
--export([parse/1, format_error/1, seal/1]).
+-export([parse/1, format_error/1, seal/1, is_cookie/1]).
 -export_type([opts/0, bad_option/0]).
 
 -type opts() :: #{name := node(),
@@ -120,19 +120,21 @@ own_host() ->
 
 cookie(undefined) ->
     {ok, undefined};
-cookie(Cookie) when is_atom(Cookie) ->
+cookie(Fun) when is_function(Fun, 0) ->
+    {ok, Fun};
+cookie(Cookie) ->
     case is_cookie(Cookie) of
         true -> {ok, sockpool_secret:seal(Cookie)};
         false -> error
-    end;
-cookie(Fun) when is_function(Fun, 0) ->
-    {ok, Fun};
-cookie(_Other) ->
-    error.
+    end.
 
-is_cookie(Cookie) ->
+%% @doc What the daemon and the digest take.
+-spec is_cookie(term()) -> boolean().
+is_cookie(Cookie) when is_atom(Cookie) ->
     Text = atom_to_list(Cookie),
-    Text =/= [] andalso lists:all(fun(C) -> C >= $\s andalso C =< 255 andalso C =/= 127 end, Text).
+    Text =/= [] andalso lists:all(fun(C) -> C >= $\s andalso C =< 255 andalso C =/= 127 end, Text);
+is_cookie(_Other) ->
+    false.
 
 address(undefined) -> {ok, undefined};
 address(Address) ->

@@ -7,6 +7,7 @@
 -module(sockpool_remote).
 
 -export([checkout/3, request/5, checkin/1, discard/1, give_away/2, send/3, recv/3]).
+-export([call/6, call/5, send_to/4, send_to/3]).
 -export([info/1, peername/1, sockname/1, setopts/2]).
 -export([start_pool/3, stop_pool/2, which_pools/1, stats/1, stats/2]).
 -export_type([lease/0]).
@@ -39,6 +40,16 @@ request(Node, Name, Data, Length, Timeout) ->
     Id = make_ref(),
     cancellable(Node, Id, {request, Id, Name, Data, Length, Timeout}, Timeout).
 
+-spec call(node(), atom(), module(), atom(), [term()], timeout()) -> {ok, term()} | failure().
+call(Node, Name, Module, Function, Args, Timeout) ->
+    Id = make_ref(),
+    cancellable(Node, Id, {call, Id, Name, Module, Function, Args, Timeout}, Timeout).
+
+-spec send_to(node(), atom(), term(), term()) -> ok | failure().
+send_to(Node, Name, Destination, Message) ->
+    Id = make_ref(),
+    cancellable(Node, Id, {send_to, Id, Name, Destination, Message}, default).
+
 -spec checkin(lease()) -> ok | failure().
 checkin(Lease) -> lease_call(Lease, {checkin, Lease}).
 
@@ -63,6 +74,14 @@ send(?LEASE(Node) = Lease, Data, Timeout) ->
 -spec recv(lease(), non_neg_integer(), timeout()) -> {ok, binary()} | failure().
 recv(?LEASE(Node) = Lease, Length, Timeout) ->
     not_found_is_closed(cancellable(Node, Lease, {recv, Lease, Length, Timeout}, Timeout)).
+
+-spec call(lease(), module(), atom(), [term()], timeout()) -> {ok, term()} | failure().
+call(?LEASE(Node) = Lease, Module, Function, Args, Timeout) ->
+    not_found_is_closed(cancellable(Node, Lease, {call, Lease, Module, Function, Args, Timeout}, Timeout)).
+
+-spec send_to(lease(), term(), term()) -> ok | failure().
+send_to(?LEASE(Node) = Lease, Destination, Message) ->
+    not_found_is_closed(cancellable(Node, Lease, {send_to, Lease, Destination, Message}, default)).
 
 -spec info(lease()) -> {ok, map()} | failure().
 info(Lease) -> lease_call(Lease, {info, Lease}).

@@ -98,6 +98,14 @@ request({request, Id, Name, Data, Length, Timeout}, From, #state{ids = Ids} = St
   when is_reference(Id), not is_map_key(Id, Ids), is_atom(Name) ->
     Worker = spawn_link(sockpool_session, request, [From, Name, Data, Length, Timeout]),
     started(Worker, #job{id = Id, from = From}, State);
+request({call, Id, Name, Module, Function, Args, Timeout}, From, #state{ids = Ids} = State)
+  when is_reference(Id), not is_map_key(Id, Ids), is_atom(Name) ->
+    Worker = spawn_link(sockpool_session, call, [From, Name, Module, Function, Args, Timeout]),
+    started(Worker, #job{id = Id, from = From}, State);
+request({send_to, Id, Name, Destination, Message}, From, #state{ids = Ids} = State)
+  when is_reference(Id), not is_map_key(Id, Ids), is_atom(Name) ->
+    Worker = spawn_link(sockpool_session, send_to, [From, Name, Destination, Message]),
+    started(Worker, #job{id = Id, from = From}, State);
 request({stats, Name}, From, State) when is_atom(Name) ->
     answer(From, sockpool:stats(Name), State);
 request(Request, From, #state{jobs = Jobs} = State) ->
@@ -122,8 +130,9 @@ kind({Call, ?LEASE(_) = Lease}) ->
     lease_kind(lists:member(Call, [checkin, discard, info, peername, sockname]), Lease);
 kind({setopts, ?LEASE(_) = Lease, _Opts}) -> {lease, Lease};
 kind({give_away, ?LEASE(_) = Lease, Pid}) when is_pid(Pid) -> {lease, Lease};
-kind({Call, ?LEASE(_) = Lease, _, _Timeout}) ->
-    lease_kind(lists:member(Call, [send, recv]), Lease);
+kind({Call, ?LEASE(_) = Lease, _, _}) ->
+    lease_kind(lists:member(Call, [send, recv, send_to]), Lease);
+kind({call, ?LEASE(_) = Lease, _Module, _Function, _Args, _Timeout}) -> {lease, Lease};
 kind(_Request) -> unknown.
 
 lease_kind(true, Lease) -> {lease, Lease};

@@ -5,7 +5,7 @@
 %%% done here.
 -module(sockpool_session).
 
--export([lease/5, request/5, pools/2, serve/2, reply/2, destination/2]).
+-export([lease/5, request/5, call/6, send_to/4, pools/2, serve/2, reply/2, destination/2]).
 
 %% How often a lease that nobody calls is looked at: `max_hold' or the end of its pool may have ended it.
 -define(CHECK_MS, 60000).
@@ -65,6 +65,9 @@ check(Server, Conn) ->
 call(Conn, {send, _, Data, default}) -> sockpool:send(Conn, Data);
 call(Conn, {send, _, Data, Timeout}) -> sockpool:send(Conn, Data, Timeout);
 call(Conn, {recv, _, Length, Timeout}) -> sockpool:recv(Conn, Length, Timeout);
+call(Conn, {call, _, Module, Function, Args, Timeout}) ->
+    sockpool:call(Conn, Module, Function, Args, Timeout);
+call(Conn, {send_to, _, Destination, Message}) -> sockpool:send_to(Conn, Destination, Message);
 call(Conn, {info, _}) -> sockpool:info(Conn);
 call(Conn, {peername, _}) -> sockpool:peername(Conn);
 call(Conn, {sockname, _}) -> sockpool:sockname(Conn);
@@ -80,6 +83,14 @@ collect(_Request, _Result) ->
 -spec request(gen_server:from(), atom(), term(), term(), term()) -> ok.
 request(From, Name, Data, Length, Timeout) ->
     reply(From, sockpool:request(Name, Data, Length, Timeout)).
+
+-spec call(gen_server:from(), atom(), term(), term(), term(), term()) -> ok.
+call(From, Name, Module, Function, Args, Timeout) ->
+    reply(From, sockpool:call(Name, Module, Function, Args, Timeout)).
+
+-spec send_to(gen_server:from(), atom(), term(), term()) -> ok.
+send_to(From, Name, Destination, Message) ->
+    reply(From, sockpool:send_to(Name, Destination, Message)).
 
 %%% Calls about pools.
 

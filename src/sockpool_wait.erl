@@ -7,7 +7,8 @@
 %%% answered `cancelled'. The lease is used after each wait, which keeps it from the collector.
 -module(sockpool_wait).
 
--export([checkout/2, send/3, recv/3, request/4, open/5, deadline/1, left/1]).
+-export([checkout/2, send/3, recv/3, recv_packet/2, request/4, open/5, deadline/1, left/1]).
+-export([io/2]).
 -export_type([deadline/0]).
 
 -type deadline() :: integer() | infinity.
@@ -116,6 +117,12 @@ recv(Lease, Want, Timeout) ->
         Done ->
             Done
     end.
+
+%% @doc One packet, for a caller to whom a round of the run queue, behind whatever runs there, is more
+%% than a select: one that waits for another node.
+-spec recv_packet(sockpool_nif:lease(), deadline()) -> {ok, binary()} | {error, term()}.
+recv_packet(Lease, Deadline) ->
+    recv_rest(Lease, packet, again, Deadline).
 
 recv_more(Lease, Want, Ref, Deadline) ->
     case await(Ref, left(Deadline)) of
@@ -228,6 +235,21 @@ given_up(granted, Lease) ->
 given_up(_What, Lease) ->
     _ = sockpool_nif:fired(Lease),
     {error, timeout}.
+
+%%% Another node's output.
+
+%% @doc Has the device do what an io request asks, and returns what it answers.
+-spec io(pid(), term()) -> term().
+io(Device, Request) ->
+    Ref = monitor(process, Device),
+    Device ! {io_request, self(), Ref, Request},
+    receive
+        {io_reply, Ref, Reply} ->
+            true = demonitor(Ref, [flush]),
+            Reply;
+        {'DOWN', Ref, process, _, _} ->
+            {error, terminated}
+    end.
 
 %%% Connecting.
 

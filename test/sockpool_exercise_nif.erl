@@ -204,7 +204,7 @@ right(recv, Pool, _Config) -> [waiter(Pool), 1, false, make_ref()];
 right(finish, Pool, _Config) -> [waiter(Pool), 1, false, make_ref()];
 right(setopt, Pool, _Config) -> [waiter(Pool), nodelay, true];
 right(Function, Pool, _Config) ->
-    case lists:member(Function, [checkin, discard, disarm, park, fired, info, peername, sockname,
+    case lists:member(Function, [checkin, discard, disarm, park, fired, node_names, info, peername, sockname,
                                  send_timeout]) of
         true -> [waiter(Pool)];
         false -> [Pool]

@@ -96,7 +96,7 @@ one_wrong_argument(Config) ->
                  {request, [Resource, [<<"x">>], Ref, infinity, 1], [1, 2, 3, 5]},
                  {finish, [Lease, 1, again, Ref], [1, 2]}, {disarm, [Lease], [1]},
                  {park, [Lease], [1]},
-                 {fired, [Lease], [1]}, {info, [Lease], [1]}, {peername, [Lease], [1]},
+                 {fired, [Lease], [1]}, {info, [Lease], [1]}, {node_names, [Lease], [1]}, {peername, [Lease], [1]},
                  {sockname, [Lease], [1]}, {setopt, [Lease, packet, raw], [1, 2, 3]},
                  {send_timeout, [Lease], [1]}],
     ?assertEqual(lists:sort(functions()),

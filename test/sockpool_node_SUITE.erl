@@ -9,7 +9,7 @@
 -compile(nowarn_export_all).
 
 all() ->
-    [starts_and_stops, serves, tls_pool, killed_daemon, terminated_daemon, killed_vm, killed_parent,
+    [starts_and_stops, serves, tls_pool, killed_daemon, killed_under_load, terminated_daemon, killed_vm, killed_parent,
      two_children, name_is_taken, cookie_is_not_visible, cookie_of_its_own, cookie_fun_fails,
      wrong_options, wrong_pools, pool_that_cannot_start, wrong_program, program_that_says_nothing,
      does_not_end, logs, no_node, child_specs, reasons_in_words].
@@ -17,7 +17,7 @@ all() ->
 suite() -> [{timetrap, {minutes, 2}}].
 
 init_per_suite(Config) ->
-    case filelib:is_regular(program()) of
+    case sockpool_c_daemon:is_built() of
         true ->
             ok = sockpool_cluster:be_a_node(),
             {ok, _} = application:ensure_all_started(sockpool),
@@ -35,7 +35,7 @@ init_per_testcase(_Case, Config) ->
 %%% What it does.
 
 starts_and_stops(_Config) ->
-    Options = options(#{}),
+    Options = maps:remove(program, options(#{})),
     {Sup, Pid} = start_child(Options),
     Node = node_of(Options),
     OsPid = os_pid(Pid),
@@ -90,6 +90,42 @@ killed_daemon(_Config) ->
     ?assertEqual({ok, <<"ping">>}, sockpool:request({p, Node}, <<"ping">>, 4, 5000)),
     stop(Sup).
 
+%% Whoever calls meanwhile is told so, at once, and is served again.
+killed_under_load(_Config) ->
+    Server = sockpool_test_server:start(),
+    Options = options(#{pools => #{p => sockpool_test_server:target(Server)}}),
+    {Sup, First} = start_child(Options),
+    Pool = {p, node_of(Options)},
+    Counters = counters:new(1, []),
+    Clients = [sockpool_test_util:start(fun() -> load(Pool, Counters, #{}) end)
+               || _ <- lists:seq(1, 50)],
+    _ = lists:foldl(fun(_, Pid) ->
+                            served(Counters, 200),
+                            _ = kill(Pid, "KILL"),
+                            new_child(Sup, Pid)
+                    end, First, lists:seq(1, 3)),
+    served(Counters, 200),
+    [Pid ! stop || {Pid, _, _} <- Clients],
+    Results = [sockpool_test_util:await(Client) || Client <- Clients],
+    Errors = lists:usort(lists:append([maps:keys(Result) || Result <- Results])),
+    ?assertNotEqual([], Errors),
+    ?assertEqual([], Errors -- [closed, not_found, {nodedown, node_of(Options)}]),
+    stop(Sup).
+
+load(Pool, Counters, Errors) ->
+    Result = sockpool:request(Pool, <<"ping">>, 4, 20000),
+    Next = case Result of
+               {ok, <<"ping">>} -> ok = counters:add(Counters, 1, 1), Errors;
+               {error, Reason} -> maps:update_with(Reason, fun(N) -> N + 1 end, 1, Errors)
+           end,
+    receive stop -> Next after 0 -> load(Pool, Counters, Next) end.
+
+%% So many more requests have been answered.
+served(Counters, More) ->
+    Before = counters:get(Counters, 1),
+    sockpool_test_util:wait_until(
+      fun() -> Now = counters:get(Counters, 1) - Before, Now >= More orelse Now end).
+
 %% An orderly end that nobody here asked for.
 terminated_daemon(_Config) ->
     Options = options(#{}),
@@ -134,7 +170,7 @@ two_children(_Config) ->
 name_is_taken(_Config) ->
     Options = options(#{}),
     {ok, Pid} = sockpool_node:start_link(Options),
-    {error, {start_timeout, Line}} = sockpool_node:start_link(Options#{start_timeout => 1000}),
+    {error, {start_timeout, Line}} = sockpool_node:start_link(Options#{start_timeout => 3000}),
     ?assertNotEqual(nomatch, string:find(Line, "the name is taken")),
     ?assertEqual([], pools(node_of(Options))),
     ok = gen_server:stop(Pid).
@@ -176,10 +212,9 @@ cookie_fun_fails(_Config) ->
     [?assertEqual({error, {cookie, What}},
                   sockpool_node:start_link(options(#{cookie => Fun})))
      || {What, Fun} <- [{error, fun() -> error(secret) end}, {throw, fun() -> throw(secret) end},
-                        {exit, fun() -> exit(secret) end}, {bad_value, fun() -> "secret" end}]],
-    %% An atom, but the daemon does not take it.
-    ?assertMatch({error, {exit_status, 2, "sockpool_node: --cookie-stdin" ++ _}},
-                 sockpool_node:start_link(options(#{cookie => fun() -> '' end}))).
+                        {exit, fun() -> exit(secret) end}, {bad_value, fun() -> "secret" end},
+                        {bad_value, fun() -> '' end}, {bad_value, fun() -> 'a\nb' end},
+                        {bad_value, fun() -> list_to_atom([1024]) end}]].
 
 %%% What cannot be started.
 
@@ -307,7 +342,7 @@ reasons_in_words(_Config) ->
 %% Each with a name of its own.
 options(More) ->
     Name = "node_suite_" ++ integer_to_list(erlang:unique_integer([positive])),
-    More#{name => list_to_atom(Name)}.
+    maps:merge(#{program => sockpool_c_daemon:program()}, More#{name => list_to_atom(Name)}).
 
 node_of(#{name := Name}) ->
     [_, Host] = string:split(atom_to_list(node()), "@"),
@@ -370,5 +405,3 @@ is_running(OsPid) ->
         {ok, Stat} -> binary:match(Stat, <<") Z ">>) =:= nomatch;
         {error, _} -> false
     end.
-
-program() -> filename:join(code:priv_dir(sockpool), "sockpool_node").

@@ -5,7 +5,7 @@
 
 -export([init_suite/1, end_suite/1, init_case/2, end_case/0]).
 -export([started/2, started/3, checked_out/1, call/3, node_of/1, unavailable/1, start_apart/2]).
--export([relay/2, swallow/1, print/1, answer_when_told/2, be_killed/0, linger/0, tell_everybody/0]).
+-export([relay/2, swallow/1, print/1, print_later/2, answer_when_told/2, be_killed/0, linger/0, tell_everybody/0]).
 
 -define(DEADLINE_MS, 30000).
 
@@ -76,6 +76,16 @@ relay_loop(To) ->
 swallow(Bytes) -> byte_size(Bytes).
 
 print(Text) -> io:put_chars(Text).
+
+%% Leaves a process behind that prints when it is told to, and what came of it is sent to `To'.
+print_later(Name, To) ->
+    Parent = self(),
+    spawn(fun() ->
+                  true = register(Name, self()),
+                  Parent ! registered,
+                  receive print -> To ! {printed, catch io:put_chars("late")} end
+          end),
+    receive registered -> ok end.
 
 %% Answers when somebody says so.
 answer_when_told(Name, To) ->

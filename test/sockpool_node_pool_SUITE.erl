@@ -7,11 +7,12 @@
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2,
          end_per_testcase/2]).
--export([calls/1, exceptions/1, calls_by_pool/1, messages/1, output_comes_here/1, large_messages/1,
+-export([calls/1, exceptions/1, calls_by_pool/1, messages/1, output_comes_here/1, output_of_a_call_before/1, large_messages/1,
          too_large_a_reply/1, lease_functions/1, no_stream/1, bad_arguments/1]).
 -export([concurrent_calls/1, max_inflight/1, late_reply/1, call_from_another_process/1,
          checkin_under_a_call/1, dead_owner_at_rest/1, dead_owner_under_a_call/1,
          given_away/1, waiters/1, max_hold/1, pool_stopped_under_a_call/1]).
+-export([pool_of_another_node/1, client_of_another_node_dies/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1, stat/2, start/1, await/1, run_all/1,
                              assert_no_messages/0]).
@@ -20,10 +21,11 @@
 suite() -> [{timetrap, {minutes, 3}}].
 
 all() ->
-    [calls, exceptions, calls_by_pool, messages, output_comes_here, large_messages,
+    [calls, exceptions, calls_by_pool, messages, output_comes_here, output_of_a_call_before, large_messages,
      too_large_a_reply, lease_functions, no_stream, bad_arguments, concurrent_calls, max_inflight,
      late_reply, call_from_another_process, checkin_under_a_call, dead_owner_at_rest,
-     dead_owner_under_a_call, given_away, waiters, max_hold, pool_stopped_under_a_call].
+     dead_owner_under_a_call, given_away, waiters, max_hold, pool_stopped_under_a_call, pool_of_another_node,
+     client_of_another_node_dies].
 
 init_per_suite(Config) -> sockpool_node_kit:init_suite(Config).
 end_per_suite(Config) -> sockpool_node_kit:end_suite(Config).
@@ -106,6 +108,35 @@ run_captured(Pool, Conn) ->
     ok = sockpool:checkin(Conn),
     {ok, ok} = sockpool:call(Pool, sockpool_node_kit, print, ["captured: äλ"], 30000),
     ok.
+
+%% What a function left behind prints nothing into the calls of others, and does not end them.
+output_of_a_call_before(Config) ->
+    Pool = started(Config, #{}),
+    Self = self(),
+    ?assertEqual({ok, ok}, call(Pool, print_later, [late_printer, Self])),
+    {ok, Text} = output(fun() ->
+                                Job = start(fun() -> call(Pool, answer_when_told, [others_call, Self]) end),
+                                receive {waiting, others_call} -> ok after 30000 -> error(late) end,
+                                Printer = late_printer_there(Config),
+                                Printer ! print,
+                                wait_until(fun() -> asks_its_leader(Config, Printer) end),
+                                {others_call, ?config(node, Config)} ! {answer, undisturbed},
+                                ?assertEqual({ok, undisturbed}, await(Job))
+                        end),
+    ?assertEqual("", Text),
+    ok = sockpool:stop_pool(Pool),
+    %% Its group leader is gone with the connection.
+    receive {printed, Printed} -> ?assertMatch({'EXIT', _}, Printed) after 30000 -> error(late) end.
+
+%% What it asked is on its way, ahead of the other call's result.
+asks_its_leader(Config, Printer) ->
+    Where = erpc:call(?config(node, Config), erlang, process_info, [Printer, [status, current_function]]),
+    case Where of
+        [{status, waiting}, {current_function, {io, _, _}}] -> true;
+        _ -> Where
+    end.
+
+late_printer_there(Config) -> erpc:call(?config(node, Config), erlang, whereis, [late_printer]).
 
 %% A group leader that keeps what it is given.
 output(Fun) ->
@@ -348,3 +379,52 @@ pool_stopped_under_a_call(Config) ->
     ?assertEqual({error, closed}, sockpool:call(Conn, erlang, node, [], 30000)),
     ?assertEqual({error, closed}, sockpool:checkin(Conn)),
     ?assertEqual({error, not_found}, sockpool:call(Pool, erlang, node, [], 1000)).
+
+%%% Pools of nodes that another node serves.
+
+with_serving_node(Config, Fun) ->
+    #{node := Serving} = Peer = sockpool_cluster:start_peer(),
+    Pool = {?config(pool, Config), Serving},
+    try
+        ok = sockpool:start_pool(Pool, #{transport => node, node => ?config(node, Config), size => 1,
+                                         max_overflow => 0, cookie => erlang:get_cookie()}),
+        Fun(Pool)
+    after
+        sockpool_cluster:stop_peer(Peer)
+    end.
+
+pool_of_another_node(Config) ->
+    Node = ?config(node, Config),
+    with_serving_node(Config, fun({Name, Serving} = Pool) ->
+        ?assertEqual({ok, Node}, sockpool:call(Pool, erlang, node, [], 30000)),
+        ?assertMatch({error, {exception, error, badarg, _}},
+                     sockpool:call(Pool, erlang, atom_to_list, [1], 30000)),
+        ?assertEqual({error, timeout}, sockpool:call(Pool, sockpool_node_kit, linger, [], 50)),
+        ?assertEqual({ok, ok}, call(Pool, relay, [remote_relay, self()])),
+        ok = sockpool:send_to(Pool, remote_relay, by_pool),
+        {ok, Conn} = sockpool:checkout(Pool, 30000),
+        ?assertMatch({ok, #{transport := node, node := Node, pool := Name}}, sockpool:info(Conn)),
+        ok = sockpool:send_to(Conn, remote_relay, by_lease),
+        ?assertEqual({ok, Node}, sockpool:call(Conn, erlang, node, [], 30000)),
+        ?assertEqual({error, not_owner},
+                     await(start(fun() -> sockpool:call(Conn, erlang, node, [], 30000) end))),
+        ?assertEqual({error, {bad_option, transport, node}}, sockpool:send(Conn, "x")),
+        ok = sockpool:checkin(Conn),
+        ?assertEqual({error, closed}, sockpool:call(Conn, erlang, node, [], 30000)),
+        [receive {relayed, Way} -> ok after 30000 -> error(late) end || Way <- [by_pool, by_lease]],
+        ok = sockpool:send_to(Pool, remote_relay, stop),
+        ?assertMatch(#{closed := 1}, settled(Pool)),
+        ?assertEqual({error, not_found}, sockpool:call({none, Serving}, erlang, node, [], 30000)),
+        assert_no_messages()
+    end).
+
+client_of_another_node_dies(Config) ->
+    with_serving_node(Config, fun({_Name, Serving} = Pool) ->
+        Self = self(),
+        Client = spawn(fun() -> call(Pool, answer_when_told, [remote_orphan, Self]) end),
+        receive {waiting, remote_orphan} -> ok after 30000 -> error(late) end,
+        exit(Client, kill),
+        wait_until(fun() -> stat(Pool, abandoned) =:= 1 end),
+        wait_until(fun() -> sockpool_cluster:holds_nothing(Serving) end),
+        ?assertMatch(#{closed := 1, created := 2}, settled(Pool))
+    end).

@@ -18,9 +18,8 @@
 struct sp_node_state {
     struct sp_dist_connect *connect; /* until the handshake is over */
     bool shaken_below;               /* the stream below has no handshake left to do */
-    uint32_t creation;
-    char name[SP_DIST_NODE_NAME_MAX + 1]; /* ours */
-    char peer_name[SP_DIST_NODE_NAME_MAX + 1];
+    bool shaken;
+    struct sp_node_names names; /* once it is shaken */
 };
 
 static const struct sp_transport *below(const struct sp_conn *conn)
@@ -119,6 +118,16 @@ static sp_status advance(struct sp_conn *conn, struct sp_dist_connect *connect)
     return status;
 }
 
+static void keep_names(struct sp_node_state *node)
+{
+    struct sp_node_names *names = &node->names;
+
+    memcpy(names->name, node->connect->name, sizeof names->name);
+    memcpy(names->peer_name, node->connect->peer_name, sizeof names->peer_name);
+    names->creation = node->connect->creation;
+    node->shaken = true;
+}
+
 static sp_status node_handshake(struct sp_conn *conn)
 {
     struct sp_node_state *node = conn->dist;
@@ -136,13 +145,10 @@ static sp_status node_handshake(struct sp_conn *conn)
         status = advance(conn, node->connect);
     if (sp_wants(status))
         return status;
-    if (status == SP_OK) {
-        memcpy(node->name, node->connect->name, sizeof node->name);
-        memcpy(node->peer_name, node->connect->peer_name, sizeof node->peer_name);
-        node->creation = node->connect->creation;
-    } else {
+    if (status == SP_OK)
+        keep_names(node);
+    else
         conn->fault = status;
-    }
     end_handshake(node);
     return status;
 }
@@ -246,17 +252,22 @@ static void node_cleanup(struct sp_conn *conn)
     conn->dist = NULL;
 }
 
+const struct sp_node_names *sp_node_names(const struct sp_conn *conn)
+{
+    return conn->dist && conn->dist->shaken ? &conn->dist->names : NULL;
+}
+
 static void node_describe(struct sp_conn *conn, sp_fact tell, void *arg)
 {
-    struct sp_node_state *node = conn->dist;
+    const struct sp_node_names *names = sp_node_names(conn);
 
     if (below(conn)->describe)
         below(conn)->describe(conn, tell, arg);
-    if (!node || !conn->shaken)
+    if (!names)
         return;
-    tell(arg, "node", SP_FACT_WORD, node->peer_name, strlen(node->peer_name));
-    tell(arg, "name", SP_FACT_BYTES, node->name, strlen(node->name));
-    tell(arg, "creation", SP_FACT_NUMBER, NULL, node->creation);
+    tell(arg, "node", SP_FACT_WORD, names->peer_name, strlen(names->peer_name));
+    tell(arg, "name", SP_FACT_BYTES, names->name, strlen(names->name));
+    tell(arg, "creation", SP_FACT_NUMBER, NULL, names->creation);
 }
 
 #define NODE_TRANSPORT                                                                             \

@@ -11,6 +11,7 @@
 #ifndef SP_NODE_H
 #define SP_NODE_H
 
+#include "sp_dist.h"
 #include "sp_transport.h"
 
 /* Texts that end in 0, read during the call only. */
@@ -20,11 +21,21 @@ struct sp_node_target {
     const char *cookie; /* kept until the handshake is over */
 };
 
+/* Who is who on a connection. */
+struct sp_node_names {
+    uint32_t creation;                    /* ours there */
+    char name[SP_DIST_NODE_NAME_MAX + 1]; /* likewise */
+    char peer_name[SP_DIST_NODE_NAME_MAX + 1];
+};
+
 extern const struct sp_transport sp_transport_node, sp_transport_node_tls;
 
 static inline bool sp_is_node(const struct sp_transport *transport)
 {
     return transport == &sp_transport_node || transport == &sp_transport_node_tls;
 }
+
+/* Of a connection whose handshake is done; NULL for others. Valid as long as it is not closed. */
+const struct sp_node_names *sp_node_names(const struct sp_conn *conn);
 
 #endif

@@ -83,6 +83,7 @@ static ErlNifFunc functions[] = {
     {"park", 1, sp_nif_park, 0},
     {"fired", 1, sp_nif_fired, 0},
     {"info", 1, sp_nif_info, 0},
+    {"node_names", 1, sp_nif_node_names, 0},
     {"peername", 1, sp_nif_peername, 0},
     {"sockname", 1, sp_nif_sockname, 0},
     {"setopt", 3, sp_nif_setopt, 0},

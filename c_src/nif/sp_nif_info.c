@@ -127,6 +127,34 @@ SP_NIF(sp_nif_info)
     return enif_make_tuple2(env, sp_atoms.ok, map);
 }
 
+/* node_names(Lease) -> {ok, Node, Name, Creation, MaxInflight} | {error, Reason}: what calls over a
+ * connection to a node need to know. Name is ours there, a binary. */
+SP_NIF(sp_nif_node_names)
+{
+    struct sp_call call = sp_nif_call(env);
+    const struct sp_node_names *names;
+    struct sp_nif_pool *pool;
+    struct sp_nif_lease *lease;
+    ERL_NIF_TERM result, own;
+
+    (void)argc;
+    if (!look(env, &call, argv[0], &lease, &result))
+        return result;
+    pool = SP_CONTAINER(lease->conn->pool, struct sp_nif_pool, core);
+    names = sp_node_names(lease->conn);
+    if (names) {
+        memcpy(enif_make_new_binary(env, strlen(names->name), &own), names->name,
+               strlen(names->name));
+        result = enif_make_tuple5(env, sp_atoms.ok, enif_make_atom(env, names->peer_name), own,
+                                  enif_make_uint(env, names->creation),
+                                  enif_make_uint64(env, atomic_load(&pool->max_inflight)));
+    } else {
+        result = sp_nif_error_term(env, SP_CLOSED);
+    }
+    sp_conn_leave(lease->conn, &call);
+    return result;
+}
+
 static bool get_option(ErlNifEnv *env, ERL_NIF_TERM key, ERL_NIF_TERM term, enum sp_option *option,
                        int *value)
 {

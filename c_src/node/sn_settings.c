@@ -33,6 +33,9 @@ static bool fail(struct reader *reader, const char *details, ...)
     va_start(args, details);
     vsnprintf(reader->error + len, reader->size - (size_t)len, details, args);
     va_end(args);
+    for (char *at = reader->error; *at; at++)
+        if ((unsigned char)*at < ' ')
+            *at = '?';
     return false;
 }
 

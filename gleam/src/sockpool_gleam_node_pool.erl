@@ -76,7 +76,7 @@ started({error, _}, _Name, _N, _Supervisor, _Opts) ->
 
 connected(Caller, Opts, {ok, #pool{name = Name} = Pool}) ->
     Timeout = maps:get(connect_timeout, Opts, ?DEFAULT_CONNECT_TIMEOUT_MS),
-    case first_connection(Name, now_ms() + Timeout) andalso is_process_alive(Caller) of
+    case first_connection(Name, Caller, now_ms() + Timeout) andalso is_process_alive(Caller) of
         true ->
             {ok, Pool};
         false ->
@@ -86,26 +86,29 @@ connected(Caller, Opts, {ok, #pool{name = Name} = Pool}) ->
 connected(_Caller, _Opts, {error, _} = Error) ->
     Error.
 
-%% False at the deadline, or as soon as all attempts have failed.
-first_connection(Name, Deadline) ->
+%% False at the deadline, or as soon as all attempts have failed or the caller is dead.
+first_connection(Name, Caller, Deadline) ->
     Left = max(0, Deadline - now_ms()),
     case sockpool:checkout(Name, min(Left, ?FIRST_LOOK_MS)) of
         {ok, Conn} ->
             _ = sockpool:checkin(Conn),
             true;
-        {error, {unavailable, _}} ->
-            Left > 0 andalso attempts_under_way(Name) andalso first_connection(Name, Deadline);
-        {error, Reason} when Reason =:= timeout; Reason =:= closed ->
-            Left > 0 andalso first_connection(Name, Deadline);
-        {error, _} ->
-            false
+        {error, Reason} ->
+            Left > 0 andalso is_process_alive(Caller) andalso may_come(Name, Reason)
+                andalso first_connection(Name, Caller, Deadline)
     end.
 
-attempts_under_way(Name) ->
+may_come(_Name, timeout) ->
+    true;
+may_come(_Name, closed) ->
+    true;
+may_come(Name, {unavailable, _}) ->
     case sockpool:stats(Name) of
         {ok, #{connecting := Connecting}} -> Connecting > 0;
         {error, not_found} -> false
-    end.
+    end;
+may_come(_Name, _Reason) ->
+    false.
 
 is_good(#pool{supervisor = Supervisor, state = State}) ->
     atomics:get(State, ?DESTROYED) =:= 0 andalso whereis(sockpool_sup) =:= Supervisor.

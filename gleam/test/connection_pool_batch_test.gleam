@@ -137,6 +137,22 @@ pub fn parallel_test() {
   kit.equal(4, node_kit.connections_at(node))
 }
 
+pub fn no_more_at_once_than_connections_test() {
+  // Nobody waits for a connection: with a third one at the same time there would be failures.
+  let impatient = options.checkout_timeout(_, Ms(0))
+  use _, pool <- node_kit.with_pool_of(2, impatient)
+  let barrier = node_kit.barrier(2)
+  let all = kit.repeat(40, fn(n) { n })
+  let result =
+    connection_pool.send_batch_parallel(pool, all, fn(conn, n) {
+      node_kit.arrive(barrier)
+      let assert Ok(_) = node_kit.greet(conn, "you")
+      node_kit.arrive(barrier)
+      n
+    })
+  kit.equal(Ok(BatchResult(all, [])), result)
+}
+
 pub fn overflow_counts_too_test() {
   let overflowing = options.max_overflow(_, 2)
   use _, pool <- node_kit.with_pool_of(1, overflowing)
@@ -275,6 +291,7 @@ pub fn the_functions_end_with_the_caller_test() {
 pub fn stress_test_test() {
   use node, pool <- node_kit.with_pool(3)
   let before = checkouts()
+  node_kit.count_calls(node)
   kit.equal(
     Ok(PoolStats(3, 3, 0, 0, 400)),
     connection_pool.stress_test(pool, 50, 8),
@@ -282,6 +299,7 @@ pub fn stress_test_test() {
   kit.equal(3, node_kit.connections_at(node))
   node_kit.no_messages()
   kit.equal(before + 400, checkouts())
+  kit.equal(400, node_kit.calls(node))
 }
 
 pub fn stress_test_of_nothing_test() {

@@ -92,6 +92,36 @@ pub fn max_inflight_test() {
     })
 }
 
+pub fn busy_is_no_failure_test() {
+  let one = options.max_inflight(_, 1)
+  use _, pool <- node_kit.with_pool_of(2, one)
+  let is_waiting = fn() {
+    let assert Ok(Ok(pid)) =
+      connection_pool.with_connection(pool, fn(conn) {
+        let arguments = [term.atom("told")]
+        connection_pool.call(conn, "erlang", "whereis", arguments, Default)
+      })
+    term.as_atom(pid) != Ok("undefined")
+  }
+  let assert Ok(Ok(Ok(Nil))) =
+    connection_pool.with_connection(pool, fn(conn) {
+      let job =
+        kit.start(fn() {
+          let arguments = [term.atom("told")]
+          node_kit.call(conn, "answer_when_told", arguments, kit.long())
+        })
+      kit.wait_until(is_waiting)
+      kit.equal(Error(error.Busy), node_kit.greet(conn, "too many"))
+      let told =
+        connection_pool.with_connection(pool, fn(other) {
+          connection_pool.send(other, "told", "go on")
+        })
+      let assert Ok(_) = kit.await(job)
+      told
+    })
+  kit.equal(0, node_kit.stats(pool).failed_operations)
+}
+
 pub fn several_processes_call_over_one_connection_test() {
   use _, conn <- on_connection
   let jobs =

@@ -8,6 +8,7 @@ import sockpool/connection.{Ms}
 import sockpool/error
 import sockpool/options
 import sockpool/pool
+import sockpool/tls
 import sockpool_kit as kit
 
 pub fn the_life_of_a_pool_test() {
@@ -145,6 +146,49 @@ pub fn cookie_test() {
   node_kit.nothing_is_left(node)
 }
 
+pub fn node_port_test() {
+  use node <- node_kit.with_node
+  let at = fn(port) {
+    node_kit.options(node, 1)
+    |> options.node_port(port)
+    |> connection_pool.new_with
+  }
+  kit.equal(
+    Error(ConnectionFailed),
+    at(kit.port(kit.refusing_server())),
+  )
+  let assert Ok(pool) = at(node_kit.port(node))
+  kit.equal(Ok(Ok("hello you")), greet_through(pool, "you"))
+  kit.equal(Ok(Nil), connection_pool.destroy(pool))
+  node_kit.nothing_is_left(node)
+}
+
+pub fn tls_distribution_test() {
+  let certificates = kit.certificates()
+  let node = node_kit.start_tls_node(certificates)
+  let options = node_kit.options(node, 2)
+  let trust =
+    tls.new()
+    |> tls.cacertfile(certificates <> "/ca.pem")
+    |> tls.server_name("localhost")
+  let identity =
+    trust
+    |> tls.certfile(certificates <> "/client.pem")
+    |> tls.keyfile(certificates <> "/client.key")
+  let failed = Error(ConnectionFailed)
+  kit.equal(failed, connection_pool.new_with(options))
+  kit.equal(
+    failed,
+    connection_pool.new_with(options |> options.node_tls(trust)),
+  )
+  let assert Ok(pool) =
+    connection_pool.new_with(options |> options.node_tls(identity))
+  kit.equal(Ok(Ok("hello you")), greet_through(pool, "you"))
+  kit.equal(Ok(Nil), connection_pool.destroy(pool))
+  node_kit.nothing_is_left_here()
+  kit.end_node(node)
+}
+
 /// Something listens, but says nothing.
 fn silent(connect_timeout_ms: Int) {
   options.node("silent@127.0.0.1")
@@ -158,7 +202,7 @@ pub fn the_wait_for_a_silent_node_ends_test() {
 }
 
 pub fn who_is_killed_in_new_leaves_nothing_test() {
-  let options = silent(1000)
+  let options = silent(60_000)
   let job = kit.start(fn() { connection_pool.new_with(options) })
   kit.wait_until(fn() { pool.names() == ["distribute_pool_1"] })
   kit.kill(job)
@@ -182,6 +226,8 @@ fn greet_through(pool, name) {
 
 pub fn a_crash_gives_the_connection_back_test() {
   use node, pool <- node_kit.with_pool(2)
+  let closed = fn() { kit.stats(pool.named("distribute_pool_1")).closed }
+  let closed_before = closed()
   let assert Error(_) =
     kit.crashes(fn() {
       connection_pool.with_connection(pool, fn(conn) {
@@ -191,7 +237,8 @@ pub fn a_crash_gives_the_connection_back_test() {
     })
   kit.equal(0, node_kit.stats(pool).in_use_connections)
   kit.equal(PoolStats(2, 2, 0, 1, 0), node_kit.settled(pool, 2))
-  // The connection was replaced: there are two, and it is not one of them.
+  // It was replaced.
+  kit.equal(closed_before + 1, closed())
   kit.wait_until(fn() { node_kit.connections_at(node) == 2 })
   kit.equal(Ok(Ok("hello you")), greet_through(pool, "you"))
   kit.equal(#(1, 1), node_kit.counts(pool))

@@ -15,9 +15,24 @@ pub type Barrier
 @external(erlang, "sockpool_gleam_node_test_ffi", "start_node")
 pub fn start_node() -> kit.Node
 
-/// How many connections the node has, but for that of the test itself.
+/// A node that takes connections by TLS only, from those who have a certificate of this directory.
+@external(erlang, "sockpool_gleam_node_test_ffi", "start_tls_node")
+pub fn start_tls_node(certificates: String) -> kit.Node
+
+/// Where it listens.
+@external(erlang, "sockpool_gleam_node_test_ffi", "port")
+pub fn port(node: kit.Node) -> Int
+
+/// How many connections of pools the node has.
 @external(erlang, "sockpool_gleam_node_test_ffi", "connections_at")
 pub fn connections_at(node: kit.Node) -> Int
+
+/// From now on the node counts the functions that it is called to run.
+@external(erlang, "sockpool_gleam_node_test_ffi", "count_calls")
+pub fn count_calls(node: kit.Node) -> Nil
+
+@external(erlang, "sockpool_gleam_node_test_ffi", "calls")
+pub fn calls(node: kit.Node) -> Int
 
 /// For connections that are made from now on.
 @external(erlang, "sockpool_gleam_node_test_ffi", "set_cookie")
@@ -71,6 +86,7 @@ pub fn options(node: kit.Node, connections: Int) -> Options {
   |> options.size(connections)
   |> options.max_overflow(0)
   |> options.backoff(1, 50)
+  |> options.connect_timeout(kit.long())
 }
 
 /// A node and a pool of it, which is at rest. Afterwards nothing may be left of the pool here, and
@@ -101,7 +117,7 @@ pub fn with_mortal(connections: Int, run: fn(kit.Node, Pool) -> a) -> a {
   let node = start_node()
   let assert Ok(pool) =
     options(node, connections)
-    |> options.checkout_timeout(Ms(1500))
+    |> options.checkout_timeout(Ms(2500))
     |> connection_pool.new_with
   settled(pool, connections)
   let result = run(node, pool)

@@ -2,9 +2,10 @@
 %%% barriers, what was printed.
 -module(sockpool_gleam_node_test_ffi).
 
--export([start_node/0, connections_at/1, set_cookie/2, our_cookie/0, collect/2, collected/1]).
+-export([start_node/0, start_tls_node/1, port/1, connections_at/1,
+         count_calls/1, calls/1, set_cookie/2, our_cookie/0, collect/2, collected/1]).
 -export([barrier/1, arrive/1, arrivals/1, readers/0, kill_self/0, no_messages/0]).
--export([println/1, printed/0, greet/1, fail/2, sleep_for_ever/0]).
+-export([println/1, printed/0, greet/1, fail/2, sleep_for_ever/0, answer_when_told/1]).
 
 -define(DEADLINE_MS, 30000).
 
@@ -14,10 +15,41 @@ start_node() ->
     ok = sockpool_cluster:be_a_node(),
     sockpool_cluster:start_plain_peer().
 
-%% How many nodes the other one is connected to, this one apart.
+%% One that takes connections by TLS only, from those who have a certificate of the authority.
+-spec start_tls_node(binary()) -> sockpool_cluster:peer().
+start_tls_node(Certificates) ->
+    ok = sockpool_cluster:be_a_node(),
+    File = fun(Name) -> filename:join(binary_to_list(Certificates), Name) end,
+    Options = [{certfile, File("server.pem")}, {keyfile, File("server.key")},
+               {cacertfile, File("ca.pem")}, {verify, verify_peer}, {fail_if_no_peer_cert, true}],
+    Conf = File("dist.conf"),
+    ok = file:write_file(Conf, io_lib:format("~p.~n", [[{server, Options}, {client, Options}]])),
+    sockpool_node_kit:start_apart(peer:random_name(sockpool_tls),
+                                  ["-proto_dist", "inet_tls", "-ssl_dist_optfile", Conf]).
+
+%% Where it listens.
+-spec port(sockpool_cluster:peer()) -> inet:port_number().
+port(#{node := Node}) ->
+    [Name, Host] = string:lexemes(atom_to_list(Node), "@"),
+    {port, Port, _Version} = erl_epmd:port_please(Name, Host),
+    Port.
+
+%% How many connections of pools the other one has: they are hidden nodes there, and no others are.
 -spec connections_at(sockpool_cluster:peer()) -> non_neg_integer().
 connections_at(#{control := Control}) ->
-    length(peer:call(Control, erlang, nodes, [connected]) -- [node()]).
+    length(peer:call(Control, erlang, nodes, [hidden])).
+
+%% From now on the other one counts what it is called to do.
+-spec count_calls(sockpool_cluster:peer()) -> nil.
+count_calls(#{control := Control}) ->
+    {module, erpc} = peer:call(Control, code, ensure_loaded, [erpc]),
+    1 = peer:call(Control, erlang, trace_pattern, [{erpc, execute_call, 4}, true, [call_count]]),
+    nil.
+
+-spec calls(sockpool_cluster:peer()) -> non_neg_integer().
+calls(#{control := Control}) ->
+    {call_count, Calls} = peer:call(Control, erlang, trace_info, [{erpc, execute_call, 4}, call_count]),
+    Calls.
 
 %% For connections that are made from now on.
 -spec set_cookie(sockpool_cluster:peer(), binary()) -> nil.
@@ -141,3 +173,9 @@ fail(Class, Reason) -> erlang:raise(Class, Reason, []).
 
 -spec sleep_for_ever() -> no_return().
 sleep_for_ever() -> receive after infinity -> ok end.
+
+%% Registered under this name until somebody says something.
+-spec answer_when_told(atom()) -> term().
+answer_when_told(Name) ->
+    true = register(Name, self()),
+    receive Word -> Word end.

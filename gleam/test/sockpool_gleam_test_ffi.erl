@@ -9,7 +9,7 @@
 -export([port/1, up/1, accepted/1, close_connections/1]).
 -export([certificates/0, tls_echo/2, tls_close_connections/1, free_name/1]).
 -export([supervised/1, restart/1, stop_supervisor/1]).
--export([start_node/0, node_name/1, stop_node/1]).
+-export([start_node/0, start_c_node/0, node_name/1, stop_node/1, end_node/1]).
 -export([repeat/2, copies/2, size/1, now_ms/0, kill/1, stop_sockpool/0, no_name_server/0, reason/1, term/1]).
 
 -define(TEST_TIMEOUT_S, 60).
@@ -214,12 +214,31 @@ start_node() ->
     ok = sockpool_cluster:be_a_node(),
     sockpool_cluster:start_peer().
 
--spec node_name(sockpool_cluster:peer()) -> binary().
+-spec start_c_node() -> {ok, sockpool_c_daemon:daemon()} | {error, nil}.
+start_c_node() ->
+    ok = sockpool_cluster:be_a_node(),
+    case sockpool_c_daemon:is_built() of
+        true -> {ok, sockpool_c_daemon:start()};
+        false ->
+            io:put_chars(user, "  priv/sockpool_node is not built: no test of it\n"),
+            {error, nil}
+    end.
+
+-spec node_name(sockpool_cluster:peer() | sockpool_c_daemon:daemon()) -> binary().
 node_name(#{node := Node}) -> atom_to_binary(Node).
 
--spec stop_node(sockpool_cluster:peer()) -> nil.
-stop_node(Peer) ->
+-spec stop_node(sockpool_cluster:peer() | sockpool_c_daemon:daemon()) -> nil.
+stop_node(#{control := _} = Peer) ->
     ok = sockpool_cluster:kill_vm(Peer),
+    nil;
+stop_node(#{node := Node} = Daemon) ->
+    true = monitor_node(Node, true),
+    ok = sockpool_c_daemon:kill(Daemon),
+    receive {nodedown, Node} -> nil end.
+
+-spec end_node(sockpool_cluster:peer()) -> nil.
+end_node(Peer) ->
+    ok = sockpool_cluster:stop_peer(Peer),
     nil.
 
 %%% The rest.

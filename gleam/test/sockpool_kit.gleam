@@ -106,12 +106,20 @@ pub fn no_name_server() -> Nil
 @external(erlang, "sockpool_gleam_test_ffi", "start_node")
 pub fn start_node() -> Node
 
+/// The daemon, where it is built.
+@external(erlang, "sockpool_gleam_test_ffi", "start_c_node")
+pub fn start_c_node() -> Result(Node, Nil)
+
 @external(erlang, "sockpool_gleam_test_ffi", "node_name")
 pub fn node_name(node: Node) -> String
 
-/// Kills its VM, and waits until this node has noticed.
+/// Kills its VM or daemon, and waits until this node has noticed.
 @external(erlang, "sockpool_gleam_test_ffi", "stop_node")
 pub fn stop_node(node: Node) -> Nil
+
+/// Ends it, in an orderly way.
+@external(erlang, "sockpool_gleam_test_ffi", "end_node")
+pub fn end_node(node: Node) -> Nil
 
 @external(erlang, "sockpool_gleam_test_ffi", "repeat")
 pub fn repeat(times: Int, run: fn(Int) -> a) -> List(a)

@@ -1,20 +1,48 @@
-//// Pools that another node serves.
+//// Pools that another node serves: an Erlang node with sockpool, and the C node.
 
-import sockpool/connection.{Bytes, Default, Infinity, Ip, Ms, Next}
+import sockpool/connection.{Bytes, Default, Infinity, Ip, Ms, Next, Secured}
 import sockpool/error
 import sockpool/options
 import sockpool/pool
+import sockpool/tls
 import sockpool_kit as kit
 
-pub fn pool_of_another_node_test() {
+pub fn pool_of_an_erlang_node_test() {
+  pool_of(kit.start_node())
+}
+
+pub fn pool_of_a_c_node_test() {
+  case kit.start_c_node() {
+    Ok(node) -> {
+      no_password(kit.node_name(node))
+      pool_of(node)
+    }
+    // The daemon is not built: a library is missing.
+    Error(Nil) -> Nil
+  }
+}
+
+/// It has no Erlang that would run it.
+fn no_password(node: String) -> Nil {
+  let tls = tls.new() |> tls.password(fn() { "secret" })
+  let assert Error(error.BadOption("tls.password", _)) =
+    pool.start(
+      pool.on_node("far", node),
+      options.tls("127.0.0.1", 7000, tls),
+    )
+  Nil
+}
+
+fn pool_of(node: kit.Node) -> Nil {
   let server = kit.echo_server()
-  let node = kit.start_node()
   let name = kit.node_name(node)
   let far = pool.on_node("far", name)
   let options = kit.single(server)
   kit.equal(Error(error.NotFound), pool.stats(far))
   let assert Error(error.BadOption("size", _)) =
     pool.start(far, options.size(options, -1))
+  let assert Error(error.BadOption("init", _)) =
+    pool.start(far, options.init(options, fn(_) { Ok(Nil) }))
   kit.equal(Ok(Nil), pool.start(far, options))
   kit.equal(Error(error.AlreadyStarted), pool.start(far, options))
   kit.equal(Ok(["far"]), pool.names_on(name))
@@ -50,6 +78,8 @@ pub fn pool_of_another_node_test() {
     #(after.idle, after.leased, after.closed, after.created),
   )
 
+  tls_pool_of(name)
+
   kit.equal(Ok(Nil), pool.stop(far))
   kit.equal(
     Error(error.NotFound),
@@ -64,4 +94,27 @@ pub fn pool_of_another_node_test() {
     Error(error.NodeDown(name)),
     pool.with_connection(far, Ms(100), fn(_) { Nil }),
   )
+}
+
+fn tls_pool_of(node: String) -> Nil {
+  let far = pool.on_node("far_tls", node)
+  let server = kit.tls_echo_server("server", [])
+  let start = fn(authority) {
+    let tls = tls.new() |> tls.cacertfile(kit.certificates() <> authority)
+    let options = options.tls("127.0.0.1", kit.port(server), tls)
+    pool.start(far, options |> options.size(1) |> options.backoff(1, 50))
+  }
+  kit.equal(
+    Error(error.Tls(tls.Unusable("cacertfile", "enoent"))),
+    start("/missing.pem"),
+  )
+  kit.equal(Ok(Nil), start("/other_ca.pem"))
+  kit.equal(error.Tls(tls.UnknownCa), kit.unavailable(far))
+  kit.equal(Ok(Nil), pool.stop(far))
+  kit.equal(Ok(Nil), start("/ca.pem"))
+  kit.echo_through(far, <<"hello":utf8>>)
+  let assert Ok(Ok(info)) =
+    pool.with_connection(far, kit.long(), connection.info)
+  let assert Secured("tlsv1.3", _, "", _, _, False) = info.security
+  kit.equal(Ok(Nil), pool.stop(far))
 }

@@ -26,11 +26,14 @@ pub type Pool
 /// Other processes may use it meanwhile.
 pub type Connection
 
+/// A pool at this moment.
 pub type PoolStats {
   PoolStats(
     /// Connections: those available, those in use, and those that are being made.
     total_connections: Int,
+    /// Idle connections.
     available_connections: Int,
+    /// Connections that callbacks have.
     in_use_connections: Int,
     /// Operations since `new`. One whose process was killed is counted in a parallel batch only.
     failed_operations: Int,
@@ -38,6 +41,7 @@ pub type PoolStats {
   )
 }
 
+/// Why there is no result.
 pub type PoolError {
   /// No connection came free in time: 5 seconds, or the `checkout_timeout` of `new_with`.
   PoolExhausted
@@ -62,7 +66,8 @@ pub type BatchResult(a) {
 
 /// A pool of so many connections to the node, such as `new("worker@node.example.com", 10)`. It comes back when the
 /// first one is there, and the others follow in the background. `Error(ConnectionFailed)` where the first
-/// attempts fail, or after 5 seconds. sockpool's log says why.
+/// attempts fail, or after 5 seconds. The log says why; there the pool is called `distribute_pool_` and a
+/// number.
 ///
 /// The cookie is the one that this node has set for that one. A connection that is lost is
 /// replaced in the background.
@@ -90,6 +95,7 @@ pub fn with_connection(
   func: fn(Connection) -> a,
 ) -> Result(a, PoolError)
 
+/// How many connections the pool has, and what became of its operations.
 @external(erlang, "sockpool_gleam_node_pool", "stats")
 pub fn stats(pool: Pool) -> Result(PoolStats, PoolError)
 

@@ -13,7 +13,7 @@ pub type Timeout {
   /// Waits for ever.
   Infinity
   /// What the options say: `checkout_timeout` for checkout and with_connection, `send_timeout` for
-  /// send. 5 seconds for recv and request. In an option: that option's default.
+  /// send. 5 seconds for recv, request and a node's call. In an option: that option's default.
   Default
 }
 

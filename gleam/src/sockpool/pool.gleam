@@ -66,7 +66,8 @@ pub fn ensure_started() -> Result(Nil, Error)
 
 /// Starts a pool under sockpool's own supervisor. It starts whether or not its server can be
 /// reached: connecting goes on in the background. On another node, paths in the options are those of
-/// that node, and the functions in them must be compiled in there too.
+/// that node, `init` is `Error(BadOption)`, and a `password` must be a public function of another module,
+/// which is compiled in there too.
 @external(erlang, "sockpool_gleam_ffi", "start")
 pub fn start(pool: Pool, options: Options) -> Result(Nil, Error)
 

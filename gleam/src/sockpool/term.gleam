@@ -20,12 +20,15 @@ pub fn from(value: a) -> Term
 @external(erlang, "sockpool_gleam_term", "atom")
 pub fn atom(name: String) -> Term
 
+/// A whole number.
 @external(erlang, "sockpool_gleam_term", "int")
 pub fn as_int(term: Term) -> Result(Int, Mismatch)
 
+/// A float; an integer is none.
 @external(erlang, "sockpool_gleam_term", "float")
 pub fn as_float(term: Term) -> Result(Float, Mismatch)
 
+/// One of the atoms `true` and `false`.
 @external(erlang, "sockpool_gleam_term", "bool")
 pub fn as_bool(term: Term) -> Result(Bool, Mismatch)
 

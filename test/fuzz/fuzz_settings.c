@@ -1,0 +1,38 @@
+/* libFuzzer over the configuration file: what cannot be used is told in one line that begins with the
+ * path, and what can be leaves nothing behind. */
+#include "sn_settings.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static char path[64];
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+    static int fd = -1;
+    struct sn_settings settings;
+    char error[1024] = "";
+
+    if (fd < 0) {
+        fd = memfd_create("settings", MFD_CLOEXEC);
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    }
+    if (fd < 0 || ftruncate(fd, 0) != 0 || pwrite(fd, data, len, 0) != (ssize_t)len)
+        abort();
+    if (sn_settings_read(path, &settings, error, sizeof error)) {
+        for (struct sn_settings_pool *pool = settings.pools; pool; pool = pool->next)
+            if (strlen(pool->name) == 0 || pool->terms.index < 5 || !pool->options.config.transport)
+                abort();
+        sn_settings_free(&settings);
+    } else {
+        if (strncmp(error, path, strlen(path)) != 0)
+            abort();
+        for (const char *at = error; *at; at++)
+            if ((unsigned char)*at < ' ')
+                abort();
+    }
+    return 0;
+}
