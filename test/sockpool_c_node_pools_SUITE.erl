@@ -8,7 +8,8 @@
 
 -export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2,
          end_per_group/2, init_per_testcase/2, end_per_testcase/2]).
--export([killed_under_load/1, leases_of_an_earlier_run/1, drained_at_sigterm/1, second_sigterm/1]).
+-export([killed_under_load/1, leases_of_an_earlier_run/1, drained_at_sigterm/1, second_sigterm/1,
+         names_that_nobody_knows/1]).
 -export([crowd_of_two_nodes/1, stop_with_everything_under_way/1, started_and_stopped_often/1,
          calls_behind_a_waiting_one/1, to_a_full_socket/1, wrong_sends/1, more_than_may_be_kept/1,
          many_processes_of_a_node/1]).
@@ -26,7 +27,8 @@ suite() -> [{timetrap, {minutes, 3}}].
 all() -> [{group, alone}, {group, c}].
 
 groups() ->
-    [{alone, [killed_under_load, leases_of_an_earlier_run, drained_at_sigterm, second_sigterm]},
+    [{alone, [killed_under_load, leases_of_an_earlier_run, drained_at_sigterm, second_sigterm,
+              names_that_nobody_knows]},
      {c, [crowd_of_two_nodes, stop_with_everything_under_way, started_and_stopped_often,
           calls_behind_a_waiting_one, to_a_full_socket, wrong_sends, more_than_may_be_kept,
           many_processes_of_a_node, unix_socket, names, nobody_listens, silent_host,
@@ -160,6 +162,31 @@ second_sigterm(Config) ->
     ?assertEqual({error, {nodedown, Node}}, down(Pool)),
     [Daemon] = [Daemon || lists:member(0, [await(Stopping) | exit_of(Again)])],
     ok.
+
+%% A lookup that does not end keeps nobody: not the attempt, not the pool's stop, not the daemon's end.
+names_that_nobody_knows(Config) ->
+    case os:getenv("SOCKPOOL_NODE") of
+        false -> slow_lookup(Config);
+        _ -> {skip, "the sanitizers do not want another library before theirs"}
+    end.
+
+slow_lookup(Config) ->
+    Library = filename:join(?config(priv_dir, Config), "slow_lookup.so"),
+    Source = filename:join(?config(data_dir, Config), "slow_lookup.c"),
+    "" = os:cmd(lists:concat(["cc -shared -fPIC -o ", Library, " ", Source, " -ldl"])),
+    0 = sockpool_c_daemon:stop(?config(daemon, Config)),
+    #{node := Node} = Daemon = sockpool_c_daemon:start(#{env => [{"LD_PRELOAD", Library}]}),
+    Opts = #{port => 1, connect_timeout => 50, backoff => {1, 10}, size => 1},
+    Slow = Opts#{host => "slow.invalid"},
+    {One, Two} = {{one, Node}, {two, Node}},
+    ok = sockpool:start_pool(One, Slow),
+    ok = wait_until(fun() -> sockpool:checkout(One, 300) =:= {error, {unavailable, timeout}} end),
+    ok = sockpool:stop_pool(One),
+    ok = sockpool:start_pool(One, (target(Config))#{host => "127.0.0.1"}),
+    ?assertEqual({ok, <<"x">>}, sockpool:request(One, "x", 1, 5000)),
+    ok = sockpool:start_pool(Two, Slow#{connect_timeout => 60000}),
+    ok = wait_until(fun() -> stat(Two, connecting) =:= 1 end),
+    ?assertEqual(0, sockpool_c_daemon:stop(Daemon)).
 
 down(Pool) ->
     ok = wait_until(fun() -> element(1, element(2, sockpool:stats(Pool))) =:= nodedown end),
