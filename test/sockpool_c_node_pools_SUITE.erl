@@ -12,7 +12,7 @@
          names_that_nobody_knows/1]).
 -export([crowd_of_two_nodes/1, stop_with_everything_under_way/1, started_and_stopped_often/1,
          calls_behind_a_waiting_one/1, to_a_full_socket/1, wrong_sends/1, more_than_may_be_kept/1,
-         many_processes_of_a_node/1]).
+         many_processes_of_a_node/1, calls_passed_on/1]).
 -export([unix_socket/1, names/1, nobody_listens/1, silent_host/1, server_comes_back/1,
          several_hosts/1, idle_connections_that_end/1]).
 -export([tls/1, tls_refusals/1, tls_files/1, tls_that_says_nothing/1]).
@@ -31,7 +31,7 @@ groups() ->
               names_that_nobody_knows]},
      {c, [crowd_of_two_nodes, stop_with_everything_under_way, started_and_stopped_often,
           calls_behind_a_waiting_one, to_a_full_socket, wrong_sends, more_than_may_be_kept,
-          many_processes_of_a_node, unix_socket, names, nobody_listens, silent_host,
+          many_processes_of_a_node, calls_passed_on, unix_socket, names, nobody_listens, silent_host,
           server_comes_back, several_hosts, idle_connections_that_end, tls, tls_refusals, tls_files,
           tls_that_says_nothing]}].
 
@@ -363,6 +363,20 @@ many_processes_of_a_node(Config) ->
     ok = sockpool_cluster:kill(First),
     #{abandoned := 1, checkouts := 3001} = settled(Pool),
     [ok = sockpool_cluster:kill(Client) || Client <- Live].
+
+%% A call in the name of a process of another node: that one is answered, owns the lease, and is watched.
+calls_passed_on(Config) ->
+    Pool = {Name, Node} = started(Config, #{size => 1, max_overflow => 0}),
+    Client = client(?config(other_node, Config)),
+    {ok, _} = run(Client, fun() -> sockpool:stats(Pool) end),
+    Tag = make_ref(),
+    {sockpool, Node} ! {'$gen_call', {Client, Tag}, {checkout, make_ref(), Name, 0}},
+    {ok, Lease} = run(Client, fun() -> receive {Tag, Answer} -> Answer end end),
+    ?assertEqual({error, not_owner}, sockpool:info(Lease)),
+    ?assertMatch({ok, _}, run(Client, fun() -> sockpool:info(Lease) end)),
+    ok = sockpool_cluster:kill(Client),
+    #{abandoned := 1, closed := 0} = settled(Pool),
+    ok.
 
 %%% Connecting.
 
