@@ -12,7 +12,7 @@
          names_that_nobody_knows/1]).
 -export([crowd_of_two_nodes/1, stop_with_everything_under_way/1, started_and_stopped_often/1,
          calls_behind_a_waiting_one/1, to_a_full_socket/1, wrong_sends/1, more_than_may_be_kept/1,
-         many_processes_of_a_node/1, calls_passed_on/1]).
+         many_processes_of_a_node/1, calls_passed_on/1, longest_data/1]).
 -export([unix_socket/1, names/1, nobody_listens/1, silent_host/1, server_comes_back/1,
          several_hosts/1, idle_connections_that_end/1]).
 -export([tls/1, tls_refusals/1, tls_files/1, tls_that_says_nothing/1]).
@@ -31,7 +31,8 @@ groups() ->
               names_that_nobody_knows]},
      {c, [crowd_of_two_nodes, stop_with_everything_under_way, started_and_stopped_often,
           calls_behind_a_waiting_one, to_a_full_socket, wrong_sends, more_than_may_be_kept,
-          many_processes_of_a_node, calls_passed_on, unix_socket, names, nobody_listens, silent_host,
+          many_processes_of_a_node, calls_passed_on, longest_data,
+          unix_socket, names, nobody_listens, silent_host,
           server_comes_back, several_hosts, idle_connections_that_end, tls, tls_refusals, tls_files,
           tls_that_says_nothing]}].
 
@@ -376,6 +377,22 @@ calls_passed_on(Config) ->
     ?assertMatch({ok, _}, run(Client, fun() -> sockpool:info(Lease) end)),
     ok = sockpool_cluster:kill(Client),
     #{abandoned := 1, closed := 0} = settled(Pool),
+    ok.
+
+%% A message of 64 MB there and back, as much as recv_limit allows by default.
+longest_data(Config) ->
+    Bytes = 64 * 1024 * 1024,
+    Serve = fun(Socket) ->
+                    {ok, Data} = gen_tcp:recv(Socket, Bytes),
+                    ok = gen_tcp:send(Socket, Data),
+                    gen_tcp:recv(Socket, 0)
+            end,
+    Server = sockpool_test_server:start({script, Serve}),
+    Pool = started([{server, Server} | Config], #{size => 1, max_overflow => 0}),
+    Data = binary:copy(<<"0123456789abcdef">>, Bytes div 16),
+    ?assert({ok, Data} =:= sockpool:request(Pool, Data, Bytes, 60000)),
+    ?assertEqual({error, emsgsize}, sockpool:request(Pool, "x", Bytes + 1, 60000)),
+    #{checkouts := 2, closed := 1} = settled(Pool),
     ok.
 
 %%% Connecting.
