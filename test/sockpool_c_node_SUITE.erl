@@ -152,7 +152,7 @@ malformed_frames(Config) ->
     Daemon = start_registered(Config),
     Control = fun(Bytes) -> frame([112, 131, Bytes]) end,
     Bad = [<<16#ffffffff:32>>,                                    % too long
-           <<(64 * 1024 * 1024 + 1):32>>,
+           <<(64 * 1024 * 1024 + 65536 + 1):32>>,
            frame(<<0>>), frame(<<131, 68, 0>>),                   % not passed through
            frame(<<112>>), Control([]),
            Control(binary:copy(<<104, 1>>, 100000)),              % nested tuples

@@ -8,10 +8,11 @@
 
 -export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2,
          end_per_group/2, init_per_testcase/2, end_per_testcase/2]).
--export([killed_under_load/1, leases_of_an_earlier_run/1, drained_at_sigterm/1, second_sigterm/1]).
+-export([killed_under_load/1, leases_of_an_earlier_run/1, drained_at_sigterm/1, second_sigterm/1,
+         names_that_nobody_knows/1]).
 -export([crowd_of_two_nodes/1, stop_with_everything_under_way/1, started_and_stopped_often/1,
          calls_behind_a_waiting_one/1, to_a_full_socket/1, wrong_sends/1, more_than_may_be_kept/1,
-         many_processes_of_a_node/1]).
+         many_processes_of_a_node/1, calls_passed_on/1, longest_data/1]).
 -export([unix_socket/1, names/1, nobody_listens/1, silent_host/1, server_comes_back/1,
          several_hosts/1, idle_connections_that_end/1]).
 -export([tls/1, tls_refusals/1, tls_files/1, tls_that_says_nothing/1]).
@@ -26,10 +27,12 @@ suite() -> [{timetrap, {minutes, 3}}].
 all() -> [{group, alone}, {group, c}].
 
 groups() ->
-    [{alone, [killed_under_load, leases_of_an_earlier_run, drained_at_sigterm, second_sigterm]},
+    [{alone, [killed_under_load, leases_of_an_earlier_run, drained_at_sigterm, second_sigterm,
+              names_that_nobody_knows]},
      {c, [crowd_of_two_nodes, stop_with_everything_under_way, started_and_stopped_often,
           calls_behind_a_waiting_one, to_a_full_socket, wrong_sends, more_than_may_be_kept,
-          many_processes_of_a_node, unix_socket, names, nobody_listens, silent_host,
+          many_processes_of_a_node, calls_passed_on, longest_data,
+          unix_socket, names, nobody_listens, silent_host,
           server_comes_back, several_hosts, idle_connections_that_end, tls, tls_refusals, tls_files,
           tls_that_says_nothing]}].
 
@@ -160,6 +163,33 @@ second_sigterm(Config) ->
     ?assertEqual({error, {nodedown, Node}}, down(Pool)),
     [Daemon] = [Daemon || lists:member(0, [await(Stopping) | exit_of(Again)])],
     ok.
+
+%% A lookup that does not end keeps nobody: not the attempt, not the pool's stop, not the daemon's end.
+names_that_nobody_knows(Config) ->
+    case os:getenv("SOCKPOOL_NODE") of
+        false -> slow_lookup(Config);
+        _ -> {skip, "the sanitizers do not want another library before theirs"}
+    end.
+
+slow_lookup(Config) ->
+    Library = filename:join(?config(priv_dir, Config), "slow_lookup.so"),
+    Source = filename:join(?config(data_dir, Config), "slow_lookup.c"),
+    "" = os:cmd(lists:concat(["cc -shared -fPIC -o ", Library, " ", Source, " -ldl"])),
+    0 = sockpool_c_daemon:stop(?config(daemon, Config)),
+    #{node := Node} = Daemon = sockpool_c_daemon:start(#{env => [{"LD_PRELOAD", Library}]}),
+    Opts = #{port => 1, connect_timeout => 50, backoff => {1, 10}, size => 1},
+    Slow = Opts#{host => "slow.invalid"},
+    {One, Two} = {{one, Node}, {two, Node}},
+    ok = sockpool:start_pool(One, Slow),
+    ok = wait_until(fun() -> sockpool:checkout(One, 300) =:= {error, {unavailable, timeout}} end),
+    %% Nor are others kept from theirs, however often it is tried.
+    ok = wait_until(fun() -> stat(One, connect_failures) > 20 end),
+    ok = sockpool:stop_pool(One),
+    ok = sockpool:start_pool(One, (target(Config))#{host => "localhost"}),
+    ?assertEqual({ok, <<"x">>}, sockpool:request(One, "x", 1, 5000)),
+    ok = sockpool:start_pool(Two, Slow#{connect_timeout => 60000}),
+    ok = wait_until(fun() -> stat(Two, connecting) =:= 1 end),
+    ?assertEqual(0, sockpool_c_daemon:stop(Daemon)).
 
 down(Pool) ->
     ok = wait_until(fun() -> element(1, element(2, sockpool:stats(Pool))) =:= nodedown end),
@@ -335,6 +365,36 @@ many_processes_of_a_node(Config) ->
     #{abandoned := 1, checkouts := 3001} = settled(Pool),
     [ok = sockpool_cluster:kill(Client) || Client <- Live].
 
+%% A call in the name of a process of another node: that one is answered, owns the lease, and is watched.
+calls_passed_on(Config) ->
+    Pool = {Name, Node} = started(Config, #{size => 1, max_overflow => 0}),
+    Client = client(?config(other_node, Config)),
+    {ok, _} = run(Client, fun() -> sockpool:stats(Pool) end),
+    Tag = make_ref(),
+    {sockpool, Node} ! {'$gen_call', {Client, Tag}, {checkout, make_ref(), Name, 0}},
+    {ok, Lease} = run(Client, fun() -> receive {Tag, Answer} -> Answer end end),
+    ?assertEqual({error, not_owner}, sockpool:info(Lease)),
+    ?assertMatch({ok, _}, run(Client, fun() -> sockpool:info(Lease) end)),
+    ok = sockpool_cluster:kill(Client),
+    #{abandoned := 1, closed := 0} = settled(Pool),
+    ok.
+
+%% A message of 64 MB there and back, as much as recv_limit allows by default.
+longest_data(Config) ->
+    Bytes = 64 * 1024 * 1024,
+    Serve = fun(Socket) ->
+                    {ok, Data} = gen_tcp:recv(Socket, Bytes),
+                    ok = gen_tcp:send(Socket, Data),
+                    gen_tcp:recv(Socket, 0)
+            end,
+    Server = sockpool_test_server:start({script, Serve}),
+    Pool = started([{server, Server} | Config], #{size => 1, max_overflow => 0}),
+    Data = binary:copy(<<"0123456789abcdef">>, Bytes div 16),
+    ?assert({ok, Data} =:= sockpool:request(Pool, Data, Bytes, 60000)),
+    ?assertEqual({error, emsgsize}, sockpool:request(Pool, "x", Bytes + 1, 60000)),
+    #{checkouts := 2, closed := 1} = settled(Pool),
+    ok.
+
 %%% Connecting.
 
 unix_socket(Config) ->
@@ -454,7 +514,12 @@ tls_refusals(Config) ->
          ok = sockpool:stop_pool(Pool)
      end || {Certificate, Authority, Why} <- [{"elsewhere", "ca", hostname_mismatch},
                                               {"server", "other_ca", unknown_ca}]],
-    Plain = sockpool_test_server:start({script, fun(Socket) -> gen_tcp:send(Socket, "220 hello\r\n") end}),
+    %% It reads what it is sent: closing over it would reset the connection.
+    Plain = sockpool_test_server:start({script, fun(Socket) ->
+                                                        ok = gen_tcp:send(Socket, "220 hello\r\n"),
+                                                        {ok, _} = gen_tcp:recv(Socket, 0),
+                                                        gen_tcp:recv(Socket, 0)
+                                                end}),
     Pool = ?config(pool, Config),
     ok = sockpool:start_pool(Pool, (sockpool_test_server:target(Plain))#{
                                      transport => tls, tls => #{verify => none},

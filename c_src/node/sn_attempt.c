@@ -3,12 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* It may outlive its attempt: a lookup that runs cannot be cancelled. */
-struct sn_lookup {
-    uv_getaddrinfo_t request;
-    struct sn_attempt *attempt; /* NULL: nobody waits any more */
-};
-
 enum progress { FAILED, PENDING, DONE };
 
 static void go_on(struct sn_attempt *attempt);
@@ -20,19 +14,9 @@ static struct sp_call call_of(const struct sn_attempt *attempt)
 
 static void addresses_free(struct sn_attempt *attempt)
 {
-    if (attempt->found)
-        uv_freeaddrinfo(attempt->found);
-    attempt->found = attempt->place = NULL;
-    attempt->addresses = 0;
-}
-
-static void drop_lookup(struct sn_attempt *attempt)
-{
-    if (!attempt->lookup)
-        return;
-    attempt->lookup->attempt = NULL;
-    (void)uv_cancel((uv_req_t *)&attempt->lookup->request);
-    attempt->lookup = NULL;
+    free(attempt->addresses);
+    attempt->addresses = NULL;
+    attempt->address_count = attempt->next_address = 0;
 }
 
 static void drop_port(struct sn_attempt *attempt)
@@ -45,9 +29,9 @@ static void drop_port(struct sn_attempt *attempt)
 static void attempt_free(struct sn_attempt *attempt)
 {
     sn_loop_unlimit(attempt->home->loop, &attempt->limit);
-    addresses_free(attempt);
-    drop_lookup(attempt);
+    sn_asker_leave(&attempt->asker);
     drop_port(attempt);
+    addresses_free(attempt);
     sp_list_remove(&attempt->node);
     sn_conn_unref(attempt->conn);
     free(attempt);
@@ -163,11 +147,11 @@ static enum progress advance(struct sn_attempt *attempt)
     return FAILED;
 }
 
-static enum progress begin(struct sn_attempt *attempt)
+static enum progress begin(struct sn_attempt *attempt, const struct sp_addr *address)
 {
     struct sp_call call = call_of(attempt);
     sp_status status = sp_control_begin(&attempt->home->core, &call, &attempt->conn->core,
-                                        &attempt->lease, SN_OWNER, &attempt->address);
+                                        &attempt->lease, SN_OWNER, address);
 
     if (status == SP_WANT_WRITE)
         return await_writable(attempt, &call);
@@ -185,7 +169,7 @@ static void on_over(struct sn_limit *limit)
     struct sp_call call = call_of(attempt);
 
     fail(attempt, SP_TIMEOUT);
-    drop_lookup(attempt);
+    sn_asker_leave(&attempt->asker);
     drop_port(attempt);
     sn_conn_disarm(attempt->conn, attempt->lease, &call);
     attempt->connecting = false;
@@ -200,63 +184,6 @@ static bool set_limit(struct sn_attempt *attempt, uint64_t at_ns)
     return false;
 }
 
-/* The one after that; NULL: the first. Those of IPv4 come first, as on an Erlang node. */
-static struct addrinfo *next_place(const struct sn_attempt *attempt, struct addrinfo *place)
-{
-    int family = place ? place->ai_family : AF_INET;
-
-    for (place = place ? place->ai_next : attempt->found;; place = attempt->found) {
-        for (; place; place = place->ai_next)
-            if (place->ai_family == family)
-                return place;
-        if (family == AF_INET6)
-            return NULL;
-        family = AF_INET6;
-    }
-}
-
-static void on_looked_up(uv_getaddrinfo_t *request, int status, struct addrinfo *found)
-{
-    struct sn_lookup *lookup = SP_CONTAINER(request, struct sn_lookup, request);
-    struct sn_attempt *attempt = lookup->attempt;
-
-    free(lookup);
-    if (!attempt) {
-        uv_freeaddrinfo(found);
-        return;
-    }
-    attempt->lookup = NULL;
-    attempt->last = (struct sn_reason){.word = status == UV_EAI_MEMORY ? "enomem" : "nxdomain"};
-    attempt->found = found;
-    while ((attempt->place = next_place(attempt, attempt->place)))
-        attempt->addresses++;
-    attempt->place = next_place(attempt, NULL);
-    go_on(attempt);
-}
-
-/* Half of the host's time at most: the other half is for its addresses. */
-static enum progress look_up(struct sn_attempt *attempt, const char *name, uint64_t now_ns)
-{
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-    struct sn_lookup *lookup;
-    int status;
-
-    if (!set_limit(attempt, share(attempt->host_deadline_ns, now_ns, 2)))
-        return FAILED;
-    lookup = calloc(1, sizeof *lookup);
-    status = lookup ? uv_getaddrinfo(attempt->home->loop->uv, &lookup->request, on_looked_up, name,
-                                     NULL, &hints)
-                    : UV_ENOMEM;
-    if (status != 0) {
-        free(lookup);
-        attempt->last = (struct sn_reason){.word = status == UV_ENOMEM ? "enomem" : "nxdomain"};
-        return FAILED;
-    }
-    lookup->attempt = attempt;
-    attempt->lookup = lookup;
-    return PENDING;
-}
-
 static void set_port(struct sockaddr_storage *address, uint16_t port)
 {
     if (address->ss_family == AF_INET)
@@ -265,14 +192,57 @@ static void set_port(struct sockaddr_storage *address, uint16_t port)
         ((struct sockaddr_in6 *)address)->sin6_port = htons(port);
 }
 
-static void take_found(struct sn_attempt *attempt)
+/* Those of this family, after those that there are. */
+static void take_found(struct sn_attempt *attempt, const struct addrinfo *found, int family)
 {
-    struct sp_addr *address = &attempt->address;
+    const char *host = attempt->addresses[0].host;
 
-    address->len = attempt->place->ai_addrlen;
-    memcpy(&address->storage, attempt->place->ai_addr, address->len);
-    set_port(&address->storage, attempt->options->port);
-    attempt->place = next_place(attempt, attempt->place);
+    for (; found; found = found->ai_next) {
+        struct sp_addr *address = &attempt->addresses[attempt->address_count];
+
+        if (found->ai_family != family)
+            continue;
+        *address = (struct sp_addr){.len = found->ai_addrlen, .host = host};
+        memcpy(&address->storage, found->ai_addr, found->ai_addrlen);
+        set_port(&address->storage, attempt->options->port);
+        attempt->address_count++;
+    }
+}
+
+/* IPv4 first, as an Erlang node tries them. */
+static void on_found(struct sn_asker *asker, int status, const struct addrinfo *found)
+{
+    struct sn_attempt *attempt = SP_CONTAINER(asker, struct sn_attempt, asker);
+    struct sp_addr *addresses;
+    size_t count = 1;
+
+    attempt->last = (struct sn_reason){.word = status == UV_EAI_MEMORY ? "enomem" : "nxdomain"};
+    for (const struct addrinfo *at = found; at; at = at->ai_next)
+        count++;
+    addresses = realloc(attempt->addresses, count * sizeof *addresses);
+    if (addresses) {
+        attempt->addresses = addresses;
+        take_found(attempt, found, AF_INET);
+        take_found(attempt, found, AF_INET6);
+    } else {
+        fail(attempt, SP_NO_MEMORY);
+    }
+    go_on(attempt);
+}
+
+/* Half of the host's time at most: the other half is for its addresses. */
+static enum progress look_up(struct sn_attempt *attempt, const char *name, uint64_t now_ns)
+{
+    int status;
+
+    if (!set_limit(attempt, share(attempt->host_deadline_ns, now_ns, 2)))
+        return FAILED;
+    attempt->asker.answer = on_found;
+    status = sn_lookups_ask(attempt->lookups, name, &attempt->asker);
+    if (status == 0)
+        return PENDING;
+    attempt->last = (struct sn_reason){.word = status == UV_ENOMEM ? "enomem" : "nxdomain"};
+    return FAILED;
 }
 
 /* One address of the node's host may have an epmd and another none. */
@@ -286,16 +256,17 @@ static void on_port(void *arg, uint16_t port)
                                            .word = port ? "timeout" : attempt->options->node};
     attempt->reached = attempt->reached || port;
     if (port) {
-        set_port(&attempt->address.storage, port);
+        set_port(&attempt->addresses[attempt->next_address - 1].storage, port);
         attempt->asked = set_limit(attempt, attempt->address_deadline_ns);
     }
     go_on(attempt);
 }
 
 /* Half of the address's time at most: the other half is for the connect. */
-static enum progress ask_port(struct sn_attempt *attempt, uint64_t now_ns)
+static enum progress ask_port(struct sn_attempt *attempt, const struct sp_addr *address,
+                              uint64_t now_ns)
 {
-    struct sockaddr_storage epmd = attempt->address.storage;
+    struct sockaddr_storage epmd = address->storage;
 
     if (!set_limit(attempt, share(attempt->address_deadline_ns, now_ns, 2)))
         return FAILED;
@@ -311,18 +282,17 @@ static enum progress ask_port(struct sn_attempt *attempt, uint64_t now_ns)
 static enum progress try_address(struct sn_attempt *attempt)
 {
     uint64_t now_ns = sn_loop_now_ns(attempt->home->loop);
+    size_t left = attempt->address_count - attempt->next_address;
+    struct sp_addr *address = &attempt->addresses[attempt->next_address++];
 
-    attempt->address_deadline_ns = share(attempt->host_deadline_ns, now_ns, attempt->addresses);
+    attempt->address_deadline_ns = share(attempt->host_deadline_ns, now_ns, left);
     if (!set_limit(attempt, attempt->address_deadline_ns))
         return FAILED;
-    if (attempt->found)
-        take_found(attempt);
-    attempt->address.to = attempt->options->node ? &attempt->target : NULL;
-    attempt->addresses--;
+    address->to = attempt->options->node ? &attempt->target : NULL;
     if (attempt->options->node && attempt->options->port == 0)
-        return ask_port(attempt, now_ns);
+        return ask_port(attempt, address, now_ns);
     attempt->connecting = true;
-    return begin(attempt);
+    return begin(attempt, address);
 }
 
 /* The node listens at the port that epmd has told. */
@@ -330,7 +300,7 @@ static enum progress try_port(struct sn_attempt *attempt)
 {
     attempt->asked = false;
     attempt->connecting = true;
-    return begin(attempt);
+    return begin(attempt, &attempt->addresses[attempt->next_address - 1]);
 }
 
 static size_t host_count(const struct sn_attempt *attempt)
@@ -346,11 +316,16 @@ static enum progress try_host(struct sn_attempt *attempt)
     addresses_free(attempt);
     attempt->host_deadline_ns = share(attempt->deadline_ns, now_ns, count - attempt->tried);
     attempt->tried++;
-    if (sn_options_address(attempt->options, i, &attempt->address)) {
-        attempt->addresses = 1;
+    attempt->addresses = calloc(1, sizeof *attempt->addresses);
+    if (!attempt->addresses) {
+        fail(attempt, SP_NO_MEMORY);
+        return FAILED;
+    }
+    if (sn_options_address(attempt->options, i, &attempt->addresses[0])) {
+        attempt->address_count = 1;
         return try_address(attempt);
     }
-    attempt->address.host = attempt->options->hosts[i].text;
+    attempt->addresses[0].host = attempt->options->hosts[i].text;
     return look_up(attempt, attempt->options->hosts[i].text, now_ns);
 }
 
@@ -373,7 +348,7 @@ static void go_on(struct sn_attempt *attempt)
         attempt->connecting = false;
         if (attempt->asked) {
             progress = try_port(attempt);
-        } else if (attempt->addresses > 0) {
+        } else if (attempt->next_address < attempt->address_count) {
             progress = try_address(attempt);
         } else if (attempt->tried < host_count(attempt)) {
             progress = try_host(attempt);
@@ -386,9 +361,9 @@ static void go_on(struct sn_attempt *attempt)
         succeed(attempt);
 }
 
-bool sn_attempt_start(struct sn_home *home, const struct sn_options *options,
-                      const struct sn_here *here, const struct sp_attempt *made, size_t turn,
-                      struct sp_list *list,
+bool sn_attempt_start(struct sn_home *home, struct sn_lookups *lookups,
+                      const struct sn_options *options, const struct sn_here *here,
+                      const struct sp_attempt *made, size_t turn, struct sp_list *list,
                       void (*ended)(struct sn_attempt *attempt, struct sn_reason reason))
 {
     struct sn_attempt *attempt = calloc(1, sizeof *attempt);
@@ -400,6 +375,7 @@ bool sn_attempt_start(struct sn_home *home, const struct sn_options *options,
         return false;
     }
     attempt->home = home;
+    attempt->lookups = lookups;
     attempt->options = options;
     attempt->target = (struct sp_node_target){options->node, here->host,
                                               options->cookie ? options->cookie : here->cookie};

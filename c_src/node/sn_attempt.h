@@ -5,6 +5,7 @@
 #define SN_ATTEMPT_H
 
 #include "sn_face.h"
+#include "sn_lookup.h"
 #include "sn_options.h"
 #include "sn_port.h"
 #include "sn_reason.h"
@@ -20,6 +21,7 @@ struct sn_here {
 struct sn_attempt {
     struct sp_node node; /* for its pool's list of attempts */
     struct sn_home *home;
+    struct sn_lookups *lookups;
     const struct sn_options *options;
     struct sp_node_target target; /* of transport node */
     uint16_t epmd_port;
@@ -33,23 +35,23 @@ struct sn_attempt {
 
     size_t turn, tried; /* hosts: with which to begin, how many were begun with */
     uint64_t host_deadline_ns, address_deadline_ns;
-    struct sp_addr address;         /* the one that is tried, or the only one of the host */
-    struct sn_lookup *lookup;       /* under way, or NULL */
-    struct sn_port *port;           /* asked for, or NULL */
-    struct addrinfo *found, *place; /* what a lookup has found; the next of it */
-    size_t addresses;               /* of the host, left to try */
-    bool reached;                   /* an epmd knows the node */
-    bool asked;                     /* epmd has told the port of the address */
-    bool connecting;                /* to an address */
+    struct sn_asker asker;
+    struct sp_addr *addresses; /* of the host */
+    size_t address_count, next_address;
+    struct sn_port *port; /* asked for, or NULL */
+    bool reached;         /* an epmd knows the node */
+    bool asked;           /* an epmd has told the port of the address before the next */
+    bool connecting;      /* to the one before the next */
 };
 
 /* Begins. Its capacity is given back, or the connection is the pool's, and then ended() is called, once,
  * perhaps within this call: with a reason without a word where all went well. After it the attempt is
  * gone. False where memory is short: the same without ended(). `turn` says with which of several hosts
- * to begin. Home, options and `here` outlive it. */
+ * to begin. Home, lookups, options and `here` outlive it. */
 SP_MUST_CHECK bool
-sn_attempt_start(struct sn_home *home, const struct sn_options *options, const struct sn_here *here,
-                 const struct sp_attempt *made, size_t turn, struct sp_list *list,
+sn_attempt_start(struct sn_home *home, struct sn_lookups *lookups, const struct sn_options *options,
+                 const struct sn_here *here, const struct sp_attempt *made, size_t turn,
+                 struct sp_list *list,
                  void (*ended)(struct sn_attempt *attempt, struct sn_reason reason));
 
 /* Ends it, without ended(). */

@@ -90,6 +90,20 @@ struct sn_hash_node *sn_hash_next(const struct sn_hash *hash, const struct sn_ha
     return find_from(hash, &node->node, node->hash);
 }
 
+void sn_hash_each(const struct sn_hash *hash, void (*each)(struct sn_hash_node *node, void *arg),
+                  void *arg)
+{
+    for (size_t i = 0; i < hash->bucket_count; i++) {
+        struct sp_list *bucket = &hash->buckets[i];
+        struct sp_node *at, *next;
+
+        for (at = bucket->head.next; at != &bucket->head; at = next) {
+            next = at->next;
+            each(hash_node(at), arg);
+        }
+    }
+}
+
 uint64_t sn_hash_bytes(struct sn_slice bytes)
 {
     uint64_t hash = UINT64_C(0xcbf29ce484222325);

@@ -29,6 +29,10 @@ void sn_hash_remove(struct sn_hash *hash, struct sn_hash_node *node);
 struct sn_hash_node *sn_hash_first(const struct sn_hash *hash, uint64_t key);
 struct sn_hash_node *sn_hash_next(const struct sn_hash *hash, const struct sn_hash_node *node);
 
+/* Calls for each node, which may be freed in that call; the table may not be changed otherwise. */
+void sn_hash_each(const struct sn_hash *hash, void (*each)(struct sn_hash_node *node, void *arg),
+                  void *arg);
+
 /* FNV-1a (G. Fowler, L. C. Noll, K.-P. Vo), folded. */
 uint64_t sn_hash_bytes(struct sn_slice bytes);
 

@@ -22,6 +22,8 @@
 #define EPMD_PORT 4369
 #define TICK_TIME_S 60
 #define DRAIN_TIME_S 10
+/* libuv's threads look up names. Those of a name server that does not answer are busy for long. */
+#define LOOKUP_THREADS "16"
 #define DESCRIPTORS_MOST 65536
 /* Smaller ones were given out in turn by epmds of old. */
 #define CREATION_LEAST 4
@@ -264,6 +266,7 @@ static int serve(struct sn_config *config)
     static struct sn_server server;
     int status;
 
+    setenv("UV_THREADPOOL_SIZE", LOOKUP_THREADS, 0);
     signal(SIGPIPE, SIG_IGN);
     raise_limits();
     while (config->us.creation < CREATION_LEAST) {

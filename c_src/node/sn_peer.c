@@ -6,7 +6,8 @@
 #include <string.h>
 #include <sys/random.h>
 
-#define FRAME_MAX ((size_t)64 * 1024 * 1024)
+/* 64 MB of data, and what is around them. */
+#define FRAME_MAX ((size_t)64 * 1024 * 1024 + 65536)
 #define HANDSHAKE_READ 2048
 #define PIECES 16
 #define TICK_BYTES 4

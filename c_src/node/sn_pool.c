@@ -46,8 +46,8 @@ static void step(struct sn_pool *pool)
                            plan.wait_ns == SP_NEVER ? UINT64_MAX : call.now_ns + plan.wait_ns);
     (void)status; /* the tick steps too */
     for (size_t i = 0; i < plan.attempts; i++)
-        if (!sn_attempt_start(&pool->home, &pool->options, pool->here, &attempts[i], pool->turn++,
-                              &pool->attempts, on_attempt_ended))
+        if (!sn_attempt_start(&pool->home, &pool->lookups, &pool->options, pool->here, &attempts[i],
+                              pool->turn++, &pool->attempts, on_attempt_ended))
             pool->last = sn_reason_of(SP_NO_MEMORY);
 }
 
@@ -159,6 +159,7 @@ sp_status sn_pool_open(struct sn_pool **made, struct sn_loop *loop, const struct
     sp_tls_slot_init(&pool->tls);
     pool->task.run = on_task;
     pool->retry.over = on_retry;
+    sn_lookups_init(&pool->lookups, loop);
     sp_list_init(&pool->attempts);
     sp_list_init(&pool->jobs);
     pool->options = *options;
@@ -197,6 +198,7 @@ void sn_pool_stop(struct sn_pool *pool)
     sn_loop_unlimit(pool->home.loop, &pool->retry);
     while ((node = sp_list_oldest(&pool->attempts)))
         sn_attempt_abort(SP_CONTAINER(node, struct sn_attempt, node));
+    sn_lookups_close(&pool->lookups);
     sp_control_shut_begin(&pool->home.core, SP_PHASE_CLOSED);
     sp_tls_slot_set(&pool->tls, NULL, ++pool->tls_turn);
     sn_loop_later(pool->home.loop, &pool->task);

@@ -23,6 +23,7 @@ struct sn_pool {
 
     struct sn_task task;   /* a step, or a slice of the stop */
     struct sn_limit retry; /* the next step without a wake-up */
+    struct sn_lookups lookups;
     struct sp_list attempts;
     size_t turn;
     struct sn_reason last; /* why the last attempt failed */

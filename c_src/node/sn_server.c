@@ -4,10 +4,20 @@
 
 #include <assert.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define BACKLOG 1024
+/* For the farewell to all nodes, which takes a second at most. */
+#define LAST_CALL_MS 2000
 #define NS_PER_MS UINT64_C(1000000)
+
+/* A lookup of a name cannot be ended. Nobody waits for it any more. */
+static void on_last_call(uv_timer_t *timer)
+{
+    uv_stop(timer->loop);
+}
 
 /* What is queued for the nodes is written before their connections end. */
 static void say_goodbye(void *arg)
@@ -19,7 +29,8 @@ static void say_goodbye(void *arg)
     uv_close((uv_handle_t *)&server->sigterm, NULL);
     uv_close((uv_handle_t *)&server->sigint, NULL);
     uv_close((uv_handle_t *)&server->sighup, NULL);
-    uv_close((uv_handle_t *)&server->drain, NULL);
+    uv_timer_start(&server->drain, on_last_call, LAST_CALL_MS, 0);
+    uv_unref((uv_handle_t *)&server->drain);
     if (server->config->ends_with_stdin)
         uv_close((uv_handle_t *)&server->input, NULL);
     sn_epmd_stop(&server->epmd);
@@ -176,7 +187,10 @@ int sn_server_run(struct sn_server *server, const struct sn_config *config)
     sn_reload_start(&server->reload, &server->service.pools, config->settings_path,
                     config->settings);
     (void)uv_run(&server->loop, UV_RUN_DEFAULT);
+    if (uv_loop_alive(&server->loop))
+        _exit(EXIT_SUCCESS); /* exit() would wait for libuv's threads, and so for the lookup */
     sn_reload_free(&server->reload);
+    uv_close((uv_handle_t *)&server->drain, NULL);
     sn_loop_close(&server->turns);
     (void)uv_run(&server->loop, UV_RUN_DEFAULT);
     sn_service_free(&server->service);

@@ -3,39 +3,26 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BUCKETS_LEAST 16
-
 void sn_watches_init(struct sn_watches *watches)
 {
-    *watches = (struct sn_watches){0};
+    sn_hash_init(&watches->hash);
 }
 
-static struct sn_watch *watch_of(struct sp_node *node)
+static struct sn_watch *watch_of(struct sn_hash_node *node)
 {
     return SP_CONTAINER(node, struct sn_watch, node);
 }
 
-void sn_watches_free(struct sn_watches *watches)
+static void free_one(struct sn_hash_node *node, void *arg)
 {
-    for (size_t i = 0; i < watches->bucket_count; i++) {
-        while (!sp_list_empty(&watches->buckets[i])) {
-            struct sp_node *node = sp_list_newest(&watches->buckets[i]);
-
-            sp_list_remove(node);
-            free(watch_of(node));
-        }
-    }
-    free(watches->buckets);
-    sn_watches_init(watches);
+    (void)arg;
+    free(watch_of(node));
 }
 
-static uint64_t hash_of(struct sn_slice key)
+void sn_watches_free(struct sn_watches *watches)
 {
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-
-    for (size_t i = 0; i < key.len; i++)
-        hash = (hash ^ key.data[i]) * UINT64_C(0x100000001b3);
-    return hash ^ hash >> 32;
+    sn_hash_each(&watches->hash, free_one, NULL);
+    sn_hash_free(&watches->hash);
 }
 
 static struct sn_slice key_of(const struct sn_watch *watch)
@@ -43,53 +30,15 @@ static struct sn_slice key_of(const struct sn_watch *watch)
     return watch->kind == SN_WATCH_MONITOR ? watch->reference : watch->from;
 }
 
-static struct sp_list *bucket_of(const struct sn_watches *watches, uint64_t hash)
-{
-    return &watches->buckets[hash & (watches->bucket_count - 1)];
-}
-
 static struct sn_watch *find(const struct sn_watches *watches, enum sn_watch_kind kind,
                              struct sn_slice key)
 {
-    uint64_t hash = hash_of(key);
-    struct sp_list *bucket;
+    struct sn_hash_node *node = sn_hash_first(&watches->hash, sn_hash_bytes(key));
 
-    if (watches->count == 0)
-        return NULL;
-    bucket = bucket_of(watches, hash);
-    for (struct sp_node *at = bucket->head.next; at != &bucket->head; at = at->next) {
-        struct sn_watch *watch = watch_of(at);
-
-        if (watch->hash == hash && watch->kind == kind && sn_slice_equals(key_of(watch), key))
-            return watch;
-    }
+    for (; node; node = sn_hash_next(&watches->hash, node))
+        if (watch_of(node)->kind == kind && sn_slice_equals(key_of(watch_of(node)), key))
+            return watch_of(node);
     return NULL;
-}
-
-/* So many buckets as watches, at least. */
-static sp_status grow(struct sn_watches *watches)
-{
-    struct sn_watches grown = {.count = watches->count};
-
-    if (watches->count < watches->bucket_count)
-        return SP_OK;
-    grown.bucket_count = watches->bucket_count ? 2 * watches->bucket_count : BUCKETS_LEAST;
-    grown.buckets = malloc(grown.bucket_count * sizeof *grown.buckets);
-    if (!grown.buckets)
-        return SP_NO_MEMORY;
-    for (size_t i = 0; i < grown.bucket_count; i++)
-        sp_list_init(&grown.buckets[i]);
-    for (size_t i = 0; i < watches->bucket_count; i++) {
-        while (!sp_list_empty(&watches->buckets[i])) {
-            struct sp_node *node = sp_list_oldest(&watches->buckets[i]);
-
-            sp_list_remove(node);
-            sp_list_push_newest(bucket_of(&grown, watch_of(node)->hash), node);
-        }
-    }
-    free(watches->buckets);
-    *watches = grown;
-    return SP_OK;
 }
 
 static struct sn_slice copy(uint8_t **at, struct sn_slice term)
@@ -107,15 +56,11 @@ sp_status sn_watches_add(struct sn_watches *watches, enum sn_watch_kind kind, st
 {
     struct sn_watch *watch;
     uint8_t *at;
-    sp_status status;
 
     if (find(watches, kind, kind == SN_WATCH_MONITOR ? reference : from))
         return SP_OK;
-    if (watches->count == SN_WATCHES_MAX)
+    if (watches->hash.count == SN_WATCHES_MAX)
         return SP_FULL;
-    status = grow(watches);
-    if (status != SP_OK)
-        return status;
     watch = malloc(sizeof *watch + from.len + reference.len + target.len);
     if (!watch)
         return SP_NO_MEMORY;
@@ -124,10 +69,10 @@ sp_status sn_watches_add(struct sn_watches *watches, enum sn_watch_kind kind, st
     watch->from = copy(&at, from);
     watch->reference = copy(&at, reference);
     watch->target = copy(&at, target);
-    watch->hash = hash_of(key_of(watch));
-    sp_list_push_newest(bucket_of(watches, watch->hash), &watch->node);
-    watches->count++;
-    return SP_OK;
+    if (sn_hash_add(&watches->hash, &watch->node, sn_hash_bytes(key_of(watch))) == SP_OK)
+        return SP_OK;
+    free(watch);
+    return SP_NO_MEMORY;
 }
 
 void sn_watches_drop(struct sn_watches *watches, enum sn_watch_kind kind, struct sn_slice key)
@@ -136,18 +81,26 @@ void sn_watches_drop(struct sn_watches *watches, enum sn_watch_kind kind, struct
 
     if (!watch)
         return;
-    sp_list_remove(&watch->node);
+    sn_hash_remove(&watches->hash, &watch->node);
     free(watch);
-    watches->count--;
+}
+
+struct visit {
+    void (*each)(const struct sn_watch *watch, void *arg);
+    void *arg;
+};
+
+static void visit_one(struct sn_hash_node *node, void *arg)
+{
+    const struct visit *visit = arg;
+
+    visit->each(watch_of(node), visit->arg);
 }
 
 void sn_watches_each(const struct sn_watches *watches,
                      void (*each)(const struct sn_watch *watch, void *arg), void *arg)
 {
-    for (size_t i = 0; i < watches->bucket_count; i++) {
-        struct sp_list *bucket = &watches->buckets[i];
+    struct visit visit = {each, arg};
 
-        for (struct sp_node *at = bucket->head.next; at != &bucket->head; at = at->next)
-            each(watch_of(at), arg);
-    }
+    sn_hash_each(&watches->hash, visit_one, &visit);
 }

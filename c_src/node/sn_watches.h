@@ -2,24 +2,20 @@
 #ifndef SN_WATCHES_H
 #define SN_WATCHES_H
 
-#include "sn_slice.h"
-#include "sp_list.h"
-#include "sp_status.h"
+#include "sn_hash.h"
 
 /* What one node may have. */
 #define SN_WATCHES_MAX 65536
 
 struct sn_watches {
-    struct sp_list *buckets; /* NULL while there is none */
-    size_t bucket_count, count;
+    struct sn_hash hash;
 };
 
 enum sn_watch_kind { SN_WATCH_MONITOR, SN_WATCH_LINK };
 
 /* Each slice is a copy and lives as long as the watch. */
 struct sn_watch {
-    struct sp_node node;
-    uint64_t hash;
+    struct sn_hash_node node;
     enum sn_watch_kind kind;
     struct sn_slice from;      /* the process that watches */
     struct sn_slice reference; /* of a monitor; empty for a link */

@@ -78,6 +78,25 @@ Test(sn_hash, equal_hashes)
     cr_assert_eq(seen, 5);
 }
 
+static void add_value(struct sn_hash_node *node, void *arg)
+{
+    *(unsigned *)arg += thing_of(node)->value;
+    memset(node, 0xee, sizeof *node); /* as if it were freed */
+}
+
+Test(sn_hash, each_may_be_freed)
+{
+    static struct thing things[100];
+    unsigned sum = 0;
+
+    for (unsigned i = 0; i < 100; i++) {
+        things[i].value = i;
+        cr_assert_eq(sn_hash_add(&hash, &things[i].node, i / 3), SP_OK);
+    }
+    sn_hash_each(&hash, add_value, &sum);
+    cr_assert_eq(sum, 4950);
+}
+
 Test(sn_hash, bytes_make_different_hashes)
 {
     uint64_t one = sn_hash_bytes((struct sn_slice){(const uint8_t *)"one", 3});

@@ -14,7 +14,7 @@ static void begin(void)
 static void end(void)
 {
     sn_watches_free(&watches);
-    cr_assert(watches.count == 0 && watches.bucket_count == 0 && !watches.buckets);
+    cr_assert(watches.hash.count == 0 && !watches.hash.buckets);
 }
 
 TestSuite(sn_watches, .init = begin, .fini = end);
@@ -53,7 +53,7 @@ static struct seen look(void)
     struct seen seen = {0};
 
     sn_watches_each(&watches, see, &seen);
-    cr_assert_eq(seen.monitors + seen.links, watches.count);
+    cr_assert_eq(seen.monitors + seen.links, watches.hash.count);
     return seen;
 }
 
@@ -72,7 +72,7 @@ Test(sn_watches, empty)
 {
     cr_assert_eq(look().monitors, 0);
     sn_watches_drop(&watches, SN_WATCH_LINK, text("p"));
-    cr_assert_eq(watches.count, 0);
+    cr_assert_eq(watches.hash.count, 0);
 }
 
 Test(sn_watches, a_process_may_monitor_often_and_link_once)
@@ -92,11 +92,11 @@ Test(sn_watches, each_is_dropped_by_its_own_key)
     cr_assert_eq(link_from("k"), SP_OK);
     sn_watches_drop(&watches, SN_WATCH_MONITOR, text("p"));
     sn_watches_drop(&watches, SN_WATCH_LINK, text("p"));
-    cr_assert_eq(watches.count, 2);
+    cr_assert_eq(watches.hash.count, 2);
     sn_watches_drop(&watches, SN_WATCH_MONITOR, text("k"));
     cr_assert(look().monitors == 0 && look().links == 1);
     sn_watches_drop(&watches, SN_WATCH_LINK, text("k"));
-    cr_assert_eq(watches.count, 0);
+    cr_assert_eq(watches.hash.count, 0);
 }
 
 static void check_copies(const struct sn_watch *watch, void *arg)
@@ -132,7 +132,7 @@ Test(sn_watches, up_to_the_bound_and_down_again)
     cr_assert_eq(look().sum, sum);
     for (unsigned i = 0; i < SN_WATCHES_MAX; i += 2, sum -= i - 2)
         sn_watches_drop(&watches, SN_WATCH_MONITOR, number(&i));
-    cr_assert_eq(watches.count, SN_WATCHES_MAX / 2);
+    cr_assert_eq(watches.hash.count, SN_WATCHES_MAX / 2);
     cr_assert_eq(look().sum, sum);
     cr_assert_eq(link_from("p"), SP_OK);
 }

@@ -1,0 +1,102 @@
+#include "sn_lookup.h"
+
+#include <stdlib.h>
+
+struct sn_lookup {
+    struct sp_node node; /* in `running` */
+    uv_getaddrinfo_t request;
+    const char *name; /* NULL: the pool is gone */
+    struct sp_list askers;
+};
+
+void sn_lookups_init(struct sn_lookups *lookups, struct sn_loop *loop)
+{
+    lookups->loop = loop;
+    sp_list_init(&lookups->running);
+}
+
+static struct sn_lookup *lookup_of(struct sp_node *node)
+{
+    return SP_CONTAINER(node, struct sn_lookup, node);
+}
+
+/* One that has begun cannot be cancelled: it frees itself when it ends. */
+void sn_lookups_close(struct sn_lookups *lookups)
+{
+    struct sp_node *node;
+
+    while ((node = sp_list_oldest(&lookups->running))) {
+        struct sn_lookup *lookup = lookup_of(node);
+
+        sp_list_remove(node);
+        lookup->name = NULL;
+        (void)uv_cancel((uv_req_t *)&lookup->request);
+    }
+}
+
+static void on_found(uv_getaddrinfo_t *request, int status, struct addrinfo *found)
+{
+    struct sn_lookup *lookup = SP_CONTAINER(request, struct sn_lookup, request);
+    struct sp_node *node;
+
+    if (lookup->name)
+        sp_list_remove(&lookup->node);
+    while ((node = sp_list_oldest(&lookup->askers))) {
+        struct sn_asker *asker = SP_CONTAINER(node, struct sn_asker, node);
+
+        sn_asker_leave(asker);
+        asker->answer(asker, status, found);
+    }
+    uv_freeaddrinfo(found);
+    free(lookup);
+}
+
+static struct sn_lookup *find(struct sn_lookups *lookups, const char *name)
+{
+    struct sp_list *running = &lookups->running;
+
+    for (struct sp_node *at = running->head.next; at != &running->head; at = at->next)
+        if (lookup_of(at)->name == name)
+            return lookup_of(at);
+    return NULL;
+}
+
+static int begin(struct sn_lookups *lookups, const char *name, struct sn_lookup **begun)
+{
+    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    struct sn_lookup *lookup = calloc(1, sizeof *lookup);
+    int status;
+
+    if (!lookup)
+        return UV_ENOMEM;
+    status = uv_getaddrinfo(lookups->loop->uv, &lookup->request, on_found, name, NULL, &hints);
+    if (status != 0) {
+        free(lookup);
+        return status;
+    }
+    lookup->name = name;
+    sp_list_init(&lookup->askers);
+    sp_list_push_newest(&lookups->running, &lookup->node);
+    *begun = lookup;
+    return 0;
+}
+
+int sn_lookups_ask(struct sn_lookups *lookups, const char *name, struct sn_asker *asker)
+{
+    struct sn_lookup *lookup = find(lookups, name);
+    int status = lookup ? 0 : begin(lookups, name, &lookup);
+
+    if (status != 0)
+        return status;
+    asker->waits = true;
+    sp_list_push_newest(&lookup->askers, &asker->node);
+    return 0;
+}
+
+void sn_asker_leave(struct sn_asker *asker)
+{
+    if (!asker->waits)
+        return;
+    asker->waits = false;
+    sp_list_remove(&asker->node);
+}

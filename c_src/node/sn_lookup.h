@@ -1,0 +1,32 @@
+/* Addresses of names, by uv_getaddrinfo(), which works in libuv's few threads. A pool asks for a name once
+ * at a time, however many attempts want it; so a name server that does not answer holds one thread
+ * for each name of a pool. */
+#ifndef SN_LOOKUP_H
+#define SN_LOOKUP_H
+
+#include "sn_loop.h"
+
+struct sn_lookups {
+    struct sn_loop *loop;
+    struct sp_list running; /* of struct sn_lookup */
+};
+
+/* Somebody who waits. */
+struct sn_asker {
+    struct sp_node node;
+    bool waits;
+    /* status is libuv's; found lives during the call. */
+    void (*answer)(struct sn_asker *asker, int status, const struct addrinfo *found);
+};
+
+void sn_lookups_init(struct sn_lookups *lookups, struct sn_loop *loop);
+/* Nobody waits any more. */
+void sn_lookups_close(struct sn_lookups *lookups);
+
+/* asker->answer() is called, never within this call. 0, or a libuv error: then it is not. `name` lives as
+ * long as the lookups. */
+int sn_lookups_ask(struct sn_lookups *lookups, const char *name, struct sn_asker *asker);
+/* It waits no longer. Does nothing where it does not wait. */
+void sn_asker_leave(struct sn_asker *asker);
+
+#endif
