@@ -13,7 +13,7 @@
          no_epmd/1, port_without_epmd/1, other_node/1, not_a_node/1]).
 -export([tls/1, tls_without_a_certificate/1, plain_to_tls/1]).
 -export([hostile_frames/1, replies_to_nobody/1, cut_frame/1, nested_reply/1, silent_target/1,
-         clients_die/1]).
+         clients_die/1, slow_client/1, slow_client_dies/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1, stat/2, start/1, await/1]).
 -import(sockpool_node_kit, [checked_out/1, call/3, node_of/1, start_apart/2]).
@@ -25,7 +25,8 @@ all() ->
     [ticks_while_idle, ticks_while_leased, unasked_messages, killed_under_calls, many_connections,
      wrong_cookie, cookie_is_not_logged, cookie_of_a_daemon_pool, unknown_node, no_epmd,
      port_without_epmd, other_node, not_a_node, tls, tls_without_a_certificate, plain_to_tls,
-     hostile_frames, replies_to_nobody, cut_frame, nested_reply, silent_target, clients_die].
+     hostile_frames, replies_to_nobody, cut_frame, nested_reply, silent_target, clients_die,
+     slow_client, slow_client_dies].
 
 init_per_suite(Config) ->
     Dir = filename:join(?config(priv_dir, Config), "node_tls"),
@@ -413,3 +414,43 @@ clients_die(Config) ->
      end || Round <- lists:seq(1, Rounds)],
     ok = wait_until(fun() -> stat(Pool, leased) + stat(Pool, waiting) =:= 0 end),
     ?assertMatch({ok, _}, node_of(Pool)).
+
+%% It reads nothing for a while. More than the daemon would keep for it waits at the target meanwhile, and
+%% others are served by other connections.
+slow_client(Config) ->
+    with_slow_client(Config, fun(#{os_pid := OsPid} = Peer, Pool, _Conn, Results) ->
+        ?assertMatch({ok, _}, node_of(Pool)),
+        [] = os:cmd("kill -CONT " ++ OsPid),
+        [?assertEqual({ok, 8 * 1024 * 1024}, sockpool_cluster:result(Result)) || Result <- Results],
+        sockpool_cluster:stop_peer(Peer),
+        ?assertEqual(0, stat(Pool, closed))
+    end).
+
+%% Those who share the connection with it go on then.
+slow_client_dies(Config) ->
+    with_slow_client(Config, fun(Peer, Pool, Conn, _Results) ->
+        ok = sockpool_cluster:kill_vm(Peer),
+        ?assertMatch({ok, _}, node_of(Conn)),
+        ?assertEqual(0, stat(Pool, closed))
+    end).
+
+with_slow_client(Config, Fun) ->
+    Target = ?config(node, Config),
+    #{node := Slow, os_pid := OsPid} = Peer = sockpool_cluster:start_plain_peer(),
+    Pool = started(Config, #{size => 2}),
+    Conn = checked_out(Pool),
+    Names = [list_to_atom("slow_call_" ++ integer_to_list(N)) || N <- lists:seq(1, 20)],
+    Self = self(),
+    Results = [begin_run(client(Slow), fun() -> late_answer(Conn, {Name, Self}) end) || Name <- Names],
+    [receive {waiting, Name} -> ok after 30000 -> error(late) end || Name <- Names],
+    [] = os:cmd("kill -STOP " ++ OsPid),
+    Bytes = binary:copy(<<0>>, 8 * 1024 * 1024),
+    [{Name, Target} ! {answer, Bytes} || Name <- Names],
+    Fun(Peer, Pool, Conn, Results),
+    sockpool:checkin(Conn).
+
+late_answer(Conn, {Name, Tester}) ->
+    case call(Conn, answer_when_told, [Name, Tester]) of
+        {ok, Bytes} -> {ok, byte_size(Bytes)};
+        Error -> Error
+    end.
