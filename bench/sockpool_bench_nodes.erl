@@ -1,44 +1,65 @@
-%% @doc Another node, and the large messages to it while small calls are measured.
+%% @doc Two nodes, and the large messages between them while small calls are measured.
+%%
+%% The clients run in a VM of their own, and so does what they call. Neither has schedulers that spin
+%% when they have nothing to do: on a few cores they would keep the other VM from running.
 -module(sockpool_bench_nodes).
 
--export([start/0, stop/1, with_traffic/2]).
--export_type([other/0]).
+-export([start/0, stop/1, other/1, measure/5]).
+%% Called in the VM of the clients.
+-export([free/3, loaded/3]).
+-export_type([nodes/0]).
 
--opaque other() :: {Control :: pid(), node()}.
+-opaque nodes() :: {Clients :: pid(), Other :: pid(), node()}.
 
+-define(NO_SPINNING, ["+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none"]).
 -define(LARGE_BYTES, (64 bsl 20)).
+-define(LIMIT_MS, 180000).
 
-%% @doc Makes this VM a node, where it is none, and starts another one that it is connected to.
--spec start() -> {other(), node()}.
+-spec start() -> nodes().
 start() ->
-    ok = be_a_node(is_alive()),
-    {ok, Control, Node} = peer:start_link(#{name => peer:random_name(sockpool_bench),
-                                            connection => standard_io}),
-    true = net_kernel:connect_node(Node),
-    {{Control, Node}, Node}.
-
-be_a_node(true) ->
-    ok;
-be_a_node(false) ->
     [] = os:cmd("epmd -daemon"),
-    {ok, _} = net_kernel:start(list_to_atom(peer:random_name(sockpool_bench)),
-                               #{name_domain => shortnames}),
-    ok.
+    {Clients, _} = start_node(),
+    {Other, Node} = start_node(),
+    {Clients, Other, Node}.
 
--spec stop(other()) -> ok.
-stop({Control, _Node}) ->
-    peer:stop(Control).
+start_node() ->
+    Paths = lists:append([["-pa", filename:absname(Path)] || Path <- code:get_path()]),
+    {ok, Control, Node} = peer:start_link(#{name => peer:random_name(sockpool_bench),
+                                            connection => standard_io,
+                                            args => ?NO_SPINNING ++ Paths}),
+    {Control, Node}.
 
-%% @doc Runs the fun while messages of 64 MiB are under way to the node. How many arrived meanwhile is
-%% `large' in its measurement; without any it is none.
--spec with_traffic(node(), fun(() -> sockpool_bench_load:outcome())) -> sockpool_bench_load:outcome().
-with_traffic(Node, Fun) ->
+-spec stop(nodes()) -> ok.
+stop({Clients, Other, _Node}) ->
+    peer:stop(Clients),
+    peer:stop(Other).
+
+%% @doc The node that is called.
+-spec other(nodes()) -> node().
+other({_Clients, _Other, Node}) -> Node.
+
+%% @doc As sockpool_bench_load:repeat/3, in the clients' VM: `free', or `loaded' with messages of 64 MiB
+%% under way to the other node. How many arrived meanwhile is `large' in the measurement then; none at
+%% all is a failure.
+-spec measure(nodes(), free | loaded, sockpool_bench_peers:name(), sockpool_bench_load:target(), map()) ->
+          sockpool_bench_load:outcome().
+measure({Clients, _Other, _Node}, Way, Peer, Target, Options) ->
+    peer:call(Clients, ?MODULE, Way, [Peer, Target, Options], ?LIMIT_MS).
+
+-spec free(sockpool_bench_peers:name(), sockpool_bench_load:target(), map()) ->
+          sockpool_bench_load:outcome().
+free(Peer, Target, Options) ->
+    sockpool_bench_load:repeat(Peer, Target, Options).
+
+-spec loaded(sockpool_bench_peers:name(), sockpool_bench_load:target(), map()) ->
+          sockpool_bench_load:outcome().
+loaded(Peer, Target = #{node := Node}, Options) ->
     Arrived = counters:new(1, []),
     Large = binary:copy(<<"large...">>, ?LARGE_BYTES div 8),
     Sender = spawn_link(fun() -> send(Node, Large, Arrived) end),
     ok = sockpool_bench_wait:until(fun() -> counters:get(Arrived, 1) > 0 end),
     Before = counters:get(Arrived, 1),
-    Outcome = Fun(),
+    Outcome = free(Peer, Target, Options),
     Count = counters:get(Arrived, 1) - Before,
     ok = end_sender(Sender),
     told(Outcome, Count).

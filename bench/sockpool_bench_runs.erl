@@ -91,25 +91,24 @@ tls() ->
 -define(SLOW_WINDOWS, 4).
 
 head_of_line() ->
-    {Other, Node} = sockpool_bench_nodes:start(),
+    Nodes = sockpool_bench_nodes:start(),
     try
         Cells = [#{processes => Processes, peers => sockpool_bench_peers:calls(),
-                   target => #{transport => node, node => Node, size => 4, max_overflow => 0,
-                               bytes => ?BYTES}}
+                   target => #{transport => node, node => sockpool_bench_nodes:other(Nodes),
+                               size => 4, max_overflow => 0, bytes => ?BYTES}}
                  || Processes <- [1, 4, 16]],
-        Loaded = fun(Measure) -> sockpool_bench_nodes:with_traffic(Node, Measure) end,
-        measured(head_of_line, Cells, ?SLOW_WINDOWS, Loaded) ++
-            measured(head_of_line_free, Cells, 1, fun(Measure) -> Measure() end)
+        on_nodes(head_of_line, Cells, Nodes, loaded, ?SLOW_WINDOWS) ++
+            on_nodes(head_of_line_free, Cells, Nodes, free, 1)
     after
-        sockpool_bench_nodes:stop(Other)
+        sockpool_bench_nodes:stop(Nodes)
     end.
 
-measured(Run, Cells, Windows, Around) ->
+on_nodes(Run, Cells, Nodes, Way, Windows) ->
     WindowMs = Windows * setting("BENCH_WINDOW_MS", 700),
     Measure = fun(Peer, #{processes := Processes, target := Target}) ->
                       Options = #{processes => Processes, warmup_ms => 200, window_ms => WindowMs,
                                   timed_every => 1},
-                      Around(fun() -> sockpool_bench_load:repeat(Peer, Target, Options) end)
+                      sockpool_bench_nodes:measure(Nodes, Way, Peer, Target, Options)
               end,
     sockpool_bench_rounds:alternate(Run, Cells, rounds(), Measure).
 

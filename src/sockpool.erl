@@ -455,7 +455,7 @@ call(To, Module, Function, Args, Timeout)
         _ ->
             Deadline = sockpool_wait:deadline(Timeout),
             once(To, Timeout, fun(Lease) ->
-                sockpool_node_conn:call_once(Lease, Module, Function, Args, Deadline)
+                sockpool_node_call:call(Lease, Module, Function, Args, Deadline)
             end)
     end;
 call(_To, Module, _Function, _Args, _Timeout) when not is_atom(Module) ->
@@ -478,7 +478,7 @@ send_to(?LEASE(_) = Lease, Destination, Message) ->
 send_to({Name, Node}, Destination, Message) when is_atom(Name), is_atom(Node), Node =/= node() ->
     sockpool_remote:send_to(Node, Name, Destination, Message);
 send_to(Pool, Destination, Message) ->
-    once(Pool, default, fun(Lease) -> sockpool_node_conn:send_once(Lease, Destination, Message) end).
+    once(Pool, default, fun(Lease) -> sockpool_node_call:send_to(Lease, Destination, Message) end).
 
 %% Without a process for the lease.
 once(Conn, _Timeout, _Fun) when is_tuple(Conn), tuple_size(Conn) =/= 2 ->

@@ -97,11 +97,13 @@ parse_call(?SPAWN_REPLY, Rest) ->
 parse_call(_Op, _Rest) ->
     other.
 
-%% A pid where the process was started.
+%% The result is a pid where the process was started.
 spawn_reply(Call, <<?SMALL_INTEGER_EXT, _Flags, Result/binary>>) ->
-    case is_binary(skip_atom(Result)) of
-        true -> {refused, Call, binary_to_term(<<?VERSION, Result/binary>>)};
-        false -> other
+    try binary_to_term(<<?VERSION, Result/binary>>) of
+        Reason when is_atom(Reason) -> {refused, Call, Reason};
+        _Pid -> other
+    catch
+        error:badarg -> other
     end;
 spawn_reply(_Call, _Other) ->
     other.

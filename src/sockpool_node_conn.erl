@@ -11,7 +11,6 @@
 -include("sockpool_lease.hrl").
 
 -export([start/1, call/5, send_to/3, checkin/1, discard/1, give_away/2]).
--export([call_once/5, send_once/3]).
 -export([info/1, peername/1, sockname/1, setopts/2]).
 -export([init/1, become/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 -export_type([conn/0]).
@@ -101,81 +100,6 @@ setopts(?NODE_CONN(Reader) = Conn, [{Key, Value} | Opts]) ->
 setopts(_Conn, Opts) ->
     {error, {bad_argument, opts, Opts}}.
 
-%%% For the owner of a lease that no such process has: one call, or one message, and the lease goes
-%%% back. The caller does it all by itself.
-
-%% @doc After anything but a reply the connection is closed.
--spec call_once(sockpool_nif:lease(), module(), atom(), [term()], sockpool_wait:deadline()) ->
-          {ok, term()} | {error, term()}.
-call_once(Lease, Module, Function, Args, Deadline) ->
-    with_names(Lease, fun(_Node, Identity) ->
-        Frame = sockpool_dist:call(Identity, 1, Module, Function, Args),
-        case transmit(Lease, Frame, Deadline) of
-            ok -> await_result(Lease, Identity, Deadline);
-            {error, _} = Error -> lost(Lease, Error)
-        end
-    end).
-
--spec send_once(sockpool_nif:lease(), term(), term()) -> ok | {error, term()}.
-send_once(Lease, To, Message) ->
-    with_names(Lease, fun(Node, Identity) ->
-        case message(Identity, Node, To, Message) of
-            {ok, Frame} ->
-                case sockpool_wait:send(Lease, erlang:iolist_to_iovec(Frame), default) of
-                    ok -> done(Lease, ok);
-                    {error, _} = Error -> lost(Lease, Error)
-                end;
-            {error, _} = Error ->
-                done(Lease, Error)
-        end
-    end).
-
-with_names(Lease, Fun) ->
-    case sockpool_nif:node_names(Lease) of
-        {ok, Node, Name, Creation, _Max} -> Fun(Node, sockpool_dist:identity(Name, Creation));
-        {error, _} = Error -> lost(Lease, Error)
-    end.
-
-transmit(Lease, Frame, Deadline) ->
-    sockpool_wait:send(Lease, erlang:iolist_to_iovec(Frame), sockpool_wait:left(Deadline)).
-
-await_result(Lease, Identity, Deadline) ->
-    case sockpool_wait:recv_packet(Lease, Deadline) of
-        {ok, Frame} -> heard(sockpool_dist:parse(Frame), Frame, Lease, Identity, Deadline);
-        {error, _} = Error -> lost(Lease, Error)
-    end.
-
-heard({ended, 1}, Frame, Lease, _Identity, _Deadline) ->
-    done(Lease, sockpool_dist:result(1, Frame));
-heard({refused, 1, Reason}, _Frame, Lease, _Identity, _Deadline) ->
-    done(Lease, {error, {spawn, Reason}});
-heard(tick, _Frame, Lease, Identity, Deadline) ->
-    answered([], Lease, Identity, Deadline);
-heard({message, To, Payload}, _Frame, Lease, Identity, Deadline) ->
-    case sockpool_dist:io_request(Identity, To, Payload) of
-        {From, ReplyAs, Request} ->
-            Reply = {io_reply, ReplyAs, sockpool_wait:io(group_leader(), Request)},
-            answered(sockpool_dist:send(Identity, From, Reply), Lease, Identity, Deadline);
-        other ->
-            await_result(Lease, Identity, Deadline)
-    end;
-heard(_Other, _Frame, Lease, Identity, Deadline) ->
-    await_result(Lease, Identity, Deadline).
-
-answered(Frame, Lease, Identity, Deadline) ->
-    case transmit(Lease, Frame, Deadline) of
-        ok -> await_result(Lease, Identity, Deadline);
-        {error, _} = Error -> lost(Lease, Error)
-    end.
-
-done(Lease, Result) ->
-    _ = sockpool_nif:checkin(Lease),
-    Result.
-
-lost(Lease, Error) ->
-    _ = sockpool_nif:discard(Lease),
-    Error.
-
 %%% For everybody who has the connection.
 
 -spec call(conn(), module(), atom(), [term()], timeout()) -> {ok, term()} | {error, term()}.
@@ -198,19 +122,10 @@ replied({error, _} = Error, _Call) -> Error.
 %% @doc Returns when the operating system has the message.
 -spec send_to(conn(), term(), term()) -> ok | {error, term()}.
 send_to(?NODE_CONN(Reader, Node, Identity, _, _), To, Message) ->
-    case message(Identity, Node, To, Message) of
+    case sockpool_node_call:message(Identity, Node, To, Message) of
         {ok, Frame} -> ask(Reader, {send, Frame}, infinity);
         {error, _} = Error -> Error
     end.
-
-message(Identity, Node, {Name, Node}, Message) when is_atom(Name) ->
-    {ok, sockpool_dist:send(Identity, Name, Message)};
-message(Identity, _Node, Name, Message) when is_atom(Name) ->
-    {ok, sockpool_dist:send(Identity, Name, Message)};
-message(Identity, Node, Pid, Message) when is_pid(Pid), node(Pid) =:= Node ->
-    {ok, sockpool_dist:send(Identity, Pid, Message)};
-message(_Identity, _Node, To, _Message) ->
-    {error, {bad_argument, destination, To}}.
 
 ask(Reader, Request, Timeout) ->
     try
@@ -287,7 +202,7 @@ handle_info(go_on, #state{lease = Lease} = State) when Lease =/= undefined ->
 handle_info({timeout, Timer, sending}, #state{deadline = Timer} = State) ->
     {noreply, close(timeout, State)};
 handle_info({io_reply, {From, ReplyAs}, Reply}, #state{lease = Lease, identity = Identity} = State)
-  when Lease =/= undefined ->
+  when Lease =/= undefined, is_pid(From) ->
     {noreply, enqueue(sockpool_dist:send(Identity, From, {io_reply, ReplyAs, Reply}), undefined, State)};
 handle_info({'DOWN', Monitor, process, _, _}, #state{owner = {_, Monitor}} = State) ->
     {stop, normal, case at_rest(State) of true -> give_back(State); false -> abandon(State) end};

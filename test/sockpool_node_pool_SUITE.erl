@@ -7,8 +7,8 @@
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2,
          end_per_testcase/2]).
--export([calls/1, exceptions/1, calls_by_pool/1, messages/1, output_comes_here/1, output_of_a_call_before/1, large_messages/1,
-         too_large_a_reply/1, lease_functions/1, no_stream/1, bad_arguments/1]).
+-export([calls/1, exceptions/1, calls_by_pool/1, messages/1, output_comes_here/1,
+         output_of_a_call_before/1, large_messages/1, too_large_a_reply/1, lease_functions/1, no_stream/1, bad_arguments/1]).
 -export([concurrent_calls/1, max_inflight/1, late_reply/1, call_from_another_process/1,
          checkin_under_a_call/1, dead_owner_at_rest/1, dead_owner_under_a_call/1,
          given_away/1, waiters/1, max_hold/1, pool_stopped_under_a_call/1]).

@@ -14,6 +14,7 @@
 #define HEADER_BYTES 4
 /* What is passed over on an idle connection, to which a node has little to say. */
 #define IDLE_BUDGET_BYTES (64 * 1024)
+#define IDLE_FRAMES_MAX 32
 
 struct sp_node_state {
     struct sp_dist_connect *connect; /* until the handshake is over */
@@ -223,16 +224,17 @@ static enum sp_clean node_validate(struct sp_conn *conn)
 {
     enum sp_clean clean = below(conn)->validate(conn);
     size_t budget_bytes = IDLE_BUDGET_BYTES;
+    unsigned frames = 0;
     sp_status status;
 
     if (clean != SP_DIRTY)
         return clean;
     do
         status = service_frame(conn, &budget_bytes);
-    while (status == SP_OK);
+    while (status == SP_OK && ++frames < IDLE_FRAMES_MAX);
     if (sp_wants(status))
         return SP_CLEAN;
-    return status == SP_UNREAD ? SP_DIRTY : SP_DEAD;
+    return status == SP_OK || status == SP_UNREAD ? SP_DIRTY : SP_DEAD;
 }
 
 /* ---- the end ---- */

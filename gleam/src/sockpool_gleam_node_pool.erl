@@ -11,6 +11,8 @@
 -export([stress_test/3, call/5, send/3]).
 -export_type([pool/0, connection/0]).
 
+-include_lib("kernel/include/logger.hrl").
+
 -record(pool, {name :: atom(),
                supervisor :: pid(),
                connections :: pos_integer(),
@@ -76,27 +78,37 @@ started({error, _}, _Name, _N, _Supervisor, _Opts) ->
 
 connected(Caller, Opts, {ok, #pool{name = Name} = Pool}) ->
     Timeout = maps:get(connect_timeout, Opts, ?DEFAULT_CONNECT_TIMEOUT_MS),
-    case first_connection(Name, Caller, now_ms() + Timeout) andalso is_process_alive(Caller) of
-        true ->
+    case first_connection(Name, Caller, now_ms() + Timeout) of
+        ok ->
             {ok, Pool};
-        false ->
+        {error, Reason} ->
             _ = destroy(Pool),
+            %% The pool's own word for it may not be out yet when it is stopped.
+            ?LOG_WARNING("no pool of ~ts: cannot connect: ~0tp", [maps:get(node, Opts), Reason]),
             {error, connection_failed}
     end;
 connected(_Caller, _Opts, {error, _} = Error) ->
     Error.
 
-%% False at the deadline, or as soon as all attempts have failed or the caller is dead.
+%% An error at the deadline, or as soon as all attempts have failed or the caller is dead.
 first_connection(Name, Caller, Deadline) ->
     Left = max(0, Deadline - now_ms()),
-    case sockpool:checkout(Name, min(Left, ?FIRST_LOOK_MS)) of
-        {ok, Conn} ->
+    Result = sockpool:checkout(Name, min(Left, ?FIRST_LOOK_MS)),
+    case {is_process_alive(Caller), Result} of
+        {true, {ok, Conn}} ->
             _ = sockpool:checkin(Conn),
-            true;
-        {error, Reason} ->
-            Left > 0 andalso is_process_alive(Caller) andalso may_come(Name, Reason)
-                andalso first_connection(Name, Caller, Deadline)
+            ok;
+        {true, {error, Reason}} ->
+            case Left > 0 andalso may_come(Name, Reason) of
+                true -> first_connection(Name, Caller, Deadline);
+                false -> {error, last(Reason)}
+            end;
+        {false, _} ->
+            {error, noproc}
     end.
+
+last({unavailable, Reason}) -> Reason;
+last(Reason) -> Reason.
 
 may_come(_Name, timeout) ->
     true;

@@ -124,7 +124,18 @@ pub fn invalid_config_test() {
 pub fn nobody_there_test() {
   use node <- node_kit.with_node
   let name = "nobody_" <> kit.node_name(node)
-  kit.equal(Error(ConnectionFailed), connection_pool.new(name, 3))
+  let lines =
+    node_kit.logged(fn() {
+      kit.equal(Error(ConnectionFailed), connection_pool.new(name, 3))
+    })
+  let reason = "{no_such_node,'" <> name <> "'}"
+  kit.equal(
+    True,
+    kit.contains(
+      lines,
+      "no pool of " <> name <> ": cannot connect: " <> reason,
+    ),
+  )
   kit.equal(
     Error(ConnectionFailed),
     connection_pool.new("nobody@no-such-host.invalid", 3),

@@ -70,6 +70,10 @@ pub fn kill_self() -> a
 @external(erlang, "sockpool_gleam_node_test_ffi", "no_messages")
 pub fn no_messages() -> Nil
 
+/// The warnings that are logged while the function runs.
+@external(erlang, "sockpool_gleam_node_test_ffi", "logged")
+pub fn logged(run: fn() -> a) -> List(String)
+
 @external(erlang, "sockpool_gleam_node_test_ffi", "printed")
 pub fn printed() -> List(String)
 

@@ -4,7 +4,7 @@
 
 -export([start_node/0, start_tls_node/1, port/1, connections_at/1,
          count_calls/1, calls/1, set_cookie/2, our_cookie/0, collect/2, collected/1]).
--export([barrier/1, arrive/1, arrivals/1, readers/0, kill_self/0, no_messages/0]).
+-export([barrier/1, arrive/1, arrivals/1, readers/0, kill_self/0, no_messages/0, logged/1, log/2]).
 -export([println/1, printed/0, greet/1, fail/2, sleep_for_ever/0, answer_when_told/1]).
 
 -define(DEADLINE_MS, 30000).
@@ -142,6 +142,35 @@ kill_self() ->
 no_messages() ->
     ok = sockpool_test_util:assert_no_messages(),
     nil.
+
+%% Warnings that are logged while the fun runs; nobody else gets them.
+-spec logged(fun(() -> term())) -> [binary()].
+logged(Fun) ->
+    #{level := Level} = logger:get_primary_config(),
+    Others = [{Id, maps:get(level, Config)} || #{id := Id} = Config <- logger:get_handler_config()],
+    _ = [ok = logger:update_handler_config(Id, level, none) || {Id, _} <- Others],
+    ok = logger:add_handler(?MODULE, ?MODULE, #{level => warning, config => self()}),
+    ok = logger:set_primary_config(level, warning),
+    try
+        _ = Fun(),
+        lines_logged()
+    after
+        ok = logger:set_primary_config(level, Level),
+        ok = logger:remove_handler(?MODULE),
+        [ok = logger:update_handler_config(Id, level, Was) || {Id, Was} <- Others]
+    end.
+
+%% The handler runs in the process that logs.
+-spec log(logger:log_event(), logger:handler_config()) -> term().
+log(#{msg := {Format, Args}}, #{config := Pid}) when is_list(Args) ->
+    Pid ! {?MODULE, unicode:characters_to_binary(io_lib:format(Format, Args))};
+log(_Event, _Config) ->
+    ok.
+
+lines_logged() ->
+    receive {?MODULE, Line} -> [Line | lines_logged()]
+    after 0 -> []
+    end.
 
 %%% The standard output of this process.
 

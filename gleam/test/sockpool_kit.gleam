@@ -200,6 +200,13 @@ pub fn long() -> Timeout {
   Ms(20_000)
 }
 
+pub fn contains(list: List(a), wanted: a) -> Bool {
+  case list {
+    [] -> False
+    [first, ..rest] -> first == wanted || contains(rest, wanted)
+  }
+}
+
 pub fn each(list: List(a), run: fn(a) -> b) -> Nil {
   case list {
     [] -> Nil

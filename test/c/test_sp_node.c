@@ -366,6 +366,7 @@ Test(node, idle_with_half_a_message)
 Test(node, idle_and_talkative)
 {
     static const uint8_t claims_64k[] = {0, 0, 0xff, 0xfd}, tick[4];
+    uint8_t message[10000] = {0, 0, 9996 >> 8, 9996 & 255, 112};
 
     shaken();
     says(claims_64k, sizeof claims_64k);
@@ -373,12 +374,17 @@ Test(node, idle_and_talkative)
     cr_assert_eq(fake_calls(FAKE_SEND), 2, "the handshake's");
     tkit_close(&conn);
     shaken();
-    for (int i = 0; i < 64 * 1024 / 4; i++)
+    for (int i = 0; i < 31; i++)
         says(tick, sizeof tick);
-    cr_assert_eq(validate(), SP_CLEAN, "up to 64 KiB");
-    for (int i = 0; i <= 64 * 1024 / 4; i++)
+    cr_assert_eq(validate(), SP_CLEAN);
+    for (int i = 0; i < 32; i++)
         says(tick, sizeof tick);
     cr_assert_eq(validate(), SP_DIRTY);
+    tkit_close(&conn);
+    shaken();
+    for (int i = 0; i < 7; i++)
+        says(message, sizeof message);
+    cr_assert_eq(validate(), SP_DIRTY, "some 70 KB");
 }
 
 Test(node, idle_and_deaf)
