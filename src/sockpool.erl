@@ -440,7 +440,8 @@ reply(Result, _Length) -> Result.
 %% check-in closes the connection. `closed' and POSIX codes: the connection was lost, and whether the
 %% function ran is not known. `{spawn, Reason}': the node could not start the process.
 %%
-%% What the function prints goes to the group leader of the process that checked the connection out.
+%% What the function prints goes to the group leader of the process that checked the connection out. With
+%% a pool of another node, that is the group leader of sockpool there; a C node drops it.
 -spec call(conn() | pool(), module(), atom(), [term()], timeout()) ->
           {ok, Result :: term()} | {error, reason()}.
 call(To, Module, Function, Args, Timeout)
@@ -448,8 +449,8 @@ call(To, Module, Function, Args, Timeout)
     case To of
         ?NODE_CONN(_) ->
             sockpool_node_conn:call(To, Module, Function, Args, Timeout);
-        ?LEASE(_) ->
-            sockpool_remote:call(To, Module, Function, Args, Timeout);
+        ?LEASE(Node) ->
+            sockpool_remote:call(Node, To, Module, Function, Args, Timeout);
         {Name, Node} when is_atom(Name), is_atom(Node), Node =/= node() ->
             sockpool_remote:call(Node, Name, Module, Function, Args, Timeout);
         _ ->
@@ -473,8 +474,8 @@ call(_To, _Module, _Function, _Args, Timeout) ->
 -spec send_to(conn() | pool(), atom() | {atom(), node()} | pid(), term()) -> ok | {error, reason()}.
 send_to(?NODE_CONN(_) = Conn, Destination, Message) ->
     sockpool_node_conn:send_to(Conn, Destination, Message);
-send_to(?LEASE(_) = Lease, Destination, Message) ->
-    sockpool_remote:send_to(Lease, Destination, Message);
+send_to(?LEASE(Node) = Lease, Destination, Message) ->
+    sockpool_remote:send_to(Node, Lease, Destination, Message);
 send_to({Name, Node}, Destination, Message) when is_atom(Name), is_atom(Node), Node =/= node() ->
     sockpool_remote:send_to(Node, Name, Destination, Message);
 send_to(Pool, Destination, Message) ->

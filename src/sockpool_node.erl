@@ -229,7 +229,7 @@ took(Message, State) ->
     end.
 
 start_pool({Name, Opts}, #state{node = Node} = State, Deadline) ->
-    case call(Node, {start_pool, Name, Opts}, left(Deadline)) of
+    case call(Node, {start_pool, Name, revealed(Name, Opts, State)}, left(Deadline)) of
         {ok, ok} ->
             ok;
         {ok, {error, {bad_option, Key, Value}}} ->
@@ -239,6 +239,16 @@ start_pool({Name, Opts}, #state{node = Node} = State, Deadline) ->
         {error, Reason} ->
             throw({not_started, {pool, Name, Reason}, State})
     end.
+
+%% Neither reason nor stack: the cookie may be in them.
+revealed(Name, #{cookie := Fun} = Opts, State) when is_function(Fun, 0) ->
+    try
+        Opts#{cookie := Fun()}
+    catch
+        Class:_ -> throw({not_started, {pool, Name, {cookie, Class}}, State})
+    end;
+revealed(_Name, Opts, _State) ->
+    Opts.
 
 call(Node, Request, TimeoutMs) ->
     try

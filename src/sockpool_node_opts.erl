@@ -13,7 +13,8 @@
                   program := file:filename(),
                   start_timeout := 1..4294967295,
                   stop_timeout := 1..4294967295}.
-%% Complete and normalised. Pools' options are as they were given: checked, but not completed.
+%% Complete and normalised. Pools' options are as they were given: checked, but not completed; a cookie is
+%% in a fun.
 
 -type bad_option() :: {bad_option, Key :: term(), Value :: term()}.
 %% The key is `{pools, Pool, Key}' for an option of a pool, where Key may be `{tls, Key}'.
@@ -69,10 +70,13 @@ rows() ->
 
 %% @doc The options with nothing in them that must not be in a log.
 -spec seal(Opts) -> Opts when Opts :: term().
-seal(#{cookie := Cookie} = Opts) when Cookie =/= undefined, not is_function(Cookie) ->
-    Opts#{cookie := sockpool_secret:seal(Cookie)};
+seal(#{pools := Pools} = Opts) when is_map(Pools) ->
+    sockpool_opts:seal(Opts#{pools := sealed_pools(Pools)});
 seal(Opts) ->
-    Opts.
+    sockpool_opts:seal(Opts).
+
+sealed_pools(Pools) ->
+    maps:map(fun(_Name, Opts) -> sockpool_opts:seal(Opts) end, Pools).
 
 %% @doc Says which option is wrong, what its value is, and what is allowed.
 -spec format_error(bad_option()) -> string().
@@ -83,8 +87,6 @@ format_error({bad_option, {pools, Name, init}, Value}) ->
 format_error({bad_option, {pools, Name, {tls, password}}, Value}) ->
     not_in_c(Name, "tls option password", Value,
              "left out, because a node in C cannot call a fun");
-format_error({bad_option, {pools, Name, transport}, node}) ->
-    not_in_c(Name, "transport", node, "tcp, tls or unix, because node is for pools of Erlang nodes only");
 format_error({bad_option, {pools, Name, Key}, Value}) ->
     format("pool ~0tp: ~ts", [Name, sockpool_opts:format_error({bad_option, Key, Value})]);
 format_error({bad_option, Key, Value}) ->
@@ -172,7 +174,7 @@ program_path(Path) ->
 
 pools(Pools) when is_map(Pools) ->
     ok = maps:foreach(fun check_pool/2, Pools),
-    {ok, Pools};
+    {ok, sealed_pools(Pools)};
 pools(_Other) ->
     error.
 
@@ -183,8 +185,6 @@ check_pool(Name, Opts) ->
     end.
 
 %% In C.
-check_possible(Name, #{transport := node}) ->
-    throw({bad_option, {pools, Name, transport}, node});
 check_possible(Name, #{init := Init}) when Init =/= undefined ->
     throw({bad_option, {pools, Name, init}, Init});
 check_possible(Name, #{tls := #{password := Password}}) when Password =/= undefined ->

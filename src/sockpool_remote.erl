@@ -7,7 +7,7 @@
 -module(sockpool_remote).
 
 -export([checkout/3, request/5, checkin/1, discard/1, give_away/2, send/3, recv/3]).
--export([call/6, call/5, send_to/4, send_to/3]).
+-export([call/6, send_to/4]).
 -export([info/1, peername/1, sockname/1, setopts/2]).
 -export([start_pool/3, stop_pool/2, which_pools/1, stats/1, stats/2]).
 -export_type([lease/0]).
@@ -40,15 +40,22 @@ request(Node, Name, Data, Length, Timeout) ->
     Id = make_ref(),
     cancellable(Node, Id, {request, Id, Name, Data, Length, Timeout}, Timeout).
 
--spec call(node(), atom(), module(), atom(), [term()], timeout()) -> {ok, term()} | failure().
-call(Node, Name, Module, Function, Args, Timeout) ->
+%% The target is a pool's name or a lease. Where a call over a lease is given up, nothing is to be taken
+%% back, as with a pool of the caller's node: the server does not know its Id and ignores the cast.
+-spec call(node(), atom() | lease(), module(), atom(), [term()], timeout()) ->
+          {ok, term()} | failure().
+call(Node, Target, Module, Function, Args, Timeout) ->
     Id = make_ref(),
-    cancellable(Node, Id, {call, Id, Name, Module, Function, Args, Timeout}, Timeout).
+    Request = {call, Id, Target, Module, Function, Args, Timeout},
+    of_target(Target, cancellable(Node, Id, Request, Timeout)).
 
--spec send_to(node(), atom(), term(), term()) -> ok | failure().
-send_to(Node, Name, Destination, Message) ->
+-spec send_to(node(), atom() | lease(), term(), term()) -> ok | failure().
+send_to(Node, Target, Destination, Message) ->
     Id = make_ref(),
-    cancellable(Node, Id, {send_to, Id, Name, Destination, Message}, default).
+    of_target(Target, cancellable(Node, Id, {send_to, Id, Target, Destination, Message}, default)).
+
+of_target(?LEASE(_), Result) -> not_found_is_closed(Result);
+of_target(_Name, Result) -> Result.
 
 -spec checkin(lease()) -> ok | failure().
 checkin(Lease) -> lease_call(Lease, {checkin, Lease}).
@@ -74,14 +81,6 @@ send(?LEASE(Node) = Lease, Data, Timeout) ->
 -spec recv(lease(), non_neg_integer(), timeout()) -> {ok, binary()} | failure().
 recv(?LEASE(Node) = Lease, Length, Timeout) ->
     not_found_is_closed(cancellable(Node, Lease, {recv, Lease, Length, Timeout}, Timeout)).
-
--spec call(lease(), module(), atom(), [term()], timeout()) -> {ok, term()} | failure().
-call(?LEASE(Node) = Lease, Module, Function, Args, Timeout) ->
-    not_found_is_closed(cancellable(Node, Lease, {call, Lease, Module, Function, Args, Timeout}, Timeout)).
-
--spec send_to(lease(), term(), term()) -> ok | failure().
-send_to(?LEASE(Node) = Lease, Destination, Message) ->
-    not_found_is_closed(cancellable(Node, Lease, {send_to, Lease, Destination, Message}, default)).
 
 -spec info(lease()) -> {ok, map()} | failure().
 info(Lease) -> lease_call(Lease, {info, Lease}).

@@ -20,7 +20,7 @@
 -define(FULLSWEEP_AFTER, 20).
 
 %% A process of sockpool_session.
--record(job, {%% Who is to be watched; `undefined' for calls about pools.
+-record(job, {%% Who is to be watched; `undefined' for calls about pools and over leases.
               client :: pid() | undefined,
               id :: reference() | undefined,
               %% Of its lease, until that is given back.
@@ -98,21 +98,17 @@ request({request, Id, Name, Data, Length, Timeout}, From, #state{ids = Ids} = St
   when is_reference(Id), not is_map_key(Id, Ids), is_atom(Name) ->
     Worker = spawn_link(sockpool_session, request, [From, Name, Data, Length, Timeout]),
     started(Worker, #job{id = Id, from = From}, State);
-request({call, Id, Name, Module, Function, Args, Timeout}, From, #state{ids = Ids} = State)
-  when is_reference(Id), not is_map_key(Id, Ids), is_atom(Name) ->
-    Worker = spawn_link(sockpool_session, call, [From, Name, Module, Function, Args, Timeout]),
-    started(Worker, #job{id = Id, from = From}, State);
-request({send_to, Id, Name, Destination, Message}, From, #state{ids = Ids} = State)
-  when is_reference(Id), not is_map_key(Id, Ids), is_atom(Name) ->
-    Worker = spawn_link(sockpool_session, send_to, [From, Name, Destination, Message]),
-    started(Worker, #job{id = Id, from = From}, State);
+request({call, Id, Target, _Module, _Function, _Args, _Timeout} = Request, From, State)
+  when is_reference(Id) ->
+    over_node(Target, Request, Id, From, State);
+request({send_to, Id, Target, _Destination, _Message} = Request, From, State) when is_reference(Id) ->
+    over_node(Target, Request, Id, From, State);
 request({stats, Name}, From, State) when is_atom(Name) ->
     answer(From, sockpool:stats(Name), State);
-request(Request, From, #state{jobs = Jobs} = State) ->
+request(Request, From, State) ->
     case kind(Request) of
         pools ->
-            Worker = spawn_link(sockpool_session, pools, [From, Request]),
-            State#state{jobs = Jobs#{Worker => #job{from = From}}};
+            unwatched(spawn_link(sockpool_session, pools, [From, Request]), From, State);
         {lease, Lease} ->
             case find(Lease, From, State) of
                 {ok, Worker} -> lease_request(Request, Worker, From, State);
@@ -122,6 +118,22 @@ request(Request, From, #state{jobs = Jobs} = State) ->
             answer(From, {error, {bad_request, Request}}, State)
     end.
 
+%% What uses a pool is its caller's job, as a request is. What uses a lease lasts no longer than that,
+%% whoever calls.
+over_node(Name, Request, Id, From, #state{ids = Ids} = State)
+  when is_atom(Name), not is_map_key(Id, Ids) ->
+    Worker = spawn_link(sockpool_session, over_pool, [From, Request]),
+    started(Worker, #job{id = Id, from = From}, State);
+over_node(?LEASE(_, Incarnation, Number), Request, _Id, From,
+          #state{incarnation = Incarnation, leases = Leases} = State)
+  when is_map_key(Number, Leases) ->
+    Holder = maps:get(Number, Leases),
+    unwatched(spawn_link(sockpool_session, over_lease, [Holder, From, Request]), From, State);
+over_node(?LEASE(_), _Request, _Id, From, State) ->
+    answer(From, {error, closed}, State);
+over_node(_Other, Request, _Id, From, State) ->
+    answer(From, {error, {bad_request, Request}}, State).
+
 kind(which_pools) -> pools;
 kind(stats) -> pools;
 kind({start_pool, _Name, _Opts}) -> pools;
@@ -130,9 +142,8 @@ kind({Call, ?LEASE(_) = Lease}) ->
     lease_kind(lists:member(Call, [checkin, discard, info, peername, sockname]), Lease);
 kind({setopts, ?LEASE(_) = Lease, _Opts}) -> {lease, Lease};
 kind({give_away, ?LEASE(_) = Lease, Pid}) when is_pid(Pid) -> {lease, Lease};
-kind({Call, ?LEASE(_) = Lease, _, _}) ->
-    lease_kind(lists:member(Call, [send, recv, send_to]), Lease);
-kind({call, ?LEASE(_) = Lease, _Module, _Function, _Args, _Timeout}) -> {lease, Lease};
+kind({Call, ?LEASE(_) = Lease, _, _Timeout}) ->
+    lease_kind(lists:member(Call, [send, recv]), Lease);
 kind(_Request) -> unknown.
 
 lease_kind(true, Lease) -> {lease, Lease};
@@ -180,6 +191,9 @@ answer({To, Tag} = From, Reply, State) ->
 started(Worker, #job{id = Id, from = {Client, _}} = Job, #state{jobs = Jobs, ids = Ids} = State) ->
     hold(Client, Worker, State#state{jobs = Jobs#{Worker => Job#job{client = Client}},
                                      ids = Ids#{Id => Worker}}).
+
+unwatched(Worker, From, #state{jobs = Jobs} = State) ->
+    State#state{jobs = Jobs#{Worker => #job{from = From}}}.
 
 move(Worker, Heir, #state{jobs = Jobs} = State) ->
     #{Worker := #job{client = Client} = Job} = Jobs,

@@ -5,7 +5,9 @@
 %%% done here.
 -module(sockpool_session).
 
--export([lease/5, request/5, call/6, send_to/4, pools/2, serve/2, reply/2, destination/2]).
+-export([lease/5, request/5, over_pool/2, over_lease/3, pools/2, serve/2, reply/2, destination/2]).
+
+-include("sockpool_lease.hrl").
 
 %% How often a lease that nobody calls is looked at: `max_hold' or the end of its pool may have ended it.
 -define(CHECK_MS, 60000).
@@ -40,6 +42,9 @@ serve(Server, Conn) ->
             _ = collect(Request, Result),
             ok = check_after(Result, Server, Conn),
             ?MODULE:serve(Server, Conn);
+        {'$sockpool_conn', Asker, Ref} ->
+            Asker ! {Ref, Conn},
+            ?MODULE:serve(Server, Conn);
         '$sockpool_over' ->
             ok;
         _Stray ->
@@ -65,9 +70,6 @@ check(Server, Conn) ->
 call(Conn, {send, _, Data, default}) -> sockpool:send(Conn, Data);
 call(Conn, {send, _, Data, Timeout}) -> sockpool:send(Conn, Data, Timeout);
 call(Conn, {recv, _, Length, Timeout}) -> sockpool:recv(Conn, Length, Timeout);
-call(Conn, {call, _, Module, Function, Args, Timeout}) ->
-    sockpool:call(Conn, Module, Function, Args, Timeout);
-call(Conn, {send_to, _, Destination, Message}) -> sockpool:send_to(Conn, Destination, Message);
 call(Conn, {info, _}) -> sockpool:info(Conn);
 call(Conn, {peername, _}) -> sockpool:peername(Conn);
 call(Conn, {sockname, _}) -> sockpool:sockname(Conn);
@@ -84,13 +86,40 @@ collect(_Request, _Result) ->
 request(From, Name, Data, Length, Timeout) ->
     reply(From, sockpool:request(Name, Data, Length, Timeout)).
 
--spec call(gen_server:from(), atom(), term(), term(), term(), term()) -> ok.
-call(From, Name, Module, Function, Args, Timeout) ->
-    reply(From, sockpool:call(Name, Module, Function, Args, Timeout)).
+%%% Calls of functions, and messages, over pools of node connections.
 
--spec send_to(gen_server:from(), atom(), term(), term()) -> ok.
-send_to(From, Name, Destination, Message) ->
-    reply(From, sockpool:send_to(Name, Destination, Message)).
+-spec over_pool(gen_server:from(), tuple()) -> ok.
+over_pool(From, Request) ->
+    reply(From, over(element(3, Request), Request)).
+
+%% Any process may use such a connection, and several at the same time, so this is not the process that
+%% has the lease. It ends with the call, which ends with the lease.
+-spec over_lease(pid(), gen_server:from(), tuple()) -> ok.
+over_lease(Holder, From, Request) ->
+    reply(From, case conn_of(Holder) of
+                    {node, Conn} -> over(Conn, Request);
+                    stream -> {error, {bad_argument, node_conn, element(3, Request)}};
+                    closed -> {error, closed}
+                end).
+
+conn_of(Holder) ->
+    Monitor = monitor(process, Holder),
+    Holder ! {'$sockpool_conn', self(), Monitor},
+    receive
+        {Monitor, Conn} ->
+            true = demonitor(Monitor, [flush]),
+            case is_to_node(Conn) of true -> {node, Conn}; false -> stream end;
+        {'DOWN', Monitor, process, _, _} ->
+            closed
+    end.
+
+is_to_node(?NODE_CONN(_)) -> true;
+is_to_node(_Stream) -> false.
+
+over(To, {call, _, _, Module, Function, Args, Timeout}) ->
+    sockpool:call(To, Module, Function, Args, Timeout);
+over(To, {send_to, _, _, Destination, Message}) ->
+    sockpool:send_to(To, Destination, Message).
 
 %%% Calls about pools.
 

@@ -3,7 +3,7 @@
 %%% would. Needs no epmd and no distribution.
 -module(sockpool_fake_node).
 
--export([start/0, stop/1, opts/1, say/2, hush/1]).
+-export([start/0, stop/1, opts/1, say/2, hush/1, stop_reading/1]).
 -export_type([peer/0]).
 
 -opaque peer() :: {pid(), inet:port_number()}.
@@ -55,6 +55,12 @@ hush({Pid, _Port}) ->
     Pid ! hush,
     ok.
 
+%% @doc What is up reads nothing from now on.
+-spec stop_reading(peer()) -> ok.
+stop_reading({Pid, _Port}) ->
+    Pid ! {stop_reading, self()},
+    receive {Pid, stopped_reading} -> ok end.
+
 serve(Connections, Silent) ->
     receive
         {connected, Pid} ->
@@ -66,6 +72,13 @@ serve(Connections, Silent) ->
         {say, From, Frame} ->
             lists:foreach(fun(Pid) -> Pid ! {say, Frame} end, Connections),
             From ! {self(), said, length(Connections)},
+            serve(Connections, Silent);
+        {stop_reading, From} ->
+            [begin
+                 Pid ! {stop_reading, self()},
+                 receive {Pid, stopped_reading} -> ok end
+             end || Pid <- Connections],
+            From ! {self(), stopped_reading},
             serve(Connections, Silent);
         hush ->
             serve(Connections, true)
@@ -118,6 +131,10 @@ loop(Socket) ->
         {say, Frame} ->
             _ = gen_tcp:send(Socket, Frame),
             loop(Socket);
+        {stop_reading, From} ->
+            ok = inet:setopts(Socket, [{active, false}]),
+            From ! {self(), stopped_reading},
+            receive after infinity -> ok end;
         {tcp_closed, Socket} ->
             ok
     end.

@@ -249,7 +249,7 @@ wrong_pools(_Config) ->
              {p, sise, 1, Good#{sise => 1}},
              {"p", name, "p", Good},
              {p, init, Init, Good#{init => Init}},
-             {p, transport, node, #{transport => node, node => 'a@b'}},
+             {p, node, a, #{transport => node, node => a}},
              {p, {tls, verify}, off, Tls(#{verify => off})},
              {p, {tls, password}, Password, Tls(#{password => Password})}],
     [begin

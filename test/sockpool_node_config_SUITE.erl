@@ -46,8 +46,9 @@ same_errors(_Config) ->
      || {Key, Right, _, _} <- Rows, Key =/= name, Key =/= init, {Value, _} <- Right],
     Init = fun(_) -> ok end,
     ?assertEqual({error, {bad_option, init, Init}}, start_pool(Daemon, Base#{init => Init})),
-    ?assertEqual({error, {bad_option, transport, node}},
-                 start_pool(Daemon, #{transport => node, node => 'a@b'})),
+    Cookie = fun erlang:get_cookie/0,
+    ?assertEqual({error, {bad_option, cookie, not_a_cookie}},
+                 start_pool(Daemon, #{transport => node, node => 'a@b', cookie => Cookie})),
     [same_error(Daemon, Opts)
      || Opts <- [[], undefined, 1, #{port => 80}, #{host => "h"}, #{transport => unix},
                  #{transport => tls, port => 80}, Base#{path => "/tmp/s"}, Base#{tls => #{}},

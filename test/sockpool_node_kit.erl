@@ -5,7 +5,8 @@
 
 -export([init_suite/1, end_suite/1, init_case/2, end_case/0]).
 -export([started/2, started/3, checked_out/1, call/3, node_of/1, unavailable/1, start_apart/2]).
--export([relay/2, swallow/1, print/1, print_later/2, answer_when_told/2, be_killed/0, linger/0, tell_everybody/0]).
+-export([relay/2, swallow/1, print/1, print_later/2, answer_when_told/2, be_killed/0, linger/0,
+         nest/1, tell_everybody/0]).
 
 -define(DEADLINE_MS, 30000).
 
@@ -103,6 +104,9 @@ tell_everybody() ->
          rpc:cast(Node, erlang, node, [])
      end || Node <- nodes(hidden)],
     ok.
+
+%% [[[...]]]
+nest(Depth) -> lists:foldl(fun(_, Inner) -> [Inner] end, [], lists:seq(1, Depth)).
 
 be_killed() ->
     true = exit(self(), kill),

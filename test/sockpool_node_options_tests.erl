@@ -4,9 +4,8 @@
 
 -include_lib("eunit/include/eunit.hrl").
 
-%% Of what a node in C cannot do, it says so.
--define(ONLY_ALLOWED_IN_ERLANG,
-        ["transport", "init", "tls.password", "node", "cookie", "max_inflight"]).
+%% A fun cannot be called in C, and says so.
+-define(ONLY_ALLOWED_IN_ERLANG, ["init", "tls.password", "cookie"]).
 
 agreement_test_() ->
     case filelib:is_regular(program()) of

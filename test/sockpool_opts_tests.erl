@@ -210,11 +210,19 @@ wrong_node_options_test_() ->
                          {packet, line}, {init, fun(_) -> ok end}, {max_inflight, 0}, {port, 0}]
             ++ [{node, Node} || Node <- tl(wrong_nodes())]].
 
-no_pool_of_nodes_in_the_daemon_test() ->
-    Bad = {bad_option, {pools, p, transport}, node},
-    ?assertEqual({error, Bad},
-                 sockpool_node_opts:parse(#{name => 'a@b', pools => #{p => #{transport => node, node => 'b@h'}}})),
-    ?assertNotEqual(nomatch, string:find(sockpool_node_opts:format_error(Bad), "Erlang nodes only")).
+%% Their cookies are kept in funs, and what is wrong is found before the daemon runs.
+pools_of_nodes_in_the_daemon_test() ->
+    Pool = #{transport => node, node => 'b@h'},
+    Parse = fun(Opts) -> sockpool_node_opts:parse(#{name => 'a@b', pools => #{p => Opts}}) end,
+    ?assertMatch({ok, #{pools := #{p := Pool}}}, Parse(Pool)),
+    {ok, #{pools := #{p := #{cookie := Cookie}}} = Parsed} = Parse(Pool#{cookie => s3cret}),
+    ?assertEqual(s3cret, Cookie()),
+    #{pools := #{p := #{cookie := Sealed}}} =
+        sockpool_node_opts:seal(#{pools => #{p => Pool#{cookie => s3cret}}}),
+    ?assertEqual(s3cret, Sealed()),
+    ?assertEqual(nomatch, string:find(io_lib:format("~p", [Parsed]), "s3cret")),
+    ?assertEqual({error, {bad_option, {pools, p, cookie}, not_a_cookie}}, Parse(Pool#{cookie => "s3cret"})),
+    ?assertMatch({error, {bad_option, {pools, p, init}, _}}, Parse(Pool#{init => fun(_) -> ok end})).
 
 %% A cookie is nothing to be told, wherever it is wrong, and what is kept of it prints as a fun.
 cookies_are_not_shown_test() ->

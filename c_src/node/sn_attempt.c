@@ -19,10 +19,18 @@ static void addresses_free(struct sn_attempt *attempt)
     attempt->address_count = attempt->next_address = 0;
 }
 
+static void drop_port(struct sn_attempt *attempt)
+{
+    if (attempt->port)
+        sn_port_drop(attempt->port);
+    attempt->port = NULL;
+}
+
 static void attempt_free(struct sn_attempt *attempt)
 {
     sn_loop_unlimit(attempt->home->loop, &attempt->limit);
     sn_asker_leave(&attempt->asker);
+    drop_port(attempt);
     addresses_free(attempt);
     sp_list_remove(&attempt->node);
     sn_conn_unref(attempt->conn);
@@ -51,9 +59,13 @@ static void end(struct sn_attempt *attempt, struct sn_reason reason)
     attempt_free(attempt);
 }
 
+/* Who answered and refused says more than another address of the same node where nobody listens. */
 static void fail(struct sn_attempt *attempt, sp_status status)
 {
-    attempt->last = sn_reason_of(status);
+    struct sn_reason reason = sn_reason_of(status);
+
+    if (reason.kind || !attempt->options->node || !attempt->last.kind)
+        attempt->last = reason;
 }
 
 /* The first of so many that are left has its part of the time, so that one which does not answer leaves
@@ -158,6 +170,7 @@ static void on_over(struct sn_limit *limit)
 
     fail(attempt, SP_TIMEOUT);
     sn_asker_leave(&attempt->asker);
+    drop_port(attempt);
     sn_conn_disarm(attempt->conn, attempt->lease, &call);
     attempt->connecting = false;
     go_on(attempt);
@@ -171,11 +184,18 @@ static bool set_limit(struct sn_attempt *attempt, uint64_t at_ns)
     return false;
 }
 
+static void set_port(struct sockaddr_storage *address, uint16_t port)
+{
+    if (address->ss_family == AF_INET)
+        ((struct sockaddr_in *)address)->sin_port = htons(port);
+    else
+        ((struct sockaddr_in6 *)address)->sin6_port = htons(port);
+}
+
 /* Those of this family, after those that there are. */
 static void take_found(struct sn_attempt *attempt, const struct addrinfo *found, int family)
 {
     const char *host = attempt->addresses[0].host;
-    in_port_t port = htons(attempt->options->port);
 
     for (; found; found = found->ai_next) {
         struct sp_addr *address = &attempt->addresses[attempt->address_count];
@@ -184,10 +204,7 @@ static void take_found(struct sn_attempt *attempt, const struct addrinfo *found,
             continue;
         *address = (struct sp_addr){.len = found->ai_addrlen, .host = host};
         memcpy(&address->storage, found->ai_addr, found->ai_addrlen);
-        if (family == AF_INET)
-            ((struct sockaddr_in *)&address->storage)->sin_port = port;
-        else
-            ((struct sockaddr_in6 *)&address->storage)->sin6_port = port;
+        set_port(&address->storage, attempt->options->port);
         attempt->address_count++;
     }
 }
@@ -228,15 +245,62 @@ static enum progress look_up(struct sn_attempt *attempt, const char *name, uint6
     return FAILED;
 }
 
+/* One address of the node's host may have an epmd and another none. */
+static void on_port(void *arg, uint16_t port)
+{
+    struct sn_attempt *attempt = arg;
+
+    attempt->port = NULL;
+    if (!attempt->reached)
+        attempt->last = (struct sn_reason){.kind = port ? NULL : "no_such_node",
+                                           .word = port ? "timeout" : attempt->options->node};
+    attempt->reached = attempt->reached || port;
+    if (port) {
+        set_port(&attempt->addresses[attempt->next_address - 1].storage, port);
+        attempt->asked = set_limit(attempt, attempt->address_deadline_ns);
+    }
+    go_on(attempt);
+}
+
+/* Half of the address's time at most: the other half is for the connect. */
+static enum progress ask_port(struct sn_attempt *attempt, const struct sp_addr *address,
+                              uint64_t now_ns)
+{
+    struct sockaddr_storage epmd = address->storage;
+
+    if (!set_limit(attempt, share(attempt->address_deadline_ns, now_ns, 2)))
+        return FAILED;
+    set_port(&epmd, attempt->epmd_port);
+    attempt->port =
+        sn_port_ask(attempt->home->loop->uv, &epmd, attempt->target.name, on_port, attempt);
+    if (attempt->port)
+        return PENDING;
+    fail(attempt, SP_NO_MEMORY);
+    return FAILED;
+}
+
 static enum progress try_address(struct sn_attempt *attempt)
 {
     uint64_t now_ns = sn_loop_now_ns(attempt->home->loop);
     size_t left = attempt->address_count - attempt->next_address;
+    struct sp_addr *address = &attempt->addresses[attempt->next_address++];
 
-    if (!set_limit(attempt, share(attempt->host_deadline_ns, now_ns, left)))
+    attempt->address_deadline_ns = share(attempt->host_deadline_ns, now_ns, left);
+    if (!set_limit(attempt, attempt->address_deadline_ns))
         return FAILED;
+    address->to = attempt->options->node ? &attempt->target : NULL;
+    if (attempt->options->node && attempt->options->port == 0)
+        return ask_port(attempt, address, now_ns);
     attempt->connecting = true;
-    return begin(attempt, &attempt->addresses[attempt->next_address++]);
+    return begin(attempt, address);
+}
+
+/* The node listens at the port that epmd has told. */
+static enum progress try_port(struct sn_attempt *attempt)
+{
+    attempt->asked = false;
+    attempt->connecting = true;
+    return begin(attempt, &attempt->addresses[attempt->next_address - 1]);
 }
 
 static size_t host_count(const struct sn_attempt *attempt)
@@ -282,7 +346,9 @@ static void go_on(struct sn_attempt *attempt)
 
     while (progress == FAILED) {
         attempt->connecting = false;
-        if (attempt->next_address < attempt->address_count) {
+        if (attempt->asked) {
+            progress = try_port(attempt);
+        } else if (attempt->next_address < attempt->address_count) {
             progress = try_address(attempt);
         } else if (attempt->tried < host_count(attempt)) {
             progress = try_host(attempt);
@@ -296,8 +362,8 @@ static void go_on(struct sn_attempt *attempt)
 }
 
 bool sn_attempt_start(struct sn_home *home, struct sn_lookups *lookups,
-                      const struct sn_options *options, const struct sp_attempt *made, size_t turn,
-                      struct sp_list *list,
+                      const struct sn_options *options, const struct sn_here *here,
+                      const struct sp_attempt *made, size_t turn, struct sp_list *list,
                       void (*ended)(struct sn_attempt *attempt, struct sn_reason reason))
 {
     struct sn_attempt *attempt = calloc(1, sizeof *attempt);
@@ -311,6 +377,9 @@ bool sn_attempt_start(struct sn_home *home, struct sn_lookups *lookups,
     attempt->home = home;
     attempt->lookups = lookups;
     attempt->options = options;
+    attempt->target = (struct sp_node_target){options->node, here->host,
+                                              options->cookie ? options->cookie : here->cookie};
+    attempt->epmd_port = here->epmd_port;
     attempt->ended = ended;
     attempt->conn = sn_conn_of(made->conn);
     attempt->lease = made->lease;

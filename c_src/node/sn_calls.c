@@ -1,8 +1,10 @@
 #include "sn_calls.h"
 
 #include "sn_answer.h"
+#include "sn_ask.h"
 #include "sn_info.h"
 #include "sn_io.h"
+#include "sn_line.h"
 
 #include <stdlib.h>
 
@@ -46,14 +48,19 @@ static void answer_bad_argument(const struct incoming *in, const char *name, str
 
 static bool get_timeout(struct sn_slice term, bool may_be_default, uint64_t *ns)
 {
+    if (may_be_default && sn_slice_is_atom(term, "default")) {
+        *ns = DEFAULT_NS;
+        return true;
+    }
+    return sn_calls_timeout(term, ns);
+}
+
+bool sn_calls_timeout(struct sn_slice term, uint64_t *ns)
+{
     int64_t ms;
 
     if (sn_slice_is_atom(term, "infinity")) {
         *ns = SP_NEVER;
-        return true;
-    }
-    if (may_be_default && sn_slice_is_atom(term, "default")) {
-        *ns = DEFAULT_NS;
         return true;
     }
     if (!sn_value_integer(term, &ms) || ms < 0 || ms > TIMEOUT_MAX_MS)
@@ -301,7 +308,9 @@ static bool request(const struct incoming *in)
     pool = serving_pool(in);
     if (!pool)
         return true;
-    if (!sn_value_binary(in->parts[3], &data))
+    if (pool->options.node)
+        sn_ask_refuse_stream(in->calls, in->client, in->caller);
+    else if (!sn_value_binary(in->parts[3], &data))
         answer_bad_argument(in, "data", in->parts[3]);
     else if (!want.packet && has_framing(pool->options.config.packet))
         answer_bad_argument(in, "length", in->parts[4]);
@@ -348,6 +357,8 @@ static bool end_lease(const struct incoming *in, bool discard)
     if (!job)
         return true;
     core = &job->pool->home.core;
+    sn_conn_disarm(job->conn, job->lease, &call);
+    discard = discard || (job->line && !sn_line_is_at_rest(job->line));
     status = discard ? sp_pool_discard(core, &call, &job->conn->core, job->lease)
                      : sp_pool_checkin(core, &call, &job->conn->core, job->lease, NULL);
     sn_job_free(job);
@@ -379,6 +390,8 @@ static bool send_data(const struct incoming *in)
         answer_bad_argument(in, "timeout", in->parts[3]);
     else if (!sn_value_binary(in->parts[2], &data))
         answer_bad_argument(in, "data", in->parts[2]);
+    else if (job->line)
+        sn_ask_refuse_stream(in->calls, in->client, in->caller);
     else
         sn_io_send(job, in->client, in->caller, data,
                    timeout_ns == DEFAULT_NS ? job->pool->options.send_timeout_ns : timeout_ns);
@@ -397,6 +410,8 @@ static bool recv_data(const struct incoming *in)
         return true;
     if (!get_timeout(in->parts[3], false, &timeout_ns))
         answer_bad_argument(in, "timeout", in->parts[3]);
+    else if (job->line)
+        sn_ask_refuse_stream(in->calls, in->client, in->caller);
     else if (!get_length(in->parts[2], false, &want) ||
              (!want.packet && has_framing(job->conn->core.packet)))
         answer_bad_argument(in, "length", in->parts[2]);
@@ -475,6 +490,18 @@ static bool give_away(const struct incoming *in)
     return true;
 }
 
+/* ---- calls of a node's functions ---- */
+
+static bool call(const struct incoming *in)
+{
+    return sn_ask_call(in->calls, in->client, in->caller, in->parts);
+}
+
+static bool send_to(const struct incoming *in)
+{
+    return sn_ask_send(in->calls, in->client, in->caller, in->parts);
+}
+
 /* ---- all ---- */
 
 /* Each is false where the arguments are not of its kind. */
@@ -490,6 +517,7 @@ static const struct {
     {"peername", 2, peername},   {"sockname", 2, sockname},
     {"setopts", 3, setopts},     {"give_away", 3, give_away},
     {"stop_pool", 2, stop_pool}, {"start_pool", 3, start_pool},
+    {"call", 7, call},           {"send_to", 5, send_to},
 };
 
 static bool take_tuple(struct incoming *in, struct sn_slice term)

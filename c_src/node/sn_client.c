@@ -14,7 +14,7 @@ void sn_client_init(struct sn_client *client)
     sp_list_init(&client->held_up);
 }
 
-void sn_client_free(struct sn_client *client)
+void sn_client_leave(struct sn_client *client)
 {
     struct sp_node *node;
 
@@ -22,6 +22,11 @@ void sn_client_free(struct sn_client *client)
         SP_CONTAINER(node, struct sn_promise, node)->client = NULL;
         sp_list_remove(node);
     }
+}
+
+void sn_client_free(struct sn_client *client)
+{
+    sn_client_leave(client);
     sn_queue_free(&client->out);
     sn_watches_free(&client->watches);
 }

@@ -29,6 +29,8 @@ struct sn_client {
 
 /* All zero but for name, flags and stirred, which the owner sets. */
 void sn_client_init(struct sn_client *client);
+/* The node is gone: no answer to it is due any more. */
+void sn_client_leave(struct sn_client *client);
 /* Holders and jobs are gone already. */
 void sn_client_free(struct sn_client *client);
 

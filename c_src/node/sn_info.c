@@ -1,6 +1,7 @@
 #include "sn_info.h"
 
 #include "sn_answer.h"
+#include "sp_node.h"
 #include "sp_sys.h"
 
 #include <errno.h>
@@ -143,6 +144,7 @@ static void put_info(struct sn_writer *writer, struct sn_job *job, uint64_t now_
     }
     if (conn->transport->describe)
         conn->transport->describe(conn, put_fact, &facts);
+    facts.count += job->line != NULL;
     sn_put_map(writer, facts.count);
     sn_put_atom(writer, "pool");
     sn_put_atom_len(writer, job->pool->options.name, job->pool->options.name_len);
@@ -157,6 +159,10 @@ static void put_info(struct sn_writer *writer, struct sn_job *job, uint64_t now_
             continue;
         sn_put_atom(writer, i == 0 ? "peername" : "sockname");
         put_address(writer, &addrs[i]);
+    }
+    if (job->line) {
+        sn_put_atom(writer, "max_inflight");
+        sn_put_number(writer, job->pool->options.max_inflight);
     }
     facts.writer = writer;
     if (conn->transport->describe)
@@ -219,7 +225,7 @@ static sp_status set_option(struct sp_conn *conn, struct sn_slice key, struct sn
     int number;
 
     if (sn_slice_is_atom(key, "packet")) {
-        if (!get_packet(value, &packet))
+        if (sp_is_node(conn->transport) || !get_packet(value, &packet))
             return SP_BAD_DATA;
         sp_conn_set_packet(conn, packet);
         return SP_OK;

@@ -1,6 +1,7 @@
 #include "sn_io.h"
 
 #include "sn_answer.h"
+#include "sn_line.h"
 
 #include <errno.h>
 #include <string.h>
@@ -59,6 +60,16 @@ static void answer_lease(struct sn_job *job, struct sn_client *client,
     sn_put_atom(&reply, "ok");
     sn_put_lease(&reply, job);
     sn_answer_end(job->jobs->mail, client, caller, &reply);
+}
+
+/* Its wait is over, or there was none. */
+static void begin_lease(struct sn_job *job, struct sn_client *client,
+                        const struct sn_caller *caller)
+{
+    answer_lease(job, client, caller);
+    sn_job_rest(job);
+    if (job->pool->options.node && sn_line_open(job) != SP_OK)
+        sn_job_drop(job); /* its next call hears `closed' */
 }
 
 /* ---- time ---- */
@@ -351,19 +362,6 @@ void sn_io_recv(struct sn_job *job, struct sn_client *client, const struct sn_ca
     receive(job);
 }
 
-void sn_io_resume(struct sn_jobs *jobs, struct sn_client *client)
-{
-    struct sp_node *node;
-
-    while ((node = sp_list_oldest(&client->held_up))) {
-        struct sn_job *job = SP_CONTAINER(node, struct sn_job, in_held_up);
-
-        sp_list_remove(node);
-        job->held_up = false;
-        sn_loop_later(jobs->loop, &job->task);
-    }
-}
-
 /* ---- waiting for a connection ---- */
 
 static void on_told(struct sn_waiter *waiter, sp_status status, size_t sent)
@@ -388,9 +386,10 @@ static void hear(struct sn_job *job)
     job->waiter = NULL;
     job->conn = sn_conn_of(conn);
     job->sent = job->told_sent;
-    if (!job->is_request) {
-        answer_lease(job, job->promise->client, &job->promise->caller);
-        sn_job_rest(job);
+    if (job->errand) {
+        sn_line_run(job);
+    } else if (!job->is_request) {
+        begin_lease(job, job->promise->client, &job->promise->caller);
     } else if (job->sent == job->kept_len) {
         all_sent(job);
     } else {
@@ -485,8 +484,7 @@ void sn_io_checkout(struct sn_jobs *jobs, struct sn_client *client, const struct
     if (!job)
         return;
     if (job->conn) {
-        job->state = SN_JOB_HELD;
-        answer_lease(job, client, caller);
+        begin_lease(job, client, caller);
     } else if (promise(job, client, caller, timeout_ns) == SP_OK) {
         enqueue(job);
     } else {
@@ -528,6 +526,25 @@ void sn_io_request(struct sn_jobs *jobs, struct sn_client *client, const struct 
         sn_job_drop(job);
     } else if (job->conn) {
         send_all(job, pool->options.config.packet, data);
+    } else {
+        enqueue(job);
+    }
+}
+
+void sn_io_errand(struct sn_jobs *jobs, struct sn_client *client, const struct sn_caller *caller,
+                  struct sn_pool *pool, struct sn_slice id, const struct sn_errand *errand,
+                  uint64_t timeout_ns)
+{
+    struct sn_job *job = job_for(jobs, client, caller, pool, id, true, timeout_ns);
+
+    if (!job)
+        return;
+    job->errand = sn_errand_copy(jobs, errand);
+    if (!job->errand || promise(job, client, caller, timeout_ns) != SP_OK) {
+        sn_answer_status(jobs->mail, client, caller, SP_NO_MEMORY);
+        sn_job_drop(job);
+    } else if (job->conn) {
+        sn_line_run(job);
     } else {
         enqueue(job);
     }

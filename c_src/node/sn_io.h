@@ -1,9 +1,9 @@
-/* The calls that may take time: checkout, request, send, recv. Each is answered once, unless its process
+/* The calls that may take time: checkout, request, send, recv, and call and send_to of a pool. Each is answered once, unless its process
  * goes away or cancels it. Times are kept here, by the daemon's clock. */
 #ifndef SN_IO_H
 #define SN_IO_H
 
-#include "sn_job.h"
+#include "sn_errand.h"
 
 /* Timeouts are nanoseconds; 0 does not wait, SP_NEVER has no end. */
 
@@ -15,14 +15,16 @@ void sn_io_request(struct sn_jobs *jobs, struct sn_client *client, const struct 
                    struct sn_pool *pool, struct sn_slice id, struct sn_slice data,
                    const struct sp_want *want, uint64_t timeout_ns);
 
+/* With a connection to a node: a call, or a message. */
+void sn_io_errand(struct sn_jobs *jobs, struct sn_client *client, const struct sn_caller *caller,
+                  struct sn_pool *pool, struct sn_slice id, const struct sn_errand *errand,
+                  uint64_t timeout_ns);
+
 /* For a lease that no call is using. After these the job may be gone. */
 void sn_io_send(struct sn_job *job, struct sn_client *client, const struct sn_caller *caller,
                 struct sn_slice data, uint64_t timeout_ns);
 void sn_io_recv(struct sn_job *job, struct sn_client *client, const struct sn_caller *caller,
                 const struct sp_want *want, uint64_t timeout_ns);
-
-/* The client reads again: goes on with what was held up for it. */
-void sn_io_resume(struct sn_jobs *jobs, struct sn_client *client);
 
 /* Leases of the pool may have ended: answers the calls that use them, and forgets them. */
 void sn_io_ended_leases(struct sn_pool *pool);

@@ -1,5 +1,7 @@
 #include "sn_job.h"
 
+#include "sn_line.h"
+
 #include "sp_bytes.h"
 
 #include <stdlib.h>
@@ -155,6 +157,9 @@ void sn_job_free(struct sn_job *job)
     struct sn_holder *holder = job->holder;
     struct sn_pool *pool = job->pool;
 
+    if (job->line)
+        sn_line_close(job);
+    sn_errand_free(jobs, job->errand);
     sn_job_rest(job);
     if (job->conn)
         sn_conn_unref(job->conn);
@@ -168,6 +173,20 @@ void sn_job_free(struct sn_job *job)
     sn_pool_released(pool);
 }
 
+/* An answered call leaves no trace on a connection to a node; bytes sent would on a stream. */
+static void give_back(struct sn_job *job)
+{
+    struct sp_call call = sn_loop_call(job->jobs->loop);
+    struct sp_pool *core = &job->pool->home.core;
+    sp_status status = SP_CLOSED;
+
+    sn_conn_disarm(job->conn, job->lease, &call);
+    if (job->line && sn_line_is_at_rest(job->line))
+        status = sp_pool_checkin(core, &call, &job->conn->core, job->lease, NULL);
+    if (status != SP_OK)
+        (void)sp_pool_abandon(core, &call, &job->conn->core, job->lease);
+}
+
 void sn_job_drop(struct sn_job *job)
 {
     struct sp_call call = sn_loop_call(job->jobs->loop);
@@ -175,10 +194,8 @@ void sn_job_drop(struct sn_job *job)
     if (job->waiter)
         sp_waiter_abandon(&job->waiter->core, &call);
     job->waiter = NULL;
-    if (job->conn) {
-        sn_conn_disarm(job->conn, job->lease, &call);
-        (void)sp_pool_abandon(&job->pool->home.core, &call, &job->conn->core, job->lease);
-    }
+    if (job->conn)
+        give_back(job);
     sn_job_free(job);
 }
 
@@ -220,6 +237,21 @@ void sn_jobs_client_down(struct sn_jobs *jobs, struct sn_client *client)
 
     while ((node = sp_list_oldest(&client->holders)))
         lose_all(jobs, SP_CONTAINER(node, struct sn_holder, in_client));
+    sn_client_leave(client);
+    sn_jobs_resume(jobs, client);
+}
+
+void sn_jobs_resume(struct sn_jobs *jobs, struct sn_client *client)
+{
+    struct sp_node *node;
+
+    while ((node = sp_list_oldest(&client->held_up))) {
+        struct sn_job *job = SP_CONTAINER(node, struct sn_job, in_held_up);
+
+        sp_list_remove(node);
+        job->held_up = false;
+        sn_loop_later(jobs->loop, &job->task);
+    }
 }
 
 /* ---- leases as terms ---- */

@@ -49,6 +49,8 @@ struct sn_job {
     struct sn_conn *conn; /* with a reference, or NULL while it waits */
     uint64_t lease;
 
+    struct sn_line *line;       /* of a lease of a node pool, or of an errand; see sn_line.h */
+    struct sn_errand *errand;   /* of a request that waits for a connection to a node */
     struct sn_promise *promise; /* of the call that is under way, or NULL */
     struct sn_limit limit;      /* of that call */
     struct sn_task task;        /* goes on with it */
@@ -92,6 +94,9 @@ SP_MUST_CHECK bool sn_job_give_away(struct sn_job *job, struct sn_client *client
 /* A process, or a node with all of them, is gone. */
 void sn_jobs_process_down(struct sn_jobs *jobs, struct sn_slice pid, uint64_t monitor);
 void sn_jobs_client_down(struct sn_jobs *jobs, struct sn_client *client);
+
+/* The client reads again, or is gone: goes on with what was held up for it. */
+void sn_jobs_resume(struct sn_jobs *jobs, struct sn_client *client);
 
 /* The lease as a term: {'$sockpool_lease', Node, Incarnation, Number}. */
 void sn_put_lease(struct sn_writer *writer, const struct sn_job *job);

@@ -7,7 +7,7 @@
 #include "sn_memory.h"
 #include "sn_slice.h"
 
-#define SN_OPTION_WORDS_MAX 3
+#define SN_OPTION_WORDS_MAX 4
 #define SN_OPTION_ROWS_MAX 32
 
 enum sn_verdict { SN_RIGHT, SN_WRONG, SN_NO_MEMORY };

@@ -1,9 +1,11 @@
 #include "sn_options.h"
 
+#include "sp_node.h"
 #include "sp_tls.h"
 
 #include <arpa/inet.h>
 #include <limits.h>
+#include <openssl/crypto.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/un.h>
@@ -13,6 +15,7 @@
 #define MAX_BYTES INT64_C(2147483647)
 #define MAX_CONNECTIONS 1000000
 #define MAX_HOSTNAME_CHARS 255
+#define INFLIGHT_BY_DEFAULT 64
 /* Linux has room for 107 bytes and a 0, others for less. */
 #define SUN_PATH_BYTES (sizeof((struct sockaddr_un){0}.sun_path) - 1)
 #define MAX_PATH_BYTES (SUN_PATH_BYTES < 107 ? SUN_PATH_BYTES : 107)
@@ -106,6 +109,13 @@ static bool get_hostname(struct sn_slice value, char name[SN_ATOM_BYTES_MAX + 1]
     return true;
 }
 
+static sa_family_t family_of(const char *text, uint8_t address[16])
+{
+    return inet_pton(AF_INET, text, address) == 1    ? AF_INET
+           : inet_pton(AF_INET6, text, address) == 1 ? AF_INET6
+                                                     : AF_UNSPEC;
+}
+
 static enum sn_verdict get_host(struct sn_slice value, struct sn_memory *memory,
                                 struct sn_host *host)
 {
@@ -115,9 +125,7 @@ static enum sn_verdict get_host(struct sn_slice value, struct sn_memory *memory,
         if (!inet_ntop(host->family, host->address, text, sizeof text))
             return SN_WRONG;
     } else if (get_hostname(value, text)) {
-        host->family = inet_pton(AF_INET, text, host->address) == 1    ? AF_INET
-                       : inet_pton(AF_INET6, text, host->address) == 1 ? AF_INET6
-                                                                       : AF_UNSPEC;
+        host->family = family_of(text, host->address);
     } else {
         return SN_WRONG;
     }
@@ -256,15 +264,7 @@ static enum sn_verdict check_tls(const struct sn_option *option, struct sn_slice
 
 /* ---- the table ---- */
 
-#define WITH_HOST "required with transport tcp and tls, not allowed with unix and node"
-#define WITH_PORT                                                                                  \
-    "required with transport tcp and tls; with node instead of asking epmd; not allowed with unix"
-#define WITH_PATH "required with transport unix, not allowed with others"
-/* Of pools of node connections. */
-#define NOT_HERE                                                                                   \
-    .def = SN_UNDEFINED, .check = sn_check_nothing, .also = "undefined",                           \
-    .written = SN_WRITTEN_NOT,                                                                     \
-    .what = "left out, because a node in C has no pools of connections to nodes"
+#define WITH_NODE "only with transport node"
 #define TOGETHER "size and max_overflow together from 1 to 1000000"
 #define FLAG .words = {"true", "false"}, .check = sn_check_word
 #define NUMBER(least, most) .min = (least), .max = (most), .check = sn_check_number
@@ -276,17 +276,19 @@ static const struct sn_option ROW[ROWS] = {
     [NAME] = {SN_KEY("name"), .def = SN_UNDEFINED, .check = check_name, .written = SN_WRITTEN_NOT,
               .what = "an atom other than undefined, and the name that the pool is started under"},
     [TRANSPORT] = {SN_KEY("transport"), .def = SN_WORD("\3", "tcp"),
-                   .words = {"tcp", "tls", "unix"}, .check = sn_check_word},
+                   .words = {"tcp", "tls", "unix", "node"}, .check = sn_check_word},
     [HOST] = {SN_KEY("host"), .def = SN_UNDEFINED, .check = check_hosts, .also = "undefined",
-              .written = SN_WRITTEN_TEXT, .note = WITH_HOST,
+              .written = SN_WRITTEN_TEXT,
+              .note = "required with transport tcp and tls, not allowed with unix and node",
               .what = "an IP address, a host name (string, binary or atom), or a non-empty list of "
                       "those"},
     [PORT] = {SN_KEY("port"), .def = SN_UNDEFINED, NUMBER(1, UINT16_MAX), .also = "undefined",
-              .note = WITH_PORT},
+              .note = "required with transport tcp and tls; with node instead of asking epmd; not "
+                      "allowed with unix"},
     [PATH] = {SN_KEY("path"), .def = SN_UNDEFINED, .min = 1, .max = MAX_PATH_BYTES,
               .check = sn_check_text, .also = "undefined", .written = SN_WRITTEN_TEXT,
               .what = "a socket's path as a string or binary of 1 to 107 bytes, none of them 0",
-              .note = WITH_PATH},
+              .note = "required with transport unix, not allowed with others"},
     [SIZE] = {SN_KEY("size"), .def = SN_INT(10), NUMBER(0, MAX_CONNECTIONS), .note = TOGETHER},
     [MAX_OVERFLOW] = {SN_KEY("max_overflow"), .def = SN_INT(10), NUMBER(0, MAX_CONNECTIONS),
                       .note = TOGETHER},
@@ -330,9 +332,16 @@ static const struct sn_option ROW[ROWS] = {
     [TLS] = {SN_KEY("tls"), .def = SN_UNDEFINED, .check = check_tls, .also = "undefined",
              .written = SN_WRITTEN_TLS, .what = "a map, or a list of {Key, Value}, of TLS options",
              .note = "with transport tls, and with node for TLS distribution"},
-    [NODE] = {SN_KEY("node"), NOT_HERE},
-    [COOKIE] = {SN_KEY("cookie"), NOT_HERE},
-    [MAX_INFLIGHT] = {SN_KEY("max_inflight"), NOT_HERE}};
+    [NODE] = {SN_KEY("node"), .def = SN_UNDEFINED, .check = sn_check_node, .also = "undefined",
+              .what = "the name of a node, an atom of the form name@host of visible ASCII "
+                      "characters",
+              .note = "required with transport node, not allowed with others"},
+    [COOKIE] = {SN_KEY("cookie"), .def = SN_UNDEFINED, .check = sn_check_cookie,
+                .also = "undefined", .written = SN_WRITTEN_NOT,
+                .what = "an atom or a binary of 1 to 255 bytes, none of them 0",
+                .note = WITH_NODE "; by default that of this node"},
+    [MAX_INFLIGHT] = {SN_KEY("max_inflight"), .def = SN_UNDEFINED, NUMBER(1, MAX_COUNT),
+                      .also = "undefined", .note = WITH_NODE "; 64 by default"}};
 
 const struct sn_option *sn_options_table(size_t *count)
 {
@@ -342,10 +351,16 @@ const struct sn_option *sn_options_table(size_t *count)
 
 /* ---- several options together ---- */
 
+/* What was meant as a cookie must not end up in a log. */
+static struct sn_slice shown(int row, struct sn_slice value)
+{
+    return row == COOKIE ? SN_ATOM("\14", "not_a_cookie") : value;
+}
+
 static bool wrong(int row, struct sn_slice value, struct sn_bad_option *bad)
 {
     bad->key = sn_option_key(&ROW[row]);
-    bad->value = value;
+    bad->value = shown(row, value);
     return false;
 }
 
@@ -359,31 +374,39 @@ static bool is_absent(const struct sn_given *given, int row)
     return sn_slice_is_atom(given_or_default(given, row), "undefined");
 }
 
-static bool check_present(const struct sn_given *given, const int *rows, size_t count,
-                          bool are_wanted, struct sn_bad_option *bad)
+static bool check_present(const struct sn_given *given, const uint8_t *rows, bool are_wanted,
+                          struct sn_bad_option *bad)
 {
-    for (size_t i = 0; i < count; i++)
-        if (is_absent(given, rows[i]) == are_wanted)
-            return wrong(rows[i], given_or_default(given, rows[i]), bad);
+    for (; *rows != ROWS; rows++)
+        if (is_absent(given, *rows) == are_wanted)
+            return wrong(*rows, given_or_default(given, *rows), bad);
     return true;
 }
+
+/* Which have to be given, and which must not be; each ends with ROWS. */
+static const struct {
+    uint8_t wanted[3], unwanted[8];
+} BY_TRANSPORT[] = {
+    [SN_TCP] = {{HOST, PORT, ROWS}, {PATH, TLS, NODE, COOKIE, MAX_INFLIGHT, ROWS}},
+    [SN_TLS] = {{HOST, PORT, ROWS}, {PATH, NODE, COOKIE, MAX_INFLIGHT, ROWS}},
+    [SN_UNIX] = {{PATH, ROWS}, {HOST, PORT, BIND, TLS, NODE, COOKIE, MAX_INFLIGHT, ROWS}},
+    [SN_NODE] = {{NODE, ROWS}, {HOST, PATH, ROWS}},
+};
 
 static bool check_together(const struct sn_given *given, const struct sn_parsed *parsed,
                            struct sn_bad_option *bad)
 {
-    static const int with_host[] = {HOST, PORT}, with_path[] = {PATH};
-    static const int not_tcp[] = {PATH, TLS}, not_unix[] = {HOST, PORT, BIND, TLS};
+    enum sn_transport transport = (enum sn_transport)parsed[TRANSPORT].number;
     uint64_t size = parsed[SIZE].number + parsed[MAX_OVERFLOW].number;
-    bool is_unix = parsed[TRANSPORT].number == SN_UNIX;
 
-    if (!check_present(given, is_unix ? with_path : with_host, is_unix ? 1 : 2, true, bad))
-        return false;
-    if (is_unix ? !check_present(given, not_unix, 4, false, bad)
-                : !check_present(given, not_tcp, parsed[TRANSPORT].number == SN_TLS ? 1 : 2, false,
-                                 bad))
+    if (!check_present(given, BY_TRANSPORT[transport].wanted, true, bad) ||
+        !check_present(given, BY_TRANSPORT[transport].unwanted, false, bad))
         return false;
     if (size < 1 || size > MAX_CONNECTIONS)
         return wrong(SIZE, given_or_default(given, SIZE), bad);
+    if (transport == SN_NODE && parsed[PACKET].number != SP_PACKET_RAW &&
+        parsed[PACKET].number != 4)
+        return wrong(PACKET, given_or_default(given, PACKET), bad);
     return true;
 }
 
@@ -420,7 +443,7 @@ static void set_address(struct sp_addr *addr, sa_family_t family, const uint8_t 
 static void fill(struct sn_options *options, const struct sn_parsed *parsed)
 {
     static const struct sp_transport *const transports[] = {&sp_transport_tcp, &sp_transport_tls,
-                                                            &sp_transport_unix};
+                                                            &sp_transport_unix, &sp_transport_node};
     struct sp_config *config = &options->config;
 
     options->transport = (enum sn_transport)parsed[TRANSPORT].number;
@@ -447,8 +470,30 @@ static void fill(struct sn_options *options, const struct sn_parsed *parsed)
     config->sockopts.keepalive = parsed[KEEPALIVE].number == 0;
     config->sockopts.sndbuf_bytes = (int)parsed[SNDBUF].number;
     config->sockopts.recbuf_bytes = (int)parsed[RECBUF].number;
+    if (options->transport == SN_NODE) {
+        config->packet = SP_PACKET_4;
+        options->max_inflight =
+            parsed[MAX_INFLIGHT].number ? parsed[MAX_INFLIGHT].number : INFLIGHT_BY_DEFAULT;
+        if (options->has_tls)
+            config->transport = &sp_transport_node_tls;
+    }
     if (parsed[BIND].data)
         set_address(&config->sockopts.bind, (sa_family_t)parsed[BIND].number, parsed[BIND].data, 0);
+}
+
+/* Its host is where to connect to. */
+static enum sn_verdict set_node_host(struct sn_options *options)
+{
+    const char *text = strchr(options->node, '@') + 1;
+    struct sn_host *host = sn_memory_get(&options->memory, 1, sizeof *host);
+
+    if (!host)
+        return SN_NO_MEMORY;
+    host->family = family_of(text, host->address);
+    host->text = text;
+    options->hosts = host;
+    options->host_count = 1;
+    return SN_RIGHT;
 }
 
 static enum sn_verdict parse(struct sn_slice name, struct sn_slice terms,
@@ -471,13 +516,14 @@ static enum sn_verdict parse(struct sn_slice name, struct sn_slice terms,
     if (!given.values[NAME].data)
         given.values[NAME] = name;
     verdict = sn_option_check(ROW, ROWS, &given, &options->memory, parsed, bad);
-    /* What was meant as a cookie must not end up in a log. */
+    options->cookie = parsed[COOKIE].data;
     if (verdict == SN_WRONG && sn_slice_equals(bad->key, sn_option_key(&ROW[COOKIE])))
-        bad->value = SN_ATOM("\14", "not_a_cookie");
+        bad->value = shown(COOKIE, bad->value);
     if (verdict != SN_RIGHT)
         return verdict;
     tls = given_or_default(&given, TLS);
-    if (!sn_slice_is_atom(tls, "undefined") || parsed[TRANSPORT].number == SN_TLS) {
+    options->has_tls = !sn_slice_is_atom(tls, "undefined") || parsed[TRANSPORT].number == SN_TLS;
+    if (options->has_tls) {
         verdict = sn_options_parse_tls(tls, &options->memory, &options->tls, bad);
         if (verdict != SN_RIGHT)
             return verdict;
@@ -488,8 +534,9 @@ static enum sn_verdict parse(struct sn_slice name, struct sn_slice terms,
     }
     if (!check_together(&given, parsed, bad))
         return SN_WRONG;
+    options->node = parsed[NODE].data;
     fill(options, parsed);
-    return SN_RIGHT;
+    return options->node ? set_node_host(options) : SN_RIGHT;
 }
 
 sp_status sn_options_parse(struct sn_slice name, struct sn_slice terms, struct sn_options *options,
@@ -506,6 +553,8 @@ sp_status sn_options_parse(struct sn_slice name, struct sn_slice terms, struct s
 
 void sn_options_free(struct sn_options *options)
 {
+    if (options->cookie)
+        OPENSSL_cleanse(options->cookie, strlen(options->cookie));
     sn_memory_free(&options->memory);
     memset(options, 0, sizeof *options);
 }

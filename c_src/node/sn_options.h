@@ -11,7 +11,7 @@
 #define SN_OPTIONS_BYTES_MAX (1u << 20)
 
 /* In the order of the words in the table. */
-enum sn_transport { SN_TCP, SN_TLS, SN_UNIX };
+enum sn_transport { SN_TCP, SN_TLS, SN_UNIX, SN_NODE };
 
 struct sn_host {
     sa_family_t family;  /* AF_UNSPEC: a name to be resolved */
@@ -25,12 +25,16 @@ struct sn_options {
     size_t name_len;
     struct sp_config config; /* with transport, and without sockopts.settings */
     enum sn_transport transport;
-    struct sn_host *hosts; /* none with SN_UNIX */
+    struct sn_host *hosts; /* none with SN_UNIX; with SN_NODE that of the node's name */
     size_t host_count;
-    uint16_t port;
-    const char *path;                                                  /* of SN_UNIX, else NULL */
+    uint16_t port;    /* 0 with SN_NODE: epmd is to be asked */
+    const char *path; /* of SN_UNIX, else NULL */
     uint64_t checkout_timeout_ns, connect_timeout_ns, send_timeout_ns; /* SP_NEVER: none */
-    struct sp_tls_options tls;                                         /* of SN_TLS */
+    bool has_tls; /* SN_TLS, or SN_NODE by TLS distribution */
+    struct sp_tls_options tls;
+    const char *node;      /* of SN_NODE, else NULL; as are the rest */
+    char *cookie;          /* NULL: the daemon's own; wiped when it is freed */
+    uint64_t max_inflight; /* calls at the same time over one connection */
     struct sn_memory memory;
 };
 
@@ -48,6 +52,12 @@ SP_MUST_CHECK bool sn_options_address(const struct sn_options *options, size_t i
 SP_MUST_CHECK enum sn_verdict sn_options_parse_tls(struct sn_slice terms, struct sn_memory *memory,
                                                    struct sp_tls_options *tls,
                                                    struct sn_bad_option *bad);
+
+/* Likewise: a node's name as a text in `data`, and a cookie as a text that is to be wiped. */
+SP_MUST_CHECK enum sn_verdict sn_check_node(const struct sn_option *option, struct sn_slice value,
+                                            struct sn_memory *memory, struct sn_parsed *parsed);
+SP_MUST_CHECK enum sn_verdict sn_check_cookie(const struct sn_option *option, struct sn_slice value,
+                                              struct sn_memory *memory, struct sn_parsed *parsed);
 
 /* The tables, for what shows them or makes terms for them. */
 const struct sn_option *sn_options_table(size_t *count);

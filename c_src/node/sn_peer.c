@@ -58,7 +58,7 @@ static void go_on(struct sn_peer *peer)
 {
     if (peer->closing || peer->client.out.congested)
         return;
-    sn_io_resume(&peer->server->service.calls.jobs, &peer->client);
+    sn_jobs_resume(&peer->server->service.calls.jobs, &peer->client);
     if (peer->read_paused)
         work(peer);
 }
@@ -243,7 +243,7 @@ static void work(struct sn_peer *peer)
             return;
     } while (status == SP_OK && !peer->client.out.congested);
     if (!peer->client.out.congested)
-        sn_io_resume(&peer->server->service.calls.jobs, &peer->client);
+        sn_jobs_resume(&peer->server->service.calls.jobs, &peer->client);
     if (peer->client.out.congested && !peer->read_paused)
         (void)uv_read_stop((uv_stream_t *)&peer->tcp);
     else if (!peer->client.out.congested && peer->read_paused)

@@ -26,7 +26,7 @@ static void on_attempt_ended(struct sn_attempt *attempt, struct sn_reason reason
         pool->last = reason;
     if (reason.word && !pool->failing)
         sn_log(SN_LOG_WARNING, "cannot_connect", "pool=%s reason=\"%s%s\"", pool->options.name,
-               reason.is_tls ? "tls " : "", reason.word);
+               sn_reason_kind(reason), reason.word);
     else if (!reason.word && pool->failing)
         sn_log(SN_LOG_INFO, "connected_again", "pool=%s", pool->options.name);
     pool->failing = reason.word != NULL;
@@ -46,7 +46,7 @@ static void step(struct sn_pool *pool)
                            plan.wait_ns == SP_NEVER ? UINT64_MAX : call.now_ns + plan.wait_ns);
     (void)status; /* the tick steps too */
     for (size_t i = 0; i < plan.attempts; i++)
-        if (!sn_attempt_start(&pool->home, &pool->lookups, &pool->options, &attempts[i],
+        if (!sn_attempt_start(&pool->home, &pool->lookups, &pool->options, pool->here, &attempts[i],
                               pool->turn++, &pool->attempts, on_attempt_ended))
             pool->last = sn_reason_of(SP_NO_MEMORY);
 }
@@ -126,7 +126,7 @@ sp_status sn_pool_reload_tls(struct sn_pool *pool, struct sp_tls_refusal *refusa
 {
     struct sp_tls_ctx *ctx;
 
-    if (pool->options.transport != SN_TLS)
+    if (!pool->options.has_tls)
         return SP_OK;
     ctx = sp_tls_ctx_get(pool->registry, &pool->options.tls, refusal);
     if (!ctx)
@@ -135,7 +135,7 @@ sp_status sn_pool_reload_tls(struct sn_pool *pool, struct sp_tls_refusal *refusa
     return SP_OK;
 }
 
-sp_status sn_pool_open(struct sn_pool **made, struct sn_loop *loop,
+sp_status sn_pool_open(struct sn_pool **made, struct sn_loop *loop, const struct sn_here *here,
                        struct sp_tls_registry *registry, struct sn_options *options, uint64_t seed,
                        struct sp_tls_refusal *refusal)
 {
@@ -152,6 +152,7 @@ sp_status sn_pool_open(struct sn_pool **made, struct sn_loop *loop,
         return SP_NO_MEMORY;
     }
     pool->home.loop = loop;
+    pool->here = here;
     pool->home.wake = on_wake;
     pool->home.emptied = on_emptied;
     pool->registry = registry;

@@ -14,6 +14,7 @@ struct sn_pools;
 struct sn_pool {
     struct sn_home home;
     struct sn_pools *pools;
+    const struct sn_here *here;
     struct sp_node node; /* in the list of all pools */
     struct sn_options options;
     struct sp_tls_registry *registry;
@@ -39,11 +40,12 @@ struct sn_pool {
     void *done_arg;
 };
 
-/* Opens a pool; *options is moved into it where it is SP_OK. SP_NO_MEMORY; SP_BAD_DATA: *refusal says
+/* Opens a pool; *options is moved into it where it is SP_OK. `here` outlives it. SP_NO_MEMORY; SP_BAD_DATA: *refusal says
  * what is wrong with the settings of TLS. Reads their files. */
 SP_MUST_CHECK sp_status sn_pool_open(struct sn_pool **made, struct sn_loop *loop,
-                                     struct sp_tls_registry *registry, struct sn_options *options,
-                                     uint64_t seed, struct sp_tls_refusal *refusal);
+                                     const struct sn_here *here, struct sp_tls_registry *registry,
+                                     struct sn_options *options, uint64_t seed,
+                                     struct sp_tls_refusal *refusal);
 
 /* About every 100 ms. */
 void sn_pool_tick(struct sn_pool *pool);

@@ -37,10 +37,11 @@ static void await(struct sn_pools *pools, bool (*awaited)(struct sn_pools *pools
     sn_loop_later(pools->loop, &pools->task);
 }
 
-sp_status sn_pools_init(struct sn_pools *pools, struct sn_loop *loop,
+sp_status sn_pools_init(struct sn_pools *pools, struct sn_loop *loop, const struct sn_here *here,
                         void (*ended_leases)(struct sn_pool *pool))
 {
-    *pools = (struct sn_pools){.loop = loop, .ended_leases = ended_leases, .task.run = on_task};
+    *pools = (struct sn_pools){
+        .loop = loop, .here = here, .ended_leases = ended_leases, .task.run = on_task};
     sp_list_init(&pools->list);
     pools->tls = sp_tls_registry_new();
     if (!pools->tls || getrandom(&pools->seed, sizeof pools->seed, 0) != sizeof pools->seed)
@@ -109,7 +110,8 @@ sp_status sn_pools_start(struct sn_pools *pools, struct sn_options *options,
         return SP_DRAINING;
     if (find(pools, options->name, options->name_len))
         return SP_BUSY;
-    status = sn_pool_open(&pool, pools->loop, pools->tls, options, pools->seed++, refusal);
+    status =
+        sn_pool_open(&pool, pools->loop, pools->here, pools->tls, options, pools->seed++, refusal);
     if (status != SP_OK)
         return status;
     pool->pools = pools;

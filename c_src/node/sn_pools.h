@@ -6,6 +6,7 @@
 
 struct sn_pools {
     struct sn_loop *loop;
+    const struct sn_here *here;
     struct sp_list list; /* of struct sn_pool, also those that are being stopped; the newest last */
     struct sp_tls_registry *tls;
     uv_timer_t tick;
@@ -19,8 +20,9 @@ struct sn_pools {
     void *arg;
 };
 
-/* SP_OK or SP_NO_MEMORY. The loop outlives the pools. */
+/* SP_OK or SP_NO_MEMORY. The loop and `here` outlive the pools. */
 SP_MUST_CHECK sp_status sn_pools_init(struct sn_pools *pools, struct sn_loop *loop,
+                                      const struct sn_here *here,
                                       void (*ended_leases)(struct sn_pool *pool));
 void sn_pools_free(struct sn_pools *pools);
 

@@ -5,11 +5,16 @@
 #include "sn_writer.h"
 #include "sp_status.h"
 
-/* A static word, alone or in {tls, Word} or {tls, {alert, Word}}. NULL: there is none. */
+/* A word, static or of a pool's options, alone or in {Kind, Word} or {tls, {alert, Word}}. NULL: there is
+ * none. */
 struct sn_reason {
     const char *word;
-    bool is_tls, is_alert;
+    const char *kind; /* static: "tls", "node", "no_such_node"; NULL: none */
+    bool is_alert;
 };
+
+/* The kind with a space after it, or nothing, for a log. */
+const char *sn_reason_kind(struct sn_reason reason);
 
 struct sn_reason sn_reason_of(sp_status status);
 void sn_put_reason(struct sn_writer *writer, struct sn_reason reason);

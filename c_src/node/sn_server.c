@@ -158,11 +158,15 @@ int sn_server_run(struct sn_server *server, const struct sn_config *config)
 
     memset(server, 0, sizeof *server);
     server->config = config;
+    server->here = (struct sn_here){.host = strchr(config->us.name, '@') + 1,
+                                    .cookie = config->us.cookie,
+                                    .epmd_port = config->epmd_port};
     sp_list_init(&server->peers);
     status = uv_loop_init(&server->loop);
     if (status == 0)
         status = sn_loop_init(&server->turns, &server->loop);
-    if (status == 0 && sn_service_init(&server->service, &config->us, &server->turns) != SP_OK)
+    if (status == 0 &&
+        sn_service_init(&server->service, &config->us, &server->here, &server->turns) != SP_OK)
         status = UV_ENOMEM;
     if (status != 0)
         return status;

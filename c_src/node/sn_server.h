@@ -25,6 +25,7 @@ struct sn_config {
 
 struct sn_server {
     const struct sn_config *config;
+    struct sn_here here;
     uv_loop_t loop;
     struct sn_loop turns;
     uv_tcp_t listener;

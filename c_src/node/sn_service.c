@@ -5,12 +5,12 @@
 #include <string.h>
 
 sp_status sn_service_init(struct sn_service *service, const struct sn_identity *us,
-                          struct sn_loop *loop)
+                          const struct sn_here *here, struct sn_loop *loop)
 {
     sp_status status = sn_mail_init(&service->mail, us);
 
     if (status == SP_OK)
-        status = sn_pools_init(&service->pools, loop, sn_io_ended_leases);
+        status = sn_pools_init(&service->pools, loop, here, sn_io_ended_leases);
     if (status == SP_OK)
         status = sn_calls_init(&service->calls, loop, &service->mail, &service->pools);
     return status;

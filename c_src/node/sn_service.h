@@ -16,9 +16,9 @@ struct sn_service {
     struct sn_calls calls;
 };
 
-/* SP_OK or SP_NO_MEMORY. `us` and the loop are the caller's and outlive the service. */
+/* SP_OK or SP_NO_MEMORY. `us`, `here` and the loop are the caller's and outlive the service. */
 SP_MUST_CHECK sp_status sn_service_init(struct sn_service *service, const struct sn_identity *us,
-                                        struct sn_loop *loop);
+                                        const struct sn_here *here, struct sn_loop *loop);
 /* All pools and clients are gone. */
 void sn_service_free(struct sn_service *service);
 

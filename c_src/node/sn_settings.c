@@ -448,7 +448,7 @@ bool sn_settings_check_tls(const struct sn_settings *settings, const char *path,
     if (!registry)
         return no_memory(&reader);
     for (; pool; pool = pool->next) {
-        if (pool->options.transport != SN_TLS)
+        if (!pool->options.has_tls)
             continue;
         ctx = sp_tls_ctx_get(registry, &pool->options.tls, &refusal);
         if (!ctx)

@@ -1,6 +1,7 @@
 /* sn_options: each option's default, bounds and wrong values; options together; what becomes of them.
  * That the words and the defaults are those of sockpool_opts.erl: test/sockpool_node_options_tests.erl. */
 #include "sn_options.h"
+#include "sp_node.h"
 
 #include "fail_alloc.h"
 #include "term_kit.h"
@@ -161,7 +162,7 @@ Test(sn_options, words)
     wrong("strategy", "random;\"lifo\";1;undefined;[]");
     wrong("nodelay", "1;yes;undefined;<<\"true\">>");
     wrong("keepalive", "0;no;\"false\";undefined");
-    wrong("transport", "node;udp;\"tcp\";undefined;1");
+    wrong("transport", "udp;\"tcp\";undefined;1");
 }
 
 Test(sn_options, packet)
@@ -464,6 +465,87 @@ static void assert_describable(const struct sn_option *rows, size_t count)
     }
 }
 
+Test(sn_options, nodes)
+{
+    struct sp_addr addr;
+
+    cr_assert_eq(parse_map("#{transport => node, node => 'b@127.0.0.1'}"), SP_OK);
+    cr_assert_eq(opts.config.transport, &sp_transport_node);
+    cr_assert_str_eq(opts.node, "b@127.0.0.1");
+    cr_assert_eq(opts.max_inflight, 64);
+    cr_assert(!opts.cookie && !opts.has_tls && opts.port == 0);
+    cr_assert_eq(opts.config.packet, SP_PACKET_4);
+    cr_assert(sn_options_address(&opts, 0, &addr));
+    cr_assert_str_eq(addr.host, "127.0.0.1");
+    cr_assert_eq(parse_map("#{transport => node, node => 'b@c', port => 7, packet => 4, "
+                           "max_inflight => 4294967295, cookie => <<\"s e\">>, tls => #{}}"),
+                 SP_OK);
+    cr_assert_eq(opts.config.transport, &sp_transport_node_tls);
+    cr_assert_eq(opts.max_inflight, 4294967295);
+    cr_assert_str_eq(opts.cookie, "s e");
+    cr_assert(opts.has_tls && opts.port == 7);
+    cr_assert(!sn_options_address(&opts, 0, &addr));
+    cr_assert_str_eq(opts.hosts[0].text, "c");
+}
+
+Test(sn_options, wrong_nodes)
+{
+    wrong_map("#{transport => node}", "node", "undefined");
+    wrong_map("#{transport => node, node => 'b@c', host => h}", "host", "h");
+    wrong_map("#{transport => node, node => 'b@c', path => <<\"p\">>}", "path", "<<\"p\">>");
+    wrong_map("#{transport => node, node => 'b@c', packet => line}", "packet", "line");
+    wrong_map("#{transport => node, node => 'b@c', max_inflight => 0}", "max_inflight", "0");
+    wrong_map("#{transport => node, node => b}", "node", "b");
+    wrong_map("#{transport => node, node => 'b@'}", "node", "'b@'");
+    wrong_map("#{transport => node, node => '@c'}", "node", "'@c'");
+    wrong_map("#{transport => node, node => 'b@c@d'}", "node", "'b@c@d'");
+    wrong_map("#{transport => node, node => 'b@c d'}", "node", "'b@c d'");
+    wrong_map("#{transport => node, node => <<\"b@c\">>}", "node", "<<\"b@c\">>");
+    wrong("node", "'b@c'");
+    wrong("max_inflight", "1");
+}
+
+/* A cookie that is wrong is not told. */
+Test(sn_options, cookies)
+{
+    const char *wrong[] = {"<<\"\">>", "''", "1", "\"text\"", "fun", "{a}"};
+    char map[2048], text[300];
+
+    cr_assert_eq(parse_map("#{transport => node, node => 'b@c', cookie => secret}"), SP_OK);
+    cr_assert_str_eq(opts.cookie, "secret");
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        snprintf(map, sizeof map, "#{transport => node, node => 'b@c', cookie => %s}", wrong[i]);
+        wrong_map(map, "cookie", "not_a_cookie");
+    }
+    for (size_t len = 255; len <= 256; len++) {
+        memset(text, 'x', len);
+        text[len] = '\0';
+        snprintf(map, sizeof map, "#{transport => node, node => 'b@c', cookie => <<\"%s\">>}",
+                 text);
+        if (len == 255)
+            cr_assert_eq(parse_map(map), SP_OK);
+        else
+            wrong_map(map, "cookie", "not_a_cookie");
+    }
+    wrong_map("#{host => h, port => 1, cookie => secret}", "cookie", "not_a_cookie");
+}
+
+/* Atoms are characters, cookies are bytes. */
+Test(sn_options, cookies_beyond_ascii)
+{
+    struct sn_option row = {0};
+    struct sn_memory memory = {NULL};
+    struct sn_parsed parsed = {0};
+
+    cr_assert_eq(sn_check_cookie(&row, term_of_bytes("w\3\xc3\xa4o", 5), &memory, &parsed),
+                 SN_RIGHT);
+    cr_assert_str_eq(parsed.data, "\xe4o");
+    cr_assert_eq(sn_check_cookie(&row, term_of_bytes("w\4\xc4\x80oo", 6), &memory, &parsed),
+                 SN_WRONG);
+    cr_assert_eq(sn_check_cookie(&row, term_of_bytes("w\1\0", 3), &memory, &parsed), SN_WRONG);
+    sn_memory_free(&memory);
+}
+
 Test(sn_options, tables_are_whole)
 {
     const struct sn_option *rows;
@@ -500,15 +582,4 @@ Test(sn_options, no_memory)
     } while (status != SP_OK && ++failed);
     cr_assert_eq(failed, 8);
     sn_options_free(&opts);
-}
-
-/* Pools of node connections are not for the daemon; a cookie is not repeated. */
-Test(sn_options, no_pools_of_node_connections)
-{
-    right("node => undefined, cookie => undefined, max_inflight => undefined");
-    wrong("transport", "node");
-    wrong("node", "'a@b'");
-    wrong("max_inflight", "5");
-    cr_assert_eq(parse("cookie => secret"), SP_BAD_DATA);
-    assert_bad("cookie", false, "cookie", "not_a_cookie");
 }

@@ -18,6 +18,7 @@
 
 static const struct sn_term_limits LIMITS = {.bytes = 1024, .depth = 16, .terms = 500};
 static const struct sn_identity US = {.name = "sp@h", .cookie = "c", .creation = 77};
+static const struct sn_here HERE = {.host = "h", .cookie = "c", .epmd_port = 1};
 
 static struct {
     uv_loop_t uv;
@@ -315,7 +316,7 @@ static void act(struct input *input)
     case 6:
         world.client.out.congested = take_byte(input) & 1;
         if (!world.client.out.congested)
-            sn_io_resume(&world.service.calls.jobs, &world.client);
+            sn_jobs_resume(&world.service.calls.jobs, &world.client);
         turn();
         return;
     default:
@@ -375,7 +376,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
         listen(world.listener, SERVED_MAX) != 0 || uv_loop_init(&world.uv) != 0 ||
         uv_async_init(&world.uv, &world.keeper, NULL) != 0 ||
         sn_loop_init(&world.loop, &world.uv) != 0 ||
-        sn_service_init(&world.service, &US, &world.loop) != SP_OK)
+        sn_service_init(&world.service, &US, &HERE, &world.loop) != SP_OK)
         abort();
     atexit(leave);
     memset(world.service.calls.jobs.incarnation, 7, SN_INCARNATION_BYTES);

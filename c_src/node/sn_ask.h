@@ -1,0 +1,18 @@
+/* The requests `call` and `send_to` of docs/cluster.md, for pools and leases of transport node. */
+#ifndef SN_ASK_H
+#define SN_ASK_H
+
+#include "sn_calls.h"
+
+/* {call, Id, Target, Module, Function, Args, Timeout} and {send_to, Id, Target, Destination, Message}. False
+ * where the arguments are not of their kinds; else it is answered, now or later. */
+SP_MUST_CHECK bool sn_ask_call(struct sn_calls *calls, struct sn_client *client,
+                               const struct sn_caller *caller, const struct sn_slice *parts);
+SP_MUST_CHECK bool sn_ask_send(struct sn_calls *calls, struct sn_client *client,
+                               const struct sn_caller *caller, const struct sn_slice *parts);
+
+/* What send, recv and request get for these: {error, {bad_option, transport, node}}. */
+void sn_ask_refuse_stream(struct sn_calls *calls, struct sn_client *client,
+                          const struct sn_caller *caller);
+
+#endif

@@ -1,0 +1,25 @@
+/* What a client wants to have done on a node, by a connection of a pool: a function called, or a message
+ * sent. */
+#ifndef SN_ERRAND_H
+#define SN_ERRAND_H
+
+#include "sn_job.h"
+
+/* The parts are checked terms; those of the other kind are empty. */
+struct sn_errand {
+    bool is_call;
+    struct sn_slice module, function, args; /* of a call: atoms and a proper list */
+    struct sn_slice destination, message;   /* of a message: an atom or a pid */
+};
+
+size_t sn_errand_len(const struct sn_errand *errand);
+
+/* With its parts behind it; NULL where memory is short. Counted as bytes that the jobs keep. */
+struct sn_errand *sn_errand_copy(struct sn_jobs *jobs, const struct sn_errand *errand);
+/* NULL is none. */
+void sn_errand_free(struct sn_jobs *jobs, struct sn_errand *errand);
+
+/* Whether it can be a process of the pool's node. {Name, Node} becomes its name. */
+bool sn_errand_destination(const struct sn_options *options, struct sn_slice *destination);
+
+#endif

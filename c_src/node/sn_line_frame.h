@@ -1,0 +1,33 @@
+/* The frames that a node gets over a connection of a pool: calls, messages, answers to what it prints. As
+ * Erlang's erpc has them: a request to start a process (SPAWN_REQUEST) that runs erpc:execute_call/4 and is
+ * watched by a monitor. No I/O: they are put into a queue. */
+#ifndef SN_LINE_FRAME_H
+#define SN_LINE_FRAME_H
+
+#include "sn_queue.h"
+#include "sp_conn.h"
+#include "sp_dist.h"
+
+/* Who a connection is to its node. */
+struct sn_line_identity {
+    char name[SP_DIST_NODE_NAME_MAX + 1];
+    uint32_t creation;
+};
+
+/* Of a connection whose handshake is done. */
+struct sn_line_identity sn_line_identity_of(struct sp_conn *conn);
+
+/* Terms are checked ones, and are copied. SP_OK, SP_FULL, SP_TOO_BIG or SP_NO_MEMORY. */
+SP_MUST_CHECK sp_status sn_line_queue_call(struct sn_queue *queue,
+                                           const struct sn_line_identity *us, uint64_t number,
+                                           struct sn_slice module, struct sn_slice function,
+                                           struct sn_slice args);
+/* The destination is an atom or a pid of that node. */
+SP_MUST_CHECK sp_status sn_line_queue_message(struct sn_queue *queue,
+                                              const struct sn_line_identity *us,
+                                              struct sn_slice destination, struct sn_slice message);
+/* {io_reply, ReplyAs, ok}, or {error, enotsup}. */
+SP_MUST_CHECK sp_status sn_line_queue_io_reply(struct sn_queue *queue, struct sn_slice to,
+                                               struct sn_slice reply_as, bool is_ok);
+
+#endif
