@@ -99,6 +99,10 @@ int sn_loop_init(struct sn_loop *loop, uv_loop_t *uv)
 
 void sn_loop_close(struct sn_loop *loop)
 {
+    while (!sp_list_empty(&loop->tasks) || !sp_list_empty(&loop->last)) {
+        run_tasks(&loop->tasks);
+        run_tasks(&loop->last);
+    }
     uv_close((uv_handle_t *)&loop->timer, NULL);
     uv_close((uv_handle_t *)&loop->prepare, NULL);
     uv_close((uv_handle_t *)&loop->idle, NULL);

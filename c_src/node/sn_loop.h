@@ -34,7 +34,7 @@ struct sn_loop {
 
 /* None of its handles keeps the loop running. 0 or a libuv error. */
 int sn_loop_init(struct sn_loop *loop, uv_loop_t *uv);
-/* Closes the handles; run the loop once more afterwards, then sn_loop_free(). */
+/* Does what is still queued, and closes the handles; run the loop once more afterwards, then sn_loop_free(). */
 void sn_loop_close(struct sn_loop *loop);
 void sn_loop_free(struct sn_loop *loop);
 

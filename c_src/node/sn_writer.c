@@ -40,10 +40,19 @@ void sn_put_number(struct sn_writer *writer, uint64_t number)
     writer->failed |= ei_x_encode_ulonglong(writer->buf, number) != 0;
 }
 
+/* Not by libei, which goes over the text twice, to count and to convert it. */
 void sn_put_atom_len(struct sn_writer *writer, const char *text, size_t len)
 {
-    writer->failed |=
-        ei_x_encode_atom_len_as(writer->buf, text, (int)len, ERLANG_UTF8, ERLANG_UTF8) != 0;
+    uint8_t head[3] = {'w', (uint8_t)len};
+    size_t head_len = 2;
+
+    if (len > UINT8_MAX) {
+        head[0] = 'v';
+        sp_put(head + 1, 2, len);
+        head_len = 3;
+    }
+    sn_put_slice(writer, (struct sn_slice){head, head_len});
+    sn_put_slice(writer, (struct sn_slice){(const uint8_t *)text, len});
 }
 
 void sn_put_atom(struct sn_writer *writer, const char *text)
