@@ -365,6 +365,7 @@ static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
     } else if (peer->ending) {
         return;
     } else if (len > 0 && peer->up) {
+        peer->server->heard_ns = uv_hrtime();
         sn_tick_read(&peer->tick);
         sn_reader_filled(&peer->reader, (size_t)len);
         work(peer);

@@ -12,11 +12,14 @@
 /* For the farewell to all nodes, which takes a second at most. */
 #define LAST_CALL_MS 2000
 #define NS_PER_MS UINT64_C(1000000)
+#define BUSY_WAIT_NS UINT64_C(200000)
 
 /* A lookup of a name cannot be ended. Nobody waits for it any more. */
 static void on_last_call(uv_timer_t *timer)
 {
-    uv_stop(timer->loop);
+    struct sn_server *server = timer->data;
+
+    server->over = true;
 }
 
 /* What is queued for the nodes is written before their connections end. */
@@ -151,6 +154,20 @@ static int start(struct sn_server *server, uint16_t *port)
     return status;
 }
 
+/* Whoever has just called often calls again at once. To wait in the kernel for that and to be woken takes
+ * longer than the answer, so the loop goes on looking for a while, as an Erlang scheduler does. With one
+ * processor that would be in the caller's way. */
+static void serve(struct sn_server *server)
+{
+    uint64_t busy_wait_ns = sysconf(_SC_NPROCESSORS_ONLN) > 1 ? BUSY_WAIT_NS : 0;
+    int alive;
+
+    do
+        alive = uv_run(&server->loop,
+                       uv_hrtime() - server->heard_ns < busy_wait_ns ? UV_RUN_NOWAIT : UV_RUN_ONCE);
+    while (alive && !server->over);
+}
+
 int sn_server_run(struct sn_server *server, const struct sn_config *config)
 {
     uint16_t port = 0;
@@ -186,7 +203,7 @@ int sn_server_run(struct sn_server *server, const struct sn_config *config)
     sn_log(SN_LOG_INFO, "listening", "node=%s port=%u", config->us.name, port);
     sn_reload_start(&server->reload, &server->service.pools, config->settings_path,
                     config->settings);
-    (void)uv_run(&server->loop, UV_RUN_DEFAULT);
+    serve(server);
     if (uv_loop_alive(&server->loop))
         _exit(EXIT_SUCCESS); /* exit() would wait for libuv's threads, and so for the lookup */
     sn_reload_free(&server->reload);

@@ -37,7 +37,8 @@ struct sn_server {
     struct sp_list peers; /* all whose handle is not closed yet */
     struct sn_log_limit refusals[SN_REFUSED_CRYPTO + 1], drops, not_accepted;
     uv_timer_t drain;
-    bool draining, stopping;
+    uint64_t heard_ns; /* when a node was last read from */
+    bool draining, stopping, over;
 };
 
 /* Serves until SIGTERM or SIGINT, or the end of stdin. 0 after an orderly end, else a libuv error
