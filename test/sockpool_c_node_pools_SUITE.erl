@@ -8,7 +8,7 @@
 
 -export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2,
          end_per_group/2, init_per_testcase/2, end_per_testcase/2]).
--export([killed_under_load/1, leases_of_an_earlier_run/1, drained_at_sigterm/1, second_sigterm/1,
+-export([killed_under_load/1, leases_of_an_earlier_run/1, drained_at_sigterm/1, drain_has_an_end/1, second_sigterm/1,
          names_that_nobody_knows/1]).
 -export([crowd_of_two_nodes/1, stop_with_everything_under_way/1, started_and_stopped_often/1,
          calls_behind_a_waiting_one/1, to_a_full_socket/1, wrong_sends/1, more_than_may_be_kept/1,
@@ -27,7 +27,7 @@ suite() -> [{timetrap, {minutes, 3}}].
 all() -> [{group, alone}, {group, c}].
 
 groups() ->
-    [{alone, [killed_under_load, leases_of_an_earlier_run, drained_at_sigterm, second_sigterm,
+    [{alone, [killed_under_load, leases_of_an_earlier_run, drained_at_sigterm, drain_has_an_end, second_sigterm,
               names_that_nobody_knows]},
      {c, [crowd_of_two_nodes, stop_with_everything_under_way, started_and_stopped_often,
           calls_behind_a_waiting_one, to_a_full_socket, wrong_sends, more_than_may_be_kept,
@@ -147,6 +147,16 @@ drained_at_sigterm(Config) ->
     ok = sockpool:checkin(Conn),
     receive {'DOWN', Monitor, process, _, Reason} -> ?assertEqual(shutdown, Reason) end,
     ?assertEqual(0, await(Stopping)).
+
+%% One who never gives back does not keep the daemon.
+drain_has_an_end(Config) ->
+    Pool = {_, Node} = started(Config, #{size => 1, max_overflow => 0}),
+    {ok, Conn} = sockpool:checkout(Pool),
+    Daemon = ?config(daemon, Config),
+    Stopping = start(fun() -> sockpool_c_daemon:stop(Daemon) end),
+    ok = wait_until(fun() -> sockpool:checkout(Pool, 0) =:= {error, draining} end),
+    ?assertEqual(0, await(Stopping)),
+    ?assertEqual({error, {nodedown, Node}}, sockpool:checkin(Conn)).
 
 second_sigterm(Config) ->
     Pool = {_, Node} = started(Config, #{size => 1, max_overflow => 0}),
