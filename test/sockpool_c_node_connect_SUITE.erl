@@ -16,7 +16,7 @@
          clients_die/1, slow_client/1, slow_client_dies/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1, stat/2, start/1, await/1]).
--import(sockpool_node_kit, [checked_out/1, call/3, node_of/1, start_apart/2]).
+-import(sockpool_node_kit, [checked_out/1, call/3, node_of/1, start_apart/2, with_tls_node/2]).
 -import(sockpool_cluster, [client/1, run/2, begin_run/2]).
 
 suite() -> [{timetrap, {minutes, 3}}].
@@ -243,21 +243,6 @@ not_a_node(Config) ->
     ok = gen_tcp:close(Listen).
 
 %%% TLS distribution.
-
-with_tls_node(Config, Fun) ->
-    File = fun(Name) -> sockpool_tls_peers:file(?config(tls_dir, Config), Name) end,
-    Server = [{certfile, File("server.pem")}, {keyfile, File("server.key")},
-              {cacertfile, File("ca.pem")}, {verify, verify_peer}, {fail_if_no_peer_cert, true}],
-    Conf = File("dist.conf"),
-    ok = file:write_file(Conf, io_lib:format("~p.~n", [[{server, Server}, {client, Server}]])),
-    #{control := Control, node := Node} =
-        start_apart(peer:random_name(tls), ["-proto_dist", "inet_tls", "-ssl_dist_optfile", Conf]),
-    Trust = #{cacertfile => File("ca.pem"), server_name => "localhost"},
-    try
-        Fun(Node, Trust, Trust#{certfile => File("client.pem"), keyfile => File("client.key")})
-    after
-        peer:stop(Control)
-    end.
 
 tls(Config) ->
     with_tls_node(Config, fun(Node, _Trust, Identity) ->

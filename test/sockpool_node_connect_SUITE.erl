@@ -14,7 +14,7 @@
 
 -import(sockpool_test_util, [wait_until/1, settled/1, stat/2, start/1, await/1]).
 -import(sockpool_node_kit, [started/2, started/3, checked_out/1, call/3, node_of/1, unavailable/1,
-                            start_apart/2]).
+                            start_apart/2, with_tls_node/2]).
 
 suite() -> [{timetrap, {minutes, 3}}].
 
@@ -222,22 +222,6 @@ not_a_node(Config) ->
     ok = await(Closer).
 
 %%% TLS distribution.
-
-%% A node that takes connections by TLS only, from those who have a certificate of the authority.
-with_tls_node(Config, Fun) ->
-    File = fun(Name) -> sockpool_tls_peers:file(?config(tls_dir, Config), Name) end,
-    Server = [{certfile, File("server.pem")}, {keyfile, File("server.key")},
-              {cacertfile, File("ca.pem")}, {verify, verify_peer}, {fail_if_no_peer_cert, true}],
-    Conf = File("dist.conf"),
-    ok = file:write_file(Conf, io_lib:format("~p.~n", [[{server, Server}, {client, Server}]])),
-    #{control := Control, node := Node} =
-        start_apart(peer:random_name(tls), ["-proto_dist", "inet_tls", "-ssl_dist_optfile", Conf]),
-    Trust = #{cacertfile => File("ca.pem"), server_name => "localhost"},
-    try
-        Fun(Node, Trust, Trust#{certfile => File("client.pem"), keyfile => File("client.key")})
-    after
-        peer:stop(Control)
-    end.
 
 tls(Config) ->
     with_tls_node(Config, fun(Node, _Trust, Identity) ->
