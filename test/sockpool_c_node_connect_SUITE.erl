@@ -29,7 +29,7 @@ all() ->
      slow_client, slow_client_dies].
 
 init_per_suite(Config) ->
-    Dir = filename:join(?config(priv_dir, Config), "node_tls"),
+    Dir = filename:join(?config(priv_dir, Config), "c_node_tls"),
     ok = file:make_dir(Dir),
     ok = sockpool_tls_peers:certificates(Dir),
     case sockpool_c_daemon:is_built() of
