@@ -21,7 +21,7 @@ run(Names) ->
     {ok, _} = application:ensure_all_started(sockpool),
     Modules = [binary_to_atom(Name) || Name <- Names],
     Tests = [{atom_to_list(Module), tests(Module)} || Module <- Modules],
-    Result = eunit:test(Tests, [verbose]),
+    Result = eunit:test(Tests),
     _ = file:del_dir_r(persistent_term:get(?CERTIFICATES, <<"none">>)),
     case Result of
         ok -> halt(0);
