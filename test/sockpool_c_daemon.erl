@@ -2,7 +2,8 @@
 %%% as long as the process that started it says, and what it logs goes to that process's log.
 -module(sockpool_c_daemon).
 
--export([is_built/0, program/0, start/0, start/1, stop/1, kill/1, suspend/1, resume/1, hang_up/1, await_line/2]).
+-export([is_built/0, program/0, start/0, start/1, stop/1, terminate/1, kill/1, suspend/1, resume/1, hang_up/1,
+         await_line/2]).
 -export([descriptors/1, memory_kb/1]).
 
 -export_type([daemon/0]).
@@ -85,10 +86,14 @@ await_line(#{pid := Pid}, Part) ->
 %% SIGTERM; its exit status.
 -spec stop(daemon()) -> integer().
 stop(Daemon) ->
-    signal(Daemon, "TERM"),
+    ok = terminate(Daemon),
     "exit_status=" ++ Status = await_line(Daemon, "exit_status="),
     forget(Daemon),
     list_to_integer(Status).
+
+%% Does not wait for its end.
+-spec terminate(daemon()) -> ok.
+terminate(Daemon) -> signal(Daemon, "TERM").
 
 %% Without a word to anybody.
 -spec kill(daemon()) -> ok.

@@ -16,7 +16,8 @@
          clients_die/1, slow_client/1, slow_client_dies/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1, stat/2, start/1, await/1]).
--import(sockpool_node_kit, [checked_out/1, call/3, node_of/1, start_apart/2, with_tls_node/2]).
+-import(sockpool_node_kit, [checked_out/1, call/3, node_of/1, unavailable/1, why_unavailable/1,
+                            start_apart/2, with_tls_node/2]).
 -import(sockpool_cluster, [client/1, run/2, begin_run/2]).
 
 suite() -> [{timetrap, {minutes, 3}}].
@@ -56,13 +57,6 @@ started(Config, Target, Opts) ->
                  backoff => {1, 50}},
     ok = sockpool:start_pool(Pool, maps:merge(Defaults, Opts)),
     Pool.
-
-%% The reason for which connecting fails, once it has.
-unavailable(Pool) ->
-    case sockpool:checkout(Pool, 500) of
-        {error, {unavailable, Reason}} -> Reason;
-        {error, timeout} -> unavailable(Pool)
-    end.
 
 %%% Lives.
 
@@ -134,9 +128,8 @@ killed_under_calls(Config) ->
     [] = os:cmd("kill -9 " ++ OsPid),
     [?assertMatch({error, Reason} when Reason =:= closed; Reason =:= econnreset, await(Job)) || Job <- Jobs],
     [?assertEqual({error, closed}, node_of(Conn)) || Conn <- Conns],
-    ?assertMatch({error, {unavailable, Why}}
-                   when Why =:= econnrefused; Why =:= {no_such_node, Node},
-                 sockpool:call(Pool, erlang, node, [], 300)),
+    ?assertMatch(Why when Why =:= econnrefused; Why =:= {no_such_node, Node},
+                 why_unavailable(fun() -> sockpool:call(Pool, erlang, node, [], 300) end)),
     ?assert(stat(Pool, connect_failures) > 0),
     #{control := Control} = start_apart(Name, []),
     ?assertEqual({ok, Node}, sockpool:call(Pool, erlang, node, [], 30000)),
@@ -370,9 +363,10 @@ nested_reply(Config) ->
     ?assertMatch({ok, _}, node_of(Pool)),
     ?assertMatch(#{closed := 0}, settled(Pool)).
 
-%% It reads nothing: what cannot be sent ends with send_timeout.
+%% It reads nothing: what cannot be sent ends with send_timeout, which both calls must reach the daemon
+%% within.
 silent_target(Config) ->
-    with_fake(Config, #{send_timeout => 200}, fun(Fake, Pool) ->
+    with_fake(Config, #{send_timeout => 2000}, fun(Fake, Pool) ->
         Conn = checked_out(Pool),
         ok = sockpool_fake_node:stop_reading(Fake),
         Bytes = binary:copy(<<0>>, 8 * 1024 * 1024),

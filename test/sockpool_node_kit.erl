@@ -4,7 +4,7 @@
 -include_lib("common_test/include/ct.hrl").
 
 -export([init_suite/1, end_suite/1, init_case/2, end_case/0]).
--export([started/2, started/3, checked_out/1, call/3, node_of/1, unavailable/1, start_apart/2, with_tls_node/2]).
+-export([started/2, started/3, checked_out/1, call/3, node_of/1, unavailable/1, why_unavailable/1, start_apart/2, with_tls_node/2]).
 -export([relay/2, swallow/1, print/1, print_later/2, answer_when_told/2, be_killed/0, linger/0,
          nest/1, tell_everybody/0]).
 
@@ -45,10 +45,14 @@ call(To, Function, Args) ->
 
 node_of(Conn) -> sockpool:call(Conn, erlang, node, [], ?DEADLINE_MS).
 
-%% The reason for which connecting fails.
-unavailable(Pool) ->
-    {error, {unavailable, Reason}} = sockpool:checkout(Pool, 500),
-    Reason.
+%% The reason for which connecting fails, once it has.
+unavailable(Pool) -> why_unavailable(fun() -> sockpool:checkout(Pool, 500) end).
+
+why_unavailable(Ask) ->
+    case Ask() of
+        {error, {unavailable, Reason}} -> Reason;
+        {error, timeout} -> why_unavailable(Ask)
+    end.
 
 %% A node that this VM is not connected to otherwise.
 start_apart(Name, Args) ->

@@ -362,7 +362,8 @@ waiters(Config) ->
     ?assertMatch(#{closed := 0, checkouts := 21}, settled(Pool)).
 
 max_hold(Config) ->
-    Pool = started(Config, #{max_hold => 200}),
+    %% Long enough that the call is made within it: an untouched connection would not be closed.
+    Pool = started(Config, #{max_hold => 1000}),
     Conn = checked_out(Pool),
     ?assertEqual({error, closed}, call(Conn, linger, [])),
     ?assertEqual({error, closed}, sockpool:checkin(Conn)),
