@@ -23,11 +23,7 @@ all() ->
      one_monitor_for_each_process, epmd_restarts, epmd_comes_later, stdin_is_closed,
      cookies, wrong_options].
 
-init_per_suite(Config) ->
-    case filelib:is_regular(program()) of
-        true -> Config;
-        false -> {skip, "priv/sockpool_node is not built: libuv or erl_interface is missing"}
-    end.
+init_per_suite(Config) -> sockpool_c_daemon:if_built(fun() -> Config end).
 
 end_per_suite(_Config) -> ok.
 
@@ -382,8 +378,6 @@ wrong_options(Config) ->
 
 %%% The daemon.
 
-program() -> sockpool_c_daemon:program().
-
 start_registered(Config) -> start_registered(Config, []).
 
 start_registered(Config, Args) -> start_registered(Config, Args, [{"SOCKPOOL_COOKIE", ?COOKIE}]).
@@ -398,7 +392,7 @@ start_registered(Config, Args, Env) ->
 start(Config, Args) -> start(Config, Args, [{"SOCKPOOL_COOKIE", ?COOKIE}]).
 
 start(Config, Args, Env) ->
-    Port = open_port({spawn_executable, program()},
+    Port = open_port({spawn_executable, sockpool_c_daemon:program()},
                      [{args, ["--name", atom_to_list(?NODE), "--port" | Args]},
                       {env, [{"ERL_EPMD_PORT", integer_to_list(?config(epmd_port, Config))} | Env]},
                       {line, 4096}, stderr_to_stdout, exit_status]),

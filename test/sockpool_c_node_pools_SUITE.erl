@@ -37,10 +37,7 @@ groups() ->
           tls_that_says_nothing]}].
 
 init_per_suite(Config) ->
-    case sockpool_c_daemon:is_built() of
-        true -> sockpool_remote_kit:init_suite(sockpool_tls_kit:start(Config));
-        false -> {skip, "priv/sockpool_node is not built: a library is missing"}
-    end.
+    sockpool_c_daemon:if_built(fun() -> sockpool_remote_kit:init_suite(sockpool_tls_kit:start(Config)) end).
 
 end_per_suite(Config) ->
     sockpool_remote_kit:end_suite(Config),

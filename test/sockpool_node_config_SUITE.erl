@@ -19,15 +19,13 @@ all() ->
      without_a_file, wrong_file_at_the_start, all_of_the_file, command_line_comes_first].
 
 init_per_suite(Config) ->
-    case sockpool_c_daemon:is_built() of
-        true ->
-            ok = sockpool_cluster:be_a_node(),
-            {ok, _} = application:ensure_all_started(ssl),
-            {ok, _} = application:ensure_all_started(sockpool),
-            Config;
-        false ->
-            {skip, "priv/sockpool_node is not built: libuv, jansson or erl_interface is missing"}
-    end.
+    sockpool_c_daemon:if_built(
+      fun() ->
+              ok = sockpool_cluster:be_a_node(),
+              {ok, _} = application:ensure_all_started(ssl),
+              {ok, _} = application:ensure_all_started(sockpool),
+              Config
+      end).
 
 end_per_suite(_Config) -> ok.
 
@@ -212,7 +210,7 @@ files_of_tls(Config) ->
     {_Server, Pool} = tls(Config, "other_ca.pem"),
     write(Config, #{p => Pool}),
     #{node := Node} = Daemon = start(Config),
-    ?assertMatch({tls, _}, sockpool_node_kit:unavailable({p, Node})),
+    ?assertMatch({tls, _}, sockpool_test_util:unavailable({p, Node})),
     use(Config, "ca.pem"),
     reload(Daemon),
     sockpool_test_util:wait_until(fun() -> element(1, sockpool:checkout({p, Node}, 1000)) =:= ok end),
@@ -262,7 +260,7 @@ without_a_file(Config) ->
     #{host := Host, port := Port, tls := #{cacertfile := File}} = Pool,
     ok = sockpool:start_pool({p, Node}, #{transport => tls, host => Host, port => Port,
                                           backoff => {1, 50}, tls => #{cacertfile => File}}),
-    ?assertMatch({tls, _}, sockpool_node_kit:unavailable({p, Node})),
+    ?assertMatch({tls, _}, sockpool_test_util:unavailable({p, Node})),
     ok = file:write_file(trusted(Config), "no certificate"),
     hang_up(Daemon),
     Line = await_line(Daemon, "event=tls_not_reloaded"),

@@ -4,7 +4,8 @@
 -include_lib("common_test/include/ct.hrl").
 
 -export([init_suite/1, end_suite/1, init_case/2, end_case/0]).
--export([started/2, started/3, checked_out/1, call/3, node_of/1, unavailable/1, why_unavailable/1, start_apart/2, with_tls_node/2]).
+-export([started/2, started/3, checked_out/1, call/3, waiting_call/2, is_waiting/1, tell/3, node_of/1]).
+-export([start_apart/2, with_tls_node/2]).
 -export([relay/2, swallow/1, print/1, print_later/2, answer_when_told/2, be_killed/0, linger/0,
          nest/1, tell_everybody/0]).
 
@@ -33,8 +34,10 @@ started(Config, Opts) -> started(Config, ?config(node, Config), Opts).
 started(Config, Node, Opts) ->
     Pool = ?config(pool, Config),
     Defaults = #{transport => node, node => Node, size => 1, max_overflow => 0, backoff => {1, 50}},
-    {ok, _} = sockpool:start_pool(Pool, maps:merge(Defaults, Opts)),
-    Pool.
+    case sockpool:start_pool(Pool, maps:merge(Defaults, Opts)) of
+        {ok, _Pid} -> Pool;
+        ok -> Pool % of another node
+    end.
 
 checked_out(Pool) ->
     {ok, Conn} = sockpool:checkout(Pool, ?DEADLINE_MS),
@@ -43,16 +46,21 @@ checked_out(Pool) ->
 call(To, Function, Args) ->
     sockpool:call(To, ?MODULE, Function, Args, ?DEADLINE_MS).
 
+%% A call that waits there under the name, in a process of its own here.
+waiting_call(To, Name) ->
+    Self = self(),
+    Job = sockpool_test_util:start(fun() -> call(To, answer_when_told, [Name, Self]) end),
+    ok = is_waiting(Name),
+    Job.
+
+is_waiting(Name) -> receive {waiting, Name} -> ok after ?DEADLINE_MS -> error({not_waiting, Name}) end.
+
+%% Answers a call that waits, by this VM's own connection.
+tell(Node, Name, Answer) ->
+    {Name, Node} ! {answer, Answer},
+    ok.
+
 node_of(Conn) -> sockpool:call(Conn, erlang, node, [], ?DEADLINE_MS).
-
-%% The reason for which connecting fails, once it has.
-unavailable(Pool) -> why_unavailable(fun() -> sockpool:checkout(Pool, 500) end).
-
-why_unavailable(Ask) ->
-    case Ask() of
-        {error, {unavailable, Reason}} -> Reason;
-        {error, timeout} -> why_unavailable(Ask)
-    end.
 
 %% A node that this VM is not connected to otherwise.
 start_apart(Name, Args) ->
