@@ -466,11 +466,13 @@ several_hosts(Config) ->
 %% Noticed without traffic, once they have been idle for a second.
 idle_connections_that_end(Config) ->
     Pool = started(Config, #{size => 2, max_overflow => 0}),
+    Accepted = fun() -> wait_until(fun() -> sockpool_test_server:live(?config(server, Config)) =:= 2 end) end,
+    ok = Accepted(),
     ok = sockpool_test_server:close_connections(?config(server, Config)),
     ok = wait_until(fun() -> stat(Pool, created) =:= 4 end),
     #{closed := 2, checkouts := 0} = settled(Pool),
     %% Bytes that nobody asked for end a connection, too.
-    ok = wait_until(fun() -> sockpool_test_server:live(?config(server, Config)) =:= 2 end),
+    ok = Accepted(),
     ok = sockpool_test_server:push(?config(server, Config), "news"),
     ok = wait_until(fun() -> stat(Pool, created) =:= 6 end),
     #{closed := 4, checkouts := 0} = settled(Pool),
