@@ -5,7 +5,7 @@
 
 -export([init_suite/1, end_suite/1, init_case/2, end_case/0]).
 -export([started/2, started/3, checked_out/1, call/3, waiting_call/2, is_waiting/1, tell/3, node_of/1]).
--export([start_apart/2, with_tls_node/2]).
+-export([start_apart/2, start_tls_node/1, with_tls_node/2]).
 -export([relay/2, swallow/1, print/1, print_later/2, answer_when_told/2, be_killed/0, linger/0,
          nest/1, tell_everybody/0]).
 
@@ -69,6 +69,27 @@ start_apart(Name, Args) ->
                                        args => ["-connect_all", "false" | Args] ++ Paths}),
     #{control => Control, node => Node, os_pid => peer:call(Control, os, getpid, [])}.
 
+%% A node that takes connections by TLS only, from those who have a certificate of the authority.
+start_tls_node(Dir) ->
+    File = fun(Name) -> sockpool_tls_peers:file(Dir, Name) end,
+    Server = [{certfile, File("server.pem")}, {keyfile, File("server.key")},
+              {cacertfile, File("ca.pem")}, {verify, verify_peer}, {fail_if_no_peer_cert, true}],
+    Conf = File("dist.conf"),
+    ok = file:write_file(Conf, io_lib:format("~p.~n", [[{server, Server}, {client, Server}]])),
+    start_apart(peer:random_name(tls), ["-proto_dist", "inet_tls", "-ssl_dist_optfile", Conf]).
+
+%% Fun gets it, and what a pool of it trusts without a certificate of its own, and with one.
+with_tls_node(Config, Fun) ->
+    Dir = ?config(tls_dir, Config),
+    #{control := Control, node := Node} = start_tls_node(Dir),
+    File = fun(Name) -> sockpool_tls_peers:file(Dir, Name) end,
+    Trust = #{cacertfile => File("ca.pem"), server_name => "localhost"},
+    try
+        Fun(Node, Trust, Trust#{certfile => File("client.pem"), keyfile => File("client.key")})
+    after
+        peer:stop(Control)
+    end.
+
 %%% On the other node.
 
 %% Sends on what it gets, until it is told to stop.
@@ -126,19 +147,3 @@ be_killed() ->
 
 linger() ->
     receive after infinity -> ok end.
-
-%% A node that takes connections by TLS only, from those who have a certificate of the authority.
-with_tls_node(Config, Fun) ->
-    File = fun(Name) -> sockpool_tls_peers:file(?config(tls_dir, Config), Name) end,
-    Server = [{certfile, File("server.pem")}, {keyfile, File("server.key")},
-              {cacertfile, File("ca.pem")}, {verify, verify_peer}, {fail_if_no_peer_cert, true}],
-    Conf = File("dist.conf"),
-    ok = file:write_file(Conf, io_lib:format("~p.~n", [[{server, Server}, {client, Server}]])),
-    #{control := Control, node := Node} =
-        start_apart(peer:random_name(tls), ["-proto_dist", "inet_tls", "-ssl_dist_optfile", Conf]),
-    Trust = #{cacertfile => File("ca.pem"), server_name => "localhost"},
-    try
-        Fun(Node, Trust, Trust#{certfile => File("client.pem"), keyfile => File("client.key")})
-    after
-        peer:stop(Control)
-    end.
