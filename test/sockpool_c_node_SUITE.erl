@@ -466,7 +466,7 @@ stop_epmd(#{port := Port} = Epmd) ->
 start_peer(Config) ->
     {ok, Peer, _Node} =
         peer:start_link(#{name => peer:random_name(c_node_peer), host => "127.0.0.1",
-                          longnames => true, connection => standard_io,
+                          longnames => true, connection => standard_io, wait_boot => 60000,
                           args => ["-hidden", "-setcookie", ?COOKIE,
                                    "-pa", filename:dirname(code:which(?MODULE))],
                           env => [{"ERL_EPMD_PORT", integer_to_list(?config(epmd_port, Config))}]}),

@@ -503,7 +503,7 @@ tls_pool(Config, Server, Tls) ->
     Pool = ?config(pool, Config),
     ok = sockpool:start_pool(Pool, #{host => "localhost", port => sockpool_tls_peers:port(Server),
                                      size => 1, max_overflow => 0, backoff => {1, 50},
-                                     transport => tls, tls => Tls}),
+                                     connect_timeout => 60000, transport => tls, tls => Tls}),
     Pool.
 
 tls_refusals(Config) ->
@@ -525,7 +525,7 @@ tls_refusals(Config) ->
     Pool = ?config(pool, Config),
     ok = sockpool:start_pool(Pool, (sockpool_test_server:target(Plain))#{
                                      transport => tls, tls => #{verify => none},
-                                     backoff => {1, 10}}),
+                                     connect_timeout => 60000, backoff => {1, 10}}),
     ok = failed_to_connect(Pool),
     ?assertEqual({error, {unavailable, {tls, not_tls}}}, sockpool:checkout(Pool, 500)).
 

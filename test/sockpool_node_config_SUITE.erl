@@ -259,7 +259,8 @@ without_a_file(Config) ->
     #{node := Node} = Daemon = sockpool_c_daemon:start(),
     #{host := Host, port := Port, tls := #{cacertfile := File}} = Pool,
     ok = sockpool:start_pool({p, Node}, #{transport => tls, host => Host, port => Port,
-                                          backoff => {1, 50}, tls => #{cacertfile => File}}),
+                                          backoff => {1, 50}, connect_timeout => 60000,
+                                          tls => #{cacertfile => File}}),
     ?assertMatch({tls, _}, sockpool_test_util:unavailable({p, Node})),
     ok = file:write_file(trusted(Config), "no certificate"),
     hang_up(Daemon),
@@ -329,7 +330,7 @@ pools(Node) ->
     lists:sort(Pools).
 
 echo(Pool, Node) ->
-    ?assertEqual({ok, <<"ping">>}, sockpool:request({Pool, Node}, <<"ping">>, 4, 5000)).
+    ?assertEqual({ok, <<"ping">>}, sockpool:request({Pool, Node}, <<"ping">>, 4, 30000)).
 
 tcp(Server) ->
     #{host := {A, B, C, D}, port := Port} = sockpool_test_server:target(Server),
@@ -344,7 +345,7 @@ tls(Config, Trusted) ->
     File = fun(Name) -> sockpool_tls_peers:file(Dir, Name) end,
     Server = sockpool_tls_peers:ssl_server([{certfile, File("server.pem")},
                                             {keyfile, File("server.key")}]),
-    {Server, #{transport => <<"tls">>, host => <<"127.0.0.1">>, backoff => [1, 50],
+    {Server, #{transport => <<"tls">>, host => <<"127.0.0.1">>, backoff => [1, 50], connect_timeout => 60000,
                port => sockpool_tls_peers:port(Server),
                tls => #{cacertfile => list_to_binary(trusted(Config))}}}.
 

@@ -9,7 +9,7 @@
 -export([relay/2, swallow/1, print/1, print_later/2, answer_when_told/2, be_killed/0, linger/0,
          nest/1, tell_everybody/0]).
 
--define(DEADLINE_MS, 30000).
+-define(DEADLINE_MS, 60000).
 
 init_suite(Config) ->
     ok = sockpool_cluster:be_a_node(),
@@ -28,12 +28,14 @@ init_case(Case, Config) ->
 end_case() ->
     lists:foreach(fun sockpool:stop_pool/1, sockpool:which_pools()).
 
-%% A pool of one connection, unless the options say otherwise.
+%% A pool of one connection, unless the options say otherwise. Connecting has all the time it takes: what
+%% it fails with is looked at.
 started(Config, Opts) -> started(Config, ?config(node, Config), Opts).
 
 started(Config, Node, Opts) ->
     Pool = ?config(pool, Config),
-    Defaults = #{transport => node, node => Node, size => 1, max_overflow => 0, backoff => {1, 50}},
+    Defaults = #{transport => node, node => Node, size => 1, max_overflow => 0, backoff => {1, 50},
+                 connect_timeout => 60000},
     case sockpool:start_pool(Pool, maps:merge(Defaults, Opts)) of
         {ok, _Pid} -> Pool;
         ok -> Pool % of another node
@@ -65,7 +67,7 @@ node_of(Conn) -> sockpool:call(Conn, erlang, node, [], ?DEADLINE_MS).
 %% A node that this VM is not connected to otherwise.
 start_apart(Name, Args) ->
     Paths = lists:append([["-pa", Path] || Path <- code:get_path()]),
-    {ok, Control, Node} = peer:start(#{name => Name, connection => standard_io,
+    {ok, Control, Node} = peer:start(#{name => Name, connection => standard_io, wait_boot => ?DEADLINE_MS,
                                        args => ["-connect_all", "false" | Args] ++ Paths}),
     #{control => Control, node => Node, os_pid => peer:call(Control, os, getpid, [])}.
 
