@@ -162,7 +162,11 @@ connection_lost(Config) ->
     ?assertEqual({error, {nodedown, Node}}, await(Waiting)),
     ?assertEqual(ok, result(OfOther)),
     [?assertEqual({error, closed}, sockpool:checkin(Conn)) || Conn <- [Untouched, Used]],
-    #{closed := 1, abandoned := 2, checkouts := 3, timeouts := 0} = settled(Pool),
+    %% What the server takes from the first of this node may go to the second, of whom it hears next; that
+    %% one comes back untouched.
+    #{closed := 1, abandoned := Abandoned, checkouts := Checkouts, checkins := 1, timeouts := 0} = settled(Pool),
+    ?assertEqual(Checkouts, 1 + Abandoned),
+    ?assert(lists:member(Abandoned, [2, 3])),
     ok = sockpool_cluster:kill(Other),
     ?assertEqual({ok, <<"x">>}, sockpool:request(Pool, "x", 1, 5000)).
 
@@ -205,7 +209,9 @@ server_crashes(Config) ->
      || Conn <- [Untouched, Used],
         Result <- [sockpool:send(Conn, "y"), sockpool:recv(Conn, 1), sockpool:info(Conn),
                    sockpool:give_away(Conn, self()), sockpool:discard(Conn), sockpool:checkin(Conn)]],
-    #{closed := 1, abandoned := 2, created := 3} = settled(Pool),
+    %% One more if the one who waited was granted one before it died as well.
+    #{closed := 1, abandoned := Abandoned, created := 3} = settled(Pool),
+    ?assert(lists:member(Abandoned, [2, 3])),
     %% The numbers begin anew, the leases of before stay closed.
     {ok, Conn} = sockpool:checkout(Pool),
     ?assertEqual({error, closed}, sockpool:checkin(Untouched)),

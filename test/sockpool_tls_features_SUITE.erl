@@ -163,6 +163,7 @@ ends_in_a_handshake(Config, End) ->
     Server = sockpool_test_server:start(silent),
     Pool = ?config(pool, Config),
     {ok, Pid} = sockpool:start_pool(Pool, #{host => {127, 0, 0, 1}, size => 2, max_overflow => 0,
+                                            connect_timeout => 60000,
                                             port => sockpool_test_server:port(Server),
                                             transport => tls, tls => [{keylog, Path}]}),
     wait_until(fun() -> sockpool_test_server:accepted(Server) =:= 2 end),
