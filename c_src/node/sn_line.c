@@ -35,7 +35,7 @@ struct line_send {
 
 struct sn_line {
     struct sn_job *job;
-    struct sn_line_identity us;
+    struct sp_node_names us;
     struct sn_queue out;
     uint64_t queued_bytes, numbers;
     struct sn_hash by_number;
@@ -478,12 +478,14 @@ static void turn(struct sn_job *job)
 
 sp_status sn_line_open(struct sn_job *job)
 {
-    struct sn_line *line = calloc(1, sizeof *line);
+    const struct sp_node_names *names = sp_node_names(&job->conn->core);
+    struct sn_line *line;
 
+    line = names ? calloc(1, sizeof *line) : NULL;
     if (!line)
-        return SP_NO_MEMORY;
+        return names ? SP_NO_MEMORY : SP_CLOSED;
     line->job = job;
-    line->us = sn_line_identity_of(&job->conn->core);
+    line->us = *names;
     sn_queue_init(&line->out);
     sn_hash_init(&line->by_number);
     sp_list_init(&line->calls);

@@ -11,26 +11,7 @@ enum { OP_SEND = 2, OP_REG_SEND = 6, OP_SPAWN_REQUEST = 29 };
 
 /* ---- who we are ---- */
 
-static void note(void *arg, const char *key, enum sp_fact_kind kind, const void *data, size_t len)
-{
-    struct sn_line_identity *us = arg;
-
-    (void)kind;
-    if (strcmp(key, "name") == 0 && len < sizeof us->name)
-        memcpy(us->name, data, len);
-    else if (strcmp(key, "creation") == 0)
-        us->creation = (uint32_t)len;
-}
-
-struct sn_line_identity sn_line_identity_of(struct sp_conn *conn)
-{
-    struct sn_line_identity us = {0};
-
-    conn->transport->describe(conn, note, &us);
-    return us;
-}
-
-static void put_pid(struct sn_writer *writer, const struct sn_line_identity *us)
+static void put_pid(struct sn_writer *writer, const struct sp_node_names *us)
 {
     erlang_pid pid = {.num = PID_NUMBER, .creation = us->creation};
 
@@ -39,8 +20,7 @@ static void put_pid(struct sn_writer *writer, const struct sn_line_identity *us)
 }
 
 /* A node keeps 18 bits of the first word. */
-static void put_reference(struct sn_writer *writer, const struct sn_line_identity *us,
-                          uint64_t number)
+static void put_reference(struct sn_writer *writer, const struct sp_node_names *us, uint64_t number)
 {
     erlang_ref ref = {.len = REFERENCE_WORDS, .creation = us->creation};
 
@@ -86,7 +66,7 @@ static sp_status end(struct frame *frame, struct sn_queue *queue, struct sn_slic
 
 /* {29, Reference, From, GroupLeader, {erpc, execute_call, 4}, [monitor]} and the arguments
  * [Number, Module, Function, Args] */
-sp_status sn_line_queue_call(struct sn_queue *queue, const struct sn_line_identity *us,
+sp_status sn_line_queue_call(struct sn_queue *queue, const struct sp_node_names *us,
                              uint64_t number, struct sn_slice module, struct sn_slice function,
                              struct sn_slice args)
 {
@@ -114,7 +94,7 @@ sp_status sn_line_queue_call(struct sn_queue *queue, const struct sn_line_identi
 }
 
 /* {6, From, '', Name} or {2, '', To}, and the message */
-sp_status sn_line_queue_message(struct sn_queue *queue, const struct sn_line_identity *us,
+sp_status sn_line_queue_message(struct sn_queue *queue, const struct sp_node_names *us,
                                 struct sn_slice destination, struct sn_slice message)
 {
     bool is_pid = sn_slice_is_pid(destination);
