@@ -2,35 +2,14 @@
 
 #include "sn_writer.h"
 
-#include <string.h>
-
 enum { OP_SEND = 2, OP_REG_SEND = 6, OP_SPAWN_REQUEST = 29 };
 
 #define PID_NUMBER 1
-#define REFERENCE_WORDS 3
-
-/* ---- who we are ---- */
 
 static void put_pid(struct sn_writer *writer, const struct sp_node_names *us)
 {
-    erlang_pid pid = {.num = PID_NUMBER, .creation = us->creation};
-
-    memcpy(pid.node, us->name, sizeof us->name);
-    writer->failed |= ei_x_encode_pid(writer->buf, &pid) != 0;
+    sn_put_pid(writer, us->name, PID_NUMBER, us->creation);
 }
-
-/* A node keeps 18 bits of the first word. */
-static void put_reference(struct sn_writer *writer, const struct sp_node_names *us, uint64_t number)
-{
-    erlang_ref ref = {.len = REFERENCE_WORDS, .creation = us->creation};
-
-    memcpy(ref.node, us->name, sizeof us->name);
-    ref.n[1] = (unsigned)(number >> 32);
-    ref.n[2] = (unsigned)(number & UINT32_MAX);
-    writer->failed |= ei_x_encode_ref(writer->buf, &ref) != 0;
-}
-
-/* ---- frames ---- */
 
 struct frame {
     ei_x_buff control, payload;
@@ -74,7 +53,7 @@ sp_status sn_line_queue_call(struct sn_queue *queue, const struct sp_node_names 
 
     if (!begin(&frame, 6, OP_SPAWN_REQUEST))
         return SP_NO_MEMORY;
-    put_reference(&frame.head, us, number);
+    sn_put_reference(&frame.head, us->name, number, us->creation);
     put_pid(&frame.head, us);
     put_pid(&frame.head, us);
     sn_put_tuple(&frame.head, 3);

@@ -1,23 +1,12 @@
 #include "sn_reply.h"
 
 #include "sn_value.h"
-#include "sp_bytes.h"
 
 #define HEAD_BYTES 4 /* 112, a version, the tag and arity of a small tuple */
 #define PASS_THROUGH 112
 #define VERSION 131
-#define REFERENCE_WORDS 3
 
 enum { OP_SEND = 2, OP_MONITOR_EXIT = 21, OP_SPAWN_REPLY = 31 };
-
-/* The last two of a reference's words are the number that we gave it. */
-static bool get_number(struct sn_slice reference, uint64_t *number)
-{
-    if (reference.data[0] != 'Z' || sp_get(reference.data + 1, 2) != REFERENCE_WORDS)
-        return false;
-    *number = sp_get(reference.data + reference.len - 8, 8);
-    return true;
-}
 
 /* {21, From, To, Reference, Reason} */
 static void take_exit(struct sn_slice rest, struct sn_reply *reply)
@@ -25,7 +14,7 @@ static void take_exit(struct sn_slice rest, struct sn_reply *reply)
     struct sn_slice from, to, reference, reason;
 
     if (!sn_slice_take(&rest, &from) || !sn_slice_take(&rest, &to) ||
-        !sn_slice_take(&rest, &reference) || !get_number(reference, &reply->number))
+        !sn_slice_take(&rest, &reference) || !sn_slice_reference_number(reference, &reply->number))
         return;
     reply->kind = SN_REPLY_ENDED;
     if (sn_slice_take(&rest, &reason) && rest.len == 0)
@@ -41,7 +30,7 @@ static void take_spawn_reply(struct sn_slice rest, struct sn_reply *reply)
 
     if (!sn_slice_take(&rest, &reference) || !sn_slice_take(&rest, &to) ||
         !sn_slice_take(&rest, &flags) || !sn_slice_take(&rest, &result) ||
-        !get_number(reference, &reply->number) || !sn_value_atom(result, text, &len))
+        !sn_slice_reference_number(reference, &reply->number) || !sn_value_atom(result, text, &len))
         return;
     reply->kind = SN_REPLY_REFUSED;
     reply->term = result;

@@ -93,6 +93,14 @@ bool sn_slice_is_reference(struct sn_slice term)
     return term.data[0] == 'Z' || term.data[0] == 'r';
 }
 
+bool sn_slice_reference_number(struct sn_slice term, uint64_t *number)
+{
+    if (term.data[0] != 'Z' || sp_get(term.data + 1, 2) != SN_REFERENCE_WORDS)
+        return false;
+    *number = sp_get(term.data + term.len - 8, 8);
+    return true;
+}
+
 bool sn_slice_equals(struct sn_slice a, struct sn_slice b)
 {
     return a.len == b.len && memcmp(a.data, b.data, a.len) == 0;

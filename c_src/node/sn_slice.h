@@ -37,6 +37,9 @@ bool sn_slice_is_this_pid(struct sn_slice term, const char *node, uint32_t numbe
 /* The name of a pid's node, as an atom. */
 struct sn_slice sn_slice_pid_node(struct sn_slice pid);
 bool sn_slice_is_reference(struct sn_slice term);
+/* The number in a reference that sn_put_reference() wrote; false where it is of another form. */
+#define SN_REFERENCE_WORDS 3
+bool sn_slice_reference_number(struct sn_slice term, uint64_t *number);
 bool sn_slice_equals(struct sn_slice a, struct sn_slice b);
 
 #endif
