@@ -1,8 +1,7 @@
 #include "sn_line_frame.h"
 
+#include "sn_operation.h"
 #include "sn_writer.h"
-
-enum { OP_SEND = 2, OP_REG_SEND = 6, OP_SPAWN_REQUEST = 29 };
 
 #define PID_NUMBER 1
 
@@ -16,7 +15,7 @@ struct frame {
     struct sn_writer head, body;
 };
 
-static bool begin(struct frame *frame, long arity, int operation)
+static bool begin(struct frame *frame, long arity, enum sn_operation operation)
 {
     if (ei_x_new(&frame->control) != 0)
         return false;
@@ -27,7 +26,7 @@ static bool begin(struct frame *frame, long arity, int operation)
     frame->head = sn_write_to(&frame->control);
     frame->body = sn_write_to(&frame->payload);
     sn_put_tuple(&frame->head, arity);
-    sn_put_number(&frame->head, (uint64_t)operation);
+    sn_put_number(&frame->head, operation);
     return true;
 }
 
@@ -51,7 +50,7 @@ sp_status sn_line_queue_call(struct sn_queue *queue, const struct sp_node_names 
 {
     struct frame frame;
 
-    if (!begin(&frame, 6, OP_SPAWN_REQUEST))
+    if (!begin(&frame, 6, SN_OP_SPAWN_REQUEST))
         return SP_NO_MEMORY;
     sn_put_reference(&frame.head, us->name, number, us->creation);
     put_pid(&frame.head, us);
@@ -79,7 +78,7 @@ sp_status sn_line_queue_message(struct sn_queue *queue, const struct sp_node_nam
     bool is_pid = sn_slice_is_pid(destination);
     struct frame frame;
 
-    if (!begin(&frame, is_pid ? 3 : 4, is_pid ? OP_SEND : OP_REG_SEND))
+    if (!begin(&frame, is_pid ? 3 : 4, is_pid ? SN_OP_SEND : SN_OP_REG_SEND))
         return SP_NO_MEMORY;
     if (!is_pid)
         put_pid(&frame.head, us);
@@ -94,7 +93,7 @@ sp_status sn_line_queue_io_reply(struct sn_queue *queue, struct sn_slice to,
 {
     struct frame frame;
 
-    if (!begin(&frame, 3, OP_SEND))
+    if (!begin(&frame, 3, SN_OP_SEND))
         return SP_NO_MEMORY;
     sn_put_atom(&frame.head, "");
     sn_put_slice(&frame.head, to);

@@ -1,5 +1,6 @@
 #include "sn_queue.h"
 
+#include "sn_operation.h"
 #include "sp_bytes.h"
 
 #include <assert.h>
@@ -8,7 +9,6 @@
 
 #define CHUNK_BYTES ((size_t)4096)
 #define HEAD_BYTES 5
-#define PASS_THROUGH 112
 
 struct sn_chunk {
     struct sn_chunk *next;
@@ -92,7 +92,7 @@ sp_status sn_queue_frame(struct sn_queue *queue, struct sn_slice control, struct
     if (status != SP_OK)
         return status;
     sp_put(room, 4, len);
-    room[4] = PASS_THROUGH;
+    room[4] = SN_PASS_THROUGH;
     copy(copy(copy(room + HEAD_BYTES, control), payload), tail);
     return SP_OK;
 }

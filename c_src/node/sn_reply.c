@@ -1,12 +1,10 @@
 #include "sn_reply.h"
 
+#include "sn_operation.h"
 #include "sn_value.h"
 
 #define HEAD_BYTES 4 /* 112, a version, the tag and arity of a small tuple */
-#define PASS_THROUGH 112
 #define VERSION 131
-
-enum { OP_SEND = 2, OP_MONITOR_EXIT = 21, OP_SPAWN_REPLY = 31 };
 
 /* {21, From, To, Reference, Reason} */
 static void take_exit(struct sn_slice rest, struct sn_reply *reply)
@@ -58,17 +56,17 @@ void sn_reply_open(const uint8_t *frame, size_t len, struct sn_reply *reply)
     int code;
 
     *reply = (struct sn_reply){.kind = len == 0 ? SN_REPLY_TICK : SN_REPLY_OTHER};
-    if (len < HEAD_BYTES || frame[0] != PASS_THROUGH || frame[1] != VERSION || frame[2] != 'h')
+    if (len < HEAD_BYTES || frame[0] != SN_PASS_THROUGH || frame[1] != VERSION || frame[2] != 'h')
         return;
     rest = (struct sn_slice){frame + HEAD_BYTES, len - HEAD_BYTES};
     if (!sn_slice_take(&rest, &operation))
         return;
     code = sn_slice_byte(operation);
-    if (code == OP_MONITOR_EXIT && frame[3] == 5)
+    if (code == SN_OP_MONITOR_EXIT && frame[3] == 5)
         take_exit(rest, reply);
-    else if (code == OP_SPAWN_REPLY && frame[3] == 5)
+    else if (code == SN_OP_SPAWN_REPLY && frame[3] == 5)
         take_spawn_reply(rest, reply);
-    else if (code == OP_SEND && frame[3] == 3)
+    else if (code == SN_OP_SEND && frame[3] == 3)
         take_message(rest, reply);
 }
 
