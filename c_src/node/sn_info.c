@@ -10,8 +10,6 @@
 #include <string.h>
 #include <sys/un.h>
 
-#define NS_PER_MS UINT64_C(1000000)
-
 /* Enters a call of the owner; where the lease has ended it is answered, and the job is gone. */
 static bool look(struct sn_job *job, struct sn_client *client, const struct sn_caller *caller,
                  const struct sp_call *call)
@@ -153,7 +151,7 @@ static void put_info(struct sn_writer *writer, struct sn_job *job, uint64_t now_
     sn_put_atom(writer, "packet");
     put_packet(writer, conn->packet);
     sn_put_atom(writer, "age");
-    sn_put_number(writer, (now_ns - conn->born_ns) / NS_PER_MS);
+    sn_put_number(writer, (now_ns - conn->born_ns) / SP_MS);
     for (int i = 0; i < 2; i++) {
         if (!known[i])
             continue;

@@ -9,7 +9,6 @@
 #include <string.h>
 
 #define PIECES_MAX 16
-#define SEND_SLICES_MAX 2
 /* Frames that are taken before others have their turn. */
 #define FRAMES_PER_TURN 32
 /* A node takes for dead who is silent for its tick time; while it sends without a pause it sends no
@@ -292,7 +291,7 @@ static sp_status write_out(struct sn_line *line)
         int count = sn_queue_front(&line->out, pieces, PIECES_MAX);
         sp_status status;
 
-        if (slices == SEND_SLICES_MAX)
+        if (slices == SN_SEND_SLICES_MAX)
             return SP_AGAIN;
         conn->touched = true;
         status = conn->transport->send(conn, pieces, count, &sent);

@@ -11,9 +11,8 @@
 #define HANDSHAKE_READ 2048
 #define PIECES 16
 #define TICK_BYTES 4
-#define NS_PER_MS UINT64_C(1000000)
 /* At most so often is a tick answered, lest two nodes that answer do nothing else. */
-#define TICK_ANSWER_NS (UINT64_C(200) * NS_PER_MS)
+#define TICK_ANSWER_NS (200 * SP_MS)
 /* What is queued at the end has this long to be written. */
 #define FAREWELL_MS 1000
 
@@ -63,6 +62,14 @@ static void go_on(struct sn_peer *peer)
         work(peer);
 }
 
+static void take_written(struct sn_peer *peer, size_t len)
+{
+    sn_queue_written(&peer->client.out, len);
+    /* A tick that was sent at a period's end must not spare the next one. */
+    if (len > TICK_BYTES)
+        sn_tick_written(&peer->tick);
+}
+
 static void on_written(uv_write_t *write, int status)
 {
     struct sn_peer *peer = write->data;
@@ -73,10 +80,7 @@ static void on_written(uv_write_t *write, int status)
         sn_peer_close(peer, uv_strerror(status));
         return;
     }
-    sn_queue_written(&peer->client.out, peer->write_len);
-    /* A tick that was sent at a period's end must not spare the next one. */
-    if (peer->write_len > TICK_BYTES)
-        sn_tick_written(&peer->tick);
+    take_written(peer, peer->write_len);
     peer->write_len = 0;
     if (peer->read_paused)
         sn_tick_read(&peer->tick); /* it reads: the silence is ours */
@@ -110,10 +114,7 @@ static int write_now(struct sn_peer *peer, uv_buf_t bufs[PIECES], int *count)
             return 0;
         if (written < 0)
             return written;
-        /* A tick that was sent at a period's end must not spare the next one. */
-        if (written > TICK_BYTES)
-            sn_tick_written(&peer->tick);
-        sn_queue_written(&peer->client.out, (size_t)written);
+        take_written(peer, (size_t)written);
     }
 }
 
@@ -262,7 +263,7 @@ static void await_period(struct sn_peer *peer)
     uint64_t left_ns = peer->tick.next_ns > now_ns ? peer->tick.next_ns - now_ns : 0;
 
     uv_update_time(&peer->server->loop);
-    uv_timer_start(&peer->timer, on_period, left_ns / NS_PER_MS + 1, 0);
+    uv_timer_start(&peer->timer, on_period, left_ns / SP_MS + 1, 0);
 }
 
 static void on_period(uv_timer_t *timer)
@@ -407,7 +408,7 @@ void sn_peer_accept(struct sn_server *server)
     if (status == 0) {
         sn_handshake_begin(&peer->handshake, &server->config->us, challenge, uv_hrtime());
         (void)uv_tcp_nodelay(&peer->tcp, 1);
-        uv_timer_start(&peer->timer, on_handshake_limit, SN_HANDSHAKE_LIMIT_NS / NS_PER_MS, 0);
+        uv_timer_start(&peer->timer, on_handshake_limit, SN_HANDSHAKE_LIMIT_NS / SP_MS, 0);
         status = uv_read_start((uv_stream_t *)&peer->tcp, on_alloc, on_read);
     }
     if (status != 0) {
