@@ -98,14 +98,6 @@ static struct sn_pool *find_pool(const struct incoming *in, struct sn_slice name
     return sn_value_atom(name, text, &len) ? sn_pools_find(in->calls->pools, text, len) : NULL;
 }
 
-static bool is_atom(struct sn_slice term)
-{
-    char text[SN_ATOM_BYTES_MAX + 1];
-    size_t len;
-
-    return sn_value_atom(term, text, &len);
-}
-
 /* ---- pools ---- */
 
 static bool start_pool(const struct incoming *in)
@@ -232,7 +224,7 @@ static bool stats(const struct incoming *in)
     struct sn_pool *pool = find_pool(in, in->parts[1]);
     struct sn_writer reply;
 
-    if (!is_atom(in->parts[1]))
+    if (!sn_slice_is_any_atom(in->parts[1]))
         return false;
     if (!pool) {
         answer_status(in, SP_NOT_FOUND);
@@ -251,7 +243,7 @@ static bool stats(const struct incoming *in)
 /* Whether the call may begin: its Id is new, its pool's name is an atom. */
 static bool is_new(const struct incoming *in)
 {
-    return sn_slice_is_reference(in->parts[1]) && is_atom(in->parts[2]) &&
+    return sn_slice_is_reference(in->parts[1]) && sn_slice_is_any_atom(in->parts[2]) &&
            !sn_job_by_id(&in->calls->jobs, in->parts[1]);
 }
 

@@ -58,14 +58,11 @@ _Static_assert(ROWS <= SN_OPTION_ROWS_MAX, "all rows have room");
 static enum sn_verdict check_name(const struct sn_option *option, struct sn_slice value,
                                   struct sn_memory *memory, struct sn_parsed *parsed)
 {
-    char text[SN_ATOM_BYTES_MAX + 1];
-    size_t len;
-
     (void)option;
     (void)memory;
     (void)parsed;
-    return sn_value_atom(value, text, &len) && !sn_slice_is_atom(value, "undefined") ? SN_RIGHT
-                                                                                     : SN_WRONG;
+    return sn_slice_is_any_atom(value) && !sn_slice_is_atom(value, "undefined") ? SN_RIGHT
+                                                                                : SN_WRONG;
 }
 
 /* {A,B,C,D}, or eight numbers of 16 bits. */

@@ -22,13 +22,11 @@ static void take_exit(struct sn_slice rest, struct sn_reply *reply)
 /* {31, Reference, To, Flags, Result}; the result is a pid where all went well. */
 static void take_spawn_reply(struct sn_slice rest, struct sn_reply *reply)
 {
-    char text[SN_ATOM_BYTES_MAX + 1];
     struct sn_slice reference, to, flags, result;
-    size_t len;
 
     if (!sn_slice_take(&rest, &reference) || !sn_slice_take(&rest, &to) ||
         !sn_slice_take(&rest, &flags) || !sn_slice_take(&rest, &result) ||
-        !sn_slice_reference_number(reference, &reply->number) || !sn_value_atom(result, text, &len))
+        !sn_slice_reference_number(reference, &reply->number) || !sn_slice_is_any_atom(result))
         return;
     reply->kind = SN_REPLY_REFUSED;
     reply->term = result;

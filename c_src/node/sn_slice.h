@@ -25,7 +25,9 @@ int sn_slice_tuple(struct sn_slice term, struct sn_slice parts[SN_SLICE_PARTS_MA
 /* Head and tail of a list of one element and a tail: [alias|Ref]. */
 bool sn_slice_cons(struct sn_slice term, struct sn_slice *head, struct sn_slice *tail);
 
+/* The atom of that text; any atom. */
 bool sn_slice_is_atom(struct sn_slice term, const char *text);
+bool sn_slice_is_any_atom(struct sn_slice term);
 
 /* A small number from 0 to 255, as the first element of a control message; -1 for anything else. */
 int sn_slice_byte(struct sn_slice term);
