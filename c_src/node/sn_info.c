@@ -184,22 +184,6 @@ void sn_info_all(struct sn_job *job, struct sn_client *client, const struct sn_c
 
 /* ---- options ---- */
 
-static bool get_packet(struct sn_slice value, enum sp_packet *packet)
-{
-    int64_t width;
-
-    if (sn_slice_is_atom(value, "raw"))
-        *packet = SP_PACKET_RAW;
-    else if (sn_slice_is_atom(value, "line"))
-        *packet = SP_PACKET_LINE;
-    else if (sn_value_integer(value, &width) &&
-             (width == 0 || width == 1 || width == 2 || width == 4))
-        *packet = (enum sp_packet)width;
-    else
-        return false;
-    return true;
-}
-
 static bool get_flag(struct sn_slice value, int *flag)
 {
     *flag = sn_slice_is_atom(value, "true");
@@ -223,7 +207,7 @@ static sp_status set_option(struct sp_conn *conn, struct sn_slice key, struct sn
     int number;
 
     if (sn_slice_is_atom(key, "packet")) {
-        if (sp_is_node(conn->transport) || !get_packet(value, &packet))
+        if (sp_is_node(conn->transport) || !sn_options_packet(value, &packet))
             return SP_BAD_DATA;
         sp_conn_set_packet(conn, packet);
         return SP_OK;
