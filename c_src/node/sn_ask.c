@@ -33,10 +33,7 @@ static void refuse_transport(struct sn_calls *calls, struct sn_client *client,
 {
     struct sn_writer reply = sn_mail_begin_reply(calls->mail, caller);
 
-    sn_put_tuple(&reply, 2);
-    sn_put_atom(&reply, "error");
-    sn_put_tuple(&reply, 3);
-    sn_put_atom(&reply, "bad_option");
+    sn_put_bad(&reply, "bad_option");
     sn_put_atom(&reply, "transport");
     sn_put_atom(&reply, transport);
     sn_answer_end(calls->mail, client, caller, &reply);

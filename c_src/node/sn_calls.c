@@ -118,22 +118,22 @@ static bool start_pool(const struct incoming *in)
         answer_status(in, status);
         return true;
     }
-    reply = sn_mail_begin_reply(calls->mail, in->caller);
-    sn_put_tuple(&reply, 2);
-    sn_put_atom(&reply, "error");
     if (status == SP_BUSY) {
+        sn_answer_error_with(calls->mail, in->client, in->caller, "already_started",
+                             sn_mail_pid(calls->mail));
+        return true;
+    }
+    reply = sn_mail_begin_reply(calls->mail, in->caller);
+    if (is_parsed) {
         sn_put_tuple(&reply, 2);
-        sn_put_atom(&reply, "already_started");
-        sn_put_slice(&reply, sn_mail_pid(calls->mail));
-    } else if (is_parsed) {
+        sn_put_atom(&reply, "error");
         sn_put_tuple(&reply, 2);
         sn_put_atom(&reply, "tls");
         sn_put_tuple(&reply, 2);
         sn_put_atom(&reply, refusal.option);
         sn_put_atom(&reply, refusal.why);
     } else {
-        sn_put_tuple(&reply, 3);
-        sn_put_atom(&reply, "bad_option");
+        sn_put_bad(&reply, "bad_option");
         if (bad.is_tls) {
             sn_put_tuple(&reply, 2);
             sn_put_atom(&reply, "tls");
@@ -194,28 +194,23 @@ static long count_pools(struct sn_pools *pools)
     return count;
 }
 
-static void which_pools(const struct incoming *in)
+/* A list of what is said of each pool. */
+static void all_pools(const struct incoming *in,
+                      void (*put)(struct sn_writer *reply, struct sn_pool *pool))
 {
     struct sn_calls *calls = in->calls;
     struct sn_writer reply = sn_mail_begin_reply(calls->mail, in->caller);
 
     sn_put_list(&reply, count_pools(calls->pools));
     for (struct sn_pool *pool = NULL; (pool = sn_pools_next(calls->pools, pool));)
-        sn_put_atom_len(&reply, pool->options.name, pool->options.name_len);
+        put(&reply, pool);
     sn_put_nil(&reply);
     sn_answer_end(calls->mail, in->client, in->caller, &reply);
 }
 
-static void all_stats(const struct incoming *in)
+static void put_name(struct sn_writer *reply, struct sn_pool *pool)
 {
-    struct sn_calls *calls = in->calls;
-    struct sn_writer reply = sn_mail_begin_reply(calls->mail, in->caller);
-
-    sn_put_list(&reply, count_pools(calls->pools));
-    for (struct sn_pool *pool = NULL; (pool = sn_pools_next(calls->pools, pool));)
-        sn_pool_put_stats(&reply, pool);
-    sn_put_nil(&reply);
-    sn_answer_end(calls->mail, in->client, in->caller, &reply);
+    sn_put_atom_len(reply, pool->options.name, pool->options.name_len);
 }
 
 static bool stats(const struct incoming *in)
@@ -528,9 +523,9 @@ void sn_calls_take(struct sn_calls *calls, struct sn_client *client, const struc
     struct incoming in = {.calls = calls, .client = client, .caller = caller};
 
     if (sn_slice_is_atom(term, "which_pools"))
-        which_pools(&in);
+        all_pools(&in, put_name);
     else if (sn_slice_is_atom(term, "stats"))
-        all_stats(&in);
+        all_pools(&in, sn_pool_put_stats);
     else if (!take_tuple(&in, term))
         sn_answer_error_with(calls->mail, client, caller, "bad_request", term);
 }

@@ -230,10 +230,7 @@ static void answer_bad_option(struct sn_mail *mail, struct sn_client *client,
 {
     struct sn_writer reply = sn_mail_begin_reply(mail, caller);
 
-    sn_put_tuple(&reply, 2);
-    sn_put_atom(&reply, "error");
-    sn_put_tuple(&reply, 3);
-    sn_put_atom(&reply, "bad_option");
+    sn_put_bad(&reply, "bad_option");
     sn_put_slice(&reply, pair[0]);
     sn_put_slice(&reply, pair[1]);
     sn_answer_end(mail, client, caller, &reply);
@@ -252,10 +249,7 @@ static void answer_bad_opts(struct sn_mail *mail, struct sn_client *client,
         return;
     }
     reply = sn_mail_begin_reply(mail, caller);
-    sn_put_tuple(&reply, 2);
-    sn_put_atom(&reply, "error");
-    sn_put_tuple(&reply, 3);
-    sn_put_atom(&reply, "bad_argument");
+    sn_put_bad(&reply, "bad_argument");
     sn_put_atom(&reply, "opts");
     sn_put_list(&reply, (long)before->left);
     sn_put_slice(&reply, before->rest);
