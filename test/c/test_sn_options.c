@@ -20,6 +20,7 @@ static struct sn_bad_option bad;
 static sp_status parse_map(const char *map)
 {
     sn_options_free(&opts);
+    memset(&opts, '#', sizeof opts); /* what is there before does not matter */
     return sn_options_parse(term_of("p"), term_of(map), &opts, &bad);
 }
 
@@ -486,6 +487,16 @@ Test(sn_options, nodes)
     cr_assert(opts.has_tls && opts.port == 7);
     cr_assert(!sn_options_address(&opts, 0, &addr));
     cr_assert_str_eq(opts.hosts[0].text, "c");
+}
+
+Test(sn_options, the_longest_node_name)
+{
+    char map[512];
+
+    snprintf(map, sizeof map, "#{transport => node, node => '%0255d'}", 0);
+    memcpy(strstr(map, "0000"), "b@", 2);
+    cr_assert_eq(parse_map(map), SP_OK);
+    cr_assert_eq(strlen(opts.node), 255);
 }
 
 Test(sn_options, wrong_nodes)
