@@ -228,6 +228,13 @@ Test(node, shakes_hands_bit_by_bit)
     cr_assert_eq(step(), SP_OK);
 }
 
+Test(node, shakes_hands_once)
+{
+    shaken();
+    cr_assert_eq(step(), SP_CLOSED, "the cookie and all that are gone");
+    said_since(0);
+}
+
 static void expect_fault(sp_status status)
 {
     cr_assert_eq(step(), status, "%s", sp_node_error_name(conn.fault));
