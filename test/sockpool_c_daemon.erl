@@ -3,7 +3,7 @@
 -module(sockpool_c_daemon).
 
 -export([is_built/0, program/0, start/0, start/1, stop/1, kill/1, suspend/1, resume/1, hang_up/1, await_line/2]).
--export([descriptors/1, memory_kb/1]).
+-export([descriptors/1, memory_kb/1, is_asleep/1]).
 
 -export_type([daemon/0]).
 
@@ -119,6 +119,12 @@ signal(#{os_pid := OsPid}, Name) ->
 descriptors(#{os_pid := OsPid}) ->
     {ok, Names} = file:list_dir(lists:concat(["/proc/", OsPid, "/fd"])),
     length(Names).
+
+%% Whether it waits in the kernel, at this moment.
+-spec is_asleep(#{os_pid := integer(), _ => _}) -> boolean().
+is_asleep(#{os_pid := OsPid}) ->
+    {ok, Stat} = file:read_file(lists:concat(["/proc/", OsPid, "/stat"])),
+    re:run(Stat, "\\) S ") =/= nomatch.
 
 -spec memory_kb(daemon()) -> pos_integer().
 memory_kb(#{os_pid := OsPid}) ->

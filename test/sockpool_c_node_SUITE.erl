@@ -21,7 +21,7 @@ all() ->
      silent_connections, random_bytes, malformed_frames, malformed_payload, newer_replaces_older,
      ticks_are_sent_and_answered, not_reading, replies_that_nobody_reads,
      one_monitor_for_each_process, epmd_restarts, epmd_comes_later, stdin_is_closed,
-     cookies, wrong_options].
+     cookies, wrong_options, asleep_when_nobody_speaks].
 
 init_per_suite(Config) ->
     case filelib:is_regular(program()) of
@@ -60,6 +60,14 @@ calls(Config) ->
     [?assertEqual({error, {bad_request, Other}}, call(Peer, Other)) || Other <- Others],
     %% As gen_server did before aliases: the tag is a reference alone.
     ?assertEqual([], on(Peer, ?MODULE, old_call, [which_pools])),
+    stop_peer(Peer),
+    stop(Daemon).
+
+asleep_when_nobody_speaks(Config) ->
+    Daemon = start_registered(Config),
+    Peer = start_peer(Config),
+    ?assertEqual([], call(Peer, which_pools)),
+    sockpool_test_util:wait_until(fun() -> sockpool_c_daemon:is_asleep(Daemon) end),
     stop_peer(Peer),
     stop(Daemon).
 
