@@ -539,6 +539,9 @@ Test(sn_options, cookies)
             wrong_map(map, "cookie", "not_a_cookie");
     }
     wrong_map("#{host => h, port => 1, cookie => secret}", "cookie", "not_a_cookie");
+    cr_assert_eq(parse_map("#{transport => node, node => 'b@c', cookie => secret}"), SP_OK);
+    sn_options_free(&opts);
+    cr_assert(!opts.cookie && !opts.hosts && !opts.node);
 }
 
 /* Atoms are characters, cookies are bytes. */

@@ -47,7 +47,8 @@ static const struct bytes WHOLE[] = {
     TERM("s\2\xe9\xff"),
     TERM("v\0\4\xc3\xa9ok"),
     TERM("w\4\xf0\x9f\x98\x80"),
-    TERM("w\4\xf4\x8f\xbf\xbf"), /* the last character */
+    TERM("w\4\xf4\x8f\xbf\xbf"),                      /* the last character */
+    TERM("w\x9\xc2\x80\xe0\xa0\x80\xf0\x90\x80\x80"), /* the first of each length */
     TERM("g" NODE "\0\0\0\1\0\0\0\2\1"),
     TERM(PID),
     TERM("f" NODE "\0\0\0\1\1"),

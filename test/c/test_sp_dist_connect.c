@@ -240,6 +240,8 @@ Test(dist_connect, texts_that_do_not_fit)
     longest[sizeof longest - 1] = longer[sizeof longer - 1] = '\0';
     cr_assert(sp_dist_connect_begin(&machine, longest, longest, longest, 1, header_bytes));
     cr_assert_eq(machine.out_len, sizeof machine.out - 2);
+    cr_assert(sp_dist_connect_begin(&machine, longest, longest, longest, 1, SP_DIST_HEADER_TLS));
+    cr_assert_eq(machine.out_len, sizeof machine.out);
     cr_assert_not(sp_dist_connect_begin(&machine, longer, "h", "c", 1, header_bytes));
     cr_assert_not(sp_dist_connect_begin(&machine, "b@h", longer, "c", 1, header_bytes));
     cr_assert_not(sp_dist_connect_begin(&machine, "b@h", "", "c", 1, header_bytes));
