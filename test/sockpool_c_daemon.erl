@@ -2,7 +2,8 @@
 %%% as long as the process that started it says, and what it logs goes to that process's log.
 -module(sockpool_c_daemon).
 
--export([is_built/0, program/0, start/0, start/1, stop/1, kill/1, suspend/1, resume/1, hang_up/1, await_line/2]).
+-export([is_built/0, program/0, start/0, start/1, stop/1, terminate/1, kill/1, suspend/1, resume/1, hang_up/1]).
+-export([await_line/2, lines_until/2]).
 -export([descriptors/1, memory_kb/1, is_asleep/1]).
 
 -export_type([daemon/0]).
@@ -69,8 +70,8 @@ look(Port, Lines, []) ->
     loop(Port, Lines, []);
 look(Port, Lines, [{From, Part} | Rest] = Waiting) ->
     case lists:splitwith(fun(Line) -> string:find(Line, Part) =:= nomatch end, Lines) of
-        {_, [Line | Later]} ->
-            From ! {self(), line, Line},
+        {Before, [Line | Later]} ->
+            From ! {self(), lines, Before ++ [Line]},
             look(Port, Later, Rest);
         {_, []} ->
             loop(Port, Lines, Waiting)
@@ -78,17 +79,25 @@ look(Port, Lines, [{From, Part} | Rest] = Waiting) ->
 
 %% The next line with that in it; the daemon's end is a line exit_status=N.
 -spec await_line(daemon(), string()) -> string().
-await_line(#{pid := Pid}, Part) ->
+await_line(Daemon, Part) -> lists:last(lines_until(Daemon, Part)).
+
+%% With those before it that nobody has asked for.
+-spec lines_until(daemon(), string()) -> [string(), ...].
+lines_until(#{pid := Pid}, Part) ->
     Pid ! {await, self(), Part},
-    receive {Pid, line, Line} -> Line after ?WAIT_MS -> error({no_line, Part}) end.
+    receive {Pid, lines, Lines} -> Lines after ?WAIT_MS -> error({no_line, Part}) end.
 
 %% SIGTERM; its exit status.
 -spec stop(daemon()) -> integer().
 stop(Daemon) ->
-    signal(Daemon, "TERM"),
+    ok = terminate(Daemon),
     "exit_status=" ++ Status = await_line(Daemon, "exit_status="),
     forget(Daemon),
     list_to_integer(Status).
+
+%% The signal alone.
+-spec terminate(daemon()) -> ok.
+terminate(Daemon) -> signal(Daemon, "TERM").
 
 %% Without a word to anybody.
 -spec kill(daemon()) -> ok.
