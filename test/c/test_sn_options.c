@@ -29,9 +29,8 @@ static sp_status parse(const char *options)
 {
     char map[4096];
 
-    snprintf(map, sizeof map, "#{%s%s%s%s%s}", options,
-             strstr(options, "host =>") ? "" : ", host => h",
-             strstr(options, "port =>") ? "" : ", port => 80", "", "");
+    snprintf(map, sizeof map, "#{%s%s%s}", options, strstr(options, "host =>") ? "" : ", host => h",
+             strstr(options, "port =>") ? "" : ", port => 80");
     if (options[0] == '\0')
         memmove(map + 2, map + 4, strlen(map + 4) + 1);
     return parse_map(map);
@@ -341,6 +340,7 @@ Test(sn_options, name)
     assert_bad("name", false, "name", "undefined");
     cr_assert_eq(sn_options_parse(term_of("\"p\""), term_of("#{}"), &opts, &bad), SP_BAD_DATA);
     assert_bad("name", false, "name", "\"p\"");
+    cr_assert(parse("name => 1, size => -1") == SP_BAD_DATA && sn_slice_is_atom(bad.key, "name"));
 }
 
 /* The same name in two encodings of atoms. */
@@ -524,6 +524,8 @@ Test(sn_options, cookies)
 
     cr_assert_eq(parse_map("#{transport => node, node => 'b@c', cookie => secret}"), SP_OK);
     cr_assert_str_eq(opts.cookie, "secret");
+    sn_options_free(&opts);
+    cr_assert(!opts.cookie && !opts.hosts && !opts.node);
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         snprintf(map, sizeof map, "#{transport => node, node => 'b@c', cookie => %s}", wrong[i]);
         wrong_map(map, "cookie", "not_a_cookie");
@@ -539,9 +541,6 @@ Test(sn_options, cookies)
             wrong_map(map, "cookie", "not_a_cookie");
     }
     wrong_map("#{host => h, port => 1, cookie => secret}", "cookie", "not_a_cookie");
-    cr_assert_eq(parse_map("#{transport => node, node => 'b@c', cookie => secret}"), SP_OK);
-    sn_options_free(&opts);
-    cr_assert(!opts.cookie && !opts.hosts && !opts.node);
 }
 
 /* Atoms are characters, cookies are bytes. */

@@ -390,6 +390,24 @@ Test(dist_connect, wrong_proofs)
     expect_failed(SP_NODE_PROTOCOL);
 }
 
+#if OPENSSL_VERSION_MAJOR >= 3
+/* As where only what FIPS allows is to be had. */
+Test(dist_connect, without_md5)
+{
+    struct bytes challenge = {.len = 0}, proof = {.len = 0};
+
+    add_challenge(&challenge, FLAGS_OF_OTP_25, "b@there", 7);
+    add_proof(&proof, "secret3000000001");
+    to_proof();
+    cr_assert_eq(EVP_set_default_properties(NULL, "fips=yes"), 1);
+    take_all(&proof);
+    expect_failed(SP_NODE_CRYPTO);
+    to_challenge();
+    take_all(&challenge);
+    expect_failed(SP_NODE_CRYPTO);
+}
+#endif
+
 Test(dist_connect, a_length_above_the_cap)
 {
     begin();
