@@ -130,7 +130,7 @@ descriptors(#{os_pid := OsPid}) ->
     length(Names).
 
 %% Whether it waits in the kernel, at this moment.
--spec is_asleep(#{os_pid := integer(), _ => _}) -> boolean().
+-spec is_asleep(daemon()) -> boolean().
 is_asleep(#{os_pid := OsPid}) ->
     {ok, Stat} = file:read_file(lists:concat(["/proc/", OsPid, "/stat"])),
     re:run(Stat, "\\) S ") =/= nomatch.

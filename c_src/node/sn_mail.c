@@ -74,7 +74,8 @@ static void post(struct sn_mail *mail, struct sn_client *client, const struct sn
     if (payload)
         body = sn_written(payload->buf);
     if (!control->failed && !(payload && payload->failed))
-        status = sn_queue_frame(&client->out, head, body, tail);
+        status = client->atoms ? sn_atoms_out_frame(client->atoms, &client->out, head, body, tail)
+                               : sn_queue_frame(&client->out, head, body, tail);
     give_back(&mail->control);
     give_back(&mail->payload);
     if (status == SP_OK)

@@ -29,6 +29,7 @@ static void on_closed(uv_handle_t *handle)
         return;
     sp_list_remove(&peer->node);
     sn_reader_free(&peer->reader);
+    sn_atoms_in_free(&peer->atoms);
     sn_client_free(&peer->client);
     free(peer);
 }
@@ -194,9 +195,14 @@ static void log_dropped(const struct sn_peer *peer, enum sn_term_result result)
 static sp_status take_frame(struct sn_peer *peer, const uint8_t *frame, size_t len)
 {
     struct sn_message message;
+    sp_status status = SP_OK;
 
     if (len == 0)
         return answer_tick(peer);
+    if (peer->client.atoms)
+        status = sn_atoms_in_take(&peer->atoms, frame, len, FRAME_MAX, &frame, &len);
+    if (status != SP_OK)
+        return status;
     if (sn_message_open(frame, len, &LIMITS, &message) != SN_TERM_OK)
         return SP_BAD_DATA;
     if (message.payload_result != SN_TERM_OK) {
@@ -300,8 +306,11 @@ static void replace_older(struct sn_peer *peer)
     }
 }
 
-static void come_up(struct sn_peer *peer)
+static sp_status come_up(struct sn_peer *peer)
 {
+    if (peer->handshake.peer_flags & SP_DIST_FLAG_ATOM_CACHE &&
+        !(peer->client.atoms = sn_atoms_out_new()))
+        return SP_NO_MEMORY;
     replace_older(peer);
     peer->up = true;
     peer->client.name = peer->handshake.peer_name;
@@ -311,6 +320,7 @@ static void come_up(struct sn_peer *peer)
     sn_tick_begin(&peer->tick, peer->server->config->tick_time_ns, uv_hrtime());
     await_period(peer);
     sn_log(SN_LOG_INFO, "node_up", "node=%s", peer->handshake.peer_name);
+    return SP_OK;
 }
 
 /* ---- the handshake ---- */
@@ -340,8 +350,9 @@ static void shake_hands(struct sn_peer *peer, const uint8_t *data, size_t len)
     status = sn_queue_bytes(&peer->client.out, peer->handshake.out, peer->handshake.out_len);
     peer->handshake.out_len = 0;
     if (status == SP_OK && peer->handshake.state == SN_HANDSHAKE_DONE) {
-        come_up(peer);
-        status = sn_reader_space(&peer->reader, &space, &room);
+        status = come_up(peer);
+        if (status == SP_OK)
+            status = sn_reader_space(&peer->reader, &space, &room);
         if (status == SP_OK) {
             memcpy(space, data + taken, len - taken);
             sn_reader_filled(&peer->reader, len - taken);

@@ -71,7 +71,7 @@ static void expect_refused(enum sn_refusal refusal)
 static void expect_challenge(void)
 {
     static const uint8_t expected[] = "\0\3sok"
-                                      "\0\x1fN\0\0\0\4\x07\x07\x4f\xbc\xb2\xd0\x5e\x01\0\0\0\x4d"
+                                      "\0\x1fN\0\0\0\4\x07\x07\x6f\xbc\xb2\xd0\x5e\x01\0\0\0\x4d"
                                       "\0\x0csp@127.0.0.1";
 
     cr_assert_eq(handshake.state, SN_HANDSHAKE_PROOF);
