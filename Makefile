@@ -35,8 +35,9 @@ TESTS = format-check test-c test-asan test-tsan test-spin xref dialyzer test-erl
 .PHONY: test $(TESTS)
 test: deps-test ## run every test, after installing what is missing
 	@for target in $(TESTS); do \
-		echo "== $$target"; \
+		echo "== $$target"; began=$$(date +%s); \
 		$(MAKE) --no-print-directory $$target || { echo "== $$target FAILED"; exit 1; }; \
+		echo "== $$target took $$(($$(date +%s) - began)) s"; \
 	done
 	@echo "== all tests passed"
 

@@ -3,8 +3,8 @@
 -module(sockpool_c_daemon).
 
 -export([if_built/1, is_built/0, program/0, start/0, start/1, stop/1, terminate/1, kill/1, suspend/1, resume/1,
-         hang_up/1, await_line/2]).
--export([descriptors/1, memory_kb/1]).
+         hang_up/1, await_line/2, lines_until/2]).
+-export([descriptors/1, memory_kb/1, is_asleep/1]).
 
 -export_type([daemon/0]).
 
@@ -78,8 +78,8 @@ look(Port, Lines, []) ->
     loop(Port, Lines, []);
 look(Port, Lines, [{From, Part} | Rest] = Waiting) ->
     case lists:splitwith(fun(Line) -> string:find(Line, Part) =:= nomatch end, Lines) of
-        {_, [Line | Later]} ->
-            From ! {self(), line, Line},
+        {Before, [Line | Later]} ->
+            From ! {self(), lines, Before ++ [Line]},
             look(Port, Later, Rest);
         {_, []} ->
             loop(Port, Lines, Waiting)
@@ -87,9 +87,13 @@ look(Port, Lines, [{From, Part} | Rest] = Waiting) ->
 
 %% The next line with that in it; the daemon's end is a line exit_status=N.
 -spec await_line(daemon(), string()) -> string().
-await_line(#{pid := Pid}, Part) ->
+await_line(Daemon, Part) -> lists:last(lines_until(Daemon, Part)).
+
+%% With those before it that nobody has asked for.
+-spec lines_until(daemon(), string()) -> [string(), ...].
+lines_until(#{pid := Pid}, Part) ->
     Pid ! {await, self(), Part},
-    receive {Pid, line, Line} -> Line after ?WAIT_MS -> error({no_line, Part}) end.
+    receive {Pid, lines, Lines} -> Lines after ?WAIT_MS -> error({no_line, Part}) end.
 
 %% SIGTERM; its exit status.
 -spec stop(daemon()) -> integer().
@@ -99,7 +103,7 @@ stop(Daemon) ->
     forget(Daemon),
     list_to_integer(Status).
 
-%% Does not wait for its end.
+%% The signal alone.
 -spec terminate(daemon()) -> ok.
 terminate(Daemon) -> signal(Daemon, "TERM").
 
@@ -132,6 +136,12 @@ signal(#{os_pid := OsPid}, Name) ->
 descriptors(#{os_pid := OsPid}) ->
     {ok, Names} = file:list_dir(lists:concat(["/proc/", OsPid, "/fd"])),
     length(Names).
+
+%% Whether it waits in the kernel, at this moment.
+-spec is_asleep(daemon()) -> boolean().
+is_asleep(#{os_pid := OsPid}) ->
+    {ok, Stat} = file:read_file(lists:concat(["/proc/", OsPid, "/stat"])),
+    re:run(Stat, "\\) S ") =/= nomatch.
 
 -spec memory_kb(daemon()) -> pos_integer().
 memory_kb(#{os_pid := OsPid}) ->

@@ -15,10 +15,11 @@
 -define(WAIT_MS, 20000).
 %% What a node must have, and aliases.
 -define(FLAGS, 16#801070f94).
+-define(ATOM_CACHE, 16#2000).
 
 all() ->
-    [ping, calls, noproc, down_at_sigterm, links, demonitored_and_unlinked, wrong_cookie,
-     silent_connections, random_bytes, malformed_frames, malformed_payload, newer_replaces_older,
+    [ping, calls, atoms, noproc, down_at_sigterm, links, demonitored_and_unlinked, wrong_cookie,
+     silent_connections, random_bytes, malformed_frames, malformed_headers, malformed_payload, newer_replaces_older,
      ticks_are_sent_and_answered, not_reading, replies_that_nobody_reads,
      one_monitor_for_each_process, epmd_restarts, epmd_comes_later, stdin_is_closed,
      cookies, wrong_options].
@@ -56,6 +57,14 @@ calls(Config) ->
     [?assertEqual({error, {bad_request, Other}}, call(Peer, Other)) || Other <- Others],
     %% As gen_server did before aliases: the tag is a reference alone.
     ?assertEqual([], on(Peer, ?MODULE, old_call, [which_pools])),
+    stop_peer(Peer),
+    stop(Daemon).
+
+%% More of them than a cache holds, and whatever else has atoms in it.
+atoms(Config) ->
+    Daemon = start_registered(Config),
+    Peer = start_peer(Config),
+    ?assertEqual(ok, on(Peer, ?MODULE, echoes, [7000, 100])),
     stop_peer(Peer),
     stop(Daemon).
 
@@ -166,6 +175,33 @@ malformed_frames(Config) ->
          ok = gen_tcp:send(Socket, Bytes),
          ?assertMatch({error, _}, recv_last(Socket))
      end || Bytes <- Bad],
+    is_well(Config, Daemon).
+
+%% Of one that said in its handshake that its frames have headers for atoms.
+malformed_headers(Config) ->
+    Daemon = start_registered(Config),
+    Join = fun() -> join(Daemon, "cached@127.0.0.1", ?FLAGS bor ?ATOM_CACHE) end,
+    Known = <<131, 68, 1, 8, 5, 3, "abc">>,
+    [begin
+         Socket = Join(),
+         ok = gen_tcp:send(Socket, frame(Bytes)),
+         ?assertMatch({error, _}, recv_last(Socket))
+     end || Bytes <- [<<131>>, <<131, 68>>, <<131, 68, 1>>, <<131, 68, 255, 0:1024>>,
+                      <<131, 69, 0>>,                    % a fragment
+                      <<131, 68, 1, 0, 5, "R", 0>>,      % an atom that was never told
+                      <<131, 68, 1, 16#18, 5, 16#ffff:16, 0:8000>>,
+                      [Known, "R", 1],
+                      [Known, 104, 200, "R", 0],
+                      [112, 131, term({6, self(), '', sockpool}), 131, term(x)]]],
+    %% An atom told in a frame whose payload is dropped is known all the same.
+    Socket = Join(),
+    To = term({6, self(), '', sockpool}),
+    ok = gen_tcp:send(Socket, frame([131, 68, 1, 8, 5, 9, "$gen_call", To, 104, 9])),
+    ok = gen_tcp:send(Socket, frame([131, 68, 1, 0, 5, To, 104, 3, "R", 0,
+                                     [104, 2, term(self()), "R", 0], term(which_pools)])),
+    {ok, <<Len:32>>} = gen_tcp:recv(Socket, 4, ?WAIT_MS),
+    {ok, <<131, 68, 1, 8, _, 9, "$gen_call", Reply/binary>>} = gen_tcp:recv(Socket, Len, ?WAIT_MS),
+    ?assertEqual(<<104, 2, "R", 0, 106>>, binary_part(Reply, byte_size(Reply), -5)),
     is_well(Config, Daemon).
 
 %% The stream is sound, so the connection stays; what cannot be understood has no answer.
@@ -485,6 +521,21 @@ old_call(Request) ->
     {sockpool, ?NODE} ! {'$gen_call', {self(), Ref}, Request},
     receive {Ref, Reply} -> Reply end.
 
+%% Called in the peer. The daemon gives back what it does not understand.
+echoes(AtomCount, Rounds) ->
+    Atoms = list_to_tuple([list_to_atom("atom" ++ integer_to_list(N)) || N <- lists:seq(1, AtomCount)]),
+    Any = fun() -> element(rand:uniform(AtomCount), Atoms) end,
+    Long = binary_to_atom(unicode:characters_to_binary(lists:duplicate(255, 16#1f525))),
+    [begin
+         Here = Any(),
+         Funs = [fun(X) -> {X, Here, Any()} end, fun lists:map/2, fun Here:Here/3],
+         Term = {[Any() || _ <- lists:seq(1, rand:uniform(400))], Funs, self(), make_ref(),
+                 #{Any() => <<"R", 0, "R", 1>>, Long => [Any() | Any()]}, '', true,
+                 fun() -> {Funs, self()} end},
+         ?assertEqual({error, {bad_request, Term}}, gen_server:call({sockpool, ?NODE}, Term))
+     end || _ <- lists:seq(1, Rounds)],
+    ok.
+
 monitor_reason(Target) ->
     Ref = monitor(process, Target),
     receive {'DOWN', Ref, process, Target, Reason} -> Reason end.
@@ -518,13 +569,15 @@ connect(#{listens := Port}) ->
     Socket.
 
 %% Its handshake; keeps the creation that it was told for sockpool_pid/1.
-join(Daemon, Name) ->
+join(Daemon, Name) -> join(Daemon, Name, ?FLAGS).
+
+join(Daemon, Name, OurFlags) ->
     Socket = connect(Daemon),
-    ok = send_2(Socket, [$N, <<?FLAGS:64, 7:32, (length(Name)):16>>, Name]),
+    ok = send_2(Socket, [$N, <<OurFlags:64, 7:32, (length(Name)):16>>, Name]),
     ?assertEqual(<<"sok">>, recv_2(Socket)),
     <<$N, Flags:64, Challenge:32, Creation:32, Len:16, Theirs:Len/binary>> = recv_2(Socket),
     ?assertEqual(atom_to_binary(?NODE), Theirs),
-    ?assertEqual(16#407074fbc, Flags),
+    ?assertEqual(16#407076fbc, Flags),
     put(creation, Creation),
     ok = send_2(Socket, [$r, <<99:32>>, proof(Challenge)]),
     ?assertEqual(<<$a, (proof(99))/binary>>, recv_2(Socket)),

@@ -8,8 +8,8 @@
 
 -export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2,
          end_per_group/2, init_per_testcase/2, end_per_testcase/2]).
--export([killed_under_load/1, leases_of_an_earlier_run/1, drained_at_sigterm/1, drain_has_an_end/1, second_sigterm/1,
-         names_that_nobody_knows/1]).
+-export([killed_under_load/1, leases_of_an_earlier_run/1, asleep_when_nobody_speaks/1, drained_at_sigterm/1,
+         drain_has_an_end/1, second_sigterm/1, names_that_nobody_knows/1]).
 -export([crowd_of_two_nodes/1, stop_with_everything_under_way/1, started_and_stopped_often/1,
          calls_behind_a_waiting_one/1, to_a_full_socket/1, wrong_sends/1, more_than_may_be_kept/1,
          many_processes_of_a_node/1, calls_passed_on/1, longest_data/1]).
@@ -27,8 +27,8 @@ suite() -> [{timetrap, {minutes, 3}}].
 all() -> [{group, alone}, {group, c}].
 
 groups() ->
-    [{alone, [killed_under_load, leases_of_an_earlier_run, drained_at_sigterm, drain_has_an_end, second_sigterm,
-              names_that_nobody_knows]},
+    [{alone, [killed_under_load, leases_of_an_earlier_run, asleep_when_nobody_speaks, drained_at_sigterm,
+              drain_has_an_end, second_sigterm, names_that_nobody_knows]},
      {c, [crowd_of_two_nodes, stop_with_everything_under_way, started_and_stopped_often,
           calls_behind_a_waiting_one, to_a_full_socket, wrong_sends, more_than_may_be_kept,
           many_processes_of_a_node, calls_passed_on, longest_data,
@@ -126,6 +126,14 @@ leases_of_an_earlier_run(Config) ->
     ok = sockpool:checkin(New),
     ?assertEqual(0, sockpool_c_daemon:stop(Next)).
 
+%% It looks out for more after it was spoken to, but not for ever.
+asleep_when_nobody_speaks(Config) ->
+    Pool = started(Config, #{size => 1, max_overflow => 0}),
+    Daemon = ?config(daemon, Config),
+    ?assertEqual({ok, <<"x">>}, sockpool:request(Pool, "x", 1, 5000)),
+    ok = wait_until(fun() -> sockpool_c_daemon:is_asleep(Daemon) end),
+    ?assertEqual(0, sockpool_c_daemon:stop(Daemon)).
+
 drained_at_sigterm(Config) ->
     Pool = {_, Node} = started(Config, #{size => 1, max_overflow => 0}),
     {ok, Conn} = sockpool:checkout(Pool),
@@ -165,9 +173,13 @@ second_sigterm(Config) ->
     Daemon = ?config(daemon, Config),
     ok = sockpool_c_daemon:terminate(Daemon),
     ok = wait_until(fun() -> sockpool:checkout(Pool, 0) =:= {error, draining} end),
-    ?assertEqual(0, sockpool_c_daemon:stop(Daemon)),
+    ok = sockpool_c_daemon:terminate(Daemon),
     ?assertEqual({error, closed}, await(Holder)),
-    ?assertEqual({error, {nodedown, Node}}, sockpool:stats(Pool)).
+    ?assertEqual({error, {nodedown, Node}}, down(Pool)),
+    Lines = sockpool_c_daemon:lines_until(Daemon, "exit_status="),
+    ?assertEqual("exit_status=0", lists:last(Lines)),
+    %% It was not the drain's time that was over.
+    ?assertEqual([], [Line || Line <- Lines, string:find(Line, "event=not_drained") =/= nomatch]).
 
 %% A lookup that does not end keeps nobody: not the attempt, not the pool's stop, not the daemon's end.
 names_that_nobody_knows(Config) ->
@@ -195,6 +207,10 @@ slow_lookup(Config) ->
     ok = sockpool:start_pool(Two, Slow#{connect_timeout => 60000}),
     ok = wait_until(fun() -> stat(Two, connecting) =:= 1 end),
     ?assertEqual(0, sockpool_c_daemon:stop(Daemon)).
+
+down(Pool) ->
+    ok = wait_until(fun() -> element(1, element(2, sockpool:stats(Pool))) =:= nodedown end),
+    sockpool:stats(Pool).
 
 %%% What it holds.
 

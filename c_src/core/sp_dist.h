@@ -15,12 +15,14 @@
 /* Of any message. */
 #define SP_DIST_MESSAGE_MAX 1024
 
-/* What we can do. Not fragments, atom caches, exit payloads, spawn requests or senders: a node that
- * is told of them would use them. Not PUBLISHED: we are a hidden node. */
+/* What we can do everywhere. Not fragments, exit payloads, spawn requests or senders: a node that is told
+ * of them would use them. Not PUBLISHED: we are a hidden node. */
 #define SP_DIST_FLAGS_OURS UINT64_C(0x407074fbc)
 /* What a node must be able to do, and the bit that says so shortly. */
 #define SP_DIST_FLAGS_MANDATORY UINT64_C(0x1070f94)
 #define SP_DIST_FLAG_MANDATORY_DIGEST UINT64_C(0x4000000)
+/* What goes over the connection has headers for atoms, if both sides say this. */
+#define SP_DIST_FLAG_ATOM_CACHE UINT64_C(0x2000)
 /* What it prints by the io protocol may be Unicode. */
 #define SP_DIST_FLAG_UNICODE_IO UINT64_C(0x1000)
 /* It starts processes for others. */

@@ -7,6 +7,9 @@
 
 struct sp_pool;
 
+/* What there is at a moment: idle + leased + connecting = total where no call is under way. */
+#define SP_GAUGE_MAP(X) X(size) X(max_overflow) X(total) X(idle) X(leased) X(connecting) X(waiting)
+
 #define SP_COUNTER_MAP(X)                                                                          \
     X(checkouts)        /* leases given by checkout or request */                                  \
     X(checkins)         /* leases ended by their owner */                                          \
@@ -27,13 +30,12 @@ struct sp_stats {
 #define sp_count(shard, counter)                                                                   \
     atomic_fetch_add_explicit(&(shard)->stats.counter, 1, memory_order_relaxed)
 
-/* idle + leased + connecting = total at any moment without a call under way. */
+#define SP_SNAPSHOT_MAP(X) SP_GAUGE_MAP(X) SP_COUNTER_MAP(X)
+#define SP_SNAPSHOT_FIELD(name) uint64_t name;
 struct sp_snapshot {
-    uint64_t size, max_overflow, total, idle, leased, connecting, waiting;
-#define SP_COUNTER_FIELD(name) uint64_t name;
-    SP_COUNTER_MAP(SP_COUNTER_FIELD)
-#undef SP_COUNTER_FIELD
+    SP_SNAPSHOT_MAP(SP_SNAPSHOT_FIELD)
 };
+#undef SP_SNAPSHOT_FIELD
 
 /* Gauges are counted over the connections themselves, not derived from each other. */
 void sp_stats_snapshot(struct sp_pool *pool, struct sp_snapshot *snapshot);

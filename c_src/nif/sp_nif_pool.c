@@ -322,14 +322,7 @@ SP_NIF(sp_nif_pool_stats)
 #define PUT(field)                                                                                 \
     enif_make_map_put(env, map, enif_make_atom(env, #field),                                       \
                       enif_make_uint64(env, snapshot.field), &map);
-    PUT(size)
-    PUT(max_overflow)
-    PUT(total)
-    PUT(idle)
-    PUT(leased)
-    PUT(connecting)
-    PUT(waiting)
-    SP_COUNTER_MAP(PUT)
+    SP_SNAPSHOT_MAP(PUT)
 #undef PUT
     return map;
 }

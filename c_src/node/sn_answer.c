@@ -44,7 +44,9 @@ void sn_answer_bad_argument(struct sn_mail *mail, struct sn_client *client,
 {
     struct sn_writer reply = sn_mail_begin_reply(mail, caller);
 
-    sn_put_bad_argument(&reply, name, value);
+    sn_put_bad(&reply, "bad_argument");
+    sn_put_atom(&reply, name);
+    sn_put_slice(&reply, value);
     sn_answer_end(mail, client, caller, &reply);
 }
 

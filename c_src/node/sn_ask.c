@@ -33,10 +33,7 @@ static void refuse_transport(struct sn_calls *calls, struct sn_client *client,
 {
     struct sn_writer reply = sn_mail_begin_reply(calls->mail, caller);
 
-    sn_put_tuple(&reply, 2);
-    sn_put_atom(&reply, "error");
-    sn_put_tuple(&reply, 3);
-    sn_put_atom(&reply, "bad_option");
+    sn_put_bad(&reply, "bad_option");
     sn_put_atom(&reply, "transport");
     sn_put_atom(&reply, transport);
     sn_answer_end(calls->mail, client, caller, &reply);
@@ -49,14 +46,6 @@ void sn_ask_refuse_stream(struct sn_calls *calls, struct sn_client *client,
 }
 
 /* ---- the errand ---- */
-
-static bool is_atom(struct sn_slice term)
-{
-    char text[SN_ATOM_BYTES_MAX + 1];
-    size_t len;
-
-    return sn_value_atom(term, text, &len);
-}
 
 static bool is_proper_list(struct sn_slice term)
 {
@@ -80,9 +69,9 @@ static void note_wrong(struct asked *asked, const char *name, struct sn_slice va
 
 static void check_call(struct asked *asked, struct sn_slice timeout)
 {
-    if (!is_atom(asked->errand.module))
+    if (!sn_slice_is_any_atom(asked->errand.module))
         note_wrong(asked, "module", asked->errand.module);
-    if (!is_atom(asked->errand.function))
+    if (!sn_slice_is_any_atom(asked->errand.function))
         note_wrong(asked, "function", asked->errand.function);
     if (!sn_calls_timeout(timeout, &asked->timeout_ns))
         note_wrong(asked, "timeout", timeout);

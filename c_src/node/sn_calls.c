@@ -98,14 +98,6 @@ static struct sn_pool *find_pool(const struct incoming *in, struct sn_slice name
     return sn_value_atom(name, text, &len) ? sn_pools_find(in->calls->pools, text, len) : NULL;
 }
 
-static bool is_atom(struct sn_slice term)
-{
-    char text[SN_ATOM_BYTES_MAX + 1];
-    size_t len;
-
-    return sn_value_atom(term, text, &len);
-}
-
 /* ---- pools ---- */
 
 static bool start_pool(const struct incoming *in)
@@ -126,22 +118,22 @@ static bool start_pool(const struct incoming *in)
         answer_status(in, status);
         return true;
     }
-    reply = sn_mail_begin_reply(calls->mail, in->caller);
-    sn_put_tuple(&reply, 2);
-    sn_put_atom(&reply, "error");
     if (status == SP_BUSY) {
+        sn_answer_error_with(calls->mail, in->client, in->caller, "already_started",
+                             sn_mail_pid(calls->mail));
+        return true;
+    }
+    reply = sn_mail_begin_reply(calls->mail, in->caller);
+    if (is_parsed) {
         sn_put_tuple(&reply, 2);
-        sn_put_atom(&reply, "already_started");
-        sn_put_slice(&reply, sn_mail_pid(calls->mail));
-    } else if (is_parsed) {
+        sn_put_atom(&reply, "error");
         sn_put_tuple(&reply, 2);
         sn_put_atom(&reply, "tls");
         sn_put_tuple(&reply, 2);
         sn_put_atom(&reply, refusal.option);
         sn_put_atom(&reply, refusal.why);
     } else {
-        sn_put_tuple(&reply, 3);
-        sn_put_atom(&reply, "bad_option");
+        sn_put_bad(&reply, "bad_option");
         if (bad.is_tls) {
             sn_put_tuple(&reply, 2);
             sn_put_atom(&reply, "tls");
@@ -202,28 +194,23 @@ static long count_pools(struct sn_pools *pools)
     return count;
 }
 
-static void which_pools(const struct incoming *in)
+/* A list of what is said of each pool. */
+static void all_pools(const struct incoming *in,
+                      void (*put)(struct sn_writer *reply, struct sn_pool *pool))
 {
     struct sn_calls *calls = in->calls;
     struct sn_writer reply = sn_mail_begin_reply(calls->mail, in->caller);
 
     sn_put_list(&reply, count_pools(calls->pools));
     for (struct sn_pool *pool = NULL; (pool = sn_pools_next(calls->pools, pool));)
-        sn_put_atom_len(&reply, pool->options.name, pool->options.name_len);
+        put(&reply, pool);
     sn_put_nil(&reply);
     sn_answer_end(calls->mail, in->client, in->caller, &reply);
 }
 
-static void all_stats(const struct incoming *in)
+static void put_name(struct sn_writer *reply, struct sn_pool *pool)
 {
-    struct sn_calls *calls = in->calls;
-    struct sn_writer reply = sn_mail_begin_reply(calls->mail, in->caller);
-
-    sn_put_list(&reply, count_pools(calls->pools));
-    for (struct sn_pool *pool = NULL; (pool = sn_pools_next(calls->pools, pool));)
-        sn_pool_put_stats(&reply, pool);
-    sn_put_nil(&reply);
-    sn_answer_end(calls->mail, in->client, in->caller, &reply);
+    sn_put_atom_len(reply, pool->options.name, pool->options.name_len);
 }
 
 static bool stats(const struct incoming *in)
@@ -232,7 +219,7 @@ static bool stats(const struct incoming *in)
     struct sn_pool *pool = find_pool(in, in->parts[1]);
     struct sn_writer reply;
 
-    if (!is_atom(in->parts[1]))
+    if (!sn_slice_is_any_atom(in->parts[1]))
         return false;
     if (!pool) {
         answer_status(in, SP_NOT_FOUND);
@@ -251,7 +238,7 @@ static bool stats(const struct incoming *in)
 /* Whether the call may begin: its Id is new, its pool's name is an atom. */
 static bool is_new(const struct incoming *in)
 {
-    return sn_slice_is_reference(in->parts[1]) && is_atom(in->parts[2]) &&
+    return sn_slice_is_reference(in->parts[1]) && sn_slice_is_any_atom(in->parts[2]) &&
            !sn_job_by_id(&in->calls->jobs, in->parts[1]);
 }
 
@@ -536,9 +523,9 @@ void sn_calls_take(struct sn_calls *calls, struct sn_client *client, const struc
     struct incoming in = {.calls = calls, .client = client, .caller = caller};
 
     if (sn_slice_is_atom(term, "which_pools"))
-        which_pools(&in);
+        all_pools(&in, put_name);
     else if (sn_slice_is_atom(term, "stats"))
-        all_stats(&in);
+        all_pools(&in, sn_pool_put_stats);
     else if (!take_tuple(&in, term))
         sn_answer_error_with(calls->mail, client, caller, "bad_request", term);
 }

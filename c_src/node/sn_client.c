@@ -28,6 +28,7 @@ void sn_client_free(struct sn_client *client)
 {
     sn_client_leave(client);
     sn_queue_free(&client->out);
+    free(client->atoms);
     sn_watches_free(&client->watches);
 }
 

@@ -3,6 +3,7 @@
 #ifndef SN_CLIENT_H
 #define SN_CLIENT_H
 
+#include "sn_atoms_out.h"
 #include "sn_queue.h"
 #include "sn_slice.h"
 #include "sn_watches.h"
@@ -14,6 +15,7 @@ struct sn_client {
     const char *name;          /* the node's; the owner's */
     uint64_t flags;            /* of the handshake */
     struct sn_queue out;
+    struct sn_atoms_out *atoms; /* NULL: it has no atom cache */
     struct sn_watches watches;
 
     /* Something was queued, or could not be: `fault` then says why, and the connection is to end. */
@@ -27,7 +29,7 @@ struct sn_client {
     struct sp_list held_up;  /* jobs that have an answer for it, which it would not read now */
 };
 
-/* All zero but for name, flags and stirred, which the owner sets. */
+/* All zero but for name, flags, atoms (which come to belong to it) and stirred: the owner sets them. */
 void sn_client_init(struct sn_client *client);
 /* The node is gone: no answer to it is due any more. */
 void sn_client_leave(struct sn_client *client);

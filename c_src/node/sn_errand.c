@@ -47,12 +47,10 @@ void sn_errand_free(struct sn_jobs *jobs, struct sn_errand *errand)
 bool sn_errand_destination(const struct sn_options *options, struct sn_slice *destination)
 {
     struct sn_slice parts[SN_SLICE_PARTS_MAX];
-    char text[SN_ATOM_BYTES_MAX + 1];
-    size_t len;
 
     if (sn_slice_tuple(*destination, parts) == 2 && sn_slice_is_atom(parts[1], options->node))
         *destination = parts[0];
     else if (sn_slice_is_pid(*destination))
         return sn_slice_is_atom(sn_slice_pid_node(*destination), options->node);
-    return sn_value_atom(*destination, text, &len);
+    return sn_slice_is_any_atom(*destination);
 }

@@ -34,7 +34,7 @@ static void say_challenge(struct sn_handshake *handshake)
     memcpy(say(handshake, 3), "sok", 3);
     message = say(handshake, 19 + name_len);
     message[0] = 'N';
-    sp_put(message + 1, 8, SP_DIST_FLAGS_OURS);
+    sp_put(message + 1, 8, SP_DIST_FLAGS_OURS | SP_DIST_FLAG_ATOM_CACHE);
     sp_put(message + 9, 4, handshake->challenge);
     sp_put(message + 13, 4, handshake->us->creation);
     sp_put(message + 17, 2, name_len);

@@ -10,8 +10,6 @@
 #include <string.h>
 #include <sys/un.h>
 
-#define NS_PER_MS UINT64_C(1000000)
-
 /* Enters a call of the owner; where the lease has ended it is answered, and the job is gone. */
 static bool look(struct sn_job *job, struct sn_client *client, const struct sn_caller *caller,
                  const struct sp_call *call)
@@ -153,7 +151,7 @@ static void put_info(struct sn_writer *writer, struct sn_job *job, uint64_t now_
     sn_put_atom(writer, "packet");
     put_packet(writer, conn->packet);
     sn_put_atom(writer, "age");
-    sn_put_number(writer, (now_ns - conn->born_ns) / NS_PER_MS);
+    sn_put_number(writer, (now_ns - conn->born_ns) / SP_MS);
     for (int i = 0; i < 2; i++) {
         if (!known[i])
             continue;
@@ -186,22 +184,6 @@ void sn_info_all(struct sn_job *job, struct sn_client *client, const struct sn_c
 
 /* ---- options ---- */
 
-static bool get_packet(struct sn_slice value, enum sp_packet *packet)
-{
-    int64_t width;
-
-    if (sn_slice_is_atom(value, "raw"))
-        *packet = SP_PACKET_RAW;
-    else if (sn_slice_is_atom(value, "line"))
-        *packet = SP_PACKET_LINE;
-    else if (sn_value_integer(value, &width) &&
-             (width == 0 || width == 1 || width == 2 || width == 4))
-        *packet = (enum sp_packet)width;
-    else
-        return false;
-    return true;
-}
-
 static bool get_flag(struct sn_slice value, int *flag)
 {
     *flag = sn_slice_is_atom(value, "true");
@@ -225,7 +207,7 @@ static sp_status set_option(struct sp_conn *conn, struct sn_slice key, struct sn
     int number;
 
     if (sn_slice_is_atom(key, "packet")) {
-        if (sp_is_node(conn->transport) || !get_packet(value, &packet))
+        if (sp_is_node(conn->transport) || !sn_options_packet(value, &packet))
             return SP_BAD_DATA;
         sp_conn_set_packet(conn, packet);
         return SP_OK;
@@ -248,10 +230,7 @@ static void answer_bad_option(struct sn_mail *mail, struct sn_client *client,
 {
     struct sn_writer reply = sn_mail_begin_reply(mail, caller);
 
-    sn_put_tuple(&reply, 2);
-    sn_put_atom(&reply, "error");
-    sn_put_tuple(&reply, 3);
-    sn_put_atom(&reply, "bad_option");
+    sn_put_bad(&reply, "bad_option");
     sn_put_slice(&reply, pair[0]);
     sn_put_slice(&reply, pair[1]);
     sn_answer_end(mail, client, caller, &reply);
@@ -270,10 +249,7 @@ static void answer_bad_opts(struct sn_mail *mail, struct sn_client *client,
         return;
     }
     reply = sn_mail_begin_reply(mail, caller);
-    sn_put_tuple(&reply, 2);
-    sn_put_atom(&reply, "error");
-    sn_put_tuple(&reply, 3);
-    sn_put_atom(&reply, "bad_argument");
+    sn_put_bad(&reply, "bad_argument");
     sn_put_atom(&reply, "opts");
     sn_put_list(&reply, (long)before->left);
     sn_put_slice(&reply, before->rest);

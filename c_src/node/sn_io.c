@@ -6,8 +6,6 @@
 #include <errno.h>
 #include <string.h>
 
-#define SEND_SLICES_MAX 2
-
 static void advance(struct sn_job *job);
 static void receive(struct sn_job *job);
 
@@ -151,7 +149,7 @@ static sp_status send_slices(struct sp_conn *conn, const struct iovec *iov, int 
         sp_status status;
         int left = 0;
 
-        if (slices == SEND_SLICES_MAX)
+        if (slices == SN_SEND_SLICES_MAX)
             return SP_AGAIN;
         skip = *sent;
         for (int i = 0; i < count; i++) {

@@ -11,6 +11,9 @@
 /* Bytes that all jobs together may keep because they cannot be sent yet. */
 #define SN_KEPT_BYTES_MAX ((size_t)256 * 1024 * 1024)
 
+/* What one turn of the loop sends for one job, each by one system call. */
+#define SN_SEND_SLICES_MAX 2
+
 #define SN_INCARNATION_BYTES 16
 
 struct sn_jobs {

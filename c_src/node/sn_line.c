@@ -9,7 +9,6 @@
 #include <string.h>
 
 #define PIECES_MAX 16
-#define SEND_SLICES_MAX 2
 /* Frames that are taken before others have their turn. */
 #define FRAMES_PER_TURN 32
 /* A node takes for dead who is silent for its tick time; while it sends without a pause it sends no
@@ -35,7 +34,7 @@ struct line_send {
 
 struct sn_line {
     struct sn_job *job;
-    struct sn_line_identity us;
+    struct sp_node_names us;
     struct sn_queue out;
     uint64_t queued_bytes, numbers;
     struct sn_hash by_number;
@@ -292,7 +291,7 @@ static sp_status write_out(struct sn_line *line)
         int count = sn_queue_front(&line->out, pieces, PIECES_MAX);
         sp_status status;
 
-        if (slices == SEND_SLICES_MAX)
+        if (slices == SN_SEND_SLICES_MAX)
             return SP_AGAIN;
         conn->touched = true;
         status = conn->transport->send(conn, pieces, count, &sent);
@@ -478,12 +477,14 @@ static void turn(struct sn_job *job)
 
 sp_status sn_line_open(struct sn_job *job)
 {
-    struct sn_line *line = calloc(1, sizeof *line);
+    const struct sp_node_names *names = sp_node_names(&job->conn->core);
+    struct sn_line *line;
 
+    line = names ? calloc(1, sizeof *line) : NULL;
     if (!line)
-        return SP_NO_MEMORY;
+        return names ? SP_NO_MEMORY : SP_CLOSED;
     line->job = job;
-    line->us = sn_line_identity_of(&job->conn->core);
+    line->us = *names;
     sn_queue_init(&line->out);
     sn_hash_init(&line->by_number);
     sp_list_init(&line->calls);

@@ -6,7 +6,8 @@
 
 #include "sn_errand.h"
 
-/* For a job that has a connection of transport node and no line. SP_OK or SP_NO_MEMORY. */
+/* For a job that has a connection of transport node and no line. SP_OK, SP_NO_MEMORY, or SP_CLOSED
+ * where the connection has ended meanwhile. */
 SP_MUST_CHECK sp_status sn_line_open(struct sn_job *job);
 /* Answers all who wait by {error, closed}. For sn_job_free(); the lease is over. */
 void sn_line_close(struct sn_job *job);

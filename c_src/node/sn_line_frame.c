@@ -1,63 +1,21 @@
 #include "sn_line_frame.h"
 
+#include "sn_operation.h"
 #include "sn_writer.h"
 
-#include <string.h>
-
-enum { OP_SEND = 2, OP_REG_SEND = 6, OP_SPAWN_REQUEST = 29 };
-
 #define PID_NUMBER 1
-#define REFERENCE_WORDS 3
 
-/* ---- who we are ---- */
-
-static void note(void *arg, const char *key, enum sp_fact_kind kind, const void *data, size_t len)
+static void put_pid(struct sn_writer *writer, const struct sp_node_names *us)
 {
-    struct sn_line_identity *us = arg;
-
-    (void)kind;
-    if (strcmp(key, "name") == 0 && len < sizeof us->name)
-        memcpy(us->name, data, len);
-    else if (strcmp(key, "creation") == 0)
-        us->creation = (uint32_t)len;
+    sn_put_pid(writer, us->name, PID_NUMBER, us->creation);
 }
-
-struct sn_line_identity sn_line_identity_of(struct sp_conn *conn)
-{
-    struct sn_line_identity us = {0};
-
-    conn->transport->describe(conn, note, &us);
-    return us;
-}
-
-static void put_pid(struct sn_writer *writer, const struct sn_line_identity *us)
-{
-    erlang_pid pid = {.num = PID_NUMBER, .creation = us->creation};
-
-    memcpy(pid.node, us->name, sizeof us->name);
-    writer->failed |= ei_x_encode_pid(writer->buf, &pid) != 0;
-}
-
-/* A node keeps 18 bits of the first word. */
-static void put_reference(struct sn_writer *writer, const struct sn_line_identity *us,
-                          uint64_t number)
-{
-    erlang_ref ref = {.len = REFERENCE_WORDS, .creation = us->creation};
-
-    memcpy(ref.node, us->name, sizeof us->name);
-    ref.n[1] = (unsigned)(number >> 32);
-    ref.n[2] = (unsigned)(number & UINT32_MAX);
-    writer->failed |= ei_x_encode_ref(writer->buf, &ref) != 0;
-}
-
-/* ---- frames ---- */
 
 struct frame {
     ei_x_buff control, payload;
     struct sn_writer head, body;
 };
 
-static bool begin(struct frame *frame, long arity, int operation)
+static bool begin(struct frame *frame, long arity, enum sn_operation operation)
 {
     if (ei_x_new(&frame->control) != 0)
         return false;
@@ -68,7 +26,7 @@ static bool begin(struct frame *frame, long arity, int operation)
     frame->head = sn_write_to(&frame->control);
     frame->body = sn_write_to(&frame->payload);
     sn_put_tuple(&frame->head, arity);
-    sn_put_number(&frame->head, (uint64_t)operation);
+    sn_put_number(&frame->head, operation);
     return true;
 }
 
@@ -86,15 +44,15 @@ static sp_status end(struct frame *frame, struct sn_queue *queue, struct sn_slic
 
 /* {29, Reference, From, GroupLeader, {erpc, execute_call, 4}, [monitor]} and the arguments
  * [Number, Module, Function, Args] */
-sp_status sn_line_queue_call(struct sn_queue *queue, const struct sn_line_identity *us,
+sp_status sn_line_queue_call(struct sn_queue *queue, const struct sp_node_names *us,
                              uint64_t number, struct sn_slice module, struct sn_slice function,
                              struct sn_slice args)
 {
     struct frame frame;
 
-    if (!begin(&frame, 6, OP_SPAWN_REQUEST))
+    if (!begin(&frame, 6, SN_OP_SPAWN_REQUEST))
         return SP_NO_MEMORY;
-    put_reference(&frame.head, us, number);
+    sn_put_reference(&frame.head, us->name, number, us->creation);
     put_pid(&frame.head, us);
     put_pid(&frame.head, us);
     sn_put_tuple(&frame.head, 3);
@@ -114,13 +72,13 @@ sp_status sn_line_queue_call(struct sn_queue *queue, const struct sn_line_identi
 }
 
 /* {6, From, '', Name} or {2, '', To}, and the message */
-sp_status sn_line_queue_message(struct sn_queue *queue, const struct sn_line_identity *us,
+sp_status sn_line_queue_message(struct sn_queue *queue, const struct sp_node_names *us,
                                 struct sn_slice destination, struct sn_slice message)
 {
     bool is_pid = sn_slice_is_pid(destination);
     struct frame frame;
 
-    if (!begin(&frame, is_pid ? 3 : 4, is_pid ? OP_SEND : OP_REG_SEND))
+    if (!begin(&frame, is_pid ? 3 : 4, is_pid ? SN_OP_SEND : SN_OP_REG_SEND))
         return SP_NO_MEMORY;
     if (!is_pid)
         put_pid(&frame.head, us);
@@ -135,7 +93,7 @@ sp_status sn_line_queue_io_reply(struct sn_queue *queue, struct sn_slice to,
 {
     struct frame frame;
 
-    if (!begin(&frame, 3, OP_SEND))
+    if (!begin(&frame, 3, SN_OP_SEND))
         return SP_NO_MEMORY;
     sn_put_atom(&frame.head, "");
     sn_put_slice(&frame.head, to);

@@ -5,26 +5,16 @@
 #define SN_LINE_FRAME_H
 
 #include "sn_queue.h"
-#include "sp_conn.h"
-#include "sp_dist.h"
+#include "sp_node.h"
 
-/* Who a connection is to its node. */
-struct sn_line_identity {
-    char name[SP_DIST_NODE_NAME_MAX + 1];
-    uint32_t creation;
-};
-
-/* Of a connection whose handshake is done. */
-struct sn_line_identity sn_line_identity_of(struct sp_conn *conn);
-
-/* Terms are checked ones, and are copied. SP_OK, SP_FULL, SP_TOO_BIG or SP_NO_MEMORY. */
-SP_MUST_CHECK sp_status sn_line_queue_call(struct sn_queue *queue,
-                                           const struct sn_line_identity *us, uint64_t number,
-                                           struct sn_slice module, struct sn_slice function,
-                                           struct sn_slice args);
+/* `us' is who the connection is to its node. Terms are checked ones, and are copied. SP_OK, SP_FULL,
+ * SP_TOO_BIG or SP_NO_MEMORY. */
+SP_MUST_CHECK sp_status sn_line_queue_call(struct sn_queue *queue, const struct sp_node_names *us,
+                                           uint64_t number, struct sn_slice module,
+                                           struct sn_slice function, struct sn_slice args);
 /* The destination is an atom or a pid of that node. */
 SP_MUST_CHECK sp_status sn_line_queue_message(struct sn_queue *queue,
-                                              const struct sn_line_identity *us,
+                                              const struct sp_node_names *us,
                                               struct sn_slice destination, struct sn_slice message);
 /* {io_reply, ReplyAs, ok}, or {error, enotsup}. */
 SP_MUST_CHECK sp_status sn_line_queue_io_reply(struct sn_queue *queue, struct sn_slice to,

@@ -8,23 +8,23 @@
 #define PID_NUMBER 1
 /* Buffers that have grown beyond this are given back. */
 #define BUFFER_KEPT_BYTES 65536
-/* Of a reference: the node's name, then the creation and three words. */
-#define REFERENCE_WORDS 3
-#define REFERENCE_WORDS_BYTES (4 + 4 * REFERENCE_WORDS)
+/* Of a reference: the node's name, then the creation and the words. */
+#define REFERENCE_WORDS_BYTES (4 + 4 * SN_REFERENCE_WORDS)
 
 sp_status sn_mail_init(struct sn_mail *mail, const struct sn_identity *us)
 {
-    erlang_pid pid = {.num = PID_NUMBER, .serial = 0, .creation = us->creation};
+    struct sn_writer pid = {&mail->pid, false};
 
     memset(mail, 0, sizeof *mail);
     mail->us = us;
-    memcpy(pid.node, us->name, strlen(us->name) + 1);
-    if (ei_x_new(&mail->pid) != 0 || ei_x_new(&mail->control) != 0 ||
-        ei_x_new(&mail->payload) != 0 || ei_x_encode_pid(&mail->pid, &pid) != 0) {
-        sn_mail_free(mail);
-        return SP_NO_MEMORY;
+    if (ei_x_new(&mail->pid) == 0 && ei_x_new(&mail->control) == 0 &&
+        ei_x_new(&mail->payload) == 0) {
+        sn_put_pid(&pid, us->name, PID_NUMBER, us->creation);
+        if (!pid.failed)
+            return SP_OK;
     }
-    return SP_OK;
+    sn_mail_free(mail);
+    return SP_NO_MEMORY;
 }
 
 void sn_mail_free(struct sn_mail *mail)
@@ -74,7 +74,8 @@ static void post(struct sn_mail *mail, struct sn_client *client, const struct sn
     if (payload)
         body = sn_written(payload->buf);
     if (!control->failed && !(payload && payload->failed))
-        status = sn_queue_frame(&client->out, head, body, tail);
+        status = client->atoms ? sn_atoms_out_frame(client->atoms, &client->out, head, body, tail)
+                               : sn_queue_frame(&client->out, head, body, tail);
     give_back(&mail->control);
     give_back(&mail->payload);
     if (status == SP_OK)
@@ -127,30 +128,18 @@ void sn_mail_unlinked(struct sn_mail *mail, struct sn_client *client, struct sn_
 
 /* ---- those whom we watch ---- */
 
-static void put_reference(struct sn_writer *writer, const struct sn_mail *mail, uint64_t number)
-{
-    erlang_ref ref = {.len = REFERENCE_WORDS, .creation = mail->us->creation};
-
-    memcpy(ref.node, mail->us->name, strlen(mail->us->name) + 1);
-    ref.n[0] = (unsigned)(number & 0x3ffff); /* ERTS keeps 18 bits of the first word */
-    ref.n[1] = (unsigned)(number >> 18);
-    ref.n[2] = (unsigned)(number >> 50);
-    writer->failed |= ei_x_encode_ref(writer->buf, &ref) != 0;
-}
-
 uint64_t sn_mail_monitor_number(const struct sn_mail *mail, struct sn_slice reference)
 {
-    const uint8_t *words;
+    uint64_t number;
+    size_t node_len;
 
-    if (reference.data[0] != 'Z' || sp_get(reference.data + 1, 2) != REFERENCE_WORDS)
+    if (!sn_slice_reference_number(reference, &number))
         return 0;
-    words = reference.data + reference.len - REFERENCE_WORDS_BYTES;
-    if (!sn_slice_is_atom(
-            (struct sn_slice){reference.data + 3, reference.len - 3 - REFERENCE_WORDS_BYTES},
-            mail->us->name) ||
-        sp_get(words, 4) != mail->us->creation)
+    node_len = reference.len - 3 - REFERENCE_WORDS_BYTES;
+    if (!sn_slice_is_atom((struct sn_slice){reference.data + 3, node_len}, mail->us->name) ||
+        sp_get(reference.data + 3 + node_len, 4) != mail->us->creation)
         return 0;
-    return sp_get(words + 4, 4) | sp_get(words + 8, 4) << 18 | sp_get(words + 12, 4) << 50;
+    return number;
 }
 
 static void watch(struct sn_mail *mail, struct sn_client *client, enum sn_operation operation,
@@ -160,7 +149,7 @@ static void watch(struct sn_mail *mail, struct sn_client *client, enum sn_operat
 
     sn_put_slice(&control, sn_mail_pid(mail));
     sn_put_slice(&control, pid);
-    put_reference(&control, mail, number);
+    sn_put_reference(&control, mail->us->name, number, mail->us->creation);
     post_control(mail, client, &control);
 }
 

@@ -7,25 +7,8 @@
 
 #include "sn_client.h"
 #include "sn_handshake.h"
+#include "sn_operation.h"
 #include "sn_writer.h"
-
-/* Operations of control messages. */
-enum sn_operation {
-    SN_OP_LINK = 1,
-    SN_OP_SEND = 2,
-    SN_OP_EXIT = 3,
-    SN_OP_UNLINK = 4,
-    SN_OP_REG_SEND = 6,
-    SN_OP_SEND_TT = 12,
-    SN_OP_EXIT_TT = 13,
-    SN_OP_REG_SEND_TT = 16,
-    SN_OP_MONITOR = 19,
-    SN_OP_DEMONITOR = 20,
-    SN_OP_MONITOR_EXIT = 21,
-    SN_OP_ALIAS_SEND = 33,
-    SN_OP_UNLINK_ID = 35,
-    SN_OP_UNLINK_ID_ACK = 36
-};
 
 struct sn_mail {
     const struct sn_identity *us;

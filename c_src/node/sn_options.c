@@ -58,14 +58,11 @@ _Static_assert(ROWS <= SN_OPTION_ROWS_MAX, "all rows have room");
 static enum sn_verdict check_name(const struct sn_option *option, struct sn_slice value,
                                   struct sn_memory *memory, struct sn_parsed *parsed)
 {
-    char text[SN_ATOM_BYTES_MAX + 1];
-    size_t len;
-
     (void)option;
     (void)memory;
     (void)parsed;
-    return sn_value_atom(value, text, &len) && !sn_slice_is_atom(value, "undefined") ? SN_RIGHT
-                                                                                     : SN_WRONG;
+    return sn_slice_is_any_atom(value) && !sn_slice_is_atom(value, "undefined") ? SN_RIGHT
+                                                                                : SN_WRONG;
 }
 
 /* {A,B,C,D}, or eight numbers of 16 bits. */
@@ -189,23 +186,32 @@ static enum sn_verdict check_bind(const struct sn_option *option, struct sn_slic
     return SN_RIGHT;
 }
 
-static enum sn_verdict check_packet(const struct sn_option *option, struct sn_slice value,
-                                    struct sn_memory *memory, struct sn_parsed *parsed)
+bool sn_options_packet(struct sn_slice value, enum sp_packet *packet)
 {
     int64_t number;
 
+    if (sn_slice_is_atom(value, "raw"))
+        *packet = SP_PACKET_RAW;
+    else if (sn_slice_is_atom(value, "line"))
+        *packet = SP_PACKET_LINE;
+    else if (sn_value_integer(value, &number) &&
+             (number == 0 || number == 1 || number == 2 || number == 4))
+        *packet = (enum sp_packet)number;
+    else
+        return false;
+    return true;
+}
+
+static enum sn_verdict check_packet(const struct sn_option *option, struct sn_slice value,
+                                    struct sn_memory *memory, struct sn_parsed *parsed)
+{
+    enum sp_packet packet;
+
     (void)option;
     (void)memory;
-    if (sn_slice_is_atom(value, "raw")) {
-        parsed->number = SP_PACKET_RAW;
-    } else if (sn_slice_is_atom(value, "line")) {
-        parsed->number = SP_PACKET_LINE;
-    } else {
-        if (!sn_value_integer(value, &number) ||
-            (number != 0 && number != 1 && number != 2 && number != 4))
-            return SN_WRONG;
-        parsed->number = (uint64_t)number;
-    }
+    if (!sn_options_packet(value, &packet))
+        return SN_WRONG;
+    parsed->number = packet;
     return SN_RIGHT;
 }
 

@@ -11,9 +11,8 @@
 #define HANDSHAKE_READ 2048
 #define PIECES 16
 #define TICK_BYTES 4
-#define NS_PER_MS UINT64_C(1000000)
 /* At most so often is a tick answered, lest two nodes that answer do nothing else. */
-#define TICK_ANSWER_NS (UINT64_C(200) * NS_PER_MS)
+#define TICK_ANSWER_NS (200 * SP_MS)
 /* What is queued at the end has this long to be written. */
 #define FAREWELL_MS 1000
 
@@ -30,6 +29,7 @@ static void on_closed(uv_handle_t *handle)
         return;
     sp_list_remove(&peer->node);
     sn_reader_free(&peer->reader);
+    sn_atoms_in_free(&peer->atoms);
     sn_client_free(&peer->client);
     free(peer);
 }
@@ -63,6 +63,14 @@ static void go_on(struct sn_peer *peer)
         work(peer);
 }
 
+static void take_written(struct sn_peer *peer, size_t len)
+{
+    sn_queue_written(&peer->client.out, len);
+    /* A tick that was sent at a period's end must not spare the next one. */
+    if (len > TICK_BYTES)
+        sn_tick_written(&peer->tick);
+}
+
 static void on_written(uv_write_t *write, int status)
 {
     struct sn_peer *peer = write->data;
@@ -73,10 +81,7 @@ static void on_written(uv_write_t *write, int status)
         sn_peer_close(peer, uv_strerror(status));
         return;
     }
-    sn_queue_written(&peer->client.out, peer->write_len);
-    /* A tick that was sent at a period's end must not spare the next one. */
-    if (peer->write_len > TICK_BYTES)
-        sn_tick_written(&peer->tick);
+    take_written(peer, peer->write_len);
     peer->write_len = 0;
     if (peer->read_paused)
         sn_tick_read(&peer->tick); /* it reads: the silence is ours */
@@ -110,10 +115,7 @@ static int write_now(struct sn_peer *peer, uv_buf_t bufs[PIECES], int *count)
             return 0;
         if (written < 0)
             return written;
-        /* A tick that was sent at a period's end must not spare the next one. */
-        if (written > TICK_BYTES)
-            sn_tick_written(&peer->tick);
-        sn_queue_written(&peer->client.out, (size_t)written);
+        take_written(peer, (size_t)written);
     }
 }
 
@@ -193,9 +195,14 @@ static void log_dropped(const struct sn_peer *peer, enum sn_term_result result)
 static sp_status take_frame(struct sn_peer *peer, const uint8_t *frame, size_t len)
 {
     struct sn_message message;
+    sp_status status = SP_OK;
 
     if (len == 0)
         return answer_tick(peer);
+    if (peer->client.atoms)
+        status = sn_atoms_in_take(&peer->atoms, frame, len, FRAME_MAX, &frame, &len);
+    if (status != SP_OK)
+        return status;
     if (sn_message_open(frame, len, &LIMITS, &message) != SN_TERM_OK)
         return SP_BAD_DATA;
     if (message.payload_result != SN_TERM_OK) {
@@ -262,7 +269,7 @@ static void await_period(struct sn_peer *peer)
     uint64_t left_ns = peer->tick.next_ns > now_ns ? peer->tick.next_ns - now_ns : 0;
 
     uv_update_time(&peer->server->loop);
-    uv_timer_start(&peer->timer, on_period, left_ns / NS_PER_MS + 1, 0);
+    uv_timer_start(&peer->timer, on_period, left_ns / SP_MS + 1, 0);
 }
 
 static void on_period(uv_timer_t *timer)
@@ -299,8 +306,11 @@ static void replace_older(struct sn_peer *peer)
     }
 }
 
-static void come_up(struct sn_peer *peer)
+static sp_status come_up(struct sn_peer *peer)
 {
+    if (peer->handshake.peer_flags & SP_DIST_FLAG_ATOM_CACHE &&
+        !(peer->client.atoms = sn_atoms_out_new()))
+        return SP_NO_MEMORY;
     replace_older(peer);
     peer->up = true;
     peer->client.name = peer->handshake.peer_name;
@@ -310,6 +320,7 @@ static void come_up(struct sn_peer *peer)
     sn_tick_begin(&peer->tick, peer->server->config->tick_time_ns, uv_hrtime());
     await_period(peer);
     sn_log(SN_LOG_INFO, "node_up", "node=%s", peer->handshake.peer_name);
+    return SP_OK;
 }
 
 /* ---- the handshake ---- */
@@ -339,8 +350,9 @@ static void shake_hands(struct sn_peer *peer, const uint8_t *data, size_t len)
     status = sn_queue_bytes(&peer->client.out, peer->handshake.out, peer->handshake.out_len);
     peer->handshake.out_len = 0;
     if (status == SP_OK && peer->handshake.state == SN_HANDSHAKE_DONE) {
-        come_up(peer);
-        status = sn_reader_space(&peer->reader, &space, &room);
+        status = come_up(peer);
+        if (status == SP_OK)
+            status = sn_reader_space(&peer->reader, &space, &room);
         if (status == SP_OK) {
             memcpy(space, data + taken, len - taken);
             sn_reader_filled(&peer->reader, len - taken);
@@ -407,7 +419,7 @@ void sn_peer_accept(struct sn_server *server)
     if (status == 0) {
         sn_handshake_begin(&peer->handshake, &server->config->us, challenge, uv_hrtime());
         (void)uv_tcp_nodelay(&peer->tcp, 1);
-        uv_timer_start(&peer->timer, on_handshake_limit, SN_HANDSHAKE_LIMIT_NS / NS_PER_MS, 0);
+        uv_timer_start(&peer->timer, on_handshake_limit, SN_HANDSHAKE_LIMIT_NS / SP_MS, 0);
         status = uv_read_start((uv_stream_t *)&peer->tcp, on_alloc, on_read);
     }
     if (status != 0) {

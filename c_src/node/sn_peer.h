@@ -3,6 +3,7 @@
 #ifndef SN_PEER_H
 #define SN_PEER_H
 
+#include "sn_atoms_in.h"
 #include "sn_server.h"
 #include "sn_tick.h"
 
@@ -21,6 +22,7 @@ struct sn_peer {
 
     struct sn_handshake handshake;
     struct sn_reader reader;
+    struct sn_atoms_in atoms;
     struct sn_client client;
     struct sn_task flush;
     struct sn_tick tick;

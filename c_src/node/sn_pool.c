@@ -223,7 +223,7 @@ void sn_pool_put_stats(struct sn_writer *writer, struct sn_pool *pool)
 {
     struct sp_snapshot snapshot;
 #define ONE_MORE(name) +1
-    enum { GAUGES = 7, KEYS = 1 + GAUGES SP_COUNTER_MAP(ONE_MORE) };
+    enum { KEYS = 1 SP_SNAPSHOT_MAP(ONE_MORE) };
 #undef ONE_MORE
 
     sp_stats_snapshot(&pool->home.core, &snapshot);
@@ -233,13 +233,6 @@ void sn_pool_put_stats(struct sn_writer *writer, struct sn_pool *pool)
 #define PUT(field)                                                                                 \
     sn_put_atom(writer, #field);                                                                   \
     sn_put_number(writer, snapshot.field);
-    PUT(size)
-    PUT(max_overflow)
-    PUT(total)
-    PUT(idle)
-    PUT(leased)
-    PUT(connecting)
-    PUT(waiting)
-    SP_COUNTER_MAP(PUT)
+    SP_SNAPSHOT_MAP(PUT)
 #undef PUT
 }

@@ -1,5 +1,6 @@
 #include "sn_queue.h"
 
+#include "sn_operation.h"
 #include "sp_bytes.h"
 
 #include <assert.h>
@@ -7,8 +8,7 @@
 #include <string.h>
 
 #define CHUNK_BYTES ((size_t)4096)
-#define HEAD_BYTES 5
-#define PASS_THROUGH 112
+#define LENGTH_BYTES 4
 
 struct sn_chunk {
     struct sn_chunk *next;
@@ -70,31 +70,37 @@ sp_status sn_queue_bytes(struct sn_queue *queue, const void *data, size_t len)
     return status;
 }
 
-static uint8_t *copy(uint8_t *room, struct sn_slice bytes)
+sp_status sn_queue_parts(struct sn_queue *queue, const struct sn_slice *parts, int count)
 {
-    if (bytes.len)
-        memcpy(room, bytes.data, bytes.len);
-    return room + bytes.len;
+    size_t len = 0;
+    sp_status status;
+    uint8_t *room;
+
+    for (int i = 0; i < count; i++) {
+        if (parts[i].len > UINT32_MAX - len)
+            return SP_TOO_BIG;
+        len += parts[i].len;
+    }
+    status = make_room(queue, LENGTH_BYTES + len, &room);
+    if (status != SP_OK)
+        return status;
+    sp_put(room, LENGTH_BYTES, len);
+    room += LENGTH_BYTES;
+    for (int i = 0; i < count; i++) {
+        if (parts[i].len)
+            memcpy(room, parts[i].data, parts[i].len);
+        room += parts[i].len;
+    }
+    return SP_OK;
 }
 
 sp_status sn_queue_frame(struct sn_queue *queue, struct sn_slice control, struct sn_slice payload,
                          struct sn_slice tail)
 {
-    size_t len = 1 + control.len;
-    sp_status status;
-    uint8_t *room;
+    static const uint8_t pass_through = SN_PASS_THROUGH;
 
-    if (control.len > UINT32_MAX - 1 || payload.len > UINT32_MAX - len ||
-        tail.len > UINT32_MAX - len - payload.len)
-        return SP_TOO_BIG;
-    len += payload.len + tail.len;
-    status = make_room(queue, HEAD_BYTES - 1 + len, &room);
-    if (status != SP_OK)
-        return status;
-    sp_put(room, 4, len);
-    room[4] = PASS_THROUGH;
-    copy(copy(copy(room + HEAD_BYTES, control), payload), tail);
-    return SP_OK;
+    return sn_queue_parts(queue, (struct sn_slice[]){{&pass_through, 1}, control, payload, tail},
+                          4);
 }
 
 sp_status sn_queue_tick(struct sn_queue *queue)

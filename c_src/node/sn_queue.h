@@ -33,9 +33,13 @@ void sn_queue_free(struct sn_queue *queue);
  * SP_NO_MEMORY; then nothing is queued, and the connection cannot go on. */
 SP_MUST_CHECK sp_status sn_queue_bytes(struct sn_queue *queue, const void *data, size_t len);
 
-/* Copies a frame: its length, 112, the control message and the payload, each with its version byte.
- * The payload is in two parts, each of which may be empty. As above, or SP_TOO_BIG where the length
- * does not fit its 4 bytes. */
+/* Copies a frame: its length, and the parts, each of which may be empty. As above, or SP_TOO_BIG where the
+ * length does not fit its 4 bytes. */
+SP_MUST_CHECK sp_status sn_queue_parts(struct sn_queue *queue, const struct sn_slice *parts,
+                                       int count);
+
+/* The same for a frame without atom cache: 112, the control message and the payload, each with its version
+ * byte. The payload is in two parts. */
 SP_MUST_CHECK sp_status sn_queue_frame(struct sn_queue *queue, struct sn_slice control,
                                        struct sn_slice payload, struct sn_slice tail);
 

@@ -1,5 +1,6 @@
 #include "sn_reader.h"
 
+#include "sn_operation.h"
 #include "sp_bytes.h"
 
 #include <assert.h>
@@ -7,7 +8,6 @@
 #include <string.h>
 
 #define HEADER_BYTES 4
-#define PASS_THROUGH 112
 
 void sn_reader_init(struct sn_reader *reader, size_t frame_max)
 {
@@ -80,7 +80,7 @@ enum sn_term_result sn_message_open(const uint8_t *frame, size_t len,
     size_t used;
 
     *message = (struct sn_message){.payload_result = SN_TERM_OK};
-    if (len == 0 || frame[0] != PASS_THROUGH)
+    if (len == 0 || frame[0] != SN_PASS_THROUGH)
         return SN_TERM_BAD;
     message->control = frame + 1;
     result = sn_term_check_versioned(message->control, len - 1, limits, &message->control_len);

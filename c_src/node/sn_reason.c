@@ -49,12 +49,10 @@ void sn_put_error(struct sn_writer *writer, struct sn_reason reason)
     sn_put_reason(writer, reason);
 }
 
-void sn_put_bad_argument(struct sn_writer *writer, const char *name, struct sn_slice value)
+void sn_put_bad(struct sn_writer *writer, const char *word)
 {
     sn_put_tuple(writer, 2);
     sn_put_atom(writer, "error");
     sn_put_tuple(writer, 3);
-    sn_put_atom(writer, "bad_argument");
-    sn_put_atom(writer, name);
-    sn_put_slice(writer, value);
+    sn_put_atom(writer, word);
 }

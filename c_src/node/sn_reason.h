@@ -20,7 +20,7 @@ struct sn_reason sn_reason_of(sp_status status);
 void sn_put_reason(struct sn_writer *writer, struct sn_reason reason);
 /* {error, Reason} */
 void sn_put_error(struct sn_writer *writer, struct sn_reason reason);
-/* {error, {bad_argument, Name, Value}} */
-void sn_put_bad_argument(struct sn_writer *writer, const char *name, struct sn_slice value);
+/* {error, {Word, Key, Value}}, but for key and value, which are to follow. */
+void sn_put_bad(struct sn_writer *writer, const char *word);
 
 #endif

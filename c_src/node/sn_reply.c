@@ -1,23 +1,10 @@
 #include "sn_reply.h"
 
+#include "sn_operation.h"
 #include "sn_value.h"
-#include "sp_bytes.h"
 
 #define HEAD_BYTES 4 /* 112, a version, the tag and arity of a small tuple */
-#define PASS_THROUGH 112
 #define VERSION 131
-#define REFERENCE_WORDS 3
-
-enum { OP_SEND = 2, OP_MONITOR_EXIT = 21, OP_SPAWN_REPLY = 31 };
-
-/* The last two of a reference's words are the number that we gave it. */
-static bool get_number(struct sn_slice reference, uint64_t *number)
-{
-    if (reference.data[0] != 'Z' || sp_get(reference.data + 1, 2) != REFERENCE_WORDS)
-        return false;
-    *number = sp_get(reference.data + reference.len - 8, 8);
-    return true;
-}
 
 /* {21, From, To, Reference, Reason} */
 static void take_exit(struct sn_slice rest, struct sn_reply *reply)
@@ -25,7 +12,7 @@ static void take_exit(struct sn_slice rest, struct sn_reply *reply)
     struct sn_slice from, to, reference, reason;
 
     if (!sn_slice_take(&rest, &from) || !sn_slice_take(&rest, &to) ||
-        !sn_slice_take(&rest, &reference) || !get_number(reference, &reply->number))
+        !sn_slice_take(&rest, &reference) || !sn_slice_reference_number(reference, &reply->number))
         return;
     reply->kind = SN_REPLY_ENDED;
     if (sn_slice_take(&rest, &reason) && rest.len == 0)
@@ -35,13 +22,11 @@ static void take_exit(struct sn_slice rest, struct sn_reply *reply)
 /* {31, Reference, To, Flags, Result}; the result is a pid where all went well. */
 static void take_spawn_reply(struct sn_slice rest, struct sn_reply *reply)
 {
-    char text[SN_ATOM_BYTES_MAX + 1];
     struct sn_slice reference, to, flags, result;
-    size_t len;
 
     if (!sn_slice_take(&rest, &reference) || !sn_slice_take(&rest, &to) ||
         !sn_slice_take(&rest, &flags) || !sn_slice_take(&rest, &result) ||
-        !get_number(reference, &reply->number) || !sn_value_atom(result, text, &len))
+        !sn_slice_reference_number(reference, &reply->number) || !sn_slice_is_any_atom(result))
         return;
     reply->kind = SN_REPLY_REFUSED;
     reply->term = result;
@@ -69,17 +54,17 @@ void sn_reply_open(const uint8_t *frame, size_t len, struct sn_reply *reply)
     int code;
 
     *reply = (struct sn_reply){.kind = len == 0 ? SN_REPLY_TICK : SN_REPLY_OTHER};
-    if (len < HEAD_BYTES || frame[0] != PASS_THROUGH || frame[1] != VERSION || frame[2] != 'h')
+    if (len < HEAD_BYTES || frame[0] != SN_PASS_THROUGH || frame[1] != VERSION || frame[2] != 'h')
         return;
     rest = (struct sn_slice){frame + HEAD_BYTES, len - HEAD_BYTES};
     if (!sn_slice_take(&rest, &operation))
         return;
     code = sn_slice_byte(operation);
-    if (code == OP_MONITOR_EXIT && frame[3] == 5)
+    if (code == SN_OP_MONITOR_EXIT && frame[3] == 5)
         take_exit(rest, reply);
-    else if (code == OP_SPAWN_REPLY && frame[3] == 5)
+    else if (code == SN_OP_SPAWN_REPLY && frame[3] == 5)
         take_spawn_reply(rest, reply);
-    else if (code == OP_SEND && frame[3] == 3)
+    else if (code == SN_OP_SEND && frame[3] == 3)
         take_message(rest, reply);
 }
 

@@ -11,7 +11,6 @@
 #define BACKLOG 1024
 /* For the farewell to all nodes, which takes a second at most. */
 #define LAST_CALL_MS 2000
-#define NS_PER_MS UINT64_C(1000000)
 #define BUSY_WAIT_NS UINT64_C(200000)
 
 /* A lookup of a name cannot be ended. Nobody waits for it any more. */
@@ -70,7 +69,7 @@ static void drain(struct sn_server *server, const char *reason)
         return;
     }
     server->draining = true;
-    uv_timer_start(&server->drain, on_drain_over, server->config->drain_time_ns / NS_PER_MS, 0);
+    uv_timer_start(&server->drain, on_drain_over, server->config->drain_time_ns / SP_MS, 0);
     sn_pools_drain(&server->service.pools, stop, server);
 }
 

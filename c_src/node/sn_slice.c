@@ -52,11 +52,22 @@ bool sn_slice_cons(struct sn_slice term, struct sn_slice *head, struct sn_slice 
     return sn_slice_take(&rest, head) && sn_slice_take(&rest, tail);
 }
 
+/* The bytes before an atom's text; 0 for what is no atom. */
+static size_t atom_head(struct sn_slice term)
+{
+    return term.data[0] == 'w' || term.data[0] == 's'   ? 2
+           : term.data[0] == 'v' || term.data[0] == 'd' ? 3
+                                                        : 0;
+}
+
+bool sn_slice_is_any_atom(struct sn_slice term)
+{
+    return atom_head(term) > 0;
+}
+
 bool sn_slice_is_atom(struct sn_slice term, const char *text)
 {
-    size_t head = term.data[0] == 'w' || term.data[0] == 's'   ? 2
-                  : term.data[0] == 'v' || term.data[0] == 'd' ? 3
-                                                               : 0;
+    size_t head = atom_head(term);
 
     return head && term.len == head + strlen(text) &&
            memcmp(term.data + head, text, term.len - head) == 0;
@@ -91,6 +102,14 @@ struct sn_slice sn_slice_pid_node(struct sn_slice pid)
 bool sn_slice_is_reference(struct sn_slice term)
 {
     return term.data[0] == 'Z' || term.data[0] == 'r';
+}
+
+bool sn_slice_reference_number(struct sn_slice term, uint64_t *number)
+{
+    if (term.data[0] != 'Z' || sp_get(term.data + 1, 2) != SN_REFERENCE_WORDS)
+        return false;
+    *number = sp_get(term.data + term.len - 8, 8);
+    return true;
 }
 
 bool sn_slice_equals(struct sn_slice a, struct sn_slice b)

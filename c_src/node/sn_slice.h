@@ -25,7 +25,9 @@ int sn_slice_tuple(struct sn_slice term, struct sn_slice parts[SN_SLICE_PARTS_MA
 /* Head and tail of a list of one element and a tail: [alias|Ref]. */
 bool sn_slice_cons(struct sn_slice term, struct sn_slice *head, struct sn_slice *tail);
 
+/* The atom of that text; any atom. */
 bool sn_slice_is_atom(struct sn_slice term, const char *text);
+bool sn_slice_is_any_atom(struct sn_slice term);
 
 /* A small number from 0 to 255, as the first element of a control message; -1 for anything else. */
 int sn_slice_byte(struct sn_slice term);
@@ -37,6 +39,9 @@ bool sn_slice_is_this_pid(struct sn_slice term, const char *node, uint32_t numbe
 /* The name of a pid's node, as an atom. */
 struct sn_slice sn_slice_pid_node(struct sn_slice pid);
 bool sn_slice_is_reference(struct sn_slice term);
+/* The number in a reference that sn_put_reference() wrote; false where it is of another form. */
+#define SN_REFERENCE_WORDS 3
+bool sn_slice_reference_number(struct sn_slice term, uint64_t *number);
 bool sn_slice_equals(struct sn_slice a, struct sn_slice b);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "sp_bytes.h"
 
+#include <stdio.h>
 #include <string.h>
 
 struct sn_writer sn_write_to(ei_x_buff *buf)
@@ -58,6 +59,26 @@ void sn_put_atom_len(struct sn_writer *writer, const char *text, size_t len)
 void sn_put_atom(struct sn_writer *writer, const char *text)
 {
     sn_put_atom_len(writer, text, strlen(text));
+}
+
+void sn_put_pid(struct sn_writer *writer, const char *node, uint32_t number, uint32_t creation)
+{
+    erlang_pid pid = {.num = number, .creation = creation};
+
+    snprintf(pid.node, sizeof pid.node, "%s", node);
+    writer->failed |= ei_x_encode_pid(writer->buf, &pid) != 0;
+}
+
+/* Not in the first word, of which ERTS keeps 18 bits. */
+void sn_put_reference(struct sn_writer *writer, const char *node, uint64_t number,
+                      uint32_t creation)
+{
+    erlang_ref ref = {.len = SN_REFERENCE_WORDS, .creation = creation};
+
+    snprintf(ref.node, sizeof ref.node, "%s", node);
+    ref.n[1] = (unsigned)(number >> 32);
+    ref.n[2] = (unsigned)(number & UINT32_MAX);
+    writer->failed |= ei_x_encode_ref(writer->buf, &ref) != 0;
 }
 
 void sn_put_flag(struct sn_writer *writer, bool flag)

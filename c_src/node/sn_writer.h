@@ -24,6 +24,10 @@ void sn_put_number(struct sn_writer *writer, uint64_t number);
 /* The text of an atom, in UTF-8. */
 void sn_put_atom(struct sn_writer *writer, const char *text);
 void sn_put_atom_len(struct sn_writer *writer, const char *text, size_t len);
+/* A pid with serial 0, and a reference that sn_slice_reference_number() gets the number out of. */
+void sn_put_pid(struct sn_writer *writer, const char *node, uint32_t number, uint32_t creation);
+void sn_put_reference(struct sn_writer *writer, const char *node, uint64_t number,
+                      uint32_t creation);
 void sn_put_flag(struct sn_writer *writer, bool flag);
 void sn_put_binary(struct sn_writer *writer, const void *data, size_t len);
 /* The head of a binary whose bytes are elsewhere: they follow the end of what is written here. */

@@ -71,7 +71,7 @@ static void expect_refused(enum sn_refusal refusal)
 static void expect_challenge(void)
 {
     static const uint8_t expected[] = "\0\3sok"
-                                      "\0\x1fN\0\0\0\4\x07\x07\x4f\xbc\xb2\xd0\x5e\x01\0\0\0\x4d"
+                                      "\0\x1fN\0\0\0\4\x07\x07\x6f\xbc\xb2\xd0\x5e\x01\0\0\0\x4d"
                                       "\0\x0csp@127.0.0.1";
 
     cr_assert_eq(handshake.state, SN_HANDSHAKE_PROOF);
@@ -337,6 +337,23 @@ Test(sn_handshake, its_time_is_limited)
     (void)sn_handshake_take(&handshake, end_ns, NULL, 0);
     cr_assert_eq(handshake.state, SN_HANDSHAKE_DONE, "done is done");
 }
+
+#if OPENSSL_VERSION_MAJOR >= 3
+/* As where only what FIPS allows is to be had. */
+Test(sn_handshake, without_md5)
+{
+    uint8_t name[64], proof[64];
+    size_t name_len = name_message(name, FLAGS_OF_OTP_25, "a@b", 0);
+    size_t len = proof_message(proof, "secret3000000001");
+
+    begin();
+    cr_assert_eq(take(name, name_len), name_len);
+    expect_challenge();
+    cr_assert_eq(EVP_set_default_properties(NULL, "fips=yes"), 1);
+    cr_assert_eq(take(proof, len), len);
+    expect_refused(SN_REFUSED_CRYPTO);
+}
+#endif
 
 Test(sn_handshake, each_refusal_has_its_words)
 {

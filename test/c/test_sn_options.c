@@ -20,6 +20,7 @@ static struct sn_bad_option bad;
 static sp_status parse_map(const char *map)
 {
     sn_options_free(&opts);
+    memset(&opts, '#', sizeof opts); /* what is there before does not matter */
     return sn_options_parse(term_of("p"), term_of(map), &opts, &bad);
 }
 
@@ -28,9 +29,8 @@ static sp_status parse(const char *options)
 {
     char map[4096];
 
-    snprintf(map, sizeof map, "#{%s%s%s%s%s}", options,
-             strstr(options, "host =>") ? "" : ", host => h",
-             strstr(options, "port =>") ? "" : ", port => 80", "", "");
+    snprintf(map, sizeof map, "#{%s%s%s}", options, strstr(options, "host =>") ? "" : ", host => h",
+             strstr(options, "port =>") ? "" : ", port => 80");
     if (options[0] == '\0')
         memmove(map + 2, map + 4, strlen(map + 4) + 1);
     return parse_map(map);
@@ -340,6 +340,7 @@ Test(sn_options, name)
     assert_bad("name", false, "name", "undefined");
     cr_assert_eq(sn_options_parse(term_of("\"p\""), term_of("#{}"), &opts, &bad), SP_BAD_DATA);
     assert_bad("name", false, "name", "\"p\"");
+    cr_assert(parse("name => 1, size => -1") == SP_BAD_DATA && sn_slice_is_atom(bad.key, "name"));
 }
 
 /* The same name in two encodings of atoms. */
@@ -488,6 +489,16 @@ Test(sn_options, nodes)
     cr_assert_str_eq(opts.hosts[0].text, "c");
 }
 
+Test(sn_options, the_longest_node_name)
+{
+    char map[512];
+
+    snprintf(map, sizeof map, "#{transport => node, node => '%0255d'}", 0);
+    memcpy(strstr(map, "0000"), "b@", 2);
+    cr_assert_eq(parse_map(map), SP_OK);
+    cr_assert_eq(strlen(opts.node), 255);
+}
+
 Test(sn_options, wrong_nodes)
 {
     wrong_map("#{transport => node}", "node", "undefined");
@@ -513,6 +524,8 @@ Test(sn_options, cookies)
 
     cr_assert_eq(parse_map("#{transport => node, node => 'b@c', cookie => secret}"), SP_OK);
     cr_assert_str_eq(opts.cookie, "secret");
+    sn_options_free(&opts);
+    cr_assert(!opts.cookie && !opts.hosts && !opts.node);
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         snprintf(map, sizeof map, "#{transport => node, node => 'b@c', cookie => %s}", wrong[i]);
         wrong_map(map, "cookie", "not_a_cookie");

@@ -136,4 +136,11 @@ Test(sn_queue, a_frame_longer_than_its_header_can_say)
     cr_assert_eq(sn_queue_frame(&queue, slice("x", 1), slice("y", 1), slice("z", most - 2)),
                  SP_TOO_BIG);
     cr_assert_eq(queue.bytes, 0);
+    /* One byte less is not too long: a full queue says only that it is full. */
+    queue.bytes = SN_QUEUE_MAX;
+    cr_assert_eq(sn_queue_frame(&queue, slice("x", most - 1), NOTHING, NOTHING), SP_FULL);
+    cr_assert_eq(sn_queue_frame(&queue, slice("x", 1), slice("y", most - 2), NOTHING), SP_FULL);
+    cr_assert_eq(sn_queue_frame(&queue, slice("x", 1), slice("y", 1), slice("z", most - 3)),
+                 SP_FULL);
+    queue.bytes = 0;
 }

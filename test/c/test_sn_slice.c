@@ -49,6 +49,9 @@ Test(sn_slice, atoms_in_each_encoding)
     cr_assert_not(sn_slice_is_atom(SLICE("w\3oks"), "ok"));
     cr_assert_not(sn_slice_is_atom(SLICE("w\1o"), "ok"));
     cr_assert_not(sn_slice_is_atom(SLICE("k\0\2ok"), "ok"));
+    cr_assert(sn_slice_is_any_atom(SLICE("w\2ok")) && sn_slice_is_any_atom(SLICE("s\0")));
+    cr_assert(sn_slice_is_any_atom(SLICE("v\0\1a")) && sn_slice_is_any_atom(SLICE("d\0\0")));
+    cr_assert_not(sn_slice_is_any_atom(SLICE("k\0\2ok")));
 }
 
 Test(sn_slice, bytes_pids_and_references)
@@ -58,6 +61,29 @@ Test(sn_slice, bytes_pids_and_references)
     cr_assert_eq(sn_slice_byte(SLICE("j")), -1);
     cr_assert(sn_slice_is_pid(SLICE("Xj")) && !sn_slice_is_reference(SLICE("Xj")));
     cr_assert(sn_slice_is_reference(SLICE("Zj")) && !sn_slice_is_pid(SLICE("Zj")));
+    cr_assert(sn_slice_is_pid(SLICE("gj")) && sn_slice_is_reference(SLICE("rj")));
+}
+
+Test(sn_slice, the_node_of_a_pid)
+{
+    struct sn_slice node = sn_slice_pid_node(SLICE("Xw\3a@b\0\0\0\1\0\0\0\2\0\0\1\2"));
+
+    cr_assert(sn_slice_equals(node, SLICE("w\3a@b")));
+    node = sn_slice_pid_node(SLICE("gv\0\3a@b\0\0\0\1\0\0\0\2\3"));
+    cr_assert(sn_slice_equals(node, SLICE("v\0\3a@b")));
+}
+
+Test(sn_slice, the_number_of_a_reference)
+{
+    uint64_t number = 0;
+
+    cr_assert(
+        sn_slice_reference_number(SLICE("Z\0\3w\3a@b\0\0\0\7\0\0\0\0\1\2\3\4\5\6\7\10"), &number));
+    cr_assert_eq(number, UINT64_C(0x0102030405060708));
+    cr_assert_not(sn_slice_reference_number(SLICE("Z\0\2w\3a@b\0\0\0\7\0\0\0\0\1\2\3\4"), &number));
+    cr_assert_not(
+        sn_slice_reference_number(SLICE("r\0\3w\3a@b\1\0\0\0\0\1\2\3\4\5\6\7\10"), &number));
+    cr_assert_not(sn_slice_reference_number(SLICE("j"), &number));
 }
 
 Test(sn_slice, one_pid_in_each_encoding_of_its_node)

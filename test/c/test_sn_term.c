@@ -47,6 +47,8 @@ static const struct bytes WHOLE[] = {
     TERM("s\2\xe9\xff"),
     TERM("v\0\4\xc3\xa9ok"),
     TERM("w\4\xf0\x9f\x98\x80"),
+    TERM("w\4\xf4\x8f\xbf\xbf"),                      /* the last character */
+    TERM("w\x9\xc2\x80\xe0\xa0\x80\xf0\x90\x80\x80"), /* the first of each length */
     TERM("g" NODE "\0\0\0\1\0\0\0\2\1"),
     TERM(PID),
     TERM("f" NODE "\0\0\0\1\1"),
@@ -94,6 +96,24 @@ Test(sn_term, whole_terms_and_their_every_cut)
     }
 }
 
+/* The check goes on behind each of them. */
+Test(sn_term, whole_terms_with_others_behind_them)
+{
+    uint8_t tuple[256] = "h\2";
+
+    for (size_t i = 0; i < WHOLE_COUNT; i++) {
+        size_t len = 2 + WHOLE[i].len;
+
+        memcpy(tuple + 2, WHOLE[i].data, WHOLE[i].len);
+        tuple[len] = 'j';
+        cr_assert_eq(check(tuple, len + 1, &WIDE), SN_TERM_OK, "term %zu", i);
+        cr_assert_eq(used, len + 1, "term %zu: used %zu", i, used);
+        cr_assert_eq(check(tuple, len, &WIDE), SN_TERM_CUT, "term %zu", i);
+        tuple[len] = 0x83;
+        cr_assert_eq(check(tuple, len + 1, &WIDE), SN_TERM_BAD, "term %zu", i);
+    }
+}
+
 static const struct bytes BAD[] = {
     TERM("\x83"),                                  /* a version byte within */
     TERM("P\0\0\0\1x"),                            /* compressed */
@@ -130,6 +150,18 @@ Test(sn_term, what_is_refused)
 {
     for (size_t i = 0; i < sizeof BAD / sizeof BAD[0]; i++)
         cr_assert_eq(check(BAD[i].data, BAD[i].len, &WIDE), SN_TERM_BAD, "term %zu", i);
+}
+
+/* What is wrong first is what is told: nothing behind it is looked at. */
+Test(sn_term, what_is_refused_with_others_behind_it)
+{
+    uint8_t tuple[256] = "h\2";
+
+    for (size_t i = 0; i < sizeof BAD / sizeof BAD[0]; i++) {
+        memcpy(tuple + 2, BAD[i].data, BAD[i].len);
+        tuple[2 + BAD[i].len] = 'b'; /* an integer that is cut off */
+        cr_assert_eq(check(tuple, 3 + BAD[i].len, &WIDE), SN_TERM_BAD, "term %zu", i);
+    }
 }
 
 Test(sn_term, an_atom_has_255_characters_at_most)

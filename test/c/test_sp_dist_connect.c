@@ -240,6 +240,8 @@ Test(dist_connect, texts_that_do_not_fit)
     longest[sizeof longest - 1] = longer[sizeof longer - 1] = '\0';
     cr_assert(sp_dist_connect_begin(&machine, longest, longest, longest, 1, header_bytes));
     cr_assert_eq(machine.out_len, sizeof machine.out - 2);
+    cr_assert(sp_dist_connect_begin(&machine, longest, longest, longest, 1, SP_DIST_HEADER_TLS));
+    cr_assert_eq(machine.out_len, sizeof machine.out);
     cr_assert_not(sp_dist_connect_begin(&machine, longer, "h", "c", 1, header_bytes));
     cr_assert_not(sp_dist_connect_begin(&machine, "b@h", longer, "c", 1, header_bytes));
     cr_assert_not(sp_dist_connect_begin(&machine, "b@h", "", "c", 1, header_bytes));
@@ -387,6 +389,24 @@ Test(dist_connect, wrong_proofs)
     cr_assert_eq(sp_dist_connect_take(&machine, message.at, message.len), message.len - 1);
     expect_failed(SP_NODE_PROTOCOL);
 }
+
+#if OPENSSL_VERSION_MAJOR >= 3
+/* As where only what FIPS allows is to be had. */
+Test(dist_connect, without_md5)
+{
+    struct bytes challenge = {.len = 0}, proof = {.len = 0};
+
+    add_challenge(&challenge, FLAGS_OF_OTP_25, "b@there", 7);
+    add_proof(&proof, "secret3000000001");
+    to_proof();
+    cr_assert_eq(EVP_set_default_properties(NULL, "fips=yes"), 1);
+    take_all(&proof);
+    expect_failed(SP_NODE_CRYPTO);
+    to_challenge();
+    take_all(&challenge);
+    expect_failed(SP_NODE_CRYPTO);
+}
+#endif
 
 Test(dist_connect, a_length_above_the_cap)
 {

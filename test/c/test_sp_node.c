@@ -201,8 +201,12 @@ Test(node, shakes_hands)
 
 Test(node, shakes_hands_bit_by_bit)
 {
-    uint8_t proof[19];
+    uint8_t proof[19], name[NAME_SAID_BYTES];
 
+    opened();
+    cr_assert_eq(step(), SP_WANT_READ);
+    memcpy(name, said(0, sizeof name), sizeof name);
+    tkit_close(&conn);
     opened();
     fake_recv_slice(conn.fd, 1);
     fake_send_room(conn.fd, 0);
@@ -213,7 +217,7 @@ Test(node, shakes_hands_bit_by_bit)
     }
     fake_send_room(conn.fd, 1);
     cr_assert_eq(step(), SP_WANT_READ);
-    said(0, NAME_SAID_BYTES);
+    cr_assert_arr_eq(said(0, sizeof name), name, sizeof name);
     says(STATUS, sizeof STATUS - 1);
     says(CHALLENGE, sizeof CHALLENGE - 1);
     cr_assert_eq(step(), SP_WANT_WRITE);
@@ -222,6 +226,13 @@ Test(node, shakes_hands_bit_by_bit)
     make_proof(proof, said(NAME_SAID_BYTES, PROOF_SAID_BYTES));
     says(proof, sizeof proof);
     cr_assert_eq(step(), SP_OK);
+}
+
+Test(node, shakes_hands_once)
+{
+    shaken();
+    cr_assert_eq(step(), SP_CLOSED, "the cookie and all that are gone");
+    said_since(0);
 }
 
 static void expect_fault(sp_status status)

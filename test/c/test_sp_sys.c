@@ -6,7 +6,10 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -93,6 +96,23 @@ Test(sys, a_full_socket_would_block, .init = connected)
     cr_assert_eq(errno, EAGAIN);
 }
 
+/* To the last byte, also of the call that the socket had no more room for. */
+Test(sys, what_is_sent_is_counted, .init = connected)
+{
+    static char bytes[(1 << 16) + 1];
+    struct iovec iov = {bytes, sizeof bytes};
+    ssize_t len;
+    size_t sent = 0, got = 0;
+
+    while ((len = sys->sendv(client, &iov, 1)) > 0)
+        sent += (size_t)len;
+    cr_assert_eq(errno, EAGAIN);
+    cr_assert_eq(sys->close(client), 0);
+    while ((len = recv(server, bytes, sizeof bytes, 0)) > 0)
+        got += (size_t)len;
+    cr_assert_eq(got, sent);
+}
+
 static _Atomic int signalled;
 
 static void on_signal(int number)
@@ -118,6 +138,41 @@ Test(sys, sending_to_a_closed_peer_raises_no_signal, .init = connected)
     cr_assert_eq(sys->sendv(client, iov, 1), -1);
     cr_assert_eq(errno, EPIPE);
     cr_assert_eq(signalled, 0);
+}
+
+struct nag {
+    pthread_t whom;
+    _Atomic bool enough;
+};
+
+static void *nag(void *arg)
+{
+    struct nag *nag = arg;
+
+    while (!nag->enough) {
+        pthread_kill(nag->whom, SIGUSR1);
+        sched_yield();
+    }
+    return NULL;
+}
+
+/* A descriptor of somebody else's may block. */
+Test(sys, a_signal_interrupts)
+{
+    struct sigaction action = {.sa_handler = on_signal};
+    struct nag nagging = {.whom = pthread_self()};
+    pthread_t thread;
+    int pair[2];
+    char byte;
+
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    cr_assert_eq(sigaction(SIGUSR1, &action, NULL), 0);
+    cr_assert_eq(pthread_create(&thread, NULL, nag, &nagging), 0);
+    cr_assert_eq(sys->recv(pair[0], &byte, 1, 0), -1);
+    cr_assert_eq(errno, EINTR);
+    nagging.enough = true;
+    pthread_join(thread, NULL);
+    cr_assert_eq(signalled, 1);
 }
 
 Test(sys, shutdown_ends_both_ways, .init = connected)
