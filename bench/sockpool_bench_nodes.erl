@@ -5,6 +5,7 @@
 -module(sockpool_bench_nodes).
 
 -export([start/0, stop/1, other/1, measure/5]).
+-export([start_epmd/0, start_node/1]).
 %% Called in the VM of the clients.
 -export([free/3, loaded/3]).
 -export_type([nodes/0]).
@@ -17,16 +18,24 @@
 
 -spec start() -> nodes().
 start() ->
-    [] = os:cmd("epmd -daemon"),
-    {Clients, _} = start_node(),
-    {Other, Node} = start_node(),
+    ok = start_epmd(),
+    Quiet = #{connection => standard_io, args => ?NO_SPINNING},
+    {Clients, _} = start_node(Quiet),
+    {Other, Node} = start_node(Quiet),
     {Clients, Other, Node}.
 
-start_node() ->
+%% @doc Where it does not run.
+-spec start_epmd() -> ok.
+start_epmd() ->
+    [] = os:cmd("epmd -daemon"),
+    ok.
+
+%% @doc A node with the code of this one, linked to the caller. More options of peer:start_link/1.
+-spec start_node(map()) -> {Control :: pid(), node()}.
+start_node(Options) ->
     Paths = lists:append([["-pa", filename:absname(Path)] || Path <- code:get_path()]),
-    {ok, Control, Node} = peer:start_link(#{name => peer:random_name(sockpool_bench),
-                                            connection => standard_io,
-                                            args => ?NO_SPINNING ++ Paths}),
+    Args = maps:get(args, Options, []) ++ Paths,
+    {ok, Control, Node} = peer:start_link(Options#{name => peer:random_name(sockpool_bench), args => Args}),
     {Control, Node}.
 
 -spec stop(nodes()) -> ok.

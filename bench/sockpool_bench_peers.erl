@@ -173,12 +173,13 @@ checkout_only(Pool, _, _) ->
         end
     end.
 
-%% other nodes
+%% pools of other nodes
 
 node(Name, Label, Start, Enter) ->
     #{name => Name, label => Label, start => Start, enter => Enter,
       stop => fun sockpool_bench_served:stop/1, sockets => fun(_, _) -> 0 end}.
-%% Calls of another node
+
+%% calls of another node
 
 erpc_call(none, #{node := Node}, Payload) ->
     fun() ->
@@ -187,8 +188,8 @@ erpc_call(none, #{node := Node}, Payload) ->
         end
     end.
 
-pool_call(Pool, _, Payload) ->
-    fun() -> check(sockpool:call(Pool, erlang, hd, [[Payload]], ?TIMEOUT_MS), Payload) end.
+pool_call(To, _, Payload) ->
+    fun() -> check(sockpool:call(To, erlang, hd, [[Payload]], ?TIMEOUT_MS), Payload) end.
 
 start_shared(Target) ->
     Pool = start_sockpool(Target),
@@ -199,8 +200,7 @@ stop_shared({Pool, Conn}) ->
     ok = sockpool:checkin(Conn),
     sockpool_bench_pool:stop(Pool).
 
-shared_call({_Pool, Conn}, _, Payload) ->
-    fun() -> check(sockpool:call(Conn, erlang, hd, [[Payload]], ?TIMEOUT_MS), Payload) end.
+shared_call({_Pool, Conn}, Target, Payload) -> pool_call(Conn, Target, Payload).
 
 %% poolboy
 

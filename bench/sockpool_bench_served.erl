@@ -54,16 +54,14 @@ start_gen_server(_Target) ->
 
 start_peer() ->
     ok = be_a_node(),
-    Paths = lists:append([["-pa", Path] || Path <- code:get_path()]),
-    {ok, Peer, Node} = peer:start_link(#{name => peer:random_name(bench), args => Paths}),
-    {Peer, Node}.
+    sockpool_bench_nodes:start_node(#{}).
 
 be_a_node() ->
     case is_alive() of
         true ->
             ok;
         false ->
-            [] = os:cmd("epmd -daemon"),
+            ok = sockpool_bench_nodes:start_epmd(),
             {ok, _} = net_kernel:start(list_to_atom(peer:random_name(sockpool_bench)),
                                        #{name_domain => shortnames}),
             ok
@@ -72,13 +70,10 @@ be_a_node() ->
 fill(Pool, #{port := Port, size := Size, max_overflow := Overflow}) ->
     ok = sockpool:start_pool(Pool, #{host => {127, 0, 0, 1}, port => Port, size => Size,
                                      max_overflow => Overflow}),
-    full(Pool, Size).
-
-full(Pool, Size) ->
-    case sockpool:stats(Pool) of
-        {ok, #{idle := Size}} -> ok;
-        {ok, _} -> timer:sleep(10), full(Pool, Size)
-    end.
+    sockpool_bench_wait:until(fun() ->
+                                      {ok, #{idle := Idle}} = sockpool:stats(Pool),
+                                      Idle =:= Size
+                              end).
 
 -spec stop(serving()) -> ok.
 stop(#{stop := Stop}) -> Stop().

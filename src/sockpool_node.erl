@@ -118,7 +118,7 @@ format_error({pool, Name, Reason}) ->
 -spec init(sockpool_node_opts:opts()) -> {ok, #state{}} | {stop, reason()}.
 init(#{start_timeout := StartMs} = Opts) ->
     process_flag(trap_exit, true),
-    Deadline = now_ms() + StartMs,
+    Deadline = sockpool_wait:deadline(StartMs),
     try
         launch(Opts, cookie(Opts))
     of
@@ -198,21 +198,21 @@ await_registered(#state{port = Port} = State, Deadline) ->
             end;
         {'EXIT', Port, _} = Message ->
             took(Message, State)
-    after left(Deadline) ->
+    after sockpool_wait:left(Deadline) ->
         throw({not_started, {start_timeout, State#state.last_line}, State})
     end.
 
 %% A connection to its predecessor may be there still.
 await_answer(#state{node = Node} = State, Deadline) ->
     case net_kernel:connect_node(Node) =:= true andalso
-        call(Node, which_pools, left(Deadline)) of
+        call(Node, which_pools, sockpool_wait:left(Deadline)) of
         {ok, _} -> State;
         _ -> await_answer(pause(State, Deadline), Deadline)
     end.
 
 %% Takes what comes from the port meanwhile.
 pause(#state{port = Port} = State, Deadline) ->
-    Left = left(Deadline),
+    Left = sockpool_wait:left(Deadline),
     Left > 0 orelse throw({not_started, {start_timeout, State#state.last_line}, State}),
     receive
         {Port, _} = Message -> took(Message, State);
@@ -229,7 +229,7 @@ took(Message, State) ->
     end.
 
 start_pool({Name, Opts}, #state{node = Node} = State, Deadline) ->
-    case call(Node, {start_pool, Name, revealed(Name, Opts, State)}, left(Deadline)) of
+    case call(Node, {start_pool, Name, revealed(Name, Opts, State)}, sockpool_wait:left(Deadline)) of
         {ok, ok} ->
             ok;
         {ok, {error, {bad_option, Key, Value}}} ->
@@ -256,10 +256,6 @@ call(Node, Request, TimeoutMs) ->
     catch
         exit:{Reason, _} -> {error, Reason}
     end.
-
-now_ms() -> erlang:monotonic_time(millisecond).
-
-left(Deadline) -> max(0, Deadline - now_ms()).
 
 %%% Running.
 
@@ -312,9 +308,9 @@ stop_daemon(#state{ended = true} = State) ->
     State;
 stop_daemon(#state{stop_timeout = StopMs} = State) ->
     tell(State, "stop\n"),
-    Later = await_end(State, now_ms() + StopMs),
+    Later = await_end(State, sockpool_wait:deadline(StopMs)),
     tell(Later, "stop\n"),
-    kill(await_end(Later, now_ms() + ?GOODBYE_MS)).
+    kill(await_end(Later, sockpool_wait:deadline(?GOODBYE_MS))).
 
 await_end(#state{ended = true} = State, _Deadline) ->
     State;
@@ -322,7 +318,7 @@ await_end(#state{port = Port} = State, Deadline) ->
     receive
         {Port, _} = Message -> await_end(next(from_port(Message, State)), Deadline);
         {'EXIT', Port, _} = Message -> await_end(next(from_port(Message, State)), Deadline)
-    after left(Deadline) ->
+    after sockpool_wait:left(Deadline) ->
         State
     end.
 
@@ -335,7 +331,7 @@ kill(#state{ended = true} = State) ->
 kill(#state{node = Node, os_pid = OsPid} = State) ->
     ?LOG_ERROR("sockpool_node ~ts: does not end, and is killed", [Node]),
     _ = os:cmd("kill -KILL " ++ integer_to_list(OsPid)),
-    await_end(State, now_ms() + ?KILL_MS).
+    await_end(State, sockpool_wait:deadline(?KILL_MS)).
 
 %% Where it has ended already, that is seen elsewhere.
 tell(#state{ended = true}, _Text) ->

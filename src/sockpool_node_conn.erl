@@ -166,8 +166,7 @@ handle_call({send, _}, _From, #state{lease = undefined} = State) ->
     {reply, {error, closed}, State};
 handle_call({send, Frame}, From, State) ->
     {noreply, enqueue(Frame, From, State)};
-handle_call(Request, {Pid, _}, #state{owner = {Owner, _}} = State) when Pid =/= Owner ->
-    _ = Request,
+handle_call(_Request, {Pid, _}, #state{owner = {Owner, _}} = State) when Pid =/= Owner ->
     {reply, {error, not_owner}, State};
 handle_call(checkin, _From, State) ->
     #state{ended = Ended} = Over = give_back(State),

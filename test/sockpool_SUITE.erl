@@ -60,7 +60,7 @@ starts_and_stops(Config) ->
     Options = options(Config, #{size => 3, max_overflow => 4}),
     {ok, Pid} = sockpool:start_pool(Pool, Options),
     #{name := Pool, size := 3, max_overflow := 4, total := 3} = settled(Pool),
-    ?assertEqual(3, sockpool_test_server:accepted(?config(server, Config))),
+    wait_until(fun() -> sockpool_test_server:accepted(?config(server, Config)) =:= 3 end),
     ?assert(lists:member(Pool, sockpool:which_pools())),
     ?assertEqual([Pool], [Name || #{name := Name} <- sockpool:stats(), Name =:= Pool]),
     ?assertEqual({error, {already_started, Pid}}, sockpool:start_pool(Pool, Options)),

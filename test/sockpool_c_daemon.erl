@@ -2,8 +2,8 @@
 %%% as long as the process that started it says, and what it logs goes to that process's log.
 -module(sockpool_c_daemon).
 
--export([is_built/0, program/0, start/0, start/1, stop/1, terminate/1, kill/1, suspend/1, resume/1, hang_up/1]).
--export([await_line/2, lines_until/2]).
+-export([if_built/1, is_built/0, program/0, start/0, start/1, stop/1, terminate/1, kill/1, suspend/1, resume/1,
+         hang_up/1, await_line/2, lines_until/2]).
 -export([descriptors/1, memory_kb/1, is_asleep/1]).
 
 -export_type([daemon/0]).
@@ -11,6 +11,14 @@
 -type daemon() :: #{node := node(), pid := pid(), os_pid := integer()}.
 
 -define(WAIT_MS, 60000).
+
+%% What the fun returns; for init_per_suite and init_per_group.
+-spec if_built(fun(() -> Result)) -> Result | {skip, string()}.
+if_built(Fun) ->
+    case is_built() of
+        true -> Fun();
+        false -> {skip, "priv/sockpool_node is not built: a library is missing"}
+    end.
 
 -spec is_built() -> boolean().
 is_built() -> filelib:is_regular(program()).

@@ -15,8 +15,9 @@
 -export([hostile_frames/1, replies_to_nobody/1, cut_frame/1, nested_reply/1, silent_target/1,
          clients_die/1, slow_client/1, slow_client_dies/1]).
 
--import(sockpool_test_util, [wait_until/1, settled/1, stat/2, start/1, await/1]).
--import(sockpool_node_kit, [checked_out/1, call/3, node_of/1, start_apart/2, with_tls_node/2]).
+-import(sockpool_test_util, [wait_until/1, settled/1, stat/2, start/1, await/1, unavailable/1]).
+-import(sockpool_node_kit, [started/2, started/3, checked_out/1, call/3, waiting_call/2, is_waiting/1,
+                            node_of/1]).
 -import(sockpool_cluster, [client/1, run/2, begin_run/2]).
 
 suite() -> [{timetrap, {minutes, 3}}].
@@ -29,13 +30,8 @@ all() ->
      slow_client, slow_client_dies].
 
 init_per_suite(Config) ->
-    Dir = filename:join(?config(priv_dir, Config), "c_node_tls"),
-    ok = file:make_dir(Dir),
-    ok = sockpool_tls_peers:certificates(Dir),
-    case sockpool_c_daemon:is_built() of
-        true -> sockpool_node_kit:init_suite([{tls_dir, Dir} | Config]);
-        false -> {skip, "priv/sockpool_node is not built: a library is missing"}
-    end.
+    sockpool_c_daemon:if_built(
+      fun() -> sockpool_node_kit:init_suite(sockpool_tls_kit:with_certificates(Config)) end).
 
 end_per_suite(Config) -> sockpool_node_kit:end_suite(Config).
 
@@ -48,101 +44,15 @@ init_per_testcase(Case, Config) ->
 end_per_testcase(_Case, Config) ->
     0 = sockpool_c_daemon:stop(?config(daemon, Config)).
 
-started(Config, Opts) -> started(Config, ?config(node, Config), Opts).
-
-started(Config, Target, Opts) ->
-    Pool = ?config(pool, Config),
-    Defaults = #{transport => node, node => Target, size => 1, max_overflow => 0,
-                 backoff => {1, 50}},
-    ok = sockpool:start_pool(Pool, maps:merge(Defaults, Opts)),
-    Pool.
-
-%% The reason for which connecting fails, once it has.
-unavailable(Pool) ->
-    case sockpool:checkout(Pool, 500) of
-        {error, {unavailable, Reason}} -> Reason;
-        {error, timeout} -> unavailable(Pool)
-    end.
-
 %%% Lives.
 
-%% As in sockpool_node_connect_SUITE: the node takes for dead who does not answer four ticks.
-ticks_while_idle(Config) ->
-    with_ticking_node(
-      fun(Control, Node) ->
-              Pool = started(Config, Node, #{size => 3}),
-              _ = settled(Pool),
-              wait_until(fun() -> heard(Control, 3, 8) end),
-              ?assertMatch(#{closed := 0, created := 3}, settled(Pool)),
-              ?assertEqual({ok, Node}, node_of(Pool))
-      end).
+ticks_while_idle(Config) -> sockpool_node_connect_cases:ticks_while_idle(Config).
 
-ticks_while_leased(Config) ->
-    with_ticking_node(
-      fun(Control, Node) ->
-              Pool = started(Config, Node, #{size => 2}),
-              _ = settled(Pool),
-              [Calling, Silent] = [checked_out(Pool), checked_out(Pool)],
-              Self = self(),
-              Job = start(fun() -> call(Calling, answer_when_told, [ticked_call, Self]) end),
-              wait_until(fun() -> heard(Control, 2, 8) end),
-              ok = sockpool:send_to(Calling, ticked_call, {answer, still_here}),
-              ?assertEqual({ok, still_here}, await(Job)),
-              [ok = sockpool:checkin(Conn) || Conn <- [Calling, Silent]],
-              ?assertMatch(#{closed := 0, created := 2}, settled(Pool))
-      end).
+ticks_while_leased(Config) -> sockpool_node_connect_cases:ticks_while_leased(Config).
 
-with_ticking_node(Fun) ->
-    #{control := Control, node := Node} =
-        start_apart(peer:random_name(ticking), ["-kernel", "net_ticktime", "4"]),
-    try Fun(Control, Node) after peer:stop(Control) end.
+unasked_messages(Config) -> sockpool_node_connect_cases:unasked_messages(Config).
 
-%% So many connections, each with so many packets to the node. The client calls over the daemon only.
-heard(Control, Count, Packets) ->
-    {ok, Infos} = peer:call(Control, net_kernel, nodes_info, []),
-    In = lists:reverse(lists:sort([proplists:get_value(in, Info) || {Name, Info} <- Infos,
-                                                                    is_of_pool(Name)])),
-    (length(In) =:= Count andalso lists:min(In) >= Packets) orelse In.
-
-%% Names that a node makes have capitals and digits only.
-is_of_pool(Name) ->
-    [Alive, _] = string:split(atom_to_list(Name), "@"),
-    Alive =:= string:uppercase(Alive).
-
-unasked_messages(Config) ->
-    Pool = started(Config, #{size => 2}),
-    _ = settled(Pool),
-    #{control := Control} = ?config(peer, Config),
-    ok = peer:call(Control, sockpool_node_kit, tell_everybody, []),
-    Conns = [checked_out(Pool), checked_out(Pool)],
-    ok = peer:call(Control, sockpool_node_kit, tell_everybody, []),
-    [?assertMatch({ok, _}, node_of(Conn)) || Conn <- Conns],
-    [ok = sockpool:checkin(Conn) || Conn <- Conns],
-    ok = peer:call(Control, sockpool_node_kit, tell_everybody, []),
-    ?assertMatch({ok, _}, node_of(Pool)),
-    ?assertMatch(#{closed := 0, created := 2}, settled(Pool)).
-
-killed_under_calls(Config) ->
-    Name = peer:random_name(mortal),
-    #{node := Node, os_pid := OsPid} = start_apart(Name, []),
-    Pool = started(Config, Node, #{size => 2}),
-    Conns = [checked_out(Pool), checked_out(Pool)],
-    Self = self(),
-    Jobs = [start(fun() -> call(Conn, answer_when_told, [Call, Self]) end)
-            || {Conn, Calls} <- lists:zip(Conns, [[mortal_1, mortal_2], [mortal_3]]), Call <- Calls],
-    [receive {waiting, Call} -> ok after 30000 -> error(late) end || Call <- [mortal_1, mortal_2, mortal_3]],
-    [] = os:cmd("kill -9 " ++ OsPid),
-    [?assertMatch({error, Reason} when Reason =:= closed; Reason =:= econnreset, await(Job)) || Job <- Jobs],
-    [?assertEqual({error, closed}, node_of(Conn)) || Conn <- Conns],
-    ?assertMatch({error, {unavailable, Why}}
-                   when Why =:= econnrefused; Why =:= {no_such_node, Node},
-                 sockpool:call(Pool, erlang, node, [], 300)),
-    ?assert(stat(Pool, connect_failures) > 0),
-    #{control := Control} = start_apart(Name, []),
-    ?assertEqual({ok, Node}, sockpool:call(Pool, erlang, node, [], 30000)),
-    ?assertMatch(#{closed := 2, abandoned := 0}, settled(Pool)),
-    ok = sockpool:stop_pool(Pool),
-    peer:stop(Control).
+killed_under_calls(Config) -> sockpool_node_connect_cases:killed_under_calls(Config, {error, closed}).
 
 many_connections(Config) ->
     Pool = started(Config, #{size => 50}),
@@ -156,16 +66,8 @@ many_connections(Config) ->
 %%% Connecting.
 
 wrong_cookie(Config) ->
-    Pool = started(Config, #{cookie => not_the_cookie}),
-    ?assertEqual({node, wrong_cookie}, unavailable(Pool)),
-    {ok, #{connect_failures := Failures, idle := 0, created := 0}} = sockpool:stats(Pool),
-    ?assert(Failures > 0),
-    ok = sockpool:stop_pool(Pool),
-    [begin
-         _ = started(Config, #{cookie => Cookie}),
-         ?assertMatch({ok, _}, node_of(Pool)),
-         ok = sockpool:stop_pool(Pool)
-     end || Cookie <- [erlang:get_cookie(), atom_to_binary(erlang:get_cookie())]].
+    sockpool_node_connect_cases:wrong_cookie(
+      Config, [erlang:get_cookie(), atom_to_binary(erlang:get_cookie())]).
 
 cookie_is_not_logged(Config) ->
     Opts = #{transport => node, node => ?config(node, Config)},
@@ -202,13 +104,7 @@ cookie_of_a_daemon_pool(Config) ->
     ?assertEqual({error, {pool, p, {cookie, error}}}, Start(fun() -> error(s3cret) end)),
     ?assertEqual({error, {bad_option, {pools, p, cookie}, not_a_cookie}}, Start(fun() -> "s3cret" end)).
 
-host() ->
-    [_, Host] = string:split(atom_to_list(node()), "@"),
-    Host.
-
-unknown_node(Config) ->
-    Unknown = list_to_atom("no_such_node@" ++ host()),
-    ?assertEqual({no_such_node, Unknown}, unavailable(started(Config, Unknown, #{}))).
+unknown_node(Config) -> sockpool_node_connect_cases:unknown_node(Config).
 
 %% Nobody at that address has an epmd.
 no_epmd(Config) ->
@@ -216,65 +112,19 @@ no_epmd(Config) ->
     ok = sockpool:stop_pool(?config(pool, Config)),
     ?assertEqual(nxdomain, unavailable(started(Config, 'b@no-such-host.invalid', #{}))).
 
-listens_at(Config) ->
-    [Name, Host] = string:split(atom_to_list(?config(node, Config)), "@"),
-    {port, Port, _} = erl_epmd:port_please(Name, Host),
-    Port.
+port_without_epmd(Config) -> sockpool_node_connect_cases:port_without_epmd(Config).
 
-port_without_epmd(Config) ->
-    Pool = started(Config, #{port => listens_at(Config)}),
-    ?assertEqual({ok, ?config(node, Config)}, node_of(Pool)).
+other_node(Config) -> sockpool_node_connect_cases:other_node(Config).
 
-other_node(Config) ->
-    Other = list_to_atom("other@" ++ host()),
-    ?assertEqual({node, other_node}, unavailable(started(Config, Other, #{port => listens_at(Config)}))).
-
-%% One that sends back what it gets, one that says nothing.
-not_a_node(Config) ->
-    Server = sockpool_test_server:start(),
-    Node = 'b@127.0.0.1',
-    Pool = started(Config, Node, #{port => sockpool_test_server:port(Server)}),
-    ?assertEqual({node, protocol_error}, unavailable(Pool)),
-    ok = sockpool:stop_pool(Pool),
-    {ok, Listen} = gen_tcp:listen(0, [{active, false}, {backlog, 100}]),
-    {ok, Port} = inet:port(Listen),
-    _ = started(Config, Node, #{port => Port, connect_timeout => 100}),
-    ?assertEqual(timeout, unavailable(Pool)),
-    ok = gen_tcp:close(Listen).
+not_a_node(Config) -> sockpool_node_connect_cases:not_a_node(Config).
 
 %%% TLS distribution.
 
-tls(Config) ->
-    with_tls_node(Config, fun(Node, _Trust, Identity) ->
-        Pool = started(Config, Node, #{tls => Identity, size => 2}),
-        ?assertEqual({ok, Node}, node_of(Pool)),
-        Conn = checked_out(Pool),
-        ?assertMatch({ok, #{transport := node, node := Node, protocol := _, cipher := _}},
-                     sockpool:info(Conn)),
-        Bytes = binary:copy(<<"0123456789abcdef">>, 256 * 1024),
-        Copies = [start(fun() -> {ok, Bytes} = sockpool:call(Conn, binary, copy, [Bytes], infinity), ok end)
-                  || _ <- lists:seq(1, 4)],
-        [ok = await(Job) || Job <- Copies],
-        ok = sockpool:checkin(Conn),
-        ?assertMatch(#{closed := 0}, settled(Pool)),
-        ok = sockpool:stop_pool(Pool),
-        _ = started(Config, Node, #{tls => Identity, cookie => not_the_cookie}),
-        ?assertEqual({node, wrong_cookie}, unavailable(Pool))
-    end).
+tls(Config) -> sockpool_node_connect_cases:tls(Config, fun(_Pool) -> ok end).
 
-tls_without_a_certificate(Config) ->
-    with_tls_node(Config, fun(Node, Trust, _Identity) ->
-        ?assertMatch({tls, {alert, _}}, unavailable(started(Config, Node, #{tls => Trust})))
-    end).
+tls_without_a_certificate(Config) -> sockpool_node_connect_cases:tls_without_a_certificate(Config).
 
-plain_to_tls(Config) ->
-    with_tls_node(Config, fun(Node, _Trust, Identity) ->
-        Pool = started(Config, Node, #{}),
-        ?assertMatch({node, Why} when Why =:= protocol_error; Why =:= closed, unavailable(Pool)),
-        ok = sockpool:stop_pool(Pool),
-        _ = started(Config, #{tls => Identity, connect_timeout => 100}),
-        ?assertEqual(timeout, unavailable(Pool))
-    end).
+plain_to_tls(Config) -> sockpool_node_connect_cases:plain_to_tls(Config).
 
 %%% What no node says.
 
@@ -289,9 +139,7 @@ with_fake(Config, Opts, Fun) ->
 hostile_frames(Config) ->
     with_fake(Config, #{}, fun(Fake, Pool) ->
         Conn = checked_out(Pool),
-        Self = self(),
-        Job = start(fun() -> call(Conn, answer_when_told, [hostile_call, Self]) end),
-        receive {waiting, hostile_call} -> ok after 30000 -> error(late) end,
+        Job = waiting_call(Conn, hostile_call),
         Good = <<112, (term_to_binary({21, self(), self(), make_ref(), x}))/binary>>,
         Frames = [<<>>, <<112>>, <<113, 0:800>>, <<112, 131>>, <<112, 131, 104>>, <<112, 131, 104, 5>>,
                   <<112, 131, 104, 255, 97, 21>>, <<112, 131, 105, 16#ffffffff:32, 97, 21>>,
@@ -328,19 +176,14 @@ replies_to_nobody(Config) ->
                       1 = sockpool_fake_node:say(Fake, [<<112, 131, 104, 5, 97, 21>>, Pid, Pid, Ref, Reason])
               end,
         Bare = fun(Term) -> <<131, Rest/binary>> = term_to_binary(Term), Rest end,
-        Self = self(),
-        Begin = fun(As) ->
-                        Job = start(fun() -> call(Conn, answer_when_told, [As, Self]) end),
-                        receive {waiting, As} -> Job after 30000 -> error(late) end
-                end,
         End(77, Bare({77, return, x})),
-        First = Begin(nobody_1),
+        First = waiting_call(Conn, nobody_1),
         End(1, Bare({2, return, x})),
         ?assertEqual({error, {exception, exit, {signal, {2, return, x}}, []}}, await(First)),
-        Second = Begin(nobody_2),
+        Second = waiting_call(Conn, nobody_2),
         End(2, <<109, 1000:32, "short">>),
         ?assertEqual({error, bad_reply}, await(Second)),
-        Third = Begin(nobody_3),
+        Third = waiting_call(Conn, nobody_3),
         End(3, Bare({3, error, badarg, not_a_stack})),
         ?assertEqual({error, {exception, error, badarg, not_a_stack}}, await(Third)),
         [As ! {answer, too_late} || As <- [nobody_1, nobody_2, nobody_3]],
@@ -352,9 +195,7 @@ replies_to_nobody(Config) ->
 cut_frame(Config) ->
     with_fake(Config, #{recv_limit => 100000}, fun(Fake, Pool) ->
         Conn = checked_out(Pool),
-        Self = self(),
-        Job = start(fun() -> call(Conn, answer_when_told, [cut_call, Self]) end),
-        receive {waiting, cut_call} -> ok after 30000 -> error(late) end,
+        Job = waiting_call(Conn, cut_call),
         1 = sockpool_fake_node:say(Fake, binary:copy(<<0>>, 100001)),
         ?assertEqual({error, emsgsize}, await(Job)),
         ?assertEqual({error, closed}, node_of(Conn)),
@@ -370,9 +211,10 @@ nested_reply(Config) ->
     ?assertMatch({ok, _}, node_of(Pool)),
     ?assertMatch(#{closed := 0}, settled(Pool)).
 
-%% It reads nothing: what cannot be sent ends with send_timeout.
+%% It reads nothing: what cannot be sent ends with send_timeout, which both calls must reach the daemon
+%% within.
 silent_target(Config) ->
-    with_fake(Config, #{send_timeout => 200}, fun(Fake, Pool) ->
+    with_fake(Config, #{send_timeout => 2000}, fun(Fake, Pool) ->
         Conn = checked_out(Pool),
         ok = sockpool_fake_node:stop_reading(Fake),
         Bytes = binary:copy(<<0>>, 8 * 1024 * 1024),
@@ -427,7 +269,7 @@ with_slow_client(Config, Fun) ->
     Names = [list_to_atom("slow_call_" ++ integer_to_list(N)) || N <- lists:seq(1, 20)],
     Self = self(),
     Results = [begin_run(client(Slow), fun() -> late_answer(Conn, {Name, Self}) end) || Name <- Names],
-    [receive {waiting, Name} -> ok after 30000 -> error(late) end || Name <- Names],
+    [ok = is_waiting(Name) || Name <- Names],
     [] = os:cmd("kill -STOP " ++ OsPid),
     Bytes = binary:copy(<<0>>, 8 * 1024 * 1024),
     [{Name, Target} ! {answer, Bytes} || Name <- Names],

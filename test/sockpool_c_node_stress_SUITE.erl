@@ -25,10 +25,7 @@ suite() -> [{timetrap, {minutes, 30}}].
 all() -> [everything_at_once].
 
 init_per_suite(Config) ->
-    case sockpool_c_daemon:is_built() of
-        true -> sockpool_remote_kit:init_suite(sockpool_tls_kit:start(Config));
-        false -> {skip, "priv/sockpool_node is not built: a library is missing"}
-    end.
+    sockpool_c_daemon:if_built(fun() -> sockpool_remote_kit:init_suite(sockpool_tls_kit:start(Config)) end).
 
 end_per_suite(Config) ->
     sockpool_remote_kit:end_suite(Config),

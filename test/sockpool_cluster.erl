@@ -39,7 +39,8 @@ start_plain_peer() ->
     Alone = ["-kernel", "prevent_overlapping_partitions", "false"],
     Paths = lists:append([["-pa", Path] || Path <- code:get_path()]),
     {ok, Control, Node} = peer:start(#{name => peer:random_name(sockpool_peer),
-                                       connection => standard_io, args => Alone ++ Paths}),
+                                       connection => standard_io, wait_boot => ?DEADLINE_MS,
+                                       args => Alone ++ Paths}),
     OsPid = peer:call(Control, os, getpid, []),
     true = net_kernel:connect_node(Node),
     #{node => Node, control => Control, os_pid => OsPid}.

@@ -48,7 +48,7 @@ host(Switch, Space, N) ->
     Args = ["-kernel", "net_ticktime", ?TICK_TIME, "prevent_overlapping_partitions", "false"
             | lists:append([["-pa", Path] || Path <- code:get_path()])],
     {ok, Control, Node} = peer:start(#{name => sockpool, host => Address, longnames => true,
-                                       connection => standard_io, args => Args,
+                                       connection => standard_io, wait_boot => 60000, args => Args,
                                        exec => {os:find_executable("ip"),
                                                 ["netns", "exec", Space, Erl]}}),
     #{node => Node, control => Control, port => Port, space => Space, address => Address}.

@@ -17,14 +17,12 @@ all() ->
 suite() -> [{timetrap, {minutes, 2}}].
 
 init_per_suite(Config) ->
-    case sockpool_c_daemon:is_built() of
-        true ->
-            ok = sockpool_cluster:be_a_node(),
-            {ok, _} = application:ensure_all_started(sockpool),
-            Config;
-        false ->
-            {skip, "priv/sockpool_node is not built: libuv, jansson or erl_interface is missing"}
-    end.
+    sockpool_c_daemon:if_built(
+      fun() ->
+              ok = sockpool_cluster:be_a_node(),
+              {ok, _} = application:ensure_all_started(sockpool),
+              Config
+      end).
 
 end_per_suite(_Config) -> ok.
 
@@ -62,13 +60,10 @@ serves(_Config) ->
 
 tls_pool(Config) ->
     {ok, _} = application:ensure_all_started(ssl),
-    Dir = ?config(priv_dir, Config),
-    ok = sockpool_tls_peers:certificates(Dir),
-    File = fun(Name) -> sockpool_tls_peers:file(Dir, Name) end,
-    Server = sockpool_tls_peers:ssl_server([{certfile, File("server.pem")},
-                                            {keyfile, File("server.key")}]),
+    Certified = sockpool_tls_kit:with_certificates(Config),
+    Server = sockpool_tls_peers:ssl_server(sockpool_tls_kit:identity(Certified, "server")),
     Pool = #{transport => tls, host => "127.0.0.1", port => sockpool_tls_peers:port(Server),
-             tls => [{cacertfile, File("ca.pem")}]},
+             tls => [{cacertfile, sockpool_tls_kit:pem(Certified, "ca")}]},
     Options = options(#{pools => #{p => Pool}}),
     {Sup, _} = start_child(Options),
     ?assertEqual({ok, <<"ping">>}, sockpool:request({p, node_of(Options)}, <<"ping">>, 4, 5000)),

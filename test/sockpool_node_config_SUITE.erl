@@ -19,15 +19,13 @@ all() ->
      without_a_file, wrong_file_at_the_start, all_of_the_file, command_line_comes_first].
 
 init_per_suite(Config) ->
-    case sockpool_c_daemon:is_built() of
-        true ->
-            ok = sockpool_cluster:be_a_node(),
-            {ok, _} = application:ensure_all_started(ssl),
-            {ok, _} = application:ensure_all_started(sockpool),
-            Config;
-        false ->
-            {skip, "priv/sockpool_node is not built: libuv, jansson or erl_interface is missing"}
-    end.
+    sockpool_c_daemon:if_built(
+      fun() ->
+              ok = sockpool_cluster:be_a_node(),
+              {ok, _} = application:ensure_all_started(ssl),
+              {ok, _} = application:ensure_all_started(sockpool),
+              Config
+      end).
 
 end_per_suite(_Config) -> ok.
 
@@ -212,7 +210,7 @@ files_of_tls(Config) ->
     {_Server, Pool} = tls(Config, "other_ca.pem"),
     write(Config, #{p => Pool}),
     #{node := Node} = Daemon = start(Config),
-    ?assertMatch({error, {unavailable, {tls, _}}}, sockpool:checkout({p, Node}, 1000)),
+    ?assertMatch({tls, _}, sockpool_test_util:unavailable({p, Node})),
     use(Config, "ca.pem"),
     reload(Daemon),
     sockpool_test_util:wait_until(fun() -> element(1, sockpool:checkout({p, Node}, 1000)) =:= ok end),
@@ -261,8 +259,9 @@ without_a_file(Config) ->
     #{node := Node} = Daemon = sockpool_c_daemon:start(),
     #{host := Host, port := Port, tls := #{cacertfile := File}} = Pool,
     ok = sockpool:start_pool({p, Node}, #{transport => tls, host => Host, port => Port,
-                                          backoff => {1, 50}, tls => #{cacertfile => File}}),
-    ?assertMatch({error, {unavailable, {tls, _}}}, sockpool:checkout({p, Node}, 1000)),
+                                          backoff => {1, 50}, connect_timeout => 60000,
+                                          tls => #{cacertfile => File}}),
+    ?assertMatch({tls, _}, sockpool_test_util:unavailable({p, Node})),
     ok = file:write_file(trusted(Config), "no certificate"),
     hang_up(Daemon),
     Line = await_line(Daemon, "event=tls_not_reloaded"),
@@ -331,7 +330,7 @@ pools(Node) ->
     lists:sort(Pools).
 
 echo(Pool, Node) ->
-    ?assertEqual({ok, <<"ping">>}, sockpool:request({Pool, Node}, <<"ping">>, 4, 5000)).
+    ?assertEqual({ok, <<"ping">>}, sockpool:request({Pool, Node}, <<"ping">>, 4, 30000)).
 
 tcp(Server) ->
     #{host := {A, B, C, D}, port := Port} = sockpool_test_server:target(Server),
@@ -346,7 +345,7 @@ tls(Config, Trusted) ->
     File = fun(Name) -> sockpool_tls_peers:file(Dir, Name) end,
     Server = sockpool_tls_peers:ssl_server([{certfile, File("server.pem")},
                                             {keyfile, File("server.key")}]),
-    {Server, #{transport => <<"tls">>, host => <<"127.0.0.1">>, backoff => [1, 50],
+    {Server, #{transport => <<"tls">>, host => <<"127.0.0.1">>, backoff => [1, 50], connect_timeout => 60000,
                port => sockpool_tls_peers:port(Server),
                tls => #{cacertfile => list_to_binary(trusted(Config))}}}.
 

@@ -5,7 +5,7 @@
 -include_lib("eunit/include/eunit.hrl").
 
 check_test_() ->
-    case filelib:is_regular(program()) of
+    case sockpool_c_daemon:is_built() of
         false -> [];
         true -> [{lists:sublist(Text, 80), fun() -> check(Text, Expected) end} || {Text, Expected} <- cases()]
     end.
@@ -99,7 +99,7 @@ tls(Options) ->
 check(Text, Expected) ->
     File = filename:join("/tmp", "sockpool_config_" ++ os:getpid() ++ ".json"),
     ok = file:write_file(File, Text),
-    Said = os:cmd(program() ++ " --check --config " ++ File ++ " 2>&1; echo status $?"),
+    Said = os:cmd(sockpool_c_daemon:program() ++ " --check --config " ++ File ++ " 2>&1; echo status $?"),
     ok = file:delete(File),
     case Expected of
         ok ->
@@ -112,7 +112,7 @@ check(Text, Expected) ->
     end.
 
 no_such_file_test() ->
-    Said = os:cmd(program() ++ " --check --config /nonexistent/file 2>&1; echo status $?"),
+    Said = os:cmd(sockpool_c_daemon:program() ++ " --check --config /nonexistent/file 2>&1; echo status $?"),
     ?assertEqual("sockpool_node: /nonexistent/file: No such file or directory\nstatus 2\n", Said).
 
 %% Its certificate is not here; that is looked at last.
@@ -143,13 +143,10 @@ systemd_unit() ->
     Dir = filename:join("/tmp", "sockpool_unit_" ++ os:getpid()),
     File = filename:join(Dir, "sockpool-node.service"),
     ok = filelib:ensure_dir(File),
-    Program = filename:absname(program()),
+    Program = filename:absname(sockpool_c_daemon:program()),
     Here = string:replace(Unit, "/usr/local/bin/sockpool_node", Program, all),
     ok = file:write_file(File, string:replace(Here, "User=sockpool", "User=daemon")),
     Said = os:cmd("systemd-analyze verify " ++ File ++ " 2>&1; echo status $?"),
     ok = file:delete(File),
     ok = file:del_dir(Dir),
     ?assertEqual("status 0\n", Said).
-
-program() ->
-    filename:join(code:priv_dir(sockpool), "sockpool_node").

@@ -4,11 +4,12 @@
 -include_lib("common_test/include/ct.hrl").
 
 -export([init_suite/1, end_suite/1, init_case/2, end_case/0]).
--export([started/2, started/3, checked_out/1, call/3, node_of/1, unavailable/1, start_apart/2, with_tls_node/2]).
+-export([started/2, started/3, checked_out/1, call/3, waiting_call/2, is_waiting/1, tell/3, node_of/1]).
+-export([start_apart/2, start_tls_node/1, with_tls_node/2]).
 -export([relay/2, swallow/1, print/1, print_later/2, answer_when_told/2, be_killed/0, linger/0,
          nest/1, tell_everybody/0]).
 
--define(DEADLINE_MS, 30000).
+-define(DEADLINE_MS, 60000).
 
 init_suite(Config) ->
     ok = sockpool_cluster:be_a_node(),
@@ -27,14 +28,18 @@ init_case(Case, Config) ->
 end_case() ->
     lists:foreach(fun sockpool:stop_pool/1, sockpool:which_pools()).
 
-%% A pool of one connection, unless the options say otherwise.
+%% A pool of one connection, unless the options say otherwise. Connecting has all the time it takes: what
+%% it fails with is looked at.
 started(Config, Opts) -> started(Config, ?config(node, Config), Opts).
 
 started(Config, Node, Opts) ->
     Pool = ?config(pool, Config),
-    Defaults = #{transport => node, node => Node, size => 1, max_overflow => 0, backoff => {1, 50}},
-    {ok, _} = sockpool:start_pool(Pool, maps:merge(Defaults, Opts)),
-    Pool.
+    Defaults = #{transport => node, node => Node, size => 1, max_overflow => 0, backoff => {1, 50},
+                 connect_timeout => 60000},
+    case sockpool:start_pool(Pool, maps:merge(Defaults, Opts)) of
+        {ok, _Pid} -> Pool;
+        ok -> Pool % of another node
+    end.
 
 checked_out(Pool) ->
     {ok, Conn} = sockpool:checkout(Pool, ?DEADLINE_MS),
@@ -43,19 +48,49 @@ checked_out(Pool) ->
 call(To, Function, Args) ->
     sockpool:call(To, ?MODULE, Function, Args, ?DEADLINE_MS).
 
-node_of(Conn) -> sockpool:call(Conn, erlang, node, [], ?DEADLINE_MS).
+%% A call that waits there under the name, in a process of its own here.
+waiting_call(To, Name) ->
+    Self = self(),
+    Job = sockpool_test_util:start(fun() -> call(To, answer_when_told, [Name, Self]) end),
+    ok = is_waiting(Name),
+    Job.
 
-%% The reason for which connecting fails.
-unavailable(Pool) ->
-    {error, {unavailable, Reason}} = sockpool:checkout(Pool, 500),
-    Reason.
+is_waiting(Name) -> receive {waiting, Name} -> ok after ?DEADLINE_MS -> error({not_waiting, Name}) end.
+
+%% Answers a call that waits, by this VM's own connection.
+tell(Node, Name, Answer) ->
+    {Name, Node} ! {answer, Answer},
+    ok.
+
+node_of(Conn) -> sockpool:call(Conn, erlang, node, [], ?DEADLINE_MS).
 
 %% A node that this VM is not connected to otherwise.
 start_apart(Name, Args) ->
     Paths = lists:append([["-pa", Path] || Path <- code:get_path()]),
-    {ok, Control, Node} = peer:start(#{name => Name, connection => standard_io,
+    {ok, Control, Node} = peer:start(#{name => Name, connection => standard_io, wait_boot => ?DEADLINE_MS,
                                        args => ["-connect_all", "false" | Args] ++ Paths}),
     #{control => Control, node => Node, os_pid => peer:call(Control, os, getpid, [])}.
+
+%% A node that takes connections by TLS only, from those who have a certificate of the authority.
+start_tls_node(Dir) ->
+    File = fun(Name) -> sockpool_tls_peers:file(Dir, Name) end,
+    Server = [{certfile, File("server.pem")}, {keyfile, File("server.key")},
+              {cacertfile, File("ca.pem")}, {verify, verify_peer}, {fail_if_no_peer_cert, true}],
+    Conf = File("dist.conf"),
+    ok = file:write_file(Conf, io_lib:format("~p.~n", [[{server, Server}, {client, Server}]])),
+    start_apart(peer:random_name(tls), ["-proto_dist", "inet_tls", "-ssl_dist_optfile", Conf]).
+
+%% Fun gets it, and what a pool of it trusts without a certificate of its own, and with one.
+with_tls_node(Config, Fun) ->
+    Dir = ?config(tls_dir, Config),
+    #{control := Control, node := Node} = start_tls_node(Dir),
+    File = fun(Name) -> sockpool_tls_peers:file(Dir, Name) end,
+    Trust = #{cacertfile => File("ca.pem"), server_name => "localhost"},
+    try
+        Fun(Node, Trust, Trust#{certfile => File("client.pem"), keyfile => File("client.key")})
+    after
+        peer:stop(Control)
+    end.
 
 %%% On the other node.
 
@@ -114,19 +149,3 @@ be_killed() ->
 
 linger() ->
     receive after infinity -> ok end.
-
-%% A node that takes connections by TLS only, from those who have a certificate of the authority.
-with_tls_node(Config, Fun) ->
-    File = fun(Name) -> sockpool_tls_peers:file(?config(tls_dir, Config), Name) end,
-    Server = [{certfile, File("server.pem")}, {keyfile, File("server.key")},
-              {cacertfile, File("ca.pem")}, {verify, verify_peer}, {fail_if_no_peer_cert, true}],
-    Conf = File("dist.conf"),
-    ok = file:write_file(Conf, io_lib:format("~p.~n", [[{server, Server}, {client, Server}]])),
-    #{control := Control, node := Node} =
-        start_apart(peer:random_name(tls), ["-proto_dist", "inet_tls", "-ssl_dist_optfile", Conf]),
-    Trust = #{cacertfile => File("ca.pem"), server_name => "localhost"},
-    try
-        Fun(Node, Trust, Trust#{certfile => File("client.pem"), keyfile => File("client.key")})
-    after
-        peer:stop(Control)
-    end.

@@ -8,7 +8,7 @@
 -define(ONLY_ALLOWED_IN_ERLANG, ["init", "tls.password", "cookie"]).
 
 agreement_test_() ->
-    case filelib:is_regular(program()) of
+    case sockpool_c_daemon:is_built() of
         false -> [];
         true -> [fun same_keys/0, fun same_defaults/0, fun same_words/0]
     end.
@@ -47,7 +47,7 @@ key(Key) -> list_to_existing_atom(Key).
 
 %% [{Key, Default, Allowed}]
 table() ->
-    Lines = string:lexemes(os:cmd(program() ++ " --options"), "\n"),
+    Lines = string:lexemes(os:cmd(sockpool_c_daemon:program() ++ " --options"), "\n"),
     [{Key, term(Default), Allowed} || Line <- Lines,
                                       [Key, Default, Allowed] <- [string:split(Line, "\t", all)]].
 
@@ -55,6 +55,3 @@ term(Text) ->
     {ok, Tokens, _} = erl_scan:string(Text ++ "."),
     {ok, Term} = erl_parse:parse_term(Tokens),
     Term.
-
-program() ->
-    filename:join(code:priv_dir(sockpool), "sockpool_node").

@@ -14,9 +14,9 @@
          given_away/1, waiters/1, max_hold/1, pool_stopped_under_a_call/1]).
 -export([pool_of_another_node/1, client_of_another_node_dies/1]).
 
--import(sockpool_test_util, [wait_until/1, settled/1, stat/2, start/1, await/1, run_all/1,
+-import(sockpool_test_util, [wait_until/1, settled/1, stat/2, start/1, await/1,
                              assert_no_messages/0]).
--import(sockpool_node_kit, [started/2, checked_out/1, call/3, node_of/1]).
+-import(sockpool_node_kit, [started/2, checked_out/1, call/3, waiting_call/2, is_waiting/1, node_of/1]).
 
 suite() -> [{timetrap, {minutes, 3}}].
 
@@ -34,67 +34,13 @@ end_per_testcase(_Case, _Config) -> sockpool_node_kit:end_case().
 
 %%% Calls.
 
-calls(Config) ->
-    Node = ?config(node, Config),
-    Conn = checked_out(started(Config, #{})),
-    ?assertEqual({ok, Node}, sockpool:call(Conn, erlang, node, [], 30000)),
-    Term = {self(), make_ref(), fun sockpool_node_kit:swallow/1, #{a => [1.5, "text", <<1:3>>]}, 1 bsl 200},
-    ?assertEqual({ok, [Term | Term]}, sockpool:call(Conn, lists, append, [[Term], Term], infinity)),
-    ?assertEqual({ok, {error, x}}, sockpool:call(Conn, erlang, list_to_tuple, [[error, x]], 30000)),
-    ?assertEqual(ok, sockpool:checkin(Conn)),
-    ?assertEqual({error, closed}, sockpool:call(Conn, erlang, node, [], 30000)),
-    ?assertMatch(#{closed := 0, checkins := 1}, settled(?config(pool, Config))),
-    assert_no_messages().
+calls(Config) -> sockpool_node_call_cases:calls(Config, ?config(node, Config)).
 
-exceptions(Config) ->
-    Conn = checked_out(started(Config, #{})),
-    Call = fun(Function, Args) -> sockpool:call(Conn, erlang, Function, Args, 30000) end,
-    ?assertMatch({error, {exception, error, {my, reason}, [{erlang, error, _, _} | _]}},
-                 Call(error, [{my, reason}])),
-    ?assertEqual({error, {exception, exit, {my, reason}, []}}, Call(exit, [{my, reason}])),
-    ?assertEqual({error, {exception, throw, {my, reason}, []}}, Call(throw, [{my, reason}])),
-    ?assertMatch({error, {exception, error, undef, [{no_such, module, [1], _} | _]}},
-                 sockpool:call(Conn, no_such, module, [1], 30000)),
-    ?assertEqual({error, {exception, exit, {signal, killed}, []}}, call(Conn, be_killed, [])),
-    ok = sockpool:checkin(Conn).
+exceptions(Config) -> sockpool_node_call_cases:exceptions(Config, ?config(node, Config)).
 
-calls_by_pool(Config) ->
-    Node = ?config(node, Config),
-    Pool = started(Config, #{size => 2}),
-    _ = settled(Pool),
-    ?assertEqual({ok, Node}, sockpool:call(Pool, erlang, node, [], 30000)),
-    ?assertMatch({error, {exception, error, badarg, _}},
-                 sockpool:call(Pool, erlang, atom_to_list, [1], 30000)),
-    Sums = [start(fun() -> sockpool:call(Pool, erlang, '+', [N, N], infinity) end)
-            || N <- lists:seq(1, 100)],
-    ?assertEqual([{ok, 2 * N} || N <- lists:seq(1, 100)], [await(Job) || Job <- Sums]),
-    ?assertEqual({error, timeout}, sockpool:call(Pool, sockpool_node_kit, linger, [], 50)),
-    ?assertMatch(#{checkouts := 103, checkins := 103, closed := 1, abandoned := 0}, settled(Pool)),
-    ?assertEqual({error, not_found}, sockpool:call(no_such_pool, erlang, node, [], 100)),
-    assert_no_messages().
+calls_by_pool(Config) -> sockpool_node_call_cases:calls_by_pool(Config, ?config(node, Config)).
 
-messages(Config) ->
-    Node = ?config(node, Config),
-    Pool = started(Config, #{}),
-    Conn = checked_out(Pool),
-    ?assertEqual({ok, ok}, call(Conn, relay, [messages_relay, self()])),
-    {ok, Pid} = sockpool:call(Conn, erlang, whereis, [messages_relay], 30000),
-    Messages = [{Way, N} || N <- lists:seq(1, 100), Way <- [name, named_node, pid]],
-    lists:foreach(fun({name, _} = M) -> ok = sockpool:send_to(Conn, messages_relay, M);
-                     ({named_node, _} = M) -> ok = sockpool:send_to(Conn, {messages_relay, Node}, M);
-                     ({pid, _} = M) -> ok = sockpool:send_to(Conn, Pid, M)
-                  end, Messages),
-    ?assertEqual(Messages, [receive {relayed, M} -> M after 30000 -> none end || _ <- Messages]),
-    ok = sockpool:send_to(Conn, no_such_name, hello),
-    ?assertEqual({error, {bad_argument, destination, self()}}, sockpool:send_to(Conn, self(), x)),
-    ?assertEqual({error, {bad_argument, destination, "x"}}, sockpool:send_to(Conn, "x", x)),
-    ?assertEqual({error, {bad_argument, destination, {x, node()}}},
-                 sockpool:send_to(Conn, {x, node()}, x)),
-    ok = sockpool:checkin(Conn),
-    ok = sockpool:send_to(Pool, messages_relay, by_pool),
-    receive {relayed, by_pool} -> ok after 30000 -> error(late) end,
-    ok = sockpool:send_to(Pool, Pid, stop),
-    ?assertMatch(#{closed := 0}, settled(Pool)).
+messages(Config) -> sockpool_node_call_cases:messages(Config, ?config(node, Config)).
 
 %% As with erpc:call/4, though no connection of this VM is used for it.
 output_comes_here(Config) ->
@@ -115,8 +61,7 @@ output_of_a_call_before(Config) ->
     Self = self(),
     ?assertEqual({ok, ok}, call(Pool, print_later, [late_printer, Self])),
     {ok, Text} = output(fun() ->
-                                Job = start(fun() -> call(Pool, answer_when_told, [others_call, Self]) end),
-                                receive {waiting, others_call} -> ok after 30000 -> error(late) end,
+                                Job = waiting_call(Pool, others_call),
                                 Printer = late_printer_there(Config),
                                 Printer ! print,
                                 wait_until(fun() -> asks_its_leader(Config, Printer) end),
@@ -157,26 +102,9 @@ keep(Kept) ->
     end.
 
 large_messages(Config) ->
-    Pool = started(Config, #{}),
-    Conn = checked_out(Pool),
-    Bytes = binary:copy(<<"0123456789abcdef">>, 1024 * 1024),
-    ?assertEqual({ok, byte_size(Bytes)}, call(Conn, swallow, [Bytes])),
-    %% Both ways at the same time, many of them: neither side stops reading while it writes.
-    Copies = [start(fun() -> {ok, Bytes} = sockpool:call(Conn, binary, copy, [Bytes], infinity), ok end)
-              || _ <- lists:seq(1, 8)],
-    [ok = await(Job) || Job <- Copies],
-    ok = sockpool:checkin(Conn),
-    ?assertMatch(#{closed := 0}, settled(Pool)).
+    sockpool_node_call_cases:large_messages(Config, ?config(node, Config), 16 bsl 20, 8).
 
-too_large_a_reply(Config) ->
-    Pool = started(Config, #{recv_limit => 10000}),
-    Conn = checked_out(Pool),
-    ?assertMatch({ok, <<_:9000/binary>>},
-                 sockpool:call(Conn, binary, copy, [<<0>>, 9000], 30000)),
-    ?assertEqual({error, emsgsize}, sockpool:call(Conn, binary, copy, [<<0>>, 10000], 30000)),
-    ?assertEqual({error, closed}, sockpool:call(Conn, erlang, node, [], 30000)),
-    ?assertEqual(ok, sockpool:checkin(Conn)),
-    ?assertMatch(#{closed := 1, abandoned := 0}, settled(Pool)).
+too_large_a_reply(Config) -> sockpool_node_call_cases:too_large_a_reply(Config, ?config(node, Config), ok).
 
 %%% Leases.
 
@@ -208,16 +136,8 @@ lease_functions(Config) ->
     assert_no_messages().
 
 no_stream(Config) ->
-    Pool = started(Config, #{}),
-    Refused = {error, {bad_option, transport, node}},
-    ?assertEqual(Refused, sockpool:request(Pool, "x", packet, 1000)),
-    Conn = checked_out(Pool),
-    ?assertEqual(Refused, sockpool:send(Conn, "x")),
-    ?assertEqual(Refused, sockpool:send(Conn, "x", 10)),
-    ?assertEqual(Refused, sockpool:recv(Conn, 0)),
-    ?assertEqual(Refused, sockpool:recv(Conn, 0, 10)),
-    ?assertEqual(Refused, sockpool:reload_tls(Pool)),
-    ok = sockpool:checkin(Conn),
+    sockpool_node_call_cases:no_stream(Config, ?config(node, Config)),
+    ?assertEqual({error, {bad_option, transport, node}}, sockpool:reload_tls(?config(pool, Config))),
     %% And the other way round.
     Server = sockpool_test_server:start(),
     {ok, _} = sockpool:start_pool(tcp, sockpool_test_server:target(Server)),
@@ -243,57 +163,11 @@ bad_arguments(Config) ->
 
 %%% Many calls over one connection.
 
-concurrent_calls(Config) ->
-    Pool = started(Config, #{max_inflight => 1000}),
-    Conn = checked_out(Pool),
-    Calls = [fun() ->
-                     Text = integer_to_binary(N),
-                     {ok, Text} = sockpool:call(Conn, erlang, integer_to_binary, [N], infinity),
-                     ok
-             end || N <- lists:seq(1, 1000)],
-    ?assertEqual([ok || _ <- Calls], run_all(Calls)),
-    %% One that takes its time does not hold up the others.
-    Slow = start(fun() -> call(Conn, answer_when_told, [slow_call, self()]) end),
-    wait_until(fun() -> is_pid(whereis_there(Conn, slow_call)) end),
-    ok = sockpool:send_to(Conn, slow_call, {answer, at_last}),
-    ?assertEqual({ok, at_last}, await(Slow)),
-    ok = sockpool:checkin(Conn),
-    ?assertMatch(#{closed := 0}, settled(Pool)).
+concurrent_calls(Config) -> sockpool_node_call_cases:concurrent_calls(Config, ?config(node, Config), 1000).
 
-whereis_there(Conn, Name) ->
-    {ok, Pid} = sockpool:call(Conn, erlang, whereis, [Name], 30000),
-    Pid.
+max_inflight(Config) -> sockpool_node_call_cases:max_inflight(Config, ?config(node, Config)).
 
-max_inflight(Config) ->
-    Pool = started(Config, #{max_inflight => 3}),
-    Conn = checked_out(Pool),
-    Self = self(),
-    Names = [inflight_1, inflight_2, inflight_3],
-    Jobs = [start(fun() -> call(Conn, answer_when_told, [Name, Self]) end) || Name <- Names],
-    [receive {waiting, Name} -> ok after 30000 -> error(late) end || Name <- Names],
-    ?assertEqual({error, busy}, sockpool:call(Conn, erlang, node, [], 30000)),
-    ?assertEqual({error, busy}, sockpool:call(Conn, erlang, node, [], 0)),
-    ok = sockpool:send_to(Conn, inflight_2, {answer, two}),
-    ?assertEqual({ok, two}, await(lists:nth(2, Jobs))),
-    ?assertMatch({ok, _}, sockpool:call(Conn, erlang, node, [], 30000)),
-    [ok = sockpool:send_to(Conn, Name, {answer, Name}) || Name <- [inflight_1, inflight_3]],
-    ?assertEqual([{ok, inflight_1}, {ok, inflight_3}], [await(Job) || Job <- [hd(Jobs), lists:last(Jobs)]]),
-    ok = sockpool:checkin(Conn),
-    ?assertMatch(#{closed := 0}, settled(Pool)).
-
-%% A time-out leaves the connection usable. The reply is dropped when it comes.
-late_reply(Config) ->
-    Pool = started(Config, #{max_inflight => 1}),
-    Conn = checked_out(Pool),
-    ?assertEqual({error, timeout},
-                 sockpool:call(Conn, sockpool_node_kit, answer_when_told, [late_call, self()], 500)),
-    receive {waiting, late_call} -> ok after 30000 -> error(never_began) end,
-    ?assertEqual({error, busy}, sockpool:call(Conn, erlang, node, [], 30000)),
-    ok = sockpool:send_to(Conn, late_call, {answer, too_late}),
-    wait_until(fun() -> sockpool:call(Conn, erlang, '+', [1, 1], 30000) =:= {ok, 2} end),
-    ok = sockpool:checkin(Conn),
-    ?assertMatch(#{closed := 0}, settled(Pool)),
-    assert_no_messages().
+late_reply(Config) -> sockpool_node_call_cases:late_reply(Config, ?config(node, Config)).
 
 call_from_another_process(Config) ->
     Node = ?config(node, Config),
@@ -304,15 +178,7 @@ call_from_another_process(Config) ->
     ?assertEqual({error, closed}, await(start(fun() -> node_of(Conn) end))),
     ?assertEqual({error, closed}, await(start(fun() -> sockpool:send_to(Conn, x, x) end))).
 
-checkin_under_a_call(Config) ->
-    Pool = started(Config, #{}),
-    Conn = checked_out(Pool),
-    Self = self(),
-    Job = start(fun() -> call(Conn, answer_when_told, [checkin_call, Self]) end),
-    receive {waiting, checkin_call} -> ok after 30000 -> error(late) end,
-    ?assertEqual(ok, sockpool:checkin(Conn)),
-    ?assertEqual({error, closed}, await(Job)),
-    ?assertMatch(#{closed := 1, abandoned := 0}, settled(Pool)).
+checkin_under_a_call(Config) -> sockpool_node_call_cases:checkin_under_a_call(Config, ?config(node, Config)).
 
 dead_owner_at_rest(Config) ->
     Pool = started(Config, #{}),
@@ -324,7 +190,7 @@ dead_owner_under_a_call(Config) ->
     Pool = started(Config, #{}),
     Self = self(),
     Owner = spawn(fun() -> call(checked_out(Pool), answer_when_told, [orphaned_call, Self]) end),
-    receive {waiting, orphaned_call} -> ok after 30000 -> error(late) end,
+    ok = is_waiting(orphaned_call),
     exit(Owner, kill),
     wait_until(fun() -> stat(Pool, closed) =:= 1 end),
     ?assertMatch(#{created := 2, abandoned := 1, checkins := 0}, settled(Pool)).
@@ -362,7 +228,8 @@ waiters(Config) ->
     ?assertMatch(#{closed := 0, checkouts := 21}, settled(Pool)).
 
 max_hold(Config) ->
-    Pool = started(Config, #{max_hold => 200}),
+    %% Long enough that the call is made within it: an untouched connection would not be closed.
+    Pool = started(Config, #{max_hold => 1000}),
     Conn = checked_out(Pool),
     ?assertEqual({error, closed}, call(Conn, linger, [])),
     ?assertEqual({error, closed}, sockpool:checkin(Conn)),
@@ -371,9 +238,7 @@ max_hold(Config) ->
 pool_stopped_under_a_call(Config) ->
     Pool = started(Config, #{}),
     Conn = checked_out(Pool),
-    Self = self(),
-    Job = start(fun() -> call(Conn, answer_when_told, [stopped_call, Self]) end),
-    receive {waiting, stopped_call} -> ok after 30000 -> error(late) end,
+    Job = waiting_call(Conn, stopped_call),
     ok = sockpool:stop_pool(Pool),
     ?assertEqual({error, closed}, await(Job)),
     ?assertEqual({error, closed}, sockpool:call(Conn, erlang, node, [], 30000)),
@@ -422,7 +287,7 @@ client_of_another_node_dies(Config) ->
     with_serving_node(Config, fun({_Name, Serving} = Pool) ->
         Self = self(),
         Client = spawn(fun() -> call(Pool, answer_when_told, [remote_orphan, Self]) end),
-        receive {waiting, remote_orphan} -> ok after 30000 -> error(late) end,
+        ok = is_waiting(remote_orphan),
         exit(Client, kill),
         wait_until(fun() -> stat(Pool, abandoned) =:= 1 end),
         wait_until(fun() -> sockpool_cluster:holds_nothing(Serving) end),

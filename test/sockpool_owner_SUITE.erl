@@ -20,6 +20,7 @@
 
 -define(KILLS, 10000).
 -define(OWNERS, 40).
+-define(LOST, 40).
 
 suite() -> [{timetrap, {minutes, 5}}].
 
@@ -212,12 +213,10 @@ holds(Pid) ->
 
 handle_in_an_ets_row(Config) ->
     Table = ets:new(kept, [public]),
-    outlives(Config, fun(Conn) ->
-                             true = ets:insert(Table, {self(), Conn}),
-                             receive after infinity -> ok end
-                     end),
+    outlives(Config, fun(Conn) -> true = ets:insert(Table, {self(), Conn}) end),
     Rows = [Conn || {_, Conn} <- ets:tab2list(Table)],
-    ?assertEqual([{error, not_owner}], lists:usort([sockpool:send(Conn, "x") || Conn <- Rows])).
+    ?assertEqual([{error, not_owner} || _ <- lists:seq(1, ?LOST)],
+                 [sockpool:send(Conn, "x") || Conn <- Rows]).
 
 handle_in_an_exit_reason(Config) ->
     Keeper = keeper(),
@@ -225,16 +224,12 @@ handle_in_an_exit_reason(Config) ->
                              Keeper ! {link, self()},
                              receive linked -> exit({lost, Conn}) end
                      end),
-    Kept = kept(Keeper),
-    ?assertEqual(40, length([Conn || {'EXIT', _, {lost, Conn}} <- Kept])).
+    kept(Keeper, fun({'EXIT', _, {lost, _}}) -> true; (_) -> false end).
 
 handle_in_a_message(Config) ->
     Keeper = keeper(),
-    outlives(Config, fun(Conn) ->
-                             Keeper ! {keep, Conn},
-                             receive after infinity -> ok end
-                     end),
-    ?assertEqual(40, length([Conn || {keep, Conn} <- kept(Keeper)])).
+    outlives(Config, fun(Conn) -> Keeper ! {keep, Conn} end),
+    kept(Keeper, fun({keep, _}) -> true; (_) -> false end).
 
 %% Leaves its messages where they are, but for those that it must answer.
 keeper() ->
@@ -250,24 +245,25 @@ keeper() ->
                        end
                end).
 
-kept(Keeper) ->
-    {messages, Messages} = process_info(Keeper, messages),
+%% Who has died may be heard of there later than here.
+kept(Keeper, Holds) ->
+    wait_until(fun() ->
+                       {messages, Messages} = process_info(Keeper, messages),
+                       Count = length(lists:filter(Holds, Messages)),
+                       Count =:= ?LOST orelse Count
+               end),
     unlink(Keeper),
-    Keeper ! stop,
-    Messages.
+    Keeper ! stop.
 
 handle_in_a_log_event(Config) ->
     Table = ets:new(kept, [public]),
     ok = logger:add_handler(?MODULE, ?MODULE, #{config => Table}),
     try
-        outlives(Config, fun(Conn) ->
-                                 logger:error(#{lost => Conn}, #{domain => [sockpool_test]}),
-                                 receive after infinity -> ok end
-                         end)
+        outlives(Config, fun(Conn) -> logger:error(#{lost => Conn}, #{domain => [sockpool_test]}) end)
     after
         ok = logger:remove_handler(?MODULE)
     end,
-    ?assertEqual(40, length(ets:tab2list(Table))).
+    ?assertEqual(?LOST, length(ets:tab2list(Table))).
 
 %% The logger's handler callback: keeps the event.
 log(#{msg := {report, #{lost := _}}} = Event, #{config := Table}) ->
@@ -275,22 +271,21 @@ log(#{msg := {report, #{lost := _}}} = Event, #{config := Table}) ->
 log(_Event, _Config) ->
     ok.
 
-%% Owners, half of whom used their connection, die while something keeps the handle. All of the
-%% connections come back; the time it took is printed.
+%% Owners, half of whom used their connection, die once something keeps the handle, or with what will
+%% keep it as their exit reason. All of the connections come back; the time it took is printed.
 outlives(Config, Keep) ->
-    Count = 40,
+    Count = ?LOST,
     Pool = started(Config, #{size => Count, max_overflow => 0, backoff => {1, 10}}),
+    Parent = self(),
     Owners = [spawn_monitor(fun() ->
                                     {ok, Conn} = sockpool:checkout(Pool, infinity),
                                     _ = N rem 2 =:= 0 andalso sockpool:send(Conn, "x"),
-                                    Keep(Conn)
+                                    Keep(Conn),
+                                    Parent ! {kept, self()},
+                                    receive {never, Conn} -> ok end
                             end) || N <- lists:seq(1, Count)],
-    wait_until(fun() -> stat(Pool, checkouts) =:= Count end),
-    wait_until(fun() -> lists:all(fun at_rest/1, Owners) end),
-    [exit(Pid, kill) || {Pid, _} <- Owners],
-    [receive {'DOWN', Monitor, process, Pid, _} -> ok end || {Pid, Monitor} <- Owners],
+    lists:foreach(fun kill/1, lists:filter(fun lives_on/1, Owners)),
     Start = erlang:monotonic_time(microsecond),
-    Parent = self(),
     Next = [start(fun() ->
                           {ok, Conn} = sockpool:checkout(Pool, 10000),
                           Parent ! {back, us_since(Start)},
@@ -302,8 +297,12 @@ outlives(Config, Keep) ->
     ct:pal("~b connections back after at most ~b ms", [Count, lists:max(Times) div 1000]),
     ?assertMatch(#{total := Count, abandoned := Count}, settled(Pool)).
 
-at_rest({Pid, _}) ->
-    lists:member(process_info(Pid, status), [undefined, {status, waiting}]).
+%% Returns when its handle is kept, or is its exit reason.
+lives_on({Pid, Monitor}) ->
+    receive
+        {kept, Pid} -> true;
+        {'DOWN', Monitor, process, Pid, Reason} -> {lost, _} = Reason, false
+    end.
 
 %%% Without a death.
 

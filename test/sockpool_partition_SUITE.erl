@@ -40,13 +40,11 @@ init_per_group(erlang, Config) ->
     [{kind, erlang}, {node, Node} | Config];
 init_per_group(c, Config) ->
     #{hosts := [Serving | _]} = ?config(net, Config),
-    case sockpool_c_daemon:is_built() of
-        true ->
-            #{node := Node} = Daemon = sockpool_hosts:start_daemon(Serving),
-            [{kind, c}, {daemon, Daemon}, {node, Node} | Config];
-        false ->
-            {skip, "priv/sockpool_node is not built: a library is missing"}
-    end.
+    sockpool_c_daemon:if_built(
+      fun() ->
+              #{node := Node} = Daemon = sockpool_hosts:start_daemon(Serving),
+              [{kind, c}, {daemon, Daemon}, {node, Node} | Config]
+      end).
 
 end_per_group(erlang, _Config) -> ok;
 end_per_group(c, Config) -> 0 = sockpool_c_daemon:stop(?config(daemon, Config)).

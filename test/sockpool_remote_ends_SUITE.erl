@@ -309,8 +309,10 @@ request_is_cancelled(Config) ->
                                                   {request, Id, Name, <<"x">>, 1, infinity}, 0)),
                       Id
               end,
-    [UnderWay, Waiting] = [Request(), Request()],
-    ok = wait_until(fun() -> {stat(Pool, leased), stat(Pool, waiting)} =:= {1, 1} end),
+    UnderWay = Request(),
+    ok = wait_until(fun() -> stat(Pool, leased) =:= 1 end),
+    Waiting = Request(),
+    ok = wait_until(fun() -> stat(Pool, waiting) =:= 1 end),
     ok = gen_server:cast({sockpool, Node}, {cancel, Waiting}),
     ok = wait_until(fun() -> stat(Pool, waiting) =:= 0 end),
     ?assertEqual(1, stat(Pool, leased)),

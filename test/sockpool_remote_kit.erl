@@ -23,10 +23,7 @@ end_suite(Config) ->
 init_group(erlang, Config) ->
     [{kind, erlang}, {serving, sockpool_cluster:start_peer()} | Config];
 init_group(c, Config) ->
-    case sockpool_c_daemon:is_built() of
-        true -> [{kind, c}, {serving, sockpool_c_daemon:start()} | Config];
-        false -> {skip, "priv/sockpool_node is not built: a library is missing"}
-    end.
+    sockpool_c_daemon:if_built(fun() -> [{kind, c}, {serving, sockpool_c_daemon:start()} | Config] end).
 
 end_group(erlang, Config) ->
     sockpool_cluster:stop_peer(?config(serving, Config));

@@ -2,7 +2,8 @@
 %%% run something and report, descriptors, percentiles.
 -module(sockpool_test_util).
 
--export([wait_until/1, wait_until/2, stat/2, stats/1, settled/1, assert_adds_up/1]).
+-export([wait_until/1, wait_until/2, stat/2, stats/1, settled/1, unavailable/1, why_unavailable/1,
+         assert_adds_up/1]).
 -export([with_library_copied/2]).
 -export([start/1, await/1, await/2, run_all/1, on_scheduler/2, assert_no_messages/0]).
 -export([ids/1, elapsed_ms/1, percentile/2, us_since/1, descriptors/0, unix_path/0]).
@@ -54,6 +55,19 @@ settled(Pool) ->
                        end
                end),
     assert_adds_up(Pool).
+
+%% The reason for which connecting fails, once it has.
+-spec unavailable(sockpool:pool()) -> term().
+unavailable(Pool) -> why_unavailable(fun() -> sockpool:checkout(Pool, 500) end).
+
+%% What the fun does takes a connection, and has a limit: before a first attempt has failed, that is all
+%% there is to tell.
+-spec why_unavailable(fun(() -> {error, term()})) -> term().
+why_unavailable(Ask) ->
+    case Ask() of
+        {error, {unavailable, Reason}} -> Reason;
+        {error, timeout} -> why_unavailable(Ask)
+    end.
 
 -spec assert_adds_up(atom()) -> map().
 assert_adds_up(Pool) ->

@@ -5,8 +5,8 @@
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
 
--export([start/1, stop/1, pem/2, key/2, identity/2, s_identity/2, pool/3, pool/4, echo/1, echo/2, unavailable/1,
-         with_conn/2, told/1, all_closed/2]).
+-export([start/1, stop/1, with_certificates/1, pem/2, key/2, identity/2, s_identity/2]).
+-export([pool/3, pool/4, echo/1, echo/2, unavailable/1, with_conn/2, told/1, all_closed/2]).
 
 -import(sockpool_test_util, [stat/2]).
 -import(sockpool_tls_peers, [file/2, port/1]).
@@ -15,15 +15,18 @@
 start(Config) ->
     {ok, _} = application:ensure_all_started(ssl),
     {ok, _} = application:ensure_all_started(sockpool),
-    %% Of its own: suites may share priv_dir, and ssl remembers for minutes what was in a file.
+    Lookup = inet_db:res_option(lookup),
+    ok = inet_db:add_host({127, 0, 0, 1}, ["localhost"]),
+    ok = inet_db:set_lookup([file]),
+    [{lookup, Lookup} | with_certificates(Config)].
+
+%% In a directory of its own: suites may share priv_dir, and ssl remembers for minutes what was in a file.
+with_certificates(Config) ->
     Dir = filename:join(?config(priv_dir, Config),
                         "tls-" ++ integer_to_list(erlang:unique_integer([positive]))),
     ok = file:make_dir(Dir),
     ok = sockpool_tls_peers:certificates(Dir),
-    Lookup = inet_db:res_option(lookup),
-    ok = inet_db:add_host({127, 0, 0, 1}, ["localhost"]),
-    ok = inet_db:set_lookup([file]),
-    [{lookup, Lookup}, {tls_dir, Dir} | Config].
+    [{tls_dir, Dir} | Config].
 
 stop(Config) ->
     ok = inet_db:set_lookup(?config(lookup, Config)),
@@ -44,7 +47,7 @@ pool(Config, Server, Opts, Tls) ->
     Trusting = maps:merge(#{cacertfile => pem(Config, "ca")}, Tls),
     {ok, _} = sockpool:start_pool(Pool, maps:merge(#{host => "localhost", port => port(Server),
                                                      size => 1, max_overflow => 0,
-                                                     backoff => {1, 50},
+                                                     backoff => {1, 50}, connect_timeout => 60000,
                                                      transport => tls, tls => Trusting}, Opts)),
     Pool.
 
@@ -55,7 +58,7 @@ echo(Pool, Data) ->
 
 %% The reason for which connecting fails.
 unavailable(Pool) ->
-    {error, {unavailable, Reason}} = sockpool:checkout(Pool, 500),
+    Reason = sockpool_test_util:unavailable(Pool),
     ?assertEqual(0, stat(Pool, idle)),
     Reason.
 

@@ -19,13 +19,7 @@ start_node() ->
 -spec start_tls_node(binary()) -> sockpool_cluster:peer().
 start_tls_node(Certificates) ->
     ok = sockpool_cluster:be_a_node(),
-    File = fun(Name) -> filename:join(binary_to_list(Certificates), Name) end,
-    Options = [{certfile, File("server.pem")}, {keyfile, File("server.key")},
-               {cacertfile, File("ca.pem")}, {verify, verify_peer}, {fail_if_no_peer_cert, true}],
-    Conf = File("dist.conf"),
-    ok = file:write_file(Conf, io_lib:format("~p.~n", [[{server, Options}, {client, Options}]])),
-    sockpool_node_kit:start_apart(peer:random_name(sockpool_tls),
-                                  ["-proto_dist", "inet_tls", "-ssl_dist_optfile", Conf]).
+    sockpool_node_kit:start_tls_node(binary_to_list(Certificates)).
 
 %% Where it listens.
 -spec port(sockpool_cluster:peer()) -> inet:port_number().
