@@ -67,6 +67,9 @@ Test(sn_atoms_in, no_atoms_in_the_header)
     expect(BYTES("\x83"
                  "D\0w\2abw\1c"),
            BYTES("p\x83w\2ab\x83w\1c"));
+    expect(BYTES("\x83"
+                 "D\0"),
+           BYTES("p\x83"));
 }
 
 /* The flags of the first atom are the low half of their byte; the last half byte says how long lengths are. */
