@@ -89,6 +89,13 @@ Test(sn_atoms_in, new_atoms_and_known_ones)
     expect(BYTES("\x83"
                  "D\1\1\5R\0"),
            BYTES("p\x83w\4four"));
+    /* 0:133 is another place. */
+    expect(BYTES("\x83"
+                 "D\1\x08\x85\4fiveR\0"),
+           BYTES("p\x83w\4five"));
+    expect(BYTES("\x83"
+                 "D\1\1\5R\0"),
+           BYTES("p\x83w\4four"));
     /* The last place of all, and the empty atom. */
     expect(BYTES("\x83"
                  "D\1\x0f\xff\0R\0"),
