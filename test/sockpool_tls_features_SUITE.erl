@@ -311,8 +311,16 @@ through_stunnel(Config) ->
     Ask = fun() -> sockpool:request(Pool, Data, byte_size(Data), 30000) end,
     [?assert({ok, Data} =:= Answer) || Answer <- sockpool_test_util:run_all(lists:duplicate(8, Ask))],
     ?assert(resumed_share(Pool, 100) > 0.9),
-    %% stunnel closes ours when its own server does.
+    %% stunnel closes ours when its own server does. Each has spoken with that server, or its connection
+    %% could come later; and those that were discarded are gone.
     settled(Pool),
+    Conns = [begin
+                 {ok, Conn} = sockpool:checkout(Pool),
+                 ok = sockpool:send(Conn, "hello"),
+                 {ok, <<"hello">>} = sockpool:recv(Conn, 5),
+                 Conn
+             end || _ <- lists:seq(1, 4)],
+    [ok = sockpool:checkin(Conn) || Conn <- Conns],
     wait_until(fun() -> sockpool_test_server:live(Echo) =:= 4 end),
     Closed = stat(Pool, closed),
     ok = sockpool_test_server:close_connections(Echo),
