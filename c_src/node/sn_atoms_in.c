@@ -1,12 +1,12 @@
 #include "sn_atoms_in.h"
 
+#include "sn_operation.h"
 #include "sn_scan.h"
 #include "sp_bytes.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define PASS_THROUGH 112
 #define VERSION 131
 #define DISTRIBUTION_HEADER 68
 /* Of an atom: as many bytes as 255 characters may have. */
@@ -224,7 +224,7 @@ sp_status sn_atoms_in_take(struct sn_atoms_in *atoms, const uint8_t *frame, size
     if (!atoms->atoms && !(atoms->atoms = calloc(SN_ATOMS_IN_MAX, sizeof *atoms->atoms)))
         return SP_NO_MEMORY;
     take_header(&taking);
-    put_byte(&taking, PASS_THROUGH);
+    put_byte(&taking, SN_PASS_THROUGH);
     put_byte(&taking, VERSION);
     put_term(&taking);
     if (taking.status == SP_OK && taking.copied < taking.end) {

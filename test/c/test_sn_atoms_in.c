@@ -67,6 +67,9 @@ Test(sn_atoms_in, no_atoms_in_the_header)
     expect(BYTES("\x83"
                  "D\0w\2abw\1c"),
            BYTES("p\x83w\2ab\x83w\1c"));
+    expect(BYTES("\x83"
+                 "D\0"),
+           BYTES("p\x83"));
 }
 
 /* The flags of the first atom are the low half of their byte; the last half byte says how long lengths are. */
@@ -83,6 +86,13 @@ Test(sn_atoms_in, new_atoms_and_known_ones)
     expect(BYTES("\x83"
                  "D\1\x09\5\4fourR\0"),
            BYTES("p\x83w\4four"));
+    expect(BYTES("\x83"
+                 "D\1\1\5R\0"),
+           BYTES("p\x83w\4four"));
+    /* 0:133 is another place. */
+    expect(BYTES("\x83"
+                 "D\1\x08\x85\4fiveR\0"),
+           BYTES("p\x83w\4five"));
     expect(BYTES("\x83"
                  "D\1\1\5R\0"),
            BYTES("p\x83w\4four"));

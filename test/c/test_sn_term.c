@@ -111,6 +111,8 @@ Test(sn_term, whole_terms_with_others_behind_them)
         cr_assert_eq(check(tuple, len, &WIDE), SN_TERM_CUT, "term %zu", i);
         tuple[len] = 0x83;
         cr_assert_eq(check(tuple, len + 1, &WIDE), SN_TERM_BAD, "term %zu", i);
+        for (size_t cut = 2; cut < len; cut++)
+            cr_assert_eq(check(tuple, cut, &WIDE), SN_TERM_CUT, "term %zu cut at %zu", i, cut);
     }
 }
 

@@ -93,6 +93,7 @@ Test(sn_value, texts_are_binaries_and_lists_of_characters)
                 "\x7f\xc2\x80\xdf\xbf\xe0\xa0\x80\xef\xbf\xbf\xf0\x90\x80\x80\xf4\x8f\xbf\xbf");
     assert_text(term_of("[]"), "");
     assert_text(term_of("<<\"\">>"), "");
+    cr_assert(sn_value_text(BYTES("k\0\2\0a"), text, 9, &len) && len == 2 && !text[0]);
     cr_assert_not(sn_value_text(term_of("[55296]"), text, 9, &len));
     cr_assert_not(sn_value_text(term_of("[1114112]"), text, 9, &len));
     cr_assert_not(sn_value_text(term_of("[-1]"), text, 9, &len));
