@@ -10,12 +10,13 @@
 -compile(export_all).
 -compile(nowarn_export_all).
 
+-import(sockpool_handmade_node, [connect/1, join/2, join/3, atom_cache/0, pid_there/1]).
+-import(sockpool_handmade_node, [term/1, frame/1, which_pools_frame/1, call_frame/2, send_control/2]).
+-import(sockpool_handmade_node, [recv_control/1, recv_message/1, recv_last/1]).
+
 -define(NODE, 'sp@127.0.0.1').
 -define(COOKIE, "c_node_suite").
 -define(WAIT_MS, 20000).
-%% What a node must have, and aliases.
--define(FLAGS, 16#801070f94).
--define(ATOM_CACHE, 16#2000).
 
 all() ->
     [ping, calls, atoms, noproc, down_at_sigterm, links, demonitored_and_unlinked, wrong_cookie,
@@ -180,7 +181,7 @@ malformed_frames(Config) ->
 %% Of one that said in its handshake that its frames have headers for atoms.
 malformed_headers(Config) ->
     Daemon = start_registered(Config),
-    Join = fun() -> join(Daemon, "cached@127.0.0.1", ?FLAGS bor ?ATOM_CACHE) end,
+    Join = fun() -> join(Daemon, "cached@127.0.0.1", atom_cache()) end,
     Known = <<131, 68, 1, 8, 5, 3, "abc">>,
     [begin
          Socket = Join(),
@@ -297,7 +298,7 @@ one_monitor_for_each_process(Config) ->
     Daemon = start_registered(Config),
     Server = sockpool_test_server:start(),
     Socket = join(Daemon, "watched@127.0.0.1"),
-    Ours = sockpool_pid(1),
+    Ours = pid_there(1),
     Call = fun(Request) ->
                    ok = gen_tcp:send(Socket, call_frame(1, Request)),
                    {_, {1, Result}} = recv_message(Socket),
@@ -315,7 +316,7 @@ one_monitor_for_each_process(Config) ->
     ?assertEqual({2, 0}, Stats()),
     %% Of somebody else, or of a monitor that is none.
     [ok = send_control(Socket, {21, From, Ours, Wrong, killed})
-     || {From, Wrong} <- [{self(), make_ref()}, {sockpool_pid(2), Ref}, {sockpool, Ref}]],
+     || {From, Wrong} <- [{self(), make_ref()}, {pid_there(2), Ref}, {sockpool, Ref}]],
     ?assertEqual({2, 0}, Stats()),
     ok = Call({checkin, Lease}),
     ok = Call({checkin, Other}),
@@ -348,8 +349,8 @@ send_until_full(Socket, Blob, Sent) ->
 links(Config) ->
     Daemon = start_registered(Config),
     Socket = join(Daemon, "links@127.0.0.1"),
-    Theirs = sockpool_pid(1),
-    Nobody = sockpool_pid(2),
+    Theirs = pid_there(1),
+    Nobody = pid_there(2),
     ok = send_control(Socket, {1, self(), Nobody}),
     ?assertEqual({3, Nobody, self(), noproc}, recv_control(Socket)),
     ok = send_control(Socket, {1, self(), Theirs}),
@@ -366,7 +367,7 @@ links(Config) ->
 demonitored_and_unlinked(Config) ->
     Daemon = start_registered(Config),
     Socket = join(Daemon, "links@127.0.0.1"),
-    Theirs = sockpool_pid(1),
+    Theirs = pid_there(1),
     Ref = make_ref(),
     [ok = send_control(Socket, Control)
      || Control <- [{1, self(), Theirs}, {19, self(), sockpool, Ref},
@@ -423,7 +424,7 @@ start_registered(Config, Args, Env) ->
     Listening = await_line(Daemon, "event=listening"),
     _ = await_line(Daemon, "event=registered"),
     {match, [Port]} = re:run(Listening, "port=(\\d+)", [{capture, all_but_first, list}]),
-    Daemon#{listens => list_to_integer(Port)}.
+    Daemon#{listens => list_to_integer(Port), name => ?NODE, cookie => ?COOKIE}.
 
 start(Config, Args) -> start(Config, Args, [{"SOCKPOOL_COOKIE", ?COOKIE}]).
 
@@ -561,77 +562,3 @@ call_after_monitor() -> gen_server:call({sockpool, ?NODE}, which_pools).
 ask(Pid) ->
     Pid ! {ask, self()},
     receive {Pid, Answer} -> Answer end.
-
-%%% The handmade node.
-
-connect(#{listens := Port}) ->
-    {ok, Socket} = gen_tcp:connect({127, 0, 0, 1}, Port, [binary, {active, false}]),
-    Socket.
-
-%% Its handshake; keeps the creation that it was told for sockpool_pid/1.
-join(Daemon, Name) -> join(Daemon, Name, ?FLAGS).
-
-join(Daemon, Name, OurFlags) ->
-    Socket = connect(Daemon),
-    ok = send_2(Socket, [$N, <<OurFlags:64, 7:32, (length(Name)):16>>, Name]),
-    ?assertEqual(<<"sok">>, recv_2(Socket)),
-    <<$N, Flags:64, Challenge:32, Creation:32, Len:16, Theirs:Len/binary>> = recv_2(Socket),
-    ?assertEqual(atom_to_binary(?NODE), Theirs),
-    ?assertEqual(16#407076fbc, Flags),
-    put(creation, Creation),
-    ok = send_2(Socket, [$r, <<99:32>>, proof(Challenge)]),
-    ?assertEqual(<<$a, (proof(99))/binary>>, recv_2(Socket)),
-    Socket.
-
-proof(Challenge) -> erlang:md5([?COOKIE, integer_to_list(Challenge)]).
-
-send_2(Socket, Message) -> gen_tcp:send(Socket, [<<(iolist_size(Message)):16>>, Message]).
-
-recv_2(Socket) ->
-    {ok, <<Len:16>>} = gen_tcp:recv(Socket, 2, ?WAIT_MS),
-    {ok, Message} = gen_tcp:recv(Socket, Len, ?WAIT_MS),
-    Message.
-
-sockpool_pid(Number) ->
-    Node = atom_to_binary(?NODE),
-    binary_to_term(<<131, 88, 119, (byte_size(Node)), Node/binary, Number:32, 0:32,
-                     (get(creation)):32>>).
-
-%% Without its version byte.
-term(Term) ->
-    <<131, Bytes/binary>> = term_to_binary(Term),
-    Bytes.
-
-frame(Bytes) -> [<<(iolist_size(Bytes)):32>>, Bytes].
-
-send_control(Socket, Control) -> gen_tcp:send(Socket, frame([112, 131, term(Control)])).
-
-which_pools_frame(Tag) -> call_frame(Tag, which_pools).
-
-call_frame(Tag, Request) ->
-    frame([112, 131, term({6, self(), '', sockpool}),
-           131, term({'$gen_call', {self(), Tag}, Request})]).
-
-recv_control(Socket) ->
-    {Control, none} = recv_message(Socket),
-    Control.
-
-%% The next that is no tick.
-recv_message(Socket) ->
-    case gen_tcp:recv(Socket, 4, ?WAIT_MS) of
-        {ok, <<0:32>>} ->
-            recv_message(Socket);
-        {ok, <<Len:32>>} ->
-            {ok, <<112, Bytes/binary>>} = gen_tcp:recv(Socket, Len, ?WAIT_MS),
-            {Control, Used} = binary_to_term(Bytes, [used]),
-            case binary_part(Bytes, Used, byte_size(Bytes) - Used) of
-                <<>> -> {Control, none};
-                Payload -> {Control, binary_to_term(Payload)}
-            end
-    end.
-
-recv_last(Socket) ->
-    case gen_tcp:recv(Socket, 0, ?WAIT_MS) of
-        {ok, _Ticks} -> recv_last(Socket);
-        Error -> Error
-    end.
