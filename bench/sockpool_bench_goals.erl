@@ -76,7 +76,9 @@ goals(c_node, Results) ->
      || N <- [1, 8]] ++
     [goal("echo by request/4 through the C node, ~b processes: x those calls of a gen_server", N, 0.6, 0.6,
           ratios(c_node, {sockpool_c_request, N}, {gen_server_stats, N}, Results))
-     || N <- [1, 8]];
+     || N <- [1, 8]] ++
+    [{"joining the C node beside 1000 silent connections: p99 above that without them, ms",
+      above(p99_us, c_node_join, {join_beside_silent, 1}, {join, 1}, Results), less, 50, 50}];
 goals(head_of_line, Results) ->
     [{lists:flatten(io_lib:format("calls beside messages of 64 MiB, ~b processes: p99 of erpc x that of ~s",
                                   [N, Words])),
@@ -85,6 +87,14 @@ goals(head_of_line, Results) ->
                                        {sockpool_node_lease, "one connection"}]];
 goals(_, _) ->
     [].
+
+%% Milliseconds, from microseconds.
+above(What, Run, Peer, Other, Results) ->
+    case {values(What, Run, Peer, Results), values(What, Run, Other, Results)} of
+        {More, Less} when length(More) =:= length(Less) ->
+            lists:zipwith(fun(A, B) -> (A - B) / 1000 end, More, Less);
+        _ -> []
+    end.
 
 p99_ratios(Processes, Peer, Results) ->
     P99 = fun(Of) -> values(p99_us, head_of_line, {Of, Processes}, Results) end,

@@ -5,7 +5,7 @@
 %% no other process uses, and holds the reply against it: another's reply is an error.
 -module(sockpool_bench_peers).
 
--export([echo/0, tls_echo/0, pools/0, checkout/0, handshakes/0, calls/0, served/0, peer/1, exchange/3]).
+-export([echo/0, tls_echo/0, pools/0, checkout/0, handshakes/0, calls/0, served/0, joins/0, peer/1, exchange/3]).
 -export_type([peer/0, name/0, target/0, operation/0]).
 
 -type name() :: sockpool_request | sockpool_lease | sockpool_checkout |
@@ -13,7 +13,8 @@
                 poolboy | poolboy_checkout | gen_tcp | connect | raw |
                 ssl | ssl_connect | ssl_open | nothing |
                 erpc | sockpool_call | sockpool_node_lease |
-                sockpool_c_stats | gen_server_stats | sockpool_c_request | sockpool_erlang_request.
+                sockpool_c_stats | gen_server_stats | sockpool_c_request | sockpool_erlang_request |
+                join | join_beside_silent.
 -type target() :: #{transport := sockpool_bench_socket:transport(),
                     port := inet:port_number(),
                     size := pos_integer(),
@@ -63,6 +64,10 @@ checkout() -> [sockpool_checkout, poolboy_checkout].
 -spec served() -> [name()].
 served() -> [sockpool_c_stats, gen_server_stats, sockpool_c_request, sockpool_erlang_request].
 
+%% @doc Handshakes with the C node.
+-spec joins() -> [name()].
+joins() -> [join, join_beside_silent].
+
 %% @doc `raw' is a program of its own and has only a label here.
 -spec peer(name()) -> peer() | #{name := raw, label := string()}.
 peer(sockpool_request) ->
@@ -111,6 +116,12 @@ peer(sockpool_c_request) ->
 peer(sockpool_erlang_request) ->
     node(sockpool_erlang_request, "request through an Erlang node",
          fun sockpool_bench_served:start_erlang/1, fun sockpool_bench_served:request/3);
+peer(join) ->
+    node(join, "joining the C node", fun sockpool_bench_served:start_c/1, fun sockpool_bench_served:join/3);
+peer(join_beside_silent) ->
+    Peer = node(join_beside_silent, "the same beside 1,000 silent connections",
+                fun sockpool_bench_served:start_beside_silent/1, fun sockpool_bench_served:join/3),
+    Peer#{sockets := fun(_, _) -> sockpool_bench_served:silent() end};
 peer(erpc) ->
     no_pool(erpc, "erpc:call, the one connection", fun erpc_call/3);
 peer(sockpool_call) ->

@@ -33,7 +33,7 @@ about(memory) ->
 about(tls) ->
     "TLS 1.3: requests and replies of 64 bytes and 1 MiB, handshakes, memory, timers";
 about(c_node) ->
-    "calls of the C node beside a gen_server on an Erlang node, and requests of 64 bytes through both";
+    "calls of the C node beside a gen_server on an Erlang node, requests of 64 bytes through both, and handshakes";
 about(Concurrent) ->
     atom_to_list(Concurrent) ++ ": that many operations at once, pools of 100".
 
@@ -62,7 +62,8 @@ run(concurrent_10000) -> burst(concurrent_10000, 10000, 100, 0);
 run(tls) -> tls();
 run(c_node) ->
     {repeat(c_node, 1, [cell(Processes, 10, 0, sockpool_bench_peers:served())
-                        || Processes <- [1, 8, 62]]), []};
+                        || Processes <- [1, 8, 62]]) ++
+     repeat(c_node_join, 1, [cell(1, 1, 0, sockpool_bench_peers:joins())]), []};
 run(head_of_line) -> {head_of_line(), []};
 run(leak_test) -> {[], sockpool_bench_leak:leak_test()};
 run(memory) -> {[], sockpool_bench_leak:memory()}.

@@ -2,8 +2,8 @@
 %% a gen_server on an Erlang node that answers with the same stats from its memory.
 -module(sockpool_bench_served).
 
--export([start_c/1, start_erlang/1, start_gen_server/1, stop/1]).
--export([stats/3, request/3]).
+-export([start_c/1, start_beside_silent/1, silent/0, start_erlang/1, start_gen_server/1, stop/1]).
+-export([stats/3, request/3, join/3]).
 -export([init/1, handle_call/3, handle_cast/2]).
 -export_type([serving/0]).
 
@@ -12,6 +12,8 @@
 -define(POOL, bench).
 -define(SERVER, sockpool).
 -define(TIMEOUT_MS, 5000).
+%% Connections to the C node that say nothing.
+-define(SILENT, 1000).
 
 %% @doc The C node with a pool, its connections up.
 -spec start_c(sockpool_bench_peers:target()) -> serving().
@@ -25,6 +27,27 @@ start_c(Target) ->
     ok = registered(Port),
     ok = fill({?POOL, Node}, Target),
     #{node => Node, server => ?SERVER, stop => fun() -> true = port_close(Port), ok end}.
+
+%% @doc The same, with connections to its port that say nothing.
+-spec start_beside_silent(sockpool_bench_peers:target()) -> serving().
+start_beside_silent(Target) ->
+    #{node := Node, stop := Stop} = Serving = start_c(Target),
+    [Name, Host] = string:lexemes(atom_to_list(Node), "@"),
+    {port, Port, _Version} = erl_epmd:port_please(Name, Host),
+    Silent = [begin
+                  {ok, Socket} = gen_tcp:connect(Host, Port, [{active, false}]),
+                  Socket
+              end || _ <- lists:seq(1, ?SILENT)],
+    Serving#{stop := fun() -> ok = still_open(Silent), Stop() end}.
+
+%% The node closes them in the end; then the last operations were not beside them.
+still_open(Sockets) ->
+    [{error, timeout} = gen_tcp:recv(Socket, 0, 0) || Socket <- Sockets],
+    lists:foreach(fun gen_tcp:close/1, Sockets).
+
+%% @doc How many those are.
+-spec silent() -> pos_integer().
+silent() -> ?SILENT.
 
 registered(Port) ->
     receive
@@ -99,6 +122,17 @@ request(#{node := Node}, #{bytes := Bytes}, Payload) ->
                 {ok, Payload} -> ok;
                 {ok, _} -> {error, wrong_reply};
                 {error, _} = Error -> Error
+            end
+    end.
+
+%% @doc Leaves the node, and joins it by a handshake.
+-spec join(serving(), sockpool_bench_peers:target(), binary()) -> sockpool_bench_peers:operation().
+join(#{node := Node}, _Target, _Payload) ->
+    fun() ->
+            true = erlang:disconnect_node(Node),
+            case net_kernel:connect_node(Node) of
+                true -> ok;
+                Other -> {error, Other}
             end
     end.
 
