@@ -7,15 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define VERSION 131
-#define DISTRIBUTION_HEADER 68
 /* Of an atom: as many bytes as 255 characters may have. */
 #define TEXT_MAX (4 * 255)
-#define REFS_MAX 255
-/* In a header, four bits for each atom: */
-#define NEW_ENTRY 8
+/* In a header, four bits for each atom say what is new, and the segment of its number; */
 #define SEGMENT 7
-/* and four after the last: */
+/* the four after the last: */
 #define LONG_TEXTS 1
 /* Room for a frame: at first, and what is kept of it for the next one. */
 #define LEAST_BYTES ((size_t)1024)
@@ -30,7 +26,7 @@ struct taking {
     size_t len, max;                     /* of the new frame */
     sp_status status;
     unsigned ref_count;
-    uint16_t refs[REFS_MAX]; /* by the header, numbers of the cache */
+    uint16_t refs[SN_ATOM_HEADER_MAX]; /* by the header, numbers of the cache */
     unsigned fun_count;
     struct {
         uint64_t end;   /* in the old frame, from its start */
@@ -83,7 +79,7 @@ static void take_ref(struct taking *taking, unsigned flags, size_t len_bytes)
         return;
     number = (uint16_t)((flags & SEGMENT) << 8 | bytes[0]);
     taking->refs[taking->ref_count++] = number;
-    if (!(flags & NEW_ENTRY)) {
+    if (!(flags & SN_ATOM_IS_NEW)) {
         if (!taking->atoms->atoms[number])
             taking->status = SP_BAD_DATA;
     } else if (skip(taking, len_bytes, &bytes)) {
@@ -109,7 +105,7 @@ static void take_header(struct taking *taking)
 
     if (!skip(taking, 3, &head))
         return;
-    if (head[0] != VERSION || head[1] != DISTRIBUTION_HEADER)
+    if (head[0] != SN_VERSION || head[1] != SN_ATOM_HEADER)
         taking->status = SP_BAD_DATA;
     count = head[2];
     if (count == 0 || taking->status != SP_OK || !skip(taking, count / 2 + 1, &flags))
@@ -225,10 +221,10 @@ sp_status sn_atoms_in_take(struct sn_atoms_in *atoms, const uint8_t *frame, size
         return SP_NO_MEMORY;
     take_header(&taking);
     put_byte(&taking, SN_PASS_THROUGH);
-    put_byte(&taking, VERSION);
+    put_byte(&taking, SN_VERSION);
     put_term(&taking);
     if (taking.status == SP_OK && taking.copied < taking.end) {
-        put_byte(&taking, VERSION);
+        put_byte(&taking, SN_VERSION);
         put_term(&taking);
         copy_to(&taking, taking.end);
     }

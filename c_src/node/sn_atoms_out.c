@@ -1,16 +1,15 @@
 #include "sn_atoms_out.h"
 
+#include "sn_hash.h"
+#include "sn_operation.h"
 #include "sn_scan.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define VERSION 131
-#define DISTRIBUTION_HEADER 68
-#define REFS_MAX 255
-#define NEW_ENTRY 8
 /* Three bytes and the flags, and a number, a length and a text for each atom. */
-#define HEADER_MAX (3 + REFS_MAX / 2 + 1 + REFS_MAX * (2 + SN_ATOMS_OUT_TEXT_MAX))
+#define HEADER_MAX                                                                                 \
+    (3 + SN_ATOM_HEADER_MAX / 2 + 1 + SN_ATOM_HEADER_MAX * (2 + SN_ATOMS_OUT_TEXT_MAX))
 /* Terms of up to so many bytes need no memory from the heap. */
 #define SMALL_BYTES 1024
 
@@ -23,7 +22,7 @@ struct sending {
     struct {
         uint8_t place;
         bool is_new;
-    } refs[REFS_MAX];
+    } refs[SN_ATOM_HEADER_MAX];
     uint8_t ref_of[SN_ATOMS_OUT_MAX]; /* of a place, by this header: its number + 1, 0 for none */
 };
 
@@ -32,21 +31,12 @@ struct sn_atoms_out *sn_atoms_out_new(void)
     return calloc(1, sizeof(struct sn_atoms_out));
 }
 
-/* FNV-1a. */
-static unsigned set_of(const uint8_t *text, size_t len)
-{
-    uint32_t hash = UINT32_C(2166136261);
-
-    for (size_t i = 0; i < len; i++)
-        hash = (hash ^ text[i]) * UINT32_C(16777619);
-    return (hash ^ hash >> 16) % SN_ATOMS_OUT_SETS;
-}
-
 /* The number of the atom in this frame's header, which it enters; -1 where it has to go as a text. */
 static int number_of(struct sending *sending, const uint8_t *text, size_t len)
 {
     struct sn_atoms_out *atoms = sending->atoms;
-    unsigned set = set_of(text, len), place = 0;
+    unsigned set = (unsigned)(sn_hash_bytes((struct sn_slice){text, len}) % SN_ATOMS_OUT_SETS),
+             place = 0;
     bool is_new = true;
 
     for (unsigned way = 0; way < SN_ATOMS_OUT_WAYS && is_new; way++) {
@@ -58,7 +48,7 @@ static int number_of(struct sending *sending, const uint8_t *text, size_t len)
     if (!is_new && sending->ref_of[place])
         return sending->ref_of[place] - 1;
     /* A place has one atom in one frame. */
-    if (sending->ref_count == REFS_MAX || sending->ref_of[place])
+    if (sending->ref_count == SN_ATOM_HEADER_MAX || sending->ref_of[place])
         return -1;
     if (is_new) {
         atoms->atoms[place].len = (uint8_t)len;
@@ -104,8 +94,8 @@ static size_t make_header(const struct sending *sending, uint8_t header[HEADER_M
 {
     uint8_t *flags = header + 3, *at = flags;
 
-    header[0] = VERSION;
-    header[1] = DISTRIBUTION_HEADER;
+    header[0] = SN_VERSION;
+    header[1] = SN_ATOM_HEADER;
     header[2] = (uint8_t)sending->ref_count;
     if (sending->ref_count == 0)
         return 3;
@@ -118,7 +108,7 @@ static size_t make_header(const struct sending *sending, uint8_t header[HEADER_M
         *at++ = (uint8_t)place;
         if (!sending->refs[i].is_new)
             continue;
-        flags[i / 2] |= (uint8_t)(NEW_ENTRY << (i % 2 ? 4 : 0));
+        flags[i / 2] |= (uint8_t)(SN_ATOM_IS_NEW << (i % 2 ? 4 : 0));
         *at++ = len;
         memcpy(at, sending->atoms->atoms[place].text, len);
         at += len;

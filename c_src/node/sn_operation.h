@@ -3,7 +3,14 @@
 #ifndef SN_OPERATION_H
 #define SN_OPERATION_H
 
+/* A frame whose terms follow, each behind the version. */
 #define SN_PASS_THROUGH 112
+#define SN_VERSION 131
+/* A frame with a version, this, and the atoms that its terms name by their place in this list. */
+#define SN_ATOM_HEADER 68
+#define SN_ATOM_HEADER_MAX 255
+/* In the four bits of an atom there: its text follows, and is to be kept. */
+#define SN_ATOM_IS_NEW 8
 
 enum sn_operation {
     SN_OP_LINK = 1,

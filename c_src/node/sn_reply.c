@@ -4,7 +4,6 @@
 #include "sn_value.h"
 
 #define HEAD_BYTES 4 /* 112, a version, the tag and arity of a small tuple */
-#define VERSION 131
 
 /* {21, From, To, Reference, Reason} */
 static void take_exit(struct sn_slice rest, struct sn_reply *reply)
@@ -38,7 +37,7 @@ static void take_message(struct sn_slice rest, struct sn_reply *reply)
     struct sn_slice unused, to, message;
 
     if (!sn_slice_take(&rest, &unused) || !sn_slice_take(&rest, &to) || rest.len == 0 ||
-        rest.data[0] != VERSION)
+        rest.data[0] != SN_VERSION)
         return;
     rest.data++;
     rest.len--;
@@ -54,7 +53,8 @@ void sn_reply_open(const uint8_t *frame, size_t len, struct sn_reply *reply)
     int code;
 
     *reply = (struct sn_reply){.kind = len == 0 ? SN_REPLY_TICK : SN_REPLY_OTHER};
-    if (len < HEAD_BYTES || frame[0] != SN_PASS_THROUGH || frame[1] != VERSION || frame[2] != 'h')
+    if (len < HEAD_BYTES || frame[0] != SN_PASS_THROUGH || frame[1] != SN_VERSION ||
+        frame[2] != 'h')
         return;
     rest = (struct sn_slice){frame + HEAD_BYTES, len - HEAD_BYTES};
     if (!sn_slice_take(&rest, &operation))
