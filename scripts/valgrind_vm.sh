@@ -16,8 +16,11 @@ memcheck() {
     # undef-value-errors: the JIT keeps Erlang's stack in the heap and moves the stack pointer there,
     # upon which memcheck forgets what is initialised: nearly every Erlang term "is" undefined.
     # fair-sched: threads take turns, or one that never blocks starves the rest.
+    # Not a longer list of freed blocks than usual: memcheck searches it from end to end for each of
+    # the JIT's thousands of false errors, and all threads stand still meanwhile, with ten times the
+    # usual length for up to a minute.
     valgrind --fair-sched=yes --smc-check=all --child-silent-after-fork=yes --log-file="$LOG" \
-        --undef-value-errors=no --error-limit=no --num-callers=10 --freelist-vol=200000000 \
+        --undef-value-errors=no --error-limit=no --num-callers=10 \
         --leak-check=full --show-leak-kinds=definite \
         "$EMULATOR" "${EMULATOR_ARGS[@]}"
 }
