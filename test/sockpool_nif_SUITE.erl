@@ -10,7 +10,7 @@
 -export([garbage_in_every_argument/1, one_wrong_argument/1, control_is_the_controllers/1,
          random_calls/1, handles_in_every_state/1, attempts_in_every_state/1]).
 -export([busy_while_armed/1, disarm_without_an_arm/1, one_message_per_arm/1,
-         waiter_is_cancelled_once/1, pools_are_collected/1]).
+         waiter_is_cancelled_once/1, shut_lets_others_run/1, pools_are_collected/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1, stats/1, start/1, await/1, run_all/1,
                              assert_no_messages/0]).
@@ -20,7 +20,7 @@
 all() ->
     [garbage_in_every_argument, one_wrong_argument, control_is_the_controllers, random_calls,
      handles_in_every_state, attempts_in_every_state, busy_while_armed, disarm_without_an_arm,
-     one_message_per_arm, waiter_is_cancelled_once, pools_are_collected].
+     one_message_per_arm, waiter_is_cancelled_once, shut_lets_others_run, pools_are_collected].
 
 init_per_suite(Config) ->
     {ok, _} = application:ensure_all_started(sockpool),
@@ -398,6 +398,29 @@ waiter_is_cancelled_once(Config) ->
 
 refused_or_told({returned, Word}) -> lists:member(Word, [cancelled, told]);
 refused_or_told(badarg) -> true.
+
+%% Each call of a shut does a few pieces of it, and its time counts as reductions, 40 at least: a
+%% hundredth of a turn.
+shut_lets_others_run(Config) ->
+    Waiters = 1000,
+    {Calls, Reductions} = await(start(fun() ->
+        Pool = sockpool_nif:pool_new(of_its_own, 2),
+        ok = sockpool_nif:pool_open(Pool, config(Config), 1, undefined),
+        Handles = [sockpool_nif:enqueue(Pool, make_ref(), infinity) || _ <- lists:seq(1, Waiters)],
+        {reductions, Before} = process_info(self(), reductions),
+        Calls = shut(Pool, 1),
+        {reductions, After} = process_info(self(), reductions),
+        [receive {'$sockpool', _, {error, draining}} -> ok end || {wait, _} <- Handles],
+        {Calls, After - Before}
+    end)),
+    ?assert(Calls >= Waiters div 64),
+    ?assert(Reductions >= 40 * Calls).
+
+shut(Pool, Calls) ->
+    case sockpool_nif:pool_shut(Pool) of
+        again -> shut(Pool, Calls + 1);
+        ok -> Calls
+    end.
 
 %% A pool that nobody refers to any more goes, and so do the connections of one whose process died.
 pools_are_collected(Config) ->

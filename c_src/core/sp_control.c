@@ -9,7 +9,8 @@
 #define CONNECTING_MAX 64
 /* Where each has a handshake: that is work for the processor, and takes buffers meanwhile. */
 #define SHAKING_MAX 16
-#define CLOSES_PER_STEP 64
+/* Up to 50 us each, with TLS. */
+#define CLOSES_PER_STEP 16
 #define WALK_SLICE 64
 #define IDLE_SLICE 64
 #define EXPIRE_SLICE 64

@@ -134,6 +134,8 @@ struct sp_nif_waiter *sp_nif_waiter_new(struct sp_nif_pool *pool, ERL_NIF_TERM r
 bool sp_nif_waiter_carry(ErlNifEnv *env, struct sp_nif_waiter *waiter, ERL_NIF_TERM request);
 void sp_nif_error_set(struct sp_nif_pool *pool, ERL_NIF_TERM term);
 bool sp_nif_error_get(struct sp_nif_pool *pool, ErlNifEnv *env, ERL_NIF_TERM *term);
+/* Charges the process for the time since then: who goes on from slice to slice lets others run. */
+void sp_nif_charge(ErlNifEnv *env, ErlNifTime began_us);
 /* Under transition: one slice, where the pool is shutting. True while more is left. */
 bool sp_nif_shut_slice(ErlNifEnv *env, struct sp_nif_pool *pool);
 /* Under transition: the pool leaves OPEN. */

@@ -11,8 +11,10 @@
 /* Waiters with their environments are kept for reuse, so many per thread: allocating an
  * environment for each costs 5-10 % of a hand-over. */
 #define CACHED_WAITERS_MAX 256
-/* A slice of a shut: each piece a message or a close, 10 us at most. */
-#define PIECES_PER_SLICE 64
+/* A slice of a shut: each piece a message or a close, 50 us at most, with TLS. */
+#define PIECES_PER_SLICE 16
+/* What a process may do before others run. */
+#define TURN_US 1000
 
 ErlNifResourceType *sp_nif_pool_type, *sp_nif_conn_type, *sp_nif_lease_type;
 
@@ -380,7 +382,14 @@ bool sp_nif_error_get(struct sp_nif_pool *pool, ErlNifEnv *env, ERL_NIF_TERM *te
     return true;
 }
 
-/* ---- resource types ---- */
+/* ---- the control process's calls ---- */
+
+void sp_nif_charge(ErlNifEnv *env, ErlNifTime began_us)
+{
+    ErlNifTime percent = (enif_monotonic_time(ERL_NIF_USEC) - began_us) * 100 / TURN_US;
+
+    enif_consume_timeslice(env, percent < 1 ? 1 : percent > 100 ? 100 : (int)percent);
+}
 
 void sp_nif_shut_begin(ErlNifEnv *env, struct sp_nif_pool *pool, enum sp_phase phase,
                        sp_status status)
@@ -416,6 +425,8 @@ static bool call_janitor(ErlNifEnv *env, struct sp_nif_pool *pool, const ErlNifP
     enif_free_env(msg_env);
     return sent;
 }
+
+/* ---- resource types ---- */
 
 static void pool_down(ErlNifEnv *env, void *resource, ErlNifPid *pid, ErlNifMonitor *monitor)
 {

@@ -212,6 +212,7 @@ static struct sp_nif_pool *controlled_pool(ErlNifEnv *env, ERL_NIF_TERM term)
 /* pool_shut(Pool) -> ok | again. An orderly stop by the control process; again: call again. */
 SP_NIF(sp_nif_pool_shut)
 {
+    ErlNifTime began_us = enif_monotonic_time(ERL_NIF_USEC);
     struct sp_nif_pool *pool = controlled_pool(env, argv[0]);
     bool more;
 
@@ -228,12 +229,14 @@ SP_NIF(sp_nif_pool_shut)
         enif_mutex_unlock(pool->lock);
     }
     enif_mutex_unlock(pool->transition);
+    sp_nif_charge(env, began_us);
     return more ? sp_atoms.again : sp_atoms.ok;
 }
 
 /* pool_clean_up(Pool) -> ok | again. What a crashed control process has left; again: call again. */
 SP_NIF(sp_nif_pool_clean_up)
 {
+    ErlNifTime began_us = enif_monotonic_time(ERL_NIF_USEC);
     struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
     bool more;
 
@@ -243,6 +246,7 @@ SP_NIF(sp_nif_pool_clean_up)
     enif_mutex_lock(pool->transition);
     more = sp_nif_shut_slice(env, pool);
     enif_mutex_unlock(pool->transition);
+    sp_nif_charge(env, began_us);
     return more ? sp_atoms.again : sp_atoms.ok;
 }
 
@@ -258,6 +262,7 @@ static ERL_NIF_TERM attempt_term(ErlNifEnv *env, const struct sp_attempt *attemp
 /* pool_step(Pool) -> {[Attempt], More :: boolean(), WaitMs | infinity} */
 SP_NIF(sp_nif_pool_step)
 {
+    ErlNifTime began_us = enif_monotonic_time(ERL_NIF_USEC);
     struct sp_nif_pool *pool = controlled_pool(env, argv[0]);
     struct sp_call call = sp_nif_call(env);
     struct sp_attempt attempts[ATTEMPTS_PER_STEP];
@@ -270,7 +275,7 @@ SP_NIF(sp_nif_pool_step)
     sp_control_step(&pool->core, &call, attempts, ATTEMPTS_PER_STEP, &plan);
     for (size_t i = plan.attempts; i-- > 0;)
         list = enif_make_list_cell(env, attempt_term(env, &attempts[i]), list);
-    enif_consume_timeslice(env, 10);
+    sp_nif_charge(env, began_us);
     return enif_make_tuple3(env, list, plan.more ? sp_atoms.true_ : sp_atoms.false_,
                             plan.wait_ns == SP_NEVER
                                 ? sp_atoms.infinity
@@ -280,14 +285,18 @@ SP_NIF(sp_nif_pool_step)
 /* pool_tick(Pool, Cursor) -> NextCursor | ok, when the round is done. The first cursor is 0. */
 SP_NIF(sp_nif_pool_tick)
 {
+    ErlNifTime began_us = enif_monotonic_time(ERL_NIF_USEC);
     struct sp_nif_pool *pool = controlled_pool(env, argv[0]);
     struct sp_call call = sp_nif_call(env);
     uint32_t cursor;
+    bool more;
 
     (void)argc;
     if (!pool || !enif_get_uint(env, argv[1], &cursor))
         return not_a_pool(env);
-    return sp_control_tick(&pool->core, &call, &cursor) ? enif_make_uint(env, cursor) : sp_atoms.ok;
+    more = sp_control_tick(&pool->core, &call, &cursor);
+    sp_nif_charge(env, began_us);
+    return more ? enif_make_uint(env, cursor) : sp_atoms.ok;
 }
 
 /* pool_idle_event(Pool, Slot, Generation) -> ok */

@@ -7,8 +7,8 @@
 #include <string.h>
 
 #define ATTEMPTS_PER_STEP 32
-/* A slice of a stop: each piece a message or a close, 10 us at most. */
-#define PIECES_PER_SLICE 64
+/* A slice of a stop: each piece a message or a close, 50 us at most, with TLS. */
+#define PIECES_PER_SLICE 16
 
 static struct sn_pool *pool_of(struct sn_home *home)
 {
