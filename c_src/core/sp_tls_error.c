@@ -72,7 +72,7 @@ static sp_status unreadable(const SSL *ssl)
                                                                    : SP_TLS_PROTOCOL_ERROR;
 }
 
-static sp_status queue_reason(const SSL *ssl, bool shaken, int reason)
+static sp_status queue_reason(const SSL *ssl, int reason)
 {
     if (reason == ALERT_REASON_OFFSET + ALERT_PROTOCOL_VERSION)
         return SP_TLS_PROTOCOL_VERSION;
@@ -112,13 +112,20 @@ static sp_status queue_reason(const SSL *ssl, bool shaken, int reason)
         return SP_TLS_WEAK_DH;
     case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE:
         return SP_TLS_NO_CERTIFICATE;
-#ifdef SSL_R_UNEXPECTED_EOF_WHILE_READING
-    case SSL_R_UNEXPECTED_EOF_WHILE_READING:
-        return shaken ? SP_TLS_TRUNCATED : SP_TLS_CLOSED;
-#endif
     default:
         return SP_TLS_PROTOCOL_ERROR;
     }
+}
+
+/* An end of file where there should have been a close_notify. OpenSSL 1.1.1 has no reason for it. */
+static bool cut_off(int ssl_error, unsigned long code)
+{
+#ifdef SSL_R_UNEXPECTED_EOF_WHILE_READING
+    if (ERR_GET_LIB(code) == ERR_LIB_SSL &&
+        ERR_GET_REASON(code) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
+        return true;
+#endif
+    return ssl_error == SSL_ERROR_SYSCALL && !code;
 }
 
 sp_status sp_tls_error(const SSL *ssl, bool shaken, int ssl_error, int io_errno)
@@ -130,12 +137,12 @@ sp_status sp_tls_error(const SSL *ssl, bool shaken, int ssl_error, int io_errno)
         status = shaken ? SP_CLOSED : SP_TLS_CLOSED;
     else if (io_errno)
         status = -io_errno;
-    else if (ssl_error == SSL_ERROR_SYSCALL && !code)
+    else if (cut_off(ssl_error, code))
         status = shaken ? SP_TLS_TRUNCATED : SP_TLS_CLOSED;
     else if (ERR_GET_REASON(code) == ERR_R_MALLOC_FAILURE)
         status = SP_NO_MEMORY;
     else if (ERR_GET_LIB(code) == ERR_LIB_SSL)
-        status = queue_reason(ssl, shaken, ERR_GET_REASON(code));
+        status = queue_reason(ssl, ERR_GET_REASON(code));
     else
         status = SP_TLS_PROTOCOL_ERROR;
     ERR_clear_error();

@@ -212,21 +212,24 @@ KIT_TEST(growth, replaces_lost_base_connections_but_not_extra_ones)
 
 KIT_TEST(growth, closes_are_worked_off_in_slices)
 {
-    struct handle *held[100];
+    struct handle *held[40];
 
-    open_pool(0, 100);
-    for (int i = 0; i < 100; i++) {
+    open_pool(0, 40);
+    for (int i = 0; i < 40; i++) {
         sp_pool_want(kit_pool, kit_call());
         cr_assert_eq(kit_grow(), 1);
     }
-    for (int i = 0; i < 100; i++)
+    for (int i = 0; i < 40; i++)
         held[i] = kit_checkout(KIT_OWNER);
-    for (int i = 0; i < 100; i++)
+    for (int i = 0; i < 40; i++)
         cr_assert_eq(kit_discard(held[i]), SP_OK);
-    cr_assert_eq(fake_fds_open(), 100);
+    cr_assert_eq(fake_fds_open(), 40);
     step(32);
     cr_assert(plan.more);
-    cr_assert_eq(fake_fds_open(), 36);
+    cr_assert_eq(fake_fds_open(), 24);
+    step(32);
+    cr_assert(plan.more);
+    cr_assert_eq(fake_fds_open(), 8);
     step(32);
     cr_assert_not(plan.more);
     cr_assert_eq(fake_fds_open(), 0);

@@ -159,15 +159,15 @@ Test(tls_error, the_queue_is_taken)
     SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
     SSL *ssl = SSL_new(ctx);
 
-    ERR_raise(ERR_LIB_SSL, SSL_R_BAD_LENGTH);
-    ERR_raise(ERR_LIB_SSL, SSL_R_NO_SHARED_CIPHER);
+    ERR_put_error(ERR_LIB_SSL, 0, SSL_R_BAD_LENGTH, __FILE__, __LINE__);
+    ERR_put_error(ERR_LIB_SSL, 0, SSL_R_NO_SHARED_CIPHER, __FILE__, __LINE__);
     cr_assert_eq(sp_tls_error(ssl, true, SSL_ERROR_SSL, 0), SP_TLS_PROTOCOL_ERROR, "the first");
     cr_assert_eq(ERR_peek_error(), 0);
     cr_assert_eq(sp_tls_error(ssl, true, SSL_ERROR_SYSCALL, 0), SP_TLS_TRUNCATED);
     cr_assert_eq(sp_tls_error(ssl, false, SSL_ERROR_SYSCALL, 0), SP_TLS_CLOSED);
     cr_assert_eq(sp_tls_error(ssl, true, SSL_ERROR_SYSCALL, ECONNRESET), -ECONNRESET);
     cr_assert_eq(sp_tls_error(ssl, true, SSL_ERROR_ZERO_RETURN, 0), SP_CLOSED);
-    ERR_raise(ERR_LIB_EVP, EVP_R_BAD_DECRYPT);
+    ERR_put_error(ERR_LIB_EVP, 0, EVP_R_BAD_DECRYPT, __FILE__, __LINE__);
     cr_assert_eq(sp_tls_error(ssl, true, SSL_ERROR_SSL, 0), SP_TLS_PROTOCOL_ERROR);
     SSL_free(ssl);
     SSL_CTX_free(ctx);

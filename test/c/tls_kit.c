@@ -110,7 +110,7 @@ const char *tkit_pem(const X509 *cert, EVP_PKEY *key, const char *password)
         must(PEM_write_bio_X509(bio, (X509 *)(uintptr_t)cert) == 1, "certificate to PEM");
     if (key)
         must(PEM_write_bio_PrivateKey(bio, key, password ? EVP_aes_128_cbc() : NULL,
-                                      (const unsigned char *)password,
+                                      (unsigned char *)(uintptr_t)password,
                                       password ? (int)strlen(password) : 0, NULL, NULL) == 1,
              "key to PEM");
     len = BIO_get_mem_data(bio, &data);
@@ -130,7 +130,7 @@ const char *tkit_encrypted(const X509 *first, const X509 *second, const char *pa
         must(PEM_write_bio_X509(bio, (X509 *)(uintptr_t)first) == 1, "certificate to PEM");
     must(PEM_ASN1_write_bio((i2d_of_void *)i2d_X509, PEM_STRING_X509, bio,
                             (void *)(uintptr_t)second, EVP_aes_128_cbc(),
-                            (const unsigned char *)password, (int)strlen(password), NULL,
+                            (unsigned char *)(uintptr_t)password, (int)strlen(password), NULL,
                             NULL) == 1,
          "encrypted certificate to PEM");
     len = BIO_get_mem_data(bio, &data);
