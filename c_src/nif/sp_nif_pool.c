@@ -177,7 +177,9 @@ SP_NIF(sp_nif_pool_open)
         !get_number(env, argv[1], "send_timeout", &send_timeout) ||
         !get_number(env, argv[1], "max_inflight", &max_inflight))
         return enif_make_badarg(env);
-    enif_mutex_lock(pool->transition);
+    /* Not to wait for the janitor, who goes from slice to slice. */
+    if (enif_mutex_trylock(pool->transition) != 0)
+        return sp_atoms.again;
     if (!sp_nif_shut_slice(env, pool))
         status = take_control(env, pool, &other);
     if (status == SP_OK) {
@@ -243,7 +245,8 @@ SP_NIF(sp_nif_pool_clean_up)
     (void)argc;
     if (!pool)
         return not_a_pool(env);
-    enif_mutex_lock(pool->transition);
+    if (enif_mutex_trylock(pool->transition) != 0)
+        return sp_atoms.again;
     more = sp_nif_shut_slice(env, pool);
     enif_mutex_unlock(pool->transition);
     sp_nif_charge(env, began_us);
