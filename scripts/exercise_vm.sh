@@ -27,11 +27,15 @@ build_exercise() {
 # Sets EMULATOR and EMULATOR_ARGS to run the exercise from DIR, and the variables that erlexec would
 # set. Only with the system's malloc (+Mea min) is a block of the NIF a block to the tools. Schedulers
 # sleep when they have nothing to do (+sbwt none): valgrind runs one thread at a time, and one that
-# spins keeps the others from running, for half a minute at times.
+# spins keeps the others from running, for half a minute at times. Stacks of 8 MB for the schedulers
+# (+sss): the JIT moves the stack pointer between such a stack and Erlang's, in the heap, and memcheck
+# takes moves of less than 2 MB for calls and returns. It forgets all that lies in between then, and
+# finds leaks that are none.
 # usage: set_emulator DIR
 set_emulator() {
     mapfile -t EMULATOR_ARGS < <(
-        erl +S 2 +Mea min +sbwt none +sbwtdcpu none +sbwtdio none -noshell -noinput -pa "$1/ebin" -run sockpool_exercise main -emu_args_exit
+        erl +S 2 +Mea min +sbwt none +sbwtdcpu none +sbwtdio none +sss 1024 +sssdcpu 1024 +sssdio 1024 \
+            -noshell -noinput -pa "$1/ebin" -run sockpool_exercise main -emu_args_exit
     )
     ROOTDIR=$(value_after -root)
     BINDIR=$(value_after -bindir)
