@@ -12,7 +12,7 @@
 -export([concurrent_calls/1, max_inflight/1, late_reply/1, call_from_another_process/1,
          checkin_under_a_call/1, dead_owner_at_rest/1, dead_owner_under_a_call/1,
          given_away/1, waiters/1, max_hold/1, pool_stopped_under_a_call/1]).
--export([pool_of_another_node/1, client_of_another_node_dies/1]).
+-export([pool_of_another_node/1, client_of_another_node_dies/1, calls_after_an_upgrade/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1, stat/2, start/1, await/1,
                              assert_no_messages/0]).
@@ -25,7 +25,7 @@ all() ->
      too_large_a_reply, lease_functions, no_stream, bad_arguments, concurrent_calls, max_inflight,
      late_reply, call_from_another_process, checkin_under_a_call, dead_owner_at_rest,
      dead_owner_under_a_call, given_away, waiters, max_hold, pool_stopped_under_a_call, pool_of_another_node,
-     client_of_another_node_dies].
+     client_of_another_node_dies, calls_after_an_upgrade].
 
 init_per_suite(Config) -> sockpool_node_kit:init_suite(Config).
 end_per_suite(Config) -> sockpool_node_kit:end_suite(Config).
@@ -293,3 +293,19 @@ client_of_another_node_dies(Config) ->
         wait_until(fun() -> sockpool_cluster:holds_nothing(Serving) end),
         ?assertMatch(#{closed := 1, created := 2}, settled(Pool))
     end).
+
+%% The next version's library has tables of its own; the connections that there are have the old one's.
+calls_after_an_upgrade(Config) ->
+    Pool = started(Config, #{size => 1, max_overflow => 0}),
+    Node = ?config(node, Config),
+    Call = fun() -> sockpool:call(Pool, erlang, node, [], 5000) end,
+    ?assertEqual({ok, Node}, Call()),
+    sockpool_test_util:with_library_copied(
+      filename:join(?config(priv_dir, Config), "sockpool-9.9.7"),
+      fun(Replace) ->
+              ok = Replace(),
+              _ = code:purge(sockpool_nif),
+              {module, sockpool_nif} = code:load_file(sockpool_nif),
+              ?assertEqual({ok, Node}, Call())
+      end),
+    ?assertMatch(#{created := 1}, sockpool_test_util:stats(Pool)).

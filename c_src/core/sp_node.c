@@ -277,6 +277,7 @@ static void node_describe(struct sp_conn *conn, sp_fact tell, void *arg)
         .name = "node", .open = node_open, .opened = node_opened, .handshake = node_handshake,     \
         .set = node_set, .send = node_send, .recv = node_recv, .validate = node_validate,          \
         .shutdown = node_shutdown, .cleanup = node_cleanup, .describe = node_describe,             \
+        .node = true,                                                                              \
     }
 
 const struct sp_transport sp_transport_node = NODE_TRANSPORT;

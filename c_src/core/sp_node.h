@@ -30,9 +30,11 @@ struct sp_node_names {
 
 extern const struct sp_transport sp_transport_node, sp_transport_node_tls;
 
+/* By a flag and not by its address: after an upgrade connections have the tables of the library that
+ * made them. */
 static inline bool sp_is_node(const struct sp_transport *transport)
 {
-    return transport == &sp_transport_node || transport == &sp_transport_node_tls;
+    return transport->node;
 }
 
 /* Of a connection whose handshake is done; NULL for others. Valid as long as it is not closed. */
