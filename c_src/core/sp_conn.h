@@ -92,6 +92,7 @@ struct sp_conn {
     bool buffers_changed; /* sndbuf or recbuf are not the pool's, and cannot be put back */
     bool flags_changed;   /* nodelay or keepalive are not the pool's */
     bool shaken;          /* the transport's handshake is done */
+    bool heard;           /* the peer has sent something after that */
     sp_status fault;      /* the transport's: why no further call can succeed, or SP_OK */
     void *transport_state;
     struct sp_node_state *dist; /* sp_node.c's, over that */

@@ -23,6 +23,7 @@ void sp_control_open(struct sp_pool *pool, const struct sp_call *call,
     pthread_mutex_lock(&pool->control.lock);
     pool->control.config = *config;
     sp_backoff_init(&pool->control.state, config->backoff_min_ns, config->backoff_max_ns, seed);
+    atomic_store(&pool->doubted, false);
     pthread_mutex_unlock(&pool->control.lock);
     atomic_store(&pool->size, config->size);
     atomic_store(&pool->limit, config->size + config->max_overflow);
@@ -230,14 +231,18 @@ sp_status sp_control_begin(struct sp_pool *pool, const struct sp_call *call, str
 sp_status sp_control_opened(struct sp_conn *conn, uint64_t *lease, const struct sp_call *call)
 {
     sp_status status;
+    bool shaken;
 
     if (!sp_conn_enter(conn, *lease, call))
         return SP_CLOSED;
-    status = conn->transport->opened(conn);
+    shaken = conn->shaken || !conn->transport->handshake;
+    /* Not after the handshake: whoever refuses then says why in the stream and resets the connection,
+     * and this would take the reset for all there is. */
+    status = conn->shaken ? SP_OK : conn->transport->opened(conn);
     sp_conn_leave(conn, call);
     if (status != SP_OK)
         return status;
-    if (conn->transport->handshake && !conn->shaken)
+    if (!shaken)
         return SP_HANDSHAKE;
     if (!sp_conn_unlease(conn, *lease))
         return SP_CLOSED;
@@ -272,6 +277,13 @@ static sp_status check_new(struct sp_pool *pool, struct sp_conn *conn)
     return clean == SP_CLEAN ? SP_OK : clean == SP_DIRTY ? SP_UNREAD : SP_CLOSED;
 }
 
+static void succeeded(struct sp_pool *pool)
+{
+    pthread_mutex_lock(&pool->control.lock);
+    sp_backoff_succeeded(&pool->control.state);
+    pthread_mutex_unlock(&pool->control.lock);
+}
+
 sp_status sp_control_ready(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
                            uint64_t lease)
 {
@@ -284,9 +296,8 @@ sp_status sp_control_ready(struct sp_pool *pool, const struct sp_call *call, str
         sp_control_attempt_failed(pool, call, conn);
         return status;
     }
-    pthread_mutex_lock(&pool->control.lock);
-    sp_backoff_succeeded(&pool->control.state);
-    pthread_mutex_unlock(&pool->control.lock);
+    if (!atomic_load(&pool->doubted))
+        succeeded(pool);
     sp_count(sp_pool_home(pool, call), created);
     sp_conn_set_state(conn, SP_CONN_LEASED);
     atomic_fetch_sub(&pool->connecting, 1);
@@ -313,6 +324,21 @@ void sp_control_lost_unused(struct sp_pool *pool, const struct sp_call *call)
     if (!sp_backoff_failing(&pool->control.state))
         sp_backoff_failed(&pool->control.state, 0, call->now_ns);
     pthread_mutex_unlock(&pool->control.lock);
+}
+
+void sp_control_refused(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+{
+    pool->host->refused(pool, conn->fault);
+    pthread_mutex_lock(&pool->control.lock);
+    atomic_store(&pool->doubted, true);
+    sp_backoff_failed(&pool->control.state, conn->round, call->now_ns);
+    pthread_mutex_unlock(&pool->control.lock);
+}
+
+void sp_control_heard(struct sp_pool *pool)
+{
+    if (atomic_exchange(&pool->doubted, false))
+        succeeded(pool);
 }
 
 bool sp_control_unavailable(struct sp_pool *pool)

@@ -97,6 +97,8 @@ struct sp_pool {
     _Atomic uint64_t epoch; /* one more with each opening */
     _Atomic uint32_t total; /* connections and capacity given to connectors */
     _Atomic uint32_t connecting;
+    _Atomic bool
+        doubted; /* the server refused after a handshake: only what it says counts as success */
     _Atomic uint32_t eager; /* 1: somebody who would not wait found nothing; until the next step */
     _Atomic uint32_t woken; /* a wake-up of the control process is under way */
 

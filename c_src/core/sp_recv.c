@@ -74,6 +74,15 @@ static bool make_room(struct sp_conn *conn, const struct sp_want *want, size_t t
     return conn->pool->host->rbuf_reserve(conn, cap);
 }
 
+static sp_status take(struct sp_conn *conn, void *buf, size_t cap, size_t *got)
+{
+    sp_status status = conn->transport->recv(conn, buf, cap, got);
+
+    if (status == SP_OK)
+        conn->heard = true;
+    return status;
+}
+
 static sp_status recv_buffered(struct sp_conn *conn, const struct sp_want *want,
                                struct sp_received *received)
 {
@@ -98,8 +107,8 @@ static sp_status recv_buffered(struct sp_conn *conn, const struct sp_want *want,
             return SP_AGAIN;
         if (!make_room(conn, want, frame.total))
             return broken(conn, SP_NO_MEMORY);
-        status = conn->transport->recv(conn, rbuf->base + rbuf->len,
-                                       ask(conn, want, have, rbuf->cap - rbuf->len), &got);
+        status =
+            take(conn, rbuf->base + rbuf->len, ask(conn, want, have, rbuf->cap - rbuf->len), &got);
         if (status != SP_OK)
             return sp_wants(status) ? status : broken(conn, status);
         rbuf->len += got;
@@ -115,7 +124,7 @@ static sp_status recv_scratch(struct sp_conn *conn, const struct sp_want *want, 
 
     do {
         asked = ask(conn, want, have, cap - have);
-        status = conn->transport->recv(conn, scratch + have, asked, &got);
+        status = take(conn, scratch + have, asked, &got);
         if (sp_wants(status)) {
             wants = status;
             break;

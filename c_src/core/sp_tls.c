@@ -446,6 +446,12 @@ static void tls_describe(struct sp_conn *conn, sp_fact tell, void *arg)
     tell(arg, "ktls", SP_FACT_FLAG, NULL, kernel_encrypts(tls->ssl));
 }
 
+/* The alerts: of TLS 1.3 a client's certificate is refused after the client's last message. */
+static bool tls_is_refusal(sp_status fault)
+{
+    return fault >= SP_TLS_ALERT;
+}
+
 const struct sp_transport sp_transport_tls = {
     .name = "tls",
     .open = tls_open,
@@ -458,4 +464,5 @@ const struct sp_transport sp_transport_tls = {
     .shutdown = sp_stream_shutdown,
     .cleanup = tls_cleanup,
     .describe = tls_describe,
+    .is_refusal = tls_is_refusal,
 };

@@ -72,6 +72,10 @@ struct sp_transport {
     void (*cleanup)(struct sp_conn *conn);
     /* NULL where there is nothing to tell. */
     void (*describe)(struct sp_conn *conn, sp_fact tell, void *arg);
+    /* NULL, or whether this fault is the server's refusal of us, which may come when the handshake is
+     * done on our side. */
+    bool (*is_refusal)(sp_status fault);
+    bool node; /* see sp_node.h */
 };
 
 extern const struct sp_transport sp_transport_tcp;

@@ -319,6 +319,14 @@ static void waiter_free(struct sp_waiter *core)
     cached_waiters.count++;
 }
 
+static void refused(struct sp_pool *core, sp_status why)
+{
+    ErlNifEnv *env = enif_alloc_env();
+
+    sp_nif_error_set(nif_pool(core), sp_nif_reason_term(env, why));
+    enif_free_env(env);
+}
+
 const struct sp_host sp_nif_host = {
     .conn_new = conn_new,
     .conn_ref = conn_ref,
@@ -332,6 +340,7 @@ const struct sp_host sp_nif_host = {
     .waiter_free = waiter_free,
     .watch = watch,
     .wake = wake,
+    .refused = refused,
 };
 
 /* ---- the last error ---- */

@@ -248,6 +248,13 @@ static void wake(const struct sp_call *call, struct sp_pool *core)
     home->wake(home);
 }
 
+static void refused(struct sp_pool *core, sp_status why)
+{
+    struct sn_home *home = home_of(core);
+
+    home->refused(home, why);
+}
+
 /* No lease leaves anything with its connection, so there is no keepsake_drop. */
 const struct sp_host sn_face = {
     .conn_new = conn_new,
@@ -261,4 +268,5 @@ const struct sp_host sn_face = {
     .waiter_free = waiter_free,
     .watch = watch,
     .wake = wake,
+    .refused = refused,
 };

@@ -122,6 +122,11 @@ static void on_emptied(struct sn_home *home)
     free_later(pool_of(home));
 }
 
+static void on_refused(struct sn_home *home, sp_status why)
+{
+    pool_of(home)->last = sn_reason_of(why);
+}
+
 sp_status sn_pool_reload_tls(struct sn_pool *pool, struct sp_tls_refusal *refusal)
 {
     struct sp_tls_ctx *ctx;
@@ -154,6 +159,7 @@ sp_status sn_pool_open(struct sn_pool **made, struct sn_loop *loop, const struct
     pool->home.loop = loop;
     pool->here = here;
     pool->home.wake = on_wake;
+    pool->home.refused = on_refused;
     pool->home.emptied = on_emptied;
     pool->registry = registry;
     sp_tls_slot_init(&pool->tls);

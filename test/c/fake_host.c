@@ -23,6 +23,7 @@ static struct {
     unsigned no_conns, no_rbufs, no_watches;
     struct sp_conn *watched;
     uint32_t watch;
+    sp_status refusal;
     struct {
         void (*run)(void *arg);
         void *arg;
@@ -235,6 +236,12 @@ static void wake(const struct sp_call *call, struct sp_pool *pool)
     run_hook(FAKE_ON_WAKE);
 }
 
+static void conn_refused(struct sp_pool *pool, sp_status why)
+{
+    (void)pool;
+    world.refusal = why;
+}
+
 const struct sp_host fake_host = {
     .conn_new = conn_new,
     .conn_ref = conn_ref,
@@ -248,6 +255,7 @@ const struct sp_host fake_host = {
     .waiter_free = waiter_free,
     .watch = watch,
     .wake = wake,
+    .refused = conn_refused,
 };
 
 /* ---- the test's side ---- */
@@ -340,6 +348,11 @@ unsigned fake_wakes(void)
 unsigned fake_watches(void)
 {
     return world.watches;
+}
+
+sp_status fake_last_refusal(void)
+{
+    return world.refusal;
 }
 
 uint32_t fake_last_watch(struct sp_conn **conn)

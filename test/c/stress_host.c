@@ -447,6 +447,14 @@ unsigned stress_fds(void)
     return count;
 }
 
+/* Its connections have no transport that could. */
+static void refused(struct sp_pool *pool, sp_status why)
+{
+    (void)pool;
+    (void)why;
+    abort();
+}
+
 const struct sp_host stress_host = {
     .conn_new = conn_new,
     .conn_ref = conn_ref,
@@ -460,4 +468,5 @@ const struct sp_host stress_host = {
     .waiter_free = waiter_free,
     .watch = watch,
     .wake = wake,
+    .refused = refused,
 };

@@ -379,6 +379,126 @@ KIT_TEST(backoff_step, a_loss_amid_failures_does_not_lengthen_the_delay)
     cr_assert_eq(kit_pool->control.state.failures, 3);
 }
 
+/* ---- a server that refuses after the handshake ---- */
+
+enum { REFUSAL = SP_STATUS_TRANSPORT + 7, OTHER_FAULT };
+
+static struct sp_transport refusing;
+
+static bool is_refusal(sp_status fault)
+{
+    return fault == REFUSAL;
+}
+
+static void open_refusing(uint32_t size)
+{
+    refusing = sp_transport_tcp;
+    refusing.is_refusal = is_refusal;
+    kit_init(1);
+    kit_config.size = size;
+    kit_config.transport = &refusing;
+    kit_open();
+}
+
+/* The next attempt, once the backoff allows it, becomes a connection, and then this happens to it. */
+static void used_until(sp_status fault)
+{
+    struct handle *handle;
+
+    if (step(32) == 0) {
+        cr_assert_neq(plan.wait_ns, SP_NEVER);
+        fake_sleep_ms(plan.wait_ns / SP_MS + 1);
+        cr_assert_eq(step(32), 1);
+    }
+    kit_connect(attempts[0], CONNECTOR);
+    handle = kit_checkout(KIT_OWNER);
+    handle->conn->fault = fault;
+    cr_assert_eq(kit_discard(handle), SP_OK);
+}
+
+KIT_TEST(refusal, lengthens_the_delay_although_every_attempt_succeeds)
+{
+    open_refusing(1);
+    for (unsigned i = 1; i <= 5; i++) {
+        used_until(REFUSAL);
+        cr_assert_eq(kit_pool->control.state.failures, i);
+        cr_assert_eq(fake_last_refusal(), (sp_status)REFUSAL);
+        cr_assert(sp_control_unavailable(kit_pool));
+    }
+    cr_assert_eq(kit_stats().created, 5);
+    cr_assert_eq(kit_stats().connect_failures, 0);
+}
+
+KIT_TEST(refusal, of_one_round_counts_once)
+{
+    struct handle *held[3];
+
+    open_refusing(3);
+    cr_assert_eq(kit_grow(), 3);
+    for (int i = 0; i < 3; i++)
+        held[i] = kit_checkout(KIT_OWNER);
+    for (int i = 0; i < 3; i++) {
+        held[i]->conn->fault = REFUSAL;
+        cr_assert_eq(kit_discard(held[i]), SP_OK);
+    }
+    cr_assert_eq(kit_pool->control.state.failures, 1);
+}
+
+KIT_TEST(refusal, is_over_once_the_server_says_something)
+{
+    uint8_t scratch[16];
+    struct sp_received received;
+    struct handle *handle;
+
+    open_refusing(1);
+    used_until(REFUSAL);
+    fake_sleep_ms(101);
+    cr_assert_eq(step(32), 1);
+    kit_connect(attempts[0], CONNECTOR);
+    cr_assert_eq(kit_pool->control.state.failures, 1, "to be ready is not enough");
+    handle = kit_checkout(KIT_OWNER);
+    fake_peer_sends(handle->conn->fd, "x", 1);
+    cr_assert_eq(sp_recv(handle->conn, &(struct sp_want){.len_bytes = 1}, scratch, sizeof scratch,
+                         &received),
+                 SP_OK);
+    sp_recv_taken(handle->conn, &received);
+    cr_assert_eq(kit_checkin(handle), SP_OK);
+    cr_assert_eq(kit_pool->control.state.failures, 0);
+    handle = kit_checkout(KIT_OWNER);
+    handle->conn->fault = REFUSAL;
+    cr_assert_eq(kit_discard(handle), SP_OK);
+    cr_assert_eq(kit_pool->control.state.failures, 0, "it was accepted before");
+    cr_assert_eq(step(32), 1);
+}
+
+KIT_TEST(refusal, is_no_other_fault_and_not_of_a_life_before)
+{
+    struct handle *handle;
+
+    open_refusing(1);
+    used_until(OTHER_FAULT);
+    cr_assert_eq(kit_pool->control.state.failures, 0);
+    cr_assert_eq(kit_grow(), 1);
+    handle = kit_checkout(KIT_OWNER);
+    atomic_fetch_add(&kit_pool->epoch, 1);
+    handle->conn->fault = REFUSAL;
+    cr_assert_eq(kit_discard(handle), SP_OK);
+    cr_assert_eq(kit_pool->control.state.failures, 0);
+}
+
+KIT_TEST(accepting, not_with_a_fault_that_no_readiness_will_tell)
+{
+    struct handle *handle;
+
+    open_refusing(1);
+    cr_assert_eq(kit_grow(), 1);
+    handle = kit_checkout(KIT_OWNER);
+    handle->conn->fault = SP_CLOSED;
+    cr_assert_eq(kit_checkin(handle), SP_OK);
+    cr_assert_eq(kit_stats().idle, 0);
+    cr_assert_eq(kit_stats().closed, 1);
+}
+
 KIT_TEST(backoff_step, waiters_do_not_hurry_it)
 {
     open_pool(1, 5);
