@@ -3,6 +3,8 @@
 #include "fail_alloc.h"
 #include "pool_kit.h"
 
+#include <errno.h>
+
 #include <criterion/criterion.h>
 
 #define CONNECTOR 31
@@ -484,6 +486,42 @@ KIT_TEST(refusal, is_no_other_fault_and_not_of_a_life_before)
     handle->conn->fault = REFUSAL;
     cr_assert_eq(kit_discard(handle), SP_OK);
     cr_assert_eq(kit_pool->control.state.failures, 0);
+}
+
+static unsigned opens;
+
+static sp_status opened_once(struct sp_conn *conn)
+{
+    (void)conn;
+    return opens++ == 0 ? SP_OK : -ECONNRESET;
+}
+
+static sp_status handshake_done(struct sp_conn *conn)
+{
+    (void)conn;
+    return SP_OK;
+}
+
+/* The reset that follows a refusal would hide it. */
+KIT_TEST(opening, does_not_ask_the_socket_again_after_the_handshake)
+{
+    static const struct sp_addr addr = {.storage.ss_family = AF_INET,
+                                        .len = sizeof(struct sockaddr_storage)};
+    struct handle *attempt;
+
+    opens = 0;
+    open_refusing(1);
+    refusing.opened = opened_once;
+    refusing.handshake = handshake_done;
+    cr_assert_eq(step(32), 1);
+    attempt = attempts[0];
+    cr_assert_eq(
+        sp_control_begin(kit_pool, kit_call(), attempt->conn, &attempt->lease, CONNECTOR, &addr),
+        SP_OK);
+    cr_assert_eq(sp_control_opened(attempt->conn, &attempt->lease, kit_call()), SP_HANDSHAKE);
+    cr_assert_eq(sp_control_handshake(attempt->conn), SP_OK);
+    cr_assert_eq(sp_control_opened(attempt->conn, &attempt->lease, kit_call()), SP_OK);
+    cr_assert_eq(opens, 1);
 }
 
 KIT_TEST(accepting, not_with_a_fault_that_no_readiness_will_tell)
