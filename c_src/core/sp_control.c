@@ -184,6 +184,7 @@ void sp_control_step(struct sp_pool *pool, const struct sp_call *call, struct sp
     plan->more = sp_close_work(pool, call, CLOSES_PER_STEP);
     if (sp_pool_phase(pool) != SP_PHASE_OPEN)
         return;
+    sp_pool_serve(pool, call, NULL);
     eager = atomic_exchange(&pool->eager, 0);
     want = wanted(pool, eager);
     if (want == 0)

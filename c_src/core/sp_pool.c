@@ -5,6 +5,10 @@
 #include <assert.h>
 #include <stdlib.h>
 
+/* So many connections that turn out to be closed does one call get rid of: up to 50 us each, with TLS,
+ * and when a server dies all of them are. */
+#define UNUSABLE_MAX 16
+
 sp_status sp_pool_init(struct sp_pool *pool, const struct sp_host *host, const struct sp_sys *sys,
                        uint32_t shard_count)
 {
@@ -321,7 +325,10 @@ static bool deliver(struct sp_pool *pool, const struct sp_call *call, struct sp_
 
 void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
 {
-    for (;;) {
+    unsigned unusable = 0;
+
+    /* To retire one wakes the control process, whose step goes on with those that are left. */
+    while (unusable < UNUSABLE_MAX) {
         if (!conn) {
             if (!atomic_load(&pool->nwait))
                 return;
@@ -332,6 +339,7 @@ void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_c
         bool wanted = atomic_load(&pool->nwait) > 0;
         if (wanted ? !usable(pool, call, conn) : !current(pool, conn)) {
             sp_pool_retire_unusable(pool, call, conn);
+            unusable++;
             conn = NULL;
             continue;
         }
@@ -358,6 +366,7 @@ sp_status sp_pool_checkout(struct sp_pool *pool, const struct sp_call *call, uin
                            struct sp_conn **conn, uint64_t *lease, void **keepsake)
 {
     enum sp_phase phase = sp_pool_phase(pool);
+    unsigned unusable = 0;
 
     if (phase != SP_PHASE_OPEN)
         return phase_status(phase);
@@ -375,6 +384,8 @@ sp_status sp_pool_checkout(struct sp_pool *pool, const struct sp_call *call, uin
             pool->host->conn_unref(*conn);
         }
         sp_pool_retire_unusable(pool, call, *conn);
+        if (++unusable == UNUSABLE_MAX)
+            return SP_AGAIN;
     }
     phase = sp_pool_phase(pool);
     return phase == SP_PHASE_OPEN ? SP_EMPTY : phase_status(phase);

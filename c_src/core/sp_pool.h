@@ -136,8 +136,9 @@ SP_MUST_CHECK sp_status sp_pool_init(struct sp_pool *pool, const struct sp_host 
 void sp_pool_destroy(struct sp_pool *pool);
 
 /* An idle, clean connection, leased to the owner; the caller gets a reference to it, and what its
- * last check-in left (or NULL). SP_EMPTY where
- * there is none or others wait already; SP_CLOSED, SP_DRAINING, SP_NOT_FOUND by the phase. */
+ * last check-in left (or NULL). SP_EMPTY where there is none or others wait already; SP_AGAIN where
+ * many were found closed and more may be there: call again, or queue; SP_CLOSED, SP_DRAINING,
+ * SP_NOT_FOUND by the phase. */
 SP_MUST_CHECK sp_status sp_pool_checkout(struct sp_pool *pool, const struct sp_call *call,
                                          uint64_t owner, struct sp_conn **conn, uint64_t *lease,
                                          void **keepsake);

@@ -431,6 +431,8 @@ SP_NIF(sp_nif_request)
         lease->lease = number;
         return send_request(env, &call, lease, list);
     }
+    if (status == SP_AGAIN)
+        status = SP_EMPTY;
     if (status == SP_EMPTY && enif_is_identical(argv[3], sp_atoms.false_))
         return sp_atoms.empty;
     if (status == SP_EMPTY)

@@ -132,6 +132,10 @@ SP_NIF(sp_nif_checkout)
         return sp_atoms.again;
     enif_self(env, &self);
     status = sp_pool_checkout(&pool->core, &call, self.pid, &conn, &number, &keepsake);
+    if (status == SP_AGAIN) {
+        enif_consume_timeslice(env, 100);
+        return sp_atoms.again;
+    }
     if (status == SP_EMPTY)
         return sp_pool_crowded(&pool->core) ? sp_atoms.crowded : sp_atoms.empty;
     if (status != SP_OK)

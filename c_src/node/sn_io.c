@@ -441,6 +441,8 @@ static sp_status try_checkout(struct sn_pool *pool, const struct sp_call *call, 
     void *keepsake;
     sp_status status = sp_pool_checkout(&pool->home.core, call, SN_OWNER, conn, lease, &keepsake);
 
+    if (status == SP_AGAIN)
+        status = SP_EMPTY;
     if (status != SP_EMPTY || timeout_ns > 0)
         return status;
     sp_pool_want(&pool->home.core, call);
