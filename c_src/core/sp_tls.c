@@ -345,6 +345,13 @@ static bool silent(struct sp_conn *conn)
     return sp_stream_validate(conn) == SP_CLEAN;
 }
 
+/* Whether OpenSSL has part of a record. Of the header alone SSL_has_pending() does not tell: it is
+ * taken out of the buffer, and the state is "read body" then. */
+static bool in_a_record(const SSL *ssl)
+{
+    return SSL_has_pending(ssl) || strcmp(SSL_rstate_string(ssl), "RB") == 0;
+}
+
 /* Takes what is not for the user, tickets and key updates, and says what else there is. */
 static enum sp_clean service(struct sp_conn *conn)
 {
@@ -358,7 +365,11 @@ static enum sp_clean service(struct sp_conn *conn)
     if (!sp_wants(examine(conn, 0)))
         return SP_DEAD;
     /* More than any server has to say to a connection that is idle. */
-    return !tls->ctx->ktls && tls->io.budget_bytes == 0 ? SP_DIRTY : SP_CLEAN;
+    if (!tls->ctx->ktls && tls->io.budget_bytes == 0)
+        return SP_DIRTY;
+    /* What a part of a record will be, nobody can say yet: data for the user before, as likely as a
+     * ticket. So a connection is closed now and then because half a ticket was there. */
+    return in_a_record(tls->ssl) ? SP_DIRTY : SP_CLEAN;
 }
 
 static enum sp_clean tls_validate(struct sp_conn *conn)
@@ -367,7 +378,7 @@ static enum sp_clean tls_validate(struct sp_conn *conn)
 
     if (conn->fault != SP_OK)
         return SP_DEAD;
-    if (!SSL_has_pending(tls->ssl) && silent(conn))
+    if (!in_a_record(tls->ssl) && silent(conn))
         return SP_CLEAN;
     return service(conn);
 }

@@ -393,20 +393,79 @@ Test(tls_idle, data_is_dirty)
     cr_assert_eq(pair.conn.transport->validate(&pair.conn), SP_DIRTY, "and stays there");
 }
 
-/* Half of a record: nobody can say yet. It is found out when the rest has come. */
-Test(tls_idle, data_in_pieces_is_dirty_in_the_end)
+static size_t sealed(const char *text, const char **record)
 {
     char *data;
     long len;
 
     pair.server.held = true;
-    cr_assert_eq(SSL_write(pair.server.ssl, "late", 4), 4);
+    cr_assert_eq(SSL_write(pair.server.ssl, text, (int)strlen(text)), (int)strlen(text));
     len = BIO_get_mem_data(SSL_get_wbio(pair.server.ssl), &data);
-    fake_peer_sends(pair.conn.fd, data, 7);
+    *record = data;
+    return (size_t)len;
+}
+
+/* Another connection, with nothing to read. */
+static void fresh(void)
+{
+    tkit_close(&pair.conn);
+    pair.server.held = false;
+    tkit_server_again(&pair.server);
+    tpair_connect();
     cr_assert_eq(pair.conn.transport->validate(&pair.conn), SP_CLEAN);
-    fake_peer_sends(pair.conn.fd, data + 7, (size_t)len - 7);
+}
+
+/* Part of a record: nobody can say yet whose it is, but whoever gets the connection would get it. */
+Test(tls_idle, a_part_of_data_is_dirty)
+{
+    const char *record;
+    size_t len = sealed("late", &record);
+
+    for (size_t part = 1; part < len; part++) {
+        fresh();
+        len = sealed("late", &record);
+        fake_peer_sends(pair.conn.fd, record, part);
+        cr_expect_eq(pair.conn.transport->validate(&pair.conn), SP_DIRTY, "%zu bytes", part);
+        cr_expect_eq(pair.conn.transport->validate(&pair.conn), SP_DIRTY, "%zu bytes, again", part);
+        fake_peer_sends(pair.conn.fd, record + part, len - part);
+        cr_expect_eq(pair.conn.transport->validate(&pair.conn), SP_DIRTY, "all of it");
+    }
+}
+
+/* The user's call has read ahead, so the descriptor has nothing to tell of it. */
+Test(tls_idle, a_part_of_data_read_ahead_is_dirty)
+{
+    static const size_t PARTS[] = {1, 4, 5, 6, 15};
+    const char *records;
+    char buf[16];
+    size_t first, got;
+
+    for (size_t i = 0; i < sizeof PARTS / sizeof *PARTS; i++) {
+        first = sealed("mine", &records);
+        (void)sealed("late", &records);
+        fake_peer_sends(pair.conn.fd, records, first + PARTS[i]);
+        cr_assert_eq(pair.conn.transport->recv(&pair.conn, buf, sizeof buf, &got), SP_OK);
+        cr_assert_eq(got, 4);
+        cr_assert_eq(fake_unread(pair.conn.fd), 0);
+        cr_expect_eq(pair.conn.transport->validate(&pair.conn), SP_DIRTY, "%zu bytes", PARTS[i]);
+        fresh();
+    }
+}
+
+#if OPENSSL_VERSION_MAJOR >= 3
+/* The price: it could have been data. */
+Test(tls_idle, a_part_of_a_ticket_is_dirty)
+{
+    char *data;
+
+    pair.server.held = true;
+    cr_assert_eq(SSL_new_session_ticket(pair.server.ssl), 1);
+    (void)SSL_do_handshake(pair.server.ssl);
+    cr_assert_gt(BIO_get_mem_data(SSL_get_wbio(pair.server.ssl), &data), 15);
+    fake_peer_sends(pair.conn.fd, data, 15);
     cr_assert_eq(pair.conn.transport->validate(&pair.conn), SP_DIRTY);
 }
+#endif
 
 Test(tls_idle, data_read_ahead_is_dirty)
 {
