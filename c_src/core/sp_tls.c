@@ -26,8 +26,12 @@ _Static_assert(SLICE_BYTES >= SP_FULL_RECV_BYTES && SLICE_BYTES <= SP_SLICE_BYTE
 /* What is looked through on an idle connection, or on one that is closed, where only tickets and
  * key updates should be. */
 #define IDLE_BUDGET_BYTES (2 * RECORD_BYTES)
-/* Tickets, key updates: so many in one operation. A key update of some 30 bytes costs over 10 us. */
+/* So many in one operation: tickets, key updates. A key update of some 30 bytes costs over 10 us. Also in
+ * the whole of a handshake, which has ten or so; OpenSSL would skip requests for another for ever. */
 #define MESSAGES_MAX 64
+/* In the last look at a connection, for its tickets: servers give two or so. Many connections may be closed
+ * in one go. */
+#define LAST_MESSAGES_MAX 8
 /* An address and a port, before the name: whose tickets are whose. */
 #define ADDRESS_BYTES 18
 
@@ -87,6 +91,7 @@ static struct tls *state_new(struct sp_conn *conn, const struct sp_addr *addr,
     }
     tls->ctx = ctx;
     tls->io.conn = conn;
+    tls->io.messages_left = MESSAGES_MAX;
     tls->destination_len = len;
     put_address(tls->destination, addr);
     memcpy(tls->destination + ADDRESS_BYTES, host, strlen(host));
@@ -113,12 +118,12 @@ static sp_status tls_set(struct sp_conn *conn, enum sp_option option, int value)
 
 /* ---- outcomes ---- */
 
-static void begin(struct tls *tls, size_t budget_bytes)
+static void begin(struct tls *tls, size_t budget_bytes, unsigned messages_max)
 {
     /* OpenSSL's verdict on a call depends on the queue, which others in this thread use as well. */
     ERR_clear_error();
     tls->io.budget_bytes = budget_bytes;
-    tls->io.messages = 0;
+    tls->io.messages_left = messages_max;
     tls->io.error = 0;
     errno = 0;
 }
@@ -131,7 +136,7 @@ static sp_status examine(struct sp_conn *conn, int result)
     int io_errno = tls->ctx->ktls ? errno : tls->io.error;
     int error = SSL_get_error(tls->ssl, result);
 
-    if (tls->io.messages > MESSAGES_MAX) {
+    if (tls->io.flooded) {
         ERR_clear_error();
         return conn->fault = SP_TLS_PROTOCOL_ERROR;
     }
@@ -205,8 +210,16 @@ static void count_message(int sent, int version, int type, const void *data, siz
     (void)data;
     (void)len;
     (void)arg;
-    if (!sent && type == SSL3_RT_HANDSHAKE && tls->shaken && ++tls->io.messages > MESSAGES_MAX)
-        tls->io.budget_bytes = 0;
+    if (sent || type != SSL3_RT_HANDSHAKE)
+        return;
+    if (tls->io.messages_left > 0) {
+        tls->io.messages_left--;
+        return;
+    }
+    tls->io.flooded = true;
+    /* Ends OpenSSL's own loops as well: over what it has read ahead, over messages that share a record,
+     * over a descriptor that it reads without a budget (ktls). */
+    SSL_set_shutdown(ssl, SSL_get_shutdown(ssl) | SSL_RECEIVED_SHUTDOWN);
 }
 
 static bool start(struct sp_conn *conn, struct tls *tls)
@@ -241,7 +254,9 @@ static sp_status tls_handshake(struct sp_conn *conn)
         return SP_CLOSED;
     if (conn->fault != SP_OK)
         return conn->fault;
-    begin(tls, SIZE_MAX);
+    /* A certificate chain of any length comes in as many steps as it takes, but all of them together
+     * have one number of messages. */
+    begin(tls, BUDGET_BYTES, tls->io.messages_left);
     if (!tls->ssl && !start(conn, tls)) {
         ERR_clear_error();
         return conn->fault = SP_NO_MEMORY;
@@ -306,7 +321,7 @@ static sp_status tls_send(struct sp_conn *conn, const struct iovec *iov, int cou
         status = SP_CLOSED;
     while (status == SP_OK && *sent < SLICE_BYTES &&
            (len = next_record(iov, count, *sent, record, &data)) > 0) {
-        begin(tls, BUDGET_BYTES);
+        begin(tls, BUDGET_BYTES, MESSAGES_MAX);
         if (SSL_write_ex(tls->ssl, data, len, &taken) == 1)
             *sent += taken;
         else
@@ -326,7 +341,7 @@ static sp_status tls_recv(struct sp_conn *conn, void *buf, size_t cap, size_t *g
     if (cap > SLICE_BYTES)
         cap = SLICE_BYTES;
     if (status == SP_OK)
-        begin(tls, BUDGET_BYTES);
+        begin(tls, BUDGET_BYTES, MESSAGES_MAX);
     /* Until the descriptor is empty: what OpenSSL has already read wakes nobody. */
     while (status == SP_OK && *got < cap) {
         if (SSL_read_ex(tls->ssl, (uint8_t *)buf + *got, cap - *got, &len) == 1)
@@ -353,13 +368,13 @@ static bool in_a_record(const SSL *ssl)
 }
 
 /* Takes what is not for the user, tickets and key updates, and says what else there is. */
-static enum sp_clean service(struct sp_conn *conn)
+static enum sp_clean service(struct sp_conn *conn, unsigned messages_max)
 {
     struct tls *tls = state(conn);
     size_t len;
     char byte;
 
-    begin(tls, IDLE_BUDGET_BYTES);
+    begin(tls, IDLE_BUDGET_BYTES, messages_max);
     if (SSL_peek_ex(tls->ssl, &byte, 1, &len) == 1)
         return SP_DIRTY;
     if (!sp_wants(examine(conn, 0)))
@@ -380,7 +395,7 @@ static enum sp_clean tls_validate(struct sp_conn *conn)
         return SP_DEAD;
     if (!in_a_record(tls->ssl) && silent(conn))
         return SP_CLEAN;
-    return service(conn);
+    return service(conn, MESSAGES_MAX);
 }
 
 /* ---- the end ---- */
@@ -390,10 +405,10 @@ static void say_goodbye(struct sp_conn *conn, struct tls *tls)
     /* A last look, for the tickets of a connection that was not idle since they came. */
     if (tls->ctx->session_reuse && conn->fault == SP_OK &&
         (SSL_has_pending(tls->ssl) || !silent(conn)))
-        (void)service(conn);
+        (void)service(conn, LAST_MESSAGES_MAX);
     if (conn->fault != SP_OK && conn->fault != SP_CLOSED)
         return;
-    begin(tls, 0);
+    begin(tls, 0, 0);
     (void)SSL_shutdown(tls->ssl);
     ERR_clear_error();
 }

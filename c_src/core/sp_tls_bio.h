@@ -14,10 +14,11 @@ struct sp_conn;
 
 struct sp_tls_io {
     struct sp_conn *conn;
-    size_t budget_bytes; /* set before each operation */
-    unsigned messages;   /* not for the user, seen in this operation */
-    int error;           /* errno of the last call that failed for good, or 0 */
-    bool ended;          /* end of file was read */
+    size_t budget_bytes;    /* set before each operation */
+    unsigned messages_left; /* not for the user, that may come in this operation */
+    bool flooded;           /* more of them came */
+    int error;              /* errno of the last call that failed for good, or 0 */
+    bool ended;             /* end of file was read */
 };
 
 /* NULL where memory is short. `io` must outlive it. */

@@ -499,36 +499,6 @@ Test(tls_idle, a_fault_is_dead_and_says_why)
     cr_assert_eq(pair.conn.fault, SP_TLS_PROTOCOL_ERROR);
 }
 
-#if OPENSSL_VERSION_MAJOR >= 3
-/* So many tickets that nobody can want them: not to be looked through for ever. */
-Test(tls_idle, a_flood_of_tickets_is_the_end)
-{
-    for (int i = 0; i < 300; i++) {
-        cr_assert_eq(SSL_new_session_ticket(pair.server.ssl), 1);
-        (void)SSL_do_handshake(pair.server.ssl);
-    }
-    tkit_pump(&pair.conn, &pair.server);
-    cr_assert_eq(pair.conn.transport->validate(&pair.conn), SP_DEAD);
-    cr_assert_eq(pair.conn.fault, SP_TLS_PROTOCOL_ERROR);
-    cr_assert_gt(fake_unread(pair.conn.fd), 0);
-}
-#endif
-
-Test(tls_idle, a_flood_of_key_updates_is_the_end)
-{
-    char buf[8];
-    size_t got;
-
-    for (int i = 0; i < 2000; i++) {
-        cr_assert_eq(SSL_key_update(pair.server.ssl, SSL_KEY_UPDATE_NOT_REQUESTED), 1);
-        cr_assert_eq(SSL_do_handshake(pair.server.ssl), 1);
-    }
-    tkit_pump(&pair.conn, &pair.server);
-    cr_assert_eq(pair.conn.transport->recv(&pair.conn, buf, sizeof buf, &got),
-                 SP_TLS_PROTOCOL_ERROR);
-    cr_assert_gt(fake_unread(pair.conn.fd), 0);
-}
-
 /* ---- TLS 1.2 ---- */
 
 TestSuite(tls_12, .init = tpair_open_12, .fini = tpair_close);
