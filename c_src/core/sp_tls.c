@@ -39,6 +39,7 @@ struct tls {
     SSL *ssl; /* from the first step of the handshake */
     struct sp_tls_ctx *ctx;
     struct sp_tls_io io;
+    int64_t resumed_until_s; /* the session that was offered is good until then */
     bool shaken;
     bool write_pending; /* a record of a send that was not accepted yet is half out */
     size_t destination_len;
@@ -168,22 +169,14 @@ static bool expect_name(struct tls *tls)
     return !tls->ctx->verify_peer || X509_VERIFY_PARAM_set1_host(param, host, 0) == 1;
 }
 
-/* A chain of resumptions would otherwise go on after the certificate's end. */
-static bool outlived(const SSL_SESSION *session)
-{
-    X509 *cert = SSL_SESSION_get0_peer((SSL_SESSION *)(uintptr_t)session);
-
-    return !cert || X509_cmp_current_time(X509_get0_notAfter(cert)) <= 0;
-}
-
 static void resume(struct tls *tls)
 {
     SSL_SESSION *session = NULL;
 
     if (tls->ctx->session_reuse)
         session = sp_tls_sessions_take(&tls->ctx->sessions, tls->destination, tls->destination_len,
-                                       (int64_t)time(NULL));
-    if (session && !(tls->ctx->verify_peer && outlived(session)))
+                                       (int64_t)time(NULL), &tls->resumed_until_s);
+    if (session)
         (void)SSL_set_session(tls->ssl, session);
     SSL_SESSION_free(session);
 }
@@ -270,12 +263,34 @@ static sp_status tls_handshake(struct sp_conn *conn)
     return SP_OK;
 }
 
+/* When the first certificate ends of those that were verified; 0 where none were. */
+static int64_t chain_until_s(const SSL *ssl, int64_t now_s)
+{
+    const STACK_OF(X509) *chain = SSL_get0_verified_chain(ssl);
+    int64_t until_s = sk_X509_num(chain) > 0 ? INT64_MAX : 0;
+
+    for (int i = 0; i < sk_X509_num(chain); i++) {
+        const ASN1_TIME *end = X509_get0_notAfter(sk_X509_value(chain, i));
+        int days, seconds;
+        if (ASN1_TIME_diff(&days, &seconds, NULL, end) != 1)
+            return 0;
+        int64_t end_s = now_s + (int64_t)days * 86400 + seconds;
+        if (end_s < until_s)
+            until_s = end_s;
+    }
+    return until_s;
+}
+
 void sp_tls_new_session(SSL *ssl, SSL_SESSION *session)
 {
     struct tls *tls = SSL_get_app_data(ssl);
+    int64_t now_s = (int64_t)time(NULL), until_s = INT64_MAX;
 
+    /* In a resumption no certificate is looked at, so a chain of them would go on for ever. */
+    if (tls->ctx->verify_peer)
+        until_s = SSL_session_reused(ssl) ? tls->resumed_until_s : chain_until_s(ssl, now_s);
     sp_tls_sessions_put(&tls->ctx->sessions, tls->destination, tls->destination_len, session,
-                        (int64_t)time(NULL));
+                        until_s, now_s);
 }
 
 /* ---- bytes ---- */

@@ -6,7 +6,7 @@
 struct entry {
     struct sp_node node;
     SSL_SESSION *session;
-    int64_t expires_s;
+    int64_t expires_s, good_until_s;
     size_t len;
     unsigned char destination[];
 };
@@ -75,18 +75,20 @@ static void trim(struct sp_tls_sessions *sessions, const void *destination, size
         move_out(sessions, entry_of(sp_list_oldest(&sessions->list)), out);
 }
 
-static int64_t expiry_s(const SSL_SESSION *session)
+static int64_t expiry_s(const SSL_SESSION *session, int64_t good_until_s)
 {
     unsigned long hint_s = SSL_SESSION_get_ticket_lifetime_hint(session);
     int64_t life_s = hint_s ? (int64_t)hint_s : (int64_t)SSL_SESSION_get_timeout(session);
+    int64_t end_s;
 
     if (life_s > SP_TLS_SESSION_LIFE_MAX_S)
         life_s = SP_TLS_SESSION_LIFE_MAX_S;
-    return (int64_t)SSL_SESSION_get_time(session) + life_s;
+    end_s = (int64_t)SSL_SESSION_get_time(session) + life_s;
+    return end_s < good_until_s ? end_s : good_until_s;
 }
 
 void sp_tls_sessions_put(struct sp_tls_sessions *sessions, const void *destination, size_t len,
-                         SSL_SESSION *session, int64_t now_s)
+                         SSL_SESSION *session, int64_t good_until_s, int64_t now_s)
 {
     struct entry *entry;
     struct sp_list out;
@@ -99,7 +101,8 @@ void sp_tls_sessions_put(struct sp_tls_sessions *sessions, const void *destinati
         free(entry);
         return;
     }
-    entry->expires_s = expiry_s(session);
+    entry->expires_s = expiry_s(session, good_until_s);
+    entry->good_until_s = good_until_s;
     entry->len = len;
     memcpy(entry->destination, destination, len);
     sp_list_init(&out);
@@ -126,7 +129,7 @@ static struct entry *newest(struct sp_tls_sessions *sessions, const void *destin
 }
 
 SSL_SESSION *sp_tls_sessions_take(struct sp_tls_sessions *sessions, const void *destination,
-                                  size_t len, int64_t now_s)
+                                  size_t len, int64_t now_s, int64_t *good_until_s)
 {
     SSL_SESSION *session = NULL;
     struct sp_list out;
@@ -137,6 +140,7 @@ SSL_SESSION *sp_tls_sessions_take(struct sp_tls_sessions *sessions, const void *
     entry = newest(sessions, destination, len, now_s);
     if (entry) {
         session = SSL_SESSION_dup(entry->session);
+        *good_until_s = entry->good_until_s;
         if (SSL_SESSION_get_protocol_version(entry->session) >= TLS1_3_VERSION)
             move_out(sessions, entry, &out);
     }

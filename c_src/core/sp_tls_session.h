@@ -30,12 +30,14 @@ void sp_tls_sessions_init(struct sp_tls_sessions *sessions);
 /* Drops all of them. Nobody may call any more. */
 void sp_tls_sessions_destroy(struct sp_tls_sessions *sessions);
 
-/* Keeps a copy of its own of the session, where it can be resumed. `now_s` is what time() says, as
- * the session's own time. */
+/* Keeps a copy of its own of the session, where it can be resumed, until its own end or `good_until_s`.
+ * All times are as time() has them. */
 void sp_tls_sessions_put(struct sp_tls_sessions *sessions, const void *destination, size_t len,
-                         SSL_SESSION *session, int64_t now_s);
-/* The newest one for the destination that has not expired, for the caller to free; or NULL. */
+                         SSL_SESSION *session, int64_t good_until_s, int64_t now_s);
+/* The newest one for the destination that has not expired, for the caller to free, and until when it is
+ * good, as put() was told; or NULL. */
 SP_MUST_CHECK SSL_SESSION *sp_tls_sessions_take(struct sp_tls_sessions *sessions,
-                                                const void *destination, size_t len, int64_t now_s);
+                                                const void *destination, size_t len, int64_t now_s,
+                                                int64_t *good_until_s);
 
 #endif

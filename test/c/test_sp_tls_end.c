@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 TestSuite(tls_end, .init = tpair_open, .fini = tpair_close);
 
@@ -128,22 +129,43 @@ Test(tls_end, tickets_are_of_one_name)
     cr_assert_not(told.resumed);
 }
 
-/* Connects by full handshake to a server with another certificate. Verification takes place at a time
- * at which that was good, so one that has expired gets through as well. */
-static void accept_leaf_of(long from_s, long to_s, int version)
+/* Connects by full handshake to a server with another certificate, and perhaps one between it and the
+ * authority. Verification takes place at a time at which both were good, `at_s`, so what has expired
+ * gets through as well. */
+static void accept_server(const struct tkit_cert *leaf, const struct tkit_cert *between,
+                          int version, long at_s)
 {
-    struct tkit_cert leaf =
-        tkit_cert_new("kit", "DNS:localhost", false, &tkit_world.ca, from_s, to_s);
     struct sp_tls_ctx *ctx = sp_tls_slot_get(&pair.slot);
 
     tkit_close(&pair.conn);
     tkit_server_free(&pair.server);
-    pair.server = tkit_server_new(&leaf, version);
-    tkit_cert_free(&leaf);
-    X509_VERIFY_PARAM_set_time(SSL_CTX_get0_param(ctx->ssl_ctx), time(NULL) + (from_s + to_s) / 2);
+    pair.server = tkit_server_new(leaf, version);
+    if (between)
+        cr_assert_eq(SSL_CTX_add1_chain_cert(pair.server.ctx, between->cert), 1);
+    tkit_server_again(&pair.server);
+    X509_VERIFY_PARAM_set_time(SSL_CTX_get0_param(ctx->ssl_ctx), time(NULL) + at_s);
     sp_tls_ctx_unref(ctx);
     tpair_connect();
     cr_assert_eq(pair.conn.transport->validate(&pair.conn), SP_CLEAN);
+}
+
+static void accept_leaf_of(long from_s, long to_s, int version)
+{
+    struct tkit_cert leaf =
+        tkit_cert_new("kit", "DNS:localhost", false, &tkit_world.ca, from_s, to_s);
+
+    accept_server(&leaf, NULL, version, (from_s + to_s) / 2);
+    tkit_cert_free(&leaf);
+}
+
+static void accept_chain_until(long to_s, int version)
+{
+    struct tkit_cert between = tkit_cert_new("between", NULL, true, &tkit_world.ca, -1000, to_s);
+    struct tkit_cert leaf = tkit_cert_new("kit", "DNS:localhost", false, &between, -1000, 1000);
+
+    accept_server(&leaf, &between, version, -500);
+    tkit_cert_free(&leaf);
+    tkit_cert_free(&between);
 }
 
 /* A session would otherwise outlive the certificate that it was agreed on with: in a resumption no
@@ -165,6 +187,35 @@ Test(tls_end, a_session_ends_with_its_certificate)
 Test(tls_end, a_session_of_12_ends_with_its_certificate)
 {
     ends_with_its_certificate(TLS1_2_VERSION);
+}
+
+/* However good the server's own certificate is. */
+static void ends_with_its_chain(int version)
+{
+    accept_chain_until(1000, version);
+    cr_assert(resumes());
+    accept_chain_until(-10, version);
+    cr_assert_not(resumes());
+}
+
+Test(tls_end, a_session_ends_with_its_chain)
+{
+    ends_with_its_chain(TLS1_3_VERSION);
+}
+
+Test(tls_end, a_session_of_12_ends_with_its_chain)
+{
+    ends_with_its_chain(TLS1_2_VERSION);
+}
+
+/* The tickets of a resumption end with the chain of the handshake that it goes back to. */
+Test(tls_end, resumptions_end_with_the_chain)
+{
+    accept_chain_until(2, TLS1_3_VERSION);
+    cr_assert(resumes());
+    cr_assert(resumes());
+    sleep(3);
+    cr_assert_not(resumes());
 }
 
 /* Under the sanitizers and valgrind: SOCKPOOL_TLS_CONNECTS=10000 for as many connections. */

@@ -40,12 +40,14 @@ static void done(void)
 
 static void put(const char *destination)
 {
-    sp_tls_sessions_put(&sessions, destination, strlen(destination), session, now_s);
+    sp_tls_sessions_put(&sessions, destination, strlen(destination), session, INT64_MAX, now_s);
 }
 
 static bool take_at(const char *destination, int64_t at_s)
 {
-    SSL_SESSION *taken = sp_tls_sessions_take(&sessions, destination, strlen(destination), at_s);
+    int64_t until_s;
+    SSL_SESSION *taken =
+        sp_tls_sessions_take(&sessions, destination, strlen(destination), at_s, &until_s);
     bool any = taken != NULL;
 
     SSL_SESSION_free(taken);
@@ -90,11 +92,12 @@ Test(tls_session, belongs_to_one_destination)
 Test(tls_session, the_newest_goes_first)
 {
     SSL_SESSION *taken;
+    int64_t until_s;
 
     put("a");
     SSL_SESSION_set_timeout(session, 77);
     put("a");
-    taken = sp_tls_sessions_take(&sessions, "a", 1, now_s);
+    taken = sp_tls_sessions_take(&sessions, "a", 1, now_s, &until_s);
     cr_assert_eq(SSL_SESSION_get_timeout(taken), 77);
     SSL_SESSION_free(taken);
 }
@@ -115,6 +118,21 @@ Test(tls_session, lives_for_a_day_at_most)
     cr_assert(take_at("a", now_s + SP_TLS_SESSION_LIFE_MAX_S - 1));
 }
 
+Test(tls_session, is_good_as_long_as_was_said)
+{
+    int64_t until_s = 0;
+    SSL_SESSION *taken;
+
+    sp_tls_sessions_put(&sessions, "a", 1, session, now_s + 10, now_s);
+    cr_assert_not(take_at("a", now_s + 10));
+    taken = sp_tls_sessions_take(&sessions, "a", 1, now_s + 9, &until_s);
+    cr_assert_not_null(taken);
+    cr_assert_eq(until_s, now_s + 10);
+    SSL_SESSION_free(taken);
+    sp_tls_sessions_put(&sessions, "a", 1, session, now_s + 7200, now_s);
+    cr_assert_not(take_at("a", now_s + 3600), "its own end comes first");
+}
+
 Test(tls_session, expired_ones_make_room)
 {
     put("a");
@@ -130,7 +148,7 @@ Test(tls_session, what_cannot_be_resumed_is_not_kept)
 {
     SSL_SESSION *empty = SSL_SESSION_new();
 
-    sp_tls_sessions_put(&sessions, "a", 1, empty, now_s);
+    sp_tls_sessions_put(&sessions, "a", 1, empty, INT64_MAX, now_s);
     cr_assert_eq(sessions.count, 0);
     SSL_SESSION_free(empty);
 }
