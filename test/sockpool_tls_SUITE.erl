@@ -21,7 +21,8 @@ groups() ->
      {refusals, [], [old_versions_only, plain_tcp, stalled, reset_in_handshake, files_of_no_use,
                      counts_for_backoff, client_certificate_missing]},
      {stream, [], [framings, large, to_a_full_socket, half_close, truncated, reset_in_a_record,
-                   empty_record, key_update_when_idle, closed_when_idle, data_when_idle]}].
+                   empty_record, key_update_when_idle, closed_when_idle, data_when_idle,
+                   part_of_data_when_idle]}].
 
 init_per_suite(Config) ->
     sockpool_tls_kit:start(Config).
@@ -354,3 +355,14 @@ data_when_idle(Config) ->
     [ok] = tell(Server, fun(Socket) -> ssl:send(Socket, "unasked") end),
     wait_until(fun() -> stat(Pool, closed) =:= 1 end),
     echo(Pool).
+
+%% The header of a record, or a bit more: the rest would go to whoever is the next to receive.
+part_of_data_when_idle(Config) ->
+    {Proxy, Pool} = proxied(Config, [{versions, ['tlsv1.3']}]),
+    [begin
+         Secret = server_secret(file(?config(tls_dir, Config), "keys")),
+         <<Part:Length/binary, _/binary>> = iolist_to_binary(sealed(Secret, 1, data, <<"unasked">>)),
+         ok = sockpool_tls_peers:spoil(Proxy, fun(Client) -> gen_tcp:send(Client, Part) end),
+         wait_until(fun() -> stat(Pool, closed) =:= Closed end),
+         echo(Pool)
+     end || {Length, Closed} <- [{5, 1}, {15, 2}]].
