@@ -549,9 +549,8 @@ setopts(_Conn, Opts) ->
     bad_argument(opts, Opts).
 
 %% @doc Says in words what is wrong with an option or an argument, and what is allowed; or with
-%% another node.
--spec format_error({bad_option, term(), term()} | {bad_argument, atom(), term()}
-                   | {nodedown, node()} | {bad_request, term()}) -> iolist().
+%% another node, or with TLS. Any other reason comes back as it is written in Erlang.
+-spec format_error(reason() | term()) -> iolist().
 format_error({nodedown, Node}) ->
     io_lib:format("no connection to node ~tp, which was to serve the pool", [Node]);
 format_error({bad_request, Request}) ->
@@ -560,9 +559,16 @@ format_error({bad_request, Request}) ->
 format_error({bad_argument, Name, Value}) ->
     io_lib:format("bad argument ~tp: ~tP (allowed: ~ts)", [Name, Value, 20, allowed(Name)]);
 format_error({bad_option, _, _} = Reason) ->
-    sockpool_opts:format_error(Reason).
+    sockpool_opts:format_error(Reason);
+format_error({tls, _} = Reason) ->
+    sockpool_tls:format_error(Reason);
+format_error({unavailable, Last}) ->
+    ["connecting fails: ", format_error(Last)];
+format_error(Reason) ->
+    io_lib:format("~0tp", [Reason]).
 
 allowed(pool) -> "the name of a pool, an atom, or {Name, Node} for one that a node serves";
+allowed(local_pool) -> "an atom: only pools of this node";
 allowed(node) -> "the name of a node, an atom";
 allowed(timeout) -> "milliseconds from 0 to 4294967295, or infinity";
 allowed(length) -> "a number of bytes; 0 or, for request/4, packet on a connection with a framing";

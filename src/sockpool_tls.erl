@@ -34,7 +34,8 @@
 -define(MAX_NAME_BYTES, 255).
 
 %% @doc Checks the options, a map or a list of `{Key, Value}', and fills in the defaults.
--spec parse(term()) -> {ok, opts()} | {error, bad_option() | {bad_option, tls, term()}}.
+-spec parse(term()) ->
+          {ok, opts()} | {error, bad_option() | {bad_option, tls, not_a_list_of_options}}.
 parse(Opts) when is_map(Opts) ->
     try
         {ok, checked(Opts)}
@@ -44,10 +45,13 @@ parse(Opts) when is_map(Opts) ->
 parse(Opts) when is_list(Opts) ->
     case lists:all(fun(Opt) -> is_tuple(Opt) andalso tuple_size(Opt) =:= 2 end, proper(Opts)) of
         true -> parse(maps:from_list(lists:reverse(Opts))); % the first counts, as in proplists
-        false -> {error, {bad_option, tls, Opts}}
+        false -> not_options()
     end;
-parse(Opts) ->
-    {error, {bad_option, tls, Opts}}.
+parse(_Opts) ->
+    not_options().
+
+%% Not what it is instead: a password may be in it.
+not_options() -> {error, {bad_option, tls, not_a_list_of_options}}.
 
 proper(Opts) ->
     try length(Opts) of
@@ -85,8 +89,15 @@ check_pairs(#{cacertfile := File, cacerts := Certs})
 check_pairs(_Opts) ->
     ok.
 
-%% @doc Says which option is wrong, what its value is, and what is allowed.
--spec format_error(bad_option()) -> string().
+%% @doc Says which option is wrong, what its value is, and what is allowed; or why the options, or a
+%% connection, are of no use.
+-spec format_error(bad_option() | {tls, Why :: term()}) -> string().
+format_error({tls, {alert, Name}}) ->
+    format("TLS: the server refuses: ~0tp", [Name]);
+format_error({tls, {Option, Why}}) ->
+    format("tls option ~0tp cannot be used: ~0tP", [Option, Why, 30]);
+format_error({tls, Why}) ->
+    format("TLS: ~0tP", [Why, 30]);
 format_error({bad_option, {tls, Key}, Value}) ->
     case lists:keyfind(Key, 1, rows()) of
         {Key, _Default, _Check, Allowed} ->

@@ -99,5 +99,31 @@ unknown_option_test() ->
     ?assertNotEqual(nomatch, string:find(sockpool_tls:format_error(Bad), "session_reuse")).
 
 no_options_at_all_test_() ->
-    [?_assertEqual({error, {bad_option, tls, Opts}}, sockpool_tls:parse(Opts))
+    [?_assertEqual({error, {bad_option, tls, not_a_list_of_options}}, sockpool_tls:parse(Opts))
      || Opts <- [1, "x", [a], [{verify, none} | x], [{a, b, c}], undefined]].
+
+%% A password in clear is not repeated either where the options around it are wrong.
+password_beside_other_faults_test_() ->
+    Opts = #{host => "localhost", port => 1, transport => tls},
+    [?_assertEqual({error, {bad_option, tls, not_a_list_of_options}},
+                   sockpool_opts:parse(p, Opts#{tls => Tls}))
+     || Tls <- [[{password, "hunter2"}, verify], [{password, "hunter2"} | verify], "hunter2",
+                {password, "hunter2"}]]
+        ++ [?_assertEqual({error, {bad_option, Key, Shown}},
+                          sockpool_opts:parse(p, Opts#{transport => tcp, tls => Tls}))
+            || {Key, Shown, Tls} <-
+                   [{{tls, password}, not_a_fun, #{password => "hunter2"}},
+                    {tls, not_a_list_of_options, [{password, "hunter2"}, verify]}]].
+
+reasons_in_words_test_() ->
+    [?_assertEqual(Words, lists:flatten(sockpool:format_error(Reason)))
+     || {Reason, Words} <-
+            [{{tls, {cacertfile, enoent}}, "tls option cacertfile cannot be used: enoent"},
+             {{tls, {password, timeout}}, "tls option password cannot be used: timeout"},
+             {{tls, {alert, certificate_required}}, "TLS: the server refuses: certificate_required"},
+             {{unavailable, {tls, unknown_ca}}, "connecting fails: TLS: unknown_ca"},
+             {{unavailable, econnrefused}, "connecting fails: econnrefused"},
+             {{not_started, sockpool}, "{not_started,sockpool}"},
+             {timeout, "timeout"}, {closed, "closed"}]]
+        ++ [?_assertEqual("{already_started," ++ pid_to_list(self()) ++ "}",
+                          lists:flatten(sockpool:format_error({already_started, self()})))].
