@@ -196,8 +196,12 @@ stats(Name) ->
 %% @doc Reads the certificates, keys and trusted certificates of a pool with `transport => tls' again,
 %% and asks its password fun again. Connections made from now on use them; those that are open stay
 %% as they are. Where the new files are of no use, `{error, {tls, {Option, Why}}}', and nothing
-%% changes.
--spec reload_tls(atom()) -> ok | {error, reason()}.
+%% changes. Only for pools of this node.
+-spec reload_tls(pool()) -> ok | {error, reason()}.
+reload_tls({Name, Node}) when is_atom(Name), Node =:= node() ->
+    reload_tls(Name);
+reload_tls({Name, Node}) when is_atom(Name), is_atom(Node) ->
+    bad_argument(local_pool, {Name, Node});
 reload_tls(Name) ->
     case sockpool_pool:find(Name) of
         undefined -> no_pool(Name);
