@@ -76,14 +76,38 @@ password_must_be_a_fun_test_() ->
 failing_calls_do_not_repeat_the_password_test_() ->
     {ok, Opts} = sockpool_tls:parse(#{password => fun() -> "secret" end}),
     Pool = sockpool_nif:pool_new(password_test, 1),
-    [?_assertEqual({error, {tls, {configure, badarg}}}, sockpool_tls:configure(make_ref(), Opts, 1)),
+    [?_assertEqual({error, {tls, {configure, badarg}}},
+                   sockpool_tls:configure(make_ref(), Opts, 1, 5000)),
      ?_assertEqual({error, {tls, {configure, badarg}}},
-                   sockpool_tls:configure(Pool, Opts, not_a_turn)),
+                   sockpool_tls:configure(Pool, Opts, not_a_turn, 5000)),
      ?_assertEqual({error, {tls, {configure, badarg}}},
-                   sockpool_tls:configure(Pool, Opts#{ktls := no_flag}, 1)),
+                   sockpool_tls:configure(Pool, Opts#{ktls := no_flag}, 1, 5000)),
      %% Fails with a badmatch of all the options.
      ?_assertEqual({error, {tls, {configure, error}}},
-                   sockpool_tls:configure(Pool, maps:remove(versions, Opts), 1))].
+                   sockpool_tls:configure(Pool, maps:remove(versions, Opts), 1, 5000))].
+
+%% What the fun does is told by a name, never by what it returned or raised.
+password_fun_that_fails_test_() ->
+    Pool = sockpool_nif:pool_new(password_fun_test, 1),
+    [{lists:flatten(io_lib:format("~p", [Why])),
+      fun() ->
+              {ok, Opts} = sockpool_tls:parse(#{password => Fun}),
+              ?assertEqual({error, {tls, {password, Why}}},
+                           sockpool_tls:configure(Pool, Opts, 1, 100))
+      end}
+     || {Why, Fun} <- [{raised, fun() -> error({secret, "hunter2"}) end},
+                       {raised, fun() -> throw("hunter2") end},
+                       {raised, fun() -> exit("hunter2") end},
+                       {raised, fun() -> exit(self(), kill) end},
+                       {not_iodata, fun() -> os:getenv("SOCKPOOL_NO_SUCH_VARIABLE") end},
+                       {not_iodata, fun() -> {ok, "hunter2"} end},
+                       {not_iodata, fun() -> [1000] end},
+                       {timeout, fun() -> timer:sleep(infinity) end}]].
+
+password_in_time_test() ->
+    Pool = sockpool_nif:pool_new(password_time_test, 1),
+    {ok, Opts} = sockpool_tls:parse(#{password => fun() -> "" end}),
+    ?assertEqual(ok, sockpool_tls:configure(Pool, Opts, 1, 5000)).
 
 options_that_exclude_each_other_test_() ->
     [?_assertEqual({error, {bad_option, {tls, certfile}, undefined}},
