@@ -32,7 +32,7 @@ configured(_Parent, _Pool, _Opts, done) ->
     ok;
 configured(Parent, Pool, #{connect_timeout := Ms} = Opts, Turn) ->
     %% Half of the time: the other half is for the connect, and for this to be told.
-    Result = configure(Pool, Opts#{connect_timeout := Ms div 2}, Turn),
+    Result = configure(Pool, Opts#{connect_timeout := max(1, Ms div 2)}, Turn),
     _ = Result =:= ok andalso (Parent ! sockpool_configured),
     Result.
 

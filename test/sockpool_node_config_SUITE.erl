@@ -86,8 +86,8 @@ same_error(#{node := Node} = Daemon, Opts) ->
     ?assertEqual({Opts, Error}, {Opts, as_told_here(start_pool(Daemon, Opts))}),
     ?assertEqual({ok, []}, sockpool:which_pools(Node)).
 
-%% A C node has no funs for passwords, and repeats what is no list of options to the caller, from whom
-%% it has it.
+%% A C node has no funs for passwords. What is no list of options it repeats to the caller, from
+%% whom it has it.
 as_told_here({error, {bad_option, tls, Value}}) when Value =/= #{}, Value =/= [] ->
     {error, {bad_option, tls, not_a_list_of_options}};
 as_told_here(Result) ->

@@ -1,5 +1,5 @@
-%%% transport => tls where the files or the password are of no use, or come late: what that may do to
-%%% the pool, and must not do to the others of the node.
+%%% transport => tls where the files or the password are of no use, or come late: what that may do
+%%% to the pool, and must not do to the others of the node.
 -module(sockpool_tls_files_SUITE).
 
 -include_lib("common_test/include/ct.hrl").

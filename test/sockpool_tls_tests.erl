@@ -104,6 +104,12 @@ password_fun_that_fails_test_() ->
                        {not_iodata, fun() -> [1000] end},
                        {timeout, fun() -> timer:sleep(infinity) end}]].
 
+%% Not even with a limit of 0 where there is no fun.
+no_password_in_time_test() ->
+    Pool = sockpool_nif:pool_new(no_password_test, 1),
+    {ok, Opts} = sockpool_tls:parse(#{}),
+    ?assertEqual(ok, sockpool_tls:configure(Pool, Opts, 1, 0)).
+
 password_in_time_test() ->
     Pool = sockpool_nif:pool_new(password_time_test, 1),
     {ok, Opts} = sockpool_tls:parse(#{password => fun() -> "" end}),
@@ -144,7 +150,7 @@ reasons_in_words_test_() ->
      || {Reason, Words} <-
             [{{tls, {cacertfile, enoent}}, "tls option cacertfile cannot be used: enoent"},
              {{tls, {password, timeout}}, "tls option password cannot be used: timeout"},
-             {{tls, {alert, certificate_required}}, "TLS: the server refuses: certificate_required"},
+             {{tls, {alert, access_denied}}, "TLS: the server refuses: access_denied"},
              {{unavailable, {tls, unknown_ca}}, "connecting fails: TLS: unknown_ca"},
              {{unavailable, econnrefused}, "connecting fails: econnrefused"},
              {{not_started, sockpool}, "{not_started,sockpool}"},
