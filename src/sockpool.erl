@@ -196,8 +196,12 @@ stats(Name) ->
 %% @doc Reads the certificates, keys and trusted certificates of a pool with `transport => tls' again,
 %% and asks its password fun again. Connections made from now on use them; those that are open stay
 %% as they are. Where the new files are of no use, `{error, {tls, {Option, Why}}}', and nothing
-%% changes.
--spec reload_tls(atom()) -> ok | {error, reason()}.
+%% changes. Only for pools of this node.
+-spec reload_tls(pool()) -> ok | {error, reason()}.
+reload_tls({Name, Node}) when is_atom(Name), Node =:= node() ->
+    reload_tls(Name);
+reload_tls({Name, Node}) when is_atom(Name), is_atom(Node) ->
+    bad_argument(local_pool, {Name, Node});
 reload_tls(Name) ->
     case sockpool_pool:find(Name) of
         undefined -> no_pool(Name);
@@ -549,9 +553,8 @@ setopts(_Conn, Opts) ->
     bad_argument(opts, Opts).
 
 %% @doc Says in words what is wrong with an option or an argument, and what is allowed; or with
-%% another node.
--spec format_error({bad_option, term(), term()} | {bad_argument, atom(), term()}
-                   | {nodedown, node()} | {bad_request, term()}) -> iolist().
+%% another node, or with TLS. Any other reason comes back as it is written in Erlang.
+-spec format_error(reason() | term()) -> iolist().
 format_error({nodedown, Node}) ->
     io_lib:format("no connection to node ~tp, which was to serve the pool", [Node]);
 format_error({bad_request, Request}) ->
@@ -560,9 +563,16 @@ format_error({bad_request, Request}) ->
 format_error({bad_argument, Name, Value}) ->
     io_lib:format("bad argument ~tp: ~tP (allowed: ~ts)", [Name, Value, 20, allowed(Name)]);
 format_error({bad_option, _, _} = Reason) ->
-    sockpool_opts:format_error(Reason).
+    sockpool_opts:format_error(Reason);
+format_error({tls, _} = Reason) ->
+    sockpool_tls:format_error(Reason);
+format_error({unavailable, Last}) ->
+    ["connecting fails: ", format_error(Last)];
+format_error(Reason) ->
+    io_lib:format("~0tp", [Reason]).
 
 allowed(pool) -> "the name of a pool, an atom, or {Name, Node} for one that a node serves";
+allowed(local_pool) -> "an atom: only pools of this node";
 allowed(node) -> "the name of a node, an atom";
 allowed(timeout) -> "milliseconds from 0 to 4294967295, or infinity";
 allowed(length) -> "a number of bytes; 0 or, for request/4, packet on a connection with a framing";

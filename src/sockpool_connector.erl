@@ -5,22 +5,42 @@
 %%% because the attempt's handle dies with it.
 -module(sockpool_connector).
 
--export([start/4]).
+-export([start/5, configure/3]).
 
 %% @doc Linked to the caller, which gets `{sockpool_connector, Pid, ok | {error, Reason}}', or the
 %% exit signal where the process was killed. `Turn' says with which of several hosts to begin.
--spec start(sockpool_nif:pool(), sockpool_nif:lease(), sockpool_opts:opts(), non_neg_integer()) ->
-          pid().
-start(Pool, Attempt, Opts, Turn) ->
+%% `Configure' is the turn of the configuration that has to be made first, and of which the caller
+%% is told by `sockpool_configured'; or `done'.
+-spec start(sockpool_nif:pool(), sockpool_nif:lease(), sockpool_opts:opts(), non_neg_integer(),
+            Configure :: integer() | done) -> pid().
+start(Pool, Attempt, Opts, Turn, Configure) ->
     Parent = self(),
     Pid = spawn_link(fun() ->
         receive {Parent, claimed} -> ok end,
-        Parent ! {?MODULE, self(), run(Pool, Attempt, Opts, Turn)}
+        Result = case configured(Parent, Pool, Opts, Configure) of
+                     ok -> run(Pool, Attempt, Opts, Turn);
+                     {error, Reason} -> failed(Pool, Attempt, Reason)
+                 end,
+        Parent ! {?MODULE, self(), Result}
     end),
     %% Not by the process itself: it may be killed before it gets so far.
     ok = sockpool_nif:attempt_claim(Attempt, Pid),
     Pid ! {Parent, claimed},
     Pid.
+
+configured(_Parent, _Pool, _Opts, done) ->
+    ok;
+configured(Parent, Pool, #{connect_timeout := Ms} = Opts, Turn) ->
+    %% Half of the time: the other half is for the connect, and for this to be told.
+    Result = configure(Pool, Opts#{connect_timeout := max(1, Ms div 2)}, Turn),
+    _ = Result =:= ok andalso (Parent ! sockpool_configured),
+    Result.
+
+%% @doc The transport's files and options, as they are now.
+-spec configure(sockpool_nif:pool(), sockpool_opts:opts(), Turn :: integer()) ->
+          ok | {error, {tls, {Option :: atom(), Why :: term()}}}.
+configure(Pool, #{tls := Tls, connect_timeout := LimitMs}, Turn) ->
+    sockpool_tls:configure(Pool, Tls, Turn, LimitMs).
 
 run(Pool, Attempt, Opts, Turn) ->
     Deadline = sockpool_wait:deadline(maps:get(connect_timeout, Opts)),

@@ -181,9 +181,13 @@ checked_value(Key, Value, {Check, _Allowed}) ->
         error -> throw({bad_option, Key, shown(Key, Value)})
     end.
 
-%% What was meant as a cookie must not end up in a log.
+%% What was meant as a cookie, or has a password in it, must not end up in a log.
 shown(cookie, _Value) -> not_a_cookie;
+shown(tls, Value) -> shown_tls(sockpool_tls:parse(Value), Value);
 shown(_Key, Value) -> Value.
+
+shown_tls({ok, _Opts}, Value) -> Value;
+shown_tls({error, {bad_option, _, Shown}}, _Value) -> Shown.
 
 check_name(Name, #{name := Name}) -> ok;
 check_name(_Name, #{name := Other}) -> throw({bad_option, name, Other}).

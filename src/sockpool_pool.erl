@@ -2,7 +2,9 @@
 %%% The control process of one pool. It starts connectors, keeps timers and closes descriptors, each
 %%% step short; what to do is decided in C. It is never on the path of checkout, checkin, send or
 %%% recv. If it dies, the pool fails its waiters and closes its connections; the process that its
-%%% supervisor starts next takes the same pool over and fills it again.
+%%% supervisor starts next takes the same pool over and fills it again. That one starts also where
+%%% the files of TLS are of no use by then, and its connectors try them again: a supervisor that saw
+%%% it fail at once, again and again, would give up and take all pools along.
 -module(sockpool_pool).
 -behaviour(gen_server).
 
@@ -16,6 +18,8 @@
 -record(state, {name :: atom(),
                 pool :: sockpool_nif:pool(),
                 opts :: sockpool_opts:opts(),
+                %% false: the connectors have to configure the transport first
+                configured = true :: boolean(),
                 %% late: its time is over, it was killed
                 connectors = #{} :: #{pid() => {Timer :: reference() | late, sockpool_nif:lease()}},
                 turn = 0 :: non_neg_integer(),
@@ -57,24 +61,54 @@ init({Name, Opts}) ->
     process_flag(trap_exit, true),
     Pool = find_or_make(Name),
     case open(Pool, config(Opts), erlang:phash2({make_ref(), os:system_time()})) of
-        ok -> opened(Name, Pool, Opts);
+        ok -> opened(#state{name = Name, pool = Pool, opts = Opts});
         {already_started, _} = Reason -> {stop, Reason}
     end.
 
 %% Not before it is open: until then another process may have the pool. No connection is made before
 %% the first step.
-opened(Name, Pool, Opts) ->
-    case configure_transport(Pool, Opts) of
-        ok ->
-            _ = erlang:send_after(?TICK_MS, self(), {tick, 0}),
-            {ok, #state{name = Name, pool = Pool, opts = Opts}, {continue, step}};
-        {error, Reason} ->
-            shut(Pool),
+opened(#state{name = Name, pool = Pool, opts = Opts} = State) ->
+    case {configure_transport(Pool, Opts), parent() =:= crashed_under(Name)} of
+        {ok, _} ->
+            started(State);
+        {{error, Reason}, true} ->
+            ok = sockpool_nif:pool_note_error(Pool, Reason),
+            started(connected({error, Reason}, State#state{configured = false}));
+        {{error, Reason}, false} ->
+            shut(Name, Pool),
             {stop, Reason}
     end.
 
-configure_transport(_Pool, #{tls := undefined}) -> ok;
-configure_transport(Pool, #{tls := Tls}) -> sockpool_tls:configure(Pool, Tls, sockpool_tls:turn()).
+started(#state{name = Name} = State) ->
+    ok = set_parent(Name, parent()),
+    _ = erlang:send_after(?TICK_MS, self(), {tick, 0}),
+    {ok, State, {continue, step}}.
+
+configure_transport(_Pool, #{tls := undefined}) ->
+    ok;
+configure_transport(Pool, Opts) ->
+    sockpool_connector:configure(Pool, Opts, sockpool_tls:turn()).
+
+%%% Whose child the pool was when it crashed. The same parent starts it again: not a start that
+%%% somebody waits for to hear what is wrong with the options.
+
+%% Never 0, which is: none, for a pool that was shut.
+parent() -> 1 + erlang:phash2(hd(get('$ancestors'))).
+
+crashed_under(Name) -> atomics:get(parent_cell(Name), 1).
+
+set_parent(Name, Parent) -> atomics:put(parent_cell(Name), 1, Parent).
+
+%% Only the control process comes here. A cell, since to change a persistent term costs a scan, too.
+parent_cell(Name) ->
+    case persistent_term:get({sockpool_parent, Name}, undefined) of
+        undefined ->
+            Cell = atomics:new(1, []),
+            ok = persistent_term:put({sockpool_parent, Name}, Cell),
+            Cell;
+        Cell ->
+            Cell
+    end.
 
 open(Pool, Config, Seed) ->
     case sockpool_nif:pool_open(Pool, Config, Seed, whereis(sockpool_janitor)) of
@@ -115,10 +149,15 @@ handle_continue(step, State) ->
           {reply, {error, unknown_call}, #state{}} | {noreply, #state{}}.
 handle_call(reload_tls, _From, #state{opts = #{transport := Transport, tls := undefined}} = State) ->
     {reply, {error, {bad_option, transport, Transport}}, State};
-handle_call(reload_tls, From, #state{pool = Pool, opts = #{tls := Tls}} = State) ->
+handle_call(reload_tls, From, #state{pool = Pool, opts = Opts} = State) ->
     %% Elsewhere: it reads files, and this process must not wait.
     Turn = sockpool_tls:turn(),
-    _ = spawn(fun() -> gen_server:reply(From, sockpool_tls:configure(Pool, Tls, Turn)) end),
+    Self = self(),
+    _ = spawn(fun() ->
+        Result = sockpool_connector:configure(Pool, Opts, Turn),
+        _ = Result =:= ok andalso (Self ! sockpool_configured),
+        gen_server:reply(From, Result)
+    end),
     {noreply, State};
 handle_call(_Request, _From, State) ->
     {reply, {error, unknown_call}, State}.
@@ -144,6 +183,8 @@ handle_info({tick, Cursor}, #state{pool = Pool} = State) ->
 handle_info({sockpool_idle, Slot, Generation}, #state{pool = Pool} = State) ->
     ok = sockpool_nif:pool_idle_event(Pool, Slot, Generation),
     {noreply, State};
+handle_info(sockpool_configured, State) ->
+    {noreply, State#state{configured = true}};
 handle_info({sockpool_connector, Pid, Result}, State) ->
     {noreply, connected(Result, forget(Pid, State))};
 handle_info({timeout, Timer, {connector, Pid}}, #state{connectors = Connectors} = State) ->
@@ -162,16 +203,21 @@ handle_info(_Other, State) ->
 
 %% After a crash the monitor of the pool does what is left to do, with other answers to waiters.
 -spec terminate(term(), #state{}) -> ok.
-terminate(Reason, #state{pool = Pool, connectors = Connectors}) ->
+terminate(Reason, #state{name = Name, pool = Pool, connectors = Connectors}) ->
     lists:foreach(fun(Pid) -> exit(Pid, kill) end, maps:keys(Connectors)),
     %% A shut closes what the dead wait on. The living are expected to come back to it.
     lists:foreach(fun(Pid) -> receive {'EXIT', Pid, _} -> ok end end, maps:keys(Connectors)),
     case Reason of
-        normal -> shut(Pool);
-        shutdown -> shut(Pool);
-        {shutdown, _} -> shut(Pool);
+        normal -> shut(Name, Pool);
+        shutdown -> shut(Name, Pool);
+        {shutdown, _} -> shut(Name, Pool);
         _ -> ok
     end.
+
+%% The parent first: afterwards the pool may be another process's.
+shut(Name, Pool) ->
+    ok = set_parent(Name, 0),
+    shut(Pool).
 
 shut(Pool) ->
     case sockpool_nif:pool_shut(Pool) of
@@ -192,7 +238,12 @@ retry_after(WaitMs, #state{retry = Retry} = State) ->
     end.
 
 start_connector(Attempt, #state{pool = Pool, opts = Opts, turn = Turn} = State) ->
-    Pid = sockpool_connector:start(Pool, Attempt, Opts, Turn),
+    %% Taken here: none of this life is then later than its shut.
+    Configure = case State#state.configured of
+                    true -> done;
+                    false -> sockpool_tls:turn()
+                end,
+    Pid = sockpool_connector:start(Pool, Attempt, Opts, Turn, Configure),
     Timer = erlang:start_timer(maps:get(connect_timeout, Opts), self(), {connector, Pid}),
     Connectors = (State#state.connectors)#{Pid => {Timer, Attempt}},
     State#state{connectors = Connectors, turn = Turn + 1}.

@@ -7,7 +7,7 @@
 %%% '''
 -module(sockpool_tls).
 
--export([parse/1, format_error/1, configure/3, turn/0]).
+-export([parse/1, format_error/1, configure/4, turn/0]).
 -export_type([opts/0, bad_option/0]).
 
 -type bad_option() :: {bad_option, {tls, Key :: term()}, Value :: term()}.
@@ -34,7 +34,8 @@
 -define(MAX_NAME_BYTES, 255).
 
 %% @doc Checks the options, a map or a list of `{Key, Value}', and fills in the defaults.
--spec parse(term()) -> {ok, opts()} | {error, bad_option() | {bad_option, tls, term()}}.
+-spec parse(term()) ->
+          {ok, opts()} | {error, bad_option() | {bad_option, tls, not_a_list_of_options}}.
 parse(Opts) when is_map(Opts) ->
     try
         {ok, checked(Opts)}
@@ -44,10 +45,13 @@ parse(Opts) when is_map(Opts) ->
 parse(Opts) when is_list(Opts) ->
     case lists:all(fun(Opt) -> is_tuple(Opt) andalso tuple_size(Opt) =:= 2 end, proper(Opts)) of
         true -> parse(maps:from_list(lists:reverse(Opts))); % the first counts, as in proplists
-        false -> {error, {bad_option, tls, Opts}}
+        false -> not_options()
     end;
-parse(Opts) ->
-    {error, {bad_option, tls, Opts}}.
+parse(_Opts) ->
+    not_options().
+
+%% Not what it is instead: a password may be in it.
+not_options() -> {error, {bad_option, tls, not_a_list_of_options}}.
 
 proper(Opts) ->
     try length(Opts) of
@@ -85,8 +89,15 @@ check_pairs(#{cacertfile := File, cacerts := Certs})
 check_pairs(_Opts) ->
     ok.
 
-%% @doc Says which option is wrong, what its value is, and what is allowed.
--spec format_error(bad_option()) -> string().
+%% @doc Says which option is wrong, what its value is, and what is allowed; or why the options, or a
+%% connection, are of no use.
+-spec format_error(bad_option() | {tls, Why :: term()}) -> string().
+format_error({tls, {alert, Name}}) ->
+    format("TLS: the server refuses: ~0tp", [Name]);
+format_error({tls, {Option, Why}}) ->
+    format("tls option ~0tp cannot be used: ~0tP", [Option, Why, 30]);
+format_error({tls, Why}) ->
+    format("TLS: ~0tP", [Why, 30]);
 format_error({bad_option, {tls, Key}, Value}) ->
     case lists:keyfind(Key, 1, rows()) of
         {Key, _Default, _Check, Allowed} ->
@@ -212,18 +223,19 @@ format(Format, Args) ->
 
 %%% Into C.
 
-%% @doc For configure/3: of two configurations the one whose turn was taken later stays.
+%% @doc For configure/4: of two configurations the one whose turn was taken later stays.
 -spec turn() -> integer().
 turn() -> erlang:unique_integer([monotonic, positive]).
 
 %% @doc Makes these options, with the files as they are now, those of the pool's next connections.
-%% In a process of its own, so that the password leaves the VM's heaps at once.
--spec configure(sockpool_nif:pool(), opts(), Turn :: integer()) ->
+%% The password fun has `LimitMs' milliseconds: whoever calls this may have others wait for it.
+-spec configure(sockpool_nif:pool(), opts(), Turn :: integer(), LimitMs :: non_neg_integer()) ->
           ok | {error, {tls, {Option :: atom(), Why :: term()}}}.
-configure(Pool, Opts, Turn) ->
+configure(Pool, Opts, Turn, LimitMs) ->
     Parent = self(),
     Tag = make_ref(),
-    {Pid, Monitor} = spawn_monitor(fun() -> Parent ! {Tag, configure_here(Pool, Opts, Turn)} end),
+    Run = fun() -> Parent ! {Tag, watched(Parent, {Pool, Opts, Turn}, LimitMs)} end,
+    {Pid, Monitor} = spawn_monitor(Run),
     receive
         {Tag, Result} ->
             true = demonitor(Monitor, [flush]),
@@ -235,13 +247,42 @@ configure(Pool, Opts, Turn) ->
             {error, {tls, {configure, Reason}}}
     end.
 
-configure_here(Pool, Opts, Turn) ->
-    try password(Opts) of
-        Password -> set(Pool, Opts, Password, Turn)
-    catch
-        %% Neither reason nor stack: the password may be in them.
-        Class:_ -> {error, {password, Class}}
+%% The work is done in a process of its own, so that the password leaves the VM's heaps at once.
+%% This one sees to it that the work ends, also where the caller is killed while the fun waits.
+watched(Parent, {_Pool, Opts, _Turn} = Work, LimitMs) ->
+    Watch = monitor(process, Parent),
+    Self = self(),
+    {Pid, Monitor} = spawn_monitor(fun() -> configure_here(Self, Work) end),
+    receive
+        {Pid, asked} -> result(Pid, Monitor);
+        {Pid, Result} -> Result;
+        {'DOWN', Monitor, process, Pid, _} -> {error, {password, raised}};
+        {'DOWN', Watch, process, Parent, _} -> exit(Pid, kill), ok
+    after limit(Opts, LimitMs) ->
+        exit(Pid, kill),
+        {error, {password, timeout}}
     end.
+
+%% Where nobody is asked, a busy machine must not make it look so.
+limit(#{password := undefined}, _LimitMs) -> infinity;
+limit(_Opts, LimitMs) -> LimitMs.
+
+%% Without a limit: files are read, and nothing interrupts that.
+result(Pid, Monitor) ->
+    receive
+        {Pid, Result} -> Result;
+        {'DOWN', Monitor, process, Pid, _} -> {error, {configure, died}}
+    end.
+
+configure_here(Parent, {Pool, Opts, Turn}) ->
+    Result = case password(Opts) of
+                 {ok, Password} ->
+                     Parent ! {self(), asked},
+                     set(Pool, Opts, Password, Turn);
+                 {error, Why} ->
+                     {error, {password, Why}}
+             end,
+    Parent ! {self(), Result}.
 
 %% What is wrong here is not the user's options. A stack, or a reason that is more than a name, could
 %% repeat the password among the arguments.
@@ -253,8 +294,20 @@ set(Pool, Opts, Password, Turn) ->
         Class:_ -> {error, {configure, Class}}
     end.
 
-password(#{password := undefined}) -> undefined;
-password(#{password := Fun}) -> iolist_to_binary(Fun()).
+%% Neither reason nor stack, nor what is no iodata: the password may be in them.
+password(#{password := undefined}) ->
+    {ok, undefined};
+password(#{password := Fun}) ->
+    try Fun() of
+        Given ->
+            try
+                {ok, iolist_to_binary(Given)}
+            catch
+                error:badarg -> {error, not_iodata}
+            end
+    catch
+        _:_ -> {error, raised}
+    end.
 
 native(Opts, Password) ->
     Texts = [cacertfile, server_name, certfile, keyfile, ciphers, ciphersuites, groups, keylog],

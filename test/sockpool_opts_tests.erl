@@ -103,8 +103,12 @@ right_values_test_() ->
 
 wrong_values_test_() ->
     [{lists:flatten(io_lib:format("~p => ~0tp", [Key, Value])),
-      ?_assertEqual({error, {bad_option, Key, Value}}, parse_tcp(#{Key => Value}))}
+      ?_assertEqual({error, {bad_option, Key, shown(Key, Value)}}, parse_tcp(#{Key => Value}))}
      || {Key, _Right, Wrong, _Words} <- table(), Value <- Wrong].
+
+%% What may have a password in it is not repeated.
+shown(tls, Value) when Value =/= #{}, Value =/= [] -> not_a_list_of_options;
+shown(_Key, Value) -> Value.
 
 right_paths_test_() ->
     [fun() ->

@@ -159,7 +159,7 @@ files_of_no_use(Config) ->
              {{password, password_required}, #{certfile => Cert, keyfile => Key}},
              {{password, bad_password},
               #{certfile => Cert, keyfile => Key, password => fun() -> "wrong" end}},
-             {{password, error},
+             {{password, raised},
               #{certfile => Cert, keyfile => Key, password => fun() -> error(no) end}},
              {{ciphers, unknown}, #{ciphers => "NO-SUCH-CIPHER"}},
              {{ciphersuites, unknown}, #{ciphersuites => "NO_SUCH_SUITE"}},

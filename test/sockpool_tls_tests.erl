@@ -76,14 +76,44 @@ password_must_be_a_fun_test_() ->
 failing_calls_do_not_repeat_the_password_test_() ->
     {ok, Opts} = sockpool_tls:parse(#{password => fun() -> "secret" end}),
     Pool = sockpool_nif:pool_new(password_test, 1),
-    [?_assertEqual({error, {tls, {configure, badarg}}}, sockpool_tls:configure(make_ref(), Opts, 1)),
+    [?_assertEqual({error, {tls, {configure, badarg}}},
+                   sockpool_tls:configure(make_ref(), Opts, 1, 5000)),
      ?_assertEqual({error, {tls, {configure, badarg}}},
-                   sockpool_tls:configure(Pool, Opts, not_a_turn)),
+                   sockpool_tls:configure(Pool, Opts, not_a_turn, 5000)),
      ?_assertEqual({error, {tls, {configure, badarg}}},
-                   sockpool_tls:configure(Pool, Opts#{ktls := no_flag}, 1)),
+                   sockpool_tls:configure(Pool, Opts#{ktls := no_flag}, 1, 5000)),
      %% Fails with a badmatch of all the options.
      ?_assertEqual({error, {tls, {configure, error}}},
-                   sockpool_tls:configure(Pool, maps:remove(versions, Opts), 1))].
+                   sockpool_tls:configure(Pool, maps:remove(versions, Opts), 1, 5000))].
+
+%% What the fun does is told by a name, never by what it returned or raised.
+password_fun_that_fails_test_() ->
+    Pool = sockpool_nif:pool_new(password_fun_test, 1),
+    [{lists:flatten(io_lib:format("~p", [Why])),
+      fun() ->
+              {ok, Opts} = sockpool_tls:parse(#{password => Fun}),
+              ?assertEqual({error, {tls, {password, Why}}},
+                           sockpool_tls:configure(Pool, Opts, 1, 100))
+      end}
+     || {Why, Fun} <- [{raised, fun() -> error({secret, "hunter2"}) end},
+                       {raised, fun() -> throw("hunter2") end},
+                       {raised, fun() -> exit("hunter2") end},
+                       {raised, fun() -> exit(self(), kill) end},
+                       {not_iodata, fun() -> os:getenv("SOCKPOOL_NO_SUCH_VARIABLE") end},
+                       {not_iodata, fun() -> {ok, "hunter2"} end},
+                       {not_iodata, fun() -> [1000] end},
+                       {timeout, fun() -> timer:sleep(infinity) end}]].
+
+%% Not even with a limit of 0 where there is no fun.
+no_password_in_time_test() ->
+    Pool = sockpool_nif:pool_new(no_password_test, 1),
+    {ok, Opts} = sockpool_tls:parse(#{}),
+    ?assertEqual(ok, sockpool_tls:configure(Pool, Opts, 1, 0)).
+
+password_in_time_test() ->
+    Pool = sockpool_nif:pool_new(password_time_test, 1),
+    {ok, Opts} = sockpool_tls:parse(#{password => fun() -> "" end}),
+    ?assertEqual(ok, sockpool_tls:configure(Pool, Opts, 1, 5000)).
 
 options_that_exclude_each_other_test_() ->
     [?_assertEqual({error, {bad_option, {tls, certfile}, undefined}},
@@ -99,5 +129,31 @@ unknown_option_test() ->
     ?assertNotEqual(nomatch, string:find(sockpool_tls:format_error(Bad), "session_reuse")).
 
 no_options_at_all_test_() ->
-    [?_assertEqual({error, {bad_option, tls, Opts}}, sockpool_tls:parse(Opts))
+    [?_assertEqual({error, {bad_option, tls, not_a_list_of_options}}, sockpool_tls:parse(Opts))
      || Opts <- [1, "x", [a], [{verify, none} | x], [{a, b, c}], undefined]].
+
+%% A password in clear is not repeated either where the options around it are wrong.
+password_beside_other_faults_test_() ->
+    Opts = #{host => "localhost", port => 1, transport => tls},
+    [?_assertEqual({error, {bad_option, tls, not_a_list_of_options}},
+                   sockpool_opts:parse(p, Opts#{tls => Tls}))
+     || Tls <- [[{password, "hunter2"}, verify], [{password, "hunter2"} | verify], "hunter2",
+                {password, "hunter2"}]]
+        ++ [?_assertEqual({error, {bad_option, Key, Shown}},
+                          sockpool_opts:parse(p, Opts#{transport => tcp, tls => Tls}))
+            || {Key, Shown, Tls} <-
+                   [{{tls, password}, not_a_fun, #{password => "hunter2"}},
+                    {tls, not_a_list_of_options, [{password, "hunter2"}, verify]}]].
+
+reasons_in_words_test_() ->
+    [?_assertEqual(Words, lists:flatten(sockpool:format_error(Reason)))
+     || {Reason, Words} <-
+            [{{tls, {cacertfile, enoent}}, "tls option cacertfile cannot be used: enoent"},
+             {{tls, {password, timeout}}, "tls option password cannot be used: timeout"},
+             {{tls, {alert, access_denied}}, "TLS: the server refuses: access_denied"},
+             {{unavailable, {tls, unknown_ca}}, "connecting fails: TLS: unknown_ca"},
+             {{unavailable, econnrefused}, "connecting fails: econnrefused"},
+             {{not_started, sockpool}, "{not_started,sockpool}"},
+             {timeout, "timeout"}, {closed, "closed"}]]
+        ++ [?_assertEqual("{already_started," ++ pid_to_list(self()) ++ "}",
+                          lists:flatten(sockpool:format_error({already_started, self()})))].
