@@ -1,5 +1,6 @@
 #include "sp_close.h"
 
+#include "sp_control.h"
 #include "sp_table.h"
 
 #include <limits.h>
@@ -32,6 +33,7 @@ bool sp_close_work(struct sp_pool *pool, const struct sp_call *call, unsigned ma
         struct sp_conn *conn = next_queued(pool);
         if (!conn)
             return false;
+        sp_control_learn(pool, call, conn);
         sp_conn_set_state(conn, SP_CONN_CLOSED);
         sp_conn_cleanup(conn);
         if (conn->fd >= 0)

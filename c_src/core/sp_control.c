@@ -327,7 +327,7 @@ void sp_control_lost_unused(struct sp_pool *pool, const struct sp_call *call)
     pthread_mutex_unlock(&pool->control.lock);
 }
 
-void sp_control_refused(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+static void refused(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
 {
     pool->host->refused(pool, conn->fault);
     pthread_mutex_lock(&pool->control.lock);
@@ -336,10 +336,16 @@ void sp_control_refused(struct sp_pool *pool, const struct sp_call *call, struct
     pthread_mutex_unlock(&pool->control.lock);
 }
 
-void sp_control_heard(struct sp_pool *pool)
+void sp_control_learn(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
 {
-    if (atomic_exchange(&pool->doubted, false))
+    const struct sp_transport *transport = conn->transport;
+
+    if (conn->epoch != atomic_load(&pool->epoch))
+        return;
+    if (conn->heard && atomic_load(&pool->doubted) && atomic_exchange(&pool->doubted, false))
         succeeded(pool);
+    if (conn->shaken && !conn->heard && transport->is_refusal && transport->is_refusal(conn->fault))
+        refused(pool, call, conn);
 }
 
 bool sp_control_unavailable(struct sp_pool *pool)

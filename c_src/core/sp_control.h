@@ -69,12 +69,11 @@ void sp_control_attempt_failed(struct sp_pool *pool, const struct sp_call *call,
 /* A connection that nobody ever used was found closed or dirty: the next attempt waits for the
  * first backoff, so that a server that accepts and closes is not stormed. */
 void sp_control_lost_unused(struct sp_pool *pool, const struct sp_call *call);
-/* The server has refused a connection that was ready, before it said anything on it: counts for backoff
- * as a failed attempt, and from now on a connection that is ready does not end the backoff, until
- * sp_control_heard(). TLS 1.3 servers refuse a client's certificate so. */
-void sp_control_refused(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn);
-/* The server has said something on a connection. */
-void sp_control_heard(struct sp_pool *pool);
+/* Holder only, at a check-in and before the connection's cleanup: what it tells of the server. Where the
+ * server refused it, before it said anything on it, that counts for backoff as a failed attempt, and from
+ * now on a connection that is ready does not end the backoff, but one on which the server has said
+ * something. TLS 1.3 servers refuse a client's certificate so. */
+void sp_control_learn(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn);
 /* Whether the last attempt failed and no connection is up. */
 bool sp_control_unavailable(struct sp_pool *pool);
 

@@ -151,29 +151,14 @@ static bool usable(struct sp_pool *pool, const struct sp_call *call, struct sp_c
 
 /* ---- leaving the pool ---- */
 
-/* What the end of a lease tells of the server. */
-static void learn(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
-{
-    const struct sp_transport *transport = conn->transport;
-
-    if (!current(pool, conn))
-        return;
-    if (conn->heard && atomic_load_explicit(&pool->doubted, memory_order_relaxed))
-        sp_control_heard(pool);
-    if (!conn->heard && transport->is_refusal && transport->is_refusal(conn->fault))
-        sp_control_refused(pool, call, conn);
-}
-
 static void leave(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
 {
     enum sp_conn_state state = sp_conn_state(conn);
 
-    if (state == SP_CONN_LEASED) {
+    if (state == SP_CONN_LEASED)
         sp_count(sp_pool_home(pool, call), closed);
-        learn(pool, call, conn);
-    } else {
+    else
         atomic_fetch_sub(&pool->connecting, 1);
-    }
     sp_conn_set_state(conn, SP_CONN_CLOSING);
     sp_conn_begin_close(conn, call);
     /* Capacity went down before this: whether somebody needs it is for the control step. */
@@ -539,7 +524,7 @@ void sp_pool_accept(struct sp_pool *pool, const struct sp_call *call, struct sp_
     }
     if (conn->rbuf.base)
         pool->host->rbuf_free(conn);
-    learn(pool, call, conn);
+    sp_control_learn(pool, call, conn);
     conn->idle_since_ns = call->now_ns;
     sp_pool_serve(pool, call, conn);
 }

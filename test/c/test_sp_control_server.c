@@ -47,8 +47,10 @@ static void used_until(sp_status fault)
     }
     kit_connect(attempts[0], CONNECTOR);
     handle = kit_checkout(KIT_OWNER);
+    handle->conn->shaken = true;
     handle->conn->fault = fault;
     cr_assert_eq(kit_discard(handle), SP_OK);
+    step(0);
 }
 
 KIT_TEST(refusal, lengthens_the_delay_although_every_attempt_succeeds)
@@ -73,9 +75,11 @@ KIT_TEST(refusal, of_one_round_counts_once)
     for (int i = 0; i < 3; i++)
         held[i] = kit_checkout(KIT_OWNER);
     for (int i = 0; i < 3; i++) {
+        held[i]->conn->shaken = true;
         held[i]->conn->fault = REFUSAL;
         cr_assert_eq(kit_discard(held[i]), SP_OK);
     }
+    step(0);
     cr_assert_eq(kit_pool->control.state.failures, 1);
 }
 
@@ -100,10 +104,11 @@ KIT_TEST(refusal, is_over_once_the_server_says_something)
     cr_assert_eq(kit_checkin(handle), SP_OK);
     cr_assert_eq(kit_pool->control.state.failures, 0);
     handle = kit_checkout(KIT_OWNER);
+    handle->conn->shaken = true;
     handle->conn->fault = REFUSAL;
     cr_assert_eq(kit_discard(handle), SP_OK);
-    cr_assert_eq(kit_pool->control.state.failures, 0, "it was accepted before");
     cr_assert_eq(step(32), 1);
+    cr_assert_eq(kit_pool->control.state.failures, 0, "it was accepted before");
 }
 
 KIT_TEST(refusal, is_no_other_fault_and_not_of_a_life_before)
@@ -116,8 +121,10 @@ KIT_TEST(refusal, is_no_other_fault_and_not_of_a_life_before)
     cr_assert_eq(kit_grow(), 1);
     handle = kit_checkout(KIT_OWNER);
     atomic_fetch_add(&kit_pool->epoch, 1);
+    handle->conn->shaken = true;
     handle->conn->fault = REFUSAL;
     cr_assert_eq(kit_discard(handle), SP_OK);
+    step(0);
     cr_assert_eq(kit_pool->control.state.failures, 0);
 }
 
