@@ -168,7 +168,8 @@ unix_path() ->
 %% and with them the library, are loaded; afterwards it is what it was.
 -spec with_library_copied(file:filename(), fun((fun(() -> ok)) -> Result)) -> Result.
 with_library_copied(Next, Fun) ->
-    Here = filename:dirname(code:which(sockpool_nif)),
+    %% Not where the module was loaded from: that is the last copy, after such a case.
+    Here = filename:join(code:lib_dir(sockpool), "ebin"),
     copy(Here, filename:join(Next, "ebin")),
     copy(code:priv_dir(sockpool), filename:join(Next, "priv")),
     try
