@@ -165,7 +165,10 @@ exchange(Conn, Data) ->
 inspect(Conn) ->
     Results = [sockpool:info(Conn), sockpool:peername(Conn), sockpool:sockname(Conn),
                sockpool:setopts(Conn, [{packet, 2}]), sockpool:setopts(Conn, [{packet, raw}])],
-    lists:foldl(fun(Result, ok) -> allowed(Result) andalso ok; (_, Last) -> Last end, ok, Results).
+    case [Result || Result <- Results, not allowed(Result)] of
+        [] -> ok;
+        [First | _] -> First
+    end.
 
 %% With whatever it has or is doing.
 in_a_client_that_dies(Pool) ->
@@ -215,5 +218,7 @@ allowed({error, {nodedown, _}}) -> true;
 allowed({error, {unavailable, _}}) -> true;
 allowed({error, {tls, _}}) -> true;
 allowed({error, Reason}) ->
-    lists:member(Reason, [timeout, full, closed, draining, not_found, econnreset, epipe, not_owner]);
+    %% enotconn: the name of a peer that has reset the connection.
+    lists:member(Reason, [timeout, full, closed, draining, not_found, econnreset, epipe, enotconn,
+                          not_owner]);
 allowed(_) -> false.

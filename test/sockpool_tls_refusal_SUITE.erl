@@ -36,7 +36,7 @@ counts_for_backoff(Config) ->
     Relay ! pass,
     ?assertEqual({error, ?REFUSED}, sockpool:recv(Conn, 0, 30000)),
     ok = sockpool:checkin(Conn),
-    ?assertEqual({error, {unavailable, ?REFUSED}}, sockpool:checkout(Pool, 30000)),
+    ?assertEqual({error, {unavailable, ?REFUSED}}, sockpool:checkout(Pool, 2000)),
     ?assertMatch(#{connect_attempts := 1, created := 1, closed := 1}, stats(Pool)).
 
 %% The pool finds out by itself, or the next user's check-out does.
@@ -44,7 +44,7 @@ of_an_idle_connection(Config) ->
     {Pool, Relay} = pool_that_is_ready(Config),
     Relay ! pass,
     wait_until(fun() -> stat(Pool, closed) =:= 1 end),
-    ?assertEqual({error, {unavailable, ?REFUSED}}, sockpool:checkout(Pool, 30000)),
+    ?assertEqual({error, {unavailable, ?REFUSED}}, sockpool:checkout(Pool, 2000)),
     ?assertMatch(#{connect_attempts := 1}, stats(Pool)).
 
 pool_that_is_ready(Config) ->
