@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# install_missing.sh GROUP...    (groups: build test gleam bench fuzz)
+# install_missing.sh GROUP...    (groups: build test gleam bench fuzz debian13)
 #
 # Installs the Debian packages that the named groups need and this machine lacks, and
 # nothing else. Where there is no apt-get it only checks. Exit status 0 means that
@@ -38,6 +38,7 @@ test   nginx-light         command nginx
 test   iproute2           command ip
 gleam  nodejs              gleam_or  node
 gleam  npm                 gleam_or  npm
+debian13 debootstrap        command debootstrap
 fuzz   clang               command clang
 fuzz   libclang-rt-14-dev  fuzzer  -
 bench  erlang-poolboy      erlang_app poolboy
@@ -110,11 +111,11 @@ install_packages() { # PACKAGE...
 }
 
 groups=("$@")
-[ "${#groups[@]}" -gt 0 ] || { echo "usage: $0 build|test|gleam|bench|fuzz ..." >&2; exit 2; }
+[ "${#groups[@]}" -gt 0 ] || { echo "usage: $0 build|test|gleam|bench|fuzz|debian13 ..." >&2; exit 2; }
 for group in "${groups[@]}"; do
     case "$group" in
-    build | test | gleam | bench | fuzz) ;;
-    *) echo "$0: no such group: $group (there are build, test, gleam, bench and fuzz)" >&2; exit 2 ;;
+    build | test | gleam | bench | fuzz | debian13) ;;
+    *) echo "$0: no such group: $group (there are build, test, gleam, bench, fuzz and debian13)" >&2; exit 2 ;;
     esac
 done
 

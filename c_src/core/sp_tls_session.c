@@ -83,7 +83,7 @@ static int64_t expiry_s(const SSL_SESSION *session, int64_t good_until_s)
 
     if (life_s > SP_TLS_SESSION_LIFE_MAX_S)
         life_s = SP_TLS_SESSION_LIFE_MAX_S;
-    end_s = (int64_t)SSL_SESSION_get_time(session) + life_s;
+    end_s = (int64_t)SSL_SESSION_get_time_ex(session) + life_s;
     return end_s < good_until_s ? end_s : good_until_s;
 }
 

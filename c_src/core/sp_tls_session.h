@@ -15,6 +15,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The calls with a long, which does not reach beyond 2038 everywhere, are deprecated since OpenSSL 3.4. */
+#if OPENSSL_VERSION_NUMBER < 0x30300000L
+#define SSL_SESSION_get_time_ex SSL_SESSION_get_time
+#define SSL_SESSION_set_time_ex SSL_SESSION_set_time
+#endif
+
 #define SP_TLS_SESSIONS_MAX 512
 #define SP_TLS_SESSIONS_PER_DESTINATION 128
 /* However long a server says that its ticket is good for. */

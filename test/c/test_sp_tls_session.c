@@ -18,7 +18,7 @@ static void make(int version)
     cr_assert_eq(SSL_SESSION_set1_id(session, ID, sizeof ID), 1);
     cr_assert_eq(SSL_SESSION_set1_master_key(session, KEY, sizeof KEY), 1);
     SSL_SESSION_set_timeout(session, 3600);
-    now_s = (int64_t)SSL_SESSION_get_time(session);
+    now_s = (int64_t)SSL_SESSION_get_time_ex(session);
     sp_tls_sessions_init(&sessions);
 }
 
@@ -138,7 +138,7 @@ Test(tls_session, expired_ones_make_room)
     put("a");
     put("b");
     now_s += 3600;
-    SSL_SESSION_set_time(session, (long)now_s);
+    SSL_SESSION_set_time_ex(session, (long)now_s);
     put("c");
     cr_assert_eq(sessions.count, 1);
     cr_assert(take("c"));
