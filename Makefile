@@ -63,9 +63,13 @@ test-tsan: deps-test ## thread stress program under ThreadSanitizer
 test-spin: deps-test ## check the Promela models, and that broken variants are refuted
 	@$(MAKE) -s -C test/model check
 
+CT_CASES = $(CURDIR)/logs/ct_cases.tsv
+
 test-erl: deps-test ## EUnit, Common Test and PropEr on real sockets
 	@$(REBAR3) eunit
-	@$(REBAR3) ct
+	@mkdir -p logs; rm -f $(CT_CASES)
+	@SOCKPOOL_CT_CASES=$(CT_CASES) $(REBAR3) ct
+	@scripts/ct_report.sh $(CT_CASES)
 
 test-gleam: deps-test compile ## type-check the Gleam package and its README, run its tests
 	@$(INSTALL_MISSING) gleam

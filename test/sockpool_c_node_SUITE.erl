@@ -147,7 +147,6 @@ stdin_is_closed(Config) ->
 
 random_bytes(Config) ->
     Daemon = start_registered(Config),
-    _ = rand:seed(exsss, {1, 2, 3}),
     [begin
          Socket = connect(Daemon),
          _ = gen_tcp:send(Socket, [<<1023:16>>, rand:bytes(1023 + rand:uniform(1000))]),
@@ -201,9 +200,21 @@ malformed_headers(Config) ->
     ok = gen_tcp:send(Socket, frame([131, 68, 1, 0, 5, To, 104, 3, "R", 0,
                                      [104, 2, term(self()), "R", 0], term(which_pools)])),
     {ok, <<Len:32>>} = gen_tcp:recv(Socket, 4, ?WAIT_MS),
-    {ok, <<131, 68, 1, 8, _, 9, "$gen_call", Reply/binary>>} = gen_tcp:recv(Socket, Len, ?WAIT_MS),
-    ?assertEqual(<<104, 2, "R", 0, 106>>, binary_part(Reply, byte_size(Reply), -5)),
+    {ok, <<131, 68, Atoms, Reply/binary>>} = gen_tcp:recv(Socket, Len, ?WAIT_MS),
+    {Told, Before} = lists:splitwith(fun(Atom) -> Atom =/= <<"$gen_call">> end, told_atoms(Atoms, Reply)),
+    ?assertMatch([_ | _], Before),
+    ?assertEqual(<<104, 2, "R", (length(Told)), 106>>, binary_part(Reply, byte_size(Reply), -5)),
     is_well(Config, Daemon).
+
+%% Of a frame's header, where all are new: behind half a byte of flags for each, and half a byte more. How
+%% many there are depends on how OTP writes the node's name in a pid.
+told_atoms(Count, Header) ->
+    Flags = Count div 2 + 1,
+    <<_:Flags/binary, Texts/binary>> = Header,
+    told_texts(Count, Texts).
+
+told_texts(0, _) -> [];
+told_texts(Count, <<_Slot, Len, Text:Len/binary, Rest/binary>>) -> [Text | told_texts(Count - 1, Rest)].
 
 %% The stream is sound, so the connection stays; what cannot be understood has no answer.
 malformed_payload(Config) ->

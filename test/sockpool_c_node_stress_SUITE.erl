@@ -33,7 +33,7 @@ end_per_suite(Config) ->
 
 everything_at_once(Config) ->
     Ops = list_to_integer(os:getenv("SOCKPOOL_OPS", "150")),
-    Seed = list_to_integer(os:getenv("SOCKPOOL_SEED", integer_to_list(rand:uniform(1000000)))),
+    Seed = ?config(seed, Config),
     ct:pal("SOCKPOOL_SEED=~b SOCKPOOL_OPS=~b", [Seed, Ops]),
     #{node := Node} = Daemon = sockpool_c_daemon:start(),
     #{node := Other} = ?config(other, Config),
@@ -48,7 +48,6 @@ everything_at_once(Config) ->
     true = erpc:call(Other, net_kernel, connect_node, [Node]),
     Before = sockpool_c_daemon:descriptors(Daemon),
     [ok = sockpool:start_pool(Pool, maps:merge(?OPTS, Opts)) || {Pool, Opts} <- Pools],
-    _ = rand:seed(exsss, {Seed, 0, 0}),
     Names = [Pool || {Pool, _} <- Pools],
     ok = rounds(Ops, Names, [node(), Other], Seed,
                 fun(Round) -> trouble(Round, Node, hd(Pools), [Tcp, Local]) end),

@@ -91,7 +91,9 @@ what_is_no_use_test_() ->
 
 %% Whatever a node sends: no exception, and only answers to calls are answers.
 broken_frames_test() ->
-    _ = rand:seed(exsss, 20261121),
+    Seed = sockpool_test_util:seed(),
+    _ = rand:seed(exsss, Seed),
+    io:format("SOCKPOOL_SEED=~b", [Seed]),
     Me = me(),
     {From, Ref} = learnt(3),
     Frames = [written({21, self(), From, Ref, {3, return, [1.5, "text", <<"bytes">>]}}),

@@ -135,8 +135,7 @@ control_is_the_controllers(Config) ->
 
 %% Garbage, and handles of every kind, in any order and at once in several processes.
 random_calls(Config) ->
-    Seed = erlang:unique_integer(),
-    ct:log("seed ~p", [Seed]),
+    Seed = ?config(seed, Config),
     Shared = ets:new(handles, [public, bag]),
     Processes = 4,
     _ = run_all([fun() ->

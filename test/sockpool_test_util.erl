@@ -6,7 +6,7 @@
          assert_adds_up/1]).
 -export([with_library_copied/2]).
 -export([start/1, await/1, await/2, run_all/1, on_scheduler/2, assert_no_messages/0]).
--export([ids/1, elapsed_ms/1, percentile/2, us_since/1, descriptors/0, unix_path/0]).
+-export([ids/1, elapsed_ms/1, percentile/2, us_since/1, descriptors/0, unix_path/0, seed/0]).
 
 -export_type([job/0]).
 
@@ -185,3 +185,11 @@ copy(From, To) ->
     ok = filelib:ensure_dir(filename:join(To, "x")),
     {ok, Names} = file:list_dir(From),
     [{ok, _} = file:copy(filename:join(From, Name), filename:join(To, Name)) || Name <- Names].
+
+%% Another one each time, or what SOCKPOOL_SEED says.
+-spec seed() -> non_neg_integer().
+seed() ->
+    case os:getenv("SOCKPOOL_SEED") of
+        false -> binary:decode_unsigned(rand:bytes(4));
+        Text -> list_to_integer(Text)
+    end.

@@ -364,7 +364,16 @@ memory_of_100(Config) ->
     Grown = [in_another_vm(fun() -> grown_by_100(Config, Server) end) || _ <- lists:seq(1, 3)],
     ct:pal("100 connections: ~p KB", [Grown]),
     ok = stop(Server),
-    ?assert(lists:min(Grown) < 3000).
+    ?assert(lists:min(Grown) < most_kb()).
+
+%% OpenSSL 3.5 keeps the keys that it offered, one of them of ML-KEM, as long as the connection: with 8 KB
+%% for that and 8 for what else it has grown by, 3.9 MB were seen in place of 2.3.
+most_kb() ->
+    [{_, Version, _}] = crypto:info_lib(),
+    case Version >= 16#30500000 of
+        true -> 4500;
+        false -> 3000
+    end.
 
 in_another_vm(Fun) ->
     {ok, Peer, _Node} = peer:start_link(#{connection => standard_io,

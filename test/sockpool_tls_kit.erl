@@ -73,6 +73,6 @@ told(Pool) ->
 all_closed(Server, Pool) ->
     #{total := Total, closed := Closed} = sockpool_test_util:stats(Pool),
     sockpool_test_util:wait_until(
-      fun() -> length(sockpool_tls_peers:tell(Server, fun(Socket) -> Socket end)) >= Total end),
+      fun() -> length(sockpool_tls_peers:tell(Server, fun(Socket) -> Socket end)) =:= Total end),
     ok = sockpool_tls_peers:close_connections(Server),
     sockpool_test_util:wait_until(fun() -> stat(Pool, closed) >= Closed + Total end).

@@ -18,7 +18,7 @@ certificates(Dir) ->
     signed(Dir, "server", "ca", Local, "-days 30"),
     signed(Dir, "renewed", "ca", Local, "-days 30"),
     signed(Dir, "elsewhere", "ca", "DNS:elsewhere.example,IP:10.9.8.7", "-days 30"),
-    signed(Dir, "expired", "ca", Local, "-days -1"),
+    signed(Dir, "expired", "ca", Local, "-days 0"),
     signed(Dir, "client", "ca", "DNS:client", "-days 30"),
     run(Dir, "openssl req -x509 -nodes -newkey ec -pkeyopt ec_paramgen_curve:P-256 -days 30 "
         "-keyout self.key -out self.pem -subj /CN=localhost -addext 'subjectAltName=~s'", [Local]),
@@ -85,7 +85,8 @@ accept(Listener, Server, Behaviour) ->
         case ssl:handshake(Accepted) of
             {ok, Socket} ->
                 Server ! {up, self(), Socket},
-                talk(Behaviour, Socket);
+                talk(Behaviour, Socket),
+                Server ! {down, self()};
             {error, _} ->
                 ok
         end
@@ -109,11 +110,14 @@ serve(Listener, Sockets) ->
     receive
         {up, Pid, Socket} ->
             serve(Listener, Sockets#{Pid => Socket});
+        {down, Pid} ->
+            serve(Listener, maps:remove(Pid, Sockets));
         {From, each, Fun} ->
             From ! {self(), [Fun(Socket) || Socket <- maps:values(Sockets)]},
             serve(Listener, Sockets);
-        {From, forget} ->
-            From ! {self(), [exit(Pid, kill) || Pid <- maps:keys(Sockets)]},
+        {From, close} ->
+            [begin _ = (catch ssl:close(Socket)), exit(Pid, kill) end || {Pid, Socket} <- maps:to_list(Sockets)],
+            From ! {self(), ok},
             serve(Listener, #{});
         {From, stop} ->
             [exit(Pid, kill) || Pid <- maps:keys(Sockets)],
@@ -128,11 +132,9 @@ port(#{port := Port}) -> Port.
 -spec tell(map(), fun((ssl:sslsocket()) -> term())) -> [term()].
 tell(#{pid := Pid}, Fun) -> ask(Pid, {self(), each, Fun}).
 
+%% In one turn of the server: one that comes meanwhile, in place of those, stays.
 -spec close_connections(map()) -> ok.
-close_connections(#{pid := Pid} = Server) ->
-    _ = tell(Server, fun(Socket) -> catch ssl:close(Socket) end),
-    _ = ask(Pid, {self(), forget}),
-    ok.
+close_connections(#{pid := Pid}) -> ask(Pid, {self(), close}).
 
 ask(Pid, Request) ->
     Pid ! Request,
