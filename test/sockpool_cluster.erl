@@ -20,6 +20,8 @@ be_a_node() ->
             ok;
         false ->
             [] = os:cmd("epmd -daemon"),
+            %% It returns before epmd listens.
+            ok = sockpool_test_util:wait_until(fun() -> erl_epmd:names() =/= {error, address} end),
             Name = list_to_atom(peer:random_name(sockpool_ct)),
             {ok, _} = net_kernel:start(Name, #{name_domain => shortnames}),
             ok
