@@ -174,10 +174,11 @@ lookup(Name, Family, Deadline) ->
 prepare(Pool, Attempt, Init) ->
     try init(Init, Attempt) of
         ok -> hand_over(Pool, Attempt);
-        {error, Reason} -> failed(Pool, Attempt, {init, Reason});
-        Other -> failed(Pool, Attempt, {init, {bad_return, Other}})
+        {error, Reason} -> failed(Pool, Attempt, {init, sockpool_reason:bounded(Reason)});
+        Other -> failed(Pool, Attempt, {init, {bad_return, sockpool_reason:bounded(Other)}})
     catch
-        Class:Reason:Stack -> failed(Pool, Attempt, {init, {Class, Reason, Stack}})
+        Class:Reason:Stack ->
+            failed(Pool, Attempt, {init, sockpool_reason:of_exception(Class, Reason, Stack)})
     end.
 
 init(undefined, _Conn) -> ok;

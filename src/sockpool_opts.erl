@@ -164,10 +164,15 @@ with_node(Parsed) ->
 
 %% @doc The options with nothing in them that must not be in a log.
 -spec seal(Opts) -> Opts when Opts :: term().
-seal(#{cookie := Cookie} = Opts) when Cookie =/= undefined, not is_function(Cookie) ->
-    Opts#{cookie := sockpool_secret:seal(Cookie)};
-seal(Opts) ->
-    Opts.
+seal(Opts) when is_map(Opts) -> maps:map(fun sealed/2, Opts);
+seal(Opts) -> Opts.
+
+sealed(cookie, Cookie) when Cookie =/= undefined, not is_function(Cookie) ->
+    sockpool_secret:seal(Cookie);
+sealed(tls, Tls) when Tls =/= undefined ->
+    sockpool_tls:seal(Tls);
+sealed(_Key, Value) ->
+    Value.
 
 check_known(Opts) ->
     case maps:to_list(maps:without(keys(), Opts)) of

@@ -14,6 +14,8 @@
 -include_lib("kernel/include/logger.hrl").
 
 -define(TICK_MS, 100).
+%% Of a reason, in a line of the log.
+-define(SHOWN, 50).
 
 -record(state, {name :: atom(),
                 pool :: sockpool_nif:pool(),
@@ -197,7 +199,8 @@ handle_info({timeout, Timer, {connector, Pid}}, #state{connectors = Connectors} 
     end;
 handle_info({'EXIT', Pid, Reason}, #state{connectors = Connectors} = State)
   when is_map_key(Pid, Connectors) ->
-    {noreply, died(maps:get(Pid, Connectors), Reason, forget(Pid, State))};
+    Told = sockpool_reason:of_exit(Reason),
+    {noreply, died(maps:get(Pid, Connectors), Told, forget(Pid, State))};
 handle_info(_Other, State) ->
     {noreply, State}.
 
@@ -268,7 +271,7 @@ died({_Timer, Attempt}, Reason, #state{pool = Pool} = State) ->
 
 %% Logged once when it begins to fail and once when it works again, not at every attempt.
 connected({error, Reason}, #state{failing = false, name = Name} = State) ->
-    ?LOG_WARNING("sockpool ~tp: cannot connect: ~tp", [Name, Reason]),
+    ?LOG_WARNING("sockpool ~tp: cannot connect: ~0tP", [Name, Reason, ?SHOWN]),
     State#state{failing = true};
 connected(ok, #state{failing = true, name = Name} = State) ->
     ?LOG_NOTICE("sockpool ~tp: connected again", [Name]),

@@ -7,7 +7,7 @@
 %%% '''
 -module(sockpool_tls).
 
--export([parse/1, format_error/1, configure/4, turn/0]).
+-export([parse/1, format_error/1, seal/1, configure/4, turn/0]).
 -export_type([opts/0, bad_option/0]).
 
 -type bad_option() :: {bad_option, {tls, Key :: term()}, Value :: term()}.
@@ -78,8 +78,20 @@ checked_row({Key, Default, Check, _Allowed}, Opts) ->
     end.
 
 %% What was meant as a password must not end up in a log.
-shown(password, _Value) -> not_a_fun;
+shown(password, Value) when Value =/= undefined, not is_function(Value, 0) -> not_a_fun;
 shown(_Key, Value) -> Value.
+
+%% @doc The options, which may be wrong, without a password in clear: as wrong as they were.
+-spec seal(term()) -> term().
+seal(Opts) when is_map(Opts) ->
+    maps:map(fun shown/2, Opts);
+seal(Opts) when is_list(Opts) ->
+    case parse(Opts) of
+        {error, {bad_option, tls, Shown}} -> Shown;
+        _ -> [{Key, shown(Key, Value)} || {Key, Value} <- Opts]
+    end;
+seal(_Opts) ->
+    not_a_list_of_options.
 
 check_pairs(#{keyfile := Key, certfile := undefined}) when Key =/= undefined ->
     throw({bad_option, {tls, certfile}, undefined});
@@ -244,7 +256,7 @@ configure(Pool, Opts, Turn, LimitMs) ->
                 {error, Reason} -> {error, {tls, Reason}}
             end;
         {'DOWN', Monitor, process, Pid, Reason} ->
-            {error, {tls, {configure, Reason}}}
+            {error, {tls, {configure, sockpool_reason:of_exit(Reason)}}}
     end.
 
 %% The work is done in a process of its own, so that the password leaves the VM's heaps at once.

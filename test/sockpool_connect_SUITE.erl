@@ -5,10 +5,12 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
+-export([log/2]).
 -export([first_host_dead/1, every_host_dead/1, hosts_are_taken_in_turn/1, host_names/1,
          unknown_host/1, ipv6/1, unix_socket/1, missing_unix_socket/1, bind_address/1,
          bad_bind_address/1, socket_options/1]).
 -export([init_does_a_handshake/1, init_sees_the_pools_packet/1, init_error/1, init_crash/1,
+         init_crash_tells_no_arguments/1, init_reason_is_bounded/1, init_with_somebody_who_crashes/1,
          init_bad_return/1, init_hangs/1, init_cannot_end_its_lease/1, init_leaves_bytes_unread/1,
          init_dies_with_its_connection/1, init_keeps_the_handle/1]).
 -export([backs_off/1, attempts_are_one_at_a_time_while_down/1, dirty_from_the_start/1,
@@ -20,7 +22,9 @@
 all() ->
     [first_host_dead, every_host_dead, hosts_are_taken_in_turn, host_names, unknown_host, ipv6,
      unix_socket, missing_unix_socket, bind_address, bad_bind_address, socket_options,
-     init_does_a_handshake, init_sees_the_pools_packet, init_error, init_crash, init_bad_return,
+     init_does_a_handshake, init_sees_the_pools_packet, init_error, init_crash,
+     init_crash_tells_no_arguments, init_reason_is_bounded, init_with_somebody_who_crashes,
+     init_bad_return,
      init_hangs, init_cannot_end_its_lease, init_leaves_bytes_unread,
      init_dies_with_its_connection, init_keeps_the_handle, backs_off,
      attempts_are_one_at_a_time_while_down, dirty_from_the_start, closed_from_the_start].
@@ -206,6 +210,56 @@ init_crash(Config) ->
     Exit = pool(Config, echo, #{init => Killed}),
     ?assertEqual({unavailable, killed}, refused(Exit)),
     gives_capacity_back(Exit).
+
+%% Neither callers nor the log are told with what it was called.
+init_crash_tells_no_arguments(Config) ->
+    Init = fun(Conn) -> no_such_module:login(Conn, "hunter2") end,
+    {Reason, Logged} = reason_and_log(Config, Init),
+    ?assertMatch({init, {error, undef, [{no_such_module, login, 2, _} | _]}}, Reason),
+    ?assertEqual(nomatch, string:find(io_lib:format("~p", [Reason]), "hunter2")),
+    ?assertNotEqual(nomatch, string:find(Logged, "no_such_module")),
+    ?assertEqual(nomatch, string:find(Logged, "hunter2")).
+
+%% Each caller gets a copy of it.
+init_reason_is_bounded(Config) ->
+    Much = {lists:seq(1, 100000), binary:copy(<<"x">>, 1000000)},
+    [begin
+         {{init, _} = Reason, Logged} = reason_and_log(Config, Init),
+         ?assert(erlang:external_size(Reason) < 20000),
+         ?assert(length(Logged) < 2000)
+     end || Init <- [fun(_) -> {error, Much} end, fun(_) -> Much end, fun(_) -> error(Much) end,
+                     fun(_) -> throw(Much) end, fun(_) -> exit(Much) end]].
+
+%% The connector dies of it.
+init_with_somebody_who_crashes(Config) ->
+    Much = lists:seq(1, 100000),
+    Init = fun(_) ->
+                   _ = spawn_link(fun() -> exit({Much, [{m, login, ["hunter2"], []}]}) end),
+                   receive after infinity -> ok end
+           end,
+    {Reason, Logged} = reason_and_log(Config, Init),
+    ?assertMatch([{m, login, 1, []}], element(2, Reason)),
+    ?assert(erlang:external_size(Reason) < 20000),
+    ?assertEqual(nomatch, string:find(Logged, "hunter2")),
+    ?assert(length(Logged) < 2000).
+
+%% What callers are told, and what the log says, of a pool with that init fun.
+reason_and_log(Config, Init) ->
+    ok = logger:add_handler(?MODULE, ?MODULE, #{config => self()}),
+    try
+        Pool = pool(Config, echo, #{init => Init, size => 1, max_overflow => 0}),
+        Reason = sockpool_test_util:unavailable(Pool),
+        ok = sockpool:stop_pool(Pool),
+        receive {log, Logged} -> {Reason, Logged} end
+    after
+        ok = logger:remove_handler(?MODULE)
+    end.
+
+%% As a handler of logger.
+log(#{msg := {Format, Arguments}}, #{config := Pid}) when is_list(Format) ->
+    Pid ! {log, lists:flatten(io_lib:format(Format, Arguments))};
+log(_Event, _Config) ->
+    ok.
 
 init_bad_return(Config) ->
     Pool = pool(Config, echo, #{init => fun(_) -> okay end}),

@@ -145,6 +145,25 @@ password_beside_other_faults_test_() ->
                    [{{tls, password}, not_a_fun, #{password => "hunter2"}},
                     {tls, not_a_list_of_options, [{password, "hunter2"}, verify]}]].
 
+%% A supervisor logs what it cannot start, with its options.
+child_specification_has_no_password_test_() ->
+    Opts = #{host => "localhost", port => 1, transport => tls},
+    [{lists:flatten(io_lib:format("~0tp", [Tls])), fun() -> sealed(Opts#{tls => Tls}) end}
+     || Tls <- [#{password => "hunter2"}, [{password, "hunter2"}], [{password, "hunter2"}, verify],
+                [{password, "hunter2"} | x], "hunter2", {password, "hunter2"}]].
+
+sealed(Opts) ->
+    #{start := {sockpool, start_link, [p, Sealed]} = Start} = sockpool:child_spec(p, Opts),
+    ?assertEqual(nomatch, string:find(io_lib:format("~p ~w", [Start, Start]), "hunter2")),
+    ?assertEqual(sockpool_opts:parse(p, Opts), sockpool_opts:parse(p, Sealed)).
+
+child_specification_has_what_is_right_test_() ->
+    Opts = #{host => "localhost", port => 1, transport => tls},
+    [?_assertMatch(#{start := {sockpool, start_link, [p, #{tls := Tls}]}},
+                   sockpool:child_spec(p, Opts#{tls => Tls}))
+     || Tls <- [undefined, #{}, [], #{password => undefined}, [{verify, none}, {verify, peer}],
+                #{password => fun() -> "x" end, certfile => "c"}]].
+
 reasons_in_words_test_() ->
     [?_assertEqual(Words, lists:flatten(sockpool:format_error(Reason)))
      || {Reason, Words} <-

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <string.h>
 
 static sp_status tcp_set(struct sp_conn *conn, enum sp_option option, int value)
 {
@@ -22,6 +23,42 @@ static sp_status set_all(struct sp_conn *conn, const struct sp_sockopts *opts)
     if (status == SP_OK)
         status = tcp_set(conn, SP_OPT_KEEPALIVE, opts->keepalive);
     return status == SP_OK ? sp_stream_buffers(conn, opts) : status;
+}
+
+/* An unspecified address stands for this host, from which the connect then comes. */
+static bool is_itself(const struct sockaddr_storage *own, const struct sockaddr_storage *peer)
+{
+    const struct sockaddr_in *in = (const void *)peer, *own_in = (const void *)own;
+    const struct sockaddr_in6 *in6 = (const void *)peer, *own_in6 = (const void *)own;
+
+    if (own->ss_family != peer->ss_family)
+        return false;
+    if (peer->ss_family == AF_INET)
+        return in->sin_port == own_in->sin_port &&
+               (in->sin_addr.s_addr == own_in->sin_addr.s_addr ||
+                in->sin_addr.s_addr == htonl(INADDR_ANY));
+    return in6->sin6_port == own_in6->sin6_port &&
+           (memcmp(&in6->sin6_addr, &own_in6->sin6_addr, sizeof in6->sin6_addr) == 0 ||
+            IN6_IS_ADDR_UNSPECIFIED(&in6->sin6_addr));
+}
+
+/* Where nobody listens on a port that the system may also choose for us, it chooses it sooner or later,
+ * and TCP connects the socket to itself: it would echo, and keep the server from its port. */
+static sp_status connect_elsewhere(struct sp_conn *conn, const struct sp_addr *addr)
+{
+    static const struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
+    struct sp_addr own = {.len = sizeof own.storage};
+    sp_status status = sp_stream_connect(conn, addr);
+
+    if (status != SP_OK && status != SP_WANT_WRITE)
+        return status;
+    if (conn->sys->getsockname(conn->fd, (struct sockaddr *)&own.storage, &own.len) < 0)
+        return -errno;
+    if (!is_itself(&own.storage, &addr->storage))
+        return status;
+    /* A reset: a shutdown would leave the port in TIME_WAIT. No harm where a system has none. */
+    (void)conn->sys->connect(conn->fd, &nowhere, sizeof nowhere);
+    return -ECONNREFUSED;
 }
 
 static sp_status tcp_open(struct sp_conn *conn, const struct sp_addr *addr,
@@ -46,7 +83,7 @@ static sp_status tcp_open(struct sp_conn *conn, const struct sp_addr *addr,
                             opts->bind.len) < 0)
             return -errno;
     }
-    return sp_stream_connect(conn, addr);
+    return connect_elsewhere(conn, addr);
 }
 
 const struct sp_transport sp_transport_tcp = {

@@ -525,6 +525,9 @@ static enum sn_verdict parse(struct sn_slice name, struct sn_slice terms,
     options->cookie = parsed[COOKIE].data;
     if (verdict == SN_WRONG && sn_slice_equals(bad->key, sn_option_key(&ROW[COOKIE])))
         bad->value = shown(COOKIE, bad->value);
+    /* A password may be in it. */
+    if (verdict == SN_WRONG && sn_slice_equals(bad->key, sn_option_key(&ROW[TLS])))
+        bad->value = SN_ATOM("\25", "not_a_list_of_options");
     if (verdict != SN_RIGHT)
         return verdict;
     tls = given_or_default(&given, TLS);

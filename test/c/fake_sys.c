@@ -1,6 +1,7 @@
 #include "fake_sys.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -128,6 +129,10 @@ static int fake_connect(int fd, const struct sockaddr *addr, socklen_t len)
 
     if (error)
         return fail(error);
+    if (addr->sa_family == AF_UNSPEC) {
+        self->connected = false;
+        return 0;
+    }
     self->connected = world.connect_at_once;
     return self->connected ? 0 : fail(EINPROGRESS);
 }
@@ -159,6 +164,11 @@ static int fake_setsockopt(int fd, int level, int name, const void *value, sockl
     return error ? fail(error) : 0;
 }
 
+uint16_t fake_own_port(void)
+{
+    return htons(40000);
+}
+
 static int name_of(enum fake_op op, int fd, struct sockaddr *addr, socklen_t *len)
 {
     int error = begin((struct fake_call){.op = op, .fd = fd});
@@ -170,6 +180,10 @@ static int name_of(enum fake_op op, int fd, struct sockaddr *addr, socklen_t *le
         return fail(ENOTCONN);
     memset(addr, 0, *len);
     addr->sa_family = AF_INET;
+    if (op == FAKE_GETSOCKNAME) {
+        ((struct sockaddr_in *)addr)->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        ((struct sockaddr_in *)addr)->sin_port = fake_own_port();
+    }
     return 0;
 }
 

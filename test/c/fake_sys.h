@@ -45,6 +45,8 @@ void fake_fail(enum fake_op op, int error);
 void fake_sys_hook(enum fake_op op, void (*hook)(void *arg), void *arg);
 /* Connects succeed at once (the default: they are under way until accepted or refused). */
 void fake_connect_at_once(bool on);
+/* Every socket's own, of 127.0.0.1; in network order. */
+uint16_t fake_own_port(void);
 void fake_accept(int fd);
 void fake_refuse(int fd, int error);
 

@@ -223,7 +223,8 @@ Test(sn_options_tls, no_options_at_all)
         cr_assert_eq(parse_value(values[i]), SP_BAD_DATA, "%s", values[i]);
         cr_assert_not(bad.is_tls);
         cr_assert(sn_slice_is_atom(bad.key, "tls"));
-        cr_assert(sn_slice_equals(bad.value, term_of(values[i])));
+        cr_assert(sn_slice_is_atom(bad.value, "not_a_list_of_options"),
+                  "there may be a password in it");
     }
 }
 

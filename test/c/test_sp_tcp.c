@@ -131,7 +131,68 @@ Test(tcp, sets_each_option)
     cr_assert_eq(sp_transport_tcp.set(&conn, SP_OPT_NODELAY, 0), -EBADF);
 }
 
+Test(tcp, tells_that_its_own_address_cannot_be_had)
+{
+    fake_fail(FAKE_GETSOCKNAME, ENOBUFS);
+    cr_assert_eq(open_it(), -ENOBUFS);
+}
+
+Test(tcp, is_refused_by_itself)
+{
+    struct sockaddr_in *in = (void *)&addr.storage;
+
+    *in = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = fake_own_port()};
+    in->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    addr.len = sizeof *in;
+    cr_assert_eq(open_it(), -ECONNREFUSED);
+    cr_assert_eq(fake_last(FAKE_CONNECT, 0)->a, AF_UNSPEC, "given up by a reset");
+    in->sin_port = fake_own_port() + 1;
+    cr_assert_eq(open_it(), SP_WANT_WRITE);
+    in->sin_port = fake_own_port();
+    in->sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1);
+    cr_assert_eq(open_it(), SP_WANT_WRITE, "another host, or another address of this one");
+}
+
 /* ---- on real sockets ---- */
+
+/* As the system does it, where it chooses the port that nobody listens on. The address of the peer may
+ * be the unspecified one. */
+static void to_itself(int family, const void *own, const void *peer, socklen_t len)
+{
+    struct sp_addr bound = {.len = len};
+    int holder = socket(family, SOCK_STREAM, 0);
+
+    memcpy(&bound.storage, own, len);
+    cr_assert_eq(bind(holder, (struct sockaddr *)&bound.storage, len), 0);
+    cr_assert_eq(getsockname(holder, (struct sockaddr *)&bound.storage, &bound.len), 0);
+    close(holder);
+    opts.bind = bound;
+    memcpy(&addr.storage, peer, len);
+    addr.len = len;
+    /* Both families have it at the same place. */
+    ((struct sockaddr_in *)&addr.storage)->sin_port = ((struct sockaddr_in *)&bound)->sin_port;
+    conn.sys = &sp_sys_posix;
+    cr_assert_eq(open_it(), -ECONNREFUSED);
+    sp_stream_shutdown(&conn);
+    close(conn.fd);
+    holder = socket(family, SOCK_STREAM, 0);
+    cr_assert_eq(bind(holder, (struct sockaddr *)&bound.storage, bound.len), 0,
+                 "the server may start, also without SO_REUSEADDR");
+    close(holder);
+}
+
+Test(tcp, does_not_connect_to_itself)
+{
+    struct sockaddr_in own = {.sin_family = AF_INET}, any = own;
+    struct sockaddr_in6 own6 = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    struct sockaddr_in6 any6 = {.sin6_family = AF_INET6};
+
+    own.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    to_itself(AF_INET, &own, &own, sizeof own);
+    to_itself(AF_INET, &own, &any, sizeof own);
+    to_itself(AF_INET6, &own6, &own6, sizeof own6);
+    to_itself(AF_INET6, &own6, &any6, sizeof own6);
+}
 
 static void on_loopback(int family, const void *any, socklen_t len)
 {
