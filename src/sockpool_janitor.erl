@@ -12,8 +12,10 @@
 start_link() ->
     gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
 
+%% One before this may have died with messages that it had not read, and the pools know only that one.
 -spec init([]) -> {ok, []}.
 init([]) ->
+    lists:foreach(fun(Pool) -> self() ! {sockpool_shut, Pool} end, sockpool_pool:all()),
     {ok, []}.
 
 -spec handle_call(term(), gen_server:from(), []) -> {reply, {error, unknown_call}, []}.
@@ -27,9 +29,11 @@ handle_cast(_Request, State) ->
 %% Sent by the pool itself, when its control process has died.
 -spec handle_info(term(), []) -> {noreply, []}.
 handle_info({sockpool_shut, Pool} = Shut, State) ->
-    _ = case sockpool_nif:pool_clean_up(Pool) of
+    _ = try sockpool_nif:pool_clean_up(Pool) of
             again -> self() ! Shut;
             ok -> ok
+        catch
+            error:badarg -> ok  % of a library that was unloaded
         end,
     {noreply, State};
 handle_info(_Other, State) ->

@@ -8,7 +8,7 @@
 -module(sockpool_pool).
 -behaviour(gen_server).
 
--export([start_link/2, find/1, names/0, reload_tls/1]).
+-export([start_link/2, find/1, all/0, names/0, reload_tls/1]).
 -export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -include_lib("kernel/include/logger.hrl").
@@ -37,6 +37,11 @@ start_link(Name, Opts) ->
 -spec find(atom()) -> sockpool_nif:pool() | undefined.
 find(Name) ->
     persistent_term:get({sockpool, Name}, undefined).
+
+%% @doc Those too that have stopped.
+-spec all() -> [sockpool_nif:pool()].
+all() ->
+    [Pool || {{sockpool, _Name}, Pool} <- persistent_term:get()].
 
 -spec names() -> [atom()].
 names() ->

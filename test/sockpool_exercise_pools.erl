@@ -1,9 +1,9 @@
 %%% The exercise's groups on making connections, and on the life of a pool.
 -module(sockpool_exercise_pools).
 
--export([overflow/0, connect_failures/0, pool_crash_and_stop/0, upgrade/0]).
+-export([overflow/0, connect_failures/0, pool_crash_and_stop/0, second_clock/0, upgrade/0]).
 -import(sockpool_exercise_util, [with_pool/2, started/1, until/1, waits/2, holder/1,
-                                 finish/1, kill/1, hold/1]).
+                                 finish/1, kill/1, hold/1, in_parallel/2]).
 
 -spec overflow() -> ok.
 overflow() ->
@@ -120,6 +120,21 @@ pool_process(Name) ->
         {_, Pid, _, _} when is_pid(Pid) -> {ok, Pid};
         Other -> {error, Other}
     end.
+
+%% The pool's own process ends no waits.
+-spec second_clock() -> ok.
+second_clock() ->
+    with_pool(#{size => 1},
+              fun(Name, _Peer) ->
+                      {ok, Conn} = sockpool:checkout(Name),
+                      Process = sockpool_nif:pool_controller(sockpool_pool:find(Name)),
+                      true = erlang:suspend_process(Process),
+                      ok = in_parallel(100, fun(Index) ->
+                                                    {error, timeout} = sockpool:checkout(Name, 2000 + Index)
+                                            end),
+                      true = erlang:resume_process(Process),
+                      ok = sockpool:checkin(Conn)
+              end).
 
 %% The library is loaded over itself while connections and handles of the old code live.
 -spec upgrade() -> ok.

@@ -3,7 +3,10 @@
 
 static void roots_free(struct sp_nif_roots *roots)
 {
-    sp_nif_tls_roots_free(roots);
+    if (roots->clock)
+        sp_nif_clock_stop(roots->clock);
+    if (roots->tls)
+        sp_nif_tls_roots_free(roots);
     enif_free(roots);
 }
 
@@ -14,9 +17,9 @@ static int load(ErlNifEnv *env, void **priv_data, ERL_NIF_TERM info)
     (void)info;
     if (!roots)
         return 1;
-    roots->layout = SP_NIF_LAYOUT;
-    roots->users = 1;
-    if (!sp_nif_tls_roots_init(roots) || !sp_nif_open_types(env, ERL_NIF_RT_CREATE)) {
+    *roots = (struct sp_nif_roots){.layout = SP_NIF_LAYOUT, .users = 1};
+    if (!sp_nif_tls_roots_init(roots) || !(roots->clock = sp_nif_clock_start()) ||
+        !sp_nif_open_types(env, ERL_NIF_RT_CREATE)) {
         roots_free(roots);
         return 1;
     }

@@ -17,10 +17,11 @@
 
 /* Bumped whenever a resource's or the private data's layout changes: an upgrade over another
  * layout is refused. */
-#define SP_NIF_LAYOUT 6
+#define SP_NIF_LAYOUT 7
 
 struct sp_tls_slot;
 struct sp_tls_registry;
+struct sp_nif_clock;
 struct sp_nif_error; /* a term that outlives its process, reference counted */
 
 /* The private data: what an upgrade has to find unchanged, and old and new code share. */
@@ -29,6 +30,7 @@ struct sp_nif_roots {
     unsigned users; /* module instances: changed by load, upgrade and unload only, which ERTS
                        serialises */
     struct sp_tls_registry *tls; /* one reference */
+    struct sp_nif_clock *clock;  /* runs in the code of the library that made it */
 };
 
 struct sp_nif_pool {
@@ -50,6 +52,7 @@ struct sp_nif_pool {
     _Atomic uint64_t max_inflight;        /* calls on one connection; 0 but for a pool of nodes */
     struct sp_tls_slot *tls;              /* sp_nif_tls.c's */
     struct sp_tls_registry *tls_registry; /* one reference; the roots' */
+    struct sp_nif_pool *clock_next;       /* sp_nif_clock.c's */
 };
 
 struct sp_nif_conn {
@@ -130,6 +133,8 @@ bool sp_nif_arm(const struct sp_call *call, struct sp_nif_lease *lease, bool wri
                 const ErlNifPid *pid, ERL_NIF_TERM ref);
 struct sp_nif_pool *sp_nif_pool_alloc(ErlNifEnv *env, uint32_t shard_count, ERL_NIF_TERM *term);
 struct sp_nif_waiter *sp_nif_waiter_new(struct sp_nif_pool *pool, ERL_NIF_TERM ref);
+/* The calling thread, which will end, puts no waiters by for reuse. */
+void sp_nif_keep_no_waiters(void);
 /* Has the waiter carry these bytes. False: not a list of binaries. */
 bool sp_nif_waiter_carry(ErlNifEnv *env, struct sp_nif_waiter *waiter, ERL_NIF_TERM request);
 void sp_nif_error_set(struct sp_nif_pool *pool, ERL_NIF_TERM term);
@@ -142,6 +147,13 @@ bool sp_nif_shut_slice(ErlNifEnv *env, struct sp_nif_pool *pool);
 void sp_nif_shut_begin(ErlNifEnv *env, struct sp_nif_pool *pool, enum sp_phase phase,
                        sp_status status);
 bool sp_nif_open_types(ErlNifEnv *env, ErlNifResourceFlags flags);
+
+/* sp_nif_clock.c */
+/* NULL where there is no memory or no thread. */
+struct sp_nif_clock *sp_nif_clock_start(void);
+/* Has it look after the waiters of the pool, which then stays as long as the clock. */
+void sp_nif_clock_add(struct sp_nif_clock *clock, struct sp_nif_pool *pool);
+void sp_nif_clock_stop(struct sp_nif_clock *clock);
 
 /* sp_nif_lease.c */
 /* Never NULL; released by the caller once it has the handle. */

@@ -196,23 +196,25 @@ bool sp_nif_arm(const struct sp_call *call, struct sp_nif_lease *lease, bool wri
 }
 
 /* The message is copied from the environment of the call: one in the waiter's would be a heap
- * fragment, allocated here and freed by whichever scheduler the receiver runs on. */
+ * fragment, allocated here and freed by whichever scheduler the receiver runs on. The clock's thread has
+ * no environment, so there it is the waiter's. */
 static bool waiter_notify(const struct sp_call *call, struct sp_waiter *core, sp_status status,
                           size_t sent)
 {
     struct sp_nif_waiter *waiter = SP_CONTAINER(core, struct sp_nif_waiter, core);
     ErlNifPid pid = {.pid = (ERL_NIF_TERM)core->owner};
-    ERL_NIF_TERM ref = enif_make_copy(call->env, waiter->ref), what;
+    ErlNifEnv *env = call->env ? call->env : waiter->env;
+    ERL_NIF_TERM ref = call->env ? enif_make_copy(env, waiter->ref) : waiter->ref, what;
 
     if (status != SP_OK)
-        what = sp_nif_error_term(call->env, status);
+        what = sp_nif_error_term(env, status);
     else if (core->iov_count == 0)
         what = atomic_load(&nif_pool(core->pool)->max_inflight) ? sp_atoms.node : sp_atoms.granted;
     else if (sent == waiter->len)
         what = sp_atoms.sent;
     else
-        what = enif_make_uint64(call->env, sent);
-    return enif_send(call->env, &pid, NULL, message(call->env, ref, what));
+        what = enif_make_uint64(env, sent);
+    return enif_send(call->env, &pid, call->env ? NULL : env, message(env, ref, what));
 }
 
 static bool watch(const struct sp_call *call, struct sp_conn *conn, uint32_t generation)
@@ -263,6 +265,11 @@ struct sp_nif_waiter *sp_nif_waiter_new(struct sp_nif_pool *pool, ERL_NIF_TERM r
     enif_keep_resource(pool->resource);
     waiter->ref = enif_make_copy(waiter->env, ref);
     return waiter;
+}
+
+void sp_nif_keep_no_waiters(void)
+{
+    cached_waiters.count = CACHED_WAITERS_MAX;
 }
 
 /* Into the waiter's own bytes. False: more than fit there, or not a list of binaries. */
@@ -517,6 +524,7 @@ struct sp_nif_pool *sp_nif_pool_alloc(ErlNifEnv *env, uint32_t shard_count, ERL_
             pool->resource = resource;
             resource->pool = pool;
             *term = enif_make_resource(env, resource);
+            sp_nif_clock_add(((struct sp_nif_roots *)enif_priv_data(env))->clock, pool);
         } else {
             pool_free(pool);
         }

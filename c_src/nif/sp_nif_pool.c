@@ -235,16 +235,22 @@ SP_NIF(sp_nif_pool_shut)
     return more ? sp_atoms.again : sp_atoms.ok;
 }
 
-/* pool_clean_up(Pool) -> ok | again. What a crashed control process has left; again: call again. */
+/* pool_clean_up(Pool) -> ok | again. What a crashed control process has left, if it has; again: call
+ * again. The caller is the pool's janitor from now on. */
 SP_NIF(sp_nif_pool_clean_up)
 {
     ErlNifTime began_us = enif_monotonic_time(ERL_NIF_USEC);
     struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
+    ErlNifPid self;
     bool more;
 
     (void)argc;
     if (!pool)
         return not_a_pool(env);
+    enif_self(env, &self);
+    enif_mutex_lock(pool->lock);
+    pool->janitor = self;
+    enif_mutex_unlock(pool->lock);
     if (enif_mutex_trylock(pool->transition) != 0)
         return sp_atoms.again;
     more = sp_nif_shut_slice(env, pool);

@@ -86,6 +86,21 @@ Test(expiry, one_that_has_passed_when_it_is_added_is_given_at_the_next_sweep)
     cr_assert_eq(given(&late, BASE + 11 * GRAIN), BASE + 11 * GRAIN);
 }
 
+/* Two clocks look, and one of them leaves to the other what has passed just now. */
+Test(expiry, a_look_at_an_earlier_time_takes_and_changes_nothing_of_later_ones)
+{
+    struct sp_deadline early = {.set = false}, late = {.set = false};
+
+    sp_expiry_add(&wheel, &early, BASE + GRAIN, BASE);
+    sp_expiry_add(&wheel, &late, BASE + 10 * GRAIN, BASE);
+    cr_assert_eq(sp_expiry_next(&wheel, BASE + 5 * GRAIN), &early);
+    cr_assert_null(sp_expiry_next(&wheel, BASE + 5 * GRAIN));
+    cr_assert_null(sp_expiry_next(&wheel, BASE + 2 * GRAIN));
+    cr_assert_null(sp_expiry_next(&wheel, BASE + 5 * GRAIN));
+    cr_assert_leq(given(&late, BASE + 6 * GRAIN), BASE + 12 * GRAIN);
+    cr_assert_eq(wheel.count, 0);
+}
+
 Test(expiry, agrees_with_a_list_of_all)
 {
     static struct sp_deadline deadlines[200];
