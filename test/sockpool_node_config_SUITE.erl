@@ -16,7 +16,7 @@ all() ->
     [same_errors, same_errors_of_paths, same_errors_of_tls, options_in_any_order,
      pools_of_the_file, new_and_gone_pools, changed_pool, stopped_by_call, twice, broken_file,
      files_of_tls, broken_files_of_tls, needs_restart, ends_while_it_restarts_a_pool,
-     without_a_file, wrong_file_at_the_start, all_of_the_file, command_line_comes_first].
+     names_in_the_log, without_a_file, wrong_file_at_the_start, all_of_the_file, command_line_comes_first].
 
 init_per_suite(Config) ->
     sockpool_c_daemon:if_built(
@@ -260,6 +260,20 @@ ends_while_it_restarts_a_pool(Config) ->
          hang_up(Daemon),
          ?assertEqual(0, sockpool_c_daemon:stop(Daemon))
      end || _ <- lists:seq(1, 10)].
+
+%% None can look like another event or level.
+names_in_the_log(Config) ->
+    write(Config, #{}),
+    Daemon = start(Config),
+    ok = file:write_file(?config(file, Config),
+                         ["{\"pools\": {\"x level=error\\n\\\"level=warning event=y\":"
+                          " {\"host\": \"127.0.0.1\", \"port\": 1}}}"]),
+    hang_up(Daemon),
+    Name = "pool=\"x level=error\\x0a\\\"level=warning event=y\"",
+    ?assertEqual("level=info event=pool_started " ++ Name, await_line(Daemon, "pool")),
+    Failed = "level=warning event=cannot_connect " ++ Name ++ " reason=",
+    ?assertEqual(Failed, lists:sublist(await_line(Daemon, "cannot_connect"), length(Failed))),
+    0 = sockpool_c_daemon:stop(Daemon).
 
 without_a_file(Config) ->
     {_Server, Pool} = tls(Config, "other_ca.pem"),
