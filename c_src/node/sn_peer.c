@@ -94,6 +94,7 @@ static void end_output(struct sn_peer *peer)
 {
     int status = uv_shutdown(&peer->shutdown, (uv_stream_t *)&peer->tcp, NULL);
 
+    peer->ended = true;
     if (status != 0)
         sn_peer_close(peer, uv_strerror(status));
 }
@@ -124,7 +125,7 @@ static void flush(struct sn_peer *peer)
     uv_buf_t bufs[PIECES];
     int count, status;
 
-    if (peer->closing || peer->write_len)
+    if (peer->closing || peer->write_len || peer->ended)
         return;
     status = write_now(peer, bufs, &count);
     if (status == 0 && count == 0) {

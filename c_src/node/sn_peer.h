@@ -17,6 +17,7 @@ struct sn_peer {
     unsigned open_handles;
     bool closing, up, read_paused;
     bool ending; /* what is queued is written, nothing that comes is taken */
+    bool ended;  /* all is written, and the node has been told so */
     uv_shutdown_t shutdown;
     uint64_t tick_answered_ns;
 
