@@ -395,7 +395,7 @@ static void on_handshake_limit(uv_timer_t *timer)
     shake_hands(peer, NULL, 0);
 }
 
-void sn_peer_accept(struct sn_server *server)
+void sn_peer_accept(struct sn_server *server, uv_stream_t *listener)
 {
     struct sn_peer *peer = calloc(1, sizeof *peer);
     uint32_t challenge;
@@ -414,7 +414,7 @@ void sn_peer_accept(struct sn_server *server)
     (void)uv_tcp_init(&server->loop, &peer->tcp);
     (void)uv_timer_init(&server->loop, &peer->timer);
     peer->tcp.data = peer->timer.data = peer;
-    status = uv_accept((uv_stream_t *)&server->listener, (uv_stream_t *)&peer->tcp);
+    status = uv_accept(listener, (uv_stream_t *)&peer->tcp);
     if (status == 0 && getrandom(&challenge, sizeof challenge, 0) != sizeof challenge)
         status = UV_EIO;
     if (status == 0) {

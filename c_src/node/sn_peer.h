@@ -29,8 +29,8 @@ struct sn_peer {
     struct sn_tick tick;
 };
 
-/* Takes the connection that waits on the server's listener. */
-void sn_peer_accept(struct sn_server *server);
+/* Takes the connection that waits on this listener. */
+void sn_peer_accept(struct sn_server *server, uv_stream_t *listener);
 
 /* Closes at once; `reason` is for the log. */
 void sn_peer_close(struct sn_peer *peer, const char *reason);
