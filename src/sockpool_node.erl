@@ -43,7 +43,8 @@
 %% `start_timeout': milliseconds until it must serve, 10000 by default.
 %%
 %% `stop_timeout': milliseconds that those who have connections get, at the end, to give them back,
-%% 10000 by default, which is also the most. A daemon that does not end then is killed.
+%% 10000 by default. A daemon that does not end then is killed. It is for an orderly stop: where this
+%% process, or this VM, is killed, the daemon ends at once, so that the next one can have its name.
 
 -type reason() :: {bad_option, Key :: term(), Value :: term()} % see format_error/1
                 | not_alive                              % this VM is no node
@@ -66,6 +67,7 @@
 %% What the daemon may take to end once it waits for nobody; and once it is killed.
 -define(GOODBYE_MS, 2000).
 -define(KILL_MS, 2000).
+-define(MAX_MS, 4294967295).
 
 %% @doc Starts the daemon and waits until it serves all its pools. The process ends when the daemon
 %% does, with `{exit_status, Status, LastLine}'.
@@ -90,8 +92,8 @@ child_spec(Options) ->
              end,
     #{id => {?MODULE, case Options of #{name := Name} -> Name; _ -> undefined end},
       start => {?MODULE, start_link, [sockpool_node_opts:seal(Options)]},
-      %% Longer than what the process itself waits for the daemon's end.
-      shutdown => max(0, StopMs) + ?GOODBYE_MS + 2 * ?KILL_MS}.
+      %% Longer than what the process itself waits for the daemon's end, as far as a time can be.
+      shutdown => min(max(0, StopMs) + ?GOODBYE_MS + 2 * ?KILL_MS, ?MAX_MS)}.
 
 %% @doc A sentence that says what is wrong.
 -spec format_error(reason()) -> string().
@@ -172,9 +174,9 @@ open(Program, Arguments) ->
         error:Reason -> throw({not_started, {program, Program, Reason}})
     end.
 
-arguments(#{name := Node, listen := Listen, tick_time := TickTime}) ->
+arguments(#{name := Node, listen := Listen, tick_time := TickTime, stop_timeout := StopMs}) ->
     ["--port", "--cookie-stdin", "--name", atom_to_binary(Node),
-     "--tick-time", integer_to_list(tick_time(TickTime))
+     "--tick-time", integer_to_list(tick_time(TickTime)), "--stop-timeout", integer_to_list(StopMs)
      | case Listen of
            undefined -> [];
            _ -> ["--listen", inet:ntoa(Listen)]

@@ -19,7 +19,7 @@
 -define(WAIT_MS, 20000).
 
 all() ->
-    [ping, calls, atoms, noproc, down_at_sigterm, links, demonitored_and_unlinked, wrong_cookie,
+    [ping, calls, atoms, noproc, down_at_sigterm, busy_watcher, links, demonitored_and_unlinked, wrong_cookie,
      silent_connections, random_bytes, malformed_frames, malformed_headers, malformed_payload, newer_replaces_older,
      ticks_are_sent_and_answered, not_reading, replies_that_nobody_reads,
      one_monitor_for_each_process, epmd_restarts, epmd_comes_later, stdin_is_closed,
@@ -388,6 +388,48 @@ demonitored_and_unlinked(Config) ->
     ?assertEqual({error, closed}, gen_tcp:recv(Socket, 0, ?WAIT_MS)),
     ok = gen_tcp:close(Socket),
     ?assertEqual(0, await_exit(Daemon)).
+
+%% One that goes on sending meanwhile, and reads later: what it sends in vain does not cost it what it is
+%% told.
+busy_watcher(Config) ->
+    Daemon = start_registered(Config),
+    Socket = join(Daemon, "busy@127.0.0.1"),
+    Refs = [make_ref() || _ <- lists:seq(1, 400)],
+    [ok = send_control(Socket, {19, self(), sockpool, Ref}) || Ref <- Refs],
+    ok = gen_tcp:send(Socket, which_pools_frame(1)),
+    ?assertMatch({_, {1, []}}, recv_message(Socket)),
+    %% Nobody answers that.
+    Message = frame([112, 131, term({6, self(), '', sockpool}), 131, term(binary:copy(<<"b">>, 50000))]),
+    Sent = counters:new(1, []),
+    {Sender, Ending} = spawn_monitor(fun() -> send_until_closed(Socket, Message, Sent) end),
+    kill(Daemon, "TERM"),
+    _ = await_line(Daemon, "event=ending"),
+    Before = counters:get(Sent, 1),
+    sockpool_test_util:wait_until(
+      fun() -> counters:get(Sent, 1) > Before + 100 orelse not is_process_alive(Sender) end),
+    ?assertEqual(lists:sort(Refs), lists:sort(downs(Socket))),
+    ok = gen_tcp:close(Socket),
+    receive {'DOWN', Ending, process, Sender, normal} -> ok end,
+    ?assertEqual(0, await_exit(Daemon)).
+
+send_until_closed(Socket, Message, Sent) ->
+    case gen_tcp:send(Socket, Message) of
+        ok -> counters:add(Sent, 1, 1), send_until_closed(Socket, Message, Sent);
+        {error, _} -> ok
+    end.
+
+%% Those of a monitor, until the end.
+downs(Socket) ->
+    case gen_tcp:recv(Socket, 4, ?WAIT_MS) of
+        {ok, <<Len:32>>} ->
+            {ok, <<112, Bytes:(Len - 1)/binary>>} = gen_tcp:recv(Socket, Len, ?WAIT_MS),
+            case binary_to_term(Bytes) of
+                {21, _, _, Ref, shutdown} -> [Ref | downs(Socket)];
+                _ -> downs(Socket)
+            end;
+        {error, closed} ->
+            []
+    end.
 
 %%% The command line.
 

@@ -10,6 +10,7 @@
 
 all() ->
     [starts_and_stops, serves, tls_pool, killed_daemon, killed_under_load, terminated_daemon, killed_vm, killed_parent,
+     killed_parent_with_a_lease, stop_timeouts,
      two_children, name_is_taken, cookie_is_not_visible, cookie_of_its_own, cookie_fun_fails,
      wrong_options, wrong_pools, pool_that_cannot_start, wrong_program, program_that_says_nothing,
      does_not_end, logs, no_node, child_specs, reasons_in_words].
@@ -146,6 +147,37 @@ killed_parent(_Config) ->
     exit(Pid, kill),
     receive {'EXIT', Pid, killed} -> ok end,
     sockpool_test_util:wait_until(fun() -> not is_running(OsPid) end).
+
+%% It does not wait for those who have leases: the name is wanted.
+killed_parent_with_a_lease(_Config) ->
+    Server = sockpool_test_server:start(),
+    Options = options(#{pools => #{p => sockpool_test_server:target(Server)}}),
+    {Sup, Pid} = start_child(Options),
+    Node = node_of(Options),
+    {ok, Lease} = sockpool:checkout({p, Node}),
+    OsPid = os_pid(Pid),
+    exit(Pid, kill),
+    _ = new_child(Sup, Pid),
+    ?assertNot(is_running(OsPid)),
+    ?assertEqual({error, closed}, sockpool:send(Lease, <<"x">>)),
+    ?assertEqual([p], pools(Node)),
+    ?assertEqual({ok, <<"ping">>}, sockpool:request({p, Node}, <<"ping">>, 4, 5000)),
+    stop(Sup).
+
+%% The daemon knows it, and none is too long for a supervisor.
+stop_timeouts(_Config) ->
+    Server = sockpool_test_server:start(),
+    Options = options(#{stop_timeout => 4294967295,
+                        pools => #{p => sockpool_test_server:target(Server)}}),
+    {Sup, Pid} = start_child(Options),
+    {ok, Arguments} = file:read_file(["/proc/", integer_to_list(os_pid(Pid)), "/cmdline"]),
+    ?assertNotEqual(nomatch, binary:match(Arguments, <<"--stop-timeout\0004294967295\0">>)),
+    stop(Sup),
+    Short = options(#{stop_timeout => 300, pools => #{p => sockpool_test_server:target(Server)}}),
+    {Other, _} = start_child(Short),
+    {ok, Lease} = sockpool:checkout({p, node_of(Short)}),
+    stop(Other),
+    ?assertMatch({error, _}, sockpool:checkin(Lease)).
 
 two_children(_Config) ->
     Server = sockpool_test_server:start(),

@@ -16,7 +16,8 @@ all() ->
     [same_errors, same_errors_of_paths, same_errors_of_tls, options_in_any_order,
      pools_of_the_file, new_and_gone_pools, changed_pool, stopped_by_call, twice, broken_file,
      files_of_tls, broken_files_of_tls, needs_restart, ends_while_it_restarts_a_pool,
-     without_a_file, wrong_file_at_the_start, all_of_the_file, command_line_comes_first].
+     names_in_the_log, without_a_file, no_file_of_tls_at_the_start,
+     pool_that_was_started_by_call, all_of_the_file, command_line_comes_first].
 
 init_per_suite(Config) ->
     sockpool_c_daemon:if_built(
@@ -255,6 +256,20 @@ ends_while_it_restarts_a_pool(Config) ->
          ?assertEqual(0, sockpool_c_daemon:stop(Daemon))
      end || _ <- lists:seq(1, 10)].
 
+%% None can look like another event or level.
+names_in_the_log(Config) ->
+    write(Config, #{}),
+    Daemon = start(Config),
+    ok = file:write_file(?config(file, Config),
+                         ["{\"pools\": {\"x level=error\\n\\\"level=warning event=y\":"
+                          " {\"host\": \"127.0.0.1\", \"port\": 1}}}"]),
+    hang_up(Daemon),
+    Name = "pool=\"x level=error\\x0a\\\"level=warning event=y\"",
+    ?assertEqual("level=info event=pool_started " ++ Name, await_line(Daemon, "pool")),
+    Failed = "level=warning event=cannot_connect " ++ Name ++ " reason=",
+    ?assertEqual(Failed, lists:sublist(await_line(Daemon, "cannot_connect"), length(Failed))),
+    0 = sockpool_c_daemon:stop(Daemon).
+
 without_a_file(Config) ->
     {_Server, Pool} = tls(Config, "other_ca.pem"),
     #{node := Node} = Daemon = sockpool_c_daemon:start(),
@@ -272,14 +287,59 @@ without_a_file(Config) ->
     sockpool_test_util:wait_until(fun() -> element(1, sockpool:checkout({p, Node}, 1000)) =:= ok end),
     0 = sockpool_c_daemon:stop(Daemon).
 
-wrong_file_at_the_start(Config) ->
+%% A pool whose file of TLS is not there yet says so, and works once it is; the others work at once.
+no_file_of_tls_at_the_start(Config) ->
     {_Server, Pool} = tls(Config, "ca.pem"),
-    write(Config, #{p => Pool}),
+    Other = sockpool_test_server:start(),
+    write(Config, #{p => Pool, q => tcp(Other)}),
     ok = file:delete(trusted(Config)),
-    Said = os:cmd(sockpool_c_daemon:program() ++ " --name a@localhost --config "
-                  ++ ?config(file, Config) ++ " 2>&1; echo status $?"),
-    ?assertEqual("sockpool_node: " ++ ?config(file, Config)
-                 ++ ": pools.p.tls.cacertfile: cannot be used: enoent\nstatus 2\n", Said).
+    #{node := Node} = Daemon = start(Config),
+    echo(q, Node),
+    ?assertEqual({tls, {cacertfile, enoent}}, sockpool_test_util:unavailable({p, Node})),
+    %% With another cause it is told that one.
+    ok = file:write_file(trusted(Config), "no certificate"),
+    sockpool_test_util:wait_until(
+      fun() ->
+              case sockpool:checkout({p, Node}, 1000) of
+                  {error, {unavailable, {tls, {cacertfile, enoent}}}} -> false;
+                  {error, {unavailable, {tls, {cacertfile, _}}}} -> true
+              end
+      end),
+    use(Config, "ca.pem"),
+    _ = await_line(Daemon, "event=connected_again pool=p"),
+    echo(p, Node),
+    %% That is that; from now on it is as with any other pool.
+    ok = file:delete(trusted(Config)),
+    hang_up(Daemon),
+    _ = await_line(Daemon, "event=not_configured"),
+    echo(p, Node),
+    0 = sockpool_c_daemon:stop(Daemon).
+
+%% One of that name that somebody started by call is not the file's.
+pool_that_was_started_by_call(Config) ->
+    Server = sockpool_test_server:start(),
+    write(Config, #{}),
+    #{node := Node} = Daemon = start(Config),
+    [ok = sockpool:start_pool({Name, Node}, (sockpool_test_server:target(Server))#{size => 7})
+     || Name <- [p, q]],
+    {ok, Kept} = sockpool:checkout({q, Node}),
+    write(Config, #{p => (tcp(Server))#{size => 3}}),
+    reload(Daemon),
+    ?assertMatch({ok, #{size := 3}}, sockpool:stats({p, Node})),
+    ?assertMatch({ok, #{size := 7}}, sockpool:stats({q, Node})),
+    ok = sockpool:checkin(Kept),
+    %% And the other way round.
+    ok = sockpool:stop_pool({p, Node}),
+    ok = sockpool:start_pool({p, Node}, (sockpool_test_server:target(Server))#{size => 7}),
+    reload(Daemon),
+    ?assertMatch({ok, #{size := 3}}, sockpool:stats({p, Node})),
+    %% What is not in the file any more, and was started by call, stays.
+    ok = sockpool:stop_pool({p, Node}),
+    ok = sockpool:start_pool({p, Node}, (sockpool_test_server:target(Server))#{size => 7}),
+    write(Config, #{}),
+    reload(Daemon),
+    ?assertMatch({ok, #{size := 7}}, sockpool:stats({p, Node})),
+    0 = sockpool_c_daemon:stop(Daemon).
 
 %% Its name holds longer than the file from which it came.
 all_of_the_file(Config) ->

@@ -361,6 +361,14 @@ static void go_on(struct sn_attempt *attempt)
         succeed(attempt);
 }
 
+void sn_attempt_refuse(struct sn_home *home, const struct sp_attempt *made)
+{
+    struct sp_call call = sn_loop_call(home->loop);
+
+    (void)sp_pool_abandon(&home->core, &call, made->conn, made->lease);
+    sn_conn_unref(sn_conn_of(made->conn));
+}
+
 bool sn_attempt_start(struct sn_home *home, struct sn_lookups *lookups,
                       const struct sn_options *options, const struct sn_here *here,
                       const struct sp_attempt *made, size_t turn, struct sp_list *list,
@@ -370,8 +378,7 @@ bool sn_attempt_start(struct sn_home *home, struct sn_lookups *lookups,
     struct sp_call call = sn_loop_call(home->loop);
 
     if (!attempt) {
-        (void)sp_pool_abandon(&home->core, &call, made->conn, made->lease);
-        sn_conn_unref(sn_conn_of(made->conn));
+        sn_attempt_refuse(home, made);
         return false;
     }
     attempt->home = home;

@@ -44,6 +44,9 @@ struct sn_attempt {
     bool connecting;      /* to the one before the next */
 };
 
+/* Gives up what was made for an attempt that is not begun. */
+void sn_attempt_refuse(struct sn_home *home, const struct sp_attempt *made);
+
 /* Begins. Its capacity is given back, or the connection is the pool's, and then ended() is called, once,
  * perhaps within this call: with a reason without a word where all went well. After it the attempt is
  * gone. False where memory is short: the same without ended(). `turn` says with which of several hosts

@@ -2,11 +2,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/crypto.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-const char *sn_cookie_from_text(struct sn_cookie *cookie, const char *text)
+static const char *take(struct sn_cookie *cookie, const char *text)
 {
     size_t len = strcspn(text, "\r\n");
 
@@ -22,43 +23,63 @@ const char *sn_cookie_from_text(struct sn_cookie *cookie, const char *text)
     return NULL;
 }
 
-const char *sn_cookie_from_descriptor(struct sn_cookie *cookie, int fd)
+const char *sn_cookie_from_text(struct sn_cookie *cookie, char *text)
 {
-    char line[SP_DIST_COOKIE_MAX + 2];
+    const char *error = take(cookie, text);
+
+    OPENSSL_cleanse(text, strlen(text));
+    return error;
+}
+
+/* The line, or as much of it as a cookie may have and one byte. NULL, or what is wrong. */
+static const char *read_line(int fd, char line[SP_DIST_COOKIE_MAX + 2], bool *unreadable)
+{
     size_t len = 0;
     ssize_t got = 1;
 
-    while (len < sizeof line - 1 && got > 0) {
+    while (len < SP_DIST_COOKIE_MAX + 1 && got > 0) {
         got = read(fd, line + len, 1);
         if (got < 0 && errno == EINTR) {
             got = 1;
             continue;
         }
-        if (got < 0)
+        if (got < 0) {
+            *unreadable = true;
             return strerror(errno);
+        }
         if (got > 0 && line[len] == '\0')
             return "the cookie has a control character";
         if (got > 0 && line[len++] == '\n')
             break;
     }
-    line[len] = '\0';
-    return sn_cookie_from_text(cookie, line);
+    return NULL;
 }
 
-const char *sn_cookie_from_file(struct sn_cookie *cookie, const char *path)
+const char *sn_cookie_from_descriptor(struct sn_cookie *cookie, int fd, bool *unreadable)
 {
-    const char *error;
+    char line[SP_DIST_COOKIE_MAX + 2] = "";
+    const char *error = read_line(fd, line, unreadable);
+
+    if (!error)
+        error = take(cookie, line);
+    OPENSSL_cleanse(line, sizeof line);
+    return error;
+}
+
+const char *sn_cookie_from_file(struct sn_cookie *cookie, const char *path, bool *unreadable)
+{
+    const char *error = NULL;
     struct stat info;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
 
-    if (fd < 0)
-        return strerror(errno);
-    if (fstat(fd, &info) != 0)
+    *unreadable = fd < 0 || fstat(fd, &info) != 0;
+    if (*unreadable)
         error = strerror(errno);
     else if (info.st_mode & (S_IRWXG | S_IRWXO))
         error = "the file must be accessible to its owner only (chmod 600)";
     else
-        error = sn_cookie_from_descriptor(cookie, fd);
-    close(fd);
+        error = sn_cookie_from_descriptor(cookie, fd, unreadable);
+    if (fd >= 0)
+        close(fd);
     return error;
 }

@@ -4,17 +4,21 @@
 
 #include "sn_handshake.h"
 
+#include <stdbool.h>
+
 struct sn_cookie {
     char text[SP_DIST_COOKIE_MAX + 1];
 };
 
 /* Each takes the first line and gives NULL, or what is wrong, for the user. A cookie has from 1 to
- * SP_DIST_COOKIE_MAX bytes and no control characters. */
+ * SP_DIST_COOKIE_MAX bytes and no control characters. Where it cannot be read, which may be another thing
+ * later, `unreadable' becomes true. No copy is left behind. */
 
 /* The file must be accessible to its owner only. */
-const char *sn_cookie_from_file(struct sn_cookie *cookie, const char *path);
+const char *sn_cookie_from_file(struct sn_cookie *cookie, const char *path, bool *unreadable);
 /* Reads no further than the end of the line. */
-const char *sn_cookie_from_descriptor(struct sn_cookie *cookie, int fd);
-const char *sn_cookie_from_text(struct sn_cookie *cookie, const char *text);
+const char *sn_cookie_from_descriptor(struct sn_cookie *cookie, int fd, bool *unreadable);
+/* Overwrites the text. */
+const char *sn_cookie_from_text(struct sn_cookie *cookie, char *text);
 
 #endif

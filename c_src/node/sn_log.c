@@ -1,20 +1,18 @@
 #include "sn_log.h"
 
-#include <stdarg.h>
+#include "sn_log_text.h"
+
 #include <stdio.h>
 
 void sn_log(enum sn_log_level level, const char *event, const char *details, ...)
 {
     static const char *const names[] = {"info", "warning", "error"};
-    char line[1024];
+    char line[2048];
     va_list args;
 
     va_start(args, details);
-    vsnprintf(line, sizeof line, details, args);
+    (void)sn_log_text(line, sizeof line, details, args);
     va_end(args);
-    for (char *at = line; *at; at++)
-        if ((unsigned char)*at < ' ' || *at == 0x7f)
-            *at = '?';
     fprintf(stderr, "level=%s event=%s %s\n", names[level], event, line);
 }
 

@@ -6,8 +6,9 @@
 
 enum sn_log_level { SN_LOG_INFO, SN_LOG_WARNING, SN_LOG_ERROR };
 
-/* `details` is what follows the event: key=value pairs, texts that may hold a space in quotes. A line
- * stays one line: a control character, which only a name from elsewhere can have, becomes a `?'. */
+/* `details` is what follows the event, in the manner of sn_log_text(): key=value pairs with %s and %u, and
+ * quotes around a text that is made of several. Whatever the values hold, a line stays one line and a
+ * value one value. */
 void sn_log(enum sn_log_level level, const char *event, const char *details, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -1,61 +1,65 @@
 /* sockpool_node: see usage() below. */
 #include "sn_cookie.h"
+#include "sn_process.h"
 #include "sn_server.h"
 #include "sn_settings.h"
 #include "sn_show.h"
 
-#include <arpa/inet.h>
 #include <ei.h>
 #include <errno.h>
 #include <getopt.h>
 #include <netdb.h>
-#include <signal.h>
+#include <openssl/crypto.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/resource.h>
+#include <unistd.h>
 
-#define EXIT_START 1 /* it could not start */
-#define EXIT_USAGE 2 /* options, cookie, configuration file */
+#define EXIT_START 1 /* something is not there yet: another try may help */
+#define EXIT_USAGE 2 /* what it was told is wrong: another try does not help */
 #define NS_PER_S UINT64_C(1000000000)
 #define EPMD_PORT 4369
 #define TICK_TIME_S 60
-#define DRAIN_TIME_S 10
+#define STOP_TIMEOUT_MS 10000
 /* libuv's threads look up names. Those of a name server that does not answer are busy for long. */
 #define LOOKUP_THREADS "16"
-#define DESCRIPTORS_MOST 65536
 /* Smaller ones were given out in turn by epmds of old. */
 #define CREATION_LEAST 4
 
 static void usage(FILE *to)
 {
-    fputs("sockpool_node --name NAME@HOST [OPTION...]\n"
-          "sockpool_node --config FILE [OPTION...]\n"
-          "A hidden node of an Erlang cluster, written in C, whose registered name is sockpool.\n"
-          "\n"
-          "  --config FILE       JSON: name, cookie_file, listen, tick_time, and pools to serve;\n"
-          "                      the options here come before what it says\n"
-          "  --check             read the file of --config, say what is wrong in it, and end\n"
-          "  --options           show which options a pool has, their defaults, what is allowed\n"
-          "  --name NAME@HOST    the node's name; it is registered with the epmd of this host\n"
-          "  --cookie-file FILE  the cookie is its first line; only its owner may have access\n"
-          "  --cookie-stdin      the cookie is the first line of stdin\n"
-          "                      without either: the environment's SOCKPOOL_COOKIE\n"
-          "  --listen ADDRESS    the IP address to listen on; what HOST stands for by default\n"
-          "  --tick-time SECONDS the cluster's net_ticktime, 60 by default\n"
-          "  --port              run as an Erlang port: end when stdin is closed, or at a line "
-          "there\n"
-          "  --help\n"
-          "\n"
-          "ERL_EPMD_PORT in the environment is epmd's port, 4369 by default.\n"
-          "Ends orderly at SIGTERM and SIGINT. At SIGHUP, reads the configuration file and\n"
-          "the files of TLS again.\n"
-          "Logs to stderr.\n"
-          "Exit status: 0 after an orderly end, 1 if it could not start, 2 for wrong options, a "
-          "wrong\n"
-          "configuration file or a cookie that cannot be had.\n",
-          to);
+    fputs(
+        "sockpool_node --name NAME@HOST [OPTION...]\n"
+        "sockpool_node --config FILE [OPTION...]\n"
+        "A hidden node of an Erlang cluster, written in C, whose registered name is sockpool.\n"
+        "\n"
+        "  --config FILE       JSON: name, cookie_file, listen, tick_time, and pools to serve;\n"
+        "                      the options here come before what it says\n"
+        "  --check             find out whether it could start now, and end: nobody is served\n"
+        "  --options           show which options a pool has, their defaults, what is allowed\n"
+        "  --name NAME@HOST    the node's name; it is registered with the epmd of this host\n"
+        "  --cookie-file FILE  the cookie is its first line; only its owner may have access\n"
+        "  --cookie-stdin      the cookie is the first line of stdin\n"
+        "                      without either: the environment's SOCKPOOL_COOKIE\n"
+        "  --listen ADDRESS    the IP address to listen on; by default those that HOST stands "
+        "for,\n"
+        "                      one of IPv4 and one of IPv6\n"
+        "  --tick-time SECONDS the cluster's net_ticktime, 60 by default\n"
+        "  --stop-timeout MS   how long leases may take to end, at the end, 10000 by default\n"
+        "  --port              run as an Erlang port: end orderly at a line on stdin, and at once\n"
+        "                      when it is closed\n"
+        "  --core-dumps        leave it to the system whether it may dump its memory, in which\n"
+        "                      the cookie and keys are, and who may look into it\n"
+        "  --help\n"
+        "\n"
+        "ERL_EPMD_PORT in the environment is epmd's port, 4369 by default.\n"
+        "Ends orderly at SIGTERM and SIGINT. At SIGHUP, reads the configuration file and\n"
+        "the files of TLS again.\n"
+        "Logs to stderr.\n"
+        "Exit status: 0 after an orderly end; 1 if it cannot start now, and another try may help;\n"
+        "2 for wrong options, a wrong configuration file or a wrong cookie.\n",
+        to);
 }
 
 static void complain(const char *what, const char *value, const char *problem)
@@ -63,40 +67,53 @@ static void complain(const char *what, const char *value, const char *problem)
     fprintf(stderr, "sockpool_node: %s %s: %s\n", what, value, problem);
 }
 
+static int refuse(const char *what, const char *value, const char *problem)
+{
+    complain(what, value, problem);
+    return EXIT_USAGE;
+}
+
 struct options {
-    const char *name, *cookie_file, *listen, *tick_time, *config;
-    bool cookie_stdin, is_port, check;
+    const char *name, *cookie_file, *listen, *tick_time, *stop_timeout, *config;
+    bool cookie_stdin, is_port, check, core_dumps;
 };
+
+enum {
+    NAME = 256,
+    COOKIE_FILE,
+    COOKIE_STDIN,
+    LISTEN,
+    TICK_TIME,
+    STOP_TIMEOUT,
+    PORT,
+    CONFIG,
+    CHECK,
+    CORE_DUMPS,
+    OPTIONS,
+    HELP
+};
+
+static const struct option OPTION_TABLE[] = {
+    {"name", required_argument, NULL, NAME},
+    {"cookie-file", required_argument, NULL, COOKIE_FILE},
+    {"cookie-stdin", no_argument, NULL, COOKIE_STDIN},
+    {"listen", required_argument, NULL, LISTEN},
+    {"tick-time", required_argument, NULL, TICK_TIME},
+    {"stop-timeout", required_argument, NULL, STOP_TIMEOUT},
+    {"port", no_argument, NULL, PORT},
+    {"config", required_argument, NULL, CONFIG},
+    {"check", no_argument, NULL, CHECK},
+    {"core-dumps", no_argument, NULL, CORE_DUMPS},
+    {"options", no_argument, NULL, OPTIONS},
+    {"help", no_argument, NULL, HELP},
+    {NULL, 0, NULL, 0}};
 
 /* 0, or an exit status plus one. */
 static int get_options(struct options *options, int argc, char **argv)
 {
-    enum {
-        NAME = 256,
-        COOKIE_FILE,
-        COOKIE_STDIN,
-        LISTEN,
-        TICK_TIME,
-        PORT,
-        CONFIG,
-        CHECK,
-        OPTIONS,
-        HELP
-    };
-    static const struct option table[] = {{"name", required_argument, NULL, NAME},
-                                          {"cookie-file", required_argument, NULL, COOKIE_FILE},
-                                          {"cookie-stdin", no_argument, NULL, COOKIE_STDIN},
-                                          {"listen", required_argument, NULL, LISTEN},
-                                          {"tick-time", required_argument, NULL, TICK_TIME},
-                                          {"port", no_argument, NULL, PORT},
-                                          {"config", required_argument, NULL, CONFIG},
-                                          {"check", no_argument, NULL, CHECK},
-                                          {"options", no_argument, NULL, OPTIONS},
-                                          {"help", no_argument, NULL, HELP},
-                                          {NULL, 0, NULL, 0}};
     int option;
 
-    while ((option = getopt_long(argc, argv, "", table, NULL)) != -1) {
+    while ((option = getopt_long(argc, argv, "", OPTION_TABLE, NULL)) != -1) {
         switch (option) {
         case NAME:
             options->name = optarg;
@@ -113,6 +130,9 @@ static int get_options(struct options *options, int argc, char **argv)
         case TICK_TIME:
             options->tick_time = optarg;
             break;
+        case STOP_TIMEOUT:
+            options->stop_timeout = optarg;
+            break;
         case PORT:
             options->is_port = true;
             break;
@@ -121,6 +141,9 @@ static int get_options(struct options *options, int argc, char **argv)
             break;
         case CHECK:
             options->check = true;
+            break;
+        case CORE_DUMPS:
+            options->core_dumps = true;
             break;
         case OPTIONS:
             return 1 + (sn_show_options(stdout) ? EXIT_SUCCESS : EXIT_START);
@@ -132,11 +155,7 @@ static int get_options(struct options *options, int argc, char **argv)
             return 1 + EXIT_USAGE;
         }
     }
-    if (optind < argc) {
-        complain("argument", argv[optind], "not an option");
-        return 1 + EXIT_USAGE;
-    }
-    return 0;
+    return optind < argc ? 1 + refuse("argument", argv[optind], "not an option") : 0;
 }
 
 static bool get_number(const char *text, unsigned long most, unsigned long *number)
@@ -149,64 +168,51 @@ static bool get_number(const char *text, unsigned long most, unsigned long *numb
            *number <= most;
 }
 
-static bool get_cookie(const struct options *options, struct sn_cookie *cookie)
+/* Where it comes from: 0, or an exit status. It is nowhere else afterwards. */
+static int get_cookie(const struct options *options, struct sn_cookie *cookie)
 {
-    const char *environment = getenv("SOCKPOOL_COOKIE"), *error;
+    char *environment = getenv("SOCKPOOL_COOKIE");
+    bool unreadable = false;
+    const char *error;
 
     if (options->cookie_file && options->cookie_stdin) {
-        complain("--cookie-file", options->cookie_file, "not together with --cookie-stdin");
-        return false;
-    }
-    if (options->cookie_file) {
-        error = sn_cookie_from_file(cookie, options->cookie_file);
-        if (error)
-            complain("--cookie-file", options->cookie_file, error);
+        error = "not together with --cookie-stdin";
+    } else if (options->cookie_file) {
+        error = sn_cookie_from_file(cookie, options->cookie_file, &unreadable);
     } else if (options->cookie_stdin) {
-        error = sn_cookie_from_descriptor(cookie, 0);
-        if (error)
-            complain("--cookie-stdin", "", error);
+        error = sn_cookie_from_descriptor(cookie, STDIN_FILENO, &unreadable);
     } else {
         error = environment ? sn_cookie_from_text(cookie, environment) : "is not set";
-        if (error)
-            complain("environment", "SOCKPOOL_COOKIE", error);
     }
+    if (error)
+        complain(options->cookie_file    ? "--cookie-file"
+                 : options->cookie_stdin ? "--cookie-stdin"
+                                         : "environment",
+                 options->cookie_file    ? options->cookie_file
+                 : options->cookie_stdin ? ""
+                                         : "SOCKPOOL_COOKIE",
+                 error);
+    if (environment)
+        OPENSSL_cleanse(environment, strlen(environment));
     unsetenv("SOCKPOOL_COOKIE");
-    return error == NULL;
+    return !error ? 0 : unreadable ? EXIT_START : EXIT_USAGE;
 }
 
-static bool get_address(const struct options *options, struct sockaddr_storage *address)
+/* What the command line does not say, the file does. 0, or an exit status. */
+static int get_settings(struct options *options, struct sn_settings *settings,
+                        unsigned long *tick_time_s)
 {
-    struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *found;
-    const char *host = options->listen ? options->listen : strchr(options->name, '@') + 1;
-    int error;
+    struct sn_complaint complaint;
+    bool is_read;
 
-    if (options->listen)
-        hints.ai_flags = AI_NUMERICHOST;
-    error = getaddrinfo(host, NULL, &hints, &found);
-    if (error) {
-        complain(options->listen ? "--listen" : "--name", host, gai_strerror(error));
-        return false;
-    }
-    memcpy(address, found->ai_addr, found->ai_addrlen);
-    freeaddrinfo(found);
-    return true;
-}
-
-/* What the command line does not say, the file does. */
-static bool get_settings(struct options *options, struct sn_settings *settings,
-                         unsigned long *tick_time_s)
-{
-    char error[1024];
-
-    if (!options->config) {
-        if (options->check)
-            complain("--check", "", "needs --config FILE");
-        return !options->check;
-    }
-    if (!sn_settings_read(options->config, settings, error, sizeof error) ||
-        !sn_settings_check_tls(settings, options->config, error, sizeof error)) {
-        fprintf(stderr, "sockpool_node: %s\n", error);
-        return false;
+    if (!options->config)
+        return 0;
+    is_read = sn_settings_read(options->config, settings, &complaint);
+    /* A pool whose files are not there yet starts without them, and a check says so. */
+    if (!is_read || (!sn_settings_check_tls(settings, options->config, &complaint) &&
+                     (options->check || !complaint.is_passing))) {
+        fprintf(stderr, "sockpool_node: %s\n", complaint.text);
+        return complaint.is_passing ? EXIT_START : EXIT_USAGE;
     }
     if (!options->name)
         options->name = settings->name;
@@ -216,49 +222,53 @@ static bool get_settings(struct options *options, struct sn_settings *settings,
         options->listen = settings->listen;
     if (settings->tick_time_s)
         *tick_time_s = settings->tick_time_s;
-    return true;
+    return 0;
 }
 
-static bool get_config(const struct options *options, unsigned long tick_time_s,
-                       struct sn_cookie *cookie, struct sn_config *config)
+/* 0, or an exit status. */
+static int get_config(const struct options *options, unsigned long tick_time_s,
+                      struct sn_config *config)
 {
     static char name[SP_DIST_NODE_NAME_MAX + 1];
     const char *epmd_port = getenv("ERL_EPMD_PORT");
-    unsigned long port = EPMD_PORT;
+    unsigned long port = EPMD_PORT, stop_timeout_ms = STOP_TIMEOUT_MS;
 
-    if (!options->name || !sp_dist_is_node_name(options->name, strlen(options->name))) {
-        complain("--name", options->name ? options->name : "", "must be NAME@HOST");
-        return false;
-    }
-    if (options->tick_time && !get_number(options->tick_time, SN_TICK_TIME_MAX_S, &tick_time_s)) {
-        complain("--tick-time", options->tick_time, "must be from 1 to 86400 seconds");
-        return false;
-    }
-    if (epmd_port && !get_number(epmd_port, UINT16_MAX, &port)) {
-        complain("ERL_EPMD_PORT", epmd_port, "must be from 1 to 65535");
-        return false;
-    }
+    if (!options->name || !sp_dist_is_node_name(options->name, strlen(options->name)))
+        return refuse("--name", options->name ? options->name : "", "must be NAME@HOST");
+    if (options->tick_time && !get_number(options->tick_time, SN_TICK_TIME_MAX_S, &tick_time_s))
+        return refuse("--tick-time", options->tick_time, "must be from 1 to 86400 seconds");
+    if (options->stop_timeout && !get_number(options->stop_timeout, UINT32_MAX, &stop_timeout_ms))
+        return refuse("--stop-timeout", options->stop_timeout,
+                      "must be from 1 to 4294967295 milliseconds");
+    if (epmd_port && !get_number(epmd_port, UINT16_MAX, &port))
+        return refuse("ERL_EPMD_PORT", epmd_port, "must be from 1 to 65535");
+    if (options->is_port && !sn_process_has_live_input())
+        return refuse("--port", "", "stdin must be a pipe, a socket or a terminal");
     /* It may lie in the settings, which do not last. */
     snprintf(name, sizeof name, "%s", options->name);
     config->us.name = name;
-    config->us.cookie = cookie->text;
     config->tick_time_ns = tick_time_s * NS_PER_S;
-    config->drain_time_ns = DRAIN_TIME_S * NS_PER_S;
+    config->drain_time_ns = stop_timeout_ms * SP_MS;
     config->epmd_port = (uint16_t)port;
-    config->ends_with_stdin = options->is_port;
+    config->is_port = options->is_port;
     config->settings_path = options->config;
-    return get_cookie(options, cookie) && get_address(options, &config->listen);
+    return 0;
 }
 
-/* Each silent connection holds a descriptor until its handshake's time is over. */
-static void raise_limits(void)
+/* 0, or an exit status. */
+static int get_listen(const struct options *options, struct sn_listen *listen)
 {
-    struct rlimit limit;
+    const char *host = options->listen ? options->listen : strchr(options->name, '@') + 1;
+    int error = sn_listen_resolve(listen, host, options->listen != NULL);
 
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= DESCRIPTORS_MOST)
-        return;
-    limit.rlim_cur = limit.rlim_max < DESCRIPTORS_MOST ? limit.rlim_max : DESCRIPTORS_MOST;
-    (void)setrlimit(RLIMIT_NOFILE, &limit);
+    if (error) {
+        complain(options->listen ? "--listen" : "--name", host, gai_strerror(error));
+        return options->listen ? EXIT_USAGE : EXIT_START;
+    }
+    error = sn_listen_bind(listen);
+    if (error)
+        complain("cannot start: cannot listen on", host, strerror(-error));
+    return error ? EXIT_START : 0;
 }
 
 static int serve(struct sn_config *config)
@@ -267,8 +277,7 @@ static int serve(struct sn_config *config)
     int status;
 
     setenv("UV_THREADPOOL_SIZE", LOOKUP_THREADS, 0);
-    signal(SIGPIPE, SIG_IGN);
-    raise_limits();
+    sn_process_raise_limits();
     while (config->us.creation < CREATION_LEAST) {
         if (getrandom(&config->us.creation, sizeof config->us.creation, 0) !=
             sizeof config->us.creation) {
@@ -282,26 +291,47 @@ static int serve(struct sn_config *config)
     return status == 0 ? EXIT_SUCCESS : EXIT_START;
 }
 
+/* All that a start needs is looked at before anything begins, so that a check finds what a start would. */
+static int check_or_serve(struct options *options, struct sn_settings *settings,
+                          struct sn_cookie *cookie)
+{
+    struct sn_config config = {.settings = settings, .us.cookie = cookie->text};
+    unsigned long tick_time_s = TICK_TIME_S;
+    struct sn_listen listen;
+    int status = get_settings(options, settings, &tick_time_s);
+
+    if (status == 0)
+        status = get_config(options, tick_time_s, &config);
+    if (status == 0)
+        status = get_cookie(options, cookie);
+    if (status == 0)
+        status = get_listen(options, &listen);
+    if (status != 0)
+        return status;
+    if (options->check) {
+        sn_listen_close(&listen);
+        return EXIT_SUCCESS;
+    }
+    config.listen = &listen;
+    return serve(&config);
+}
+
 int main(int argc, char **argv)
 {
     struct options options = {0};
     struct sn_settings settings = {0};
-    struct sn_config config = {.settings = &settings};
     struct sn_cookie cookie;
-    unsigned long tick_time_s = TICK_TIME_S;
-    int status = get_options(&options, argc, argv);
+    int status;
 
+    sn_process_begin();
+    status = get_options(&options, argc, argv);
     if (status)
         return status - 1;
+    if (!options.core_dumps)
+        sn_process_keep_secrets();
     ei_init();
-    if (!get_settings(&options, &settings, &tick_time_s))
-        status = EXIT_USAGE;
-    else if (options.check)
-        status = EXIT_SUCCESS;
-    else if (!get_config(&options, tick_time_s, &cookie, &config))
-        status = EXIT_USAGE;
-    else
-        status = serve(&config);
+    status = check_or_serve(&options, &settings, &cookie);
+    OPENSSL_cleanse(&cookie, sizeof cookie);
     sn_settings_free(&settings);
     return status;
 }

@@ -94,6 +94,7 @@ static void end_output(struct sn_peer *peer)
 {
     int status = uv_shutdown(&peer->shutdown, (uv_stream_t *)&peer->tcp, NULL);
 
+    peer->ended = true;
     if (status != 0)
         sn_peer_close(peer, uv_strerror(status));
 }
@@ -124,7 +125,7 @@ static void flush(struct sn_peer *peer)
     uv_buf_t bufs[PIECES];
     int count, status;
 
-    if (peer->closing || peer->write_len)
+    if (peer->closing || peer->write_len || peer->ended)
         return;
     status = write_now(peer, bufs, &count);
     if (status == 0 && count == 0) {
@@ -394,7 +395,7 @@ static void on_handshake_limit(uv_timer_t *timer)
     shake_hands(peer, NULL, 0);
 }
 
-void sn_peer_accept(struct sn_server *server)
+void sn_peer_accept(struct sn_server *server, uv_stream_t *listener)
 {
     struct sn_peer *peer = calloc(1, sizeof *peer);
     uint32_t challenge;
@@ -413,7 +414,7 @@ void sn_peer_accept(struct sn_server *server)
     (void)uv_tcp_init(&server->loop, &peer->tcp);
     (void)uv_timer_init(&server->loop, &peer->timer);
     peer->tcp.data = peer->timer.data = peer;
-    status = uv_accept((uv_stream_t *)&server->listener, (uv_stream_t *)&peer->tcp);
+    status = uv_accept(listener, (uv_stream_t *)&peer->tcp);
     if (status == 0 && getrandom(&challenge, sizeof challenge, 0) != sizeof challenge)
         status = UV_EIO;
     if (status == 0) {

@@ -17,6 +17,7 @@ struct sn_peer {
     unsigned open_handles;
     bool closing, up, read_paused;
     bool ending; /* what is queued is written, nothing that comes is taken */
+    bool ended;  /* all is written, and the node has been told so */
     uv_shutdown_t shutdown;
     uint64_t tick_answered_ns;
 
@@ -28,8 +29,8 @@ struct sn_peer {
     struct sn_tick tick;
 };
 
-/* Takes the connection that waits on the server's listener. */
-void sn_peer_accept(struct sn_server *server);
+/* Takes the connection that waits on this listener. */
+void sn_peer_accept(struct sn_server *server, uv_stream_t *listener);
 
 /* Closes at once; `reason` is for the log. */
 void sn_peer_close(struct sn_peer *peer, const char *reason);

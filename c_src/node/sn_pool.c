@@ -18,18 +18,33 @@ static struct sn_pool *pool_of(struct sn_home *home)
 /* ---- connecting ---- */
 
 /* Logged once when it begins to fail and once when it works again, not at every attempt. */
-static void on_attempt_ended(struct sn_attempt *attempt, struct sn_reason reason)
+static void note_end(struct sn_pool *pool, struct sn_reason reason)
 {
-    struct sn_pool *pool = pool_of(attempt->home);
+    char text[SN_REASON_TEXT_MAX];
 
     if (reason.word)
         pool->last = reason;
     if (reason.word && !pool->failing)
-        sn_log(SN_LOG_WARNING, "cannot_connect", "pool=%s reason=\"%s%s\"", pool->options.name,
-               sn_reason_kind(reason), reason.word);
+        sn_log(SN_LOG_WARNING, "cannot_connect", "pool=%s reason=\"%s\"", pool->options.name,
+               sn_reason_text(reason, text));
     else if (!reason.word && pool->failing)
         sn_log(SN_LOG_INFO, "connected_again", "pool=%s", pool->options.name);
     pool->failing = reason.word != NULL;
+}
+
+static void on_attempt_ended(struct sn_attempt *attempt, struct sn_reason reason)
+{
+    note_end(pool_of(attempt->home), reason);
+}
+
+/* One that was opened without what it needs for TLS looks whether that is there now. */
+static bool has_tls(struct sn_pool *pool)
+{
+    struct sp_tls_refusal refusal;
+
+    if (pool->lacks_tls && sn_pool_reload_tls(pool, &refusal) != SP_OK)
+        note_end(pool, sn_reason_of_tls(&refusal));
+    return !pool->lacks_tls;
 }
 
 static void step(struct sn_pool *pool)
@@ -45,6 +60,11 @@ static void step(struct sn_pool *pool)
     status = sn_loop_limit(pool->home.loop, &pool->retry,
                            plan.wait_ns == SP_NEVER ? UINT64_MAX : call.now_ns + plan.wait_ns);
     (void)status; /* the tick steps too */
+    if (plan.attempts > 0 && !has_tls(pool)) {
+        for (size_t i = 0; i < plan.attempts; i++)
+            sn_attempt_refuse(&pool->home, &attempts[i]);
+        return;
+    }
     for (size_t i = 0; i < plan.attempts; i++)
         if (!sn_attempt_start(&pool->home, &pool->lookups, &pool->options, pool->here, &attempts[i],
                               pool->turn++, &pool->attempts, on_attempt_ended))
@@ -137,6 +157,7 @@ sp_status sn_pool_reload_tls(struct sn_pool *pool, struct sp_tls_refusal *refusa
     if (!ctx)
         return SP_BAD_DATA;
     sp_tls_slot_set(&pool->tls, ctx, ++pool->tls_turn);
+    pool->lacks_tls = false;
     return SP_OK;
 }
 
@@ -145,6 +166,7 @@ sp_status sn_pool_open(struct sn_pool **made, struct sn_loop *loop, const struct
                        struct sp_tls_refusal *refusal)
 {
     struct sp_call call = sn_loop_call(loop);
+    struct sp_tls_refusal unheard;
     struct sn_pool *pool;
     void *memory = NULL;
     sp_status status;
@@ -169,8 +191,9 @@ sp_status sn_pool_open(struct sn_pool **made, struct sn_loop *loop, const struct
     sp_list_init(&pool->attempts);
     sp_list_init(&pool->jobs);
     pool->options = *options;
-    status = sn_pool_reload_tls(pool, refusal);
-    if (status != SP_OK) {
+    status = sn_pool_reload_tls(pool, refusal ? refusal : &unheard);
+    pool->lacks_tls = status != SP_OK;
+    if (status != SP_OK && refusal) {
         pool->options = (struct sn_options){0};
         pool_free(pool);
         return status;

@@ -28,6 +28,8 @@ struct sn_pool {
     size_t turn;
     struct sn_reason last; /* why the last attempt failed */
     bool failing;
+    bool lacks_tls; /* its files of TLS could not be used so far */
+    bool of_file;   /* it was started by the configuration file */
 
     struct sp_list jobs;                    /* what clients have of it; see sn_job.h */
     void (*released)(struct sn_pool *pool); /* one of them is gone */
@@ -41,7 +43,8 @@ struct sn_pool {
 };
 
 /* Opens a pool; *options is moved into it where it is SP_OK. `here` outlives it. SP_NO_MEMORY; SP_BAD_DATA: *refusal says
- * what is wrong with the settings of TLS. Reads their files. */
+ * what is wrong with the settings of TLS. Reads their files. Where `refusal' is NULL a pool whose files cannot be used is
+ * opened all the same: it cannot connect, says why, and reads them again whenever it tries to. */
 SP_MUST_CHECK sp_status sn_pool_open(struct sn_pool **made, struct sn_loop *loop,
                                      const struct sn_here *here, struct sp_tls_registry *registry,
                                      struct sn_options *options, uint64_t seed,

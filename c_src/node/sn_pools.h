@@ -29,7 +29,7 @@ void sn_pools_free(struct sn_pools *pools);
 /* Starts the pool options->name. Whether its server can be reached does not matter. SP_OK: *options was
  * moved into the pool; else it stays the caller's. SP_BUSY: there is one of that name; SP_DRAINING: the
  * daemon ends; SP_NO_MEMORY; SP_BAD_DATA: *refusal says what is wrong with the certificates or other
- * settings of TLS. Reads their files. */
+ * settings of TLS. Reads their files. `refusal' may be NULL, see sn_pool_open(). */
 SP_MUST_CHECK sp_status sn_pools_start(struct sn_pools *pools, struct sn_options *options,
                                        struct sp_tls_refusal *refusal);
 

@@ -3,11 +3,11 @@
 #include "sp_dist_connect.h"
 #include "sp_tls_error.h"
 
-#include <string.h>
+#include <stdio.h>
 
 struct sn_reason sn_reason_of(sp_status status)
 {
-    struct sn_reason reason = {NULL, NULL, false};
+    struct sn_reason reason = {0};
 
     if (status >= SP_NODE_BASE) {
         reason.kind = "node";
@@ -21,12 +21,17 @@ struct sn_reason sn_reason_of(sp_status status)
     return reason;
 }
 
-const char *sn_reason_kind(struct sn_reason reason)
+struct sn_reason sn_reason_of_tls(const struct sp_tls_refusal *refusal)
 {
-    return !reason.kind                       ? ""
-           : strcmp(reason.kind, "tls") == 0  ? "tls "
-           : strcmp(reason.kind, "node") == 0 ? "node "
-                                              : "no_such_node ";
+    return (struct sn_reason){.kind = "tls", .option = refusal->option, .word = refusal->why};
+}
+
+const char *sn_reason_text(struct sn_reason reason, char text[SN_REASON_TEXT_MAX])
+{
+    snprintf(text, SN_REASON_TEXT_MAX, "%s%s%s%s%s", reason.kind ? reason.kind : "",
+             reason.kind ? " " : "", reason.option ? reason.option : "", reason.option ? " " : "",
+             reason.word);
+    return text;
 }
 
 void sn_put_reason(struct sn_writer *writer, struct sn_reason reason)
@@ -35,9 +40,9 @@ void sn_put_reason(struct sn_writer *writer, struct sn_reason reason)
         sn_put_tuple(writer, 2);
         sn_put_atom(writer, reason.kind);
     }
-    if (reason.is_alert) {
+    if (reason.is_alert || reason.option) {
         sn_put_tuple(writer, 2);
-        sn_put_atom(writer, "alert");
+        sn_put_atom(writer, reason.option ? reason.option : "alert");
     }
     sn_put_atom(writer, reason.word);
 }

@@ -4,19 +4,23 @@
 
 #include "sn_writer.h"
 #include "sp_status.h"
+#include "sp_tls_ctx.h"
 
-/* A word, static or of a pool's options, alone or in {Kind, Word} or {tls, {alert, Word}}. NULL: there is
- * none. */
+/* A word, static or of a pool's options, alone or in {Kind, Word}, {tls, {alert, Word}} or {tls, {Option, Word}}.
+ * NULL: there is none. */
 struct sn_reason {
     const char *word;
     const char *kind; /* static: "tls", "node", "no_such_node"; NULL: none */
     bool is_alert;
+    const char *option; /* static: that cannot be used; NULL: none */
 };
 
-/* The kind with a space after it, or nothing, for a log. */
-const char *sn_reason_kind(struct sn_reason reason);
+/* "tls certfile enoent", for a log. */
+#define SN_REASON_TEXT_MAX 320
+const char *sn_reason_text(struct sn_reason reason, char text[SN_REASON_TEXT_MAX]);
 
 struct sn_reason sn_reason_of(sp_status status);
+struct sn_reason sn_reason_of_tls(const struct sp_tls_refusal *refusal);
 void sn_put_reason(struct sn_writer *writer, struct sn_reason reason);
 /* {error, Reason} */
 void sn_put_error(struct sn_writer *writer, struct sn_reason reason);

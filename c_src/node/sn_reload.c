@@ -1,31 +1,29 @@
 #include "sn_reload.h"
 
 #include "sn_log.h"
+#include "sn_notify.h"
 
 #include <string.h>
 
-#define ERROR_BYTES 1024
-
-static void start_pool(struct sn_reload *reload, struct sn_settings_pool *pool)
+static struct sn_pool *running(struct sn_reload *reload, const char *name)
 {
-    struct sp_tls_refusal refusal = {NULL, NULL};
-    sp_status status = sn_pools_start(reload->pools, &pool->options, &refusal);
+    return sn_pools_find(reload->pools, name, strlen(name));
+}
+
+/* Whether it runs now. */
+static bool start_pool(struct sn_reload *reload, struct sn_settings_pool *pool)
+{
+    sp_status status = sn_pools_start(reload->pools, &pool->options, NULL);
 
     if (status == SP_OK) {
         memset(&pool->options, 0, sizeof pool->options);
+        running(reload, pool->name)->of_file = true;
         sn_log(SN_LOG_INFO, "pool_started", "pool=%s", pool->name);
-    } else if (status == SP_BAD_DATA) {
-        sn_log(SN_LOG_ERROR, "pool_not_started", "pool=%s reason=\"tls.%s: %s\"", pool->name,
-               refusal.option, refusal.why);
     } else {
         sn_log(SN_LOG_ERROR, "pool_not_started", "pool=%s reason=\"%s\"", pool->name,
                status == SP_BUSY ? "one of that name is being stopped" : sp_status_name(status));
     }
-}
-
-static bool is_running(struct sn_reload *reload, const struct sn_settings_pool *pool)
-{
-    return sn_pools_find(reload->pools, pool->name, strlen(pool->name)) != NULL;
+    return status == SP_OK;
 }
 
 static void reload_tls(struct sn_pools *pools, const char *name, size_t name_len)
@@ -43,10 +41,13 @@ static void reload_tls(struct sn_pools *pools, const char *name, size_t name_len
 
 static void start_missing(struct sn_reload *reload)
 {
+    bool all = true;
+
     for (struct sn_settings_pool *pool = reload->settings.pools; pool; pool = pool->next)
-        if (!is_running(reload, pool))
-            start_pool(reload, pool);
-    sn_log(SN_LOG_INFO, "configured", "file=\"%s\"", reload->path);
+        all &= running(reload, pool->name) || start_pool(reload, pool);
+    if (all)
+        sn_log(SN_LOG_INFO, "configured", "file=%s", reload->path);
+    sn_notify_ready();
 }
 
 static void on_stopped(void *arg)
@@ -77,14 +78,14 @@ static bool is_same(const struct sn_settings_pool *a, const struct sn_settings_p
            memcmp(a->terms.buff, b->terms.buff, (size_t)a->terms.index) == 0;
 }
 
-static void stop_pool(struct sn_reload *reload, const struct sn_settings_pool *pool)
+static void stop_pool(struct sn_reload *reload, const struct sn_options *options)
 {
     sp_status status =
-        sn_pools_stop(reload->pools, pool->name, strlen(pool->name), on_stopped, reload);
+        sn_pools_stop(reload->pools, options->name, options->name_len, on_stopped, reload);
 
     if (status == SP_OK) {
         reload->stopping++;
-        sn_log(SN_LOG_INFO, "pool_stopped", "pool=%s", pool->name);
+        sn_log(SN_LOG_INFO, "pool_stopped", "pool=%s", options->name);
     }
 }
 
@@ -112,11 +113,15 @@ static void apply(struct sn_reload *reload, struct sn_settings *next)
 
     warn(&now, next);
     reload->settings = *next;
-    for (struct sn_settings_pool *pool = now.pools; pool; pool = pool->next) {
-        if (!is_same(pool, find(next, pool->name)))
-            stop_pool(reload, pool);
-        else if (is_running(reload, pool))
-            reload_tls(reload->pools, pool->name, strlen(pool->name));
+    for (struct sn_pool *pool = NULL; (pool = sn_pools_next(reload->pools, pool));) {
+        const struct sn_options *options = &pool->options;
+        const struct sn_settings_pool *wanted = find(next, options->name);
+
+        /* One that was started by call gives way to the file's. */
+        if (pool->of_file ? !is_same(find(&now, options->name), wanted) : wanted != NULL)
+            stop_pool(reload, options);
+        else if (pool->of_file)
+            reload_tls(reload->pools, options->name, options->name_len);
     }
     sn_settings_free(&now);
     if (reload->stopping == 0)
@@ -130,6 +135,8 @@ void sn_reload_start(struct sn_reload *reload, struct sn_pools *pools, const cha
     memset(settings, 0, sizeof *settings);
     if (path)
         start_missing(reload);
+    else
+        sn_notify_ready();
 }
 
 /* The error quotes values, and is in quotes itself. */
@@ -141,30 +148,37 @@ static void log_error(char *error)
     sn_log(SN_LOG_ERROR, "not_configured", "reason=\"%s\"", error);
 }
 
-void sn_reload_now(struct sn_reload *reload)
+/* Whether the pools become those of the file; it says so by itself. */
+static bool read_again(struct sn_reload *reload)
 {
     struct sn_settings next;
-    char error[ERROR_BYTES];
+    struct sn_complaint complaint;
 
-    if (!reload->path) {
-        for (struct sn_pool *pool = NULL; (pool = sn_pools_next(reload->pools, pool));)
-            reload_tls(reload->pools, pool->options.name, pool->options.name_len);
-        return;
+    if (!sn_settings_read(reload->path, &next, &complaint)) {
+        log_error(complaint.text);
+        return false;
     }
+    if (!sn_settings_check_tls(&next, reload->path, &complaint)) {
+        log_error(complaint.text);
+        sn_settings_free(&next);
+        return false;
+    }
+    apply(reload, &next);
+    return true;
+}
+
+void sn_reload_now(struct sn_reload *reload)
+{
+    sn_notify_reloading();
     if (reload->stopping > 0) {
         reload->again = true;
         return;
     }
-    if (!sn_settings_read(reload->path, &next, error, sizeof error)) {
-        log_error(error);
-        return;
-    }
-    if (!sn_settings_check_tls(&next, reload->path, error, sizeof error)) {
-        log_error(error);
-        sn_settings_free(&next);
-        return;
-    }
-    apply(reload, &next);
+    if (!reload->path)
+        for (struct sn_pool *pool = NULL; (pool = sn_pools_next(reload->pools, pool));)
+            reload_tls(reload->pools, pool->options.name, pool->options.name_len);
+    if (!reload->path || !read_again(reload))
+        sn_notify_ready();
 }
 
 void sn_reload_free(struct sn_reload *reload)

@@ -1,6 +1,8 @@
 #include "sn_server.h"
 
+#include "sn_notify.h"
 #include "sn_peer.h"
+#include "sn_process.h"
 
 #include <assert.h>
 #include <signal.h>
@@ -27,13 +29,15 @@ static void say_goodbye(void *arg)
     struct sn_server *server = arg;
     struct sp_node *at, *next;
 
-    uv_close((uv_handle_t *)&server->listener, NULL);
+    for (unsigned i = 0; i < server->config->listen->count; i++)
+        uv_close((uv_handle_t *)&server->listeners[i], NULL);
     uv_close((uv_handle_t *)&server->sigterm, NULL);
     uv_close((uv_handle_t *)&server->sigint, NULL);
     uv_close((uv_handle_t *)&server->sighup, NULL);
     uv_timer_start(&server->drain, on_last_call, LAST_CALL_MS, 0);
     uv_unref((uv_handle_t *)&server->drain);
-    if (server->config->ends_with_stdin)
+    uv_close((uv_handle_t *)&server->watchdog, NULL);
+    if (server->config->is_port)
         uv_close((uv_handle_t *)&server->input, NULL);
     sn_epmd_stop(&server->epmd);
     for (at = server->peers.head.next; at != &server->peers.head; at = next) {
@@ -60,15 +64,23 @@ static void on_drain_over(uv_timer_t *timer)
     stop(server);
 }
 
+static void begin_end(struct sn_server *server, const char *reason)
+{
+    sn_log(SN_LOG_INFO, "ending", "reason=\"%s\"", reason);
+    server->draining = true;
+    sn_notify_stopping();
+}
+
 /* A second time ends the wait for those who have leases. */
 static void drain(struct sn_server *server, const char *reason)
 {
-    sn_log(SN_LOG_INFO, "ending", "reason=\"%s\"", reason);
-    if (server->draining) {
+    bool again = server->draining;
+
+    begin_end(server, reason);
+    if (again) {
         stop(server);
         return;
     }
-    server->draining = true;
     uv_timer_start(&server->drain, on_drain_over, server->config->drain_time_ns / SP_MS, 0);
     sn_pools_drain(&server->service.pools, stop, server);
 }
@@ -96,11 +108,24 @@ static void on_input_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
     *buf = uv_buf_init(dropped, sizeof dropped);
 }
 
+/* Whoever started it is told to wait for a drain that it asked for. Where it is gone it was killed, and
+ * its next one wants the name: so there is none. */
 static void on_input(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
 {
     (void)buf;
-    if (len != 0)
-        drain(stream->data, len < 0 ? "stdin was closed" : "told to on stdin");
+    if (len > 0) {
+        drain(stream->data, "told to on stdin");
+    } else if (len < 0) {
+        (void)uv_read_stop(stream);
+        begin_end(stream->data, "stdin was closed");
+        stop(stream->data);
+    }
+}
+
+static void on_watchdog(uv_timer_t *timer)
+{
+    (void)timer;
+    sn_notify_alive();
 }
 
 void sn_server_not_accepted(struct sn_server *server, int status)
@@ -114,31 +139,28 @@ void sn_server_not_accepted(struct sn_server *server, int status)
 static void on_connection(uv_stream_t *listener, int status)
 {
     if (status == 0)
-        sn_peer_accept(listener->data);
+        sn_peer_accept(listener->data, listener);
     else
         sn_server_not_accepted(listener->data, status);
 }
 
-static int listen_on(struct sn_server *server, uint16_t *port)
+static int listen_on(struct sn_server *server)
 {
-    struct sockaddr_storage bound;
-    int len = sizeof bound, status;
+    const struct sn_listen *listen = server->config->listen;
+    int status = 0;
 
-    status = uv_tcp_bind(&server->listener, (const struct sockaddr *)&server->config->listen, 0);
-    if (status == 0)
-        status = uv_listen((uv_stream_t *)&server->listener, BACKLOG, on_connection);
-    if (status == 0)
-        status = uv_tcp_getsockname(&server->listener, (struct sockaddr *)&bound, &len);
-    if (status != 0)
-        return status;
-    *port = ntohs(bound.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&bound)->sin6_port
-                                              : ((struct sockaddr_in *)&bound)->sin_port);
-    return 0;
+    for (unsigned i = 0; i < listen->count && status == 0; i++) {
+        status = uv_tcp_open(&server->listeners[i], listen->fds[i]);
+        if (status == 0)
+            status = uv_listen((uv_stream_t *)&server->listeners[i], BACKLOG, on_connection);
+    }
+    return status;
 }
 
-static int start(struct sn_server *server, uint16_t *port)
+static int start(struct sn_server *server)
 {
-    int status = listen_on(server, port);
+    uint64_t watchdog_ms = sn_notify_alive_period_ms();
+    int status = listen_on(server);
 
     if (status == 0)
         status = uv_signal_start(&server->sigterm, on_signal, SIGTERM);
@@ -146,11 +168,24 @@ static int start(struct sn_server *server, uint16_t *port)
         status = uv_signal_start(&server->sigint, on_signal, SIGINT);
     if (status == 0)
         status = uv_signal_start(&server->sighup, on_sighup, SIGHUP);
-    if (status == 0 && server->config->ends_with_stdin)
-        status = uv_pipe_open(&server->input, 0);
-    if (status == 0 && server->config->ends_with_stdin)
+    if (status == 0 && server->config->is_port)
+        status = uv_pipe_open(&server->input, STDIN_FILENO);
+    if (status == 0 && server->config->is_port)
         status = uv_read_start((uv_stream_t *)&server->input, on_input_alloc, on_input);
+    if (status == 0 && watchdog_ms)
+        status = uv_timer_start(&server->watchdog, on_watchdog, 0, watchdog_ms);
+    uv_unref((uv_handle_t *)&server->watchdog);
     return status;
+}
+
+static void log_addresses(const struct sn_config *config)
+{
+    char text[INET6_ADDRSTRLEN];
+
+    for (unsigned i = 0; i < config->listen->count; i++)
+        sn_log(SN_LOG_INFO, "listening", "node=%s address=%s port=%u", config->us.name,
+               sn_listen_text(&config->listen->addresses[i], text),
+               sn_listen_port(&config->listen->addresses[i]));
 }
 
 /* Whoever has just called often calls again at once. To wait in the kernel for that and to be woken takes
@@ -167,9 +202,25 @@ static void serve(struct sn_server *server)
     while (alive && !server->over);
 }
 
+static void init_handles(struct sn_server *server)
+{
+    for (unsigned i = 0; i < server->config->listen->count; i++) {
+        (void)uv_tcp_init(&server->loop, &server->listeners[i]);
+        server->listeners[i].data = server;
+    }
+    (void)uv_signal_init(&server->loop, &server->sigterm);
+    (void)uv_signal_init(&server->loop, &server->sigint);
+    (void)uv_signal_init(&server->loop, &server->sighup);
+    (void)uv_timer_init(&server->loop, &server->drain);
+    (void)uv_timer_init(&server->loop, &server->watchdog);
+    if (server->config->is_port)
+        (void)uv_pipe_init(&server->loop, &server->input, 0);
+    server->sigterm.data = server->sigint.data = server->sighup.data = server;
+    server->input.data = server->drain.data = server;
+}
+
 int sn_server_run(struct sn_server *server, const struct sn_config *config)
 {
-    uint16_t port = 0;
     int status;
 
     memset(server, 0, sizeof *server);
@@ -186,20 +237,14 @@ int sn_server_run(struct sn_server *server, const struct sn_config *config)
         status = UV_ENOMEM;
     if (status != 0)
         return status;
-    (void)uv_tcp_init(&server->loop, &server->listener);
-    (void)uv_signal_init(&server->loop, &server->sigterm);
-    (void)uv_signal_init(&server->loop, &server->sigint);
-    (void)uv_signal_init(&server->loop, &server->sighup);
-    (void)uv_timer_init(&server->loop, &server->drain);
-    (void)uv_pipe_init(&server->loop, &server->input, 0);
-    server->listener.data = server->sigterm.data = server->sigint.data = server;
-    server->sighup.data = server;
-    server->input.data = server->drain.data = server;
-    status = start(server, &port);
+    init_handles(server);
+    status = start(server);
     if (status != 0)
         return status;
-    sn_epmd_start(&server->epmd, &server->loop, config->epmd_port, config->us.name, port);
-    sn_log(SN_LOG_INFO, "listening", "node=%s port=%u", config->us.name, port);
+    sn_process_serves();
+    sn_epmd_start(&server->epmd, &server->loop, config->epmd_port, config->us.name,
+                  sn_listen_port(&config->listen->addresses[0]));
+    log_addresses(config);
     sn_reload_start(&server->reload, &server->service.pools, config->settings_path,
                     config->settings);
     serve(server);

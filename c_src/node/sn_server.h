@@ -4,6 +4,7 @@
 #define SN_SERVER_H
 
 #include "sn_epmd.h"
+#include "sn_listen.h"
 #include "sn_log.h"
 #include "sn_reload.h"
 #include "sn_service.h"
@@ -13,14 +14,15 @@
 
 struct sn_config {
     struct sn_identity us;
-    struct sockaddr_storage listen; /* its port is 0: the system chooses */
+    const struct sn_listen *listen; /* bound; taken over once it serves, else the caller's still */
     uint64_t tick_time_ns;
     uint16_t epmd_port;
     uint64_t drain_time_ns;    /* the most that leases may take to end, at the end */
     const char *settings_path; /* NULL: there is no configuration file */
     struct sn_settings
-        *settings;        /* what is in it; taken over once it serves, else the caller's still */
-    bool ends_with_stdin; /* an Erlang port: a line on stdin, and its end, are the order to end */
+        *settings; /* what is in it; taken over once it serves, else the caller's still */
+    bool
+        is_port; /* of Erlang: a line on stdin is the order to end, its end is that of who wants it */
 };
 
 struct sn_server {
@@ -28,7 +30,7 @@ struct sn_server {
     struct sn_here here;
     uv_loop_t loop;
     struct sn_loop turns;
-    uv_tcp_t listener;
+    uv_tcp_t listeners[SN_LISTEN_MAX];
     uv_signal_t sigterm, sigint, sighup;
     uv_pipe_t input;
     struct sn_epmd epmd;
@@ -36,13 +38,13 @@ struct sn_server {
     struct sn_reload reload;
     struct sp_list peers; /* all whose handle is not closed yet */
     struct sn_log_limit refusals[SN_REFUSED_CRYPTO + 1], drops, not_accepted;
-    uv_timer_t drain;
+    uv_timer_t drain, watchdog;
     uint64_t heard_ns; /* when a node was last read from */
     bool draining, stopping, over;
 };
 
-/* Serves until SIGTERM or SIGINT, or the end of stdin. 0 after an orderly end, else a libuv error
- * that kept it from starting. */
+/* Serves until SIGTERM or SIGINT, or until it is told to end on stdin. 0 after such an end, else a libuv
+ * error that kept it from starting. */
 int sn_server_run(struct sn_server *server, const struct sn_config *config);
 
 /* Logs a connection that could not be taken; `status` is libuv's. */

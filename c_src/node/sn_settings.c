@@ -16,8 +16,7 @@
 struct reader {
     const char *path;
     struct sn_settings *settings;
-    char *error;
-    size_t size;
+    struct sn_complaint *complaint;
 };
 
 static bool fail(struct reader *reader, const char *details, ...)
@@ -25,23 +24,34 @@ static bool fail(struct reader *reader, const char *details, ...)
 
 static bool fail(struct reader *reader, const char *details, ...)
 {
+    struct sn_complaint *complaint = reader->complaint;
+    size_t size = sizeof complaint->text;
     va_list args;
-    int len = snprintf(reader->error, reader->size, "%s: ", reader->path);
+    int len = snprintf(complaint->text, size, "%s: ", reader->path);
 
-    if (len < 0 || (size_t)len >= reader->size)
+    complaint->is_passing = false;
+    if (len < 0 || (size_t)len >= size)
         return false;
     va_start(args, details);
-    vsnprintf(reader->error + len, reader->size - (size_t)len, details, args);
+    vsnprintf(complaint->text + len, size - (size_t)len, details, args);
     va_end(args);
-    for (char *at = reader->error; *at; at++)
+    for (char *at = complaint->text; *at; at++)
         if ((unsigned char)*at < ' ')
             *at = '?';
     return false;
 }
 
+/* Returns false. */
+static bool fail_for_now(struct reader *reader, const char *why)
+{
+    (void)fail(reader, "%s", why);
+    reader->complaint->is_passing = true;
+    return false;
+}
+
 static bool no_memory(struct reader *reader)
 {
-    return fail(reader, "not enough memory");
+    return fail_for_now(reader, "not enough memory");
 }
 
 /* "port: "http" is not allowed; it must be a number", with `where' before the key. */
@@ -402,9 +412,10 @@ static bool read_all(struct reader *reader, json_t *root)
     return true;
 }
 
-bool sn_settings_read(const char *path, struct sn_settings *settings, char *error, size_t size)
+bool sn_settings_read(const char *path, struct sn_settings *settings,
+                      struct sn_complaint *complaint)
 {
-    struct reader reader = {path, settings, error, size};
+    struct reader reader = {path, settings, complaint};
     json_error_t json_error;
     FILE *file = fopen(path, "re");
     json_t *root;
@@ -412,7 +423,7 @@ bool sn_settings_read(const char *path, struct sn_settings *settings, char *erro
 
     memset(settings, 0, sizeof *settings);
     if (!file)
-        return fail(&reader, "%s", strerror(errno));
+        return fail_for_now(&reader, strerror(errno));
     root = json_loadf(file, JSON_REJECT_DUPLICATES, &json_error);
     fclose(file);
     if (!root)
@@ -436,11 +447,11 @@ void sn_settings_free(struct sn_settings *settings)
     memset(settings, 0, sizeof *settings);
 }
 
-bool sn_settings_check_tls(const struct sn_settings *settings, const char *path, char *error,
-                           size_t size)
+bool sn_settings_check_tls(const struct sn_settings *settings, const char *path,
+                           struct sn_complaint *complaint)
 {
     struct sp_tls_registry *registry = sp_tls_registry_new();
-    struct reader reader = {.path = path, .error = error, .size = size};
+    struct reader reader = {.path = path, .complaint = complaint};
     const struct sn_settings_pool *pool = settings->pools;
     struct sp_tls_refusal refusal;
     struct sp_tls_ctx *ctx;
@@ -456,6 +467,10 @@ bool sn_settings_check_tls(const struct sn_settings *settings, const char *path,
         sp_tls_ctx_unref(ctx);
     }
     sp_tls_registry_unref(registry);
-    return !pool || fail(&reader, "pools.%s.tls.%s: cannot be used: %s", pool->name, refusal.option,
-                         refusal.why);
+    if (!pool)
+        return true;
+    (void)fail(&reader, "pools.%s.tls.%s: cannot be used: %s", pool->name, refusal.option,
+               refusal.why);
+    complaint->is_passing = strstr(refusal.option, "file") || strcmp(refusal.option, "keylog") == 0;
+    return false;
 }

@@ -23,13 +23,20 @@ struct sn_settings {
 
 #define SN_TICK_TIME_MAX_S 86400
 
-/* False, and a line for users that names the file, where in it, the value, and what is allowed.
+/* A line for users. */
+struct sn_complaint {
+    char text[1024];
+    bool is_passing; /* another try may help: a file that is not there, or memory that is short */
+};
+
+/* False, and a line that names the file, where in it, the value, and what is allowed.
  * True: then sn_settings_free(). */
-bool sn_settings_read(const char *path, struct sn_settings *settings, char *error, size_t size);
+bool sn_settings_read(const char *path, struct sn_settings *settings,
+                      struct sn_complaint *complaint);
 void sn_settings_free(struct sn_settings *settings);
 
 /* Whether the files and settings of TLS that the pools name can be used now. False, and such a line. */
-bool sn_settings_check_tls(const struct sn_settings *settings, const char *path, char *error,
-                           size_t size);
+bool sn_settings_check_tls(const struct sn_settings *settings, const char *path,
+                           struct sn_complaint *complaint);
 
 #endif
