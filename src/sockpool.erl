@@ -36,6 +36,7 @@
 %%% <li>`not_found': no such pool; `draining': the pool is being stopped;</li>
 %%% <li>`{nodedown, Node}': there is no connection to the node that serves the pool;</li>
 %%% <li>`not_owner': another process has the connection; `busy': a call waits on it already;</li>
+%%% <li>`system_limit': the VM has no process to spare that this needs;</li>
 %%% <li>`emsgsize': a message longer than `recv_limit', or than its packet header can say;</li>
 %%% <li>`{bad_option, Key, Value}' and `{bad_argument, Name, Value}': see format_error/1;</li>
 %%% <li>`{tls, Why}': see the README for the list; `{tls, {alert, Name}}' is what the server says;</li>
@@ -61,7 +62,7 @@
 -opaque conn() :: sockpool_nif:lease() | sockpool_remote:lease() | sockpool_node_conn:conn().
 %% A connection in the hands of the process that checked it out.
 
--type reason() :: timeout | full | closed | not_found | draining | busy | not_owner
+-type reason() :: timeout | full | closed | not_found | draining | busy | not_owner | system_limit
                 | {unavailable, Last :: term()}
                 | {nodedown, node()}
                 | {bad_request, term()}
@@ -93,7 +94,8 @@
 
 %%% Pools.
 
-%% @doc Starts a pool linked to the caller, for the user's own supervisor; see child_spec/2.
+%% @doc Starts a pool linked to the caller, for the user's own supervisor; see child_spec/2. Where it
+%% does not start, the caller has the error and nothing more.
 -spec start_link(atom(), map()) -> {ok, pid()} | {error, term()}.
 start_link(Name, Opts) ->
     case sockpool_opts:parse(Name, Opts) of
@@ -113,8 +115,9 @@ child_spec(Name, Opts) ->
     Start = {?MODULE, start_link, [Name, sockpool_opts:seal(Opts)]},
     #{id => {sockpool, Name}, start => Start, shutdown => 5000}.
 
-%% @doc Starts a pool under sockpool's own supervisor. It starts whether or not its server can be
-%% reached: connecting goes on in the background.
+%% @doc Starts a pool under sockpool's own supervisor, which starts it again for ever where it crashes. It
+%% starts whether or not its server can be reached: connecting goes on in the background. Where it is
+%% stopped meanwhile, `{error, draining}'.
 %%
 %% `{Name, Node}' starts it on that node and returns `ok'. Paths in the options are of that node, and
 %% funs must be of the form `fun Module:Function/Arity' and exported there.
@@ -130,7 +133,7 @@ start_pool({Name, Node}, Opts) when is_atom(Name), is_atom(Node) ->
     sockpool_remote:start_pool(Node, Name, Opts);
 start_pool(Name, Opts) ->
     case sockpool_opts:parse(Name, Opts) of
-        {ok, _} -> sockpool_sup:start_pool(child_spec(Name, Opts));
+        {ok, Parsed} -> sockpool_sup:start_pool(Name, Parsed);
         {error, _} = Error -> Error
     end.
 
@@ -143,7 +146,7 @@ stop_pool({Name, Node}) when is_atom(Name), Node =:= node() ->
 stop_pool({Name, Node}) when is_atom(Name), is_atom(Node) ->
     sockpool_remote:stop_pool(Node, Name);
 stop_pool(Name) ->
-    sockpool_sup:stop_pool({sockpool, Name}).
+    sockpool_sup:stop_pool(Name).
 
 %% @doc The names of the pools that run on this node.
 -spec which_pools() -> [atom()].

@@ -10,23 +10,39 @@
 %% @doc Linked to the caller, which gets `{sockpool_connector, Pid, ok | {error, Reason}}', or the
 %% exit signal where the process was killed. `Turn' says with which of several hosts to begin.
 %% `Configure' is the turn of the configuration that has to be made first, and of which the caller
-%% is told by `sockpool_configured'; or `done'.
+%% is told by `sockpool_configured'; or `done'. Where there is no process to be had, the attempt has
+%% failed.
 -spec start(sockpool_nif:pool(), sockpool_nif:lease(), sockpool_opts:opts(), non_neg_integer(),
-            Configure :: integer() | done) -> pid().
+            Configure :: integer() | done) -> {ok, pid()} | {error, system_limit}.
 start(Pool, Attempt, Opts, Turn, Configure) ->
     Parent = self(),
-    Pid = spawn_link(fun() ->
-        receive {Parent, claimed} -> ok end,
-        Result = case configured(Parent, Pool, Opts, Configure) of
-                     ok -> run(Pool, Attempt, Opts, Turn);
-                     {error, Reason} -> failed(Pool, Attempt, Reason)
-                 end,
-        Parent ! {?MODULE, self(), Result}
-    end),
-    %% Not by the process itself: it may be killed before it gets so far.
-    ok = sockpool_nif:attempt_claim(Attempt, Pid),
-    Pid ! {Parent, claimed},
-    Pid.
+    try spawn_link(fun() -> connector(Parent, Pool, Attempt, Opts, Turn, Configure) end) of
+        Pid ->
+            %% Not by the process itself: it may be killed before it gets so far.
+            ok = sockpool_nif:attempt_claim(Attempt, Pid),
+            Pid ! {Parent, claimed},
+            {ok, Pid}
+    catch
+        error:system_limit ->
+            ok = sockpool_nif:attempt_claim(Attempt, Parent),
+            failed(Pool, Attempt, system_limit)
+    end.
+
+connector(Parent, Pool, Attempt, Opts, Turn, Configure) ->
+    receive {Parent, claimed} -> ok end,
+    Result = try
+                 attempt(Parent, Pool, Attempt, Opts, Turn, Configure)
+             catch
+                 %% A process or port that somebody else needs for it, as to resolve a name.
+                 error:system_limit -> failed(Pool, Attempt, system_limit)
+             end,
+    Parent ! {?MODULE, self(), Result}.
+
+attempt(Parent, Pool, Attempt, Opts, Turn, Configure) ->
+    case configured(Parent, Pool, Opts, Configure) of
+        ok -> run(Pool, Attempt, Opts, Turn);
+        {error, Reason} -> failed(Pool, Attempt, Reason)
+    end.
 
 configured(_Parent, _Pool, _Opts, done) ->
     ok;
@@ -38,7 +54,7 @@ configured(Parent, Pool, #{connect_timeout := Ms} = Opts, Turn) ->
 
 %% @doc The transport's files and options, as they are now.
 -spec configure(sockpool_nif:pool(), sockpool_opts:opts(), Turn :: integer()) ->
-          ok | {error, {tls, {Option :: atom(), Why :: term()}}}.
+          ok | {error, {tls, {Option :: atom(), Why :: term()}} | system_limit}.
 configure(Pool, #{tls := Tls, connect_timeout := LimitMs}, Turn) ->
     sockpool_tls:configure(Pool, Tls, Turn, LimitMs).
 

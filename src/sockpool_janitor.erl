@@ -1,7 +1,7 @@
 %%% @private
 %%% Cleans up after pool processes that crashed: tells the waiters, revokes the leases, closes the
 %%% connections, in slices that leave the schedulers to others. The pool's restarted process does the
-%%% same; this one is for pools whose supervisor has given up.
+%%% same; this one is for pools that nobody starts again, or not at once.
 -module(sockpool_janitor).
 -behaviour(gen_server).
 

@@ -54,9 +54,14 @@ start(Lease) ->
             Counters = atomics:new(2, []),
             State = #state{lease = Lease, owner = {self(), make_ref()}, identity = Identity,
                            counters = Counters, spoke_ms = now_ms()},
-            Reader = proc_lib:spawn(?MODULE, become, [self(), State]),
-            given(sockpool_nif:give_away(Lease, Reader), Reader,
-                  ?NODE_CONN(Reader, Node, Identity, Counters, Max));
+            try proc_lib:spawn(?MODULE, become, [self(), State]) of
+                Reader -> given(sockpool_nif:give_away(Lease, Reader), Reader,
+                                ?NODE_CONN(Reader, Node, Identity, Counters, Max))
+            catch
+                error:system_limit ->
+                    _ = sockpool_nif:checkin(Lease),
+                    {error, system_limit}
+            end;
         {error, _} = Error ->
             Error
     end.

@@ -4,12 +4,15 @@
 %%% recv. If it dies, the pool fails its waiters and closes its connections; the process that its
 %%% supervisor starts next takes the same pool over and fills it again. That one starts also where
 %%% the files of TLS are of no use by then, and its connectors try them again: a supervisor that saw
-%%% it fail at once, again and again, would give up and take all pools along.
+%%% it fail at once, again and again, would give up and take all its children along.
+%%%
+%%% It never dies of what is scarce. Where there is no process to be had, an attempt fails with
+%%% `system_limit', as one fails for which there is no descriptor.
 -module(sockpool_pool).
 -behaviour(gen_server).
 
--export([start_link/2, find/1, all/0, names/0, reload_tls/1]).
--export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
+-export([start_link/2, launch/2, find/1, all/0, names/0, reload_tls/1]).
+-export([run/3, init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -include_lib("kernel/include/logger.hrl").
 
@@ -20,17 +23,46 @@
 -record(state, {name :: atom(),
                 pool :: sockpool_nif:pool(),
                 opts :: sockpool_opts:opts(),
-                %% false: the connectors have to configure the transport first
-                configured = true :: boolean(),
+                %% who is to hear how the start went
+                starter :: pid() | undefined,
+                %% false: the connectors have to configure the transport first; a process: it does
+                %% that just now, and no connection is made before
+                configured = true :: boolean() | pid(),
+                unfit :: {error, term()} | undefined,
                 %% late: its time is over, it was killed
                 connectors = #{} :: #{pid() => {Timer :: reference() | late, sockpool_nif:lease()}},
                 turn = 0 :: non_neg_integer(),
                 retry :: reference() | undefined,
                 failing = false :: boolean()}).
 
+%% @doc Returns when the pool is open and its files are read. It is linked to the caller.
 -spec start_link(atom(), sockpool_opts:opts()) -> {ok, pid()} | {error, term()}.
 start_link(Name, Opts) ->
-    gen_server:start_link(?MODULE, {Name, Opts}, []).
+    case launch(Name, Opts) of
+        {ok, Pid} -> await_start(Pid);
+        {error, _} = Error -> Error
+    end.
+
+await_start(Pid) ->
+    receive
+        {?MODULE, Pid, ok} ->
+            {ok, Pid};
+        {?MODULE, Pid, {error, _} = Error} ->
+            true = unlink(Pid),
+            receive {'EXIT', Pid, _} -> Error after 0 -> Error end;
+        {'EXIT', Pid, Reason} ->
+            {error, Reason}
+    end.
+
+%% @doc As start_link/2, without waiting: the caller gets `{sockpool_pool, Pid, ok | {error, Reason}}',
+%% and after an error the process ends, with the reason `normal'.
+-spec launch(atom(), sockpool_opts:opts()) -> {ok, pid()} | {error, system_limit}.
+launch(Name, Opts) ->
+    try
+        {ok, proc_lib:spawn_link(?MODULE, run, [self(), Name, Opts])}
+    catch
+        error:system_limit -> {error, system_limit}
+    end.
 
 %% @doc The pool of that name, or `undefined' where none was ever started on this node. Pools stay
 %% in persistent_term after their stop: to take one out costs a scan of every process.
@@ -62,39 +94,67 @@ reload_tls(Pool) ->
             end
     end.
 
--spec init({atom(), sockpool_opts:opts()}) ->
-          {ok, #state{}, {continue, step}} | {stop, term()}.
-init({Name, Opts}) ->
+-spec init(term()) -> {stop, not_started_so}.
+init(_) -> {stop, not_started_so}.
+
+-spec run(pid(), atom(), sockpool_opts:opts()) -> ok | no_return().
+run(Starter, Name, Opts) ->
     process_flag(trap_exit, true),
-    Pool = find_or_make(Name),
-    case open(Pool, config(Opts), erlang:phash2({make_ref(), os:system_time()})) of
-        ok -> opened(#state{name = Name, pool = Pool, opts = Opts});
-        {already_started, _} = Reason -> {stop, Reason}
+    case opened(Name, Opts) of
+        {ok, Pool} ->
+            State = #state{name = Name, pool = Pool, opts = Opts, starter = Starter},
+            gen_server:enter_loop(?MODULE, [], begun(State));
+        {error, _} = Error ->
+            tell(Starter, Error)
     end.
 
-%% Not before it is open: until then another process may have the pool. No connection is made before
-%% the first step.
-opened(#state{name = Name, pool = Pool, opts = Opts} = State) ->
-    case {configure_transport(Pool, Opts), parent() =:= crashed_under(Name)} of
-        {ok, _} ->
-            started(State);
-        {{error, Reason}, true} ->
-            ok = sockpool_nif:pool_note_error(Pool, Reason),
-            started(connected({error, Reason}, State#state{configured = false}));
-        {{error, Reason}, false} ->
-            shut(Name, Pool),
-            {stop, Reason}
+opened(Name, Opts) ->
+    try find_or_make(Name) of
+        Pool ->
+            case open(Pool, config(Opts), erlang:phash2({make_ref(), os:system_time()})) of
+                ok -> {ok, Pool};
+                {already_started, _} = Reason -> {error, Reason}
+            end
+    catch
+        error:Reason when Reason =:= system_limit; Reason =:= enomem -> {error, Reason}
     end.
 
-started(#state{name = Name} = State) ->
+%% Not before it is open: until then another process may have the pool. Elsewhere, since files are read
+%% and the password's fun is asked, and this process must not wait. Who starts a pool again is not to
+%% wait either: it can do nothing about what is wrong with the options.
+begun(#state{opts = #{tls := undefined}} = State) ->
+    started(ok, State);
+begun(#state{name = Name, pool = Pool, opts = Opts} = State) ->
+    Self = self(),
+    Turn = sockpool_tls:turn(),
+    Next = case parent() =:= crashed_under(Name) of
+               true -> told(ok, State);
+               false -> State
+           end,
+    try
+        Configure = fun() -> Self ! {self(), sockpool_connector:configure(Pool, Opts, Turn)} end,
+        Next#state{configured = spawn_link(Configure)}
+    catch
+        error:system_limit -> started({error, system_limit}, Next)
+    end.
+
+started(ok, #state{name = Name} = State) ->
     ok = set_parent(Name, parent()),
-    _ = erlang:send_after(?TICK_MS, self(), {tick, 0}),
-    {ok, State, {continue, step}}.
+    self() ! {tick, 0},
+    told(ok, State);
+started({error, Reason} = Error, #state{starter = undefined, pool = Pool} = State) ->
+    ok = sockpool_nif:pool_note_error(Pool, Reason),
+    started(ok, connected(Error, State#state{configured = false}));
+started(Error, State) ->
+    self() ! sockpool_unfit,
+    State#state{unfit = Error}.
 
-configure_transport(_Pool, #{tls := undefined}) ->
-    ok;
-configure_transport(Pool, Opts) ->
-    sockpool_connector:configure(Pool, Opts, sockpool_tls:turn()).
+told(Result, #state{starter = Starter} = State) ->
+    ok = tell(Starter, Result),
+    State#state{starter = undefined}.
+
+tell(undefined, _Result) -> ok;
+tell(Starter, Result) -> Starter ! {?MODULE, self(), Result}, ok.
 
 %%% Whose child the pool was when it crashed. The same parent starts it again: not a start that
 %%% somebody waits for to hear what is wrong with the options.
@@ -148,24 +208,24 @@ config(#{backoff := {Min, Max}, validate := Validate, bind := Bind} = Opts) ->
           validate := case Validate of {'after', Ms} -> Ms; When -> When end,
           bind := case Bind of undefined -> undefined; _ -> sockpool_opts:address_bytes(Bind) end}.
 
--spec handle_continue(step, #state{}) -> {noreply, #state{}}.
-handle_continue(step, State) ->
-    {noreply, step(State)}.
-
 -spec handle_call(term(), gen_server:from(), #state{}) ->
-          {reply, {error, unknown_call}, #state{}} | {noreply, #state{}}.
+          {reply, {error, term()}, #state{}} | {noreply, #state{}}.
 handle_call(reload_tls, _From, #state{opts = #{transport := Transport, tls := undefined}} = State) ->
     {reply, {error, {bad_option, transport, Transport}}, State};
 handle_call(reload_tls, From, #state{pool = Pool, opts = Opts} = State) ->
     %% Elsewhere: it reads files, and this process must not wait.
     Turn = sockpool_tls:turn(),
     Self = self(),
-    _ = spawn(fun() ->
-        Result = sockpool_connector:configure(Pool, Opts, Turn),
-        _ = Result =:= ok andalso (Self ! sockpool_configured),
-        gen_server:reply(From, Result)
-    end),
-    {noreply, State};
+    try
+        _ = spawn(fun() ->
+            Result = sockpool_connector:configure(Pool, Opts, Turn),
+            _ = Result =:= ok andalso (Self ! sockpool_configured),
+            gen_server:reply(From, Result)
+        end),
+        {noreply, State}
+    catch
+        error:system_limit -> {reply, {error, system_limit}, State}
+    end;
 handle_call(_Request, _From, State) ->
     {reply, {error, unknown_call}, State}.
 
@@ -173,7 +233,7 @@ handle_call(_Request, _From, State) ->
 handle_cast(_Request, State) ->
     {noreply, State}.
 
--spec handle_info(term(), #state{}) -> {noreply, #state{}}.
+-spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, normal, #state{}}.
 handle_info(sockpool_wake, State) ->
     {noreply, step(State)};
 handle_info({timeout, Retry, retry}, #state{retry = Retry} = State) ->
@@ -190,8 +250,14 @@ handle_info({tick, Cursor}, #state{pool = Pool} = State) ->
 handle_info({sockpool_idle, Slot, Generation}, #state{pool = Pool} = State) ->
     ok = sockpool_nif:pool_idle_event(Pool, Slot, Generation),
     {noreply, State};
-handle_info(sockpool_configured, State) ->
+handle_info(sockpool_configured, #state{configured = false} = State) ->
     {noreply, State#state{configured = true}};
+handle_info({Pid, Result}, #state{configured = Pid} = State) ->
+    {noreply, started(Result, State#state{configured = true})};
+handle_info({'EXIT', Pid, Reason}, #state{configured = Pid} = State) ->
+    {noreply, started({error, {tls, {configure, Reason}}}, State#state{configured = true})};
+handle_info(sockpool_unfit, State) ->
+    {stop, normal, State};
 handle_info({sockpool_connector, Pid, Result}, State) ->
     {noreply, connected(Result, forget(Pid, State))};
 handle_info({timeout, Timer, {connector, Pid}}, #state{connectors = Connectors} = State) ->
@@ -211,7 +277,7 @@ handle_info(_Other, State) ->
 
 %% After a crash the monitor of the pool does what is left to do, with other answers to waiters.
 -spec terminate(term(), #state{}) -> ok.
-terminate(Reason, #state{name = Name, pool = Pool, connectors = Connectors}) ->
+terminate(Reason, #state{name = Name, pool = Pool, connectors = Connectors} = State) ->
     lists:foreach(fun(Pid) -> exit(Pid, kill) end, maps:keys(Connectors)),
     %% A shut closes what the dead wait on. The living are expected to come back to it.
     lists:foreach(fun(Pid) -> receive {'EXIT', Pid, _} -> ok end end, maps:keys(Connectors)),
@@ -220,7 +286,9 @@ terminate(Reason, #state{name = Name, pool = Pool, connectors = Connectors}) ->
         shutdown -> shut(Name, Pool);
         {shutdown, _} -> shut(Name, Pool);
         _ -> ok
-    end.
+    end,
+    _ = State#state.unfit =:= undefined orelse told(State#state.unfit, State),
+    ok.
 
 %% The parent first: afterwards the pool may be another process's.
 shut(Name, Pool) ->
@@ -233,6 +301,8 @@ shut(Pool) ->
         ok -> ok
     end.
 
+step(#state{configured = Configured} = State) when is_pid(Configured) ->
+    State;
 step(#state{pool = Pool} = State) ->
     {Attempts, More, WaitMs} = sockpool_nif:pool_step(Pool),
     _ = More andalso (self() ! sockpool_wake),
@@ -251,10 +321,14 @@ start_connector(Attempt, #state{pool = Pool, opts = Opts, turn = Turn} = State) 
                     true -> done;
                     false -> sockpool_tls:turn()
                 end,
-    Pid = sockpool_connector:start(Pool, Attempt, Opts, Turn, Configure),
-    Timer = erlang:start_timer(maps:get(connect_timeout, Opts), self(), {connector, Pid}),
-    Connectors = (State#state.connectors)#{Pid => {Timer, Attempt}},
-    State#state{connectors = Connectors, turn = Turn + 1}.
+    case sockpool_connector:start(Pool, Attempt, Opts, Turn, Configure) of
+        {ok, Pid} ->
+            Timer = erlang:start_timer(maps:get(connect_timeout, Opts), self(), {connector, Pid}),
+            Connectors = (State#state.connectors)#{Pid => {Timer, Attempt}},
+            State#state{connectors = Connectors, turn = Turn + 1};
+        {error, _} = Error ->
+            connected(Error, State)
+    end.
 
 forget(Pid, #state{connectors = Connectors} = State) ->
     case maps:take(Pid, Connectors) of

@@ -19,6 +19,9 @@
 %% long after they were handed on.
 -define(FULLSWEEP_AFTER, 20).
 
+%% When an answer is tried again for which there was no process.
+-define(RETRY_MS, 100).
+
 %% A process of sockpool_session.
 -record(job, {%% Who is to be watched; `undefined' for calls about pools and over leases.
               client :: pid() | undefined,
@@ -70,6 +73,8 @@ loop(#state{parent = Parent} = State) ->
             exit(Reason);
         {'EXIT', Worker, Reason} ->
             ?MODULE:loop(ended(Worker, Reason, State));
+        {'$sockpool_answer', From, Reply} ->
+            ?MODULE:loop(answer(From, Reply, State));
         {system, {Pid, _Tag} = From, Request} when is_pid(Pid) ->
             sys:handle_system_msg(Request, From, Parent, ?MODULE, [], State);
         _Unknown ->
@@ -91,13 +96,15 @@ request({checkout, Id, Name, Timeout}, From, #state{ids = Ids} = State)
   when is_reference(Id), not is_map_key(Id, Ids), is_atom(Name) ->
     #state{incarnation = Incarnation, next = Number, leases = Leases} = State,
     Lease = ?LEASE(node(), Incarnation, Number),
-    Worker = spawn_link(sockpool_session, lease, [self(), From, Lease, Name, Timeout]),
-    started(Worker, #job{id = Id, number = Number, from = From},
-            State#state{next = Number + 1, leases = Leases#{Number => Worker}});
+    work(lease, [self(), From, Lease, Name, Timeout], From, State, fun(Worker) ->
+        started(Worker, #job{id = Id, number = Number, from = From},
+                State#state{next = Number + 1, leases = Leases#{Number => Worker}})
+    end);
 request({request, Id, Name, Data, Length, Timeout}, From, #state{ids = Ids} = State)
   when is_reference(Id), not is_map_key(Id, Ids), is_atom(Name) ->
-    Worker = spawn_link(sockpool_session, request, [From, Name, Data, Length, Timeout]),
-    started(Worker, #job{id = Id, from = From}, State);
+    work(request, [From, Name, Data, Length, Timeout], From, State, fun(Worker) ->
+        started(Worker, #job{id = Id, from = From}, State)
+    end);
 request({call, Id, Target, _Module, _Function, _Args, _Timeout} = Request, From, State)
   when is_reference(Id) ->
     over_node(Target, Request, Id, From, State);
@@ -108,7 +115,9 @@ request({stats, Name}, From, State) when is_atom(Name) ->
 request(Request, From, State) ->
     case kind(Request) of
         pools ->
-            unwatched(spawn_link(sockpool_session, pools, [From, Request]), From, State);
+            work(pools, [From, Request], From, State, fun(Worker) ->
+                unwatched(Worker, From, State)
+            end);
         {lease, Lease} ->
             case find(Lease, From, State) of
                 {ok, Worker} -> lease_request(Request, Worker, From, State);
@@ -118,17 +127,28 @@ request(Request, From, State) ->
             answer(From, {error, {bad_request, Request}}, State)
     end.
 
+%% Where there is no process to be had, its client hears that.
+work(Function, Args, From, State, Started) ->
+    try spawn_link(sockpool_session, Function, Args) of
+        Worker -> Started(Worker)
+    catch
+        error:system_limit -> answer(From, {error, system_limit}, State)
+    end.
+
 %% What uses a pool is its caller's job, as a request is. What uses a lease lasts no longer than that,
 %% whoever calls.
 over_node(Name, Request, Id, From, #state{ids = Ids} = State)
   when is_atom(Name), not is_map_key(Id, Ids) ->
-    Worker = spawn_link(sockpool_session, over_pool, [From, Request]),
-    started(Worker, #job{id = Id, from = From}, State);
+    work(over_pool, [From, Request], From, State, fun(Worker) ->
+        started(Worker, #job{id = Id, from = From}, State)
+    end);
 over_node(?LEASE(_, Incarnation, Number), Request, _Id, From,
           #state{incarnation = Incarnation, leases = Leases} = State)
   when is_map_key(Number, Leases) ->
     Holder = maps:get(Number, Leases),
-    unwatched(spawn_link(sockpool_session, over_lease, [Holder, From, Request]), From, State);
+    work(over_lease, [Holder, From, Request], From, State, fun(Worker) ->
+        unwatched(Worker, From, State)
+    end);
 over_node(?LEASE(_), _Request, _Id, From, State) ->
     answer(From, {error, closed}, State);
 over_node(_Other, Request, _Id, From, State) ->
@@ -182,8 +202,19 @@ route(Request, Worker, From, #state{jobs = Jobs} = State) ->
 %% This process must not wait for a node that does not read.
 answer({To, Tag} = From, Reply, State) ->
     case erlang:send(sockpool_session:destination(To, Tag), {Tag, Reply}, [noconnect, nosuspend]) of
-        nosuspend -> _ = spawn(sockpool_session, reply, [From, Reply]), State;
-        _SentOrGone -> State
+        nosuspend -> answer_elsewhere(From, Reply);
+        _SentOrGone -> ok
+    end,
+    State.
+
+answer_elsewhere(From, Reply) ->
+    try
+        _ = spawn(sockpool_session, reply, [From, Reply]),
+        ok
+    catch
+        error:system_limit ->
+            _ = erlang:send_after(?RETRY_MS, self(), {'$sockpool_answer', From, Reply}),
+            ok
     end.
 
 %%% Jobs and their clients.

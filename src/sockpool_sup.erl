@@ -1,55 +1,320 @@
 %%% @private
-%%% Supervises the pools of the application environment and those of sockpool:start_pool/2. A pool
-%%% whose backend is down does not crash; a restart here means a bug or a kill from outside. Pools
-%%% have nothing to do with each other, so a few crashes of one must not take the others down.
+%%% Supervises the pools of the application environment and those of sockpool:start_pool/2, and the two
+%%% processes that serve all of them. What belongs to one pool takes no other along, however often.
+%%%
+%%% It is no `supervisor'. That one counts the restarts of all its children together, and ends with all
+%%% of them where there are many; and it starts and stops one child after the other, so that whoever is
+%%% slow holds up the rest. Here a child that ends is started again for ever, after a pause that grows
+%%% while it does not stay, and a start or a stop waits for nobody but its own pool. The answers to
+%%% `supervisor:which_children/1' and `count_children/1' are a supervisor's.
 -module(sockpool_sup).
--behaviour(supervisor).
+-behaviour(gen_server).
 
--export([start_link/0, start_pool/1, stop_pool/1]).
--export([init/1]).
+-export([start_link/0, start_pool/2, stop_pool/1, format_error/1]).
+-export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, format_status/2]).
 
+-include_lib("kernel/include/logger.hrl").
+
+%% Before the nth restart in a row: none, then MIN, twice as much each time, at most MAX.
+-define(MIN_PAUSE_MS, 50).
+-define(MAX_PAUSE_MS, 1000).
+%% Who runs so long has come to stay: what it does later is a new row.
+-define(STAYS_MS, 10000).
+%% What a pool gets to tell its users that it ends. Then it is killed.
+-define(STOP_MS, 5000).
+
+-type id() :: {sockpool, Name :: atom()} | sockpool_janitor | sockpool_server.
+-type request() :: {start, atom(), sockpool_opts:opts()} | {stop, atom()}.
+
+-record(child, {opts :: sockpool_opts:opts() | undefined,    % of a pool
+                pid :: pid(),                                % the last one, while it waits
+                phase :: starting | running | waiting | stopping,
+                restarts = 0 :: non_neg_integer(),           % in a row
+                timer :: reference() | undefined,
+                starter :: gen_server:from() | undefined,
+                stopper :: gen_server:from() | undefined,
+                %% What was asked for while it stops, the last one first.
+                pending = [] :: [{request(), gen_server:from()}]}).
+
+-record(state, {children = #{} :: #{id() => #child{}},
+                ids = #{} :: #{pid() => id()}}).
+
+%% @doc Where a pool of the environment cannot be started, nothing is.
 -spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() ->
-    Pools = application:get_env(sockpool, pools, #{}),
-    case configured(Pools) of
-        {ok, Specs} -> supervisor:start_link({local, ?MODULE}, ?MODULE, Specs);
+    case configured(application:get_env(sockpool, pools, #{})) of
+        {ok, Pools} -> start_link(Pools);
         {error, _} = Error -> Error
     end.
 
+start_link(Pools) ->
+    case gen_server:start_link({local, ?MODULE}, ?MODULE, [], []) of
+        {ok, Sup} ->
+            Asked = [{Name, gen_server:send_request(Sup, {start, Name, Opts})} || {Name, Opts} <- Pools],
+            case [{pool, Name, Reason} || {Name, {reply, {error, Reason}}} <- answers(Asked)] of
+                [] -> {ok, Sup};
+                [Bad | _] -> unlink(Sup), ok = gen_server:stop(Sup, shutdown, infinity), {error, Bad}
+            end;
+        {error, _} = Error ->
+            Error
+    end.
+
+answers(Asked) ->
+    [{Name, gen_server:wait_response(Request, infinity)} || {Name, Request} <- Asked].
+
 %% Checked before anything is started, so that the application's start names the bad option.
 configured(Pools) when is_map(Pools) ->
-    Bad = [{Name, Reason} || {Name, Opts} <- maps:to_list(Pools),
-                             {error, Reason} <- [sockpool_opts:parse(Name, Opts)]],
-    case Bad of
-        [] -> {ok, [sockpool:child_spec(Name, Opts) || {Name, Opts} <- maps:to_list(Pools)]};
-        [{Name, Reason} | _] -> {error, {pool, Name, Reason}}
+    Parsed = [{Name, sockpool_opts:parse(Name, Opts)} || {Name, Opts} <- maps:to_list(Pools)],
+    case [{pool, Name, Reason} || {Name, {error, Reason}} <- Parsed] of
+        [] -> {ok, [{Name, Opts} || {Name, {ok, Opts}} <- Parsed]};
+        [Bad | _] -> {error, Bad}
     end;
 configured(Pools) ->
     {error, {bad_option, pools, Pools}}.
 
--spec start_pool(supervisor:child_spec()) -> {ok, pid()} | {error, term()}.
-start_pool(Spec) ->
-    try supervisor:start_child(?MODULE, Spec) of
-        {ok, Pid} when is_pid(Pid) -> {ok, Pid};
-        {error, already_present} -> {error, already_started};
-        {error, {already_started, Pid} = Reason} when is_pid(Pid) -> {error, Reason};
-        {error, {Reason, _Child}} -> {error, Reason}
+%% @doc Why the application does not start, in words.
+-spec format_error(term()) -> iolist().
+format_error({pool, Name, Reason}) ->
+    io_lib:format("pool ~0tp: ~ts", [Name, sockpool:format_error(Reason)]);
+format_error({bad_option, pools, Value}) ->
+    io_lib:format("environment pools: ~0tP is not allowed; it must be a map of names and options",
+                  [Value, 30]);
+format_error(Reason) ->
+    sockpool:format_error(Reason).
+
+%% @doc Returns when the pool is open and its files are read.
+-spec start_pool(atom(), sockpool_opts:opts()) -> {ok, pid()} | {error, term()}.
+start_pool(Name, Opts) -> call({start, Name, Opts}, {error, {not_started, sockpool}}).
+
+%% @doc Returns when everybody who has to do with the pool has been told.
+-spec stop_pool(atom()) -> ok | {error, not_found}.
+stop_pool(Name) -> call({stop, Name}, {error, not_found}).
+
+call(Request, NotThere) ->
+    try
+        gen_server:call(?MODULE, Request, infinity)
     catch
-        exit:{noproc, _} -> {error, {not_started, sockpool}}
+        exit:_ -> NotThere
     end.
 
--spec stop_pool(term()) -> ok | {error, not_found}.
-stop_pool(Id) ->
-    try supervisor:terminate_child(?MODULE, Id) of
-        ok -> supervisor:delete_child(?MODULE, Id);
-        {error, not_found} = Error -> Error
-    catch
-        exit:{noproc, _} -> {error, not_found}
+-spec init([]) -> {ok, #state{}} | {stop, term()}.
+init([]) ->
+    process_flag(trap_exit, true),
+    services(services(), #state{}).
+
+%% The server before the pools: it stops after them, and their waiting clients hear why they end.
+services() -> [sockpool_janitor, sockpool_server].
+
+services([], State) ->
+    {ok, State};
+services([Id | Rest], State) ->
+    Child = #child{pid = self(), phase = starting},
+    case spawn_child(Id, Child) of
+        {ok, Pid} -> services(Rest, added(Id, Child#child{pid = Pid}, State));
+        {error, Reason} -> {stop, {Id, Reason}}
     end.
 
--spec init([supervisor:child_spec()]) -> {ok, {supervisor:sup_flags(), [supervisor:child_spec()]}}.
-init(Specs) ->
-    Janitor = #{id => sockpool_janitor, start => {sockpool_janitor, start_link, []}},
-    %% Before the pools: it stops after them, and their waiting clients hear why they end.
-    Server = #{id => sockpool_server, start => {sockpool_server, start_link, []}},
-    {ok, {#{strategy => one_for_one, intensity => 10, period => 10}, [Janitor, Server | Specs]}}.
+-spec handle_call(term(), gen_server:from(), #state{}) ->
+          {noreply, #state{}} | {reply, term(), #state{}}.
+handle_call(which_children, _From, #state{children = Children} = State) ->
+    {reply, [shown(Id, Child) || {Id, Child} <- maps:to_list(Children)], State};
+handle_call(count_children, _From, #state{children = Children, ids = Ids} = State) ->
+    Specs = map_size(Children),
+    {reply, [{specs, Specs}, {active, map_size(Ids)}, {supervisors, 0}, {workers, Specs}], State};
+handle_call({start, _Name, _Opts} = Request, From, State) ->
+    {noreply, request(Request, From, State)};
+handle_call({stop, _Name} = Request, From, State) ->
+    {noreply, request(Request, From, State)};
+handle_call(_Request, _From, State) ->
+    {reply, {error, unknown_call}, State}.
+
+shown(Id, #child{phase = waiting}) -> {Id, restarting, worker, [module(Id)]};
+shown(Id, #child{pid = Pid}) -> {Id, Pid, worker, [module(Id)]}.
+
+module({sockpool, _Name}) -> sockpool_pool;
+module(Service) -> Service.
+
+-spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
+handle_cast(_Request, State) ->
+    {noreply, State}.
+
+-spec handle_info(term(), #state{}) -> {noreply, #state{}}.
+handle_info({sockpool_pool, Pid, Result}, #state{ids = Ids} = State) when is_map_key(Pid, Ids) ->
+    {noreply, told(maps:get(Pid, Ids), Result, State)};
+handle_info({'EXIT', Pid, Reason}, #state{ids = Ids} = State) when is_map_key(Pid, Ids) ->
+    {noreply, ended(maps:get(Pid, Ids), Reason, State)};
+handle_info({timeout, Timer, {What, Id}}, #state{children = Children} = State) ->
+    case Children of
+        #{Id := #child{timer = Timer} = Child} -> {noreply, timeout(What, Id, Child, State)};
+        #{} -> {noreply, State}
+    end;
+handle_info(_Other, State) ->
+    {noreply, State}.
+
+%% The pools first, all at once.
+-spec terminate(term(), #state{}) -> ok.
+terminate(_Reason, #state{ids = Ids}) ->
+    end_all(maps:keys(maps:without([Pid || {Pid, Id} <- maps:to_list(Ids), is_atom(Id)], Ids))),
+    lists:foreach(fun(Service) -> end_all([Pid || {Pid, Id} <- maps:to_list(Ids), Id =:= Service]) end,
+                  lists:reverse(services())).
+
+end_all(Pids) ->
+    lists:foreach(fun(Pid) -> exit(Pid, shutdown) end, Pids),
+    Deadline = sockpool_wait:deadline(?STOP_MS),
+    lists:foreach(fun(Pid) ->
+                          receive {'EXIT', Pid, _} -> ok
+                          after sockpool_wait:left(Deadline) ->
+                                  exit(Pid, kill),
+                                  receive {'EXIT', Pid, _} -> ok end
+                          end
+                  end, Pids).
+
+%% As a supervisor shows itself, for supervisor:get_callback_module/1: the release handler asks.
+-spec format_status(normal | terminate, [term()]) -> term().
+format_status(_Why, [_Dictionary, State]) ->
+    [{data, [{"State", State}]}, {supervisor, [{"Callback", ?MODULE}]}].
+
+%%% What is asked for.
+
+request({_, Name} = Request, From, State) -> request(Request, {sockpool, Name}, From, State);
+request({_, Name, _} = Request, From, State) -> request(Request, {sockpool, Name}, From, State).
+
+%% In the order in which they come: a start during a stop begins when that is over.
+request(Request, Id, From, #state{children = Children} = State) ->
+    case Children of
+        #{Id := #child{phase = stopping, pending = Pending} = Child} ->
+            keep(Id, Child#child{pending = [{Request, From} | Pending]}, State);
+        #{Id := Child} ->
+            known(Request, Id, Child, From, State);
+        #{} ->
+            unknown(Request, Id, From, State)
+    end.
+
+unknown({start, _, Opts}, Id, From, State) ->
+    launch(Id, #child{opts = Opts, pid = self(), phase = starting, starter = From}, State);
+unknown({stop, _}, _Id, From, State) ->
+    gen_server:reply(From, {error, not_found}),
+    State.
+
+known({start, _, _}, _Id, #child{pid = Pid}, From, State) ->
+    gen_server:reply(From, {error, {already_started, Pid}}),
+    State;
+known({stop, _}, Id, #child{phase = waiting} = Child, From, State) ->
+    %% It takes a process to shut the pool, which until then is one that has crashed, for everybody. It
+    %% is stopped when it has the pool.
+    Waiting = no_timer(Child),
+    case spawn_child(Id, Waiting) of
+        {ok, Pid} -> stopping(Id, Waiting#child{pid = Pid, stopper = From}, listed(Pid, Id, State));
+        {error, _} -> gen_server:reply(From, ok), forget(Id, State)
+    end;
+known({stop, _}, Id, #child{pid = Pid} = Child, From, State) ->
+    exit(Pid, shutdown),
+    stopping(Id, Child#child{stopper = From}, State).
+
+stopping(Id, Child, State) ->
+    keep(Id, timer(?STOP_MS, kill, Id, Child#child{phase = stopping}), State).
+
+%%% Starting, and starting again.
+
+launch(Id, Child, State) ->
+    case spawn_child(Id, Child) of
+        {ok, Pid} -> added(Id, Child#child{pid = Pid}, State);
+        {error, Reason} -> failed(Id, Child, Reason, State)
+    end.
+
+%% A pool tells later how that went.
+spawn_child({sockpool, Name}, #child{opts = Opts}) ->
+    sockpool_pool:launch(Name, Opts);
+spawn_child(Service, _Child) ->
+    try
+        Service:start_link()
+    catch
+        error:system_limit -> {error, system_limit}
+    end.
+
+added({sockpool, _} = Id, #child{pid = Pid} = Child, State) ->
+    listed(Pid, Id, keep(Id, Child#child{phase = starting, timer = undefined}, State));
+added(Service, #child{pid = Pid} = Child, State) ->
+    listed(Pid, Service, keep(Service, running(Service, Child), State)).
+
+running(Id, Child) -> timer(?STAYS_MS, stays, Id, Child#child{phase = running}).
+
+told(Id, Result, #state{children = Children} = State) ->
+    case {Result, Children} of
+        {_, #{Id := #child{phase = stopping, pid = Pid}}} ->
+            exit(Pid, shutdown),
+            State;
+        {ok, #{Id := #child{pid = Pid, starter = Starter} = Child}} ->
+            answer(Starter, {ok, Pid}),
+            keep(Id, running(Id, Child#child{starter = undefined}), State);
+        {{error, Reason}, #{Id := #child{pid = Pid} = Child}} ->
+            failed(Id, Child, Reason, unlisted(Pid, State))
+    end.
+
+ended(Id, Reason, #state{children = Children} = State) ->
+    #{Id := #child{pid = Pid} = Child} = Children,
+    Without = unlisted(Pid, State),
+    case Child of
+        #child{phase = stopping, starter = Starter, stopper = Stopper, pending = Pending} ->
+            answer(Starter, {error, draining}),
+            answer(Stopper, ok),
+            lists:foldr(fun({Request, From}, Next) -> request(Request, From, Next) end,
+                        forget(Id, Without), Pending);
+        #child{} ->
+            failed(Id, no_timer(Child), Reason, Without)
+    end.
+
+%% Who waits for its first start is told, and nothing else happens.
+failed(Id, #child{starter = undefined, restarts = Restarts} = Child, Reason, State) ->
+    PauseMs = pause_ms(Restarts),
+    log(Restarts, Id, Reason),
+    keep(Id, timer(PauseMs, start, Id, Child#child{phase = waiting, restarts = Restarts + 1}), State);
+failed(Id, #child{starter = Starter}, Reason, State) ->
+    answer(Starter, {error, Reason}),
+    forget(Id, State).
+
+pause_ms(0) -> 0;
+pause_ms(Restarts) -> min(?MAX_PAUSE_MS, ?MIN_PAUSE_MS bsl min(Restarts - 1, 10)).
+
+timeout(start, Id, Child, State) ->
+    launch(Id, Child, State);
+timeout(kill, _Id, #child{pid = Pid}, State) ->
+    exit(Pid, kill),
+    State;
+timeout(stays, Id, #child{restarts = Restarts} = Child, State) ->
+    _ = Restarts > 1 andalso ?LOG_NOTICE("sockpool ~ts: its process stays", [name(Id)]),
+    keep(Id, Child#child{restarts = 0, timer = undefined}, State).
+
+%% Once when it begins to end, and once more where it does not stay: not at every restart.
+log(0, Id, Reason) ->
+    ?LOG_ERROR("sockpool ~ts: its process has ended, and is started again: ~0tP", [name(Id), Reason, 20]);
+log(1, Id, Reason) ->
+    ?LOG_ERROR("sockpool ~ts: its process has ended again; it is started until it stays, after pauses of up to "
+               "~b ms: ~0tP", [name(Id), ?MAX_PAUSE_MS, Reason, 20]);
+log(_Restarts, _Id, _Reason) ->
+    ok.
+
+name({sockpool, Name}) -> io_lib:format("~tp", [Name]);
+name(Service) -> atom_to_list(Service).
+
+%%% The tables.
+
+keep(Id, Child, #state{children = Children} = State) -> State#state{children = Children#{Id => Child}}.
+
+forget(Id, #state{children = Children} = State) -> State#state{children = maps:remove(Id, Children)}.
+
+listed(Pid, Id, #state{ids = Ids} = State) -> State#state{ids = Ids#{Pid => Id}}.
+
+unlisted(Pid, #state{ids = Ids} = State) -> State#state{ids = maps:remove(Pid, Ids)}.
+
+timer(Ms, What, Id, Child) ->
+    (no_timer(Child))#child{timer = erlang:start_timer(Ms, self(), {What, Id})}.
+
+no_timer(#child{timer = undefined} = Child) ->
+    Child;
+no_timer(#child{timer = Timer} = Child) ->
+    _ = erlang:cancel_timer(Timer),
+    Child#child{timer = undefined}.
+
+answer(undefined, _Answer) -> ok;
+answer(From, Answer) -> gen_server:reply(From, Answer).

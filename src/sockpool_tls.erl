@@ -242,17 +242,23 @@ turn() -> erlang:unique_integer([monotonic, positive]).
 %% @doc Makes these options, with the files as they are now, those of the pool's next connections.
 %% The password fun has `LimitMs' milliseconds: whoever calls this may have others wait for it.
 -spec configure(sockpool_nif:pool(), opts(), Turn :: integer(), LimitMs :: non_neg_integer()) ->
-          ok | {error, {tls, {Option :: atom(), Why :: term()}}}.
+          ok | {error, {tls, {Option :: atom(), Why :: term()}} | system_limit}.
 configure(Pool, Opts, Turn, LimitMs) ->
     Parent = self(),
     Tag = make_ref(),
-    Run = fun() -> Parent ! {Tag, watched(Parent, {Pool, Opts, Turn}, LimitMs)} end,
-    {Pid, Monitor} = spawn_monitor(Run),
+    try spawn_monitor(fun() -> Parent ! {Tag, watched(Parent, {Pool, Opts, Turn}, LimitMs)} end) of
+        Watched -> configured(Tag, Watched)
+    catch
+        error:system_limit -> {error, system_limit}
+    end.
+
+configured(Tag, {Pid, Monitor}) ->
     receive
         {Tag, Result} ->
             true = demonitor(Monitor, [flush]),
             case Result of
                 ok -> ok;
+                {error, system_limit} -> {error, system_limit};
                 {error, Reason} -> {error, {tls, Reason}}
             end;
         {'DOWN', Monitor, process, Pid, Reason} ->
@@ -262,15 +268,20 @@ configure(Pool, Opts, Turn, LimitMs) ->
 %% The work is done in a process of its own, so that the password leaves the VM's heaps at once.
 %% This one sees to it that the work ends, also where the caller is killed while the fun waits.
 watched(Parent, {_Pool, Opts, _Turn} = Work, LimitMs) ->
-    Watch = monitor(process, Parent),
     Self = self(),
-    {Pid, Monitor} = spawn_monitor(fun() -> configure_here(Self, Work) end),
+    try spawn_monitor(fun() -> configure_here(Self, Work) end) of
+        Worker -> watched(Parent, monitor(process, Parent), Worker, limit(Opts, LimitMs))
+    catch
+        error:system_limit -> {error, system_limit}
+    end.
+
+watched(Parent, Watch, {Pid, Monitor}, LimitMs) ->
     receive
         {Pid, asked} -> result(Pid, Monitor);
         {Pid, Result} -> Result;
         {'DOWN', Monitor, process, Pid, _} -> {error, {password, raised}};
         {'DOWN', Watch, process, Parent, _} -> exit(Pid, kill), ok
-    after limit(Opts, LimitMs) ->
+    after LimitMs ->
         exit(Pid, kill),
         {error, {password, timeout}}
     end.

@@ -2,7 +2,7 @@
 %%% client processes on any of them that do what they are told.
 -module(sockpool_cluster).
 
--export([be_a_node/0, start_peer/0, start_plain_peer/0, stop_peer/1, kill_vm/1]).
+-export([be_a_node/0, start_peer/0, start_peer/1, start_plain_peer/0, stop_peer/1, kill_vm/1]).
 -export([client/1, run/2, begin_run/2, result/1, kill/1]).
 -export([holds_nothing/1, restart_server/1]).
 
@@ -29,20 +29,27 @@ be_a_node() ->
 
 %% A node on which sockpool runs.
 -spec start_peer() -> peer().
-start_peer() ->
-    #{node := Node} = Peer = start_plain_peer(),
+start_peer() -> start_peer(#{}).
+
+%% With further options of peer:start/1, of which `args' come after ours.
+-spec start_peer(map()) -> peer().
+start_peer(Options) ->
+    #{node := Node} = Peer = start_plain_peer(Options),
     {ok, _} = erpc:call(Node, application, ensure_all_started, [sockpool]),
     Peer.
 
 %% Told what to do over its standard input: the distribution is the test's own.
 -spec start_plain_peer() -> peer().
-start_plain_peer() ->
+start_plain_peer() -> start_plain_peer(#{}).
+
+start_plain_peer(Options) ->
     %% Otherwise two nodes that lose each other lose the others too, and who had lost what is not known.
     Alone = ["-kernel", "prevent_overlapping_partitions", "false"],
     Paths = lists:append([["-pa", Path] || Path <- code:get_path()]),
-    {ok, Control, Node} = peer:start(#{name => peer:random_name(sockpool_peer),
-                                       connection => standard_io, wait_boot => ?DEADLINE_MS,
-                                       args => Alone ++ Paths}),
+    Args = Alone ++ Paths ++ maps:get(args, Options, []),
+    {ok, Control, Node} = peer:start(Options#{name => peer:random_name(sockpool_peer),
+                                              connection => standard_io, wait_boot => ?DEADLINE_MS,
+                                              args => Args}),
     OsPid = peer:call(Control, os, getpid, []),
     true = net_kernel:connect_node(Node),
     #{node => Node, control => Control, os_pid => OsPid}.

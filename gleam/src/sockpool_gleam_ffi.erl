@@ -20,7 +20,8 @@
 %% A name that no atom can have stays a binary, which sockpool then refuses by name.
 -spec named(binary()) -> pool().
 named(Name) ->
-    case string:length(Name) =< ?MAX_ATOM_CHARS of
+    %% Code points, of which a character may have several.
+    case length(unicode:characters_to_list(Name)) =< ?MAX_ATOM_CHARS of
         true -> binary_to_atom(Name);
         false -> Name
     end.
@@ -224,7 +225,7 @@ reason({exception, Class, Reason, _Stack}) -> {exception, atom_to_binary(Class),
 reason({nodedown, Node}) when is_atom(Node) -> {node_down, atom_to_binary(Node)};
 reason(Reason) when Reason =:= timeout; Reason =:= full; Reason =:= closed; Reason =:= not_found;
                     Reason =:= draining; Reason =:= not_owner; Reason =:= busy;
-                    Reason =:= unread_bytes ->
+                    Reason =:= unread_bytes; Reason =:= system_limit ->
     Reason;
 reason(bad_reply) -> {other, <<"bad_reply">>};
 reason(Reason) when is_atom(Reason) -> {posix, atom_to_binary(Reason)};

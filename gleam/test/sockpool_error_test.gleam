@@ -17,6 +17,7 @@ pub fn reasons_test() {
   kit.equal(error.Busy, kit.reason("busy"))
   kit.equal(error.MessageTooLong, kit.reason("emsgsize"))
   kit.equal(error.OutOfMemory, kit.reason("enomem"))
+  kit.equal(error.SystemLimit, kit.reason("system_limit"))
   kit.equal(error.ProcessNotFound, kit.reason("noproc"))
   kit.equal(error.AlreadyStarted, kit.reason("already_started"))
   kit.equal(error.NotStarted, kit.reason("{not_started, sockpool}"))

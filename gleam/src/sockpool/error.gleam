@@ -25,6 +25,8 @@ pub type Error {
   /// into its packet header.
   MessageTooLong
   OutOfMemory
+  /// The VM has no process or port to spare that this needs.
+  SystemLimit
   /// `give_away`: that process is dead. The connection is still the caller's.
   ProcessNotFound
   /// TLS failed, or a file that its options name cannot be used.
@@ -70,6 +72,7 @@ pub fn describe(error: Error) -> String {
     Busy -> "a call waits on the connection already"
     MessageTooLong -> "the message is too long"
     OutOfMemory -> "memory is short"
+    SystemLimit -> "the VM has no process to spare"
     ProcessNotFound -> "the process is dead"
     Tls(reason) -> "TLS: " <> tls_reason(reason)
     Posix(code) -> "the system says " <> code

@@ -76,8 +76,7 @@ pub fn start(pool: Pool, options: Options) -> Result(Nil, Error)
 @external(erlang, "sockpool_gleam_ffi", "stop")
 pub fn stop(pool: Pool) -> Result(Nil, Error)
 
-/// Starts a pool linked to the caller: when one ends by a crash, the other does. So a caller that
-/// does not trap exits ends too where a pool of that name runs already.
+/// Starts a pool linked to the caller: when one ends by a crash, the other does.
 @external(erlang, "sockpool_gleam_ffi", "start_link")
 pub fn start_link(pool: Pool, options: Options) -> Result(Pid, Error)
 
