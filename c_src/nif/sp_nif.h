@@ -17,7 +17,7 @@
 
 /* Bumped whenever a resource's or the private data's layout changes: an upgrade over another
  * layout is refused. */
-#define SP_NIF_LAYOUT 6
+#define SP_NIF_LAYOUT 7
 
 struct sp_tls_slot;
 struct sp_tls_registry;
