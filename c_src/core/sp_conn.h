@@ -89,6 +89,7 @@ struct sp_conn {
     bool used;            /* has been leased to a user */
     bool touched;         /* the lease has done I/O */
     bool tainted;         /* must not be used by the next */
+    bool drained;         /* the last receive has taken all that was there */
     bool buffers_changed; /* sndbuf or recbuf are not the pool's, and cannot be put back */
     bool flags_changed;   /* nodelay or keepalive are not the pool's */
     bool shaken;          /* the transport's handshake is done */

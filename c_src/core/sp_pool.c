@@ -515,9 +515,21 @@ bool sp_pool_close_idle(struct sp_pool *pool, const struct sp_call *call)
 
 /* ---- ending a lease ---- */
 
+/* Whether nothing is there that is the last lease's. Who looks before each check-out looks then: later,
+ * so that it sees more. */
+static bool nothing_left(struct sp_pool *pool, struct sp_conn *conn)
+{
+    if (conn->rbuf.len > conn->rbuf.pos)
+        return false;
+    if (!conn->touched || conn->drained ||
+        !atomic_load_explicit(&pool->validate_after_ns, memory_order_relaxed))
+        return true;
+    return conn->transport->validate(conn) == SP_CLEAN;
+}
+
 void sp_pool_accept(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
 {
-    if (conn->tainted || conn->fault != SP_OK || conn->rbuf.len > conn->rbuf.pos ||
+    if (conn->tainted || conn->fault != SP_OK || !nothing_left(pool, conn) ||
         !sp_conn_restore(conn)) {
         sp_pool_retire(pool, call, conn);
         return;
@@ -529,17 +541,31 @@ void sp_pool_accept(struct sp_pool *pool, const struct sp_call *call, struct sp_
     sp_pool_serve(pool, call, conn);
 }
 
-sp_status sp_pool_checkin(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
-                          uint64_t lease, void *keepsake)
+static sp_status check_in(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                          uint64_t lease, void *keepsake, bool looked)
 {
     if (sp_conn_armed(conn, lease))
         return SP_BUSY;
     if (!sp_conn_unlease(conn, lease))
         return SP_CLOSED;
     conn->keepsake = keepsake;
+    /* Since its last receive the server may have said more. */
+    conn->drained = conn->drained && looked;
     sp_count(sp_pool_home(pool, call), checkins);
     sp_pool_accept(pool, call, conn);
     return SP_OK;
+}
+
+sp_status sp_pool_checkin(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                          uint64_t lease, void *keepsake)
+{
+    return check_in(pool, call, conn, lease, keepsake, false);
+}
+
+sp_status sp_pool_finish(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                         uint64_t lease)
+{
+    return check_in(pool, call, conn, lease, NULL, true);
 }
 
 sp_status sp_pool_discard(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,

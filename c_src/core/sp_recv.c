@@ -26,13 +26,14 @@ static sp_status next_message(struct sp_conn *conn, const struct sp_want *want, 
 }
 
 /* How many bytes one receive may take: of a raw stream no more than were asked for, so that what
- * follows stays where the next validation sees it. */
+ * follows stays where the next validation sees it. With the last one of a lease this one sees it, at
+ * no cost: one byte more, which does not come. */
 static size_t ask(const struct sp_conn *conn, const struct sp_want *want, size_t have, size_t room)
 {
     size_t missing = want->len_bytes - have;
 
     if (conn->packet == SP_PACKET_RAW && want->len_bytes && missing < room)
-        return missing;
+        return missing + (want->last && conn->transport->short_is_all);
     return room;
 }
 
@@ -80,6 +81,7 @@ static sp_status take(struct sp_conn *conn, void *buf, size_t cap, size_t *got)
 
     if (status == SP_OK)
         conn->heard = true;
+    conn->drained = conn->transport->short_is_all && *got < cap && *got < SP_FULL_RECV_BYTES;
     return status;
 }
 
@@ -155,6 +157,7 @@ sp_status sp_recv(struct sp_conn *conn, const struct sp_want *want, uint8_t *scr
     if (want->len_bytes > conn->recv_limit_bytes)
         return SP_TOO_BIG;
     conn->touched = true;
+    conn->drained = false;
     if (conn->rbuf.len > conn->rbuf.pos || want->len_bytes > scratch_cap)
         return recv_buffered(conn, want, received);
     return recv_scratch(conn, want, scratch, scratch_cap, received);

@@ -95,4 +95,5 @@ const struct sp_transport sp_transport_tcp = {
     .recv = sp_stream_recv,
     .validate = sp_stream_validate,
     .shutdown = sp_stream_shutdown,
+    .short_is_all = true,
 };

@@ -75,6 +75,9 @@ struct sp_transport {
     /* NULL, or whether this fault is the server's refusal of us, which may come when the handshake is
      * done on our side. */
     bool (*is_refusal)(sp_status fault);
+    /* A recv that gives fewer bytes than asked for, and than SP_FULL_RECV_BYTES, proves that none are
+     * left anywhere, and costs no more for having been asked for too many. */
+    bool short_is_all;
     bool node; /* see sp_node.h */
 };
 

@@ -183,8 +183,7 @@ static bool get_want(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_want *want)
 
     if (!enif_is_identical(term, sp_atoms.packet) && !enif_get_uint64(env, term, &len))
         return false;
-    want->packet = len == 0;
-    want->len_bytes = (size_t)len;
+    *want = (struct sp_want){.packet = len == 0, .len_bytes = (size_t)len};
     return true;
 }
 
@@ -286,6 +285,7 @@ SP_NIF(sp_nif_finish)
     (void)argc;
     if (!get_want(env, argv[1], &want))
         return enif_make_badarg(env);
+    want.last = true;
     if (!begin(env, &call, argv[0], argv[2], &lease, &error))
         return error;
     conn = lease->conn;
@@ -294,7 +294,7 @@ SP_NIF(sp_nif_finish)
     if (sp_wants(status) || status == SP_AGAIN)
         return received_term(env, status, first, binary);
     /* Whatever else ended the lease meanwhile has the connection; the answer stands. */
-    ended = status == SP_OK ? sp_pool_checkin(conn->pool, &call, conn, lease->lease, NULL)
+    ended = status == SP_OK ? sp_pool_finish(conn->pool, &call, conn, lease->lease)
                             : sp_pool_discard(conn->pool, &call, conn, lease->lease);
     (void)ended;
     sp_nif_drop_conn(lease, &call);

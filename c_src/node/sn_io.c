@@ -303,7 +303,7 @@ static void finish(struct sn_job *job)
         sn_job_rest(job);
         return;
     }
-    status = sp_pool_checkin(core_of(job), &call, &job->conn->core, job->lease, NULL);
+    status = sp_pool_finish(core_of(job), &call, &job->conn->core, job->lease);
     (void)status;
     sn_job_free(job);
 }
@@ -518,6 +518,7 @@ void sn_io_request(struct sn_jobs *jobs, struct sn_client *client, const struct 
     if (!job)
         return;
     job->want = *want;
+    job->want.last = true;
     status = promise(job, client, caller, timeout_ns);
     if (status == SP_OK && !job->conn)
         status = keep_request(job, data);

@@ -172,8 +172,10 @@ unsigned m_checkout(uint64_t owner)
 
 void m_checkin(unsigned i)
 {
+    const struct m_conn *conn = &m.conns[i];
+
     m.checkins++;
-    if (m.conns[i].tainted) {
+    if (conn->tainted || (conn->touched && conn->bad && m.config->validate_after_ns)) {
         m_retire(i);
         return;
     }

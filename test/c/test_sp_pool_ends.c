@@ -2,6 +2,7 @@
 #include "pool_kit.h"
 
 #include <criterion/criterion.h>
+#include <string.h>
 
 static void two(void)
 {
@@ -65,6 +66,88 @@ KIT_TEST(pool_checkin, closes_what_has_unread_bytes_in_its_buffer)
     handle->conn->rbuf.len = 1;
     cr_assert_eq(kit_checkin(handle), SP_OK);
     cr_assert_eq(kit_stats().total, 1);
+}
+
+/* A used lease under each `validate', on whose end so many receives look, and with bytes or without. */
+static void end_used(uint64_t validate_after_ns, bool bytes, unsigned looks, unsigned idle)
+{
+    struct handle *handle = kit_checkout(KIT_OWNER);
+    unsigned before;
+
+    atomic_store(&kit_pool->validate_after_ns, validate_after_ns);
+    handle->conn->touched = true;
+    handle->conn->drained = true; /* as its last receive saw it */
+    if (bytes)
+        fake_peer_sends(handle->conn->fd, "late", 4);
+    before = fake_calls(FAKE_RECV);
+    cr_assert_eq(kit_checkin(handle), SP_OK);
+    cr_expect_eq(fake_calls(FAKE_RECV) - before, looks);
+    cr_expect_eq(kit_stats().idle, idle);
+}
+
+KIT_TEST(pool_checkin, looks_at_what_was_used_where_the_checkout_does_not)
+{
+    end_used(SP_NEVER, false, 1, 2);
+    end_used(1000 * SP_MS, false, 1, 2);
+    end_used(0, false, 0, 2);
+    end_used(SP_NEVER, true, 1, 1);
+    end_used(1000 * SP_MS, true, 1, 0);
+}
+
+KIT_TEST(pool_checkin, of_an_untouched_one_leaves_what_was_there_before)
+{
+    struct handle *handle = kit_checkout(KIT_OWNER);
+
+    atomic_store(&kit_pool->validate_after_ns, SP_NEVER);
+    fake_peer_sends(handle->conn->fd, "early", 5);
+    cr_assert_eq(kit_checkin(handle), SP_OK);
+    cr_assert_eq(kit_stats().idle, 2);
+}
+
+/* A request's last receive, and the end of its lease: how many receives that takes. */
+static unsigned finish_one(const char *bytes, struct sp_want want)
+{
+    struct handle *handle = kit_checkout(KIT_OWNER);
+    struct sp_conn *conn = conn_of(handle);
+    struct sp_received received;
+    unsigned before = fake_calls(FAKE_RECV);
+    uint8_t scratch[8];
+
+    fake_peer_sends(conn->fd, bytes, strlen(bytes));
+    cr_assert_eq(sp_recv(conn, &want, scratch, sizeof scratch, &received), SP_OK);
+    cr_assert_eq(memcmp(received.data, bytes, received.len), 0);
+    sp_recv_taken(conn, &received);
+    cr_assert_eq(sp_pool_finish(kit_pool, kit_call(), conn, handle->lease), SP_OK);
+    kit_drop(handle);
+    return fake_calls(FAKE_RECV) - before;
+}
+
+KIT_TEST(pool_finish, needs_no_look_where_the_receive_was_one)
+{
+    kit_start(5, 0);
+    atomic_store(&kit_pool->validate_after_ns, SP_NEVER);
+    cr_assert_eq(finish_one("abc", (struct sp_want){.len_bytes = 3, .last = true}), 1);
+    cr_assert_eq(finish_one("abc", (struct sp_want){.packet = true, .last = true}), 1);
+    cr_assert_eq(kit_stats().idle, 5);
+    cr_assert_eq(finish_one("abcd", (struct sp_want){.len_bytes = 3, .last = true}), 1);
+    cr_assert_eq(kit_stats().idle, 4, "one was there that is not the request's");
+    cr_assert_eq(finish_one("abcdefgh", (struct sp_want){.len_bytes = 8, .last = true}), 2);
+    cr_assert_eq(kit_stats().idle, 4, "as much as one receive takes: looked at");
+    cr_assert_eq(finish_one("abcdefghi", (struct sp_want){.len_bytes = 8, .last = true}), 2);
+    cr_assert_eq(finish_one("abcdefghi", (struct sp_want){.packet = true, .last = true}), 2);
+    cr_assert_eq(kit_stats().idle, 2);
+}
+
+KIT_TEST(pool_finish, believes_no_short_receive_of_other_transports)
+{
+    kit_init(1);
+    kit_config.transport = &sp_transport_unix;
+    kit_open();
+    cr_assert_eq(kit_grow(), 2);
+    atomic_store(&kit_pool->validate_after_ns, SP_NEVER);
+    cr_assert_eq(finish_one("abc", (struct sp_want){.len_bytes = 3, .last = true}), 2);
+    cr_assert_eq(finish_one("abcd", (struct sp_want){.len_bytes = 3, .last = true}), 2);
+    cr_assert_eq(kit_stats().idle, 1);
 }
 
 KIT_TEST(pool_checkin, frees_an_empty_buffer)
