@@ -20,6 +20,8 @@ be_a_node() ->
             ok;
         false ->
             [] = os:cmd("epmd -daemon"),
+            %% It may take a while until it listens.
+            ok = sockpool_test_util:wait_until(fun() -> element(1, erl_epmd:names()) =:= ok end),
             Name = list_to_atom(peer:random_name(sockpool_ct)),
             {ok, _} = net_kernel:start(Name, #{name_domain => shortnames}),
             ok

@@ -1,5 +1,6 @@
 /* sockpool_node: see usage() below. */
 #include "sn_cookie.h"
+#include "sn_descriptors.h"
 #include "sn_server.h"
 #include "sn_settings.h"
 #include "sn_show.h"
@@ -14,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <sys/resource.h>
 
 #define EXIT_START 1 /* it could not start */
 #define EXIT_USAGE 2 /* options, cookie, configuration file */
@@ -24,7 +24,6 @@
 #define DRAIN_TIME_S 10
 /* libuv's threads look up names. Those of a name server that does not answer are busy for long. */
 #define LOOKUP_THREADS "16"
-#define DESCRIPTORS_MOST 65536
 /* Smaller ones were given out in turn by epmds of old. */
 #define CREATION_LEAST 4
 
@@ -250,17 +249,6 @@ static bool get_config(const struct options *options, unsigned long tick_time_s,
     return get_cookie(options, cookie) && get_address(options, &config->listen);
 }
 
-/* Each silent connection holds a descriptor until its handshake's time is over. */
-static void raise_limits(void)
-{
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= DESCRIPTORS_MOST)
-        return;
-    limit.rlim_cur = limit.rlim_max < DESCRIPTORS_MOST ? limit.rlim_max : DESCRIPTORS_MOST;
-    (void)setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 static int serve(struct sn_config *config)
 {
     static struct sn_server server;
@@ -268,7 +256,7 @@ static int serve(struct sn_config *config)
 
     setenv("UV_THREADPOOL_SIZE", LOOKUP_THREADS, 0);
     signal(SIGPIPE, SIG_IGN);
-    raise_limits();
+    sn_descriptors_raise();
     while (config->us.creation < CREATION_LEAST) {
         if (getrandom(&config->us.creation, sizeof config->us.creation, 0) !=
             sizeof config->us.creation) {
