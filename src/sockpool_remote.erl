@@ -126,28 +126,31 @@ all({error, _} = Error) -> Error.
 %% Id is what the server is to take back when nothing is heard of it: a grant, or a lease whose bytes
 %% are then at an unknown place.
 cancellable(Node, Id, Request, Timeout) ->
-    case call(Node, Request, limit(Timeout)) of
-        no_answer ->
+    case do_call(Node, Request, limit(Timeout)) of
+        {no_answer, Reason} ->
             ok = gen_server:cast({?SERVER, Node}, {cancel, Id}),
-            {error, timeout};
+            {error, Reason};
         Result ->
             Result
     end.
 
 limit(default) -> infinity;
 limit(infinity) -> infinity;
-limit(Timeout) -> {cancel_after, min(Timeout + ?MARGIN_MS, ?MAX_MS)}.
+limit(Timeout) -> min(Timeout + ?MARGIN_MS, ?MAX_MS).
 
-call(Node, Request, {cancel_after, Limit}) ->
-    do_call(Node, Request, Limit, no_answer);
 call(Node, Request, Limit) ->
-    do_call(Node, Request, Limit, {error, timeout}).
+    case do_call(Node, Request, Limit) of
+        {no_answer, Reason} -> {error, Reason};
+        Result -> Result
+    end.
 
-do_call(Node, Request, Limit, Late) ->
+%% A C node that has too many monitors of this node already ends those beyond at once.
+do_call(Node, Request, Limit) ->
     try
         gen_server:call({?SERVER, Node}, Request, Limit)
     catch
-        exit:{timeout, _} -> Late;
+        exit:{timeout, _} -> {no_answer, timeout};
+        exit:{system_limit, _} -> {no_answer, full};
         exit:{noproc, _} -> {error, not_found};
         exit:{{nodedown, _}, _} -> {error, {nodedown, Node}};
         exit:{_ServerEnded, _} -> {error, closed}

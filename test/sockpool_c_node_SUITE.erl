@@ -20,7 +20,8 @@
 
 all() ->
     [ping, calls, atoms, noproc, down_at_sigterm, busy_watcher, links, demonitored_and_unlinked, wrong_cookie,
-     silent_connections, random_bytes, malformed_frames, malformed_headers, malformed_payload, newer_replaces_older,
+     silent_connections, random_bytes, malformed_frames, frames_too_long, malformed_headers, malformed_payload,
+     newer_replaces_older,
      ticks_are_sent_and_answered, not_reading, replies_that_nobody_reads,
      one_monitor_for_each_process, epmd_restarts, epmd_comes_later, stdin_is_closed,
      cookies, wrong_options].
@@ -157,9 +158,7 @@ random_bytes(Config) ->
 malformed_frames(Config) ->
     Daemon = start_registered(Config),
     Control = fun(Bytes) -> frame([112, 131, Bytes]) end,
-    Bad = [<<16#ffffffff:32>>,                                    % too long
-           <<(64 * 1024 * 1024 + 65536 + 1):32>>,
-           frame(<<0>>), frame(<<131, 68, 0>>),                   % not passed through
+    Bad = [frame(<<0>>), frame(<<131, 68, 0>>),                   % not passed through
            frame(<<112>>), Control([]),
            Control(binary:copy(<<104, 1>>, 100000)),              % nested tuples
            Control(<<108, 16#ffffffff:32>>),                      % huge claims
@@ -176,6 +175,30 @@ malformed_frames(Config) ->
          ?assertMatch({error, _}, recv_last(Socket))
      end || Bytes <- Bad],
     is_well(Config, Daemon).
+
+%% One is read past, whoever asked is told, and the connection goes on.
+frames_too_long(Config) ->
+    Daemon = start_registered(Config),
+    Socket = join(Daemon, "long@127.0.0.1"),
+    To = term({6, self(), '', sockpool}),
+    [begin
+         Head = iolist_to_binary([112, 131, To, 131, 104, 3, term('$gen_call'), term({self(), N})]),
+         ok = gen_tcp:send(Socket, [<<Bytes:32>>, Head, <<109, (Bytes - byte_size(Head) - 5):32>>]),
+         ok = send_zeros(Socket, Bytes - byte_size(Head) - 5),
+         ?assertEqual({{2, '', self()}, {N, {error, emsgsize}}}, recv_message(Socket))
+     end || {N, Bytes} <- [{1, 64 bsl 20 + 65537}, {2, 300 bsl 20}]],
+    %% Of what is whole and cannot be understood, that is told.
+    ok = gen_tcp:send(Socket, frame([112, 131, To, 131, 104, 3, term('$gen_call'), term({self(), 3}), <<104, 9>>])),
+    ?assertEqual({{2, '', self()}, {3, {error, {bad_request, undefined}}}}, recv_message(Socket)),
+    ok = gen_tcp:send(Socket, which_pools_frame(4)),
+    ?assertEqual({{2, '', self()}, {4, []}}, recv_message(Socket)),
+    is_well(Config, Daemon).
+
+send_zeros(_Socket, 0) -> ok;
+send_zeros(Socket, Left) ->
+    Len = min(Left, 1 bsl 20),
+    ok = gen_tcp:send(Socket, <<0:(8 * Len)>>),
+    send_zeros(Socket, Left - Len).
 
 %% Of one that said in its handshake that its frames have headers for atoms.
 malformed_headers(Config) ->

@@ -353,10 +353,10 @@ more_than_may_be_kept(Config) ->
                  Id = make_ref(),
                  {Id, gen_server:send_request(Server, {request, Id, Name, Data, byte_size(Data), infinity})}
              end || _ <- lists:seq(1, 10)],
-    {Waiting, Refused} = lists:split(8, Calls),
+    {Waiting, Refused} = lists:split(4, Calls),
     [?assertEqual({reply, {error, enobufs}}, gen_server:receive_response(Call, 60000))
      || {_, Call} <- Refused],
-    ?assertEqual(8, stat(Pool, waiting)),
+    ?assertEqual(4, stat(Pool, waiting)),
     [ok = gen_server:cast(Server, {cancel, Id}) || {Id, _} <- Waiting],
     ?assertEqual(0, stat(Pool, waiting)),
     %% There is room again.

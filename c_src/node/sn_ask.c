@@ -47,18 +47,6 @@ void sn_ask_refuse_stream(struct sn_calls *calls, struct sn_client *client,
 
 /* ---- the errand ---- */
 
-static bool is_proper_list(struct sn_slice term)
-{
-    struct sn_slice item;
-    struct sn_items items;
-
-    if (!sn_items_begin(term, &items))
-        return false;
-    while (sn_items_next(&items, &item))
-        ;
-    return items.is_proper;
-}
-
 static void note_wrong(struct asked *asked, const char *name, struct sn_slice value)
 {
     if (!asked->wrong_name) {
@@ -67,15 +55,17 @@ static void note_wrong(struct asked *asked, const char *name, struct sn_slice va
     }
 }
 
-static void check_call(struct asked *asked, struct sn_slice timeout)
+static void check_call(struct asked *asked, const struct sn_request *request)
 {
+    struct sn_slice timeout = request->parts[6];
+
     if (!sn_slice_is_any_atom(asked->errand.module))
         note_wrong(asked, "module", asked->errand.module);
     if (!sn_slice_is_any_atom(asked->errand.function))
         note_wrong(asked, "function", asked->errand.function);
     if (!sn_calls_timeout(timeout, &asked->timeout_ns))
         note_wrong(asked, "timeout", timeout);
-    if (!is_proper_list(asked->errand.args))
+    if (!sn_request_is_proper_list(request, 5))
         note_wrong(asked, "args", asked->errand.args);
 }
 
@@ -127,7 +117,7 @@ static void ask_pool(struct asked *asked, const char *name, size_t name_len)
         answer_status(asked, SP_DRAINING);
     } else if (!pool->options.node) {
         refuse_transport(calls, asked->client, asked->caller, pool->options.config.transport->name);
-    } else if (!sn_jobs_may_keep(&calls->jobs, sn_errand_len(&asked->errand))) {
+    } else if (!sn_jobs_may_keep(&calls->jobs, asked->client, sn_errand_len(&asked->errand))) {
         answer_status(asked, -ENOBUFS);
     } else {
         check_destination(asked, pool);
@@ -157,21 +147,23 @@ static bool ask(struct asked *asked)
 }
 
 bool sn_ask_call(struct sn_calls *calls, struct sn_client *client, const struct sn_caller *caller,
-                 const struct sn_slice *parts)
+                 const struct sn_request *request)
 {
+    const struct sn_slice *parts = request->parts;
     struct asked asked = {.calls = calls, .client = client, .caller = caller};
 
     asked.id = parts[1];
     asked.target = parts[2];
     asked.errand = (struct sn_errand){
         .is_call = true, .module = parts[3], .function = parts[4], .args = parts[5]};
-    check_call(&asked, parts[6]);
+    check_call(&asked, request);
     return ask(&asked);
 }
 
 bool sn_ask_send(struct sn_calls *calls, struct sn_client *client, const struct sn_caller *caller,
-                 const struct sn_slice *parts)
+                 const struct sn_request *request)
 {
+    const struct sn_slice *parts = request->parts;
     struct asked asked = {.calls = calls, .client = client, .caller = caller};
 
     asked.id = parts[1];

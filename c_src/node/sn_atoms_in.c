@@ -16,52 +16,37 @@
 /* Room for a frame: at first, and what is kept of it for the next one. */
 #define LEAST_BYTES ((size_t)1024)
 #define KEPT_BYTES ((size_t)16 * 1024)
-/* Funs within funs whose sizes are put right. One with more is left wrong, and so not understood. */
-#define FUNS_MAX 8
-
-/* A frame on its way to one without numbers. */
-struct taking {
-    struct sn_atoms_in *atoms;
-    const uint8_t *frame, *end, *copied; /* what came up to there is in the new frame */
-    size_t len, max;                     /* of the new frame */
-    sp_status status;
-    unsigned ref_count;
-    uint16_t refs[SN_ATOM_HEADER_MAX]; /* by the header, numbers of the cache */
-    unsigned fun_count;
-    struct {
-        uint64_t end;   /* in the old frame, from its start */
-        size_t size_at; /* in the new one */
-    } funs[FUNS_MAX];
-};
+/* What is copied for a piece. */
+#define PIECE_BYTES 64
 
 void sn_atoms_in_free(struct sn_atoms_in *atoms)
 {
     for (size_t i = 0; atoms->atoms && i < SN_ATOMS_IN_MAX; i++)
         free(atoms->atoms[i]);
     free(atoms->atoms);
-    free(atoms->frame);
+    free(atoms->plain);
     *atoms = (struct sn_atoms_in){0};
 }
 
 /* ---- the header ---- */
 
-static bool skip(struct taking *taking, size_t len, const uint8_t **bytes)
+static bool skip(struct sn_atoms_in *atoms, size_t len, const uint8_t **bytes)
 {
-    *bytes = taking->copied;
-    if ((size_t)(taking->end - taking->copied) < len)
-        taking->status = SP_BAD_DATA;
+    *bytes = atoms->copied;
+    if ((size_t)(atoms->end - atoms->copied) < len)
+        atoms->status = SP_BAD_DATA;
     else
-        taking->copied += len;
-    return taking->status == SP_OK;
+        atoms->copied += len;
+    return atoms->status == SP_OK;
 }
 
-static void learn(struct taking *taking, uint16_t number, const uint8_t *text, size_t len)
+static void learn(struct sn_atoms_in *atoms, uint16_t number, const uint8_t *text, size_t len)
 {
     size_t head = len <= UINT8_MAX ? 2 : 3;
-    uint8_t **place = &taking->atoms->atoms[number], *atom = realloc(*place, head + len);
+    uint8_t **place = &atoms->atoms[number], *atom = realloc(*place, head + len);
 
     if (!atom) {
-        taking->status = SP_NO_MEMORY;
+        atoms->status = SP_NO_MEMORY;
         return;
     }
     *place = atom;
@@ -70,25 +55,25 @@ static void learn(struct taking *taking, uint16_t number, const uint8_t *text, s
     memcpy(atom + head, text, len);
 }
 
-static void take_ref(struct taking *taking, unsigned flags, size_t len_bytes)
+static void take_ref(struct sn_atoms_in *atoms, unsigned flags, size_t len_bytes)
 {
     const uint8_t *bytes, *text;
     uint16_t number;
 
-    if (!skip(taking, 1, &bytes))
+    if (!skip(atoms, 1, &bytes))
         return;
     number = (uint16_t)((flags & SEGMENT) << 8 | bytes[0]);
-    taking->refs[taking->ref_count++] = number;
+    atoms->refs[atoms->ref_count++] = number;
     if (!(flags & SN_ATOM_IS_NEW)) {
-        if (!taking->atoms->atoms[number])
-            taking->status = SP_BAD_DATA;
-    } else if (skip(taking, len_bytes, &bytes)) {
+        if (!atoms->atoms[number])
+            atoms->status = SP_BAD_DATA;
+    } else if (skip(atoms, len_bytes, &bytes)) {
         size_t len = (size_t)sp_get(bytes, len_bytes);
 
         if (len > TEXT_MAX)
-            taking->status = SP_BAD_DATA;
-        else if (skip(taking, len, &text))
-            learn(taking, number, text, len);
+            atoms->status = SP_BAD_DATA;
+        else if (skip(atoms, len, &text))
+            learn(atoms, number, text, len);
     }
 }
 
@@ -97,138 +82,180 @@ static unsigned half_byte(const uint8_t *bytes, unsigned at)
     return bytes[at / 2] >> (at % 2 ? 4 : 0) & 0xf;
 }
 
-static void take_header(struct taking *taking)
+static void take_header(struct sn_atoms_in *atoms)
 {
     const uint8_t *head, *flags;
     unsigned count;
     size_t len_bytes;
 
-    if (!skip(taking, 3, &head))
+    if (!skip(atoms, 3, &head))
         return;
     if (head[0] != SN_VERSION || head[1] != SN_ATOM_HEADER)
-        taking->status = SP_BAD_DATA;
+        atoms->status = SP_BAD_DATA;
     count = head[2];
-    if (count == 0 || taking->status != SP_OK || !skip(taking, count / 2 + 1, &flags))
+    if (count == 0 || atoms->status != SP_OK || !skip(atoms, count / 2 + 1, &flags))
         return;
     len_bytes = half_byte(flags, count) & LONG_TEXTS ? 2 : 1;
-    for (unsigned i = 0; i < count && taking->status == SP_OK; i++)
-        take_ref(taking, half_byte(flags, i), len_bytes);
+    for (unsigned i = 0; i < count && atoms->status == SP_OK; i++)
+        take_ref(atoms, half_byte(flags, i), len_bytes);
 }
 
 /* ---- the terms ---- */
 
-static void put(struct taking *taking, const uint8_t *bytes, size_t len)
+/* As much of it as may be there. */
+static void put(struct sn_atoms_in *atoms, const uint8_t *bytes, size_t len)
 {
-    struct sn_atoms_in *atoms = taking->atoms;
+    size_t room = atoms->max - atoms->len, taken = len < room ? len : room;
 
-    if (taking->status != SP_OK)
+    if (atoms->status != SP_OK)
         return;
-    if (len > taking->max - taking->len) {
-        taking->status = SP_TOO_BIG;
-        return;
-    }
-    if (len > atoms->cap - taking->len) {
-        size_t cap = LEAST_BYTES + 2 * taking->len + len;
-        uint8_t *frame = realloc(atoms->frame, cap);
+    if (taken > atoms->cap - atoms->len) {
+        size_t cap = LEAST_BYTES + 2 * atoms->len + taken;
+        uint8_t *plain = realloc(atoms->plain, cap);
 
-        if (!frame) {
-            taking->status = SP_NO_MEMORY;
+        if (!plain) {
+            atoms->status = SP_NO_MEMORY;
             return;
         }
-        atoms->frame = frame;
+        atoms->plain = plain;
         atoms->cap = cap;
     }
-    memcpy(atoms->frame + taking->len, bytes, len);
-    taking->len += len;
+    memcpy(atoms->plain + atoms->len, bytes, taken);
+    atoms->len += taken;
+    if (taken < len)
+        atoms->status = SP_TOO_BIG;
 }
 
-static void put_byte(struct taking *taking, uint8_t byte)
+static void put_byte(struct sn_atoms_in *atoms, uint8_t byte)
 {
-    put(taking, &byte, 1);
+    put(atoms, &byte, 1);
 }
 
-static void copy_to(struct taking *taking, const uint8_t *end)
+static void enter_fun(struct sn_atoms_in *atoms, const uint8_t *size)
 {
-    put(taking, taking->copied, (size_t)(end - taking->copied));
-    taking->copied = end;
-}
-
-static void enter_fun(struct taking *taking, const uint8_t *size)
-{
-    if (taking->fun_count == FUNS_MAX)
+    if (atoms->fun_count == SN_ATOMS_IN_FUNS_MAX)
         return;
-    taking->funs[taking->fun_count].end = (uint64_t)(size - taking->frame) + sp_get(size, 4);
-    taking->funs[taking->fun_count++].size_at = taking->len + (size_t)(size - taking->copied);
+    atoms->funs[atoms->fun_count].end = (uint64_t)(size - atoms->frame) + sp_get(size, 4);
+    atoms->funs[atoms->fun_count++].size_at = atoms->len;
 }
 
 /* The funs around `at` have become longer. */
-static void lengthen_funs(struct taking *taking, const uint8_t *at, size_t by)
+static void lengthen_funs(struct sn_atoms_in *atoms, const uint8_t *at, size_t by)
 {
-    while (taking->fun_count &&
-           taking->funs[taking->fun_count - 1].end <= (uint64_t)(at - taking->frame))
-        taking->fun_count--;
-    for (unsigned i = 0; i < taking->fun_count; i++) {
-        uint8_t *size = taking->atoms->frame + taking->funs[i].size_at;
+    while (atoms->fun_count &&
+           atoms->funs[atoms->fun_count - 1].end <= (uint64_t)(at - atoms->frame))
+        atoms->fun_count--;
+    for (unsigned i = 0; i < atoms->fun_count; i++) {
+        uint8_t *size = atoms->plain + atoms->funs[i].size_at;
 
         sp_put(size, 4, sp_get(size, 4) + by);
     }
 }
 
-static void put_atom(struct taking *taking, const uint8_t *found)
+static void put_atom(struct sn_atoms_in *atoms, const uint8_t *found)
 {
     const uint8_t *atom;
     size_t len;
 
-    copy_to(taking, found);
-    if (taking->status != SP_OK || found[1] >= taking->ref_count)
+    if (found[1] >= atoms->ref_count)
         return;
-    atom = taking->atoms->atoms[taking->refs[found[1]]];
+    atom = atoms->atoms[atoms->refs[found[1]]];
     len = atom[0] == 'w' ? 2 + (size_t)atom[1] : 3 + (size_t)sp_get(atom + 1, 2);
-    put(taking, atom, len);
-    taking->copied += 2;
-    if (taking->status == SP_OK)
-        lengthen_funs(taking, found, len - 2);
+    put(atoms, atom, len);
+    atoms->copied += 2;
+    if (atoms->status == SP_OK)
+        lengthen_funs(atoms, found, len - 2);
 }
 
-static void put_term(struct taking *taking)
+static void begin_term(struct sn_atoms_in *atoms)
 {
-    struct sn_scan scan = sn_scan_begin(taking->copied, (size_t)(taking->end - taking->copied));
-    enum sn_scan_event event = SN_SCAN_ATOM;
-    const uint8_t *found;
-
-    while (taking->status == SP_OK && event != SN_SCAN_DONE && event != SN_SCAN_LOST) {
-        event = sn_scan_next(&scan, &found);
-        if (event == SN_SCAN_CACHED)
-            put_atom(taking, found);
-        else if (event == SN_SCAN_FUN)
-            enter_fun(taking, found);
-    }
-    copy_to(taking, event == SN_SCAN_DONE ? scan.at : taking->end);
+    put_byte(atoms, SN_VERSION);
+    atoms->scan = sn_scan_begin(atoms->copied, (size_t)(atoms->end - atoms->copied));
+    atoms->due = atoms->copied;
+    atoms->event = SN_SCAN_AGAIN;
 }
 
-sp_status sn_atoms_in_take(struct sn_atoms_in *atoms, const uint8_t *frame, size_t len, size_t max,
-                           const uint8_t **plain, size_t *plain_len)
+sp_status sn_atoms_in_begin(struct sn_atoms_in *atoms, const uint8_t *frame, size_t len, size_t max)
 {
-    struct taking taking = {
-        .atoms = atoms, .frame = frame, .end = frame + len, .copied = frame, .max = max};
-
     if (atoms->cap > KEPT_BYTES) {
-        free(atoms->frame);
-        atoms->frame = NULL;
+        free(atoms->plain);
+        atoms->plain = NULL;
         atoms->cap = 0;
     }
     if (!atoms->atoms && !(atoms->atoms = calloc(SN_ATOMS_IN_MAX, sizeof *atoms->atoms)))
         return SP_NO_MEMORY;
-    take_header(&taking);
-    put_byte(&taking, SN_PASS_THROUGH);
-    put_byte(&taking, SN_VERSION);
-    put_term(&taking);
-    if (taking.status == SP_OK && taking.copied < taking.end) {
-        put_byte(&taking, SN_VERSION);
-        put_term(&taking);
-        copy_to(&taking, taking.end);
+    atoms->len = 0;
+    atoms->max = max;
+    atoms->frame = atoms->copied = frame;
+    atoms->end = frame + len;
+    atoms->status = SP_OK;
+    atoms->in_payload = false;
+    atoms->ref_count = atoms->fun_count = 0;
+    take_header(atoms);
+    put_byte(atoms, SN_PASS_THROUGH);
+    begin_term(atoms);
+    return atoms->status;
+}
+
+/* Copies what is due; false where there is more. */
+static bool copy_due(struct sn_atoms_in *atoms, size_t *pieces)
+{
+    size_t len = (size_t)(atoms->due - atoms->copied), used;
+
+    if (len / PIECE_BYTES > *pieces)
+        len = *pieces * PIECE_BYTES;
+    used = len / PIECE_BYTES;
+    put(atoms, atoms->copied, len);
+    atoms->copied += len;
+    *pieces -= used;
+    return atoms->copied == atoms->due;
+}
+
+/* What the scan has found, now that all before it is copied. True: the term is over. */
+static bool take_event(struct sn_atoms_in *atoms)
+{
+    if (atoms->event == SN_SCAN_DONE || atoms->event == SN_SCAN_LOST)
+        return true;
+    if (atoms->event == SN_SCAN_CACHED)
+        put_atom(atoms, atoms->due);
+    else if (atoms->event == SN_SCAN_FUN)
+        enter_fun(atoms, atoms->due);
+    atoms->event = SN_SCAN_AGAIN;
+    atoms->due = atoms->copied;
+    return false;
+}
+
+static void scan_on(struct sn_atoms_in *atoms, size_t *pieces)
+{
+    const uint8_t *found = atoms->end;
+
+    atoms->scan.pieces = *pieces;
+    atoms->event = sn_scan_next(&atoms->scan, &found);
+    *pieces = atoms->scan.pieces;
+    atoms->due = atoms->event == SN_SCAN_DONE   ? atoms->scan.at
+                 : atoms->event == SN_SCAN_LOST ? atoms->end
+                                                : found;
+}
+
+sp_status sn_atoms_in_go_on(struct sn_atoms_in *atoms, size_t *pieces)
+{
+    while (atoms->status == SP_OK) {
+        if (!copy_due(atoms, pieces))
+            return atoms->status == SP_OK ? SP_AGAIN : atoms->status;
+        if (take_event(atoms)) {
+            if (atoms->copied == atoms->end)
+                return atoms->status;
+            /* Whatever is behind the payload is left as it came. */
+            if (atoms->in_payload)
+                atoms->due = atoms->end;
+            else
+                begin_term(atoms);
+            atoms->in_payload = true;
+        } else if (*pieces == 0) {
+            return SP_AGAIN;
+        } else {
+            scan_on(atoms, pieces);
+        }
     }
-    *plain = atoms->frame;
-    *plain_len = taking.len;
-    return taking.status;
+    return atoms->status;
 }

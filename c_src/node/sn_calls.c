@@ -15,7 +15,8 @@ struct incoming {
     struct sn_calls *calls;
     struct sn_client *client;
     const struct sn_caller *caller;
-    struct sn_slice parts[SN_SLICE_PARTS_MAX];
+    const struct sn_request *request;
+    const struct sn_slice *parts; /* the request's */
 };
 
 sp_status sn_calls_init(struct sn_calls *calls, struct sn_loop *loop, struct sn_mail *mail,
@@ -481,63 +482,75 @@ static bool give_away(const struct incoming *in)
 
 static bool call(const struct incoming *in)
 {
-    return sn_ask_call(in->calls, in->client, in->caller, in->parts);
+    return sn_ask_call(in->calls, in->client, in->caller, in->request);
 }
 
 static bool send_to(const struct incoming *in)
 {
-    return sn_ask_send(in->calls, in->client, in->caller, in->parts);
+    return sn_ask_send(in->calls, in->client, in->caller, in->request);
 }
 
 /* ---- all ---- */
 
 /* Each is false where the arguments are not of its kind. */
-static const struct {
+static const struct row {
     const char *name;
     int arity;
     bool (*take)(const struct incoming *in);
+    int passed_on; /* the part that is not looked at, or 0 */
 } requests[] = {
-    {"request", 6, request},     {"checkout", 4, checkout},
-    {"checkin", 2, checkin},     {"send", 4, send_data},
-    {"recv", 4, recv_data},      {"stats", 2, stats},
-    {"discard", 2, discard},     {"info", 2, info},
-    {"peername", 2, peername},   {"sockname", 2, sockname},
-    {"setopts", 3, setopts},     {"give_away", 3, give_away},
-    {"stop_pool", 2, stop_pool}, {"start_pool", 3, start_pool},
-    {"call", 7, call},           {"send_to", 5, send_to},
+    {"request", 6, request, 0},     {"checkout", 4, checkout, 0},
+    {"checkin", 2, checkin, 0},     {"send", 4, send_data, 0},
+    {"recv", 4, recv_data, 0},      {"stats", 2, stats, 0},
+    {"discard", 2, discard, 0},     {"info", 2, info, 0},
+    {"peername", 2, peername, 0},   {"sockname", 2, sockname, 0},
+    {"setopts", 3, setopts, 0},     {"give_away", 3, give_away, 0},
+    {"stop_pool", 2, stop_pool, 0}, {"start_pool", 3, start_pool, 0},
+    {"call", 7, call, 5},           {"send_to", 5, send_to, 4},
 };
 
-static bool take_tuple(struct incoming *in, struct sn_slice term)
+static const struct row *row_of(const struct sn_request *request)
 {
-    int arity = sn_slice_tuple(term, in->parts);
-
     for (size_t i = 0; i < sizeof requests / sizeof *requests; i++)
-        if (arity == requests[i].arity && sn_slice_is_atom(in->parts[0], requests[i].name))
-            return requests[i].take(in);
-    return false;
+        if (request->arity == requests[i].arity &&
+            sn_slice_is_atom(request->parts[0], requests[i].name))
+            return &requests[i];
+    return NULL;
+}
+
+/* Its parts are gone over more than once. */
+static bool is_too_much(const struct sn_request *request, const struct row *row)
+{
+    uint64_t passed_on = row && row->passed_on ? request->terms[row->passed_on] : 0;
+
+    return request->all_terms - passed_on > SN_REQUEST_TERMS_MAX;
 }
 
 void sn_calls_take(struct sn_calls *calls, struct sn_client *client, const struct sn_caller *caller,
-                   struct sn_slice term)
+                   const struct sn_request *request)
 {
-    struct incoming in = {.calls = calls, .client = client, .caller = caller};
+    struct incoming in = {calls, client, caller, request, request->parts};
+    const struct row *row = row_of(request);
 
-    if (sn_slice_is_atom(term, "which_pools"))
+    if (is_too_much(request, row))
+        answer_status(&in, SP_TOO_BIG);
+    else if (sn_slice_is_atom(request->term, "which_pools"))
         all_pools(&in, put_name);
-    else if (sn_slice_is_atom(term, "stats"))
+    else if (sn_slice_is_atom(request->term, "stats"))
         all_pools(&in, sn_pool_put_stats);
-    else if (!take_tuple(&in, term))
-        sn_answer_error_with(calls->mail, client, caller, "bad_request", term);
+    else if (!row || !row->take(&in))
+        sn_answer_error_with(calls->mail, client, caller, "bad_request", request->term);
 }
 
 /* {cancel, Id} or {cancel, Lease} */
-void sn_calls_take_cast(struct sn_calls *calls, struct sn_slice term)
+void sn_calls_take_cast(struct sn_calls *calls, const struct sn_request *request)
 {
-    struct sn_slice parts[SN_SLICE_PARTS_MAX];
+    const struct sn_slice *parts = request->parts;
     struct sn_job *job = NULL;
     uint64_t number;
 
-    if (sn_slice_tuple(term, parts) != 2 || !sn_slice_is_atom(parts[0], "cancel"))
+    if (request->arity != 2 || request->all_terms > SN_REQUEST_TERMS_MAX ||
+        !sn_slice_is_atom(parts[0], "cancel"))
         return;
     if (sn_slice_is_reference(parts[1]))
         job = sn_job_by_id(&calls->jobs, parts[1]);

@@ -3,6 +3,7 @@
 #define SN_CALLS_H
 
 #include "sn_job.h"
+#include "sn_message.h"
 
 struct sn_calls {
     struct sn_mail *mail;
@@ -16,11 +17,15 @@ SP_MUST_CHECK sp_status sn_calls_init(struct sn_calls *calls, struct sn_loop *lo
                                       struct sn_mail *mail, struct sn_pools *pools);
 void sn_calls_free(struct sn_calls *calls);
 
+/* The most terms that a request may have. What is only passed on, the arguments of `call' and the message of
+ * `send_to', may have as many as there are in a frame. */
+#define SN_REQUEST_TERMS_MAX 16384
+
 /* A call of a process of the client's; it is answered, now or later. */
 void sn_calls_take(struct sn_calls *calls, struct sn_client *client, const struct sn_caller *caller,
-                   struct sn_slice request);
+                   const struct sn_request *request);
 /* A cast has no answer. */
-void sn_calls_take_cast(struct sn_calls *calls, struct sn_slice request);
+void sn_calls_take_cast(struct sn_calls *calls, const struct sn_request *request);
 
 /* A time-out in an argument, as nanoseconds. */
 SP_MUST_CHECK bool sn_calls_timeout(struct sn_slice term, uint64_t *ns);

@@ -4,6 +4,7 @@
 #define SN_CLIENT_H
 
 #include "sn_atoms_out.h"
+#include "sn_log.h"
 #include "sn_queue.h"
 #include "sn_slice.h"
 #include "sn_watches.h"
@@ -17,6 +18,7 @@ struct sn_client {
     struct sn_queue out;
     struct sn_atoms_out *atoms; /* NULL: it has no atom cache */
     struct sn_watches watches;
+    struct sn_log_limit refusals; /* of more of them */
 
     /* Something was queued, or could not be: `fault` then says why, and the connection is to end. */
     void (*stirred)(struct sn_client *client);
@@ -25,6 +27,7 @@ struct sn_client {
     struct sp_list holders; /* see sn_holder.h */
     struct sp_list idle;    /* of them, those that have nothing; the newest came last */
     unsigned idle_count;
+    size_t kept_bytes;       /* of its jobs; see sn_job.h */
     struct sp_list promises; /* answers that are due */
     struct sp_list held_up;  /* jobs that have an answer for it, which it would not read now */
 };

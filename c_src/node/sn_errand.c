@@ -17,14 +17,14 @@ static void move(struct sn_slice *slice, uint8_t **at)
     *at += slice->len;
 }
 
-struct sn_errand *sn_errand_copy(struct sn_jobs *jobs, const struct sn_errand *errand)
+bool sn_errand_keep(struct sn_job *job, const struct sn_errand *errand)
 {
     size_t len = sn_errand_len(errand);
     struct sn_errand *copy = malloc(sizeof *copy + len);
     uint8_t *at;
 
     if (!copy)
-        return NULL;
+        return false;
     *copy = *errand;
     at = (uint8_t *)(copy + 1);
     move(&copy->module, &at);
@@ -32,16 +32,18 @@ struct sn_errand *sn_errand_copy(struct sn_jobs *jobs, const struct sn_errand *e
     move(&copy->args, &at);
     move(&copy->destination, &at);
     move(&copy->message, &at);
-    jobs->kept_bytes += len;
-    return copy;
+    job->errand = copy;
+    sn_job_count_kept(job, len, 0);
+    return true;
 }
 
-void sn_errand_free(struct sn_jobs *jobs, struct sn_errand *errand)
+void sn_errand_unkeep(struct sn_job *job)
 {
-    if (!errand)
+    if (!job->errand)
         return;
-    jobs->kept_bytes -= sn_errand_len(errand);
-    free(errand);
+    sn_job_count_kept(job, 0, sn_errand_len(job->errand));
+    free(job->errand);
+    job->errand = NULL;
 }
 
 bool sn_errand_destination(const struct sn_options *options, struct sn_slice *destination)

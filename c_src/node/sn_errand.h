@@ -14,10 +14,10 @@ struct sn_errand {
 
 size_t sn_errand_len(const struct sn_errand *errand);
 
-/* With its parts behind it; NULL where memory is short. Counted as bytes that the jobs keep. */
-struct sn_errand *sn_errand_copy(struct sn_jobs *jobs, const struct sn_errand *errand);
-/* NULL is none. */
-void sn_errand_free(struct sn_jobs *jobs, struct sn_errand *errand);
+/* Copies it for the job, which keeps it; false where memory is short. */
+SP_MUST_CHECK bool sn_errand_keep(struct sn_job *job, const struct sn_errand *errand);
+/* Does nothing where there is none. */
+void sn_errand_unkeep(struct sn_job *job);
 
 /* Whether it can be a process of the pool's node. {Name, Node} becomes its name. */
 bool sn_errand_destination(const struct sn_options *options, struct sn_slice *destination);

@@ -152,6 +152,8 @@ const char *sn_refusal_text(enum sn_refusal refusal)
         return "not a name for a node";
     case SN_REFUSED_FLAGS:
         return "lacks a mandatory capability";
+    case SN_REFUSED_CROWD:
+        return "too many at once";
     case SN_REFUSED_COOKIE:
         return "wrong cookie";
     case SN_REFUSED_CRYPTO:

@@ -32,6 +32,7 @@ enum sn_refusal {
     SN_REFUSED_NAME,    /* not of the form name@host, or ours */
     SN_REFUSED_FLAGS,   /* lacks something mandatory */
     SN_REFUSED_COOKIE,
+    SN_REFUSED_CROWD, /* by the server: too many are under way, and this is the oldest */
     SN_REFUSED_CRYPTO /* OpenSSL will not compute MD5 */
 };
 

@@ -26,7 +26,7 @@ static struct sp_list *bucket_of(const struct sn_hash *hash, uint64_t key)
 }
 
 /* So many buckets as nodes, at least. */
-static sp_status grow(struct sn_hash *hash)
+sp_status sn_hash_make_room(struct sn_hash *hash)
 {
     struct sn_hash grown = {.count = hash->count};
 
@@ -53,7 +53,7 @@ static sp_status grow(struct sn_hash *hash)
 
 sp_status sn_hash_add(struct sn_hash *hash, struct sn_hash_node *node, uint64_t key)
 {
-    sp_status status = grow(hash);
+    sp_status status = sn_hash_make_room(hash);
 
     if (status != SP_OK)
         return status;

@@ -23,6 +23,8 @@ void sn_hash_free(struct sn_hash *hash);
 
 /* SP_OK or SP_NO_MEMORY. The node is in no table yet, and stays where it is. */
 SP_MUST_CHECK sp_status sn_hash_add(struct sn_hash *hash, struct sn_hash_node *node, uint64_t key);
+/* After it the next sn_hash_add() does not fail. */
+SP_MUST_CHECK sp_status sn_hash_make_room(struct sn_hash *hash);
 void sn_hash_remove(struct sn_hash *hash, struct sn_hash_node *node);
 
 /* Those with the same hash, in no order; NULL at the end. */

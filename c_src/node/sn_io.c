@@ -274,7 +274,7 @@ void sn_io_send(struct sn_job *job, struct sn_client *client, const struct sn_ca
 {
     sp_status status = promise(job, client, caller, timeout_ns);
 
-    if (status == SP_OK && !sn_jobs_may_keep(job->jobs, data.len))
+    if (status == SP_OK && !sn_jobs_may_keep(job->jobs, client, data.len))
         status = -ENOBUFS;
     if (status == SP_OK) {
         send_all(job, job->conn->core.packet, data);
@@ -510,7 +510,7 @@ void sn_io_request(struct sn_jobs *jobs, struct sn_client *client, const struct 
     struct sn_job *job;
     sp_status status;
 
-    if (!sn_jobs_may_keep(jobs, data.len)) {
+    if (!sn_jobs_may_keep(jobs, client, data.len)) {
         sn_answer_status(jobs->mail, client, caller, -ENOBUFS);
         return;
     }
@@ -540,8 +540,7 @@ void sn_io_errand(struct sn_jobs *jobs, struct sn_client *client, const struct s
 
     if (!job)
         return;
-    job->errand = sn_errand_copy(jobs, errand);
-    if (!job->errand || promise(job, client, caller, timeout_ns) != SP_OK) {
+    if (!sn_errand_keep(job, errand) || promise(job, client, caller, timeout_ns) != SP_OK) {
         sn_answer_status(jobs->mail, client, caller, SP_NO_MEMORY);
         sn_job_drop(job);
     } else if (job->conn) {

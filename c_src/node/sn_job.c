@@ -1,5 +1,6 @@
 #include "sn_job.h"
 
+#include "sn_errand.h"
 #include "sn_line.h"
 
 #include "sp_bytes.h"
@@ -97,9 +98,18 @@ struct sn_job *sn_job_new(struct sn_jobs *jobs, struct sn_client *client, struct
 
 /* ---- what is kept ---- */
 
-bool sn_jobs_may_keep(const struct sn_jobs *jobs, size_t len)
+bool sn_jobs_may_keep(const struct sn_jobs *jobs, const struct sn_client *client, size_t len)
 {
-    return len <= SN_KEPT_BYTES_MAX && jobs->kept_bytes <= SN_KEPT_BYTES_MAX - len;
+    size_t left = jobs->kept_bytes < SN_KEPT_BYTES_MAX ? SN_KEPT_BYTES_MAX - jobs->kept_bytes : 0;
+
+    return client->kept_bytes <= left && len <= left - client->kept_bytes;
+}
+
+void sn_job_count_kept(struct sn_job *job, size_t more, size_t less)
+{
+    job->counted_bytes += more - less;
+    job->jobs->kept_bytes += more - less;
+    job->holder->client->kept_bytes += more - less;
 }
 
 sp_status sn_job_keep(struct sn_job *job, const struct iovec *iov, int count)
@@ -118,7 +128,7 @@ sp_status sn_job_keep(struct sn_job *job, const struct iovec *iov, int count)
     }
     job->kept_len = len;
     job->sent = 0;
-    job->jobs->kept_bytes += len;
+    sn_job_count_kept(job, len, 0);
     return SP_OK;
 }
 
@@ -126,7 +136,7 @@ void sn_job_unkeep(struct sn_job *job)
 {
     if (!job->kept)
         return;
-    job->jobs->kept_bytes -= job->kept_len;
+    sn_job_count_kept(job, 0, job->kept_len);
     free(job->kept);
     job->kept = NULL;
 }
@@ -159,7 +169,7 @@ void sn_job_free(struct sn_job *job)
 
     if (job->line)
         sn_line_close(job);
-    sn_errand_free(jobs, job->errand);
+    sn_errand_unkeep(job);
     sn_job_rest(job);
     if (job->conn)
         sn_conn_unref(job->conn);
@@ -208,6 +218,8 @@ bool sn_job_give_away(struct sn_job *job, struct sn_client *client, struct sn_sl
         return false;
     sp_list_remove(&job->in_holder);
     sp_list_push_newest(&heir->jobs, &job->in_holder);
+    before->client->kept_bytes -= job->counted_bytes;
+    heir->client->kept_bytes += job->counted_bytes;
     job->holder = heir;
     sn_holder_stir(heir);
     sn_holder_rest(holders, before);

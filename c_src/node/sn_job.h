@@ -8,7 +8,8 @@
 #include "sn_pools.h"
 #include "sp_recv.h"
 
-/* Bytes that all jobs together may keep because they cannot be sent yet. */
+/* Bytes that all jobs together may keep because they cannot be sent yet. What a client's jobs keep may be as much
+ * as is left: so one alone gets half, two get a third each, and the next one always finds some. */
 #define SN_KEPT_BYTES_MAX ((size_t)256 * 1024 * 1024)
 
 /* What one turn of the loop sends for one job, each by one system call. */
@@ -60,6 +61,7 @@ struct sn_job {
     struct sp_want want;
     uint8_t *kept; /* bytes to send, of which `sent` are out; or NULL */
     size_t kept_len, sent;
+    size_t counted_bytes; /* all that it keeps */
 
     struct sn_slice id; /* lies behind this */
 };
@@ -84,8 +86,10 @@ void sn_job_rest(struct sn_job *job);
 SP_MUST_CHECK sp_status sn_job_keep(struct sn_job *job, const struct iovec *iov, int count);
 /* They are out. */
 void sn_job_unkeep(struct sn_job *job);
-/* Whether so many bytes may be kept. */
-bool sn_jobs_may_keep(const struct sn_jobs *jobs, size_t len);
+/* Whether so many bytes more may be kept for the client. */
+bool sn_jobs_may_keep(const struct sn_jobs *jobs, const struct sn_client *client, size_t len);
+/* The job keeps more, or less; a lease's bytes are its owner's. */
+void sn_job_count_kept(struct sn_job *job, size_t more, size_t less);
 
 struct sn_job *sn_job_by_id(const struct sn_jobs *jobs, struct sn_slice id);
 struct sn_job *sn_job_by_number(const struct sn_jobs *jobs, uint64_t number);

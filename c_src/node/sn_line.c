@@ -199,7 +199,7 @@ void sn_line_close(struct sn_job *job)
 
     end_all(line, SP_CLOSED);
     unstick(line);
-    job->jobs->kept_bytes -= line->out.bytes;
+    sn_job_count_kept(job, 0, line->out.bytes);
     sn_queue_free(&line->out);
     sn_hash_free(&line->by_number);
     free(line);
@@ -244,7 +244,7 @@ static void finish(struct sn_job *job)
 static void count_queued(struct sn_line *line, size_t before)
 {
     line->queued_bytes += line->out.bytes - before;
-    line->job->jobs->kept_bytes += line->out.bytes - before;
+    sn_job_count_kept(line->job, line->out.bytes - before, 0);
     sn_loop_later(line->job->jobs->loop, &line->job->task);
 }
 
@@ -303,7 +303,7 @@ static sp_status write_out(struct sn_line *line)
             return status;
         unstick(line);
         sn_queue_written(&line->out, sent);
-        line->job->jobs->kept_bytes -= sent;
+        sn_job_count_kept(line->job, 0, sent);
         line->spoke_ns = sn_loop_now_ns(line->job->jobs->loop);
         tell_sent(line);
     }
@@ -396,9 +396,9 @@ static sp_status read_in(struct sn_line *line)
     struct sp_received received;
     sp_status status;
 
-    if (hold_up(line))
-        return SP_OK;
     for (int frames = 0; frames < FRAMES_PER_TURN && !line->is_over; frames++) {
+        if (hold_up(line))
+            return SP_OK;
         status = sp_recv(conn, &want, scratch, sizeof scratch, &received);
         if (sp_wants(status)) {
             line->readable = false;
@@ -563,7 +563,7 @@ void sn_line_take(struct sn_job *job, struct sn_client *client, const struct sn_
     struct sn_promise *promise;
     sp_status status = SP_NO_MEMORY;
 
-    if (!sn_jobs_may_keep(job->jobs, sn_errand_len(errand))) {
+    if (!sn_jobs_may_keep(job->jobs, job->holder->client, sn_errand_len(errand))) {
         sn_answer_status(job->jobs->mail, client, caller, -ENOBUFS);
         return;
     }
@@ -590,8 +590,7 @@ void sn_line_run(struct sn_job *job)
         sn_loop_unlimit(job->jobs->loop, &job->limit); /* that was for the wait */
         status = begin_send(job->line, job->errand, NULL);
     }
-    sn_errand_free(job->jobs, job->errand);
-    job->errand = NULL;
+    sn_errand_unkeep(job);
     if (status == SP_OK)
         return;
     sn_answer_status(job->jobs->mail, job->promise->client, &job->promise->caller, status);

@@ -68,6 +68,7 @@ static void on_prepare(uv_prepare_t *prepare)
 {
     struct sn_loop *loop = prepare->data;
 
+    loop->turns++;
     run_limits(loop);
     run_tasks(&loop->tasks);
     run_tasks(&loop->last);

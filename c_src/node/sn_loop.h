@@ -30,6 +30,7 @@ struct sn_loop {
     uv_prepare_t prepare;
     uv_idle_t idle; /* runs while something is queued, so that the loop does not wait */
     struct sp_list tasks, last;
+    uint64_t turns; /* since the start */
 };
 
 /* None of its handles keeps the loop running. 0 or a libuv error. */

@@ -1,5 +1,6 @@
 /* sockpool_node: see usage() below. */
 #include "sn_cookie.h"
+#include "sn_descriptors.h"
 #include "sn_process.h"
 #include "sn_server.h"
 #include "sn_settings.h"
@@ -277,7 +278,7 @@ static int serve(struct sn_config *config)
     int status;
 
     setenv("UV_THREADPOOL_SIZE", LOOKUP_THREADS, 0);
-    sn_process_raise_limits();
+    sn_descriptors_raise();
     while (config->us.creation < CREATION_LEAST) {
         if (getrandom(&config->us.creation, sizeof config->us.creation, 0) !=
             sizeof config->us.creation) {

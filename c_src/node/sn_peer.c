@@ -16,8 +16,17 @@
 /* What is queued at the end has this long to be written. */
 #define FAREWELL_MS 1000
 
-static const struct sn_term_limits LIMITS = {
-    .bytes = FRAME_MAX, .depth = 64, .terms = (size_t)1024 * 1024};
+/* What is done for a node in one turn of the loop, before others have theirs: about a third of a millisecond.
+ * A piece is a term, or 64 bytes. */
+#define TURN_PIECES ((size_t)20000)
+#define PIECE_BYTES 64
+/* A message that is understood. */
+#define MESSAGE_PIECES 300
+/* One read, so that the pieces are counted in between. */
+#define READ_BYTES ((size_t)256 * 1024)
+/* One write, and what is written in a turn before that waits for the next one. */
+#define WRITE_BYTES ((size_t)256 * 1024)
+#define TURN_WRITE_BYTES ((size_t)1024 * 1024)
 
 static void work(struct sn_peer *peer);
 
@@ -34,17 +43,27 @@ static void on_closed(uv_handle_t *handle)
     free(peer);
 }
 
+/* It is a member, or goes. */
+static void leave_handshakes(struct sn_peer *peer)
+{
+    sp_list_remove(&peer->in_handshakes);
+    peer->server->handshake_count--;
+}
+
 void sn_peer_close(struct sn_peer *peer, const char *reason)
 {
     if (peer->closing)
         return;
     peer->closing = true;
+    if (!peer->up)
+        leave_handshakes(peer);
     if (peer->up) {
         sn_log(SN_LOG_INFO, "node_down", "node=%s reason=\"%s\"", peer->handshake.peer_name,
                reason);
         sn_calls_client_down(&peer->server->service.calls, &peer->client);
     }
     sn_loop_drop(&peer->flush);
+    sn_loop_drop(&peer->work);
     uv_close((uv_handle_t *)&peer->tcp, on_closed);
     uv_close((uv_handle_t *)&peer->timer, on_closed);
 }
@@ -99,24 +118,38 @@ static void end_output(struct sn_peer *peer)
         sn_peer_close(peer, uv_strerror(status));
 }
 
+/* The oldest of what is queued, up to WRITE_BYTES; how many pieces. */
+static int get_front(struct sn_peer *peer, uv_buf_t bufs[PIECES])
+{
+    struct iovec pieces[PIECES];
+    int count = sn_queue_front(&peer->client.out, pieces, PIECES), used = 0;
+
+    for (size_t room = WRITE_BYTES; used < count && room > 0; used++) {
+        size_t len = pieces[used].iov_len < room ? pieces[used].iov_len : room;
+
+        bufs[used] = uv_buf_init(pieces[used].iov_base, (unsigned)len);
+        room -= len;
+    }
+    return used;
+}
+
 /* What the socket takes at once is out without libuv's bookkeeping, which costs a system call. */
 static int write_now(struct sn_peer *peer, uv_buf_t bufs[PIECES], int *count)
 {
-    struct iovec pieces[PIECES];
+    size_t len = 0;
     int written;
 
     for (;;) {
-        *count = sn_queue_front(&peer->client.out, pieces, PIECES);
-        if (*count == 0)
+        *count = get_front(peer, bufs);
+        if (*count == 0 || len >= TURN_WRITE_BYTES)
             return 0;
-        for (int i = 0; i < *count; i++)
-            bufs[i] = uv_buf_init(pieces[i].iov_base, (unsigned)pieces[i].iov_len);
         written = uv_try_write((uv_stream_t *)&peer->tcp, bufs, (unsigned)*count);
         if (written == UV_EAGAIN)
             return 0;
         if (written < 0)
             return written;
         take_written(peer, (size_t)written);
+        len += (size_t)written;
     }
 }
 
@@ -146,10 +179,9 @@ static void flush(struct sn_peer *peer)
 
 static void close_for(struct sn_peer *peer, sp_status status)
 {
-    sn_peer_close(peer, status == SP_BAD_DATA  ? "a control message that no node sends"
-                        : status == SP_TOO_BIG ? "a frame that is too long"
-                        : status == SP_FULL    ? "too much is waiting for it"
-                                               : sp_status_name(status));
+    sn_peer_close(peer, status == SP_BAD_DATA ? "a control message that no node sends"
+                        : status == SP_FULL   ? "too much is waiting for it"
+                                              : sp_status_name(status));
 }
 
 static void on_flush(struct sn_task *task)
@@ -193,24 +225,77 @@ static void log_dropped(const struct sn_peer *peer, enum sn_term_result result)
                peer->handshake.peer_name, sn_term_result_text(result), count);
 }
 
-static sp_status take_frame(struct sn_peer *peer, const uint8_t *frame, size_t len)
-{
-    struct sn_message message;
-    sp_status status = SP_OK;
+/* ---- frames ---- */
 
+static void use(struct sn_peer *peer, size_t pieces)
+{
+    peer->pieces -= peer->pieces < pieces ? peer->pieces : pieces;
+}
+
+static sp_status begin_frame(struct sn_peer *peer)
+{
+    const uint8_t *frame;
+    size_t len;
+    sp_status status = sn_reader_next(&peer->reader, &frame, &len);
+
+    if (status != SP_OK && status != SP_TOO_BIG)
+        return status;
     if (len == 0)
         return answer_tick(peer);
-    if (peer->client.atoms)
-        status = sn_atoms_in_take(&peer->atoms, frame, len, FRAME_MAX, &frame, &len);
-    if (status != SP_OK)
-        return status;
-    if (sn_message_open(frame, len, &LIMITS, &message) != SN_TERM_OK)
-        return SP_BAD_DATA;
-    if (message.payload_result != SN_TERM_OK) {
-        log_dropped(peer, message.payload_result);
-        return SP_OK;
+    peer->is_cut = status == SP_TOO_BIG;
+    if (peer->client.atoms) {
+        peer->taking = SN_TAKING_ATOMS;
+        return sn_atoms_in_begin(&peer->atoms, frame, len, FRAME_MAX);
     }
-    return sn_service_take(&peer->server->service, &peer->client, &message);
+    peer->taking = SN_TAKING_TERMS;
+    sn_message_begin(&peer->opening, frame, len, peer->is_cut);
+    return SP_OK;
+}
+
+static sp_status take_atoms(struct sn_peer *peer)
+{
+    sp_status status = sn_atoms_in_go_on(&peer->atoms, &peer->pieces);
+
+    if (status != SP_OK && status != SP_TOO_BIG)
+        return status;
+    peer->taking = SN_TAKING_TERMS;
+    sn_message_begin(&peer->opening, peer->atoms.plain, peer->atoms.len,
+                     peer->is_cut || status == SP_TOO_BIG);
+    return SP_OK;
+}
+
+static sp_status take_terms(struct sn_peer *peer)
+{
+    struct sn_message *message = &peer->opening.message;
+    enum sn_term_result result = sn_message_go_on(&peer->opening, &peer->pieces);
+
+    if (result == SN_TERM_AGAIN)
+        return SP_AGAIN;
+    peer->taking = SN_TAKING_NOTHING;
+    if (result != SN_TERM_OK)
+        return SP_BAD_DATA;
+    use(peer, MESSAGE_PIECES);
+    if (message->result != SN_TERM_OK)
+        log_dropped(peer, message->result);
+    return sn_service_take(&peer->server->service, &peer->client, message);
+}
+
+/* SP_WANT_READ: all that is there is taken. SP_AGAIN: this turn's pieces are used up. SP_BUSY: the node does
+ * not read its answers. Anything else: the connection cannot go on. */
+static sp_status take_frames(struct sn_peer *peer)
+{
+    sp_status status = SP_OK;
+
+    while (status == SP_OK) {
+        if (peer->taking == SN_TAKING_NOTHING && peer->client.out.congested)
+            return SP_BUSY;
+        if (peer->pieces == 0)
+            return SP_AGAIN;
+        status = peer->taking == SN_TAKING_NOTHING ? begin_frame(peer)
+                 : peer->taking == SN_TAKING_ATOMS ? take_atoms(peer)
+                                                   : take_terms(peer);
+    }
+    return status;
 }
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
@@ -223,42 +308,57 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
     (void)suggested;
     if (peer->up && !peer->ending && sn_reader_space(&peer->reader, &space, &len) != SP_OK)
         len = 0; /* libuv then reads UV_ENOBUFS */
+    if (len > READ_BYTES)
+        len = READ_BYTES;
     *buf = uv_buf_init((char *)space, (unsigned)len);
 }
 
 static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf);
 
-/* Takes the frames that are there, unless the node does not read its answers: then it stops, and
- * reads no more, until they are gone. */
-static void work(struct sn_peer *peer)
+/* Nothing is read while a frame is being taken, which lies where it was read, or while the node does not
+ * read. */
+static void pause_reading(struct sn_peer *peer, bool pause)
 {
-    sp_status status = SP_OK;
-    const uint8_t *frame;
-    size_t len;
     int error = 0;
 
-    do {
-        while (status == SP_OK && !peer->client.out.congested) {
-            status = sn_reader_next(&peer->reader, &frame, &len);
-            if (status == SP_OK)
-                status = take_frame(peer, frame, len);
-        }
-        if (status == SP_OK || status == SP_WANT_READ)
-            flush(peer);
-        else
-            close_for(peer, status);
-        if (peer->closing)
-            return;
-    } while (status == SP_OK && !peer->client.out.congested);
-    if (!peer->client.out.congested)
-        sn_jobs_resume(&peer->server->service.calls.jobs, &peer->client);
-    if (peer->client.out.congested && !peer->read_paused)
+    if (pause && !peer->read_paused)
         (void)uv_read_stop((uv_stream_t *)&peer->tcp);
-    else if (!peer->client.out.congested && peer->read_paused)
+    else if (!pause && peer->read_paused)
         error = uv_read_start((uv_stream_t *)&peer->tcp, on_alloc, on_read);
-    peer->read_paused = peer->client.out.congested;
+    peer->read_paused = pause;
     if (error)
         sn_peer_close(peer, uv_strerror(error));
+}
+
+/* Takes the frames that are there, for this turn. */
+static void work(struct sn_peer *peer)
+{
+    struct sn_loop *turns = &peer->server->turns;
+    sp_status status;
+
+    if (peer->turn != turns->turns) {
+        peer->turn = turns->turns;
+        peer->pieces = TURN_PIECES;
+    }
+    status = take_frames(peer);
+    if (status != SP_WANT_READ && status != SP_AGAIN && status != SP_BUSY) {
+        close_for(peer, status);
+        return;
+    }
+    flush(peer);
+    if (peer->closing)
+        return;
+    if (!peer->client.out.congested) {
+        sn_jobs_resume(&peer->server->service.calls.jobs, &peer->client);
+        if (status != SP_WANT_READ)
+            sn_loop_later(turns, &peer->work);
+    }
+    pause_reading(peer, status != SP_WANT_READ);
+}
+
+static void on_work(struct sn_task *task)
+{
+    work(SP_CONTAINER(task, struct sn_peer, work));
 }
 
 static void on_period(uv_timer_t *timer);
@@ -313,6 +413,7 @@ static sp_status come_up(struct sn_peer *peer)
         !(peer->client.atoms = sn_atoms_out_new()))
         return SP_NO_MEMORY;
     replace_older(peer);
+    leave_handshakes(peer);
     peer->up = true;
     peer->client.name = peer->handshake.peer_name;
     peer->client.flags = peer->handshake.peer_flags;
@@ -381,6 +482,7 @@ static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
         peer->server->heard_ns = uv_hrtime();
         sn_tick_read(&peer->tick);
         sn_reader_filled(&peer->reader, (size_t)len);
+        use(peer, (size_t)len / PIECE_BYTES);
         work(peer);
     } else if (len > 0) {
         shake_hands(peer, (const uint8_t *)buf->base, (size_t)len);
@@ -393,6 +495,19 @@ static void on_handshake_limit(uv_timer_t *timer)
 
     peer->handshake.deadline_ns = 0;
     shake_hands(peer, NULL, 0);
+}
+
+/* Whoever says nothing must not keep others out. */
+static void make_room(struct sn_server *server)
+{
+    struct sn_peer *oldest;
+
+    if (server->handshake_count < server->handshakes_max)
+        return;
+    oldest = SP_CONTAINER(sp_list_oldest(&server->handshakes), struct sn_peer, in_handshakes);
+    oldest->handshake.refusal = SN_REFUSED_CROWD;
+    log_refusal(oldest);
+    sn_peer_close(oldest, sn_refusal_text(SN_REFUSED_CROWD));
 }
 
 void sn_peer_accept(struct sn_server *server, uv_stream_t *listener)
@@ -410,7 +525,11 @@ void sn_peer_accept(struct sn_server *server, uv_stream_t *listener)
     sn_client_init(&peer->client);
     peer->client.stirred = on_stirred;
     peer->flush.run = on_flush;
+    peer->work.run = on_work;
+    make_room(server);
     sp_list_push_newest(&server->peers, &peer->node);
+    sp_list_push_newest(&server->handshakes, &peer->in_handshakes);
+    server->handshake_count++;
     (void)uv_tcp_init(&server->loop, &peer->tcp);
     (void)uv_timer_init(&server->loop, &peer->timer);
     peer->tcp.data = peer->timer.data = peer;
@@ -446,6 +565,7 @@ void sn_peer_stop(struct sn_peer *peer)
     }
     sn_service_stop(&peer->server->service, &peer->client);
     peer->ending = true;
+    sn_loop_drop(&peer->work);
     if (peer->read_paused)
         status = uv_read_start((uv_stream_t *)&peer->tcp, on_alloc, on_read);
     peer->read_paused = false;

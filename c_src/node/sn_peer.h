@@ -4,11 +4,13 @@
 #define SN_PEER_H
 
 #include "sn_atoms_in.h"
+#include "sn_message.h"
+#include "sn_reader.h"
 #include "sn_server.h"
 #include "sn_tick.h"
 
 struct sn_peer {
-    struct sp_node node; /* in server->peers */
+    struct sp_node node, in_handshakes; /* in the server's lists */
     struct sn_server *server;
     uv_tcp_t tcp;
     uv_timer_t timer; /* the handshake's limit, then the periods of the ticks */
@@ -24,8 +26,13 @@ struct sn_peer {
     struct sn_handshake handshake;
     struct sn_reader reader;
     struct sn_atoms_in atoms;
+    enum { SN_TAKING_NOTHING, SN_TAKING_ATOMS, SN_TAKING_TERMS } taking; /* of a frame, by now */
+    bool is_cut; /* that frame: only its beginning is there */
+    struct sn_opening opening;
+    uint64_t turn; /* of the loop, whose pieces are being used up */
+    size_t pieces;
     struct sn_client client;
-    struct sn_task flush;
+    struct sn_task flush, work;
     struct sn_tick tick;
 };
 

@@ -1,7 +1,7 @@
 #include "sn_pool.h"
 
+#include "sn_descriptors.h"
 #include "sn_log.h"
-#include "sp_sys.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -174,7 +174,7 @@ sp_status sn_pool_open(struct sn_pool **made, struct sn_loop *loop, const struct
     if (posix_memalign(&memory, _Alignof(struct sn_pool), sizeof *pool) != 0)
         return SP_NO_MEMORY;
     pool = memset(memory, 0, sizeof *pool);
-    if (sp_pool_init(&pool->home.core, &sn_face, &sp_sys_posix, 1) != SP_OK) {
+    if (sp_pool_init(&pool->home.core, &sn_face, sn_descriptors_sys(), 1) != SP_OK) {
         free(pool);
         return SP_NO_MEMORY;
     }

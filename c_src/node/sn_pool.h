@@ -5,6 +5,7 @@
 
 #include "sn_attempt.h"
 #include "sn_face.h"
+#include "sn_hash.h"
 #include "sn_options.h"
 #include "sn_reason.h"
 #include "sp_tls_ctx.h"
@@ -16,6 +17,7 @@ struct sn_pool {
     struct sn_pools *pools;
     const struct sn_here *here;
     struct sp_node node; /* in the list of all pools */
+    struct sn_hash_node by_name;
     struct sn_options options;
     struct sp_tls_registry *registry;
     struct sp_tls_slot tls;

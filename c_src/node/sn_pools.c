@@ -43,6 +43,7 @@ sp_status sn_pools_init(struct sn_pools *pools, struct sn_loop *loop, const stru
     *pools = (struct sn_pools){
         .loop = loop, .here = here, .ended_leases = ended_leases, .task.run = on_task};
     sp_list_init(&pools->list);
+    sn_hash_init(&pools->by_name);
     pools->tls = sp_tls_registry_new();
     if (!pools->tls || getrandom(&pools->seed, sizeof pools->seed, 0) != sizeof pools->seed)
         return SP_NO_MEMORY;
@@ -55,16 +56,24 @@ sp_status sn_pools_init(struct sn_pools *pools, struct sn_loop *loop, const stru
 
 void sn_pools_free(struct sn_pools *pools)
 {
+    sn_hash_free(&pools->by_name);
     sp_tls_registry_unref(pools->tls);
+}
+
+static uint64_t hash_of(const char *name, size_t name_len)
+{
+    return sn_hash_bytes((struct sn_slice){(const uint8_t *)name, name_len});
 }
 
 static struct sn_pool *find(struct sn_pools *pools, const char *name, size_t name_len)
 {
-    for (struct sp_node *at = pools->list.head.prev; at != &pools->list.head; at = at->prev) {
-        const struct sn_options *options = &pool_of(at)->options;
+    struct sn_hash_node *node = sn_hash_first(&pools->by_name, hash_of(name, name_len));
 
-        if (options->name_len == name_len && memcmp(options->name, name, name_len) == 0)
-            return pool_of(at);
+    for (; node; node = sn_hash_next(&pools->by_name, node)) {
+        struct sn_pool *pool = SP_CONTAINER(node, struct sn_pool, by_name);
+
+        if (pool->options.name_len == name_len && memcmp(pool->options.name, name, name_len) == 0)
+            return pool;
     }
     return NULL;
 }
@@ -95,6 +104,7 @@ static void on_released(struct sn_pool *pool)
 static void on_stopped(struct sn_pool *pool)
 {
     sp_list_remove(&pool->node);
+    sn_hash_remove(&pool->pools->by_name, &pool->by_name);
     if (pool->done)
         pool->done(pool->done_arg);
     on_released(pool);
@@ -110,8 +120,10 @@ sp_status sn_pools_start(struct sn_pools *pools, struct sn_options *options,
         return SP_DRAINING;
     if (find(pools, options->name, options->name_len))
         return SP_BUSY;
-    status =
-        sn_pool_open(&pool, pools->loop, pools->here, pools->tls, options, pools->seed++, refusal);
+    status = sn_hash_make_room(&pools->by_name);
+    if (status == SP_OK)
+        status = sn_pool_open(&pool, pools->loop, pools->here, pools->tls, options, pools->seed++,
+                              refusal);
     if (status != SP_OK)
         return status;
     pool->pools = pools;
@@ -119,7 +131,8 @@ sp_status sn_pools_start(struct sn_pools *pools, struct sn_options *options,
     pool->released = on_released;
     pool->on_stopped = on_stopped;
     sp_list_push_newest(&pools->list, &pool->node);
-    return SP_OK;
+    return sn_hash_add(&pools->by_name, &pool->by_name,
+                       hash_of(pool->options.name, pool->options.name_len));
 }
 
 sp_status sn_pools_stop(struct sn_pools *pools, const char *name, size_t name_len,

@@ -2,12 +2,14 @@
 #ifndef SN_POOLS_H
 #define SN_POOLS_H
 
+#include "sn_hash.h"
 #include "sn_pool.h"
 
 struct sn_pools {
     struct sn_loop *loop;
     const struct sn_here *here;
     struct sp_list list; /* of struct sn_pool, also those that are being stopped; the newest last */
+    struct sn_hash by_name; /* the same */
     struct sp_tls_registry *tls;
     uv_timer_t tick;
     uint64_t seed;

@@ -10,8 +10,6 @@
 #include <sys/prctl.h>
 #endif
 
-#define DESCRIPTORS_MOST 65536
-
 static void open_standard_descriptors(void)
 {
     int fd;
@@ -63,17 +61,6 @@ void sn_process_keep_secrets(void)
     /* A limit does not hold for a program that the system gives cores to. */
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 #endif
-}
-
-/* Each silent connection holds a descriptor until its handshake's time is over. */
-void sn_process_raise_limits(void)
-{
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= DESCRIPTORS_MOST)
-        return;
-    limit.rlim_cur = limit.rlim_max < DESCRIPTORS_MOST ? limit.rlim_max : DESCRIPTORS_MOST;
-    (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 bool sn_process_has_live_input(void)

@@ -1,4 +1,4 @@
-/* What concerns the process and not the node: its signals and descriptors until it serves, limits, and what
+/* What concerns the process and not the node: its signals and descriptors until it serves, and what
  * of it could end up on a disk. */
 #ifndef SN_PROCESS_H
 #define SN_PROCESS_H
@@ -13,8 +13,6 @@ void sn_process_serves(void);
 
 /* No core dumps, and nobody but root may look into its memory: keys and a cookie are in there. */
 void sn_process_keep_secrets(void);
-/* As many descriptors as are allowed, up to 65536. */
-void sn_process_raise_limits(void);
 
 /* Whether stdin can be waited for: a pipe, a socket or a terminal. */
 bool sn_process_has_live_input(void);

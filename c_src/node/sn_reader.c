@@ -1,6 +1,5 @@
 #include "sn_reader.h"
 
-#include "sn_operation.h"
 #include "sp_bytes.h"
 
 #include <assert.h>
@@ -59,42 +58,21 @@ sp_status sn_reader_next(struct sn_reader *reader, const uint8_t **frame, size_t
 {
     size_t held = reader->end - reader->start;
     uint64_t frame_len;
+    size_t dropped = held < reader->skipped ? held : (size_t)reader->skipped;
 
+    reader->start += dropped;
+    reader->skipped -= dropped;
+    held -= dropped;
     if (held < HEADER_BYTES)
         return SP_WANT_READ;
     frame_len = sp_get(reader->buf + reader->start, HEADER_BYTES);
-    if (frame_len > reader->frame_max)
-        return SP_TOO_BIG;
-    if (held - HEADER_BYTES < frame_len)
+    *len = frame_len <= reader->frame_max             ? (size_t)frame_len
+           : reader->frame_max < SN_READER_HEAD_BYTES ? reader->frame_max
+                                                      : SN_READER_HEAD_BYTES;
+    if (held - HEADER_BYTES < *len)
         return SP_WANT_READ;
     *frame = reader->buf + reader->start + HEADER_BYTES;
-    *len = (size_t)frame_len;
     reader->start += HEADER_BYTES + *len;
-    return SP_OK;
-}
-
-enum sn_term_result sn_message_open(const uint8_t *frame, size_t len,
-                                    const struct sn_term_limits *limits, struct sn_message *message)
-{
-    enum sn_term_result result;
-    size_t used;
-
-    *message = (struct sn_message){.payload_result = SN_TERM_OK};
-    if (len == 0 || frame[0] != SN_PASS_THROUGH)
-        return SN_TERM_BAD;
-    message->control = frame + 1;
-    result = sn_term_check_versioned(message->control, len - 1, limits, &message->control_len);
-    if (result != SN_TERM_OK || message->control_len == len - 1)
-        return result;
-    message->payload_len = len - 1 - message->control_len;
-    message->payload = message->control + message->control_len;
-    message->payload_result =
-        sn_term_check_versioned(message->payload, message->payload_len, limits, &used);
-    if (message->payload_result == SN_TERM_OK && used != message->payload_len)
-        message->payload_result = SN_TERM_BAD;
-    if (message->payload_result != SN_TERM_OK) {
-        message->payload = NULL;
-        message->payload_len = 0;
-    }
-    return SN_TERM_OK;
+    reader->skipped = frame_len - *len;
+    return reader->skipped ? SP_TOO_BIG : SP_OK;
 }

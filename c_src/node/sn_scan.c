@@ -9,7 +9,7 @@
 
 struct sn_scan sn_scan_begin(const uint8_t *data, size_t len)
 {
-    return (struct sn_scan){.at = data, .end = data + len, .missing = 1};
+    return (struct sn_scan){.at = data, .end = data + len, .missing = 1, .pieces = SIZE_MAX};
 }
 
 static bool has(const struct sn_scan *scan, uint64_t len)
@@ -165,9 +165,16 @@ enum sn_scan_event sn_scan_next(struct sn_scan *scan, const uint8_t **found)
             event = SN_SCAN_LOST;
         scan->behind = 0;
     }
-    while (event == SN_SCAN_DONE && scan->missing)
+    while (event == SN_SCAN_DONE && scan->missing) {
+        if (scan->pieces == 0 && has(scan, 1)) {
+            *found = scan->at;
+            return SN_SCAN_AGAIN;
+        }
+        scan->pieces -= scan->pieces > 0;
         event = next_term(scan, found);
+    }
     if (event == SN_SCAN_LOST)
-        *scan = (struct sn_scan){.at = scan->at, .end = scan->at, .missing = 1};
+        *scan =
+            (struct sn_scan){.at = scan->at, .end = scan->at, .missing = 1, .pieces = scan->pieces};
     return event;
 }

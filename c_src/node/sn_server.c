@@ -1,6 +1,7 @@
 #include "sn_server.h"
 
 #include "sn_notify.h"
+#include "sn_descriptors.h"
 #include "sn_peer.h"
 #include "sn_process.h"
 
@@ -229,6 +230,8 @@ int sn_server_run(struct sn_server *server, const struct sn_config *config)
                                     .cookie = config->us.cookie,
                                     .epmd_port = config->epmd_port};
     sp_list_init(&server->peers);
+    sp_list_init(&server->handshakes);
+    server->handshakes_max = sn_descriptors_handshakes();
     status = uv_loop_init(&server->loop);
     if (status == 0)
         status = sn_loop_init(&server->turns, &server->loop);

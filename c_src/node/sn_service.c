@@ -1,6 +1,9 @@
 #include "sn_service.h"
 
+#include "sn_answer.h"
 #include "sn_io.h"
+#include "sn_log.h"
+#include "sn_option.h"
 
 #include <string.h>
 
@@ -25,27 +28,47 @@ void sn_service_free(struct sn_service *service)
 
 /* ---- monitors and links ---- */
 
+/* For a node that has more of them than it may: those beyond end at once. */
+static const char *why_not(struct sn_client *client, sp_status status)
+{
+    unsigned count;
+
+    if (status == SP_NOT_FOUND)
+        return "noproc";
+    count = sn_log_allowed(&client->refusals, uv_hrtime());
+    if (count)
+        sn_log(SN_LOG_WARNING, "watch_refused",
+               "node=%s reason=\"too many monitors and links\" count=%u", client->name, count);
+    return "system_limit";
+}
+
 static sp_status take_monitor(struct sn_service *service, struct sn_client *client,
                               const struct sn_slice *parts)
 {
+    sp_status status = SP_NOT_FOUND;
+
     if (!sn_slice_is_pid(parts[1]) || !sn_slice_is_reference(parts[3]))
         return SP_BAD_DATA;
     if (sn_mail_is_to_us(&service->mail, parts[2]))
-        return sn_watches_add(&client->watches, SN_WATCH_MONITOR, parts[1], parts[3], parts[2]);
-    sn_mail_down(&service->mail, client, parts[2], parts[1], parts[3], "noproc");
-    return SP_OK;
+        status = sn_watches_add(&client->watches, SN_WATCH_MONITOR, parts[1], parts[3], parts[2]);
+    if (status == SP_NOT_FOUND || status == SP_FULL)
+        sn_mail_down(&service->mail, client, parts[2], parts[1], parts[3], why_not(client, status));
+    return status == SP_NO_MEMORY ? status : SP_OK;
 }
 
 static sp_status take_link(struct sn_service *service, struct sn_client *client,
                            const struct sn_slice *parts)
 {
+    sp_status status = SP_NOT_FOUND;
+
     if (!sn_slice_is_pid(parts[1]) || !sn_slice_is_pid(parts[2]))
         return SP_BAD_DATA;
     if (sn_mail_is_to_us(&service->mail, parts[2]))
-        return sn_watches_add(&client->watches, SN_WATCH_LINK, parts[1], (struct sn_slice){NULL, 0},
-                              parts[2]);
-    sn_mail_exit(&service->mail, client, parts[2], parts[1], "noproc");
-    return SP_OK;
+        status = sn_watches_add(&client->watches, SN_WATCH_LINK, parts[1],
+                                (struct sn_slice){NULL, 0}, parts[2]);
+    if (status == SP_NOT_FOUND || status == SP_FULL)
+        sn_mail_exit(&service->mail, client, parts[2], parts[1], why_not(client, status));
+    return status == SP_NO_MEMORY ? status : SP_OK;
 }
 
 /* A process that we watch has died. */
@@ -82,80 +105,51 @@ static bool get_caller(struct sn_calls *calls, struct sn_slice from, struct sn_c
 
 /* {is_auth, Node}; whatever else net_kernel is asked gets no answer. */
 static void call_net_kernel(struct sn_service *service, struct sn_client *client,
-                            const struct sn_caller *caller, struct sn_slice request)
+                            const struct sn_caller *caller, const struct sn_request *request)
 {
-    struct sn_slice parts[SN_SLICE_PARTS_MAX];
     struct sn_writer reply;
 
-    if (sn_slice_tuple(request, parts) != 2 || !sn_slice_is_atom(parts[0], "is_auth"))
+    if (request->arity != 2 || !sn_slice_is_atom(request->parts[0], "is_auth"))
         return;
     reply = sn_mail_begin_reply(&service->mail, caller);
     sn_put_atom(&reply, "yes");
     sn_mail_end_reply(&service->mail, client, caller, &reply, (struct sn_slice){NULL, 0});
 }
 
-static void take_send(struct sn_service *service, struct sn_client *client, struct sn_slice target,
+/* A request that no node sends, or that is longer than a frame may be. */
+static void refuse(struct sn_service *service, struct sn_client *client,
+                   const struct sn_caller *caller, enum sn_term_result result)
+{
+    if (result == SN_TERM_LONG || result == SN_TERM_DEEP)
+        sn_answer_status(&service->mail, client, caller, SP_TOO_BIG);
+    else
+        sn_answer_error_with(&service->mail, client, caller, "bad_request",
+                             SN_ATOM("\x9", "undefined"));
+}
+
+static void take_call(struct sn_service *service, struct sn_client *client,
                       const struct sn_message *message)
 {
-    struct sn_slice parts[SN_SLICE_PARTS_MAX], payload;
     struct sn_caller caller;
-    int arity;
 
-    if (!message->payload || !sn_mail_is_to_us(&service->mail, target))
+    if (!message->from.data || !get_caller(&service->calls, message->from, &client, &caller))
         return;
-    payload = (struct sn_slice){message->payload + 1, message->payload_len - 1};
-    arity = sn_slice_tuple(payload, parts);
-    if (arity == 2 && sn_slice_is_atom(parts[0], "$gen_cast"))
-        sn_calls_take_cast(&service->calls, parts[1]);
-    if (arity != 3 || !sn_slice_is_atom(parts[0], "$gen_call") ||
-        !get_caller(&service->calls, parts[1], &client, &caller))
-        return;
-    if (sn_slice_is_atom(target, "net_kernel"))
-        call_net_kernel(service, client, &caller, parts[2]);
+    if (message->result != SN_TERM_OK)
+        refuse(service, client, &caller, message->result);
+    else if (sn_slice_is_atom(message->target, "net_kernel"))
+        call_net_kernel(service, client, &caller, &message->request);
     else
-        sn_calls_take(&service->calls, client, &caller, parts[2]);
+        sn_calls_take(&service->calls, client, &caller, &message->request);
 }
 
 /* ---- all ---- */
 
-/* How many elements each operation has that is of interest here; 0 for the others. */
-static int arity_of(int operation)
+static sp_status take_control(struct sn_service *service, struct sn_client *client,
+                              const struct sn_message *message)
 {
-    switch (operation) {
-    case SN_OP_LINK:
-    case SN_OP_SEND:
-    case SN_OP_UNLINK:
-        return 3;
-    case SN_OP_EXIT:
-    case SN_OP_REG_SEND:
-    case SN_OP_SEND_TT:
-    case SN_OP_MONITOR:
-    case SN_OP_DEMONITOR:
-    case SN_OP_UNLINK_ID:
-        return 4;
-    case SN_OP_EXIT_TT:
-    case SN_OP_REG_SEND_TT:
-    case SN_OP_MONITOR_EXIT:
-        return 5;
-    }
-    return 0;
-}
+    const struct sn_slice *parts = message->control;
 
-sp_status sn_service_take(struct sn_service *service, struct sn_client *client,
-                          const struct sn_message *message)
-{
-    struct sn_slice control = {message->control + 1, message->control_len - 1};
-    struct sn_slice parts[SN_SLICE_PARTS_MAX];
-    int arity = sn_slice_tuple(control, parts), operation;
-
-    if (arity < 1)
-        return SP_BAD_DATA;
-    operation = sn_slice_byte(parts[0]);
-    if (arity_of(operation) == 0)
-        return SP_OK;
-    if (arity != arity_of(operation))
-        return SP_BAD_DATA;
-    switch (operation) {
+    switch (message->operation) {
     case SN_OP_LINK:
         return take_link(service, client, parts);
     case SN_OP_UNLINK:
@@ -172,16 +166,23 @@ sp_status sn_service_take(struct sn_service *service, struct sn_client *client,
     case SN_OP_DEMONITOR:
         sn_watches_drop(&client->watches, SN_WATCH_MONITOR, parts[3]);
         return SP_OK;
-    case SN_OP_MONITOR_EXIT:
+    default: /* SN_OP_MONITOR_EXIT */
         return take_monitor_exit(service, parts);
-    case SN_OP_SEND:
-    case SN_OP_SEND_TT:
-        take_send(service, client, parts[2], message);
-        return SP_OK;
-    default: /* SN_OP_REG_SEND, SN_OP_REG_SEND_TT */
-        take_send(service, client, parts[3], message);
-        return SP_OK;
     }
+}
+
+sp_status sn_service_take(struct sn_service *service, struct sn_client *client,
+                          const struct sn_message *message)
+{
+    if (message->kind == SN_MESSAGE_CONTROL)
+        return take_control(service, client, message);
+    if (message->kind == SN_MESSAGE_OTHER || !sn_mail_is_to_us(&service->mail, message->target))
+        return SP_OK;
+    if (message->kind == SN_MESSAGE_CALL)
+        take_call(service, client, message);
+    else if (message->result == SN_TERM_OK)
+        sn_calls_take_cast(&service->calls, &message->request);
+    return SP_OK;
 }
 
 struct farewell {

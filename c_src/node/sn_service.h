@@ -8,7 +8,7 @@
 #define SN_SERVICE_H
 
 #include "sn_calls.h"
-#include "sn_reader.h"
+#include "sn_message.h"
 
 struct sn_service {
     struct sn_mail mail;
@@ -22,7 +22,8 @@ SP_MUST_CHECK sp_status sn_service_init(struct sn_service *service, const struct
 /* All pools and clients are gone. */
 void sn_service_free(struct sn_service *service);
 
-/* Takes one message and queues the answers. SP_OK, also where nothing was understood; SP_BAD_DATA for a
+/* Takes one message and queues the answers. Whose request is not whole, or too long, hears that. SP_OK, also
+ * where nothing was understood; SP_BAD_DATA for a
  * control message that no node sends, SP_FULL, SP_NO_MEMORY: then the connection is to be closed, as
  * where client->fault is set. */
 SP_MUST_CHECK sp_status sn_service_take(struct sn_service *service, struct sn_client *client,

@@ -5,15 +5,11 @@
 
 #include <string.h>
 
-/* Wider than any limit that the term was checked with. */
-static const struct sn_term_limits ANY = {
-    .bytes = SIZE_MAX, .depth = SN_TERM_DEPTH_MAX, .terms = SIZE_MAX};
-
 bool sn_slice_take(struct sn_slice *rest, struct sn_slice *term)
 {
     size_t used;
 
-    if (sn_term_check(rest->data, rest->len, &ANY, &used) != SN_TERM_OK)
+    if (sn_term_check(rest->data, rest->len, &used) != SN_TERM_OK)
         return false;
     *term = (struct sn_slice){rest->data, used};
     rest->data += used;
@@ -36,9 +32,12 @@ int sn_slice_tuple(struct sn_slice term, struct sn_slice parts[SN_SLICE_PARTS_MA
         return -1;
     arity = sp_get(term.data + 1, width);
     rest = after(term, 1 + width);
-    for (uint64_t i = 0; i < arity && i < SN_SLICE_PARTS_MAX; i++)
-        if (!sn_slice_take(&rest, &parts[i]))
+    for (uint64_t i = 0; i < arity && i < SN_SLICE_PARTS_MAX; i++) {
+        if (i == arity - 1)
+            parts[i] = rest; /* however large, it was checked */
+        else if (!sn_slice_take(&rest, &parts[i]))
             return -1;
+    }
     return arity > INT32_MAX ? -1 : (int)arity;
 }
 

@@ -1,6 +1,5 @@
 #include "sn_term.h"
 
-#include <assert.h>
 #include <stdbool.h>
 
 enum tag {
@@ -37,28 +36,13 @@ enum tag {
 #define REFERENCE_WORDS_MAX 5
 #define FUN_UNIQ_BYTES 16
 
-/* A container that is not complete. */
-struct open_term {
-    uint64_t missing;   /* subterms */
-    const uint8_t *end; /* where its last subterm must end, or NULL */
-};
-
-struct check {
-    const uint8_t *at, *end;
-    const struct sn_term_limits *limits;
-    enum sn_term_result result;
-    size_t terms;
-    unsigned depth;
-    struct open_term open[SN_TERM_DEPTH_MAX];
-};
-
-static bool fail(struct check *check, enum sn_term_result result)
+static bool fail(struct sn_term_check *check, enum sn_term_result result)
 {
     check->result = result;
     return false;
 }
 
-static bool take(struct check *check, size_t len, const uint8_t **bytes)
+static bool take(struct sn_term_check *check, size_t len, const uint8_t **bytes)
 {
     if ((size_t)(check->end - check->at) < len)
         return fail(check, SN_TERM_CUT);
@@ -67,14 +51,14 @@ static bool take(struct check *check, size_t len, const uint8_t **bytes)
     return true;
 }
 
-static bool skip(struct check *check, size_t len)
+static bool skip(struct sn_term_check *check, size_t len)
 {
     const uint8_t *bytes;
 
     return take(check, len, &bytes);
 }
 
-static bool take_number(struct check *check, size_t width, uint32_t *number)
+static bool take_number(struct sn_term_check *check, size_t width, uint32_t *number)
 {
     const uint8_t *bytes;
 
@@ -127,7 +111,7 @@ static bool is_atom_tag(uint32_t tag)
            tag == TAG_SMALL_ATOM_UTF8;
 }
 
-static bool check_atom_text(struct check *check, uint32_t tag)
+static bool check_atom_text(struct sn_term_check *check, uint32_t tag)
 {
     bool is_utf8 = tag == TAG_ATOM_UTF8 || tag == TAG_SMALL_ATOM_UTF8;
     bool is_small = tag == TAG_SMALL_ATOM || tag == TAG_SMALL_ATOM_UTF8;
@@ -143,7 +127,7 @@ static bool check_atom_text(struct check *check, uint32_t tag)
     return !is_utf8 || is_utf8_atom(text, len) ? true : fail(check, SN_TERM_BAD);
 }
 
-static bool check_atom(struct check *check)
+static bool check_atom(struct sn_term_check *check)
 {
     uint32_t tag;
 
@@ -152,7 +136,7 @@ static bool check_atom(struct check *check)
     return is_atom_tag(tag) ? check_atom_text(check, tag) : fail(check, SN_TERM_BAD);
 }
 
-static bool check_small_number(struct check *check)
+static bool check_small_number(struct sn_term_check *check)
 {
     uint32_t tag;
 
@@ -164,12 +148,12 @@ static bool check_small_number(struct check *check)
 }
 
 /* Pids and ports: a node, then numbers. */
-static bool check_node_and(struct check *check, size_t len)
+static bool check_node_and(struct sn_term_check *check, size_t len)
 {
     return check_atom(check) && skip(check, len);
 }
 
-static bool check_reference(struct check *check, size_t creation_len)
+static bool check_reference(struct sn_term_check *check, size_t creation_len)
 {
     uint32_t words;
 
@@ -180,14 +164,14 @@ static bool check_reference(struct check *check, size_t creation_len)
     return check_node_and(check, creation_len + 4 * words);
 }
 
-static bool check_bytes(struct check *check, size_t width, size_t more)
+static bool check_bytes(struct sn_term_check *check, size_t width, size_t more)
 {
     uint32_t len;
 
     return take_number(check, width, &len) && skip(check, more) && skip(check, len);
 }
 
-static bool check_bits(struct check *check)
+static bool check_bits(struct sn_term_check *check)
 {
     uint32_t len, bits;
 
@@ -198,29 +182,26 @@ static bool check_bits(struct check *check)
     return skip(check, len);
 }
 
-static bool open_container(struct check *check, uint64_t count, const uint8_t *end)
+/* Each term takes a byte or more. */
+static bool expect_terms(struct sn_term_check *check, uint64_t count)
 {
-    if (count == 0 && !end)
-        return true;
-    if (check->depth == check->limits->depth)
-        return fail(check, SN_TERM_DEEP);
-    if (count > check->limits->terms - check->terms)
-        return fail(check, SN_TERM_MANY);
-    if (count > (uint64_t)(check->end - check->at))
-        return fail(check, SN_TERM_CUT); /* each takes a byte or more */
-    check->open[check->depth++] = (struct open_term){.missing = count, .end = end};
+    if (count > (uint64_t)(check->end - check->at) ||
+        check->missing > (uint64_t)(check->end - check->at) - count)
+        return fail(check, SN_TERM_CUT);
+    check->missing += count;
     return true;
 }
 
-static bool check_container(struct check *check, size_t width, uint64_t factor, uint64_t more)
+static bool check_container(struct sn_term_check *check, size_t width, uint64_t factor,
+                            uint64_t more)
 {
     uint32_t count;
 
-    return take_number(check, width, &count) && open_container(check, count * factor + more, NULL);
+    return take_number(check, width, &count) && expect_terms(check, count * factor + more);
 }
 
 /* Its length counts from itself to the last free variable. */
-static bool check_fun(struct check *check)
+static bool check_fun(struct sn_term_check *check)
 {
     const uint8_t *start = check->at;
     uint32_t len, free_count;
@@ -238,10 +219,14 @@ static bool check_fun(struct check *check)
         return fail(check, SN_TERM_BAD);
     if (!check_node_and(check, *check->at++ == TAG_PID ? 9 : 12))
         return false;
-    return open_container(check, free_count, start + len);
+    if (check->fun_count == SN_TERM_FUNS_MAX)
+        return fail(check, SN_TERM_DEEP);
+    check->funs[check->fun_count].missing = check->missing;
+    check->funs[check->fun_count++].end = start + len;
+    return expect_terms(check, free_count);
 }
 
-static bool check_export(struct check *check)
+static bool check_export(struct sn_term_check *check)
 {
     uint32_t tag;
 
@@ -250,13 +235,12 @@ static bool check_export(struct check *check)
     return tag == TAG_SMALL_INTEGER ? skip(check, 1) : fail(check, SN_TERM_BAD);
 }
 
-static bool check_one(struct check *check)
+static bool check_one(struct sn_term_check *check)
 {
     uint32_t tag;
 
-    if (check->terms == check->limits->terms)
-        return fail(check, SN_TERM_MANY);
     check->terms++;
+    check->missing--;
     if (!take_number(check, 1, &tag))
         return false;
     switch ((enum tag)tag) {
@@ -314,48 +298,52 @@ static bool check_one(struct check *check)
     return fail(check, SN_TERM_BAD);
 }
 
-/* A term has ended: so may have the containers that it was the last of. */
-static bool close_containers(struct check *check)
+/* A term has ended: so may have the funs that it was the last of. */
+static bool close_funs(struct sn_term_check *check)
 {
-    while (check->depth && check->open[check->depth - 1].missing == 0) {
-        const uint8_t *end = check->open[--check->depth].end;
-
-        if (end && end != check->at)
+    while (check->fun_count && check->funs[check->fun_count - 1].missing == check->missing)
+        if (check->funs[--check->fun_count].end != check->at)
             return fail(check, SN_TERM_BAD);
-    }
     return true;
 }
 
-enum sn_term_result sn_term_check(const uint8_t *buf, size_t len,
-                                  const struct sn_term_limits *limits, size_t *used)
+void sn_term_begin(struct sn_term_check *check, const uint8_t *buf, size_t len)
 {
-    struct check check;
-
-    assert(limits->depth <= SN_TERM_DEPTH_MAX);
-    check.at = buf;
-    check.end = buf + (len < limits->bytes ? len : limits->bytes);
-    check.limits = limits;
-    check.result = SN_TERM_OK;
-    check.terms = 0;
-    check.depth = 0;
-    while (check_one(&check) && close_containers(&check) && check.depth)
-        check.open[check.depth - 1].missing--;
-    *used = (size_t)(check.at - buf);
-    return check.result == SN_TERM_CUT && len > limits->bytes ? SN_TERM_LONG : check.result;
+    check->at = buf;
+    check->end = buf + len;
+    check->missing = 1;
+    check->terms = 0;
+    check->result = SN_TERM_OK;
+    check->fun_count = 0;
 }
 
-enum sn_term_result sn_term_check_versioned(const uint8_t *buf, size_t len,
-                                            const struct sn_term_limits *limits, size_t *used)
+enum sn_term_result sn_term_step(struct sn_term_check *check)
 {
+    if (check->result == SN_TERM_OK && check_one(check))
+        (void)close_funs(check);
+    return check->result;
+}
+
+enum sn_term_result sn_term_go_on(struct sn_term_check *check, uint64_t left, size_t *pieces)
+{
+    while (check->missing > left && check->result == SN_TERM_OK) {
+        if (*pieces == 0)
+            return SN_TERM_AGAIN;
+        --*pieces;
+        (void)sn_term_step(check);
+    }
+    return check->result;
+}
+
+enum sn_term_result sn_term_check(const uint8_t *buf, size_t len, size_t *used)
+{
+    struct sn_term_check check;
+    size_t pieces = SIZE_MAX;
     enum sn_term_result result;
 
-    *used = 0;
-    if (len == 0)
-        return SN_TERM_CUT;
-    if (buf[0] != TAG_VERSION)
-        return SN_TERM_BAD;
-    result = sn_term_check(buf + 1, len - 1, limits, used);
-    *used += 1;
+    sn_term_begin(&check, buf, len);
+    result = sn_term_go_on(&check, 0, &pieces);
+    *used = (size_t)(check.at - buf);
     return result;
 }
 
@@ -372,8 +360,8 @@ const char *sn_term_result_text(enum sn_term_result result)
         return "too long";
     case SN_TERM_DEEP:
         return "nested too deep";
-    case SN_TERM_MANY:
-        return "too many elements";
+    case SN_TERM_AGAIN:
+        break;
     }
-    return "unknown";
+    return "not checked yet";
 }

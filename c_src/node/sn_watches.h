@@ -4,8 +4,8 @@
 
 #include "sn_hash.h"
 
-/* What one node may have. */
-#define SN_WATCHES_MAX 65536
+/* What one node may have: one for each process that a VM has by default. */
+#define SN_WATCHES_MAX 262144
 
 struct sn_watches {
     struct sn_hash hash;

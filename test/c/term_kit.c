@@ -172,7 +172,6 @@ static uint8_t *kept[10000];
 
 struct sn_slice term_of_bytes(const void *bytes, size_t len)
 {
-    struct sn_term_limits limits = {.bytes = SIZE_MAX, .depth = 32, .terms = SIZE_MAX};
     static size_t count;
     uint8_t *copy = malloc(len ? len : 1);
     size_t used;
@@ -180,7 +179,7 @@ struct sn_slice term_of_bytes(const void *bytes, size_t len)
     cr_assert_lt(count, sizeof kept / sizeof *kept);
     kept[count++] = copy;
     memcpy(copy, bytes, len);
-    cr_assert_eq(sn_term_check(copy, len, &limits, &used), SN_TERM_OK);
+    cr_assert_eq(sn_term_check(copy, len, &used), SN_TERM_OK);
     cr_assert_eq(used, len);
     return (struct sn_slice){copy, len};
 }

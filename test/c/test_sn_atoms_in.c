@@ -3,7 +3,7 @@
 #include "sn_atoms_in.h"
 
 #include "fail_alloc.h"
-#include "sn_reader.h"
+#include "sn_term.h"
 #include "sp_bytes.h"
 
 #include <criterion/criterion.h>
@@ -13,28 +13,31 @@
 #define ROOM ((size_t)1 << 20)
 #define BYTES(text) (text), sizeof(text) - 1
 
-static const struct sn_term_limits LIMITS = {.bytes = ROOM, .depth = 20, .terms = 1000};
-
 static struct sn_atoms_in atoms;
 
 static void end(void)
 {
     sn_atoms_in_free(&atoms);
-    cr_assert(!atoms.atoms && !atoms.frame && atoms.cap == 0);
+    cr_assert(!atoms.atoms && !atoms.plain && atoms.cap == 0);
 }
 
 TestSuite(sn_atoms_in, .fini = end);
 
-/* From memory of exactly that size. */
+/* From memory of exactly that size, in one go. */
 static sp_status take_within(size_t max, const void *frame, size_t len, const uint8_t **plain,
                              size_t *plain_len)
 {
     uint8_t *copy = malloc(len ? len : 1);
+    size_t pieces = SIZE_MAX;
     sp_status status;
 
     memcpy(copy, frame, len);
-    status = sn_atoms_in_take(&atoms, copy, len, max, plain, plain_len);
+    status = sn_atoms_in_begin(&atoms, copy, len, max);
+    if (status == SP_OK)
+        status = sn_atoms_in_go_on(&atoms, &pieces);
     free(copy);
+    *plain = atoms.plain;
+    *plain_len = atoms.len;
     return status;
 }
 
@@ -54,6 +57,16 @@ static void expect_status(sp_status wanted, const void *frame, size_t len)
     size_t plain_len;
 
     cr_assert_eq(take_within(ROOM, frame, len, &plain, &plain_len), wanted);
+}
+
+/* What the validator says of it, behind a control message of one small integer. */
+static enum sn_term_result check_payload(const uint8_t *plain, size_t len)
+{
+    enum { BEFORE = 5 };
+    size_t used;
+    enum sn_term_result result = sn_term_check(plain + BEFORE, len - BEFORE, &used);
+
+    return result == SN_TERM_OK && used != len - BEFORE ? SN_TERM_BAD : result;
 }
 
 Test(sn_atoms_in, no_atoms_in_the_header)
@@ -149,14 +162,12 @@ Test(sn_atoms_in, funs)
     static const char wanted[] = "p\x83"
                                  "a\1\x83h\3p\0\0\0\x72" FUN_HEAD "w\3m@h" OLD "w\3m@h" PID
                                  "p\0\0\0\x39" FUN_HEAD "w\3m@h" OLD "w\3m@h" PID "jw\3m@hw\3m@h";
-    struct sn_message message;
     const uint8_t *plain;
     size_t plain_len;
 
     expect(BYTES(frame), BYTES(wanted));
     cr_assert_eq(take_within(ROOM, BYTES(frame), &plain, &plain_len), SP_OK);
-    cr_assert_eq(sn_message_open(plain, plain_len, &LIMITS, &message), SN_TERM_OK);
-    cr_assert_eq(message.payload_result, SN_TERM_OK);
+    cr_assert_eq(check_payload(plain, plain_len), SN_TERM_OK);
 }
 
 /* More of them within each other than are put right: refused later, and nothing else happens. */
@@ -168,7 +179,6 @@ Test(sn_atoms_in, many_funs)
         uint8_t frame[11 + DEEPEST * FUN_LEN + 1] = "\x83"
                                                     "D\1\x08\7\3m@ha\1",
                                                *at = frame + 11;
-        struct sn_message message;
         const uint8_t *plain;
         size_t plain_len;
 
@@ -179,8 +189,8 @@ Test(sn_atoms_in, many_funs)
         *at++ = 'j';
         cr_assert_eq(take_within(ROOM, frame, (size_t)(at - frame), &plain, &plain_len), SP_OK);
         cr_assert_eq(plain_len, 2 + 2 + 1 + (size_t)depth * (FUN_LEN + 2 * 3) + 1);
-        cr_assert_eq(sn_message_open(plain, plain_len, &LIMITS, &message), SN_TERM_OK);
-        cr_assert_eq(message.payload_result, depth <= 8 ? SN_TERM_OK : SN_TERM_BAD, "%d", depth);
+        cr_assert_eq(check_payload(plain, plain_len), depth <= 8 ? SN_TERM_OK : SN_TERM_BAD, "%d",
+                     depth);
     }
 }
 
@@ -242,8 +252,48 @@ Test(sn_atoms_in, the_frame_that_comes_of_it_is_bounded)
 
     cr_assert_eq(take_within(wanted, BYTES(frame), &plain, &plain_len), SP_OK);
     cr_assert_eq(plain_len, wanted);
-    for (size_t max = 0; max < wanted; max++)
+    for (size_t max = 0; max < wanted; max++) {
         cr_assert_eq(take_within(max, BYTES(frame), &plain, &plain_len), SP_TOO_BIG);
+        cr_assert_eq(plain_len, max, "its beginning is there");
+        cr_assert(memcmp(plain, "p\x83h\3w\4longw\4longw\4long\x83j", max) == 0);
+    }
+    /* And the atom is known all the same. */
+    expect(BYTES("\x83"
+                 "D\1\0\7R\0"),
+           BYTES("p\x83w\4long"));
+}
+
+/* However few pieces a call has. */
+Test(sn_atoms_in, in_pieces)
+{
+    enum { LEN = 5000 };
+    static uint8_t frame[17 + LEN + 2] = "\x83"
+                                         "D\1\x08\7\4longh\2m\0\0\x13\x88";
+    static uint8_t wanted[20000];
+    size_t wanted_len, pieces = SIZE_MAX;
+
+    memset(frame + 17, 'm', LEN);
+    memcpy(frame + 17 + LEN, "R\0", 2);
+    cr_assert_eq(sn_atoms_in_begin(&atoms, frame, sizeof frame, ROOM), SP_OK);
+    cr_assert_eq(sn_atoms_in_go_on(&atoms, &pieces), SP_OK);
+    wanted_len = atoms.len;
+    memcpy(wanted, atoms.plain, wanted_len);
+    for (size_t least = 1; least < 40; least++) {
+        sp_status status;
+        unsigned calls = 0;
+
+        cr_assert_eq(sn_atoms_in_begin(&atoms, frame, sizeof frame, ROOM), SP_OK);
+        do {
+            pieces = least;
+            status = sn_atoms_in_go_on(&atoms, &pieces);
+            cr_assert_leq(pieces, least);
+            calls++;
+        } while (status == SP_AGAIN);
+        cr_assert_eq(status, SP_OK);
+        cr_assert_geq(calls, LEN / 64 / least);
+        cr_assert_eq(atoms.len, wanted_len);
+        cr_assert_arr_eq(atoms.plain, wanted, wanted_len);
+    }
 }
 
 /* What a long frame needed is not kept for ever. */

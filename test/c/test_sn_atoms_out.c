@@ -82,15 +82,16 @@ static void expect(struct sn_slice control, struct sn_slice payload, struct sn_s
 static struct sn_slice expect_same(struct sn_slice control, struct sn_slice payload,
                                    struct sn_slice tail)
 {
-    const uint8_t *plain;
-    size_t plain_len;
+    size_t pieces = SIZE_MAX;
     struct sn_slice frame;
+    const uint8_t *plain;
 
     cr_assert_eq(queue_exact(control, payload, tail), SP_OK);
     frame = taken();
-    cr_assert_eq(sn_atoms_in_take(&receiver, frame.data, frame.len, ROOM, &plain, &plain_len),
-                 SP_OK);
-    cr_assert_eq(plain_len, 1 + control.len + payload.len + tail.len);
+    cr_assert_eq(sn_atoms_in_begin(&receiver, frame.data, frame.len, ROOM), SP_OK);
+    cr_assert_eq(sn_atoms_in_go_on(&receiver, &pieces), SP_OK);
+    plain = receiver.plain;
+    cr_assert_eq(receiver.len, 1 + control.len + payload.len + tail.len);
     cr_assert_arr_eq(plain + 1, control.data, control.len);
     if (payload.len)
         cr_assert_arr_eq(plain + 1 + control.len, payload.data, payload.len);

@@ -1,5 +1,4 @@
-/* sn_reader: frames at every cut, caps, memory that follows what came; messages and what is wrong
- * with them. */
+/* sn_reader: frames at every cut, those that are too long, memory that follows what came. */
 #include "sn_reader.h"
 
 #include "fail_alloc.h"
@@ -7,8 +6,6 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
-
-static const struct sn_term_limits LIMITS = {.bytes = 1 << 20, .depth = 4, .terms = 20};
 
 static struct sn_reader reader;
 
@@ -82,17 +79,55 @@ Test(sn_reader, frames_and_ticks_cut_anywhere)
     }
 }
 
-Test(sn_reader, the_cap_is_checked_as_soon_as_the_length_is_there)
+/* Its beginning is told, the rest is read past, and what follows it is as it was. */
+Test(sn_reader, frames_that_are_too_long)
 {
-    sn_reader_init(&reader, 258);
-    feed("\0\0\1\2", 4);
-    expect(SP_WANT_READ);
-    sn_reader_free(&reader);
-    feed("\0\0\1\3", 4);
+    static const size_t more[] = {1, 10, 1000000};
+    uint8_t *frame = malloc(4 + SN_READER_HEAD_BYTES + 1000000 + 6);
+    const uint8_t *head;
+    size_t len;
+
+    for (size_t i = 0; i < 3; i++) {
+        size_t all = SN_READER_HEAD_BYTES + more[i];
+
+        for (size_t at = 0; at < all; at++)
+            frame[4 + at] = (uint8_t)(at % 251);
+        frame[0] = 0;
+        frame[1] = (uint8_t)(all >> 16);
+        frame[2] = (uint8_t)(all >> 8);
+        frame[3] = (uint8_t)all;
+        memcpy(frame + 4 + all, "\0\0\0\2ab", 6);
+        sn_reader_init(&reader, SN_READER_HEAD_BYTES);
+        feed(frame, 4 + SN_READER_HEAD_BYTES - 1);
+        expect(SP_WANT_READ);
+        feed(frame + 3 + SN_READER_HEAD_BYTES, 1);
+        cr_assert_eq(sn_reader_next(&reader, &head, &len), SP_TOO_BIG);
+        cr_assert_eq(len, SN_READER_HEAD_BYTES);
+        cr_assert_arr_eq(head, frame + 4, len);
+        for (size_t at = SN_READER_HEAD_BYTES; at < all; at += 1000) {
+            expect(SP_WANT_READ);
+            feed(frame + 4 + at, at + 1000 < all ? 1000 : all - at);
+        }
+        expect(SP_WANT_READ);
+        cr_assert_leq(reader.cap, 2 * SN_READER_HEAD_BYTES);
+        feed(frame + 4 + all, 6);
+        expect_frame("ab", 2);
+        expect(SP_WANT_READ);
+        sn_reader_free(&reader);
+    }
+    free(frame);
+}
+
+Test(sn_reader, a_claim_of_4_gb)
+{
+    uint8_t *head = calloc(1, SN_READER_HEAD_BYTES + 4);
+
+    memset(head, 0xff, 4);
+    sn_reader_init(&reader, 1 << 30);
+    feed(head, SN_READER_HEAD_BYTES + 4);
     expect(SP_TOO_BIG);
-    sn_reader_free(&reader);
-    feed("\xff\xff\xff\xff", 4);
-    expect(SP_TOO_BIG);
+    cr_assert_eq(reader.skipped, UINT32_MAX - SN_READER_HEAD_BYTES);
+    free(head);
 }
 
 Test(sn_reader, memory_follows_what_came)
@@ -131,53 +166,4 @@ Test(sn_reader, no_memory)
     cr_assert_eq(sn_reader_space(&reader, &space, &room), SP_NO_MEMORY);
     feed("\0\0\0\1x", 5);
     expect_frame("x", 1);
-}
-
-static struct sn_message message;
-
-#define OPEN(text) sn_message_open((const uint8_t *)(text), sizeof(text) - 1, &LIMITS, &message)
-
-Test(sn_message, with_and_without_payload)
-{
-    cr_assert_eq(OPEN("p\x83"
-                      "h\1a\2"),
-                 SN_TERM_OK);
-    cr_assert_eq(message.control_len, 5);
-    cr_assert_null(message.payload);
-    cr_assert_eq(message.payload_result, SN_TERM_OK);
-    cr_assert_eq(OPEN("p\x83"
-                      "h\1a\2\x83j"),
-                 SN_TERM_OK);
-    cr_assert_eq(message.control_len, 5);
-    cr_assert_eq(message.payload_len, 2);
-    cr_assert_arr_eq(message.payload, "\x83j", 2);
-}
-
-Test(sn_message, a_head_or_control_message_that_is_wrong)
-{
-    cr_assert_eq(OPEN(""), SN_TERM_BAD);
-    cr_assert_eq(OPEN("q\x83j"), SN_TERM_BAD);
-    cr_assert_eq(OPEN("pj"), SN_TERM_BAD);
-    cr_assert_eq(OPEN("\x83"
-                      "Dj"),
-                 SN_TERM_BAD);
-    cr_assert_eq(OPEN("p"), SN_TERM_CUT);
-    cr_assert_eq(OPEN("p\x83h\2j"), SN_TERM_CUT);
-    cr_assert_eq(OPEN("p\x83h\1h\1h\1h\1h\1j"), SN_TERM_DEEP);
-}
-
-Test(sn_message, a_payload_that_is_wrong_leaves_the_control_message)
-{
-    cr_assert_eq(OPEN("p\x83jj"), SN_TERM_OK);
-    cr_assert_eq(message.payload_result, SN_TERM_BAD, "no version byte");
-    cr_assert(message.payload == NULL && message.payload_len == 0 && message.control_len == 2);
-    cr_assert_eq(OPEN("p\x83j\x83h\2j"), SN_TERM_OK);
-    cr_assert_eq(message.payload_result, SN_TERM_CUT);
-    cr_assert_eq(OPEN("p\x83j\x83h\1h\1h\1h\1h\1j"), SN_TERM_OK);
-    cr_assert_eq(message.payload_result, SN_TERM_DEEP);
-    cr_assert_eq(OPEN("p\x83j\x83h\xc8"), SN_TERM_OK);
-    cr_assert_eq(message.payload_result, SN_TERM_MANY);
-    cr_assert_eq(OPEN("p\x83j\x83jj"), SN_TERM_OK);
-    cr_assert_eq(message.payload_result, SN_TERM_BAD, "something after it");
-    cr_assert_null(message.payload);
 }

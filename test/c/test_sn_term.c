@@ -19,18 +19,16 @@ struct bytes {
     size_t len;
 };
 
-static const struct sn_term_limits WIDE = {.bytes = 1 << 20, .depth = 16, .terms = 1000};
-
 static size_t used;
 
 /* From memory of exactly this size, so that AddressSanitizer sees a look past the end. */
-static enum sn_term_result check(const void *data, size_t len, const struct sn_term_limits *limits)
+static enum sn_term_result check(const void *data, size_t len)
 {
     uint8_t *copy = malloc(len ? len : 1);
     enum sn_term_result result;
 
     memcpy(copy, data, len);
-    result = sn_term_check(copy, len, limits, &used);
+    result = sn_term_check(copy, len, &used);
     free(copy);
     return result;
 }
@@ -85,13 +83,13 @@ Test(sn_term, whole_terms_and_their_every_cut)
         struct bytes term = WHOLE[i];
         uint8_t more[256];
 
-        cr_assert_eq(check(term.data, term.len, &WIDE), SN_TERM_OK, "term %zu", i);
+        cr_assert_eq(check(term.data, term.len), SN_TERM_OK, "term %zu", i);
         cr_assert_eq(used, term.len, "term %zu: used %zu", i, used);
         for (size_t cut = 0; cut < term.len; cut++)
-            cr_assert_eq(check(term.data, cut, &WIDE), SN_TERM_CUT, "term %zu cut at %zu", i, cut);
+            cr_assert_eq(check(term.data, cut), SN_TERM_CUT, "term %zu cut at %zu", i, cut);
         memset(more, 'x', sizeof more);
         memcpy(more, term.data, term.len);
-        cr_assert_eq(check(more, sizeof more, &WIDE), SN_TERM_OK, "term %zu and more", i);
+        cr_assert_eq(check(more, sizeof more), SN_TERM_OK, "term %zu and more", i);
         cr_assert_eq(used, term.len);
     }
 }
@@ -106,13 +104,13 @@ Test(sn_term, whole_terms_with_others_behind_them)
 
         memcpy(tuple + 2, WHOLE[i].data, WHOLE[i].len);
         tuple[len] = 'j';
-        cr_assert_eq(check(tuple, len + 1, &WIDE), SN_TERM_OK, "term %zu", i);
+        cr_assert_eq(check(tuple, len + 1), SN_TERM_OK, "term %zu", i);
         cr_assert_eq(used, len + 1, "term %zu: used %zu", i, used);
-        cr_assert_eq(check(tuple, len, &WIDE), SN_TERM_CUT, "term %zu", i);
+        cr_assert_eq(check(tuple, len), SN_TERM_CUT, "term %zu", i);
         tuple[len] = 0x83;
-        cr_assert_eq(check(tuple, len + 1, &WIDE), SN_TERM_BAD, "term %zu", i);
+        cr_assert_eq(check(tuple, len + 1), SN_TERM_BAD, "term %zu", i);
         for (size_t cut = 2; cut < len; cut++)
-            cr_assert_eq(check(tuple, cut, &WIDE), SN_TERM_CUT, "term %zu cut at %zu", i, cut);
+            cr_assert_eq(check(tuple, cut), SN_TERM_CUT, "term %zu cut at %zu", i, cut);
     }
 }
 
@@ -151,7 +149,7 @@ static const struct bytes BAD[] = {
 Test(sn_term, what_is_refused)
 {
     for (size_t i = 0; i < sizeof BAD / sizeof BAD[0]; i++)
-        cr_assert_eq(check(BAD[i].data, BAD[i].len, &WIDE), SN_TERM_BAD, "term %zu", i);
+        cr_assert_eq(check(BAD[i].data, BAD[i].len), SN_TERM_BAD, "term %zu", i);
 }
 
 /* What is wrong first is what is told: nothing behind it is looked at. */
@@ -162,7 +160,7 @@ Test(sn_term, what_is_refused_with_others_behind_it)
     for (size_t i = 0; i < sizeof BAD / sizeof BAD[0]; i++) {
         memcpy(tuple + 2, BAD[i].data, BAD[i].len);
         tuple[2 + BAD[i].len] = 'b'; /* an integer that is cut off */
-        cr_assert_eq(check(tuple, 3 + BAD[i].len, &WIDE), SN_TERM_BAD, "term %zu", i);
+        cr_assert_eq(check(tuple, 3 + BAD[i].len), SN_TERM_BAD, "term %zu", i);
     }
 }
 
@@ -177,7 +175,7 @@ Test(sn_term, an_atom_has_255_characters_at_most)
         term[2] = (uint8_t)len;
         for (size_t i = 0; i < chars; i++)
             memcpy(term + 3 + 2 * i, "\xc3\xa9", 2);
-        cr_assert_eq(check(term, 3 + len, &WIDE), chars == 255 ? SN_TERM_OK : SN_TERM_BAD);
+        cr_assert_eq(check(term, 3 + len), chars == 255 ? SN_TERM_OK : SN_TERM_BAD);
     }
 }
 
@@ -199,95 +197,105 @@ static size_t nested(uint8_t *term, unsigned depth, bool by_tail)
     return len;
 }
 
-Test(sn_term, depth_is_limited)
+Test(sn_term, depth_does_not_matter)
 {
-    struct sn_term_limits limits = WIDE;
-    uint8_t term[7 * (SN_TERM_DEPTH_MAX + 1) + 1];
-    const unsigned depths[] = {0, 1, 16, SN_TERM_DEPTH_MAX};
+    enum { DEEP = 1000000 };
+    uint8_t *term = malloc(7 * DEEP + 1);
 
-    for (size_t i = 0; i < 4; i++) {
-        limits.depth = depths[i];
-        for (int by_tail = 0; by_tail < 2; by_tail++) {
-            size_t len = nested(term, depths[i], by_tail);
+    for (int by_tail = 0; by_tail < 2; by_tail++) {
+        size_t len = nested(term, DEEP, by_tail);
 
-            cr_assert_eq(check(term, len, &limits), SN_TERM_OK, "depth %u", depths[i]);
-            len = nested(term, depths[i] + 1, by_tail);
-            cr_assert_eq(check(term, len, &limits), SN_TERM_DEEP, "depth %u", depths[i] + 1);
+        cr_assert_eq(check(term, len), SN_TERM_OK);
+        cr_assert_eq(used, len);
+        cr_assert_eq(check(term, len - 1), SN_TERM_CUT);
+    }
+    free(term);
+}
+
+/* The variables of a fun end where it says. */
+Test(sn_term, funs_within_funs)
+{
+    enum { LEN = 58, MOST = SN_TERM_FUNS_MAX + 1 };
+    static uint8_t term[LEN * MOST + 2];
+
+    for (unsigned depth = 1; depth <= MOST; depth++) {
+        uint8_t *at = term;
+
+        for (unsigned i = 0; i < depth; i++, at += LEN) {
+            unsigned len = LEN * (depth - i);
+
+            memcpy(at, FUN_HEAD("\0") "\0\0\0\1w\1ma\1b\0\0\0\1" PID, LEN);
+            at[1] = (uint8_t)(len >> 24);
+            at[2] = (uint8_t)(len >> 16);
+            at[3] = (uint8_t)(len >> 8);
+            at[4] = (uint8_t)len;
         }
+        *at = 'j';
+        cr_assert_eq(check(term, LEN * depth + 1), depth < MOST ? SN_TERM_OK : SN_TERM_DEEP,
+                     "depth %u", depth);
+        term[4]++;
+        cr_assert_eq(check(term, LEN * depth + 2), depth < MOST ? SN_TERM_BAD : SN_TERM_DEEP);
     }
 }
 
-Test(sn_term, a_container_that_has_ended_is_no_depth)
+/* One term at a time, and up to any term, comes to the same. */
+Test(sn_term, stops_after_any_term)
 {
-    struct sn_term_limits limits = WIDE;
+    for (size_t i = 0; i < WHOLE_COUNT; i++) {
+        struct sn_term_check whole, pieces;
+        size_t all = SIZE_MAX;
 
-    limits.depth = 2;
-    cr_assert_eq(check("h\3h\1jh\1jh\1j", 11, &limits), SN_TERM_OK);
-    limits.depth = 1;
-    cr_assert_eq(check("h\2h\0h\0", 6, &limits), SN_TERM_OK);
-}
+        sn_term_begin(&whole, WHOLE[i].data, WHOLE[i].len);
+        cr_assert_eq(sn_term_go_on(&whole, 0, &all), SN_TERM_OK);
+        cr_assert_eq(whole.terms, SIZE_MAX - all);
+        sn_term_begin(&pieces, WHOLE[i].data, WHOLE[i].len);
+        for (uint64_t n = 1; n < whole.terms; n++) {
+            size_t one = 1;
 
-Test(sn_term, the_number_of_terms_is_limited)
-{
-    struct sn_term_limits limits = WIDE;
-    const struct {
-        const char *term;
-        size_t len, count;
-    } cases[] = {{"j", 1, 1},
-                 {"h\2jj", 4, 3},
-                 {"l\0\0\0\2jjj", 8, 4},
-                 {"t\0\0\0\2jjjj", 9, 5},
-                 {"h\2h\1jj", 6, 4}};
-
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        limits.terms = cases[i].count;
-        cr_assert_eq(check(cases[i].term, cases[i].len, &limits), SN_TERM_OK, "case %zu", i);
-        limits.terms--;
-        cr_assert_eq(check(cases[i].term, cases[i].len, &limits), SN_TERM_MANY, "case %zu", i);
+            cr_assert_eq(sn_term_go_on(&pieces, 0, &one), SN_TERM_AGAIN, "term %zu", i);
+            cr_assert_eq(one, 0);
+            cr_assert_eq(pieces.terms, n);
+        }
+        all = 1;
+        cr_assert_eq(sn_term_go_on(&pieces, 0, &all), SN_TERM_OK, "term %zu", i);
+        cr_assert_eq(pieces.at, whole.at);
     }
 }
 
-Test(sn_term, the_number_of_bytes_is_limited)
+Test(sn_term, stops_where_so_many_are_missing)
 {
-    struct sn_term_limits limits = WIDE;
+    const uint8_t *term = (const uint8_t *)"h\3h\1jh\0j";
+    struct sn_term_check check;
+    size_t pieces = 100;
 
-    limits.bytes = 8;
-    cr_assert_eq(check("m\0\0\0\3abc", 8, &limits), SN_TERM_OK);
-    cr_assert_eq(check("m\0\0\0\3abcXYZ", 11, &limits), SN_TERM_OK);
-    limits.bytes = 7;
-    cr_assert_eq(check("m\0\0\0\3abc", 8, &limits), SN_TERM_LONG);
-    cr_assert_eq(check("m\0\0\0\3ab", 7, &limits), SN_TERM_CUT);
+    sn_term_begin(&check, term, 8);
+    cr_assert_eq(sn_term_go_on(&check, 1, &pieces), SN_TERM_OK);
+    cr_assert_eq(check.at, term, "it is missing itself");
+    cr_assert_eq(sn_term_step(&check), SN_TERM_OK);
+    for (uint64_t left = 2; left + 1 > 0; left--) {
+        static const size_t ends[] = {8, 7, 5};
+
+        cr_assert_eq(sn_term_go_on(&check, left, &pieces), SN_TERM_OK);
+        cr_assert_eq((size_t)(check.at - term), ends[left]);
+    }
+    cr_assert_eq(pieces, 96);
 }
 
 Test(sn_term, huge_claims_are_refused_at_once)
 {
-    struct sn_term_limits limits = {.bytes = SIZE_MAX, .depth = 16, .terms = SIZE_MAX};
-
-    cr_assert_eq(check("l\xff\xff\xff\xff", 5, &limits), SN_TERM_CUT);
-    cr_assert_eq(check("i\xff\xff\xff\xff", 5, &limits), SN_TERM_CUT);
-    cr_assert_eq(check("t\xff\xff\xff\xff", 5, &limits), SN_TERM_CUT);
+    cr_assert_eq(check("l\xff\xff\xff\xff", 5), SN_TERM_CUT);
+    cr_assert_eq(check("i\xff\xff\xff\xff", 5), SN_TERM_CUT);
+    cr_assert_eq(check("t\xff\xff\xff\xff", 5), SN_TERM_CUT);
     cr_assert_eq(used, 5);
-    cr_assert_eq(check("m\xff\xff\xff\xff", 5, &limits), SN_TERM_CUT);
-    cr_assert_eq(check("o\xff\xff\xff\xff\0", 6, &limits), SN_TERM_CUT);
-    cr_assert_eq(check("t\xff\xff\xff\xff", 5, &WIDE), SN_TERM_MANY);
-}
-
-Test(sn_term, the_version_byte)
-{
-    const uint8_t *term = (const uint8_t *)"\x83"
-                                           "a\1";
-
-    cr_assert_eq(sn_term_check_versioned(term, 3, &WIDE, &used), SN_TERM_OK);
-    cr_assert_eq(used, 3);
-    cr_assert_eq(sn_term_check_versioned(term, 2, &WIDE, &used), SN_TERM_CUT);
-    cr_assert_eq(sn_term_check_versioned(term, 0, &WIDE, &used), SN_TERM_CUT);
-    cr_assert_eq(sn_term_check_versioned(term + 1, 2, &WIDE, &used), SN_TERM_BAD);
-    cr_assert_eq(used, 0);
+    cr_assert_eq(check("m\xff\xff\xff\xff", 5), SN_TERM_CUT);
+    cr_assert_eq(check("o\xff\xff\xff\xff\0", 6), SN_TERM_CUT);
+    cr_assert_eq(check("h\2l\0\0\0\3jjjj", 11), SN_TERM_CUT, "what is behind it counts as well");
+    cr_assert_eq(used, 7);
 }
 
 Test(sn_term, each_result_has_its_words)
 {
-    for (int a = SN_TERM_OK; a <= SN_TERM_MANY; a++)
+    for (int a = SN_TERM_OK; a <= SN_TERM_AGAIN; a++)
         for (int b = SN_TERM_OK; b < a; b++)
             cr_assert_str_neq(sn_term_result_text(a), sn_term_result_text(b));
 }

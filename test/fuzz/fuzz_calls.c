@@ -16,7 +16,6 @@
 #define TERM_BYTES 2048
 #define SERVED_MAX 64
 
-static const struct sn_term_limits LIMITS = {.bytes = 1024, .depth = 16, .terms = 500};
 static const struct sn_identity US = {.name = "sp@h", .cookie = "c", .creation = 77};
 static const struct sn_here HERE = {.host = "h", .cookie = "c", .epmd_port = 1};
 
@@ -113,7 +112,7 @@ static void put_any(struct term *term, struct input *input)
 {
     size_t used;
 
-    if (sn_term_check(input->data, input->len, &LIMITS, &used) != SN_TERM_OK || used > 256) {
+    if (sn_term_check(input->data, input->len, &used) != SN_TERM_OK || used > 256) {
         put_byte(term, 'j');
         return;
     }
@@ -195,6 +194,7 @@ static void call(struct input *input)
     unsigned byte = take_byte(input), process = byte >> 6;
     struct term request = {.len = 0}, pid = {.len = 0}, tag = {.len = 0};
     struct sn_caller caller = {{NULL, 0}, {NULL, 0}, {NULL, 0}};
+    struct sn_request parts;
     struct sn_slice slice;
 
     byte %= 16;
@@ -216,20 +216,23 @@ static void call(struct input *input)
     if (process & 1)
         caller.alias = caller.tag;
     slice = copied(&request);
-    sn_calls_take(&world.service.calls, &world.client, &caller, slice);
+    parts = sn_request_of(slice);
+    sn_calls_take(&world.service.calls, &world.client, &caller, &parts);
     free((void *)slice.data);
 }
 
 static void cast(struct input *input)
 {
     struct term request = {.len = 0};
+    struct sn_request parts;
     struct sn_slice slice;
 
     put(&request, "h\2", 2);
     put_atom(&request, "cancel");
     put_argument(&request, input, take_byte(input) & 1 ? 'i' : 'l');
     slice = copied(&request);
-    sn_calls_take_cast(&world.service.calls, slice);
+    parts = sn_request_of(slice);
+    sn_calls_take_cast(&world.service.calls, &parts);
     free((void *)slice.data);
 }
 
@@ -246,8 +249,8 @@ static void process_down(struct input *input)
 
 static void frame(struct input *input)
 {
-    size_t len = take_byte(input);
-    struct sn_message message;
+    static struct sn_opening opening;
+    size_t len = take_byte(input), pieces = SIZE_MAX;
     uint8_t *bytes;
 
     if (len > input->len)
@@ -256,8 +259,9 @@ static void frame(struct input *input)
     memcpy(bytes, input->data, len);
     input->data += len;
     input->len -= len;
-    if (sn_message_open(bytes, len, &LIMITS, &message) == SN_TERM_OK) {
-        sp_status status = sn_service_take(&world.service, &world.client, &message);
+    sn_message_begin(&opening, bytes, len, false);
+    if (sn_message_go_on(&opening, &pieces) == SN_TERM_OK) {
+        sp_status status = sn_service_take(&world.service, &world.client, &opening.message);
         (void)status;
     }
     free(bytes);

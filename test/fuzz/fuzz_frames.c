@@ -1,13 +1,13 @@
-/* libFuzzer over sn_reader: the stream in pieces of any size comes to the same frames as the stream in
- * one piece, no frame exceeds the cap, and no message reaches past its frame. */
+/* libFuzzer over sn_reader and sn_message: the stream in pieces of any size comes to the same frames as the
+ * stream in one piece, and each frame opened in pieces to the same message; no frame exceeds the cap, and no
+ * message reaches past its frame. */
+#include "sn_message.h"
 #include "sn_reader.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #define FRAME_MAX 300
-
-static const struct sn_term_limits LIMITS = {.bytes = FRAME_MAX, .depth = 8, .terms = 100};
 
 struct summary {
     uint64_t hash, frames;
@@ -19,23 +19,59 @@ static void add(struct summary *summary, uint64_t number)
     summary->hash = (summary->hash ^ number) * UINT64_C(0x100000001b3);
 }
 
-static void look(struct summary *summary, const uint8_t *frame, size_t len)
+static void add_slice(struct summary *summary, struct sn_slice slice, const uint8_t *frame,
+                      size_t len)
 {
-    struct sn_message message;
+    if (!slice.data)
+        return;
+    if (slice.data < frame || slice.data + slice.len > frame + len)
+        abort();
+    add(summary, (uint64_t)(slice.data - frame));
+    add(summary, slice.len);
+}
+
+static void add_message(struct summary *summary, const struct sn_message *message,
+                        const uint8_t *frame, size_t len)
+{
+    const struct sn_request *request = &message->request;
+
+    add(summary, message->kind);
+    add(summary, message->result);
+    for (int i = 1; message->kind == SN_MESSAGE_CONTROL && i < SN_CONTROL_PARTS; i++)
+        add_slice(summary, message->control[i], frame, len);
+    add_slice(summary, message->target, frame, len);
+    add_slice(summary, message->from, frame, len);
+    if (message->kind < SN_MESSAGE_CALL || message->result != SN_TERM_OK)
+        return;
+    add_slice(summary, request->term, frame, len);
+    add(summary, request->all_terms);
+    for (int i = 0; i < request->arity && i < SN_SLICE_PARTS_MAX; i++) {
+        add_slice(summary, request->parts[i], frame, len);
+        add(summary, sn_request_is_proper_list(request, i));
+    }
+}
+
+static void look(struct summary *summary, const uint8_t *frame, size_t len, bool is_cut,
+                 size_t pieces_each)
+{
+    static struct sn_opening opening;
     uint8_t *copy = malloc(len ? len : 1); /* so that a look past its end is seen */
+    enum sn_term_result result;
+    size_t pieces;
 
     if (len > FRAME_MAX)
         abort();
     memcpy(copy, frame, len);
     summary->frames++;
     add(summary, len);
-    if (sn_message_open(copy, len, &LIMITS, &message) == SN_TERM_OK) {
-        if (1 + message.control_len + message.payload_len > len ||
-            (message.payload && message.payload + message.payload_len != copy + len))
-            abort();
-        add(summary, message.control_len);
-        add(summary, message.payload_result);
-    }
+    sn_message_begin(&opening, copy, len, is_cut);
+    do {
+        pieces = pieces_each;
+        result = sn_message_go_on(&opening, &pieces);
+    } while (result == SN_TERM_AGAIN);
+    add(summary, result);
+    if (result == SN_TERM_OK)
+        add_message(summary, &opening.message, copy, len);
     free(copy);
 }
 
@@ -55,8 +91,8 @@ static void run(struct summary *summary, const uint8_t *data, size_t len, size_t
         room = room < len - at ? room : len - at;
         memcpy(space, data + at, room);
         sn_reader_filled(&reader, room);
-        while ((summary->status = sn_reader_next(&reader, &frame, &frame_len)) == SP_OK)
-            look(summary, frame, frame_len);
+        while ((summary->status = sn_reader_next(&reader, &frame, &frame_len)) != SP_WANT_READ)
+            look(summary, frame, frame_len, summary->status == SP_TOO_BIG, piece);
     }
     sn_reader_free(&reader);
 }

@@ -11,7 +11,7 @@
 
 #define MAP_BYTES 8192
 
-static const struct sn_term_limits LIMITS = {.bytes = 4096, .depth = 32, .terms = 2000};
+#define TERM_MAX 4096
 
 struct map {
     uint8_t bytes[MAP_BYTES];
@@ -44,7 +44,7 @@ static bool take(struct sn_slice *rest, struct sn_slice *term)
 {
     size_t used;
 
-    if (sn_term_check(rest->data, rest->len, &LIMITS, &used) != SN_TERM_OK)
+    if (sn_term_check(rest->data, rest->len, &used) != SN_TERM_OK)
         return false;
     *term = (struct sn_slice){rest->data, used};
     *rest = (struct sn_slice){rest->data + used, rest->len - used};
@@ -82,7 +82,7 @@ static void assert_whole(struct sn_slice term)
 {
     size_t used;
 
-    if (sn_term_check(term.data, term.len, &LIMITS, &used) != SN_TERM_OK || used != term.len)
+    if (sn_term_check(term.data, term.len, &used) != SN_TERM_OK || used != term.len)
         abort();
 }
 
@@ -113,11 +113,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     struct sn_bad_option bad;
     uint8_t *copy;
 
-    if (len > LIMITS.bytes / 4)
+    if (len > TERM_MAX / 4)
         return 0;
     begin(&map);
     begin(&tls);
-    while (map.len + tls.len < LIMITS.bytes && take_pair(&rest, &map, &tls))
+    while (map.len + tls.len < TERM_MAX && take_pair(&rest, &map, &tls))
         ;
     if (tls.count) {
         put(&map, SN_ATOM("\3", "tls"));

@@ -26,7 +26,6 @@ static void set_up(void)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-    const struct sn_term_limits limits = {.bytes = INPUT_MAX, .depth = 32, .terms = 2000};
     size_t used;
     int index = 0;
 
@@ -35,7 +34,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     if (len > INPUT_MAX)
         return 0;
     memcpy(input_end - len, data, len);
-    if (sn_term_check(input_end - len, len, &limits, &used) != SN_TERM_OK)
+    if (sn_term_check(input_end - len, len, &used) != SN_TERM_OK)
         return 0;
     /* Again at the very end: what it needs is within what it says that it used. */
     memmove(input_end - used, input_end - len, used);
