@@ -3,10 +3,11 @@
 #
 # SOCKPOOL_TLS_CONNECTS=N in the environment: instead of the exercise, N connects to the benchmark's
 # TLS server.
+# SOCKPOOL_STRESS_SECONDS=N: instead of the exercise, test/sockpool_stress.erl for so long.
 
 EXERCISE_MODULES="sockpool_exercise sockpool_exercise_util sockpool_exercise_leases \
     sockpool_exercise_bytes sockpool_exercise_pools sockpool_exercise_nif sockpool_exercise_tls sockpool_exercise_node sockpool_fake_node \
-    sockpool_scripted_peer sockpool_test_port"
+    sockpool_scripted_peer sockpool_test_port sockpool_stress sockpool_test_util sockpool_test_server"
 
 # build_exercise DIR [MAKE_VARIABLE...]    DIR must end in /sockpool, by which code:priv_dir knows it
 build_exercise() {
@@ -33,9 +34,11 @@ build_exercise() {
 # finds leaks that are none.
 # usage: set_emulator DIR
 set_emulator() {
+    local main=sockpool_exercise
+    [ -z "${SOCKPOOL_STRESS_SECONDS:-}" ] || main=sockpool_stress
     mapfile -t EMULATOR_ARGS < <(
         erl +S 2 +Mea min +sbwt none +sbwtdcpu none +sbwtdio none +sss 1024 +sssdcpu 1024 +sssdio 1024 \
-            -noshell -noinput -pa "$1/ebin" -run sockpool_exercise main -emu_args_exit
+            -noshell -noinput -pa "$1/ebin" -run "$main" main -emu_args_exit
     )
     ROOTDIR=$(value_after -root)
     BINDIR=$(value_after -bindir)
