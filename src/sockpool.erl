@@ -543,16 +543,23 @@ setopts(?LEASE(_) = Lease, Opts) ->
     sockpool_remote:setopts(Lease, Opts);
 setopts(?NODE_CONN(_) = Conn, Opts) ->
     sockpool_node_conn:setopts(Conn, Opts);
-setopts(_Conn, []) ->
+setopts(Conn, Opts) ->
+    %% Also where there is nothing to set.
+    case sockname(Conn) of
+        {ok, _} -> set(Conn, Opts);
+        Error -> Error
+    end.
+
+set(_Conn, []) ->
     ok;
-setopts(Conn, [{Key, Value} | Opts]) ->
+set(Conn, [{Key, Value} | Opts]) ->
     try conn_error(sockpool_nif:setopt(Conn, Key, Value), Conn) of
-        ok -> setopts(Conn, Opts);
+        ok -> set(Conn, Opts);
         Error -> Error
     catch
         error:badarg -> {error, {bad_option, Key, Value}}
     end;
-setopts(_Conn, Opts) ->
+set(_Conn, Opts) ->
     bad_argument(opts, Opts).
 
 %% @doc Says in words what is wrong with an option or an argument, and what is allowed; or with

@@ -92,17 +92,24 @@ peername(?NODE_CONN(Reader)) -> ask(Reader, {look, peername, []}, infinity).
 sockname(?NODE_CONN(Reader)) -> ask(Reader, {look, sockname, []}, infinity).
 
 -spec setopts(conn(), [{atom(), term()}]) -> ok | {error, term()}.
-setopts(_Conn, []) ->
+setopts(Conn, Opts) ->
+    %% Also where there is nothing to set.
+    case sockname(Conn) of
+        {ok, _} -> set(Conn, Opts);
+        Error -> Error
+    end.
+
+set(_Conn, []) ->
     ok;
-setopts(_Conn, [{packet, Value} | _]) ->
+set(_Conn, [{packet, Value} | _]) ->
     {error, {bad_option, packet, Value}};
-setopts(?NODE_CONN(Reader) = Conn, [{Key, Value} | Opts]) ->
+set(?NODE_CONN(Reader) = Conn, [{Key, Value} | Opts]) ->
     case ask(Reader, {look, setopt, [Key, Value]}, infinity) of
-        ok -> setopts(Conn, Opts);
+        ok -> set(Conn, Opts);
         badarg -> {error, {bad_option, Key, Value}};
         Error -> Error
     end;
-setopts(_Conn, Opts) ->
+set(_Conn, Opts) ->
     {error, {bad_argument, opts, Opts}}.
 
 %%% For everybody who has the connection.

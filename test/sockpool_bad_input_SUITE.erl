@@ -188,7 +188,8 @@ arguments_that_are_no_conn(Config) ->
              fun(C) -> sockpool:send(C, "x") end, fun(C) -> sockpool:send(C, "x", 0) end,
              fun(C) -> sockpool:recv(C, 1) end, fun(C) -> sockpool:recv(C, 0, 0) end,
              fun(C) -> sockpool:give_away(C, self()) end,
-             fun(C) -> sockpool:setopts(C, [{packet, raw}]) end],
+             fun(C) -> sockpool:setopts(C, [{packet, raw}]) end,
+             fun(C) -> sockpool:setopts(C, []) end],
     [?assertEqual({error, {bad_argument, conn, C}}, Call(C))
      || C <- [PoolResource, Pool, atom, {sockpool_conn, PoolResource, 0},
               {sockpool_conn, make_ref(), 0} | garbage()],

@@ -217,7 +217,5 @@ allowed({error, {nodedown, _}}) -> true;
 allowed({error, {unavailable, _}}) -> true;
 allowed({error, {tls, _}}) -> true;
 allowed({error, Reason}) ->
-    %% enotconn: the name of a peer that has reset the connection.
-    lists:member(Reason, [timeout, full, closed, draining, not_found, econnreset, epipe, enotconn,
-                          not_owner]);
+    lists:member(Reason, [timeout, full, closed, draining, not_found, econnreset, epipe, not_owner]);
 allowed(_) -> false.

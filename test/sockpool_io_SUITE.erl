@@ -18,7 +18,7 @@
          length_on_a_framed_connection/1]).
 -export([large_messages/1, large_packets/1, large_requests_that_queued/1]).
 -export([setopts_last_until_checkin/1, setopts_of_buffers_close_at_checkin/1, bad_setopts/1,
-         names_and_info/1]).
+         names_and_info/1, names_after_a_reset/1, refusals_cost_no_connection/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1, stat/2, start/1, await/1, run_all/1,
                              elapsed_ms/1, ids/1, assert_no_messages/0]).
@@ -29,7 +29,7 @@ all() ->
     [{group, tcp}, {group, unix}].
 
 groups() ->
-    [{tcp, cases() ++ [setopts_last_until_checkin]},
+    [{tcp, cases() ++ [setopts_last_until_checkin, names_after_a_reset]},
      {unix, cases()}].
 
 cases() ->
@@ -41,7 +41,7 @@ cases() ->
      request_empty, packet_modes, packet_line, packet_sizes, packet_split_anywhere,
      packet_too_long, length_on_a_framed_connection, large_messages, large_packets,
      large_requests_that_queued, setopts_of_buffers_close_at_checkin, bad_setopts,
-     names_and_info].
+     names_and_info, refusals_cost_no_connection].
 
 init_per_suite(Config) ->
     {ok, _} = application:ensure_all_started(sockpool),
@@ -482,6 +482,42 @@ names_and_info(Config) ->
         unix -> ?assertEqual({local, list_to_binary(maps:get(path, Server))}, Peer)
     end,
     ok = sockpool:checkin(Conn).
+
+names_after_a_reset(Config) ->
+    Reset = {script, fun(Socket) ->
+                             {ok, _} = gen_tcp:recv(Socket, 0),
+                             inet:setopts(Socket, [{linger, {true, 0}}])
+                     end},
+    {_, _, Conn} = conn(Config, Reset, #{}),
+    {ok, #{peername := Peer, sockname := Own}} = sockpool:info(Conn),
+    ok = sockpool:send(Conn, "x"),
+    ?assertEqual({error, econnreset}, sockpool:recv(Conn, 1)),
+    ?assertMatch({ok, #{peername := Peer, sockname := Own}}, sockpool:info(Conn)),
+    ?assertEqual([{ok, Peer}, {ok, Own}], [sockpool:peername(Conn), sockpool:sockname(Conn)]),
+    ok = sockpool:checkin(Conn).
+
+%% What cannot be done is said before a connection is the worse for it.
+refusals_cost_no_connection(Config) ->
+    Pool = pool(Config, echo, #{size => 1, max_overflow => 0, packet => 1, recv_limit => 100}),
+    Long = binary:copy(<<"x">>, 300),
+    ?assertEqual({error, emsgsize}, sockpool:request(Pool, Long, packet, 5000)),
+    {ok, Conn} = sockpool:checkout(Pool),
+    ?assertEqual({error, emsgsize}, sockpool:request(Pool, Long, packet, 10)),
+    ?assertEqual({error, emsgsize}, sockpool:send(Conn, Long)),
+    ?assertEqual({error, {bad_argument, length, 7}}, sockpool:recv(Conn, 7)),
+    ok = sockpool:setopts(Conn, [{packet, raw}]),
+    ?assertEqual({error, emsgsize}, sockpool:recv(Conn, 101)),
+    ?assertMatch({error, {bad_option, nodelay, 1}}, sockpool:setopts(Conn, [{nodelay, 1}])),
+    _ = ?config(transport, Config) =:= unix andalso
+        [?assertEqual({error, enoprotoopt}, sockpool:setopts(Conn, [{Key, true}]))
+         || Key <- [nodelay, keepalive]],
+    ok = sockpool:checkin(Conn),
+    ?assertEqual({ok, <<"x">>}, sockpool:request(Pool, "x", packet, 5000)),
+    ?assertMatch(#{created := 1, closed := 0}, settled(Pool)),
+    Raw = pool(Config, echo, #{size => 1, max_overflow => 0, recv_limit => 100}),
+    ?assertEqual({error, emsgsize}, sockpool:request(Raw, "x", 101, 5000)),
+    ?assertMatch(#{created := 1, closed := 0}, settled(Raw)),
+    assert_no_messages().
 
 %%% Helpers.
 

@@ -9,6 +9,7 @@
 -export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2,
          end_per_group/2, init_per_testcase/2, end_per_testcase/2]).
 -export([greet/1]).
+-export([refusals_cost_no_connection/1, names_after_a_reset/1]).
 -export([every_function/1, same_results_as_here/1, own_node_is_the_local_path/1, default_times/1,
          large_data/1, pools_by_call/1, funs_in_options/1, no_funs_in_options/1]).
 -export([waiters_of_two_nodes_are_served_in_order/1, not_owner/1, give_away_to_another_node/1,
@@ -31,7 +32,8 @@ groups() ->
 
 %% For both kinds of serving nodes.
 cases() ->
-    [every_function, same_results_as_here, default_times, large_data, pools_by_call,
+    [every_function, refusals_cost_no_connection, names_after_a_reset, same_results_as_here,
+     default_times, large_data, pools_by_call,
      waiters_of_two_nodes_are_served_in_order, not_owner, give_away_to_another_node,
      give_away_to_the_dead, call_behind_a_checkin, bad_requests, hostile_messages].
 
@@ -82,6 +84,37 @@ echo(Conn) ->
     ok = sockpool:send(Conn, "y\n"),
     {ok, Line} = sockpool:recv(Conn, 0),
     Line.
+
+%% What cannot be done is said before a connection is the worse for it.
+refusals_cost_no_connection(Config) ->
+    Pool = started(Config, #{size => 1, max_overflow => 0, packet => 1, recv_limit => 100}),
+    Long = binary:copy(<<"x">>, 300),
+    ?assertEqual({error, emsgsize}, sockpool:request(Pool, Long, packet, 5000)),
+    {ok, Conn} = sockpool:checkout(Pool),
+    ?assertEqual({error, emsgsize}, sockpool:request(Pool, Long, packet, 10)),
+    ?assertEqual({error, emsgsize}, sockpool:send(Conn, Long)),
+    ok = sockpool:setopts(Conn, [{packet, raw}]),
+    ?assertEqual({error, emsgsize}, sockpool:recv(Conn, 101)),
+    ok = sockpool:checkin(Conn),
+    ?assertMatch(#{created := 1, closed := 0}, settled(Pool)),
+    Raw = started([{pool, {raw, ?config(node, Config)}} | Config], #{size => 1, max_overflow => 0, recv_limit => 100}),
+    ?assertEqual({error, emsgsize}, sockpool:request(Raw, "x", 101, 5000)),
+    ?assertEqual({ok, <<"x">>}, sockpool:request(Raw, "x", 1, 5000)),
+    ?assertMatch(#{created := 1, closed := 0}, settled(Raw)).
+
+names_after_a_reset(Config) ->
+    Reset = sockpool_test_server:start({script, fun(Socket) ->
+                                                        {ok, _} = gen_tcp:recv(Socket, 0),
+                                                        inet:setopts(Socket, [{linger, {true, 0}}])
+                                                end}),
+    Pool = started(Config, sockpool_test_server:target(Reset)),
+    {ok, Conn} = sockpool:checkout(Pool),
+    {ok, #{peername := Peer, sockname := Own}} = sockpool:info(Conn),
+    ok = sockpool:send(Conn, "x"),
+    ?assertEqual({error, econnreset}, sockpool:recv(Conn, 1)),
+    ?assertMatch({ok, #{peername := Peer, sockname := Own}}, sockpool:info(Conn)),
+    ?assertEqual([{ok, Peer}, {ok, Own}], [sockpool:peername(Conn), sockpool:sockname(Conn)]),
+    ok = sockpool:checkin(Conn).
 
 same_results_as_here(Config) ->
     Opts = #{size => 1, max_overflow => 0, packet => 1, recv_limit => 100},

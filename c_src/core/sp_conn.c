@@ -145,12 +145,16 @@ void sp_conn_disarmed(struct sp_conn *conn, uint64_t lease, const struct sp_call
 
 sp_status sp_conn_setopt(struct sp_conn *conn, enum sp_option option, int value)
 {
+    sp_status status = conn->transport->set(conn, option, value);
+
+    if (status != SP_OK)
+        return status;
     conn->touched = true;
     if (option == SP_OPT_NODELAY || option == SP_OPT_KEEPALIVE)
         conn->flags_changed = true;
     else
         conn->buffers_changed = true;
-    return conn->transport->set(conn, option, value);
+    return SP_OK;
 }
 
 void sp_conn_set_packet(struct sp_conn *conn, enum sp_packet packet)

@@ -85,6 +85,7 @@ struct sp_conn {
 
     /* the holder's */
     int fd;
+    struct sp_addr peer, own; /* since `opened`; after a reset the system knows them no more */
     uint64_t lease_seq;
     bool used;            /* has been leased to a user */
     bool touched;         /* the lease has done I/O */

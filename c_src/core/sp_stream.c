@@ -52,15 +52,18 @@ sp_status sp_stream_opened(struct sp_conn *conn)
 {
     int code = 0;
     socklen_t len = sizeof code;
-    struct sp_addr peer = {.len = sizeof peer.storage};
+    struct sp_addr *peer = &conn->peer, *own = &conn->own;
 
+    peer->len = own->len = sizeof peer->storage;
     if (conn->sys->getsockopt(conn->fd, SOL_SOCKET, SO_ERROR, &code, &len) < 0)
         return -errno;
     if (code)
         return -code;
     /* Writable without an error is not yet connected where the wake-up was spurious. */
-    if (conn->sys->getpeername(conn->fd, (struct sockaddr *)&peer.storage, &peer.len) < 0)
+    if (conn->sys->getpeername(conn->fd, (struct sockaddr *)&peer->storage, &peer->len) < 0)
         return errno == ENOTCONN ? SP_WANT_WRITE : -errno;
+    if (conn->sys->getsockname(conn->fd, (struct sockaddr *)&own->storage, &own->len) < 0)
+        return -errno;
     return SP_OK;
 }
 

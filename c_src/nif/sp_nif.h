@@ -48,7 +48,8 @@ struct sp_nif_pool {
     ErlNifPid janitor; /* does the slices after a crash; undefined where there is none */
     struct sp_nif_error *last_error;
     _Atomic uint64_t checkout_timeout, send_timeout; /* ms, SP_NEVER for infinity */
-    _Atomic uint32_t packet;                         /* enum sp_packet */
+    _Atomic uint64_t recv_limit_bytes;
+    _Atomic uint32_t packet;              /* enum sp_packet */
     _Atomic uint64_t max_inflight;        /* calls on one connection; 0 but for a pool of nodes */
     struct sp_tls_slot *tls;              /* sp_nif_tls.c's */
     struct sp_tls_registry *tls_registry; /* one reference; the roots' */

@@ -2,23 +2,8 @@
 #include "sp_nif.h"
 
 #include "../core/sp_node.h"
-#include "../core/sp_sys.h"
 
-#include <errno.h>
 #include <string.h>
-
-/* An address of the pinned connection as {ok, Term} or {error, Reason}. */
-static ERL_NIF_TERM address(ErlNifEnv *env, struct sp_conn *conn, bool peer)
-{
-    struct sp_addr addr = {.len = sizeof addr.storage};
-    struct sockaddr *out = (struct sockaddr *)&addr.storage;
-    int result = peer ? conn->sys->getpeername(conn->fd, out, &addr.len)
-                      : conn->sys->getsockname(conn->fd, out, &addr.len);
-
-    if (result < 0)
-        return sp_nif_error_term(env, -errno);
-    return enif_make_tuple2(env, sp_atoms.ok, sp_nif_addr_term(env, &addr));
-}
 
 /* Enters a call of the owner that does no I/O on the stream. */
 static bool look(ErlNifEnv *env, const struct sp_call *call, ERL_NIF_TERM term,
@@ -40,9 +25,9 @@ static ERL_NIF_TERM name(ErlNifEnv *env, ERL_NIF_TERM term, bool peer)
 
     if (!look(env, &call, term, &lease, &result))
         return result;
-    result = address(env, lease->conn, peer);
+    result = sp_nif_addr_term(env, peer ? &lease->conn->peer : &lease->conn->own);
     sp_conn_leave(lease->conn, &call);
-    return result;
+    return enif_make_tuple2(env, sp_atoms.ok, result);
 }
 
 /* peername(Lease) -> {ok, {Address, Port} | {local, Path}} | {error, Reason} */
@@ -57,17 +42,6 @@ SP_NIF(sp_nif_sockname)
 {
     (void)argc;
     return name(env, argv[0], false);
-}
-
-static void put_address(ErlNifEnv *env, struct sp_conn *conn, bool peer, ERL_NIF_TERM *map)
-{
-    const ERL_NIF_TERM *items;
-    int arity;
-    ERL_NIF_TERM result = address(env, conn, peer);
-
-    if (enif_get_tuple(env, result, &arity, &items) && enif_is_identical(items[0], sp_atoms.ok))
-        enif_make_map_put(env, *map, enif_make_atom(env, peer ? "peername" : "sockname"), items[1],
-                          map);
 }
 
 struct facts {
@@ -116,8 +90,10 @@ SP_NIF(sp_nif_info)
     if (sp_is_node(conn->transport))
         enif_make_map_put(env, map, enif_make_atom(env, "max_inflight"),
                           enif_make_uint64(env, atomic_load(&pool->max_inflight)), &map);
-    put_address(env, conn, true, &map);
-    put_address(env, conn, false, &map);
+    enif_make_map_put(env, map, enif_make_atom(env, "peername"), sp_nif_addr_term(env, &conn->peer),
+                      &map);
+    enif_make_map_put(env, map, enif_make_atom(env, "sockname"), sp_nif_addr_term(env, &conn->own),
+                      &map);
     if (conn->transport->describe) {
         struct facts facts = {env, map};
         conn->transport->describe(conn, put_fact, &facts);

@@ -370,7 +370,7 @@ static ERL_NIF_TERM send_request(ErlNifEnv *env, const struct sp_call *call,
     struct outgoing out = {.list = list};
     ERL_NIF_TERM handle = sp_nif_lease_handle(env, lease);
     struct sp_conn *conn = lease->conn;
-    sp_status status;
+    sp_status status, ended;
 
     if (!sp_conn_enter(conn, lease->lease, call)) {
         sp_nif_drop_conn(lease, call);
@@ -385,7 +385,10 @@ static ERL_NIF_TERM send_request(ErlNifEnv *env, const struct sp_call *call,
     if (sp_wants(status) || status == SP_AGAIN)
         return enif_make_tuple4(env, sp_atoms.partial, handle, out.list,
                                 enif_make_uint64(env, out.offset));
-    (void)sp_pool_discard(conn->pool, call, conn, lease->lease);
+    /* Untouched where the request does not fit into its frame. */
+    ended = conn->touched ? sp_pool_discard(conn->pool, call, conn, lease->lease)
+                          : sp_pool_checkin(conn->pool, call, conn, lease->lease, NULL);
+    (void)ended;
     sp_nif_drop_conn(lease, call);
     return status == SP_BAD_DATA ? enif_make_badarg(env) : sp_nif_error_term(env, status);
 }
@@ -423,6 +426,8 @@ SP_NIF(sp_nif_request)
                                                  enif_make_atom(env, "transport"), sp_atoms.node));
     if (!want.packet && packet != SP_PACKET_RAW)
         return sp_atoms.bad_length;
+    if (want.len_bytes > atomic_load(&pool->recv_limit_bytes))
+        return sp_nif_error_term(env, SP_TOO_BIG);
     enif_self(env, &self);
     status = sp_pool_checkout(&pool->core, &call, self.pid, &conn, &number, &keepsake);
     if (status == SP_OK) {

@@ -189,6 +189,7 @@ SP_NIF(sp_nif_pool_open)
         atomic_store(&pool->checkout_timeout, checkout_timeout);
         atomic_store(&pool->send_timeout, send_timeout);
         atomic_store(&pool->packet, (uint32_t)config.packet);
+        atomic_store(&pool->recv_limit_bytes, config.recv_limit_bytes);
         atomic_store(&pool->max_inflight, sp_is_node(config.transport) ? max_inflight : 0);
         config.sockopts.settings = pool->tls;
         sp_control_open(&pool->core, &call, &config, seed);

@@ -2,9 +2,7 @@
 
 #include "sn_answer.h"
 #include "sp_node.h"
-#include "sp_sys.h"
 
-#include <errno.h>
 #include <limits.h>
 #include <netinet/in.h>
 #include <string.h>
@@ -22,17 +20,6 @@ static bool look(struct sn_job *job, struct sn_client *client, const struct sn_c
 }
 
 /* ---- addresses ---- */
-
-static sp_status get_address(struct sp_conn *conn, bool peer, struct sp_addr *addr)
-{
-    struct sockaddr *out = (struct sockaddr *)&addr->storage;
-    int result;
-
-    *addr = (struct sp_addr){.len = sizeof addr->storage};
-    result = peer ? conn->sys->getpeername(conn->fd, out, &addr->len)
-                  : conn->sys->getsockname(conn->fd, out, &addr->len);
-    return result < 0 ? -errno : SP_OK;
-}
 
 static void put_groups(struct sn_writer *writer, const uint8_t *bytes, unsigned groups,
                        unsigned width)
@@ -74,21 +61,14 @@ void sn_info_address(struct sn_job *job, struct sn_client *client, const struct 
     struct sp_call call = sn_loop_call(job->jobs->loop);
     struct sn_mail *mail = job->jobs->mail;
     struct sn_writer reply;
-    struct sp_addr addr;
-    sp_status status;
 
     if (!look(job, client, caller, &call))
         return;
-    status = get_address(&job->conn->core, peer, &addr);
-    sp_conn_leave(&job->conn->core, &call);
-    if (status != SP_OK) {
-        sn_answer_status(mail, client, caller, status);
-        return;
-    }
     reply = sn_mail_begin_reply(mail, caller);
     sn_put_tuple(&reply, 2);
     sn_put_atom(&reply, "ok");
-    put_address(&reply, &addr);
+    put_address(&reply, peer ? &job->conn->core.peer : &job->conn->core.own);
+    sp_conn_leave(&job->conn->core, &call);
     sn_answer_end(mail, client, caller, &reply);
 }
 
@@ -132,14 +112,8 @@ static void put_packet(struct sn_writer *writer, enum sp_packet packet)
 static void put_info(struct sn_writer *writer, struct sn_job *job, uint64_t now_ns)
 {
     struct sp_conn *conn = &job->conn->core;
-    struct facts facts = {.count = 4};
-    struct sp_addr addrs[2];
-    bool known[2];
+    struct facts facts = {.count = 6};
 
-    for (int i = 0; i < 2; i++) {
-        known[i] = get_address(conn, i == 0, &addrs[i]) == SP_OK;
-        facts.count += known[i];
-    }
     if (conn->transport->describe)
         conn->transport->describe(conn, put_fact, &facts);
     facts.count += job->line != NULL;
@@ -152,12 +126,10 @@ static void put_info(struct sn_writer *writer, struct sn_job *job, uint64_t now_
     put_packet(writer, conn->packet);
     sn_put_atom(writer, "age");
     sn_put_number(writer, (now_ns - conn->born_ns) / SP_MS);
-    for (int i = 0; i < 2; i++) {
-        if (!known[i])
-            continue;
-        sn_put_atom(writer, i == 0 ? "peername" : "sockname");
-        put_address(writer, &addrs[i]);
-    }
+    sn_put_atom(writer, "peername");
+    put_address(writer, &conn->peer);
+    sn_put_atom(writer, "sockname");
+    put_address(writer, &conn->own);
     if (job->line) {
         sn_put_atom(writer, "max_inflight");
         sn_put_number(writer, job->pool->options.max_inflight);

@@ -507,11 +507,19 @@ void sn_io_request(struct sn_jobs *jobs, struct sn_client *client, const struct 
                    struct sn_pool *pool, struct sn_slice id, struct sn_slice data,
                    const struct sp_want *want, uint64_t timeout_ns)
 {
+    const struct sp_config *config = &pool->options.config;
+    uint8_t header[SP_FRAME_HEADER_MAX];
+    size_t header_len;
     struct sn_job *job;
-    sp_status status;
+    sp_status status = sp_frame_header(config->packet, data.len, header, &header_len);
 
-    if (!sn_jobs_may_keep(jobs, client, data.len)) {
-        sn_answer_status(jobs->mail, client, caller, -ENOBUFS);
+    /* Before a connection is taken: what cannot be done shall cost none. */
+    if (status == SP_OK && want->len_bytes > config->recv_limit_bytes)
+        status = SP_TOO_BIG;
+    if (status == SP_OK && !sn_jobs_may_keep(jobs, client, data.len))
+        status = -ENOBUFS;
+    if (status != SP_OK) {
+        sn_answer_status(jobs->mail, client, caller, status);
         return;
     }
     job = job_for(jobs, client, caller, pool, id, true, timeout_ns);

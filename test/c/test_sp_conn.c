@@ -358,6 +358,11 @@ KIT_TEST(conn_options, a_refused_option_is_told)
 {
     fake_fail(FAKE_SETSOCKOPT, EDOM);
     cr_assert_eq(sp_conn_setopt(conn, SP_OPT_SNDBUF, 4096), -EDOM);
+    fake_fail(FAKE_SETSOCKOPT, EDOM);
+    cr_assert_eq(sp_conn_setopt(conn, SP_OPT_NODELAY, 1), -EDOM);
+    cr_assert_not(conn->touched);
+    cr_assert_eq(kit_checkin(attempt), SP_OK);
+    cr_assert_eq(kit_stats().idle, 1, "nothing has changed");
 }
 
 KIT_TEST(conn_options, packet_goes_back_at_checkin)
