@@ -100,7 +100,7 @@ static struct sn_pool *find_pool(const struct incoming *in, struct sn_slice name
 
 /* ---- pools ---- */
 
-static bool start_pool(const struct incoming *in)
+static bool start(const struct incoming *in, bool without_tls)
 {
     struct sn_calls *calls = in->calls;
     struct sp_tls_refusal refusal = {NULL, NULL};
@@ -111,7 +111,7 @@ static bool start_pool(const struct incoming *in)
     bool is_parsed = status == SP_OK;
 
     if (is_parsed)
-        status = sn_pools_start(calls->pools, &options, &refusal);
+        status = sn_pools_start(calls->pools, &options, without_tls ? NULL : &refusal);
     if (is_parsed && status != SP_OK)
         sn_options_free(&options);
     if (status != SP_BAD_DATA && status != SP_BUSY) {
@@ -143,6 +143,17 @@ static bool start_pool(const struct incoming *in)
     }
     sn_answer_end(calls->mail, in->client, in->caller, &reply);
     return true;
+}
+
+static bool start_pool(const struct incoming *in)
+{
+    return start(in, false);
+}
+
+/* Of sockpool_node, after a crash: nobody waits to hear what is wrong with the files of TLS. */
+static bool restart_pool(const struct incoming *in)
+{
+    return start(in, true);
 }
 
 struct stop {
@@ -497,14 +508,23 @@ static const struct {
     int arity;
     bool (*take)(const struct incoming *in);
 } requests[] = {
-    {"request", 6, request},     {"checkout", 4, checkout},
-    {"checkin", 2, checkin},     {"send", 4, send_data},
-    {"recv", 4, recv_data},      {"stats", 2, stats},
-    {"discard", 2, discard},     {"info", 2, info},
-    {"peername", 2, peername},   {"sockname", 2, sockname},
-    {"setopts", 3, setopts},     {"give_away", 3, give_away},
-    {"stop_pool", 2, stop_pool}, {"start_pool", 3, start_pool},
-    {"call", 7, call},           {"send_to", 5, send_to},
+    {"request", 6, request},
+    {"checkout", 4, checkout},
+    {"checkin", 2, checkin},
+    {"send", 4, send_data},
+    {"recv", 4, recv_data},
+    {"stats", 2, stats},
+    {"discard", 2, discard},
+    {"info", 2, info},
+    {"peername", 2, peername},
+    {"sockname", 2, sockname},
+    {"setopts", 3, setopts},
+    {"give_away", 3, give_away},
+    {"stop_pool", 2, stop_pool},
+    {"start_pool", 3, start_pool},
+    {"restart_pool", 3, restart_pool},
+    {"call", 7, call},
+    {"send_to", 5, send_to},
 };
 
 static bool take_tuple(struct incoming *in, struct sn_slice term)
