@@ -133,12 +133,39 @@ bring_up(State, Pools, Deadline) ->
     try
         Registered = await_registered(State, Deadline),
         Reached = await_answer(Registered, Deadline),
-        ok = lists:foreach(fun(Pool) -> start_pool(Pool, Reached, Deadline) end, Pools),
+        Request = case crashed_under(Reached) =:= parent() of
+                      true -> restart_pool;
+                      false -> start_pool
+                  end,
+        ok = lists:foreach(fun(Pool) -> start_pool(Request, Pool, Reached, Deadline) end, Pools),
+        ok = set_parent(Reached, parent()),
         {ok, Reached}
     catch
         throw:{not_started, Reason, Latest} ->
             _ = stop_daemon(Latest),
             {stop, Reason}
+    end.
+
+%%% Whose child it was when it crashed, as in sockpool_pool: the same parent starts it again, and does not
+%%% wait to hear that a file of TLS is missing. That is told to those who use its pool, and no other pool's
+%%% affair.
+
+%% Never 0, which is: none, after an orderly end.
+parent() -> 1 + erlang:phash2(hd(get('$ancestors'))).
+
+crashed_under(State) -> atomics:get(parent_cell(State), 1).
+
+set_parent(State, Parent) -> atomics:put(parent_cell(State), 1, Parent).
+
+%% Only this process comes here.
+parent_cell(#state{node = Node}) ->
+    case persistent_term:get({?MODULE, Node}, undefined) of
+        undefined ->
+            Cell = atomics:new(1, []),
+            ok = persistent_term:put({?MODULE, Node}, Cell),
+            Cell;
+        Cell ->
+            Cell
     end.
 
 cookie(#{name := Node, cookie := undefined}) ->
@@ -230,8 +257,8 @@ took(Message, State) ->
         {ended, Reason, Next} -> throw({not_started, Reason, Next})
     end.
 
-start_pool({Name, Opts}, #state{node = Node} = State, Deadline) ->
-    case call(Node, {start_pool, Name, revealed(Name, Opts, State)}, sockpool_wait:left(Deadline)) of
+start_pool(Request, {Name, Opts}, #state{node = Node} = State, Deadline) ->
+    case call(Node, {Request, Name, revealed(Name, Opts, State)}, sockpool_wait:left(Deadline)) of
         {ok, ok} ->
             ok;
         {ok, {error, {bad_option, Key, Value}}} ->
@@ -282,7 +309,8 @@ handle_info(Message, State) ->
 
 %% @private
 -spec terminate(term(), #state{}) -> ok.
-terminate(_Reason, State) ->
+terminate(Reason, State) ->
+    _ = Reason =:= shutdown andalso set_parent(State, 0),
     _ = stop_daemon(State),
     ok.
 

@@ -17,7 +17,7 @@
 suite() -> [{timetrap, {minutes, 2}}].
 
 all() ->
-    [statuses, no_file_of_tls_yet, check_of_a_running_one, early_hangup, early_ends, without_port, port_needs_an_input,
+    [statuses, no_file_of_tls_yet, check_of_a_running_one, early_hangup, early_ends, silent_epmd, without_port, port_needs_an_input,
      closed_descriptors, stop_timeout, told_to_a_service_manager, abstract_socket, watchdog,
      no_core_dumps, core_dumps, cookie_is_kept_once, both_families, one_family_is_not_there].
 
@@ -131,6 +131,24 @@ reading_its_cookie(Config, Args) ->
 give(Cookie) ->
     true = port_command(Cookie, atom_to_list(erlang:get_cookie()) ++ "\n"),
     ok.
+
+%%% epmd.
+
+%% One that takes connections and says nothing is given up, and asked again.
+silent_epmd(_Config) ->
+    {ok, Listener} = gen_tcp:listen(0, [{active, false}, {ip, {127, 0, 0, 1}}]),
+    {ok, Port} = inet:port(Listener),
+    Daemon = start(#{args => ["--name", name()], env => [cookie(), {"ERL_EPMD_PORT", integer_to_list(Port)}]}),
+    {ok, First} = gen_tcp:accept(Listener, ?WAIT_MS),
+    ?assertNotEqual(nomatch, string:find(await_line(Daemon, "event=not_registered"), "epmd does not answer")),
+    {ok, Second} = gen_tcp:accept(Listener, ?WAIT_MS),
+    {ok, [_, _, 120 | _]} = gen_tcp:recv(Second, 0, ?WAIT_MS),
+    ok = gen_tcp:send(Second, <<118, 0, 1:32>>),
+    _ = await_line(Daemon, "event=registered"),
+    %% It does not wait for another answer.
+    ?assertEqual({error, timeout}, gen_tcp:accept(Listener, 6000)),
+    ?assertEqual(0, terminated(Daemon)),
+    lists:foreach(fun gen_tcp:close/1, [Listener, First, Second]).
 
 %%% Its input and output.
 

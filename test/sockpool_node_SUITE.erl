@@ -9,7 +9,7 @@
 -compile(nowarn_export_all).
 
 all() ->
-    [starts_and_stops, serves, tls_pool, killed_daemon, killed_under_load, terminated_daemon, killed_vm, killed_parent,
+    [starts_and_stops, serves, tls_pool, killed_daemon, killed_without_a_file, killed_under_load, terminated_daemon, killed_vm, killed_parent,
      killed_parent_with_a_lease, stop_timeouts,
      two_children, name_is_taken, cookie_is_not_visible, cookie_of_its_own, cookie_fun_fails,
      wrong_options, wrong_pools, pool_that_cannot_start, wrong_program, program_that_says_nothing,
@@ -84,6 +84,38 @@ killed_daemon(_Config) ->
     ?assertNotEqual(Pid, New),
     ?assertEqual([p], pools(Node)),
     ?assertEqual({ok, <<"ping">>}, sockpool:request({p, Node}, <<"ping">>, 4, 5000)),
+    stop(Sup).
+
+%% A file of TLS that is gone by then is its pool's affair. Who starts it anew is told.
+killed_without_a_file(Config) ->
+    {ok, _} = application:ensure_all_started(ssl),
+    Certified = sockpool_tls_kit:with_certificates(Config),
+    Server = sockpool_tls_peers:ssl_server(sockpool_tls_kit:identity(Certified, "server")),
+    Ca = filename:join(?config(priv_dir, Config), "ca_that_goes.pem"),
+    Copy = fun() -> {ok, _} = file:copy(sockpool_tls_kit:pem(Certified, "ca"), Ca) end,
+    Tls = #{transport => tls, host => "127.0.0.1", port => sockpool_tls_peers:port(Server),
+            backoff => {1, 50}, connect_timeout => 60000, tls => #{cacertfile => Ca}},
+    Plain = sockpool_test_server:target(sockpool_test_server:start()),
+    Options = options(#{pools => #{a => Plain, p => Tls, z => Plain}}),
+    Copy(),
+    {Sup, Pid} = start_child(Options),
+    Node = node_of(Options),
+    ?assertEqual({ok, <<"ping">>}, sockpool:request({p, Node}, <<"ping">>, 4, 20000)),
+    ok = file:delete(Ca),
+    _ = kill(Pid, "KILL"),
+    Next = new_child(Sup, Pid),
+    [?assertEqual({ok, <<"ping">>}, sockpool:request({Pool, Node}, <<"ping">>, 4, 20000)) || Pool <- [a, z]],
+    ?assertEqual({tls, {cacertfile, enoent}}, sockpool_test_util:unavailable({p, Node})),
+    %% Again, and without a word to the process.
+    exit(Next, kill),
+    _ = new_child(Sup, Next),
+    ?assertEqual({tls, {cacertfile, enoent}}, sockpool_test_util:unavailable({p, Node})),
+    Copy(),
+    sockpool_test_util:wait_until(fun() -> element(1, sockpool:checkout({p, Node}, 1000)) =:= ok end),
+    ok = file:delete(Ca),
+    [{Id, _, worker, _}] = supervisor:which_children(Sup),
+    ok = supervisor:terminate_child(Sup, Id),
+    ?assertEqual({error, {pool, p, {tls, {cacertfile, enoent}}}}, supervisor:restart_child(Sup, Id)),
     stop(Sup).
 
 %% Whoever calls meanwhile is told so, at once, and is served again.

@@ -6,6 +6,7 @@
 
 #define PAUSE_FIRST_MS 50
 #define PAUSE_MOST_MS 5000
+#define ANSWER_MS 5000
 
 static void try_once(uv_timer_t *timer);
 
@@ -29,6 +30,11 @@ static void give_up(struct sn_epmd *epmd, const char *reason)
     epmd->complained = true;
     epmd->registered = false;
     uv_close((uv_handle_t *)&epmd->tcp, on_closed);
+}
+
+static void on_silent(uv_timer_t *timer)
+{
+    give_up(timer->data, "epmd does not answer");
 }
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
@@ -63,6 +69,7 @@ static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
         give_up(epmd, "what answers is not epmd");
     } else if (status == SP_OK) {
         epmd->registered = true;
+        uv_timer_stop(&epmd->retry);
         epmd->complained = false;
         epmd->pause_ms = PAUSE_FIRST_MS;
         sn_log(SN_LOG_INFO, "registered", "epmd_port=%u", ntohs(epmd->addr.sin_port));
@@ -97,6 +104,7 @@ static void try_once(uv_timer_t *timer)
     int status;
 
     epmd->answer_len = 0;
+    uv_timer_start(&epmd->retry, on_silent, ANSWER_MS, 0);
     (void)uv_tcp_init(epmd->loop, &epmd->tcp); /* cannot fail: no socket is made yet */
     epmd->tcp.data = epmd;
     epmd->connect.data = epmd;
