@@ -51,7 +51,8 @@ start(Options) ->
 
 run(Starter, Node, Options) ->
     Name = [Arg || Arg <- ["--name", atom_to_list(Node)], maps:get(given, Options, true)],
-    Args = Name ++ ["--port" | maps:get(args, Options, [])],
+    %% The suites look at its descriptors, whoever runs them.
+    Args = Name ++ ["--port", "--core-dumps" | maps:get(args, Options, [])],
     [Program | More] = maps:get(prefix, Options, []) ++ [program()] ++ Args,
     Port = open_port({spawn_executable, Program},
                      [{args, More}, {line, 4096}, stderr_to_stdout, exit_status,
