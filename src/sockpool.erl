@@ -70,6 +70,8 @@
                 | {node, term()} | {no_such_node, node()} | {epmd, term()} | {cookie, term()}
                 | {spawn, term()}
                 | {exception, throw | exit | error, term(), list()}
+                | bad_reply | noproc
+                | {already_started, pid()} | {not_started, sockpool}
                 | {bad_option, Key :: term(), Value :: term()}
                 | {bad_argument, Name :: atom(), Value :: term()}
                 | inet:posix().
@@ -87,6 +89,7 @@
 
 -define(IS_TIMEOUT(T),
         (T =:= infinity orelse (is_integer(T) andalso T >= 0 andalso T =< 16#ffffffff))).
+-define(IS_NAME(N), (is_atom(N) andalso N =/= undefined)).
 -define(IS_LENGTH(L), (is_integer(L) andalso L >= 0 andalso L =< 16#ffffffffffffffff)).
 -define(DEFAULT_TIMEOUT_MS, 5000).
 %% How often a check-out lets others run before it queues; see sp_pool_crowded().
@@ -97,11 +100,13 @@
 %% @doc Starts a pool linked to the caller, for the user's own supervisor; see child_spec/2. Where it
 %% does not start, the caller has the error and nothing more.
 -spec start_link(atom(), map()) -> {ok, pid()} | {error, term()}.
-start_link(Name, Opts) ->
+start_link(Name, Opts) when ?IS_NAME(Name) ->
     case sockpool_opts:parse(Name, Opts) of
         {ok, Parsed} -> sockpool_pool:start_link(Name, Parsed);
         {error, _} = Error -> Error
-    end.
+    end;
+start_link(Name, _Opts) ->
+    no_pool(Name).
 
 %% @doc A child specification for the user's own supervisor.
 %%
@@ -122,8 +127,8 @@ child_spec(Name, Opts) ->
 %% `{Name, Node}' starts it on that node and returns `ok'. Paths in the options are of that node, and
 %% funs must be of the form `fun Module:Function/Arity' and exported there.
 -spec start_pool(atom(), map()) ->
-          {ok, pid()} | {error, {bad_option, term(), term()} | {already_started, pid()} | term()};
-                ({atom(), node()}, map()) -> ok | {error, term()}.
+          {ok, pid()} | {error, reason() | term()};
+                ({atom(), node()}, map()) -> ok | {error, reason() | term()}.
 start_pool({Name, Node}, Opts) when is_atom(Name), Node =:= node() ->
     case start_pool(Name, Opts) of
         {ok, _Pid} -> ok;
@@ -131,11 +136,13 @@ start_pool({Name, Node}, Opts) when is_atom(Name), Node =:= node() ->
     end;
 start_pool({Name, Node}, Opts) when is_atom(Name), is_atom(Node) ->
     sockpool_remote:start_pool(Node, Name, Opts);
-start_pool(Name, Opts) ->
+start_pool(Name, Opts) when ?IS_NAME(Name) ->
     case sockpool_opts:parse(Name, Opts) of
         {ok, Parsed} -> sockpool_sup:start_pool(Name, Parsed);
         {error, _} = Error -> Error
-    end.
+    end;
+start_pool(Name, _Opts) ->
+    no_pool(Name).
 
 %% @doc Stops a pool that start_pool/2 or the application environment started. Waiters get
 %% `{error, draining}', holders of its connections `{error, closed}'. A pool in the user's own
@@ -145,8 +152,10 @@ stop_pool({Name, Node}) when is_atom(Name), Node =:= node() ->
     stop_pool(Name);
 stop_pool({Name, Node}) when is_atom(Name), is_atom(Node) ->
     sockpool_remote:stop_pool(Node, Name);
+stop_pool(Name) when ?IS_NAME(Name) ->
+    sockpool_sup:stop_pool(Name);
 stop_pool(Name) ->
-    sockpool_sup:stop_pool(Name).
+    no_pool(Name).
 
 %% @doc The names of the pools that run on this node.
 -spec which_pools() -> [atom()].
@@ -188,7 +197,7 @@ stats({Name, Node}) when is_atom(Name), is_atom(Node) ->
 stats(Name) ->
     case sockpool_pool:find(Name) of
         undefined ->
-            {error, not_found};
+            no_pool(Name);
         Pool ->
             case sockpool_nif:pool_stats(Pool) of
                 not_found -> {error, not_found};
@@ -286,7 +295,7 @@ discard(Conn) ->
 %% @doc Makes another process of this node the owner of the connection; of a connection of another
 %% node's pool, a process of any node. `{error, noproc}' where it is dead. (Of a dead process that runs
 %% on neither of the two nodes this is not known: the pool takes the connection back at once.)
--spec give_away(conn(), pid()) -> ok | {error, reason() | noproc}.
+-spec give_away(conn(), pid()) -> ok | {error, reason()}.
 give_away(?LEASE(_) = Lease, Pid) when is_pid(Pid) ->
     sockpool_remote:give_away(Lease, Pid);
 give_away(?NODE_CONN(_) = Conn, Pid) when is_pid(Pid), node(Pid) =:= node() ->
@@ -563,7 +572,7 @@ set(_Conn, Opts) ->
     bad_argument(opts, Opts).
 
 %% @doc Says in words what is wrong with an option or an argument, and what is allowed; or with
-%% another node, or with TLS. Any other reason comes back as it is written in Erlang.
+%% another node, or with TLS. Any other term comes back as it is written in Erlang.
 -spec format_error(reason() | term()) -> iolist().
 format_error({nodedown, Node}) ->
     io_lib:format("no connection to node ~tp, which was to serve the pool", [Node]);
@@ -576,10 +585,18 @@ format_error({bad_option, _, _} = Reason) ->
     sockpool_opts:format_error(Reason);
 format_error({tls, _} = Reason) ->
     sockpool_tls:format_error(Reason);
+format_error({init, badfun}) -> fun_is_gone(init, 1);
+format_error({cookie, badfun}) -> fun_is_gone(cookie, 0);
+format_error(system_limit) ->
+    "the VM has no process or port to spare that this needs (see +P and +Q)";
 format_error({unavailable, Last}) ->
     ["connecting fails: ", format_error(Last)];
 format_error(Reason) ->
     io_lib:format("~0tp", [Reason]).
+
+fun_is_gone(Option, Arity) ->
+    io_lib:format("option ~tp: the module of this fun was loaded twice since, and its code is gone; start the pool "
+                  "again with one of the form fun Module:Function/~b", [Option, Arity]).
 
 allowed(pool) -> "the name of a pool, an atom, or {Name, Node} for one that a node serves";
 allowed(local_pool) -> "an atom: only pools of this node";
@@ -594,14 +611,15 @@ allowed(function) -> "the name of a function, an atom";
 allowed(args) -> "a list of arguments";
 allowed(destination) -> "a registered name, {Name, Node} with the pool's node, or a pid of that node";
 allowed(node_conn) -> "a connection of a pool with transport node, or the name of such a pool";
-allowed(conn) -> "a connection that checkout/1,2 returned".
+allowed(conn) -> "a connection that checkout/1,2 returned";
+allowed(_Unknown) -> "nothing: sockpool has no such argument".
 
 %%% Errors.
 
 conn_error(not_a_conn, Conn) -> bad_argument(conn, Conn);
 conn_error(Result, _Conn) -> Result.
 
-no_pool(Name) when is_atom(Name) -> {error, not_found};
+no_pool(Name) when ?IS_NAME(Name) -> {error, not_found};
 no_pool(Name) -> bad_argument(pool, Name).
 
 bad_argument(Name, Value) ->

@@ -88,7 +88,12 @@ our_host(Node) ->
 cookie(Node, undefined) ->
     cookie(Node, fun() -> erlang:get_cookie(Node) end);
 cookie(_Node, Fun) ->
-    Given = try Fun() catch Class:_ -> throw({cookie, Class}) end,
+    Given = try
+                Fun()
+            catch
+                error:{badfun, Fun} -> throw({cookie, badfun});
+                Class:_ -> throw({cookie, Class})
+            end,
     case sockpool_opts:cookie_bytes(Given) of
         {ok, Bytes} -> Bytes;
         error -> throw({cookie, not_a_cookie})
@@ -193,6 +198,9 @@ prepare(Pool, Attempt, Init) ->
         {error, Reason} -> failed(Pool, Attempt, {init, sockpool_reason:bounded(Reason)});
         Other -> failed(Pool, Attempt, {init, {bad_return, sockpool_reason:bounded(Other)}})
     catch
+        %% Of a module that was loaded twice since: nothing will make it work again.
+        error:{badfun, Init} ->
+            failed(Pool, Attempt, {init, badfun});
         Class:Reason:Stack ->
             failed(Pool, Attempt, {init, sockpool_reason:of_exception(Class, Reason, Stack)})
     end.

@@ -25,7 +25,14 @@
 
 load() ->
     Path = filename:join(priv_dir(), "sockpool_nif"),
-    erlang:load_nif(Path, 0).
+    case erlang:load_nif(Path, 0) of
+        ok ->
+            ok;
+        {error, {_, Text}} = Error ->
+            %% Whoever loads the module hears no more than that it failed.
+            ok = persistent_term:put(?MODULE, {library, Path, Text}),
+            Error
+    end.
 
 priv_dir() ->
     case code:priv_dir(sockpool) of

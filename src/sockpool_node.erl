@@ -96,7 +96,7 @@ child_spec(Options) ->
       shutdown => min(max(0, StopMs) + ?GOODBYE_MS + 2 * ?KILL_MS, ?MAX_MS)}.
 
 %% @doc A sentence that says what is wrong.
--spec format_error(reason()) -> string().
+-spec format_error(reason() | term()) -> string().
 format_error({bad_option, _, _} = Bad) ->
     sockpool_node_opts:format_error(Bad);
 format_error(not_alive) ->
@@ -112,7 +112,9 @@ format_error({port_closed, Reason}) ->
 format_error({start_timeout, LastLine}) ->
     format("the daemon did not serve in time; the last that it said was: ~ts", [LastLine]);
 format_error({pool, Name, Reason}) ->
-    format("pool ~0tp: ~0tp", [Name, Reason]).
+    format("pool ~0tp: ~0tp", [Name, Reason]);
+format_error(Reason) ->
+    format("~0tp", [Reason]).
 
 %%% Starting.
 
@@ -314,7 +316,8 @@ terminate(Reason, State) ->
     _ = stop_daemon(State),
     ok.
 
-from_port({Port, {data, {_EolOrNot, Line}}}, #state{port = Port, node = Node} = State) ->
+from_port({Port, {data, {_EolOrNot, Bytes}}}, #state{port = Port, node = Node} = State) ->
+    Line = text(Bytes),
     log(Line, Node),
     {ok, State#state{last_line = Line}};
 from_port({Port, {exit_status, Status}}, #state{port = Port, last_line = Line} = State) ->
@@ -323,6 +326,13 @@ from_port({'EXIT', Port, Reason}, #state{port = Port} = State) ->
     {ended, {port_closed, Reason}, State#state{ended = true}};
 from_port(_Other, State) ->
     {ok, State}.
+
+%% The names of pools in it are UTF-8.
+text(Bytes) ->
+    case unicode:characters_to_list(list_to_binary(Bytes)) of
+        Text when is_list(Text) -> Text;
+        _CutWithinACharacter -> Bytes
+    end.
 
 %% What has no level was said before the daemon could log: why it cannot start.
 log("level=info " ++ Rest, Node) -> ?LOG_INFO("sockpool_node ~ts: ~ts", [Node, Rest]);

@@ -81,12 +81,20 @@ format_error({bad_option, {tls, _}, _} = Bad) ->
     sockpool_tls:format_error(Bad);
 format_error({bad_option, Key, Value}) ->
     case lists:keyfind(Key, 1, rows()) of
-        {Key, _Default, {_Check, Allowed}} ->
-            format("option ~0tp: ~0tP is not allowed; it must be ~ts", [Key, Value, 30, Allowed]);
+        {Key, _Default, {Check, Allowed}} ->
+            Says = case fits(Check, Value) of
+                       true -> "option ~0tp: ~0tP is not allowed here, or not with the other options; in general it is ~ts";
+                       false -> "option ~0tp: ~0tP is not allowed; it must be ~ts"
+                   end,
+            format(Says, [Key, Value, 30, Allowed]);
         false ->
             format("option ~0tP (with value ~0tP) does not exist; the options are ~ts",
                    [Key, 30, Value, 30, words(keys())])
     end.
+
+%% The cookie's value is not the one that was given.
+fits(_Check, not_a_cookie) -> false;
+fits(Check, Value) -> try Check(Value) =/= error catch throw:{bad_option, _, _} -> false end.
 
 -spec rows() -> [row()].
 rows() ->

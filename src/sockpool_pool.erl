@@ -65,10 +65,16 @@ launch(Name, Opts) ->
     end.
 
 %% @doc The pool of that name, or `undefined' where none was ever started on this node. Pools stay
-%% in persistent_term after their stop: to take one out costs a scan of every process.
+%% in persistent_term after their stop: to take one out costs a scan of every process. One that was
+%% made before sockpool_nif was deleted and loaded anew is no pool any more.
 -spec find(atom()) -> sockpool_nif:pool() | undefined.
 find(Name) ->
-    persistent_term:get({sockpool, Name}, undefined).
+    Pool = persistent_term:get({sockpool, Name}, undefined),
+    try sockpool_nif:pool_controller(Pool) of
+        _ -> Pool
+    catch
+        error:badarg -> undefined
+    end.
 
 %% @doc Those too that have stopped.
 -spec all() -> [sockpool_nif:pool()].
@@ -77,7 +83,7 @@ all() ->
 
 -spec names() -> [atom()].
 names() ->
-    [Name || {{sockpool, Name}, Pool} <- persistent_term:get(),
+    [Name || {{sockpool, Name}, _} <- persistent_term:get(), Pool <- [find(Name)], Pool =/= undefined,
              sockpool_nif:pool_stats(Pool) =/= not_found].
 
 %% @doc See sockpool:reload_tls/1.

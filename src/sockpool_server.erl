@@ -9,7 +9,7 @@
 -module(sockpool_server).
 
 -export([start_link/0]).
--export([init/1, loop/1]).
+-export([init/1, got/2, idle/1]).
 -export([system_continue/3, system_terminate/4, system_code_change/4]).
 
 -include("sockpool_lease.hrl").
@@ -19,6 +19,8 @@
 %% long after they were handed on.
 -define(FULLSWEEP_AFTER, 20).
 
+%% A second load of sockpool_wait ends whoever waits there.
+-define(IDLE_MS, 1000).
 %% When an answer is tried again for which there was no process.
 -define(RETRY_MS, 100).
 
@@ -50,7 +52,7 @@ init(Parent) ->
     try register(?NAME, self()) of
         true ->
             proc_lib:init_ack(Parent, {ok, self()}),
-            loop(#state{parent = Parent})
+            wait(#state{parent = Parent})
     catch
         error:badarg ->
             Reason = {already_started, whereis(?NAME)},
@@ -58,31 +60,35 @@ init(Parent) ->
             exit(normal)
     end.
 
--spec loop(#state{}) -> no_return().
-loop(#state{parent = Parent} = State) ->
-    receive
-        {'$gen_call', {Pid, _Tag} = From, Request} when is_pid(Pid) ->
-            ?MODULE:loop(request(Request, From, State));
-        {'$gen_cast', {cancel, What}} ->
-            ?MODULE:loop(cancel(What, State));
-        {'DOWN', Monitor, process, Client, _Reason} ->
-            ?MODULE:loop(client_down(Client, Monitor, State));
-        {'$sockpool_over', Worker} when is_map_key(Worker, State#state.jobs) ->
-            ?MODULE:loop(over(Worker, State));
-        {'EXIT', Parent, Reason} ->
-            exit(Reason);
-        {'EXIT', Worker, Reason} ->
-            ?MODULE:loop(ended(Worker, Reason, State));
-        {'$sockpool_answer', From, Reply} ->
-            ?MODULE:loop(answer(From, Reply, State));
-        {system, {Pid, _Tag} = From, Request} when is_pid(Pid) ->
-            sys:handle_system_msg(Request, From, Parent, ?MODULE, [], State);
-        _Unknown ->
-            ?MODULE:loop(State)
-    end.
+%% Not here: see sockpool_wait:next/3.
+wait(State) -> sockpool_wait:next(?MODULE, State, ?IDLE_MS).
+
+-spec got(term(), #state{}) -> no_return().
+got({'$gen_call', {Pid, _Tag} = From, Request}, State) when is_pid(Pid) ->
+    wait(request(Request, From, State));
+got({'$gen_cast', {cancel, What}}, State) ->
+    wait(cancel(What, State));
+got({'DOWN', Monitor, process, Client, _Reason}, State) ->
+    wait(client_down(Client, Monitor, State));
+got({'$sockpool_over', Worker}, State) when is_map_key(Worker, State#state.jobs) ->
+    wait(over(Worker, State));
+got({'EXIT', Parent, Reason}, #state{parent = Parent}) ->
+    exit(Reason);
+got({'EXIT', Worker, Reason}, State) ->
+    wait(ended(Worker, Reason, State));
+got({'$sockpool_answer', From, Reply}, State) ->
+    wait(answer(From, Reply, State));
+got({system, {Pid, _Tag} = From, Request}, #state{parent = Parent} = State) when is_pid(Pid) ->
+    sys:handle_system_msg(Request, From, Parent, ?MODULE, [], State);
+got(_Unknown, State) ->
+    wait(State).
+
+%% Then it holds no code at all.
+-spec idle(#state{}) -> no_return().
+idle(State) -> proc_lib:hibernate(sockpool_wait, next, [?MODULE, State, ?IDLE_MS]).
 
 -spec system_continue(pid(), [sys:dbg_opt()], #state{}) -> no_return().
-system_continue(_Parent, _Debug, State) -> ?MODULE:loop(State).
+system_continue(_Parent, _Debug, State) -> wait(State).
 
 -spec system_terminate(term(), pid(), [sys:dbg_opt()], #state{}) -> no_return().
 system_terminate(Reason, _Parent, _Debug, _State) -> exit(Reason).

@@ -5,7 +5,7 @@
 %%% done here.
 -module(sockpool_session).
 
--export([lease/5, request/5, over_pool/2, over_lease/3, pools/2, serve/2, reply/2, destination/2]).
+-export([lease/5, request/5, over_pool/2, over_lease/3, pools/2, got/2, idle/1, reply/2, destination/2]).
 
 -include("sockpool_lease.hrl").
 
@@ -29,30 +29,31 @@ checkout(Name, Timeout) -> sockpool:checkout(Name, Timeout).
 
 %% What the server routed here before it has heard that the lease is over is still answered, by
 %% `{error, closed}'.
--spec serve(pid(), sockpool:conn()) -> ok.
-serve(Server, Conn) ->
-    receive
-        {'$sockpool_call', From, {checkin, _}} ->
-            reply(From, sockpool:checkin(Conn));
-        {'$sockpool_call', From, {discard, _}} ->
-            reply(From, sockpool:discard(Conn));
-        {'$sockpool_call', From, Request} ->
-            Result = call(Conn, Request),
-            reply(From, Result),
-            _ = collect(Request, Result),
-            ok = check_after(Result, Server, Conn),
-            ?MODULE:serve(Server, Conn);
-        {'$sockpool_conn', Asker, Ref} ->
-            Asker ! {Ref, Conn},
-            ?MODULE:serve(Server, Conn);
-        '$sockpool_over' ->
-            ok;
-        _Stray ->
-            ?MODULE:serve(Server, Conn)
-    after ?CHECK_MS ->
-        ok = check(Server, Conn),
-        ?MODULE:serve(Server, Conn)
-    end.
+serve(Server, Conn) -> sockpool_wait:next(?MODULE, {Server, Conn}, ?CHECK_MS).
+
+-spec got(term(), {pid(), sockpool:conn()}) -> ok.
+got({'$sockpool_call', From, {checkin, _}}, {_Server, Conn}) ->
+    reply(From, sockpool:checkin(Conn));
+got({'$sockpool_call', From, {discard, _}}, {_Server, Conn}) ->
+    reply(From, sockpool:discard(Conn));
+got({'$sockpool_call', From, Request}, {Server, Conn}) ->
+    Result = call(Conn, Request),
+    reply(From, Result),
+    _ = collect(Request, Result),
+    ok = check_after(Result, Server, Conn),
+    serve(Server, Conn);
+got({'$sockpool_conn', Asker, Ref}, {Server, Conn}) ->
+    Asker ! {Ref, Conn},
+    serve(Server, Conn);
+got('$sockpool_over', _State) ->
+    ok;
+got(_Stray, {Server, Conn}) ->
+    serve(Server, Conn).
+
+-spec idle({pid(), sockpool:conn()}) -> ok.
+idle({Server, Conn}) ->
+    ok = check(Server, Conn),
+    serve(Server, Conn).
 
 %% The peer may have closed the connection: that lease goes on until it is given back.
 check_after({error, closed}, Server, Conn) -> check(Server, Conn);

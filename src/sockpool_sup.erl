@@ -10,7 +10,7 @@
 -module(sockpool_sup).
 -behaviour(gen_server).
 
--export([start_link/0, start_pool/2, stop_pool/1, format_error/1]).
+-export([start_link/0, start_pool/2, stop_pool/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, format_status/2]).
 
 -include_lib("kernel/include/logger.hrl").
@@ -72,16 +72,6 @@ configured(Pools) when is_map(Pools) ->
 configured(Pools) ->
     {error, {bad_option, pools, Pools}}.
 
-%% @doc Why the application does not start, in words.
--spec format_error(term()) -> iolist().
-format_error({pool, Name, Reason}) ->
-    io_lib:format("pool ~0tp: ~ts", [Name, sockpool:format_error(Reason)]);
-format_error({bad_option, pools, Value}) ->
-    io_lib:format("environment pools: ~0tP is not allowed; it must be a map of names and options",
-                  [Value, 30]);
-format_error(Reason) ->
-    sockpool:format_error(Reason).
-
 %% @doc Returns when the pool is open and its files are read.
 -spec start_pool(atom(), sockpool_opts:opts()) -> {ok, pid()} | {error, term()}.
 start_pool(Name, Opts) -> call({start, Name, Opts}, {error, {not_started, sockpool}}).
@@ -142,7 +132,7 @@ handle_cast(_Request, State) ->
 handle_info({sockpool_pool, Pid, Result}, #state{ids = Ids} = State) when is_map_key(Pid, Ids) ->
     {noreply, told(maps:get(Pid, Ids), Result, State)};
 handle_info({'EXIT', Pid, Reason}, #state{ids = Ids} = State) when is_map_key(Pid, Ids) ->
-    {noreply, ended(maps:get(Pid, Ids), Reason, State)};
+    {noreply, ended(maps:get(Pid, Ids), sockpool_reason:of_exit(Reason), State)};
 handle_info({timeout, Timer, {What, Id}}, #state{children = Children} = State) ->
     case Children of
         #{Id := #child{timer = Timer} = Child} -> {noreply, timeout(What, Id, Child, State)};

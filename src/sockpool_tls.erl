@@ -106,15 +106,21 @@ check_pairs(_Opts) ->
 -spec format_error(bad_option() | {tls, Why :: term()}) -> string().
 format_error({tls, {alert, Name}}) ->
     format("TLS: the server refuses: ~0tp", [Name]);
+format_error({tls, {password, badfun}}) ->
+    "tls option password: the module of this fun was loaded twice since, and its code is gone; start the pool "
+        "again with one of the form fun Module:Function/0";
 format_error({tls, {Option, Why}}) ->
     format("tls option ~0tp cannot be used: ~0tP", [Option, Why, 30]);
 format_error({tls, Why}) ->
     format("TLS: ~0tP", [Why, 30]);
 format_error({bad_option, {tls, Key}, Value}) ->
     case lists:keyfind(Key, 1, rows()) of
-        {Key, _Default, _Check, Allowed} ->
-            format("tls option ~0tp: ~0tP is not allowed; it must be ~ts",
-                   [Key, Value, 30, Allowed]);
+        {Key, Default, Check, Allowed} ->
+            Says = case Value =/= Default andalso Check(Value) of
+                       error -> "tls option ~0tp: ~0tP is not allowed; it must be ~ts";
+                       _ -> "tls option ~0tp: ~0tP is not allowed with the other options; it is ~ts"
+                   end,
+            format(Says, [Key, Value, 30, Allowed]);
         false ->
             Keys = [atom_to_list(Known) || {Known, _, _, _} <- rows()],
             format("tls option ~0tP (with value ~0tP) does not exist; the options are ~ts",
@@ -329,6 +335,7 @@ password(#{password := Fun}) ->
                 error:badarg -> {error, not_iodata}
             end
     catch
+        error:{badfun, Fun} -> {error, badfun};
         _:_ -> {error, raised}
     end.
 

@@ -8,7 +8,7 @@
 -module(sockpool_wait).
 
 -export([checkout/2, send/3, recv/3, recv_packet/2, request/4, open/5, deadline/1, left/1]).
--export([io/2]).
+-export([io/2, next/3]).
 -export_type([deadline/0]).
 
 -type deadline() :: integer() | infinity.
@@ -249,6 +249,19 @@ io(Device, Request) ->
             Reply;
         {'DOWN', Ref, process, _, _} ->
             {error, terminated}
+    end.
+
+%%% Processes of sockpool's own that wait for their next message.
+
+%% @doc Gives the next message to Module:got/2, or, where none comes for that time, calls Module:idle/1.
+%% Who waits here holds no code of its own module: two loads of that, with no message in between, do not
+%% end it.
+-spec next(module(), State :: term(), timeout()) -> term().
+next(Module, State, IdleMs) ->
+    receive
+        Message -> Module:got(Message, State)
+    after IdleMs ->
+        Module:idle(State)
     end.
 
 %%% Connecting.

@@ -121,9 +121,14 @@ options_of_the_environment(Config) ->
 
 names_of_pools(Config) ->
     Good = good(Config),
-    [?assertEqual({error, {bad_option, name, Name}}, Start(Name, Good))
+    [?assertEqual({error, {bad_argument, pool, Name}}, Start(Name, Good))
      || Name <- ["pool", <<"pool">>, 1, {1, node()}, {pool, "node"}, undefined, self()],
-        Start <- [fun sockpool:start_pool/2, fun sockpool:start_link/2]].
+        Start <- [fun sockpool:start_pool/2, fun sockpool:start_link/2]],
+    Supervisor = whereis(sockpool_sup),
+    Unnamed = sockpool:child_spec(unnamed, Good),
+    #{start := {Module, Function, [_ | Options]}} = Unnamed,
+    ?assertEqual({error, {bad_argument, pool, "pool"}}, apply(Module, Function, ["pool" | Options])),
+    ?assertEqual(Supervisor, whereis(sockpool_sup)).
 
 %% What each error says in words: the option or argument, the value, and what is allowed.
 messages_name_the_value(Config) ->
@@ -155,14 +160,13 @@ arguments_that_are_no_pool(_Config) ->
              fun(P) -> sockpool:checkout(P, infinity) end,
              fun(P) -> sockpool:execute(P, Fun) end, fun(P) -> sockpool:execute(P, Fun, 1) end,
              fun(P) -> sockpool:request(P, "x", 1, 100) end,
-             fun(P) -> sockpool:request(P, "x", packet, infinity) end],
+             fun(P) -> sockpool:request(P, "x", packet, infinity) end,
+             fun(P) -> sockpool:stats(P) end, fun(P) -> sockpool:stop_pool(P) end,
+             fun(P) -> sockpool:reload_tls(P) end],
     [?assertEqual({error, {bad_argument, pool, P}}, Call(P)) || P <- garbage(), Call <- Calls],
     [?assertError({checkout, {bad_argument, pool, P}}, sockpool:transaction(P, Fun))
      || P <- garbage()],
-    [?assertEqual({error, not_found}, Call(no_such_pool)) || Call <- Calls],
-    [?assertEqual({error, not_found}, Call(P))
-     || P <- [no_such_pool | garbage()],
-        Call <- [fun sockpool:stats/1, fun sockpool:stop_pool/1]].
+    [?assertEqual({error, not_found}, Call(no_such_pool)) || Call <- Calls].
 
 arguments_that_are_no_timeout(Config) ->
     Pool = started(Config, #{}),

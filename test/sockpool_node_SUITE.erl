@@ -336,7 +336,12 @@ wrong_program(Config) ->
     ?assertEqual({error, {program, NotExecutable, eacces}}, Start(NotExecutable)),
     ok = file:write_file(NotExecutable, "#!/bin/sh\nread cookie\necho no node >&2\nexit 7\n"),
     ok = file:change_mode(NotExecutable, 8#700),
-    ?assertEqual({error, {exit_status, 7, "no node"}}, Start(list_to_binary(NotExecutable))).
+    ?assertEqual({error, {exit_status, 7, "no node"}}, Start(list_to_binary(NotExecutable))),
+    %% Names of pools are UTF-8 in what it says.
+    ok = file:write_file(NotExecutable, <<"#!/bin/sh\nread cookie\necho größe\nexit 7\n"/utf8>>),
+    ?assertEqual({error, {exit_status, 7, "größe"}}, Start(NotExecutable)),
+    ok = file:write_file(NotExecutable, <<"#!/bin/sh\nread cookie\necho gr", 255, "\nexit 7\n">>),
+    ?assertEqual({error, {exit_status, 7, "gr\x{ff}"}}, Start(NotExecutable)).
 
 program_that_says_nothing(Config) ->
     Program = filename:join(?config(priv_dir, Config), "silent"),

@@ -416,8 +416,9 @@ SP_NIF(sp_nif_request)
     sp_status status;
 
     (void)argc;
-    if (!pool || !enif_is_list(env, argv[1]) || !enif_is_ref(env, argv[2]) ||
-        !get_want(env, argv[4], &want))
+    if (!pool)
+        return sp_nif_error_term(env, SP_NOT_FOUND);
+    if (!enif_is_list(env, argv[1]) || !enif_is_ref(env, argv[2]) || !get_want(env, argv[4], &want))
         return enif_make_badarg(env);
     packet = (enum sp_packet)atomic_load(&pool->packet);
     if (atomic_load(&pool->max_inflight))

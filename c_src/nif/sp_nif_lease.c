@@ -127,7 +127,7 @@ SP_NIF(sp_nif_checkout)
 
     (void)argc;
     if (!pool)
-        return enif_make_badarg(env);
+        return sp_nif_error_term(env, SP_NOT_FOUND);
     if (timeslice_over(env))
         return sp_atoms.again;
     enif_self(env, &self);
