@@ -23,9 +23,16 @@
 -type failure() :: {error, term()}.
 -type want() :: non_neg_integer() | packet.
 
+%% What the code server logs. The library that is loaded goes on.
+-define(CANNOT_UPGRADE, "this library cannot take over the connections of the one that runs, as what the "
+                        "two would share differs; it is loaded when the node is started again").
+
 load() ->
     Path = filename:join(priv_dir(), "sockpool_nif"),
-    erlang:load_nif(Path, 0).
+    case erlang:load_nif(Path, 0) of
+        {error, {upgrade, _}} -> {error, {upgrade, ?CANNOT_UPGRADE}};
+        Result -> Result
+    end.
 
 priv_dir() ->
     case code:priv_dir(sockpool) of
