@@ -23,11 +23,17 @@
 -type failure() :: {error, term()}.
 -type want() :: non_neg_integer() | packet.
 
+%% What the code server logs. The library that is loaded goes on.
+-define(CANNOT_UPGRADE, "this library cannot take over the connections of the one that runs, as what the "
+                        "two would share differs; it is loaded when the node is started again").
+
 load() ->
     Path = filename:join(priv_dir(), "sockpool_nif"),
     case erlang:load_nif(Path, 0) of
         ok ->
             ok;
+        {error, {upgrade, _}} ->
+            {error, {upgrade, ?CANNOT_UPGRADE}};
         {error, {_, Text}} = Error ->
             %% Whoever loads the module hears no more than that it failed.
             ok = persistent_term:put(?MODULE, {library, Path, Text}),

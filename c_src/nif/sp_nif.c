@@ -1,6 +1,16 @@
 /* Loading, upgrading, and the table of functions that sockpool_nif.erl declares. */
 #include "sp_nif.h"
 
+#include "declarations.h"
+
+#include <openssl/opensslv.h>
+#include <stddef.h>
+
+/* Of all that crosses from one library to another, and of OpenSSL, whose objects cross as well. */
+#define LAYOUT ((unsigned)(SP_NIF_DECLARATIONS + (OPENSSL_VERSION_NUMBER >> 28)))
+
+_Static_assert(offsetof(struct sp_nif_roots, layout) == 0, "where every version looks for it");
+
 static void roots_free(struct sp_nif_roots *roots)
 {
     if (roots->clock)
@@ -17,7 +27,7 @@ static int load(ErlNifEnv *env, void **priv_data, ERL_NIF_TERM info)
     (void)info;
     if (!roots)
         return 1;
-    *roots = (struct sp_nif_roots){.layout = SP_NIF_LAYOUT, .users = 1};
+    *roots = (struct sp_nif_roots){.layout = LAYOUT, .users = 1};
     if (!sp_nif_tls_roots_init(roots) || !(roots->clock = sp_nif_clock_start()) ||
         !sp_nif_open_types(env, ERL_NIF_RT_CREATE)) {
         roots_free(roots);
@@ -33,7 +43,7 @@ static int upgrade(ErlNifEnv *env, void **priv_data, void **old_priv_data, ERL_N
     struct sp_nif_roots *roots = *old_priv_data;
 
     (void)info;
-    if (!roots || roots->layout != SP_NIF_LAYOUT || !sp_nif_open_types(env, ERL_NIF_RT_TAKEOVER))
+    if (!roots || roots->layout != LAYOUT || !sp_nif_open_types(env, ERL_NIF_RT_TAKEOVER))
         return 1;
     sp_nif_make_atoms(env);
     roots->users++;

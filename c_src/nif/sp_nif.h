@@ -15,8 +15,8 @@
 
 #include <erl_nif.h>
 
-/* Bumped whenever a resource's or the private data's layout changes: an upgrade over another
- * layout is refused. */
+/* Libraries with different declarations do not take over from each other (layout.sh). To be raised where the
+ * meaning of what they share has changed and no declaration has. */
 #define SP_NIF_LAYOUT 7
 
 struct sp_tls_slot;
@@ -26,8 +26,8 @@ struct sp_nif_error; /* a term that outlives its process, reference counted */
 
 /* The private data: what an upgrade has to find unchanged, and old and new code share. */
 struct sp_nif_roots {
-    unsigned layout;
-    unsigned users; /* module instances: changed by load, upgrade and unload only, which ERTS
+    unsigned layout; /* first, in every version */
+    unsigned users;  /* module instances: changed by load, upgrade and unload only, which ERTS
                        serialises */
     struct sp_tls_registry *tls; /* one reference */
     struct sp_nif_clock *clock;  /* runs in the code of the library that made it */
