@@ -83,7 +83,8 @@
                    checkins := non_neg_integer(), created := non_neg_integer(),
                    reused := non_neg_integer(), closed := non_neg_integer(),
                    abandoned := non_neg_integer(), timeouts := non_neg_integer(),
-                   connect_attempts := non_neg_integer(), connect_failures := non_neg_integer()}.
+                   connect_attempts := non_neg_integer(), connect_failures := non_neg_integer(),
+                   last_error := undefined | term()}.
 
 -type address() :: {inet:ip_address(), inet:port_number()} | {local, binary()}.
 
@@ -188,7 +189,7 @@ node_stats(Node) ->
 %% @doc Gauges (size, max_overflow, total, idle, leased, connecting, waiting) and counters since the
 %% pool was first started (checkouts, checkins, created, reused, closed, abandoned, timeouts,
 %% connect_attempts, connect_failures). While no call is under way, idle + leased + connecting =
-%% total.
+%% total. last_error is why the last attempt that failed did, or undefined.
 -spec stats(pool()) -> {ok, stats()} | {error, reason()}.
 stats({Name, Node}) when is_atom(Name), Node =:= node() ->
     stats(Name);
@@ -572,7 +573,7 @@ set(_Conn, Opts) ->
     bad_argument(opts, Opts).
 
 %% @doc Says in words what is wrong with an option or an argument, and what is allowed; or with
-%% another node, or with TLS. Any other term comes back as it is written in Erlang.
+%% another node, with TLS, or with the schedulers. Any other term comes back as it is written in Erlang.
 -spec format_error(reason() | term()) -> iolist().
 format_error({nodedown, Node}) ->
     io_lib:format("no connection to node ~tp, which was to serve the pool", [Node]);
@@ -589,6 +590,9 @@ format_error({init, badfun}) -> fun_is_gone(init, 1);
 format_error({cookie, badfun}) -> fun_is_gone(cookie, 0);
 format_error(system_limit) ->
     "the VM has no process or port to spare that this needs (see +P and +Q)";
+format_error({timeout, dirty_schedulers}) ->
+    "the time was over, most of which a handshake waited for a dirty CPU scheduler: others keep them busy "
+    "(see erl +SDcpu)";
 format_error({unavailable, Last}) ->
     ["connecting fails: ", format_error(Last)];
 format_error(Reason) ->

@@ -8,45 +8,48 @@
 -export([start/5, configure/3]).
 
 %% @doc Linked to the caller, which gets `{sockpool_connector, Pid, ok | {error, Reason}}', or the
-%% exit signal where the process was killed. `Turn' says with which of several hosts to begin.
+%% exit signal where the process was killed; then `At' says how far it had come. `Turn' says with which
+%% of several hosts to begin.
 %% `Configure' is the turn of the configuration that has to be made first, and of which the caller
 %% is told by `sockpool_configured'; or `done'. Where there is no process to be had, the attempt has
 %% failed.
 -spec start(sockpool_nif:pool(), sockpool_nif:lease(), sockpool_opts:opts(), non_neg_integer(),
-            Configure :: integer() | done) -> {ok, pid()} | {error, system_limit}.
+            Configure :: integer() | done) -> {ok, pid(), At :: sockpool_step:at()} | {error, system_limit}.
 start(Pool, Attempt, Opts, Turn, Configure) ->
     Parent = self(),
-    try spawn_link(fun() -> connector(Parent, Pool, Attempt, Opts, Turn, Configure) end) of
+    At = sockpool_step:new(),
+    try spawn_link(fun() -> connector(Parent, Pool, Attempt, Opts, Turn, Configure, At) end) of
         Pid ->
             %% Not by the process itself: it may be killed before it gets so far.
             ok = sockpool_nif:attempt_claim(Attempt, Pid),
             Pid ! {Parent, claimed},
-            {ok, Pid}
+            {ok, Pid, At}
     catch
         error:system_limit ->
             ok = sockpool_nif:attempt_claim(Attempt, Parent),
             failed(Pool, Attempt, system_limit)
     end.
 
-connector(Parent, Pool, Attempt, Opts, Turn, Configure) ->
+connector(Parent, Pool, Attempt, Opts, Turn, Configure, At) ->
     receive {Parent, claimed} -> ok end,
     Result = try
-                 attempt(Parent, Pool, Attempt, Opts, Turn, Configure)
+                 attempt(Parent, Pool, Attempt, Opts, Turn, Configure, At)
              catch
                  %% A process or port that somebody else needs for it, as to resolve a name.
                  error:system_limit -> failed(Pool, Attempt, system_limit)
              end,
     Parent ! {?MODULE, self(), Result}.
 
-attempt(Parent, Pool, Attempt, Opts, Turn, Configure) ->
-    case configured(Parent, Pool, Opts, Configure) of
-        ok -> run(Pool, Attempt, Opts, Turn);
+attempt(Parent, Pool, Attempt, Opts, Turn, Configure, At) ->
+    case configured(Parent, Pool, Opts, Configure, At) of
+        ok -> run(Pool, Attempt, Opts, Turn, At);
         {error, Reason} -> failed(Pool, Attempt, Reason)
     end.
 
-configured(_Parent, _Pool, _Opts, done) ->
+configured(_Parent, _Pool, _Opts, done, _At) ->
     ok;
-configured(Parent, Pool, #{connect_timeout := Ms} = Opts, Turn) ->
+configured(Parent, Pool, #{connect_timeout := Ms} = Opts, Turn, At) ->
+    ok = sockpool_step:enter(At, files),
     %% Half of the time: the other half is for the connect, and for this to be told.
     Result = configure(Pool, Opts#{connect_timeout := max(1, Ms div 2)}, Turn),
     _ = Result =:= ok andalso (Parent ! sockpool_configured),
@@ -58,12 +61,12 @@ configured(Parent, Pool, #{connect_timeout := Ms} = Opts, Turn) ->
 configure(Pool, #{tls := Tls, connect_timeout := LimitMs}, Turn) ->
     sockpool_tls:configure(Pool, Tls, Turn, LimitMs).
 
-run(Pool, Attempt, Opts, Turn) ->
+run(Pool, Attempt, Opts, Turn, At) ->
     Deadline = sockpool_wait:deadline(maps:get(connect_timeout, Opts)),
     try credentials(Opts) of
         Credentials ->
-            case connect(targets(Opts, Turn), {Attempt, Credentials}, Deadline, {error, nxdomain}) of
-                ok -> prepare(Pool, Attempt, maps:get(init, Opts));
+            case connect(targets(Opts, Turn), {Attempt, Credentials, At}, Deadline, {error, nxdomain}) of
+                ok -> prepare(Pool, Attempt, maps:get(init, Opts), At);
                 {error, Reason} -> failed(Pool, Attempt, Reason)
             end
     catch
@@ -123,7 +126,8 @@ targets(#{host := Hosts, port := Port}, Turn) ->
 
 connect([], _Attempt, _Deadline, Last) ->
     Last;
-connect([{Host, Port} | Rest] = Targets, Attempt, Deadline, _Last) ->
+connect([{Host, Port} | Rest] = Targets, {_, _, At} = Attempt, Deadline, _Last) ->
+    ok = sockpool_step:enter(At, look_up),
     Share = case Host of {inet, _} -> Deadline; _ -> share(Deadline, Targets) end,
     Result = case resolve(Host, Share) of
                  {ok, Addresses} ->
@@ -149,7 +153,8 @@ connect_any([Address | Rest] = Addresses, Port, Host, Attempt, Deadline, Last) -
 more_telling({error, {_, _}} = Refused, {error, Code}) when is_atom(Code) -> Refused;
 more_telling(_Last, Error) -> Error.
 
-connect_one(Address, {epmd, Node, Name}, Host, Attempt, Deadline) ->
+connect_one(Address, {epmd, Node, Name}, Host, {_, _, At} = Attempt, Deadline) ->
+    ok = sockpool_step:enter(At, epmd),
     Epmd = net_kernel:epmd_module(),
     %% Half of what is left: the other half is for the connect.
     Timeout = sockpool_wait:left(Deadline) div 2,
@@ -158,10 +163,15 @@ connect_one(Address, {epmd, Node, Name}, Host, Attempt, Deadline) ->
         noport -> {error, {no_such_node, Node}};
         Other -> {error, {epmd, Other}}
     end;
-connect_one(Address, Port, Host, {Attempt, none}, Deadline) ->
-    sockpool_wait:open(Attempt, Address, Port, Host, Deadline);
-connect_one(Address, Port, Host, {Attempt, {Node, OurHost, Cookie}}, Deadline) ->
-    sockpool_wait:open(Attempt, Address, Port, {Host, Node, OurHost, Cookie}, Deadline).
+connect_one(Address, Port, Host, {Attempt, Credentials, At}, Deadline) ->
+    To = case Credentials of
+             none -> Host;
+             {Node, OurHost, Cookie} -> {Host, Node, OurHost, Cookie}
+         end,
+    case sockpool_wait:open(Attempt, Address, Port, To, Deadline, At) of
+        {error, timeout} -> {error, sockpool_step:timeout(At)};
+        Result -> Result
+    end.
 
 host_text(Path) when is_binary(Path) -> Path;
 host_text({Family, Name}) when is_atom(Family) -> list_to_binary(Name);
@@ -192,7 +202,8 @@ addresses(Lookups) ->
 lookup(Name, Family, Deadline) ->
     inet:getaddrs(Name, Family, max(1, Deadline - sockpool_wait:deadline(0)) div 2).
 
-prepare(Pool, Attempt, Init) ->
+prepare(Pool, Attempt, Init, At) ->
+    ok = sockpool_step:enter(At, init),
     try init(Init, Attempt) of
         ok -> hand_over(Pool, Attempt);
         {error, Reason} -> failed(Pool, Attempt, {init, sockpool_reason:bounded(Reason)});

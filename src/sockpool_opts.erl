@@ -9,7 +9,7 @@
 -module(sockpool_opts).
 
 -export([parse/2, format_error/1, seal/1]).
--export([address_bytes/1, address/1, address_or_name/1, split_node/1, cookie_bytes/1]).
+-export([server/1, address_bytes/1, address/1, address_or_name/1, split_node/1, cookie_bytes/1]).
 -export_type([opts/0, host/0, bad_option/0]).
 
 -type host() :: inet:ip_address() | string().
@@ -59,6 +59,7 @@
 -define(MAX_PATH_BYTES, 107).
 -define(MAX_COOKIE_BYTES, 255).
 -define(MAX_INFLIGHT, 64).
+-define(HOSTS_SHOWN, 3).
 
 %% @doc Checks the options of the pool `Name' and fills in the defaults.
 %%
@@ -424,6 +425,26 @@ to_path([Char | _] = Path) when is_integer(Char) ->
     end;
 to_path(_Other) ->
     error.
+
+%% @doc To whom the pool connects, for a log.
+-spec server(opts()) -> string().
+server(#{transport := unix, path := Path}) ->
+    format("~ts", [Path]);
+server(#{transport := node, node := Node, port := undefined}) ->
+    atom_to_list(Node);
+server(#{transport := node, node := Node, port := Port}) ->
+    format("~ts:~b", [Node, Port]);
+server(#{host := Hosts, port := Port}) ->
+    Shown = lists:sublist(Hosts, ?HOSTS_SHOWN),
+    Rest = case length(Hosts) - length(Shown) of
+               0 -> "";
+               More -> format(" and ~b more", [More])
+           end,
+    lists:append(lists:join(", ", [format("~ts:~b", [host_text(Host), Port]) || Host <- Shown])) ++ Rest.
+
+host_text(Address) when tuple_size(Address) =:= 8 -> "[" ++ inet:ntoa(Address) ++ "]";
+host_text(Address) when is_tuple(Address) -> inet:ntoa(Address);
+host_text(Name) -> Name.
 
 %% @doc The two parts of a node's name.
 -spec split_node(term()) -> {Name :: string(), Host :: string()} | error.

@@ -19,6 +19,8 @@
 -define(TICK_MS, 100).
 %% Of a reason, in a line of the log.
 -define(SHOWN, 50).
+%% Connecting has not failed for that long.
+-define(OUTAGE_ENDS_MS, 5000).
 
 -record(state, {name :: atom(),
                 pool :: sockpool_nif:pool(),
@@ -30,10 +32,11 @@
                 configured = true :: boolean() | pid(),
                 unfit :: {error, term()} | undefined,
                 %% late: its time is over, it was killed
-                connectors = #{} :: #{pid() => {Timer :: reference() | late, sockpool_nif:lease()}},
+                connectors = #{} :: #{pid() => {Timer :: reference() | late, sockpool_nif:lease(),
+                                               sockpool_step:at()}},
                 turn = 0 :: non_neg_integer(),
                 retry :: reference() | undefined,
-                failing = false :: boolean()}).
+                outage = none :: none | {Failures :: pos_integer(), failing | Ends :: integer()}}).
 
 %% @doc Returns when the pool is open and its files are read. It is linked to the caller.
 -spec start_link(atom(), sockpool_opts:opts()) -> {ok, pid()} | {error, term()}.
@@ -150,7 +153,7 @@ started(ok, #state{name = Name} = State) ->
     told(ok, State);
 started({error, Reason} = Error, #state{starter = undefined, pool = Pool} = State) ->
     ok = sockpool_nif:pool_note_error(Pool, Reason),
-    started(ok, connected(Error, State#state{configured = false}));
+    started(ok, connected(Error, sockpool_step:new(), State#state{configured = false}));
 started(Error, State) ->
     self() ! sockpool_unfit,
     State#state{unfit = Error}.
@@ -248,7 +251,7 @@ handle_info({tick, Cursor}, #state{pool = Pool} = State) ->
     case sockpool_nif:pool_tick(Pool, Cursor) of
         ok ->
             _ = erlang:send_after(?TICK_MS, self(), {tick, 0}),
-            {noreply, step(State)};
+            {noreply, step(outage_ended(State))};
         Next ->
             self() ! {tick, Next},
             {noreply, State}
@@ -261,16 +264,18 @@ handle_info(sockpool_configured, #state{configured = false} = State) ->
 handle_info({Pid, Result}, #state{configured = Pid} = State) ->
     {noreply, started(Result, State#state{configured = true})};
 handle_info({'EXIT', Pid, Reason}, #state{configured = Pid} = State) ->
-    {noreply, started({error, {tls, {configure, Reason}}}, State#state{configured = true})};
+    {noreply, started({error, {tls, {configure, sockpool_reason:of_exit(Reason)}}}, State#state{configured = true})};
 handle_info(sockpool_unfit, State) ->
     {stop, normal, State};
-handle_info({sockpool_connector, Pid, Result}, State) ->
-    {noreply, connected(Result, forget(Pid, State))};
+handle_info({sockpool_connector, Pid, Result}, #state{connectors = Connectors} = State)
+  when is_map_key(Pid, Connectors) ->
+    {_Timer, _Attempt, At} = maps:get(Pid, Connectors),
+    {noreply, connected(Result, At, forget(Pid, State))};
 handle_info({timeout, Timer, {connector, Pid}}, #state{connectors = Connectors} = State) ->
     case Connectors of
-        #{Pid := {Timer, Attempt}} ->
+        #{Pid := {Timer, Attempt, At}} ->
             exit(Pid, kill),
-            {noreply, State#state{connectors = Connectors#{Pid := {late, Attempt}}}};
+            {noreply, State#state{connectors = Connectors#{Pid := {late, Attempt, At}}}};
         #{} ->
             {noreply, State}
     end;
@@ -328,17 +333,17 @@ start_connector(Attempt, #state{pool = Pool, opts = Opts, turn = Turn} = State) 
                     false -> sockpool_tls:turn()
                 end,
     case sockpool_connector:start(Pool, Attempt, Opts, Turn, Configure) of
-        {ok, Pid} ->
+        {ok, Pid, At} ->
             Timer = erlang:start_timer(maps:get(connect_timeout, Opts), self(), {connector, Pid}),
-            Connectors = (State#state.connectors)#{Pid => {Timer, Attempt}},
+            Connectors = (State#state.connectors)#{Pid => {Timer, Attempt, At}},
             State#state{connectors = Connectors, turn = Turn + 1};
         {error, _} = Error ->
-            connected(Error, State)
+            connected(Error, sockpool_step:new(), State)
     end.
 
 forget(Pid, #state{connectors = Connectors} = State) ->
     case maps:take(Pid, Connectors) of
-        {{Timer, _Attempt}, Rest} ->
+        {{Timer, _Attempt, _At}, Rest} ->
             _ = Timer =/= late andalso erlang:cancel_timer(Timer),
             State#state{connectors = Rest};
         error ->
@@ -347,19 +352,39 @@ forget(Pid, #state{connectors = Connectors} = State) ->
 
 %% A connector that died before it could say why. The reason is noted first: whoever sees that the
 %% capacity is back finds it.
-died({late, Attempt}, _Reason, State) ->
-    died({timer, Attempt}, timeout, State);
-died({_Timer, Attempt}, Reason, #state{pool = Pool} = State) ->
+died({late, Attempt, At}, _Reason, State) ->
+    died({timer, Attempt, At}, sockpool_step:timeout(At), State);
+died({_Timer, Attempt, At}, Reason, #state{pool = Pool} = State) ->
     ok = sockpool_nif:pool_note_error(Pool, Reason),
     ok = sockpool_nif:attempt_abort(Attempt),
-    connected({error, Reason}, State).
+    connected({error, Reason}, At, State).
 
-%% Logged once when it begins to fail and once when it works again, not at every attempt.
-connected({error, Reason}, #state{failing = false, name = Name} = State) ->
-    ?LOG_WARNING("sockpool ~tp: cannot connect: ~0tP", [Name, Reason, ?SHOWN]),
-    State#state{failing = true};
-connected(ok, #state{failing = true, name = Name} = State) ->
-    ?LOG_NOTICE("sockpool ~tp: connected again", [Name]),
-    State#state{failing = false};
-connected(_Result, State) ->
+%% An outage begins with a failure, and has ended when connecting worked again and did not fail since for
+%% a while. Each is logged, not every attempt, and not every turn where it fails now and then.
+connected({error, Reason}, At, #state{outage = none, name = Name, opts = Opts} = State) ->
+    ?LOG_WARNING("sockpool ~tp: cannot connect to ~ts: ~0tP~ts",
+                 [Name, sockpool_opts:server(Opts), Reason, ?SHOWN, where(Reason, At)]),
+    State#state{outage = {1, failing}};
+connected({error, _Reason}, _At, #state{outage = {Failures, _}} = State) ->
+    State#state{outage = {Failures + 1, failing}};
+connected(ok, _At, #state{outage = {Failures, failing}} = State) ->
+    State#state{outage = {Failures, sockpool_wait:deadline(?OUTAGE_ENDS_MS)}};
+connected(ok, _At, State) ->
+    State.
+
+where(timeout, At) -> [" (", sockpool_step:words(At), ")"];
+where({timeout, _}, At) -> where(timeout, At);
+where(_Reason, _At) -> "".
+
+outage_ended(#state{outage = {Failures, Ends}, name = Name, opts = Opts} = State)
+  when is_integer(Ends) ->
+    case sockpool_wait:left(Ends) of
+        0 ->
+            ?LOG_NOTICE("sockpool ~tp: connected again to ~ts, after ~b failures",
+                        [Name, sockpool_opts:server(Opts), Failures]),
+            State#state{outage = none};
+        _ ->
+            State
+    end;
+outage_ended(State) ->
     State.

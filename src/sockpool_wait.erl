@@ -7,7 +7,7 @@
 %%% answered `cancelled'. The lease is used after each wait, which keeps it from the collector.
 -module(sockpool_wait).
 
--export([checkout/2, send/3, recv/3, recv_packet/2, request/4, open/5, deadline/1, left/1]).
+-export([checkout/2, send/3, recv/3, recv_packet/2, request/4, open/6, deadline/1, left/1]).
 -export([io/2, next/3]).
 -export_type([deadline/0]).
 
@@ -266,11 +266,28 @@ next(Module, State, IdleMs) ->
 
 %%% Connecting.
 
+%% Between two looks at whether there is room.
+-define(FIRST_PAUSE_MS, 1).
+-define(LONGEST_PAUSE_MS, 32).
+
 -spec open(sockpool_nif:lease(), binary(), inet:port_number() | local, sockpool_nif:host(),
-           deadline()) -> ok | {error, term()}.
-open(Attempt, Address, Port, Host, Deadline) ->
+           integer(), sockpool_step:at()) -> ok | {error, term()}.
+open(Attempt, Address, Port, Host, Deadline, At) ->
+    ok = sockpool_step:enter(At, connect),
+    open(Attempt, Address, Port, Host, Deadline, At, ?FIRST_PAUSE_MS).
+
+%% As many clients as it keeps have connected to a Unix socket, and its server has not accepted them yet.
+%% Nothing tells when there is room again.
+open(Attempt, Address, Port, Host, Deadline, At, PauseMs) ->
     Ref = make_ref(),
-    opened(begin_attempt(Attempt, Address, Port, Host, Ref), Attempt, Ref, Deadline).
+    case {begin_attempt(Attempt, Address, Port, Host, Ref), left(Deadline)} of
+        {{error, eagain}, LeftMs} when Port =:= local, LeftMs > 0 ->
+            ok = sockpool_step:enter(At, backlog),
+            timeout = await(Ref, min(PauseMs, LeftMs)),
+            open(Attempt, Address, Port, Host, Deadline, At, min(2 * PauseMs, ?LONGEST_PAUSE_MS));
+        {Begun, _LeftMs} ->
+            opened(Begun, Attempt, Ref, Deadline, At)
+    end.
 
 begin_attempt(Attempt, Address, Port, Host, Ref) ->
     try
@@ -280,32 +297,39 @@ begin_attempt(Attempt, Address, Port, Host, Ref) ->
         error:Reason -> erlang:raise(error, Reason, [])
     end.
 
-opened(ok, Attempt, _Ref, Deadline) ->
-    check_open(Attempt, Deadline);
-opened(wait, Attempt, Ref, Deadline) ->
+opened(ok, Attempt, _Ref, Deadline, At) ->
+    check_open(Attempt, Deadline, At);
+opened(wait, Attempt, Ref, Deadline, At) ->
     case await(Ref, left(Deadline)) of
-        ready -> check_open(Attempt, Deadline);
+        ready -> check_open(Attempt, Deadline, At);
         timeout -> disarm(Attempt, Ref)
     end;
-opened({error, _} = Error, _Attempt, _Ref, _Deadline) ->
+opened({error, _} = Error, _Attempt, _Ref, _Deadline, _At) ->
     Error.
 
-check_open(Attempt, Deadline) ->
+check_open(Attempt, Deadline, At) ->
     Ref = make_ref(),
     case sockpool_nif:attempt_opened(Attempt, Ref) of
         ok -> ok;
-        handshake -> handshake(Attempt, Deadline);
-        Other -> opened(Other, Attempt, Ref, Deadline)
+        handshake -> handshake(Attempt, Deadline, At, left(Deadline) * 1000 div 2);
+        Other -> opened(Other, Attempt, Ref, Deadline, At)
     end.
 
-handshake(Attempt, Deadline) ->
+%% Each step is computed in a dirty scheduler, within a millisecond or so. Where these calls take more than
+%% half of the time that there is, the server does not, but who has those schedulers.
+handshake(Attempt, Deadline, At, HalfUs) ->
     Ref = make_ref(),
-    case sockpool_nif:attempt_handshake(Attempt, Ref) of
+    ok = sockpool_step:enter(At, dirty_schedulers),
+    BeganUs = erlang:monotonic_time(microsecond),
+    Answer = sockpool_nif:attempt_handshake(Attempt, Ref),
+    LeftUs = HalfUs - (erlang:monotonic_time(microsecond) - BeganUs),
+    _ = LeftUs > 0 andalso sockpool_step:enter(At, handshake),
+    case Answer of
         ok ->
-            check_open(Attempt, Deadline);
+            check_open(Attempt, Deadline, At);
         wait ->
             case await(Ref, left(Deadline)) of
-                ready -> handshake(Attempt, Deadline);
+                ready -> handshake(Attempt, Deadline, At, LeftUs);
                 timeout -> disarm(Attempt, Ref)
             end;
         {error, _} = Error ->

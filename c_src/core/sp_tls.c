@@ -29,6 +29,8 @@ _Static_assert(SLICE_BYTES >= SP_FULL_RECV_BYTES && SLICE_BYTES <= SP_SLICE_BYTE
 /* So many in one operation: tickets, key updates. A key update of some 30 bytes costs over 10 us. Also in
  * the whole of a handshake, which has ten or so; OpenSSL would skip requests for another for ever. */
 #define MESSAGES_MAX 64
+/* Who is asked for a certificate signs, for a millisecond: as much as so many other messages cost. */
+#define MESSAGES_OF_A_SIGNATURE 48
 /* In the last look at a connection, for its tickets: servers give two or so. Many connections may be closed
  * in one go. */
 #define LAST_MESSAGES_MAX 8
@@ -78,12 +80,21 @@ static void put_address(char *out, const struct sp_addr *addr)
     }
 }
 
+/* The dot that tells a resolver that a name is complete is no part of it, neither in what the server is
+ * asked for nor in its certificate. */
+static size_t name_len(const char *host)
+{
+    size_t len = strlen(host);
+
+    return len > 1 && host[len - 1] == '.' ? len - 1 : len;
+}
+
 /* Takes over the reference to the context, also where it fails. */
 static struct tls *state_new(struct sp_conn *conn, const struct sp_addr *addr,
                              struct sp_tls_ctx *ctx)
 {
     const char *host = ctx->server_name ? ctx->server_name : addr->host ? addr->host : "";
-    size_t len = ADDRESS_BYTES + strlen(host) + 1;
+    size_t host_len = name_len(host), len = ADDRESS_BYTES + host_len + 1;
     struct tls *tls = calloc(1, sizeof *tls + len);
 
     if (!tls) {
@@ -95,7 +106,7 @@ static struct tls *state_new(struct sp_conn *conn, const struct sp_addr *addr,
     tls->io.messages_left = MESSAGES_MAX;
     tls->destination_len = len;
     put_address(tls->destination, addr);
-    memcpy(tls->destination + ADDRESS_BYTES, host, strlen(host));
+    memcpy(tls->destination + ADDRESS_BYTES, host, host_len);
     return tls;
 }
 
@@ -198,15 +209,16 @@ static void count_message(int sent, int version, int type, const void *data, siz
                           void *arg)
 {
     struct tls *tls = SSL_get_app_data(ssl);
+    unsigned cost = 1;
 
     (void)version;
-    (void)data;
-    (void)len;
     (void)arg;
     if (sent || type != SSL3_RT_HANDSHAKE)
         return;
-    if (tls->io.messages_left > 0) {
-        tls->io.messages_left--;
+    if (tls->io.conn->shaken && len > 0 && *(const uint8_t *)data == SSL3_MT_CERTIFICATE_REQUEST)
+        cost = MESSAGES_OF_A_SIGNATURE;
+    if (tls->io.messages_left >= cost) {
+        tls->io.messages_left -= cost;
         return;
     }
     tls->io.flooded = true;

@@ -121,6 +121,8 @@ static bool use_identity(SSL_CTX *ssl_ctx, const struct sp_tls_options *options,
 
     if (!options->certfile)
         return true;
+    /* A server may ask for it later, such as for some paths of a web server. */
+    SSL_CTX_set_post_handshake_auth(ssl_ctx, 1);
     if ((why = sp_tls_use_chain(ssl_ctx, &files->cert)))
         return refuse(refusal, "certfile", why);
     /* Often both are in one file. */

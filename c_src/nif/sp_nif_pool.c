@@ -328,7 +328,7 @@ SP_NIF(sp_nif_pool_stats)
 {
     struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
     struct sp_snapshot snapshot;
-    ERL_NIF_TERM map = enif_make_new_map(env);
+    ERL_NIF_TERM map = enif_make_new_map(env), error = sp_atoms.undefined;
     ErlNifPid pid;
 
     (void)argc;
@@ -338,6 +338,8 @@ SP_NIF(sp_nif_pool_stats)
         return enif_make_atom(env, "not_found");
     sp_stats_snapshot(&pool->core, &snapshot);
     enif_make_map_put(env, map, sp_atoms.name, pool->name, &map);
+    (void)sp_nif_error_get(pool, env, &error);
+    enif_make_map_put(env, map, enif_make_atom(env, "last_error"), error, &map);
 #define PUT(field)                                                                                 \
     enif_make_map_put(env, map, enif_make_atom(env, #field),                                       \
                       enif_make_uint64(env, snapshot.field), &map);

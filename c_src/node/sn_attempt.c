@@ -1,7 +1,12 @@
 #include "sn_attempt.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Between two looks at whether a server has room. */
+#define FIRST_PAUSE_NS SP_MS
+#define LONGEST_PAUSE_NS (32 * SP_MS)
 
 enum progress { FAILED, PENDING, DONE };
 
@@ -99,6 +104,7 @@ static enum progress shake_hands(struct sn_attempt *attempt, const struct sp_cal
     enum progress progress = DONE;
     sp_status status;
 
+    attempt->step = "handshake";
     if (!sp_conn_enter(&attempt->conn->core, attempt->lease, call)) {
         fail(attempt, SP_CLOSED);
         return FAILED;
@@ -147,16 +153,40 @@ static enum progress advance(struct sn_attempt *attempt)
     return FAILED;
 }
 
+static bool set_limit(struct sn_attempt *attempt, uint64_t at_ns)
+{
+    if (sn_loop_limit(attempt->home->loop, &attempt->limit, at_ns) == SP_OK)
+        return true;
+    fail(attempt, SP_NO_MEMORY);
+    return false;
+}
+
+/* As many clients as it keeps have connected to a Unix socket, and its server has not accepted them yet.
+ * Nothing tells when there is room again. */
+static enum progress await_room(struct sn_attempt *attempt, uint64_t now_ns)
+{
+    attempt->step = "backlog";
+    attempt->connecting = false;
+    attempt->pausing = set_limit(attempt, now_ns + attempt->pause_ns);
+    if (attempt->pause_ns < LONGEST_PAUSE_NS)
+        attempt->pause_ns *= 2;
+    return attempt->pausing ? PENDING : FAILED;
+}
+
 static enum progress begin(struct sn_attempt *attempt, const struct sp_addr *address)
 {
     struct sp_call call = call_of(attempt);
     sp_status status = sp_control_begin(&attempt->home->core, &call, &attempt->conn->core,
                                         &attempt->lease, SN_OWNER, address);
 
+    attempt->step = "connect";
     if (status == SP_WANT_WRITE)
         return await_writable(attempt, &call);
     if (status == SP_OK)
         return advance(attempt);
+    if (status == -EAGAIN && attempt->options->transport == SN_UNIX &&
+        call.now_ns + attempt->pause_ns < attempt->address_deadline_ns)
+        return await_room(attempt, call.now_ns);
     fail(attempt, status);
     return FAILED;
 }
@@ -168,20 +198,18 @@ static void on_over(struct sn_limit *limit)
     struct sn_attempt *attempt = SP_CONTAINER(limit, struct sn_attempt, limit);
     struct sp_call call = call_of(attempt);
 
+    if (attempt->pausing) {
+        attempt->pausing = false;
+        attempt->again = set_limit(attempt, attempt->address_deadline_ns);
+        go_on(attempt);
+        return;
+    }
     fail(attempt, SP_TIMEOUT);
     sn_asker_leave(&attempt->asker);
     drop_port(attempt);
     sn_conn_disarm(attempt->conn, attempt->lease, &call);
     attempt->connecting = false;
     go_on(attempt);
-}
-
-static bool set_limit(struct sn_attempt *attempt, uint64_t at_ns)
-{
-    if (sn_loop_limit(attempt->home->loop, &attempt->limit, at_ns) == SP_OK)
-        return true;
-    fail(attempt, SP_NO_MEMORY);
-    return false;
 }
 
 static void set_port(struct sockaddr_storage *address, uint16_t port)
@@ -235,6 +263,7 @@ static enum progress look_up(struct sn_attempt *attempt, const char *name, uint6
 {
     int status;
 
+    attempt->step = "look_up";
     if (!set_limit(attempt, share(attempt->host_deadline_ns, now_ns, 2)))
         return FAILED;
     attempt->asker.answer = on_found;
@@ -257,7 +286,7 @@ static void on_port(void *arg, uint16_t port)
     attempt->reached = attempt->reached || port;
     if (port) {
         set_port(&attempt->addresses[attempt->next_address - 1].storage, port);
-        attempt->asked = set_limit(attempt, attempt->address_deadline_ns);
+        attempt->again = set_limit(attempt, attempt->address_deadline_ns);
     }
     go_on(attempt);
 }
@@ -268,6 +297,7 @@ static enum progress ask_port(struct sn_attempt *attempt, const struct sp_addr *
 {
     struct sockaddr_storage epmd = address->storage;
 
+    attempt->step = "epmd";
     if (!set_limit(attempt, share(attempt->address_deadline_ns, now_ns, 2)))
         return FAILED;
     set_port(&epmd, attempt->epmd_port);
@@ -286,6 +316,7 @@ static enum progress try_address(struct sn_attempt *attempt)
     struct sp_addr *address = &attempt->addresses[attempt->next_address++];
 
     attempt->address_deadline_ns = share(attempt->host_deadline_ns, now_ns, left);
+    attempt->pause_ns = FIRST_PAUSE_NS;
     if (!set_limit(attempt, attempt->address_deadline_ns))
         return FAILED;
     address->to = attempt->options->node ? &attempt->target : NULL;
@@ -295,10 +326,9 @@ static enum progress try_address(struct sn_attempt *attempt)
     return begin(attempt, address);
 }
 
-/* The node listens at the port that epmd has told. */
-static enum progress try_port(struct sn_attempt *attempt)
+static enum progress try_again(struct sn_attempt *attempt)
 {
-    attempt->asked = false;
+    attempt->again = false;
     attempt->connecting = true;
     return begin(attempt, &attempt->addresses[attempt->next_address - 1]);
 }
@@ -346,8 +376,8 @@ static void go_on(struct sn_attempt *attempt)
 
     while (progress == FAILED) {
         attempt->connecting = false;
-        if (attempt->asked) {
-            progress = try_port(attempt);
+        if (attempt->again) {
+            progress = try_again(attempt);
         } else if (attempt->next_address < attempt->address_count) {
             progress = try_address(attempt);
         } else if (attempt->tried < host_count(attempt)) {

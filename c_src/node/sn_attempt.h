@@ -40,8 +40,11 @@ struct sn_attempt {
     size_t address_count, next_address;
     struct sn_port *port; /* asked for, or NULL */
     bool reached;         /* an epmd knows the node */
-    bool asked;           /* an epmd has told the port of the address before the next */
-    bool connecting;      /* to the one before the next */
+    bool connecting;      /* to the address before the next */
+    bool again;           /* is to begin with that one, once its port is known, or after a pause */
+    bool pausing;         /* its server had no room */
+    uint64_t pause_ns;
+    const char *step; /* in which it is, for a log */
 };
 
 /* Gives up what was made for an attempt that is not begun. */

@@ -3,12 +3,17 @@
 #include "sn_descriptors.h"
 #include "sn_log.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define ATTEMPTS_PER_STEP 32
 /* A slice of a stop: each piece a message or a close, 50 us at most, with TLS. */
 #define PIECES_PER_SLICE 16
+/* Connecting has not failed for that long. */
+#define OUTAGE_ENDS_NS (5000 * SP_MS)
+#define SERVER_CHARS 300
+#define HOSTS_SHOWN 3
 
 static struct sn_pool *pool_of(struct sn_home *home)
 {
@@ -17,24 +22,71 @@ static struct sn_pool *pool_of(struct sn_home *home)
 
 /* ---- connecting ---- */
 
-/* Logged once when it begins to fail and once when it works again, not at every attempt. */
-static void note_end(struct sn_pool *pool, struct sn_reason reason)
+/* To whom it connects. */
+static void put_server(const struct sn_options *options, char server[SERVER_CHARS])
 {
-    char text[SN_REASON_TEXT_MAX];
+    int len = 0;
 
-    if (reason.word)
+    if (options->path)
+        len = snprintf(server, SERVER_CHARS, "%s", options->path);
+    else if (options->node)
+        len = snprintf(server, SERVER_CHARS, "%s", options->node);
+    for (size_t i = 0; !options->path && !options->node && i < options->host_count; i++) {
+        const struct sn_host *host = &options->hosts[i];
+        bool is_v6 = host->family == AF_INET6;
+
+        if (i == HOSTS_SHOWN || len >= SERVER_CHARS) {
+            snprintf(server + (len < SERVER_CHARS - 20 ? len : SERVER_CHARS - 20), 20, " and more");
+            break;
+        }
+        len += snprintf(server + len, SERVER_CHARS - (size_t)len, "%s%s%s%s:%u", i ? ", " : "",
+                        is_v6 ? "[" : "", host->text, is_v6 ? "]" : "", options->port);
+    }
+}
+
+static void log_failure(const struct sn_pool *pool, struct sn_reason reason, const char *step)
+{
+    bool is_timeout = !reason.kind && strcmp(reason.word, sp_status_name(SP_TIMEOUT)) == 0;
+    char server[SERVER_CHARS], text[SN_REASON_TEXT_MAX];
+
+    put_server(&pool->options, server);
+    if (is_timeout)
+        sn_log(SN_LOG_WARNING, "cannot_connect", "pool=%s server=\"%s\" reason=\"%s\" step=%s",
+               pool->options.name, server, sn_reason_text(reason, text), step);
+    else
+        sn_log(SN_LOG_WARNING, "cannot_connect", "pool=%s server=\"%s\" reason=\"%s\"",
+               pool->options.name, server, sn_reason_text(reason, text));
+}
+
+/* Each outage is logged, not every attempt, and not every turn where it fails now and then. */
+static void note_end(struct sn_pool *pool, struct sn_reason reason, const char *step)
+{
+    if (reason.word) {
         pool->last = reason;
-    if (reason.word && !pool->failing)
-        sn_log(SN_LOG_WARNING, "cannot_connect", "pool=%s reason=\"%s\"", pool->options.name,
-               sn_reason_text(reason, text));
-    else if (!reason.word && pool->failing)
-        sn_log(SN_LOG_INFO, "connected_again", "pool=%s", pool->options.name);
-    pool->failing = reason.word != NULL;
+        if (pool->failures++ == 0)
+            log_failure(pool, reason, step);
+        pool->outage_ends_ns = 0;
+    } else if (pool->failures && !pool->outage_ends_ns) {
+        pool->outage_ends_ns = sn_loop_now_ns(pool->home.loop) + OUTAGE_ENDS_NS;
+    }
+}
+
+static void look_for_the_end(struct sn_pool *pool, uint64_t now_ns)
+{
+    char server[SERVER_CHARS];
+
+    if (!pool->outage_ends_ns || now_ns < pool->outage_ends_ns)
+        return;
+    put_server(&pool->options, server);
+    sn_log(SN_LOG_INFO, "connected_again", "pool=%s server=\"%s\" failures=%u", pool->options.name,
+           server, pool->failures);
+    pool->failures = 0;
+    pool->outage_ends_ns = 0;
 }
 
 static void on_attempt_ended(struct sn_attempt *attempt, struct sn_reason reason)
 {
-    note_end(pool_of(attempt->home), reason);
+    note_end(pool_of(attempt->home), reason, attempt->step);
 }
 
 /* One that was opened without what it needs for TLS looks whether that is there now. */
@@ -43,7 +95,7 @@ static bool has_tls(struct sn_pool *pool)
     struct sp_tls_refusal refusal;
 
     if (pool->lacks_tls && sn_pool_reload_tls(pool, &refusal) != SP_OK)
-        note_end(pool, sn_reason_of_tls(&refusal));
+        note_end(pool, sn_reason_of_tls(&refusal), "files");
     return !pool->lacks_tls;
 }
 
@@ -212,6 +264,7 @@ void sn_pool_tick(struct sn_pool *pool)
 
     if (pool->stopping)
         return;
+    look_for_the_end(pool, call.now_ns);
     while (sp_control_tick(&pool->home.core, &call, &cursor))
         ;
     if (pool->options.config.max_hold_ns != SP_NEVER)
@@ -252,13 +305,15 @@ void sn_pool_put_stats(struct sn_writer *writer, struct sn_pool *pool)
 {
     struct sp_snapshot snapshot;
 #define ONE_MORE(name) +1
-    enum { KEYS = 1 SP_SNAPSHOT_MAP(ONE_MORE) };
+    enum { KEYS = 2 SP_SNAPSHOT_MAP(ONE_MORE) };
 #undef ONE_MORE
 
     sp_stats_snapshot(&pool->home.core, &snapshot);
     sn_put_map(writer, KEYS);
     sn_put_atom(writer, "name");
     sn_put_atom_len(writer, pool->options.name, pool->options.name_len);
+    sn_put_atom(writer, "last_error");
+    sn_put_reason(writer, pool->last.word ? pool->last : (struct sn_reason){.word = "undefined"});
 #define PUT(field)                                                                                 \
     sn_put_atom(writer, #field);                                                                   \
     sn_put_number(writer, snapshot.field);

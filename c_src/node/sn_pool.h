@@ -29,7 +29,10 @@ struct sn_pool {
     struct sp_list attempts;
     size_t turn;
     struct sn_reason last; /* why the last attempt failed */
-    bool failing;
+    /* Of an outage, which begins with a failure, and has ended when connecting worked again and did not
+     * fail since for a while. Failures: 0 where there is none; the time: 0 where the last one failed. */
+    unsigned failures;
+    uint64_t outage_ends_ns;
     bool lacks_tls; /* its files of TLS could not be used so far */
     bool of_file;   /* it was started by the configuration file */
 

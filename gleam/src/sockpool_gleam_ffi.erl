@@ -67,16 +67,19 @@ names_on(Node) ->
 -spec stats(pool()) -> result(tuple()).
 stats(Pool) ->
     case sockpool:stats(Pool) of
-        {ok, #{name := Name} = Stats} ->
+        {ok, #{name := Name, last_error := Last} = Stats} ->
             %% The order of the fields in the type Stats.
             Figures = [maps:get(Key, Stats)
                        || Key <- [size, max_overflow, total, idle, leased, connecting, waiting,
                                   checkouts, checkins, created, reused, closed, abandoned, timeouts,
                                   connect_attempts, connect_failures]],
-            {ok, list_to_tuple([stats, atom_to_binary(Name) | Figures])};
+            {ok, list_to_tuple([stats, atom_to_binary(Name) | Figures] ++ [last_error(Last)])};
         {error, Reason} ->
             {error, reason(Reason)}
     end.
+
+last_error(undefined) -> {error, nil};
+last_error(Reason) -> {ok, reason(Reason)}.
 
 -spec reload_tls(pool()) -> result(nil).
 reload_tls(Pool) -> result(sockpool:reload_tls(Pool)).
@@ -215,6 +218,7 @@ reason(already_started) -> already_started;
 reason({already_started, _Pid}) -> already_started;
 reason({not_started, sockpool}) -> not_started;
 reason({unavailable, Last}) -> {unavailable, reason(Last)};
+reason({timeout, dirty_schedulers}) -> dirty_schedulers_busy;
 reason({tls, Reason}) -> {tls, tls_reason(Reason)};
 reason({init, Reason}) when is_binary(Reason) -> {init_failed, Reason};
 reason({init, Reason}) -> {init_failed, text(Reason)};

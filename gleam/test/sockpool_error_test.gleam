@@ -22,6 +22,10 @@ pub fn reasons_test() {
   kit.equal(error.AlreadyStarted, kit.reason("already_started"))
   kit.equal(error.NotStarted, kit.reason("{not_started, sockpool}"))
   kit.equal(error.UnreadBytes, kit.reason("unread_bytes"))
+  kit.equal(
+    error.Unavailable(error.DirtySchedulersBusy),
+    kit.reason("{unavailable, {timeout, dirty_schedulers}}"),
+  )
   kit.equal(error.HostNotFound, kit.reason("nxdomain"))
   kit.equal(error.Posix("ehostunreach"), kit.reason("ehostunreach"))
   kit.equal(error.NodeDown("a@b"), kit.reason("{nodedown, 'a@b'}"))

@@ -321,6 +321,7 @@ pub fn stats_test() {
       timeouts: 0,
       connect_attempts: 3,
       connect_failures: 0,
+      last_error: Error(Nil),
     ),
     kit.stats(pool),
   )

@@ -25,6 +25,25 @@ Test(tls_handshake, is_done_in_steps)
     cr_assert_str_eq(SSL_get_servername(pair.server.ssl, TLSEXT_NAMETYPE_host_name), "localhost");
 }
 
+/* "localhost." is for resolvers. */
+Test(tls_handshake, asks_for_a_complete_name_without_its_dot)
+{
+    tkit_open(&pair.conn, &pair.slot, "localhost.");
+    cr_assert_eq(tkit_shake(&pair.conn, &pair.server), SP_OK);
+    cr_assert_str_eq(SSL_get_servername(pair.server.ssl, TLSEXT_NAMETYPE_host_name), "localhost");
+}
+
+Test(tls_handshake, takes_the_dot_off_a_given_name)
+{
+    struct sp_tls_options options = tkit_options();
+
+    options.server_name = "localhost.";
+    sp_tls_slot_set(&pair.slot, tkit_ctx(&options), 2);
+    tkit_open(&pair.conn, &pair.slot, "127.0.0.1");
+    cr_assert_eq(tkit_shake(&pair.conn, &pair.server), SP_OK);
+    cr_assert_str_eq(SSL_get_servername(pair.server.ssl, TLSEXT_NAMETYPE_host_name), "localhost");
+}
+
 Test(tls_handshake, in_pieces_of_one_byte)
 {
     tkit_open(&pair.conn, &pair.slot, "localhost");

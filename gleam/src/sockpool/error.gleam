@@ -37,6 +37,8 @@ pub type Error {
   HostNotFound
   /// In `Unavailable`: the server spoke first, and no `init` read it.
   UnreadBytes
+  /// In `Unavailable`: a handshake waited most of its time for a dirty CPU scheduler of this VM.
+  DirtySchedulersBusy
   /// In `Unavailable`: `init` returned this, or crashed with this.
   InitFailed(reason: String)
   /// Starting a pool, `set`: the key, such as `"size"` or `"tls.cacertfile"`, and a sentence that
@@ -78,6 +80,7 @@ pub fn describe(error: Error) -> String {
     Posix(code) -> "the system says " <> code
     HostNotFound -> "the host's name is not known"
     UnreadBytes -> "the server spoke first, and no init read it"
+    DirtySchedulersBusy -> "others keep the dirty schedulers busy"
     InitFailed(reason) -> "init failed: " <> reason
     BadOption(_, explanation) -> explanation
     BadArgument(_, explanation) -> explanation

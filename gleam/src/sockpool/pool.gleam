@@ -46,6 +46,8 @@ pub type Stats {
     /// attempts to connect that were begun, and those that failed.
     connect_attempts: Int,
     connect_failures: Int,
+    /// Why the last attempt that failed did; `Error(Nil)` where none has.
+    last_error: Result(Error, Nil),
   )
 }
 

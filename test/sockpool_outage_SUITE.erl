@@ -1,0 +1,217 @@
+%%% A server that cannot be reached: what the log and the statistics say of it, and how often, of pools of
+%%% this VM and of the daemon. And what is no outage.
+-module(sockpool_outage_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+
+-export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2, end_per_group/2,
+         init_per_testcase/2, end_per_testcase/2]).
+-export([log/2]).
+-export([one_outage/1, failing_now_and_then/1, names_the_server/1, full_backlog/1, full_backlog_for_ever/1,
+         step_of_a_handshake/1]).
+-export([step_of_init/1, starved_handshake/1]).
+
+-import(sockpool_test_util, [wait_until/1, settled/1, stat/2, stats/1, start/1, await/1, unavailable/1]).
+
+suite() -> [{timetrap, {minutes, 2}}].
+
+all() -> [{group, erlang}, {group, c}].
+
+groups() ->
+    Both = [one_outage, failing_now_and_then, names_the_server, full_backlog, full_backlog_for_ever,
+            step_of_a_handshake],
+    [{erlang, Both ++ [step_of_init, starved_handshake]}, {c, Both}].
+
+init_per_suite(Config) ->
+    {ok, _} = application:ensure_all_started(crypto),
+    {ok, _} = application:ensure_all_started(sockpool),
+    Config.
+
+end_per_suite(_Config) -> application:stop(sockpool).
+
+init_per_group(erlang, Config) ->
+    [{kind, erlang} | Config];
+init_per_group(c, Config) ->
+    sockpool_c_daemon:if_built(fun() -> ok = sockpool_cluster:be_a_node(), [{kind, c} | Config] end).
+
+end_per_group(_Kind, _Config) -> ok.
+
+%% A daemon for each case: what it has logged before is another's.
+init_per_testcase(Case, Config) ->
+    case ?config(kind, Config) of
+        erlang ->
+            [{pool, Case} | Config];
+        c ->
+            #{node := Node} = Daemon = sockpool_c_daemon:start(),
+            [{pool, {Case, Node}}, {daemon, Daemon} | Config]
+    end.
+
+end_per_testcase(_Case, Config) ->
+    _ = sockpool:stop_pool(?config(pool, Config)),
+    ?config(kind, Config) =:= c andalso (0 = sockpool_c_daemon:stop(?config(daemon, Config))).
+
+%%% Outages.
+
+one_outage(Config) ->
+    Server = sockpool_test_server:start(echo, #{listen => false}),
+    Pool = pool(Config, sockpool_test_server:target(Server)),
+    wait_until(fun() -> stat(Pool, connect_failures) > 20 end),
+    ok = sockpool_test_server:up(Server),
+    [Failed, Again] = logged(Config),
+    assert_in(Failed, ["econnrefused", server_text(Server)]),
+    assert_in(Again, [server_text(Server), integer_to_list(stat(Pool, connect_failures))]),
+    ?assertMatch(#{last_error := econnrefused}, settled(Pool)).
+
+%% Each time an attempt fails, and the next one works. It is one outage until that has come to rest.
+failing_now_and_then(Config) ->
+    Server = sockpool_test_server:start(),
+    Pool = pool(Config, sockpool_test_server:target(Server)),
+    ?assertMatch(#{last_error := undefined}, settled(Pool)),
+    [begin
+         Failures = stat(Pool, connect_failures),
+         ok = sockpool_test_server:down(Server),
+         wait_until(fun() -> stat(Pool, connect_failures) > Failures end),
+         ok = sockpool_test_server:up(Server),
+         wait_until(fun() -> sockpool:request(Pool, "x", 1, 1000) =:= {ok, <<"x">>} end)
+     end || _ <- lists:seq(1, 10)],
+    ?assertMatch([_, _], logged(Config)),
+    ok = sockpool_test_server:down(Server),
+    wait_until(fun() -> stat(Pool, connecting) =:= 0 andalso stat(Pool, total) =:= 0 end),
+    ok = sockpool_test_server:up(Server),
+    ?assertMatch([_, _], logged(Config)).
+
+names_the_server(Config) ->
+    Hosts = ["127.0.0.1", {0, 0, 0, 0, 0, 0, 0, 1}, "no-such-host.invalid", {127, 0, 0, 2}],
+    Pool = pool(Config, #{host => Hosts, port => 1}),
+    assert_in(failure(Config), ["127.0.0.1:1, [::1]:1, no-such-host.invalid:1 and "]),
+    ok = sockpool:stop_pool(Pool),
+    _ = pool(Config, #{transport => unix, path => "/no/such \"socket"}),
+    assert_in(failure(Config), ["/no/such ", "enoent"]),
+    ok = sockpool:stop_pool(Pool),
+    _ = pool(Config, #{transport => node, node => 'b@127.0.0.1', port => 1}),
+    assert_in(failure(Config), ["b@127.0.0.1", "econnrefused"]).
+
+%%% A server that is busy for a while.
+
+%% Nobody is turned away, and nothing is logged.
+full_backlog(Config) ->
+    {Path, Listen} = crowded(),
+    Pool = pool(Config, #{transport => unix, path => Path, size => 50, connect_timeout => 30000}),
+    wait_until(fun() -> stat(Pool, connecting) =:= 48 orelse stats(Pool) end),
+    Jobs = [start(fun() -> sockpool:request(Pool, "x", 1, 30000) end) || _ <- lists:seq(1, 60)],
+    Server = spawn_link(fun() -> accept_and_echo(Listen) end),
+    ?assertEqual([{ok, <<"x">>}], lists:usort([await(Job) || Job <- Jobs])),
+    ?assertMatch(#{created := 50, connect_attempts := 50, connect_failures := 0,
+                   last_error := undefined}, settled(Pool)),
+    ok = sockpool:stop_pool(Pool),
+    true = unlink(Server),
+    exit(Server, kill),
+    %% The first that is logged is what comes now.
+    _ = pool(Config, #{transport => unix, path => "/no/such/socket"}),
+    assert_in(failure(Config), ["/no/such/socket"]).
+
+full_backlog_for_ever(Config) ->
+    {Path, _Listen} = crowded(),
+    Pool = pool(Config, #{transport => unix, path => Path, size => 5, connect_timeout => 200}),
+    Held = [Conn || _ <- [1, 2], {ok, Conn} <- [sockpool:checkout(Pool, 10000)]],
+    wait_until(fun() -> stat(Pool, connect_failures) > 0 end),
+    [ok = sockpool:discard(Conn) || Conn <- Held],
+    ?assertEqual(eagain, unavailable(Pool)).
+
+%% A listener that two connect to before it accepts anybody.
+crowded() ->
+    Path = sockpool_test_util:unix_path(),
+    {ok, Listen} = gen_tcp:listen(0, [{ifaddr, {local, Path}}, {backlog, 1}, {active, false}, binary]),
+    {Path, Listen}.
+
+accept_and_echo(Listen) ->
+    {ok, Socket} = gen_tcp:accept(Listen),
+    ok = gen_tcp:controlling_process(Socket, spawn_link(fun() -> echo(Socket) end)),
+    accept_and_echo(Listen).
+
+echo(Socket) ->
+    case gen_tcp:recv(Socket, 0) of
+        {ok, Data} -> ok = gen_tcp:send(Socket, Data), echo(Socket);
+        {error, closed} -> ok
+    end.
+
+%%% At which step the time was over.
+
+step_of_a_handshake(Config) ->
+    Server = sockpool_test_server:start(silent),
+    Pool = pool(Config, (sockpool_test_server:target(Server))#{transport => tls, connect_timeout => 200}),
+    assert_in(failure(Config), ["timeout", "handshake"]),
+    ?assertEqual(timeout, unavailable(Pool)).
+
+step_of_init(Config) ->
+    Server = sockpool_test_server:start(),
+    Hang = fun(_) -> receive after infinity -> ok end end,
+    Pool = pool(Config, (sockpool_test_server:target(Server))#{init => Hang, connect_timeout => 200}),
+    assert_in(failure(Config), ["timeout", "in init"]),
+    ?assertEqual(timeout, unavailable(Pool)).
+
+%% Dirty schedulers that others keep busy. The server is well, and comes up when they are done.
+starved_handshake(Config) ->
+    Server = sockpool_tls_peers:s_server(
+               sockpool_tls_kit:s_identity(sockpool_tls_kit:with_certificates(Config), "server")),
+    Busy = [spawn_link(fun compute/0) || _ <- lists:seq(1, 15 * erlang:system_info(dirty_cpu_schedulers))],
+    Pool = pool(Config, #{transport => tls, host => "127.0.0.1", port => sockpool_tls_peers:port(Server),
+                          connect_timeout => 500, tls => #{verify => none}}),
+    Starved = {timeout, dirty_schedulers},
+    wait_until(fun() -> sockpool:checkout(Pool, 300) =:= {error, {unavailable, Starved}} end),
+    wait_until(fun() -> stat(Pool, last_error) =:= Starved end),
+    ?assertNotEqual(nomatch, string:find(sockpool:format_error({unavailable, Starved}), "dirty")),
+    [begin true = unlink(Pid), exit(Pid, kill) end || Pid <- Busy],
+    {ok, Conn} = sockpool:checkout(Pool, 30000),
+    ok = sockpool:checkin(Conn).
+
+%% Some 10 ms of a dirty scheduler, again and again.
+compute() ->
+    _ = crypto:generate_key(rsa, {1024, 65537}),
+    compute().
+
+%%% The log.
+
+pool(Config, Opts) ->
+    Pool = ?config(pool, Config),
+    ?config(kind, Config) =:= erlang andalso listen(),
+    case sockpool:start_pool(Pool, maps:merge(#{size => 1, max_overflow => 0, backoff => {1, 5}}, Opts)) of
+        ok -> Pool;
+        {ok, _} -> Pool
+    end.
+
+listen() ->
+    _ = logger:remove_handler(?MODULE),
+    ok = logger:add_handler(?MODULE, ?MODULE, #{config => self()}).
+
+%% As a handler of logger.
+log(#{msg := {"sockpool " ++ _ = Format, Arguments}}, #{config := Pid}) ->
+    Pid ! {log, lists:flatten(io_lib:format(Format, Arguments))};
+log(_Event, _Config) ->
+    ok.
+
+%% The lines about connecting, up to the one that it works again.
+logged(Config) -> logged(?config(kind, Config), Config).
+
+logged(erlang, Config) ->
+    Line = next_line(),
+    case string:find(Line, "connected again") of
+        nomatch -> [Line | logged(erlang, Config)];
+        _ -> [Line]
+    end;
+logged(c, Config) ->
+    Lines = sockpool_c_daemon:lines_until(?config(daemon, Config), "event=connected_again"),
+    [Line || Line <- Lines, string:find(Line, "connect") =/= nomatch].
+
+failure(Config) -> failure(?config(kind, Config), Config).
+
+failure(erlang, _Config) -> next_line();
+failure(c, Config) -> sockpool_c_daemon:await_line(?config(daemon, Config), "event=cannot_connect").
+
+next_line() -> receive {log, Line} -> Line after 60000 -> error(nothing_logged) end.
+
+assert_in(Line, Parts) ->
+    [?assertNotEqual({nomatch, Part, Line}, {string:find(Line, Part), Part, Line}) || Part <- Parts].
+
+server_text(Server) -> lists:concat(["127.0.0.1:", sockpool_test_server:port(Server)]).
