@@ -3,7 +3,7 @@
 %%% has it and does all of this itself; sockpool_node_conn is for connections that stay checked out.
 -module(sockpool_node_call).
 
--export([call/5, send_to/3, message/4]).
+-export([call/5, send_to/4, message/4]).
 
 %% @doc After anything but a reply the connection is closed.
 -spec call(sockpool_nif:lease(), module(), atom(), [term()], sockpool_wait:deadline()) ->
@@ -17,12 +17,13 @@ call(Lease, Module, Function, Args, Deadline) ->
         end
     end).
 
--spec send_to(sockpool_nif:lease(), term(), term()) -> ok | {error, term()}.
-send_to(Lease, To, Message) ->
+-spec send_to(sockpool_nif:lease(), term(), term(), sockpool_wait:deadline() | default) ->
+          ok | {error, term()}.
+send_to(Lease, To, Message, Deadline) ->
     with_names(Lease, fun(Node, Identity) ->
         case message(Identity, Node, To, Message) of
             {ok, Frame} ->
-                case sockpool_wait:send(Lease, erlang:iolist_to_iovec(Frame), default) of
+                case transmit(Lease, Frame, Deadline) of
                     ok -> done(Lease, ok);
                     {error, _} = Error -> lost(Lease, Error)
                 end;
@@ -37,6 +38,8 @@ with_names(Lease, Fun) ->
         {error, _} = Error -> lost(Lease, Error)
     end.
 
+transmit(Lease, Frame, default) ->
+    sockpool_wait:send(Lease, erlang:iolist_to_iovec(Frame), default);
 transmit(Lease, Frame, Deadline) ->
     sockpool_wait:send(Lease, erlang:iolist_to_iovec(Frame), sockpool_wait:left(Deadline)).
 

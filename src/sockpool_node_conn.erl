@@ -10,7 +10,7 @@
 
 -include("sockpool_lease.hrl").
 
--export([start/1, call/5, send_to/3, checkin/1, discard/1, give_away/2]).
+-export([start/1, call/5, send_to/4, checkin/1, discard/1, give_away/2]).
 -export([info/1, peername/1, sockname/1, setopts/2]).
 -export([init/1, become/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 -export_type([conn/0]).
@@ -18,6 +18,8 @@
 -type conn() :: ?NODE_CONN(pid(), node(), sockpool_dist:identity(), atomics:atomics_ref(),
                            pos_integer()).
 
+%% For what never waits there.
+-define(LIMIT_MS, 5000).
 %% Frames that are handled before others in the mailbox have their turn.
 -define(FRAMES_PER_TURN, 32).
 %% A frame of this size is not kept alive until this process happens to be garbage collected.
@@ -74,22 +76,22 @@ given({error, _} = Error, Reader, _Conn) ->
     Error.
 
 -spec checkin(conn()) -> ok | {error, term()}.
-checkin(?NODE_CONN(Reader)) -> ask(Reader, checkin, infinity).
+checkin(?NODE_CONN(Reader)) -> ask(Reader, checkin, ?LIMIT_MS).
 
 -spec discard(conn()) -> ok | {error, term()}.
-discard(?NODE_CONN(Reader)) -> ask(Reader, discard, infinity).
+discard(?NODE_CONN(Reader)) -> ask(Reader, discard, ?LIMIT_MS).
 
 -spec give_away(conn(), pid()) -> ok | {error, term()}.
-give_away(?NODE_CONN(Reader), Pid) -> ask(Reader, {give_away, Pid}, infinity).
+give_away(?NODE_CONN(Reader), Pid) -> ask(Reader, {give_away, Pid}, ?LIMIT_MS).
 
 -spec info(conn()) -> {ok, map()} | {error, term()}.
-info(?NODE_CONN(Reader)) -> ask(Reader, {look, info, []}, infinity).
+info(?NODE_CONN(Reader)) -> ask(Reader, {look, info, []}, ?LIMIT_MS).
 
 -spec peername(conn()) -> {ok, term()} | {error, term()}.
-peername(?NODE_CONN(Reader)) -> ask(Reader, {look, peername, []}, infinity).
+peername(?NODE_CONN(Reader)) -> ask(Reader, {look, peername, []}, ?LIMIT_MS).
 
 -spec sockname(conn()) -> {ok, term()} | {error, term()}.
-sockname(?NODE_CONN(Reader)) -> ask(Reader, {look, sockname, []}, infinity).
+sockname(?NODE_CONN(Reader)) -> ask(Reader, {look, sockname, []}, ?LIMIT_MS).
 
 -spec setopts(conn(), [{atom(), term()}]) -> ok | {error, term()}.
 setopts(_Conn, []) ->
@@ -97,7 +99,7 @@ setopts(_Conn, []) ->
 setopts(_Conn, [{packet, Value} | _]) ->
     {error, {bad_option, packet, Value}};
 setopts(?NODE_CONN(Reader) = Conn, [{Key, Value} | Opts]) ->
-    case ask(Reader, {look, setopt, [Key, Value]}, infinity) of
+    case ask(Reader, {look, setopt, [Key, Value]}, ?LIMIT_MS) of
         ok -> setopts(Conn, Opts);
         badarg -> {error, {bad_option, Key, Value}};
         Error -> Error
@@ -124,11 +126,14 @@ call(?NODE_CONN(Reader, _Node, Identity, Counters, Max), Module, Function, Args,
 replied({frame, Frame}, Call) -> sockpool_dist:result(Call, Frame);
 replied({error, _} = Error, _Call) -> Error.
 
-%% @doc Returns when the operating system has the message.
--spec send_to(conn(), term(), term()) -> ok | {error, term()}.
-send_to(?NODE_CONN(Reader, Node, Identity, _, _), To, Message) ->
+%% @doc Returns when the operating system has the message. By default the connection is closed where it
+%% takes none for the pool's `send_timeout'.
+-spec send_to(conn(), term(), term(), timeout() | default) -> ok | {error, term()}.
+send_to(Conn, To, Message, default) ->
+    send_to(Conn, To, Message, infinity);
+send_to(?NODE_CONN(Reader, Node, Identity, _, _), To, Message, Timeout) ->
     case sockpool_node_call:message(Identity, Node, To, Message) of
-        {ok, Frame} -> ask(Reader, {send, Frame}, infinity);
+        {ok, Frame} -> ask(Reader, {send, Frame}, Timeout);
         {error, _} = Error -> Error
     end.
 

@@ -9,7 +9,11 @@
 
 -export([checkout/2, send/3, recv/3, recv_packet/2, request/4, open/5, deadline/1, left/1]).
 -export([io/2]).
--export_type([deadline/0]).
+-export([ask/4, wait_on/2, give_up/1]).
+-export_type([deadline/0, asked/0, answer/0]).
+
+%% The tag of a caller at an alias, as gen_server has it.
+-dialyzer({no_improper_lists, ask/4}).
 
 -type deadline() :: integer() | infinity.
 %% Milliseconds of erlang:monotonic_time/1.
@@ -235,6 +239,50 @@ given_up(granted, Lease) ->
 given_up(_What, Lease) ->
     _ = sockpool_nif:fired(Lease),
     {error, timeout}.
+
+%%% Calls to the server of another node. The caller never does what waits where the connection to that
+%%% node is full: its monitor is on a process of its own node, and what cannot be sent at once is sent by
+%%% another process.
+
+-opaque asked() :: {Monitor :: reference(), Sender :: pid() | none}.
+-type answer() :: {answer, term()} | {down, Reason :: term()} | {silent, asked()}.
+
+%% @doc `{silent, Asked}': nothing yet. Then it is to be waited on, or given up.
+-spec ask(Watch :: pid(), node(), term(), timeout()) -> answer().
+ask(Watch, Node, Request, Timeout) ->
+    Ref = monitor(process, Watch, [{alias, reply_demonitor}]),
+    To = {sockpool, Node},
+    Message = {'$gen_call', {self(), [alias | Ref]}, Request},
+    Sender = case erlang:send(To, Message, [noconnect, nosuspend]) of
+                 ok -> none;
+                 _ConnectingOrFull -> spawn(erlang, send, [To, Message])
+             end,
+    receive
+        {[alias | Ref], Reply} -> {answer, Reply};
+        {'DOWN', Ref, process, _, Reason} -> {down, Reason}
+    after Timeout ->
+        {silent, {Ref, Sender}}
+    end.
+
+-spec wait_on(asked(), timeout()) -> answer().
+wait_on({Ref, _Sender} = Asked, Timeout) ->
+    receive
+        {[alias | Ref], Reply} -> {answer, Reply};
+        {'DOWN', Ref, process, _, Reason} -> {down, Reason}
+    after Timeout ->
+        {silent, Asked}
+    end.
+
+%% @doc Nothing comes any more. The server may have heard the request, or may hear it yet.
+-spec give_up(asked()) -> {answer, term()} | given_up.
+give_up({Ref, Sender}) ->
+    _ = is_pid(Sender) andalso exit(Sender, kill),
+    true = demonitor(Ref, [flush]),
+    receive
+        {[alias | Ref], Reply} -> {answer, Reply}
+    after 0 ->
+        given_up
+    end.
 
 %%% Another node's output.
 

@@ -115,8 +115,8 @@ bad_targets(Config) ->
     Ask = fun(Request) -> gen_server:call({sockpool, Node}, Request, 30000) end,
     Bad = [{call, make_ref(), Target, erlang, node, [], 1000} || Target <- ["p", 1, {Name, Node}]]
         ++ [{call, Id, Name, erlang, node, [], 1000} || Id <- [1, self(), Name]]
-        ++ [{send_to, make_ref(), "p", x, y}, {send_to, 1, Name, x, y},
-            {call, make_ref(), Name}, {send_to, make_ref(), Name}],
+        ++ [{send_to, make_ref(), "p", x, y, 1000}, {send_to, 1, Name, x, y, default},
+            {send_to, make_ref(), Name, x, y}, {call, make_ref(), Name}, {send_to, make_ref(), Name}],
     [?assertEqual({error, {bad_request, Request}}, Ask(Request)) || Request <- Bad],
     [?assertEqual({error, closed}, Ask({call, make_ref(), Lease, erlang, node, [], 1000}))
      || Lease <- [{'$sockpool_lease', Node, make_ref(), 1}, {'$sockpool_lease', Node, <<0:128>>, 1},
@@ -129,6 +129,8 @@ bad_targets(Config) ->
     Conn = checked_out(Pool),
     [?assertEqual({error, {bad_argument, What, Value}}, Ask({call, make_ref(), Conn, M, F, A, T}))
      || {What, Value, M, F, A, T} <- Wrong],
+    [?assertEqual({error, {bad_argument, timeout, soon}}, Ask({send_to, make_ref(), Target, x, y, soon}))
+     || Target <- [Name, Conn]],
     ?assertMatch({ok, _}, node_of(Conn)),
     ok = sockpool:checkin(Conn),
     ?assertMatch(#{closed := 0}, settled(Pool)).

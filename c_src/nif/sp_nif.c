@@ -63,6 +63,7 @@ static ErlNifFunc functions[] = {
     {"pool_note_error", 2, sp_nif_pool_note_error, 0},
     {"pool_give_up", 1, sp_nif_pool_give_up, 0},
     {"pool_checkout_timeout", 1, sp_nif_pool_checkout_timeout, 0},
+    {"pool_send_timeout", 1, sp_nif_pool_send_timeout, 0},
     {"pool_controller", 1, sp_nif_pool_controller, 0},
     {"tls_configure", 2, sp_nif_tls_configure, ERL_NIF_DIRTY_JOB_IO_BOUND},
     {"attempt_claim", 2, sp_nif_attempt_claim, 0},
