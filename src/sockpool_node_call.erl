@@ -57,11 +57,8 @@ heard(tick, _Frame, Lease, Identity, Deadline) ->
     answered([], Lease, Identity, Deadline);
 heard({message, To, Payload}, _Frame, Lease, Identity, Deadline) ->
     case sockpool_dist:io_request(Identity, To, Payload) of
-        {From, ReplyAs, Request} ->
-            Reply = {io_reply, ReplyAs, sockpool_wait:io(group_leader(), Request)},
-            answered(sockpool_dist:send(Identity, From, Reply), Lease, Identity, Deadline);
-        other ->
-            await_result(Lease, Identity, Deadline)
+        {_From, _ReplyAs, _Request} = Io -> sockpool_node_conn:finish(Lease, Identity, Io, Deadline);
+        other -> await_result(Lease, Identity, Deadline)
     end;
 heard(_Other, _Frame, Lease, Identity, Deadline) ->
     await_result(Lease, Identity, Deadline).

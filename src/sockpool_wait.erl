@@ -8,12 +8,11 @@
 -module(sockpool_wait).
 
 -export([checkout/2, send/3, recv/3, recv_packet/2, request/4, open/5, deadline/1, left/1]).
--export([io/2]).
--export([ask/4, wait_on/2, give_up/1]).
+-export([ask/4, asked/1, from/1, wait_on/2, give_up/1]).
 -export_type([deadline/0, asked/0, answer/0]).
 
 %% The tag of a caller at an alias, as gen_server has it.
--dialyzer({no_improper_lists, ask/4}).
+-dialyzer({no_improper_lists, [ask/4, from/1]}).
 
 -type deadline() :: integer() | infinity.
 %% Milliseconds of erlang:monotonic_time/1.
@@ -264,6 +263,14 @@ ask(Watch, Node, Request, Timeout) ->
         {silent, {Ref, Sender}}
     end.
 
+%% @doc For who is asked by another message than ask/4's: a process of this node.
+-spec asked(pid()) -> asked().
+asked(Pid) -> {monitor(process, Pid, [{alias, reply_demonitor}]), none}.
+
+%% @doc To whom gen_server:reply/2 is to answer.
+-spec from(asked()) -> gen_server:from().
+from({Ref, _Sender}) -> {self(), [alias | Ref]}.
+
 -spec wait_on(asked(), timeout()) -> answer().
 wait_on({Ref, _Sender} = Asked, Timeout) ->
     receive
@@ -282,21 +289,6 @@ give_up({Ref, Sender}) ->
         {[alias | Ref], Reply} -> {answer, Reply}
     after 0 ->
         given_up
-    end.
-
-%%% Another node's output.
-
-%% @doc Has the device do what an io request asks, and returns what it answers.
--spec io(pid(), term()) -> term().
-io(Device, Request) ->
-    Ref = monitor(process, Device),
-    Device ! {io_request, self(), Ref, Request},
-    receive
-        {io_reply, Ref, Reply} ->
-            true = demonitor(Ref, [flush]),
-            Reply;
-        {'DOWN', Ref, process, _, _} ->
-            {error, terminated}
     end.
 
 %%% Connecting.
