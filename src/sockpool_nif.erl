@@ -10,7 +10,7 @@
          attempt_failed/1, attempt_abort/1]).
 -export([checkout/1, enqueue/3, cancel/1, checkin/1, discard/1, give_away/2]).
 -export([send/6, recv/4, request/5, finish/4, disarm/1, park/1, fired/1]).
--export([info/1, node_names/1, peername/1, sockname/1, setopt/3, send_timeout/1]).
+-export([info/1, node_names/1, node_answer/2, peername/1, sockname/1, setopt/3, send_timeout/1]).
 -export_type([pool/0, lease/0, host/0]).
 
 -on_load(load/0).
@@ -168,6 +168,9 @@ info(_Lease) -> ?NOT_LOADED.
           {ok, node(), Name :: binary(), Creation :: non_neg_integer(), Max :: pos_integer()}
           | not_a_conn | failure().
 node_names(_Lease) -> ?NOT_LOADED.
+
+-spec node_answer(binary(), <<_:96>>) -> binary() | undefined.
+node_answer(_Frame, _User) -> ?NOT_LOADED.
 
 -spec peername(term()) -> {ok, term()} | not_a_conn | failure().
 peername(_Lease) -> ?NOT_LOADED.

@@ -60,7 +60,12 @@ heard({message, To, Payload}, _Frame, Lease, Identity, Deadline) ->
         {_From, _ReplyAs, _Request} = Io -> sockpool_node_conn:finish(Lease, Identity, Io, Deadline);
         other -> await_result(Lease, Identity, Deadline)
     end;
-heard(_Other, _Frame, Lease, Identity, Deadline) ->
+heard(other, Frame, Lease, Identity, Deadline) ->
+    case sockpool_dist:answer(Identity, Frame) of
+        undefined -> await_result(Lease, Identity, Deadline);
+        Answer -> answered(Answer, Lease, Identity, Deadline)
+    end;
+heard(_OfSomebodyElse, _Frame, Lease, Identity, Deadline) ->
     await_result(Lease, Identity, Deadline).
 
 answered(Frame, Lease, Identity, Deadline) ->

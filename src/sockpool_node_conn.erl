@@ -421,8 +421,11 @@ taken({refused, Call, Reason}, _Frame, State) ->
     stir(answer(Call, {error, {spawn, Reason}}, State));
 taken({message, To, Payload}, _Frame, #state{identity = Identity} = State) ->
     stir(forward(sockpool_dist:io_request(Identity, To, Payload), State));
-taken(other, _Frame, State) ->
-    stir(State).
+taken(other, Frame, #state{identity = Identity} = State) ->
+    case sockpool_dist:answer(Identity, Frame) of
+        undefined -> stir(State);
+        Answer -> say(Answer, State)
+    end.
 
 answer(Call, Reply, #state{calls = Calls, counters = Counters} = State) ->
     case maps:take(Call, Calls) of

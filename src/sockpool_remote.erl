@@ -192,7 +192,12 @@ call(Node, Request, Limit) ->
     end.
 
 ask(Node, _Request, _Limit) when node() =:= nonode@nohost, Node =/= node() -> {error, not_alive};
-ask(Node, Request, Limit) -> result(sockpool_wait:ask(sockpool_watch:on(Node), Node, Request, Limit), Node).
+ask(Node, Request, Limit) ->
+    try
+        result(sockpool_wait:ask(sockpool_watch:on(Node), Node, Request, Limit), Node)
+    catch
+        error:system_limit -> {error, system_limit}
+    end.
 
 result({answer, Reply}, _Node) -> Reply;
 result({down, Reason}, Node) -> down(Reason, lists:member(Node, [node() | nodes(connected)]), Node);

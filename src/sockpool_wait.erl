@@ -246,7 +246,8 @@ given_up(_What, Lease) ->
 -opaque asked() :: {Monitor :: reference(), Sender :: pid() | none}.
 -type answer() :: {answer, term()} | {down, Reason :: term()} | {silent, asked()}.
 
-%% @doc `{silent, Asked}': nothing yet. Then it is to be waited on, or given up.
+%% @doc `{silent, Asked}': nothing yet. Then it is to be waited on, or given up. Raises system_limit where
+%% there is no process to be had that sends.
 -spec ask(Watch :: pid(), node(), term(), timeout()) -> answer().
 ask(Watch, Node, Request, Timeout) ->
     Ref = monitor(process, Watch, [{alias, reply_demonitor}]),
@@ -254,7 +255,7 @@ ask(Watch, Node, Request, Timeout) ->
     Message = {'$gen_call', {self(), [alias | Ref]}, Request},
     Sender = case erlang:send(To, Message, [noconnect, nosuspend]) of
                  ok -> none;
-                 _ConnectingOrFull -> spawn(erlang, send, [To, Message])
+                 _ConnectingOrFull -> sender(Ref, To, Message)
              end,
     receive
         {[alias | Ref], Reply} -> {answer, Reply};
@@ -263,12 +264,21 @@ ask(Watch, Node, Request, Timeout) ->
         {silent, {Ref, Sender}}
     end.
 
+sender(Ref, To, Message) ->
+    try
+        spawn(erlang, send, [To, Message])
+    catch
+        error:system_limit = Reason ->
+            true = demonitor(Ref, [flush]),
+            error(Reason)
+    end.
+
 %% @doc For who is asked by another message than ask/4's: a process of this node.
 -spec asked(pid()) -> asked().
 asked(Pid) -> {monitor(process, Pid, [{alias, reply_demonitor}]), none}.
 
 %% @doc To whom gen_server:reply/2 is to answer.
--spec from(asked()) -> gen_server:from().
+-spec from(asked()) -> {pid(), Tag :: term()}.
 from({Ref, _Sender}) -> {self(), [alias | Ref]}.
 
 -spec wait_on(asked(), timeout()) -> answer().

@@ -88,6 +88,7 @@ static ErlNifFunc functions[] = {
     {"fired", 1, sp_nif_fired, 0},
     {"info", 1, sp_nif_info, 0},
     {"node_names", 1, sp_nif_node_names, 0},
+    {"node_answer", 2, sp_nif_node_answer, 0},
     {"peername", 1, sp_nif_peername, 0},
     {"sockname", 1, sp_nif_sockname, 0},
     {"setopt", 3, sp_nif_setopt, 0},

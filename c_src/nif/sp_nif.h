@@ -233,6 +233,7 @@ SP_NIF(sp_nif_fired);
 
 SP_NIF(sp_nif_info);
 SP_NIF(sp_nif_node_names);
+SP_NIF(sp_nif_node_answer);
 SP_NIF(sp_nif_peername);
 SP_NIF(sp_nif_sockname);
 SP_NIF(sp_nif_setopt);

@@ -3,6 +3,7 @@
 #include "sn_answer.h"
 #include "sn_line_answer.h"
 #include "sn_line_frame.h"
+#include "sp_dist_answer.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -292,6 +293,18 @@ static void take_message(struct sn_line *line, struct sn_slice message)
         count_queued(line, before);
 }
 
+static void take_question(struct sn_line *line, const struct sp_received *received)
+{
+    uint8_t answer[SP_DIST_ANSWER_MAX], us[SP_DIST_PID_NUMBERS];
+    size_t before = line->out.bytes, len;
+
+    sn_line_pid_numbers(&line->us, us);
+    len = sp_dist_answer(received->data, received->len, us, answer);
+
+    if (len > 0 && sn_queue_parts(&line->out, &(struct sn_slice){answer, len}, 1) == SP_OK)
+        count_queued(line, before);
+}
+
 static void take(struct sn_line *line, const struct sp_received *received)
 {
     uint64_t now_ns = sn_loop_now_ns(line->job->jobs->loop);
@@ -310,6 +323,7 @@ static void take(struct sn_line *line, const struct sp_received *received)
         take_message(line, reply.term);
         break;
     case SN_REPLY_OTHER:
+        take_question(line, received);
         break;
     }
     if (now_ns - line->spoke_ns > SILENT_NS)
