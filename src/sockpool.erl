@@ -34,7 +34,8 @@
 %%% <li>`full': nothing was idle and the caller would not wait, or `max_waiting' others wait;</li>
 %%% <li>`closed': the peer closed the connection, or it was checked in, or its pool crashed;</li>
 %%% <li>`not_found': no such pool; `draining': the pool is being stopped;</li>
-%%% <li>`{nodedown, Node}': there is no connection to the node that serves the pool;</li>
+%%% <li>`{nodedown, Node}': there is no connection to the node that serves the pool; `not_alive': this VM
+%%%     is no node itself;</li>
 %%% <li>`not_owner': another process has the connection; `busy': a call waits on it already;</li>
 %%% <li>`system_limit': the VM has no process to spare that this needs;</li>
 %%% <li>`emsgsize': a message longer than `recv_limit', or than its packet header can say;</li>
@@ -50,7 +51,7 @@
 -export([checkout/1, checkout/2, checkin/1, discard/1, give_away/2]).
 -export([transaction/2, transaction/3, execute/2, execute/3]).
 -export([send/2, send/3, recv/2, recv/3, request/4]).
--export([call/5, send_to/3]).
+-export([call/5, send_to/3, send_to/4]).
 -export([info/1, peername/1, sockname/1, setopts/2, format_error/1]).
 -export_type([conn/0, pool/0, reason/0, stats/0, address/0]).
 
@@ -64,7 +65,7 @@
 
 -type reason() :: timeout | full | closed | not_found | draining | busy | not_owner | system_limit
                 | {unavailable, Last :: term()}
-                | {nodedown, node()}
+                | {nodedown, node()} | not_alive
                 | {bad_request, term()}
                 | {tls, term()}
                 | {node, term()} | {no_such_node, node()} | {epmd, term()} | {cookie, term()}
@@ -485,18 +486,39 @@ call(_To, _Module, _Function, Args, Timeout) when ?IS_TIMEOUT(Timeout) ->
 call(_To, _Module, _Function, _Args, Timeout) ->
     bad_argument(timeout, Timeout).
 
+%% @equiv send_to(To, Destination, Message, CheckoutTimeout + SendTimeout)
+-spec send_to(conn() | pool(), atom() | {atom(), node()} | pid(), term()) -> ok | {error, reason()}.
+send_to(To, Destination, Message) ->
+    do_send_to(To, Destination, Message, default).
+
 %% @doc Sends a message to a process of the pool's node: a registered name, `{Name, Node}' with the name
 %% of that node, or a pid of it. `ok' when the operating system has the message, as with `!' nobody says
-%% whether the process lives. Messages over one connection stay in order.
--spec send_to(conn() | pool(), atom() | {atom(), node()} | pid(), term()) -> ok | {error, reason()}.
-send_to(?NODE_CONN(_) = Conn, Destination, Message) ->
-    sockpool_node_conn:send_to(Conn, Destination, Message);
-send_to(?LEASE(Node) = Lease, Destination, Message) ->
-    sockpool_remote:send_to(Node, Lease, Destination, Message);
-send_to({Name, Node}, Destination, Message) when is_atom(Name), is_atom(Node), Node =/= node() ->
-    sockpool_remote:send_to(Node, Name, Destination, Message);
-send_to(Pool, Destination, Message) ->
-    once(Pool, default, fun(Lease) -> sockpool_node_call:send_to(Lease, Destination, Message) end).
+%% whether the process lives. Messages over one connection stay in order. After `timeout' it may have been
+%% sent, or may be yet. Without a time-out the pool's `checkout_timeout' holds for the connection, where `To'
+%% is a pool, and its `send_timeout' from when nothing more can be sent.
+-spec send_to(conn() | pool(), atom() | {atom(), node()} | pid(), term(), timeout()) ->
+          ok | {error, reason()}.
+send_to(To, Destination, Message, Timeout) when ?IS_TIMEOUT(Timeout) ->
+    do_send_to(To, Destination, Message, Timeout);
+send_to(_To, _Destination, _Message, Timeout) ->
+    bad_argument(timeout, Timeout).
+
+do_send_to(?NODE_CONN(_) = Conn, Destination, Message, Timeout) ->
+    sockpool_node_conn:send_to(Conn, Destination, Message, Timeout);
+do_send_to(?LEASE(Node) = Lease, Destination, Message, Timeout) ->
+    sockpool_remote:send_to(Node, Lease, Destination, Message, Timeout);
+do_send_to({Name, Node}, Destination, Message, Timeout)
+  when is_atom(Name), is_atom(Node), Node =/= node() ->
+    sockpool_remote:send_to(Node, Name, Destination, Message, Timeout);
+do_send_to(Pool, Destination, Message, default) ->
+    once(Pool, default, fun(Lease) ->
+        sockpool_node_call:send_to(Lease, Destination, Message, default)
+    end);
+do_send_to(Pool, Destination, Message, Timeout) ->
+    Deadline = sockpool_wait:deadline(Timeout),
+    once(Pool, Timeout, fun(Lease) ->
+        sockpool_node_call:send_to(Lease, Destination, Message, Deadline)
+    end).
 
 %% Without a process for the lease.
 once(Conn, _Timeout, _Fun) when is_tuple(Conn), tuple_size(Conn) =/= 2 ->
@@ -577,6 +599,8 @@ set(_Conn, Opts) ->
 -spec format_error(reason() | term()) -> iolist().
 format_error({nodedown, Node}) ->
     io_lib:format("no connection to node ~tp, which was to serve the pool", [Node]);
+format_error(not_alive) ->
+    "this VM is no node, so it has no connection to any: start it with -name or -sname";
 format_error({bad_request, Request}) ->
     io_lib:format("the node that serves the pool does not know the request ~tP; does it run another "
                   "version of sockpool?", [Request, 20]);

@@ -7,7 +7,7 @@
 %%% on has that function, and no process on the way takes one call after the other.
 -module(sockpool_dist).
 
--export([identity/2, call/5, send/3, parse/1, result/2, io_request/3]).
+-export([identity/2, call/5, send/3, parse/1, result/2, io_request/3, answer/2]).
 -export_type([identity/0, frame/0, destination/0]).
 
 -record(identity, {pid :: binary(), ref :: binary()}).
@@ -151,6 +151,10 @@ outcome(Call, {Call, error, {erpc, Reason}}) -> exception(error, Reason, []);
 outcome(_Call, Signal) -> exception(exit, {signal, Signal}, []).
 
 exception(Class, Reason, Stack) -> {error, {exception, Class, Reason, Stack}}.
+
+%% @doc What is to be answered to a frame that was `other'.
+-spec answer(identity(), binary()) -> binary() | undefined.
+answer(#identity{pid = Pid}, Frame) -> sockpool_nif:node_answer(Frame, numbers(Pid)).
 
 %% @doc A request of the io protocol from a function that this user of the connection called, or `other'.
 %% (The node may write the atom in the pid in another way.)

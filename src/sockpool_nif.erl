@@ -4,13 +4,13 @@
 -module(sockpool_nif).
 
 -export([pool_new/2, pool_open/4, pool_shut/1, pool_clean_up/1, pool_step/1, pool_tick/2, pool_idle_event/3,
-         pool_stats/1, pool_want/1, pool_note_error/2, pool_give_up/1, pool_checkout_timeout/1,
+         pool_stats/1, pool_want/1, pool_note_error/2, pool_give_up/1, pool_checkout_timeout/1, pool_send_timeout/1,
          pool_controller/1, tls_configure/2]).
 -export([attempt_claim/2, attempt_begin/5, attempt_opened/2, attempt_handshake/2, attempt_ready/1,
          attempt_failed/1, attempt_abort/1]).
 -export([checkout/1, enqueue/3, cancel/1, checkin/1, discard/1, give_away/2]).
 -export([send/6, recv/4, request/5, finish/4, disarm/1, park/1, fired/1]).
--export([info/1, node_names/1, peername/1, sockname/1, setopt/3, send_timeout/1]).
+-export([info/1, node_names/1, node_answer/2, peername/1, sockname/1, setopt/3, send_timeout/1]).
 -export_type([pool/0, lease/0, host/0]).
 
 -on_load(load/0).
@@ -88,6 +88,9 @@ pool_give_up(_Pool) -> ?NOT_LOADED.
 
 -spec pool_checkout_timeout(pool()) -> timeout().
 pool_checkout_timeout(_Pool) -> ?NOT_LOADED.
+
+-spec pool_send_timeout(pool()) -> timeout().
+pool_send_timeout(_Pool) -> ?NOT_LOADED.
 
 -spec pool_controller(pool()) -> pid() | undefined.
 pool_controller(_Pool) -> ?NOT_LOADED.
@@ -178,6 +181,9 @@ info(_Lease) -> ?NOT_LOADED.
           {ok, node(), Name :: binary(), Creation :: non_neg_integer(), Max :: pos_integer()}
           | not_a_conn | failure().
 node_names(_Lease) -> ?NOT_LOADED.
+
+-spec node_answer(binary(), <<_:96>>) -> binary() | undefined.
+node_answer(_Frame, _User) -> ?NOT_LOADED.
 
 -spec peername(term()) -> {ok, term()} | not_a_conn | failure().
 peername(_Lease) -> ?NOT_LOADED.

@@ -3,7 +3,7 @@
 %%% has it and does all of this itself; sockpool_node_conn is for connections that stay checked out.
 -module(sockpool_node_call).
 
--export([call/5, send_to/3, message/4]).
+-export([call/5, send_to/4, message/4]).
 
 %% @doc After anything but a reply the connection is closed.
 -spec call(sockpool_nif:lease(), module(), atom(), [term()], sockpool_wait:deadline()) ->
@@ -17,12 +17,13 @@ call(Lease, Module, Function, Args, Deadline) ->
         end
     end).
 
--spec send_to(sockpool_nif:lease(), term(), term()) -> ok | {error, term()}.
-send_to(Lease, To, Message) ->
+-spec send_to(sockpool_nif:lease(), term(), term(), sockpool_wait:deadline() | default) ->
+          ok | {error, term()}.
+send_to(Lease, To, Message, Deadline) ->
     with_names(Lease, fun(Node, Identity) ->
         case message(Identity, Node, To, Message) of
             {ok, Frame} ->
-                case sockpool_wait:send(Lease, erlang:iolist_to_iovec(Frame), default) of
+                case transmit(Lease, Frame, Deadline) of
                     ok -> done(Lease, ok);
                     {error, _} = Error -> lost(Lease, Error)
                 end;
@@ -37,6 +38,8 @@ with_names(Lease, Fun) ->
         {error, _} = Error -> lost(Lease, Error)
     end.
 
+transmit(Lease, Frame, default) ->
+    sockpool_wait:send(Lease, erlang:iolist_to_iovec(Frame), default);
 transmit(Lease, Frame, Deadline) ->
     sockpool_wait:send(Lease, erlang:iolist_to_iovec(Frame), sockpool_wait:left(Deadline)).
 
@@ -54,13 +57,15 @@ heard(tick, _Frame, Lease, Identity, Deadline) ->
     answered([], Lease, Identity, Deadline);
 heard({message, To, Payload}, _Frame, Lease, Identity, Deadline) ->
     case sockpool_dist:io_request(Identity, To, Payload) of
-        {From, ReplyAs, Request} ->
-            Reply = {io_reply, ReplyAs, sockpool_wait:io(group_leader(), Request)},
-            answered(sockpool_dist:send(Identity, From, Reply), Lease, Identity, Deadline);
-        other ->
-            await_result(Lease, Identity, Deadline)
+        {_From, _ReplyAs, _Request} = Io -> sockpool_node_conn:finish(Lease, Identity, Io, Deadline);
+        other -> await_result(Lease, Identity, Deadline)
     end;
-heard(_Other, _Frame, Lease, Identity, Deadline) ->
+heard(other, Frame, Lease, Identity, Deadline) ->
+    case sockpool_dist:answer(Identity, Frame) of
+        undefined -> await_result(Lease, Identity, Deadline);
+        Answer -> answered(Answer, Lease, Identity, Deadline)
+    end;
+heard(_OfSomebodyElse, _Frame, Lease, Identity, Deadline) ->
     await_result(Lease, Identity, Deadline).
 
 answered(Frame, Lease, Identity, Deadline) ->

@@ -10,14 +10,17 @@
 
 -include("sockpool_lease.hrl").
 
--export([start/1, call/5, send_to/3, checkin/1, discard/1, give_away/2]).
+-export([start/1, finish/4, call/5, send_to/4, checkin/1, discard/1, give_away/2]).
 -export([info/1, peername/1, sockname/1, setopts/2]).
 -export([init/1, become/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 -export_type([conn/0]).
 
+-type io_request() :: {pid(), ReplyAs :: term(), Request :: term()}.
 -type conn() :: ?NODE_CONN(pid(), node(), sockpool_dist:identity(), atomics:atomics_ref(),
                            pos_integer()).
 
+%% For what never waits there.
+-define(LIMIT_MS, 5000).
 %% Frames that are handled before others in the mailbox have their turn.
 -define(FRAMES_PER_TURN, 32).
 %% A frame of this size is not kept alive until this process happens to be garbage collected.
@@ -33,6 +36,7 @@
                 owner :: {pid(), reference()},
                 identity :: sockpool_dist:identity(),
                 counters :: atomics:atomics_ref(),
+                max :: pos_integer(),
                 calls = #{} :: #{pos_integer() => gen_server:from()},
                 queue = queue:new() :: queue:queue({iodata(), gen_server:from() | undefined}),
                 %% what is being sent: all but the first has its header, as it is
@@ -52,11 +56,12 @@ start(Lease) ->
         {ok, Node, Name, Creation, Max} ->
             Identity = sockpool_dist:identity(Name, Creation),
             Counters = atomics:new(2, []),
-            State = #state{lease = Lease, owner = {self(), make_ref()}, identity = Identity,
-                           counters = Counters, spoke_ms = now_ms()},
-            try proc_lib:spawn(?MODULE, become, [self(), State]) of
-                Reader -> given(sockpool_nif:give_away(Lease, Reader), Reader,
-                                ?NODE_CONN(Reader, Node, Identity, Counters, Max))
+            try spawn_reader(Lease, Identity, Counters, Max) of
+                Reader ->
+                    case given(Lease, Reader, given) of
+                        ok -> {ok, ?NODE_CONN(Reader, Node, Identity, Counters, Max)};
+                        Error -> Error
+                    end
             catch
                 error:system_limit ->
                     _ = sockpool_nif:checkin(Lease),
@@ -66,30 +71,75 @@ start(Lease) ->
             Error
     end.
 
-given(ok, Reader, Conn) ->
-    Reader ! {self(), given},
-    {ok, Conn};
-given({error, _} = Error, Reader, _Conn) ->
-    true = exit(Reader, kill),
-    Error.
+spawn_reader(Lease, Identity, Counters, Max) ->
+    State = #state{lease = Lease, owner = {self(), make_ref()}, identity = Identity,
+                   counters = Counters, max = Max, spoke_ms = now_ms()},
+    proc_lib:spawn(?MODULE, become, [self(), State]).
+
+given(Lease, Reader, How) ->
+    case sockpool_nif:give_away(Lease, Reader) of
+        ok ->
+            Reader ! {self(), How},
+            ok;
+        {error, _} = Error ->
+            true = exit(Reader, kill),
+            Error
+    end.
+
+%% @doc Waits for the end of a call that sockpool_node_call has sent as number 1, and gives the connection
+%% back. Its function prints or reads: what that is for may answer late, or never.
+-spec finish(sockpool_nif:lease(), sockpool_dist:identity(), io_request(), sockpool_wait:deadline()) ->
+          {ok, term()} | {error, term()}.
+finish(Lease, Identity, Io, Deadline) ->
+    try spawn_reader(Lease, Identity, atomics:new(2, []), 1) of
+        Reader -> finish_by(Reader, Lease, Io, Deadline)
+    catch
+        error:system_limit ->
+            _ = sockpool_nif:discard(Lease),
+            {error, system_limit}
+    end.
+
+finish_by(Reader, Lease, Io, Deadline) ->
+    Asked = sockpool_wait:asked(Reader),
+    case given(Lease, Reader, {given, sockpool_wait:from(Asked), Io}) of
+        ok ->
+            finished(sockpool_wait:wait_on(Asked, sockpool_wait:left(Deadline)), Reader);
+        Error ->
+            _ = sockpool_wait:give_up(Asked),
+            Error
+    end.
+
+finished({answer, Reply}, Reader) ->
+    _ = ask(Reader, checkin, ?LIMIT_MS),
+    replied(Reply, 1);
+finished({silent, Asked}, Reader) ->
+    case sockpool_wait:give_up(Asked) of
+        {answer, _} = Answer ->
+            finished(Answer, Reader);
+        given_up ->
+            _ = ask(Reader, discard, ?LIMIT_MS),
+            {error, timeout}
+    end;
+finished({down, _}, _Reader) ->
+    {error, closed}.
 
 -spec checkin(conn()) -> ok | {error, term()}.
-checkin(?NODE_CONN(Reader)) -> ask(Reader, checkin, infinity).
+checkin(?NODE_CONN(Reader)) -> ask(Reader, checkin, ?LIMIT_MS).
 
 -spec discard(conn()) -> ok | {error, term()}.
-discard(?NODE_CONN(Reader)) -> ask(Reader, discard, infinity).
+discard(?NODE_CONN(Reader)) -> ask(Reader, discard, ?LIMIT_MS).
 
 -spec give_away(conn(), pid()) -> ok | {error, term()}.
-give_away(?NODE_CONN(Reader), Pid) -> ask(Reader, {give_away, Pid}, infinity).
+give_away(?NODE_CONN(Reader), Pid) -> ask(Reader, {give_away, Pid}, ?LIMIT_MS).
 
 -spec info(conn()) -> {ok, map()} | {error, term()}.
-info(?NODE_CONN(Reader)) -> ask(Reader, {look, info, []}, infinity).
+info(?NODE_CONN(Reader)) -> ask(Reader, {look, info, []}, ?LIMIT_MS).
 
 -spec peername(conn()) -> {ok, term()} | {error, term()}.
-peername(?NODE_CONN(Reader)) -> ask(Reader, {look, peername, []}, infinity).
+peername(?NODE_CONN(Reader)) -> ask(Reader, {look, peername, []}, ?LIMIT_MS).
 
 -spec sockname(conn()) -> {ok, term()} | {error, term()}.
-sockname(?NODE_CONN(Reader)) -> ask(Reader, {look, sockname, []}, infinity).
+sockname(?NODE_CONN(Reader)) -> ask(Reader, {look, sockname, []}, ?LIMIT_MS).
 
 -spec setopts(conn(), [{atom(), term()}]) -> ok | {error, term()}.
 setopts(Conn, Opts) ->
@@ -104,7 +154,7 @@ set(_Conn, []) ->
 set(_Conn, [{packet, Value} | _]) ->
     {error, {bad_option, packet, Value}};
 set(?NODE_CONN(Reader) = Conn, [{Key, Value} | Opts]) ->
-    case ask(Reader, {look, setopt, [Key, Value]}, infinity) of
+    case ask(Reader, {look, setopt, [Key, Value]}, ?LIMIT_MS) of
         ok -> set(Conn, Opts);
         badarg -> {error, {bad_option, Key, Value}};
         Error -> Error
@@ -118,24 +168,27 @@ set(_Conn, Opts) ->
 call(?NODE_CONN(Reader) = Conn, _Module, _Function, _Args, _Timeout) when node(Reader) =/= node() ->
     {error, {bad_argument, conn, Conn}};
 call(?NODE_CONN(Reader, _Node, Identity, Counters, Max), Module, Function, Args, Timeout) ->
-    case atomics:add_get(Counters, ?INFLIGHT, 1) =< Max of
+    %% Only the reader counts: who dies before it has heard of the call has none.
+    case atomics:get(Counters, ?INFLIGHT) < Max of
         true ->
             Call = atomics:add_get(Counters, ?NUMBER, 1),
             Frame = sockpool_dist:call(Identity, Call, Module, Function, Args),
             replied(ask(Reader, {call, Call, Frame}, Timeout), Call);
         false ->
-            atomics:sub(Counters, ?INFLIGHT, 1),
             {error, case is_process_alive(Reader) of true -> busy; false -> closed end}
     end.
 
 replied({frame, Frame}, Call) -> sockpool_dist:result(Call, Frame);
 replied({error, _} = Error, _Call) -> Error.
 
-%% @doc Returns when the operating system has the message.
--spec send_to(conn(), term(), term()) -> ok | {error, term()}.
-send_to(?NODE_CONN(Reader, Node, Identity, _, _), To, Message) ->
+%% @doc Returns when the operating system has the message. By default the connection is closed where it
+%% takes none for the pool's `send_timeout'.
+-spec send_to(conn(), term(), term(), timeout() | default) -> ok | {error, term()}.
+send_to(Conn, To, Message, default) ->
+    send_to(Conn, To, Message, infinity);
+send_to(?NODE_CONN(Reader, Node, Identity, _, _), To, Message, Timeout) ->
     case sockpool_node_call:message(Identity, Node, To, Message) of
-        {ok, Frame} -> ask(Reader, {send, Frame}, infinity);
+        {ok, Frame} -> ask(Reader, {send, Frame}, Timeout);
         {error, _} = Error -> Error
     end.
 
@@ -156,11 +209,12 @@ init(_) -> {stop, not_started_so}.
 -spec become(pid(), #state{}) -> no_return().
 become(Owner, #state{owner = {Owner, _}} = State) ->
     Monitor = monitor(process, Owner),
-    %% As those have that serve the VM's own connections: others wait for it, and each turn is short.
-    _ = process_flag(priority, high),
     receive
         {Owner, given} ->
             gen_server:enter_loop(?MODULE, [], look(State#state{owner = {Owner, Monitor}}));
+        {Owner, {given, From, Io}} ->
+            Calling = calling(1, From, State#state{owner = {Owner, Monitor}}),
+            gen_server:enter_loop(?MODULE, [], look(forward(Io, Calling)));
         {'DOWN', Monitor, process, _, _} = Down ->
             %% Given or not: the message that says so would have come before.
             self() ! Down,
@@ -169,11 +223,12 @@ become(Owner, #state{owner = {Owner, _}} = State) ->
 
 -spec handle_call(term(), gen_server:from(), #state{}) ->
           {noreply, #state{}} | {reply, term(), #state{}} | {stop, normal, term(), #state{}}.
-handle_call({call, _, _}, _From, #state{lease = undefined, counters = Counters} = State) ->
-    atomics:sub(Counters, ?INFLIGHT, 1),
+handle_call({call, _, _}, _From, #state{lease = undefined} = State) ->
     {reply, {error, closed}, State};
-handle_call({call, Call, Frame}, From, #state{calls = Calls} = State) ->
-    {noreply, enqueue(Frame, undefined, State#state{calls = Calls#{Call => From}})};
+handle_call({call, _, _}, _From, #state{calls = Calls, max = Max} = State) when map_size(Calls) >= Max ->
+    {reply, {error, busy}, State};
+handle_call({call, Call, Frame}, From, State) ->
+    {noreply, enqueue(Frame, undefined, calling(Call, From, State))};
 handle_call({send, _}, _From, #state{lease = undefined} = State) ->
     {reply, {error, closed}, State};
 handle_call({send, Frame}, From, State) ->
@@ -192,6 +247,10 @@ handle_call({give_away, Pid}, _From, State) ->
     give_to(is_process_alive(Pid), Pid, State);
 handle_call({look, Function, Args}, _From, #state{lease = Lease} = State) ->
     {reply, try apply(sockpool_nif, Function, [Lease | Args]) catch error:badarg -> badarg end, State}.
+
+calling(Call, From, #state{calls = Calls, counters = Counters} = State) ->
+    atomics:add(Counters, ?INFLIGHT, 1),
+    State#state{calls = Calls#{Call => From}}.
 
 give_to(false, _Pid, State) ->
     {reply, {error, noproc}, State};
@@ -369,8 +428,11 @@ taken({refused, Call, Reason}, _Frame, State) ->
     stir(answer(Call, {error, {spawn, Reason}}, State));
 taken({message, To, Payload}, _Frame, #state{identity = Identity} = State) ->
     stir(forward(sockpool_dist:io_request(Identity, To, Payload), State));
-taken(other, _Frame, State) ->
-    stir(State).
+taken(other, Frame, #state{identity = Identity} = State) ->
+    case sockpool_dist:answer(Identity, Frame) of
+        undefined -> stir(State);
+        Answer -> say(Answer, State)
+    end.
 
 answer(Call, Reply, #state{calls = Calls, counters = Counters} = State) ->
     case maps:take(Call, Calls) of
@@ -382,12 +444,18 @@ answer(Call, Reply, #state{calls = Calls, counters = Counters} = State) ->
             State
     end.
 
-%% What a function prints is for the group leader of whoever checked the connection out.
+%% What a function prints is for the group leader of whoever checked the connection out. That one may be
+%% dead, or on a node to which nothing more can be sent; nobody waits for that here.
 forward(other, State) ->
     State;
-forward({From, ReplyAs, Request}, State) ->
-    group_leader() ! {io_request, self(), {From, ReplyAs}, Request},
-    State.
+forward({From, ReplyAs, Request}, #state{identity = Identity} = State) ->
+    Leader = group_leader(),
+    Sent = (node(Leader) =/= node() orelse is_process_alive(Leader))
+        andalso erlang:send(Leader, {io_request, self(), {From, ReplyAs}, Request}, [nosuspend, noconnect]),
+    case Sent of
+        ok -> State;
+        _ -> say(sockpool_dist:send(Identity, From, {io_reply, ReplyAs, {error, terminated}}), State)
+    end.
 
 stir(#state{spoke_ms = Spoke} = State) ->
     case now_ms() - Spoke > ?SILENT_MS of
@@ -398,10 +466,18 @@ stir(#state{spoke_ms = Spoke} = State) ->
 %% Whatever is under way to the node is as good as a tick.
 tick(#state{sending = undefined, lease = Lease} = State) when Lease =/= undefined ->
     case queue:is_empty(State#state.queue) of
-        true -> write(State#state{queue = queue:in({[], undefined}, State#state.queue)});
+        true -> say([], State);
         false -> State
     end;
 tick(State) ->
     State.
+
+%% While frames are looked at, after which there is a look again.
+say(Frame, #state{queue = Queue, sending = Sending} = State) ->
+    Queued = State#state{queue = queue:in({Frame, undefined}, Queue)},
+    case Sending of
+        undefined -> write(Queued);
+        _ -> Queued
+    end.
 
 now_ms() -> erlang:monotonic_time(millisecond).

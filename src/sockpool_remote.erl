@@ -7,7 +7,7 @@
 -module(sockpool_remote).
 
 -export([checkout/3, request/5, checkin/1, discard/1, give_away/2, send/3, recv/3]).
--export([call/6, send_to/4]).
+-export([call/6, send_to/5]).
 -export([info/1, peername/1, sockname/1, setopts/2]).
 -export([start_pool/3, stop_pool/2, which_pools/1, stats/1, stats/2]).
 -export_type([lease/0]).
@@ -21,6 +21,10 @@
 %% What a reply may take beyond the time that the server has: the way there and back, and the tick
 %% by which a pool ends long waits.
 -define(MARGIN_MS, 2000).
+%% The same for who would not wait.
+-define(NO_WAIT_MS, 500).
+%% When the server is asked for a time-out that only it knows.
+-define(ASK_AFTER_MS, 1000).
 %% For what never waits at the server.
 -define(LIMIT_MS, 5000).
 %% Starting reads files, stopping closes connections.
@@ -32,13 +36,13 @@
 -spec checkout(node(), atom(), timeout() | default) -> {ok, lease()} | failure().
 checkout(Node, Name, Timeout) ->
     Id = make_ref(),
-    cancellable(Node, Id, {checkout, Id, Name, Timeout}, Timeout).
+    cancellable(Node, Id, Name, {checkout, Id, Name, Timeout}, Timeout).
 
 -spec request(node(), atom(), binary(), non_neg_integer() | packet, timeout()) ->
           {ok, binary()} | failure().
 request(Node, Name, Data, Length, Timeout) ->
     Id = make_ref(),
-    cancellable(Node, Id, {request, Id, Name, Data, Length, Timeout}, Timeout).
+    cancellable(Node, Id, Name, {request, Id, Name, Data, Length, Timeout}, Timeout).
 
 %% The target is a pool's name or a lease. Where a call over a lease is given up, nothing is to be taken
 %% back, as with a pool of the caller's node: the server does not know its Id and ignores the cast.
@@ -47,12 +51,13 @@ request(Node, Name, Data, Length, Timeout) ->
 call(Node, Target, Module, Function, Args, Timeout) ->
     Id = make_ref(),
     Request = {call, Id, Target, Module, Function, Args, Timeout},
-    of_target(Target, cancellable(Node, Id, Request, Timeout)).
+    of_target(Target, cancellable(Node, Id, Target, Request, Timeout)).
 
--spec send_to(node(), atom() | lease(), term(), term()) -> ok | failure().
-send_to(Node, Target, Destination, Message) ->
+-spec send_to(node(), atom() | lease(), term(), term(), timeout() | default) -> ok | failure().
+send_to(Node, Target, Destination, Message, Timeout) ->
     Id = make_ref(),
-    of_target(Target, cancellable(Node, Id, {send_to, Id, Target, Destination, Message}, default)).
+    Request = {send_to, Id, Target, Destination, Message, Timeout},
+    of_target(Target, cancellable(Node, Id, Target, Request, Timeout)).
 
 of_target(?LEASE(_), Result) -> not_found_is_closed(Result);
 of_target(_Name, Result) -> Result.
@@ -76,11 +81,11 @@ give_away(Lease, Pid) ->
 
 -spec send(lease(), binary(), timeout() | default) -> ok | failure().
 send(?LEASE(Node) = Lease, Data, Timeout) ->
-    not_found_is_closed(cancellable(Node, Lease, {send, Lease, Data, Timeout}, Timeout)).
+    not_found_is_closed(cancellable(Node, Lease, Lease, {send, Lease, Data, Timeout}, Timeout)).
 
 -spec recv(lease(), non_neg_integer(), timeout()) -> {ok, binary()} | failure().
 recv(?LEASE(Node) = Lease, Length, Timeout) ->
-    not_found_is_closed(cancellable(Node, Lease, {recv, Lease, Length, Timeout}, Timeout)).
+    not_found_is_closed(cancellable(Node, Lease, Lease, {recv, Lease, Length, Timeout}, Timeout)).
 
 -spec info(lease()) -> {ok, map()} | failure().
 info(Lease) -> lease_call(Lease, {info, Lease}).
@@ -124,34 +129,84 @@ all({error, _} = Error) -> Error.
 %%% Calls.
 
 %% Id is what the server is to take back when nothing is heard of it: a grant, or a lease whose bytes
-%% are then at an unknown place.
-cancellable(Node, Id, Request, Timeout) ->
-    case do_call(Node, Request, limit(Timeout)) of
-        {no_answer, Reason} ->
-            ok = gen_server:cast({?SERVER, Node}, {cancel, Id}),
+%% are then at an unknown place. Target is the pool or the lease whose time-outs are meant by `default'.
+cancellable(Node, Id, Target, Request, Timeout) ->
+    Begun = sockpool_wait:deadline(0),
+    case ask(Node, Request, limit(Timeout)) of
+        {silent, Asked} when Timeout =:= default ->
+            waited(wait_default(Node, Target, Request, Asked, Begun), Node, Id);
+        Result ->
+            waited(Result, Node, Id)
+    end.
+
+waited({silent, Asked}, Node, Id) ->
+    case sockpool_wait:give_up(Asked) of
+        {answer, Reply} ->
+            Reply;
+        given_up ->
+            ok = sockpool_watch:cancel(Node, Id),
+            {error, timeout}
+    end;
+waited({lost, Reason}, Node, Id) ->
+    ok = sockpool_watch:cancel(Node, Id),
+    {error, Reason};
+waited(Result, _Node, _Id) ->
+    Result.
+
+%% The server is asked how long it may take. One that does not answer that does not answer anything.
+wait_default(Node, Target, Request, Asked, Begun) ->
+    case call(Node, {timeouts, Target}, ?MARGIN_MS) of
+        {ok, {Checkout, Send}} -> wait_until(Node, add(Begun, default_ms(Request, Checkout, Send)), Asked);
+        {error, timeout} -> {silent, Asked};
+        {error, _} -> wait_until(Node, sockpool_wait:deadline(?MARGIN_MS), Asked) % it has ended
+    end.
+
+default_ms(Request, Checkout, _Send) when element(1, Request) =:= checkout -> Checkout;
+default_ms(Request, _Checkout, Send) when element(1, Request) =:= send -> Send;
+default_ms(_SendTo, infinity, _Send) -> infinity;
+default_ms(_SendTo, _Checkout, infinity) -> infinity;
+default_ms(_SendTo, Checkout, Send) -> Checkout + Send.
+
+add(_Begun, infinity) -> infinity;
+add(Begun, Ms) -> Begun + limit(Ms).
+
+wait_until(Node, Deadline, Asked) ->
+    result(sockpool_wait:wait_on(Asked, sockpool_wait:left(Deadline)), Node).
+
+limit(default) -> ?ASK_AFTER_MS;
+limit(infinity) -> infinity;
+limit(0) -> ?NO_WAIT_MS;
+limit(Timeout) -> min(Timeout + ?MARGIN_MS, ?MAX_MS).
+
+call(Node, Request, Limit) ->
+    case ask(Node, Request, Limit) of
+        {silent, Asked} ->
+            case sockpool_wait:give_up(Asked) of
+                {answer, Reply} -> Reply;
+                given_up -> {error, timeout}
+            end;
+        {lost, Reason} ->
             {error, Reason};
         Result ->
             Result
     end.
 
-limit(default) -> infinity;
-limit(infinity) -> infinity;
-limit(Timeout) -> min(Timeout + ?MARGIN_MS, ?MAX_MS).
-
-call(Node, Request, Limit) ->
-    case do_call(Node, Request, Limit) of
-        {no_answer, Reason} -> {error, Reason};
-        Result -> Result
-    end.
-
-%% A C node that has too many monitors of this node already ends those beyond at once.
-do_call(Node, Request, Limit) ->
+ask(Node, _Request, _Limit) when node() =:= nonode@nohost, Node =/= node() -> {error, not_alive};
+ask(Node, Request, Limit) ->
     try
-        gen_server:call({?SERVER, Node}, Request, Limit)
+        result(sockpool_wait:ask(sockpool_watch:on(Node), Node, Request, Limit), Node)
     catch
-        exit:{timeout, _} -> {no_answer, timeout};
-        exit:{system_limit, _} -> {no_answer, full};
-        exit:{noproc, _} -> {error, not_found};
-        exit:{{nodedown, _}, _} -> {error, {nodedown, Node}};
-        exit:{_ServerEnded, _} -> {error, closed}
+        error:system_limit -> {error, system_limit}
     end.
+
+result({answer, Reply}, _Node) -> Reply;
+result({down, Reason}, Node) -> down(Reason, lists:member(Node, [node() | nodes(connected)]), Node);
+result({silent, _} = Silent, _Node) -> Silent.
+
+down(noconnection, _IsConnected, Node) -> {error, {nodedown, Node}};
+down(not_found, _IsConnected, _Node) -> {error, not_found};
+down(_Ended, false, Node) -> {error, {nodedown, Node}};
+%% A C node that has too many monitors of this node already ends those beyond at once; or the next server
+%% has the request already.
+down(full, true, _Node) -> {lost, full};
+down(_Ended, true, _Node) -> {lost, closed}.

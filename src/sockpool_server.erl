@@ -30,6 +30,7 @@
               id :: reference() | undefined,
               %% Of its lease, until that is given back.
               number :: pos_integer() | undefined,
+              pool :: atom(),
               %% The call that came last, to be answered where the process crashes.
               from :: gen_server:from()}).
 
@@ -67,7 +68,9 @@ wait(State) -> sockpool_wait:next(?MODULE, State, ?IDLE_MS).
 got({'$gen_call', {Pid, _Tag} = From, Request}, State) when is_pid(Pid) ->
     wait(request(Request, From, State));
 got({'$gen_cast', {cancel, What}}, State) ->
-    wait(cancel(What, State));
+    wait(cancel(What, fun retry/1, State));
+got({'$sockpool_cancel', What}, State) ->
+    wait(cancel(What, fun drop/1, State));
 got({'DOWN', Monitor, process, Client, _Reason}, State) ->
     wait(client_down(Client, Monitor, State));
 got({'$sockpool_over', Worker}, State) when is_map_key(Worker, State#state.jobs) ->
@@ -103,7 +106,7 @@ request({checkout, Id, Name, Timeout}, From, #state{ids = Ids} = State)
     #state{incarnation = Incarnation, next = Number, leases = Leases} = State,
     Lease = ?LEASE(node(), Incarnation, Number),
     work(lease, [self(), From, Lease, Name, Timeout], From, State, fun(Worker) ->
-        started(Worker, #job{id = Id, number = Number, from = From},
+        started(Worker, #job{id = Id, number = Number, pool = Name, from = From},
                 State#state{next = Number + 1, leases = Leases#{Number => Worker}})
     end);
 request({request, Id, Name, Data, Length, Timeout}, From, #state{ids = Ids} = State)
@@ -114,8 +117,18 @@ request({request, Id, Name, Data, Length, Timeout}, From, #state{ids = Ids} = St
 request({call, Id, Target, _Module, _Function, _Args, _Timeout} = Request, From, State)
   when is_reference(Id) ->
     over_node(Target, Request, Id, From, State);
-request({send_to, Id, Target, _Destination, _Message} = Request, From, State) when is_reference(Id) ->
+request({send_to, Id, Target, _Destination, _Message, _Timeout} = Request, From, State)
+  when is_reference(Id) ->
     over_node(Target, Request, Id, From, State);
+request({timeouts, Name}, From, State) when is_atom(Name) ->
+    answer(From, timeouts(Name), State);
+request({timeouts, ?LEASE(_, Incarnation, Number)}, From,
+        #state{incarnation = Incarnation, leases = Leases, jobs = Jobs} = State)
+  when is_map_key(Number, Leases) ->
+    #job{pool = Name} = maps:get(maps:get(Number, Leases), Jobs),
+    answer(From, timeouts(Name), State);
+request({timeouts, ?LEASE(_)}, From, State) ->
+    answer(From, {error, closed}, State);
 request({stats, Name}, From, State) when is_atom(Name) ->
     answer(From, sockpool:stats(Name), State);
 request(Request, From, State) ->
@@ -139,6 +152,12 @@ work(Function, Args, From, State, Started) ->
         Worker -> Started(Worker)
     catch
         error:system_limit -> answer(From, {error, system_limit}, State)
+    end.
+
+timeouts(Name) ->
+    case sockpool_pool:find(Name) of
+        undefined -> {error, not_found};
+        Pool -> {ok, {sockpool_nif:pool_checkout_timeout(Pool), sockpool_nif:pool_send_timeout(Pool)}}
     end.
 
 %% What uses a pool is its caller's job, as a request is. What uses a lease lasts no longer than that,
@@ -276,13 +295,22 @@ kill(Worker, #state{jobs = Jobs} = State) ->
     exit(Worker, kill),
     forget(Worker, maps:get(Worker, Jobs), State).
 
-cancel(?LEASE(_, Incarnation, Number), #state{incarnation = Incarnation, leases = Leases} = State)
+%% A cast may overtake its call, where they came from two processes and many send to this one. By the
+%% second look that is here.
+cancel(?LEASE(_, Incarnation, Number), _Unknown, #state{incarnation = Incarnation, leases = Leases} = State)
   when is_map_key(Number, Leases) ->
     kill(maps:get(Number, Leases), State);
-cancel(Id, #state{ids = Ids} = State) when is_map_key(Id, Ids) ->
+cancel(Id, _Unknown, #state{ids = Ids} = State) when is_map_key(Id, Ids) ->
     kill(maps:get(Id, Ids), State);
-cancel(_Ended, State) ->
+cancel(What, Unknown, State) ->
+    ok = Unknown(What),
     State.
+
+retry(What) ->
+    self() ! {'$sockpool_cancel', What},
+    ok.
+
+drop(_What) -> ok.
 
 client_down(Client, Monitor, #state{clients = Clients} = State) ->
     case Clients of

@@ -119,8 +119,10 @@ is_to_node(_Stream) -> false.
 
 over(To, {call, _, _, Module, Function, Args, Timeout}) ->
     sockpool:call(To, Module, Function, Args, Timeout);
-over(To, {send_to, _, _, Destination, Message}) ->
-    sockpool:send_to(To, Destination, Message).
+over(To, {send_to, _, _, Destination, Message, default}) ->
+    sockpool:send_to(To, Destination, Message);
+over(To, {send_to, _, _, Destination, Message, Timeout}) ->
+    sockpool:send_to(To, Destination, Message, Timeout).
 
 %%% Calls about pools.
 

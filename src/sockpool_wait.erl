@@ -8,8 +8,11 @@
 -module(sockpool_wait).
 
 -export([checkout/2, send/3, recv/3, recv_packet/2, request/4, open/6, deadline/1, left/1]).
--export([io/2, next/3]).
--export_type([deadline/0]).
+-export([ask/4, asked/1, from/1, wait_on/2, give_up/1, next/3]).
+-export_type([deadline/0, asked/0, answer/0]).
+
+%% The tag of a caller at an alias, as gen_server has it.
+-dialyzer({no_improper_lists, [ask/4, from/1]}).
 
 -type deadline() :: integer() | infinity.
 %% Milliseconds of erlang:monotonic_time/1.
@@ -236,19 +239,66 @@ given_up(_What, Lease) ->
     _ = sockpool_nif:fired(Lease),
     {error, timeout}.
 
-%%% Another node's output.
+%%% Calls to the server of another node. The caller never does what waits where the connection to that
+%%% node is full: its monitor is on a process of its own node, and what cannot be sent at once is sent by
+%%% another process.
 
-%% @doc Has the device do what an io request asks, and returns what it answers.
--spec io(pid(), term()) -> term().
-io(Device, Request) ->
-    Ref = monitor(process, Device),
-    Device ! {io_request, self(), Ref, Request},
+-opaque asked() :: {Monitor :: reference(), Sender :: pid() | none}.
+-type answer() :: {answer, term()} | {down, Reason :: term()} | {silent, asked()}.
+
+%% @doc `{silent, Asked}': nothing yet. Then it is to be waited on, or given up. Raises system_limit where
+%% there is no process to be had that sends.
+-spec ask(Watch :: pid(), node(), term(), timeout()) -> answer().
+ask(Watch, Node, Request, Timeout) ->
+    Ref = monitor(process, Watch, [{alias, reply_demonitor}]),
+    To = {sockpool, Node},
+    Message = {'$gen_call', {self(), [alias | Ref]}, Request},
+    Sender = case erlang:send(To, Message, [noconnect, nosuspend]) of
+                 ok -> none;
+                 _ConnectingOrFull -> sender(Ref, To, Message)
+             end,
     receive
-        {io_reply, Ref, Reply} ->
+        {[alias | Ref], Reply} -> {answer, Reply};
+        {'DOWN', Ref, process, _, Reason} -> {down, Reason}
+    after Timeout ->
+        {silent, {Ref, Sender}}
+    end.
+
+sender(Ref, To, Message) ->
+    try
+        spawn(erlang, send, [To, Message])
+    catch
+        error:system_limit = Reason ->
             true = demonitor(Ref, [flush]),
-            Reply;
-        {'DOWN', Ref, process, _, _} ->
-            {error, terminated}
+            error(Reason)
+    end.
+
+%% @doc For who is asked by another message than ask/4's: a process of this node.
+-spec asked(pid()) -> asked().
+asked(Pid) -> {monitor(process, Pid, [{alias, reply_demonitor}]), none}.
+
+%% @doc To whom gen_server:reply/2 is to answer.
+-spec from(asked()) -> {pid(), Tag :: term()}.
+from({Ref, _Sender}) -> {self(), [alias | Ref]}.
+
+-spec wait_on(asked(), timeout()) -> answer().
+wait_on({Ref, _Sender} = Asked, Timeout) ->
+    receive
+        {[alias | Ref], Reply} -> {answer, Reply};
+        {'DOWN', Ref, process, _, Reason} -> {down, Reason}
+    after Timeout ->
+        {silent, Asked}
+    end.
+
+%% @doc Nothing comes any more. The server may have heard the request, or may hear it yet.
+-spec give_up(asked()) -> {answer, term()} | given_up.
+give_up({Ref, Sender}) ->
+    _ = is_pid(Sender) andalso exit(Sender, kill),
+    true = demonitor(Ref, [flush]),
+    receive
+        {[alias | Ref], Reply} -> {answer, Reply}
+    after 0 ->
+        given_up
     end.
 
 %%% Processes of sockpool's own that wait for their next message.

@@ -36,6 +36,7 @@ functions() ->
     ok = sockpool_nif:pool_clean_up(Pool),
     {[], false, infinity} = sockpool_nif:pool_step(Pool),
     5000 = sockpool_nif:pool_checkout_timeout(Pool),
+    5000 = sockpool_nif:pool_send_timeout(Pool),
     empty = sockpool_nif:checkout(Pool),
     empty = sockpool_nif:request(Pool, [<<"x">>], make_ref(), false, 1),
     ok = sockpool_nif:pool_note_error(Pool, {"a term", <<0:8000>>}),
@@ -169,7 +170,7 @@ wrong_target(Position, Term, Config) ->
 %% Functions of a pool that must refuse whatever is no pool, and have no other argument.
 strict() ->
     [pool_shut, pool_clean_up, pool_step, pool_stats, pool_want, pool_give_up,
-     pool_checkout_timeout, pool_controller, tls_configure, checkout].
+     pool_checkout_timeout, pool_send_timeout, pool_controller, tls_configure, checkout].
 
 wrong_config(Config) ->
     Pool = sockpool_nif:pool_new(raw, 1),

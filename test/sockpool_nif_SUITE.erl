@@ -82,6 +82,7 @@ one_wrong_argument(Config) ->
                  {pool_idle_event, [Resource, 0, 0], [1, 2, 3]}, {pool_stats, [Resource], [1]},
                  {pool_want, [Resource], [1]}, {pool_note_error, [Resource, x], [1]},
                  {pool_give_up, [Resource], [1]}, {pool_checkout_timeout, [Resource], [1]},
+                 {pool_send_timeout, [Resource], [1]},
                  {attempt_claim, [Lease, self()], [1, 2]},
                  {pool_controller, [Resource], [1]}, {tls_configure, [Resource, #{}], [1, 2]},
                  {attempt_begin, [Lease, <<127, 0, 0, 1>>, 1, <<"x">>, Ref], [1, 2, 3, 4]},
@@ -96,7 +97,8 @@ one_wrong_argument(Config) ->
                  {request, [Resource, [<<"x">>], Ref, infinity, 1], [1, 2, 3, 5]},
                  {finish, [Lease, 1, again, Ref], [1, 2]}, {disarm, [Lease], [1]},
                  {park, [Lease], [1]},
-                 {fired, [Lease], [1]}, {info, [Lease], [1]}, {node_names, [Lease], [1]}, {peername, [Lease], [1]},
+                 {fired, [Lease], [1]}, {info, [Lease], [1]}, {node_names, [Lease], [1]},
+                 {node_answer, [<<112>>, <<0:96>>], [1, 2]}, {peername, [Lease], [1]},
                  {sockname, [Lease], [1]}, {setopt, [Lease, packet, raw], [1, 2, 3]},
                  {send_timeout, [Lease], [1]}],
     ?assertEqual(lists:sort(functions()),
@@ -119,6 +121,7 @@ wrong(request, 3, _, Lease) -> [G || G <- garbage(), not is_reference(G)] ++ [Le
 wrong(F, 2, Resource, Lease) when F =:= send; F =:= request ->
     [G || G <- garbage(), G =/= []] ++ [Resource, Lease];
 wrong(give_away, 2, Resource, Lease) -> [G || G <- garbage(), not is_pid(G)] ++ [Resource, Lease];
+wrong(node_answer, 1, Resource, Lease) -> [G || G <- garbage(), not is_binary(G)] ++ [Resource, Lease];
 wrong(_, 1, Resource, Lease) -> garbage() ++ [{Resource}, {Lease}, element(2, Lease)];
 wrong(_, _, Resource, Lease) -> garbage() ++ [Resource, Lease].
 

@@ -7,6 +7,7 @@
 
 -export([calls/2, exceptions/2, calls_by_pool/2, messages/2, large_messages/4]).
 -export([too_large_a_reply/3, no_stream/2]).
+-export([node_asks/2]).
 -export([concurrent_calls/3, max_inflight/2, late_reply/2, checkin_under_a_call/2]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1, start/1, await/1, run_all/1,
@@ -128,6 +129,23 @@ no_stream(Config, Target) ->
     ?assertEqual(Refused, sockpool:recv(Conn, 0, 10)),
     ok = sockpool:checkin(Conn),
     ?assertMatch(#{closed := 0}, settled(Pool)).
+
+%%% The node asks.
+
+%% Of connections that are idle and checked out, and while a call by pool is under way. None is closed.
+node_asks(Config, Target) ->
+    Pool = started(Config, Target, #{size => 3}),
+    _ = settled(Pool),
+    Conn = checked_out(Pool),
+    Job = waiting_call(Pool, asked_call),
+    Answers = erpc:call(Target, sockpool_node_kit, ask_everybody, []),
+    ?assert(length(Answers) >= 3),
+    [?assertMatch({pong, noproc, yes, {badrpc, _}, noproc}, Answer) || Answer <- Answers],
+    tell(Target, asked_call, done),
+    ?assertEqual({ok, done}, await(Job)),
+    ?assertEqual({ok, Target}, node_of(Conn)),
+    ok = sockpool:checkin(Conn),
+    ?assertMatch(#{closed := 0, created := 3}, settled(Pool)).
 
 %%% Many calls over one connection.
 

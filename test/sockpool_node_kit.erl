@@ -7,7 +7,7 @@
 -export([started/2, started/3, checked_out/1, call/3, waiting_call/2, is_waiting/1, tell/3, node_of/1]).
 -export([start_apart/2, start_tls_node/1, with_tls_node/2]).
 -export([relay/2, swallow/1, print/1, print_later/2, answer_when_told/2, be_killed/0, linger/0,
-         nest/1, tell_everybody/0]).
+         nest/1, tell_everybody/0, ask_everybody/0]).
 
 -define(DEADLINE_MS, 60000).
 
@@ -139,6 +139,27 @@ tell_everybody() ->
          rpc:cast(Node, erlang, node, [])
      end || Node <- nodes(hidden)],
     ok.
+
+%% What a node may ask any other that it is connected to; it would wait as long as the connection lasts.
+ask_everybody() ->
+    [begin
+         Self = self(),
+         {Linked, Monitor} = spawn_monitor(fun() ->
+                                                   link(pid_of(Node)),
+                                                   Self ! linked,
+                                                   linger()
+                                           end),
+         {net_adm:ping(Node),
+          try gen_server:call({nobody, Node}, hello, 20000) catch exit:{Reason, _} -> Reason end,
+          catch gen_server:call({net_kernel, Node}, {is_auth, node()}, 20000),
+          rpc:call(Node, erlang, node, [], 20000),
+          receive {'DOWN', Monitor, process, Linked, Why} -> Why after 20000 -> silent end}
+     end || Node <- nodes(hidden)].
+
+%% A pid of that node.
+pid_of(Node) ->
+    Name = atom_to_binary(Node),
+    binary_to_term(<<131, 88, 119, (byte_size(Name)), Name/binary, 99:32, 0:32, 1:32>>).
 
 %% [[[...]]]
 nest(Depth) -> lists:foldl(fun(_, Inner) -> [Inner] end, [], lists:seq(1, Depth)).

@@ -8,7 +8,7 @@
 -export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2,
          end_per_group/2, init_per_testcase/2, end_per_testcase/2]).
 -export([calls/1, exceptions/1, calls_by_pool/1, messages/1, large_messages/1, too_large_a_reply/1,
-         functions_that_print/1, lease_functions/1, no_stream/1, no_node/1, bad_targets/1,
+         functions_that_print/1, lease_functions/1, no_stream/1, no_node/1, bad_targets/1, node_asks/1,
          same_argument_errors_as_here/1]).
 -export([concurrent_calls/1, max_inflight/1, late_reply/1, calls_of_other_processes/1,
          checkin_under_a_call/1, dead_owner_at_rest/1, dead_owner_under_a_call/1,
@@ -28,7 +28,7 @@ groups() -> [{erlang, cases() ++ [same_argument_errors_as_here, serving_node_is_
 
 cases() ->
     [calls, exceptions, calls_by_pool, messages, large_messages, too_large_a_reply,
-     functions_that_print, lease_functions, no_stream, no_node, bad_targets, concurrent_calls,
+     functions_that_print, lease_functions, no_stream, no_node, bad_targets, node_asks, concurrent_calls,
      max_inflight, late_reply, calls_of_other_processes, checkin_under_a_call, dead_owner_at_rest,
      dead_owner_under_a_call, dead_caller_of_a_pool, dead_caller_over_a_lease, target_dies,
      given_away, pool_stopped_under_a_call, silent_server].
@@ -115,8 +115,8 @@ bad_targets(Config) ->
     Ask = fun(Request) -> gen_server:call({sockpool, Node}, Request, 30000) end,
     Bad = [{call, make_ref(), Target, erlang, node, [], 1000} || Target <- ["p", 1, {Name, Node}]]
         ++ [{call, Id, Name, erlang, node, [], 1000} || Id <- [1, self(), Name]]
-        ++ [{send_to, make_ref(), "p", x, y}, {send_to, 1, Name, x, y},
-            {call, make_ref(), Name}, {send_to, make_ref(), Name}],
+        ++ [{send_to, make_ref(), "p", x, y, 1000}, {send_to, 1, Name, x, y, default},
+            {send_to, make_ref(), Name, x, y}, {call, make_ref(), Name}, {send_to, make_ref(), Name}],
     [?assertEqual({error, {bad_request, Request}}, Ask(Request)) || Request <- Bad],
     [?assertEqual({error, closed}, Ask({call, make_ref(), Lease, erlang, node, [], 1000}))
      || Lease <- [{'$sockpool_lease', Node, make_ref(), 1}, {'$sockpool_lease', Node, <<0:128>>, 1},
@@ -129,6 +129,8 @@ bad_targets(Config) ->
     Conn = checked_out(Pool),
     [?assertEqual({error, {bad_argument, What, Value}}, Ask({call, make_ref(), Conn, M, F, A, T}))
      || {What, Value, M, F, A, T} <- Wrong],
+    [?assertEqual({error, {bad_argument, timeout, soon}}, Ask({send_to, make_ref(), Target, x, y, soon}))
+     || Target <- [Name, Conn]],
     ?assertMatch({ok, _}, node_of(Conn)),
     ok = sockpool:checkin(Conn),
     ?assertMatch(#{closed := 0}, settled(Pool)).
@@ -140,6 +142,8 @@ same_argument_errors_as_here(Config) ->
      || {Name, Wrong, Module, Function, Args, Timeout} <-
             [{module, "m", "m", f, [], 1}, {function, 1, m, 1, [], 1}, {args, x, m, f, x, 1},
              {timeout, -1, m, f, [], -1}]].
+
+node_asks(Config) -> sockpool_node_call_cases:node_asks(Config, ?config(other_node, Config)).
 
 %%% Many calls over one connection.
 

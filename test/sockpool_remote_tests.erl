@@ -15,12 +15,13 @@ setup() ->
 
 not_distributed() ->
     Pool = {pool, 'some@where'},
-    Down = {error, {nodedown, 'some@where'}},
-    [?assertEqual(Down, Result)
+    [?assertEqual({error, not_alive}, Result)
      || Result <- [sockpool:checkout(Pool), sockpool:checkout(Pool, infinity), sockpool:stats(Pool),
                    sockpool:request(Pool, "x", 1, infinity), sockpool:which_pools('some@where'),
                    sockpool:node_stats('some@where'), sockpool:stop_pool(Pool),
-                   sockpool:start_pool(Pool, #{})]].
+                   sockpool:start_pool(Pool, #{}), sockpool:call(Pool, m, f, [], infinity),
+                   sockpool:send_to(Pool, x, y), sockpool:send_to(Pool, x, y, 1)]],
+    ?assertNotEqual(nomatch, string:find(sockpool:format_error(not_alive), "-sname")).
 
 bad_arguments() ->
     Data = [300],
@@ -33,7 +34,8 @@ bad_arguments() ->
              {node, {n}, sockpool:node_stats({n})},
              {timeout, soon, sockpool:checkout({p, n}, soon)},
              {length, -1, sockpool:request({p, n}, "x", -1, 0)},
-             {data, Data, sockpool:request({p, n}, Data, 1, 0)}]],
+             {data, Data, sockpool:request({p, n}, Data, 1, 0)},
+             {timeout, soon, sockpool:send_to({p, n}, x, y, soon)}]],
     [?assert(length(lists:flatten(sockpool:format_error({bad_argument, Name, x}))) > 20)
      || Name <- [pool, node, pid]].
 

@@ -2,6 +2,7 @@
 
 #include "sp_bytes.h"
 #include "sp_conn.h"
+#include "sp_dist_answer.h"
 #include "sp_dist_connect.h"
 #include "sp_tls.h"
 #include "sp_tls_error.h"
@@ -194,15 +195,31 @@ static sp_status pass_over(struct sp_conn *conn, size_t len)
     return sp_wants(status) ? SP_UNREAD : status;
 }
 
-/* A node takes for dead who is silent. One that does not read its ticks gets no further ones. */
-static sp_status tick(struct sp_conn *conn)
+/* With its length. One that does not read what it is told gets nothing further. */
+static sp_status say(struct sp_conn *conn, const uint8_t *frame, size_t len)
 {
-    uint8_t header[HEADER_BYTES] = {0};
-    struct iovec iov = {header, sizeof header};
+    uint8_t header[HEADER_BYTES];
+    struct iovec iov[] = {{header, sizeof header}, {(void *)frame, len}};
     size_t sent;
-    sp_status status = below(conn)->send(conn, &iov, 1, &sent);
+    sp_status status;
 
-    return sp_wants(status) || (status == SP_OK && sent < sizeof header) ? SP_UNREAD : status;
+    sp_put(header, sizeof header, len);
+    status = below(conn)->send(conn, iov, len > 0 ? 2 : 1, &sent);
+    return sp_wants(status) || (status == SP_OK && sent < sizeof header + len) ? SP_UNREAD : status;
+}
+
+static sp_status take_frame(struct sp_conn *conn, size_t len)
+{
+    uint8_t question[SP_DIST_QUESTION_MAX], answer[SP_DIST_ANSWER_MAX];
+    size_t part = len < sizeof question ? len : sizeof question;
+    sp_status status = read_whole(conn, question, part);
+
+    if (status == SP_OK)
+        status = pass_over(conn, len - part);
+    if (status != SP_OK)
+        return sp_wants(status) ? SP_UNREAD : status;
+    len = sp_dist_answer(question, part, NULL, answer);
+    return len > 0 ? say(conn, answer, len) : SP_OK;
 }
 
 static sp_status service_frame(struct sp_conn *conn, size_t *budget_bytes)
@@ -217,7 +234,8 @@ static sp_status service_frame(struct sp_conn *conn, size_t *budget_bytes)
     if (len + sizeof header > *budget_bytes)
         return SP_UNREAD;
     *budget_bytes -= len + sizeof header;
-    return len == 0 ? tick(conn) : pass_over(conn, len);
+    /* A node takes for dead who is silent: a tick is answered by one. */
+    return len == 0 ? say(conn, header, 0) : take_frame(conn, len);
 }
 
 static enum sp_clean node_validate(struct sp_conn *conn)

@@ -3,7 +3,7 @@
  * Their handshake is that of the stream below and then that of the distribution, under a hidden name
  * that the node makes for the connection. What is sent and received afterwards are the bytes of
  * frames, each after its length in 4 bytes; their user is to answer a frame of length 0, a tick, by
- * one. On an idle connection `validate` does so.
+ * one, and what sp_dist_answer() answers by that. On an idle connection `validate` does so.
  *
  * To open one, struct sp_addr.to is a struct sp_node_target. Settings are those of the stream below.
  *

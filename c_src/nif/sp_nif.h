@@ -205,6 +205,7 @@ SP_NIF(sp_nif_pool_want);
 SP_NIF(sp_nif_pool_note_error);
 SP_NIF(sp_nif_pool_give_up);
 SP_NIF(sp_nif_pool_checkout_timeout);
+SP_NIF(sp_nif_pool_send_timeout);
 SP_NIF(sp_nif_pool_controller);
 SP_NIF(sp_nif_tls_configure);
 
@@ -233,6 +234,7 @@ SP_NIF(sp_nif_fired);
 
 SP_NIF(sp_nif_info);
 SP_NIF(sp_nif_node_names);
+SP_NIF(sp_nif_node_answer);
 SP_NIF(sp_nif_peername);
 SP_NIF(sp_nif_sockname);
 SP_NIF(sp_nif_setopt);

@@ -1,6 +1,8 @@
 /* NIFs that look at a connection, and setopts. */
 #include "sp_nif.h"
 
+#include "../core/sp_dist_answer.h"
+
 #include "../core/sp_node.h"
 
 #include <string.h>
@@ -176,6 +178,25 @@ SP_NIF(sp_nif_setopt)
         status = sp_conn_setopt(lease->conn, option, value);
     sp_conn_leave(lease->conn, &call);
     return status == SP_OK ? sp_atoms.ok : sp_nif_error_term(env, status);
+}
+
+/* node_answer(Frame, User) -> Frame | undefined: see sp_dist_answer() */
+SP_NIF(sp_nif_node_answer)
+{
+    uint8_t answer[SP_DIST_ANSWER_MAX];
+    ErlNifBinary frame, user;
+    ERL_NIF_TERM term;
+    size_t len;
+
+    (void)argc;
+    if (!enif_inspect_binary(env, argv[0], &frame) || !enif_inspect_binary(env, argv[1], &user) ||
+        user.size != SP_DIST_PID_NUMBERS)
+        return enif_make_badarg(env);
+    len = sp_dist_answer(frame.data, frame.size, user.data, answer);
+    if (len == 0)
+        return sp_atoms.undefined;
+    memcpy(enif_make_new_binary(env, len, &term), answer, len);
+    return term;
 }
 
 /* send_timeout(Lease) -> Ms | infinity: the pool's */

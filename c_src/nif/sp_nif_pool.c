@@ -411,3 +411,14 @@ SP_NIF(sp_nif_pool_checkout_timeout)
         return not_a_pool(env);
     return sp_nif_ms_term(env, atomic_load(&pool->checkout_timeout));
 }
+
+/* pool_send_timeout(Pool) -> Ms | infinity */
+SP_NIF(sp_nif_pool_send_timeout)
+{
+    struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
+
+    (void)argc;
+    if (!pool)
+        return not_a_pool(env);
+    return sp_nif_ms_term(env, atomic_load(&pool->send_timeout));
+}

@@ -122,9 +122,10 @@ static void ask_pool(struct asked *asked, const char *name, size_t name_len)
     } else {
         check_destination(asked, pool);
         if (!answer_wrong(asked))
-            sn_io_errand(
-                &calls->jobs, asked->client, asked->caller, pool, asked->id, &asked->errand,
-                asked->errand.is_call ? asked->timeout_ns : pool->options.checkout_timeout_ns);
+            sn_io_errand(&calls->jobs, asked->client, asked->caller, pool, asked->id,
+                         &asked->errand,
+                         asked->errand.is_by_default ? pool->options.checkout_timeout_ns
+                                                     : asked->timeout_ns);
     }
 }
 
@@ -169,5 +170,9 @@ bool sn_ask_send(struct sn_calls *calls, struct sn_client *client, const struct 
     asked.id = parts[1];
     asked.target = parts[2];
     asked.errand = (struct sn_errand){.destination = parts[3], .message = parts[4]};
+    asked.errand.is_by_default = sn_slice_is_atom(parts[5], "default");
+    asked.timeout_ns = SP_NEVER;
+    if (!asked.errand.is_by_default && !sn_calls_timeout(parts[5], &asked.timeout_ns))
+        note_wrong(&asked, "timeout", parts[5]);
     return ask(&asked);
 }

@@ -4,8 +4,8 @@
 
 #include "sn_calls.h"
 
-/* {call, Id, Target, Module, Function, Args, Timeout} and {send_to, Id, Target, Destination, Message}. False
- * where the arguments are not of their kinds; else it is answered, now or later. */
+/* {call, Id, Target, Module, Function, Args, Timeout} and {send_to, Id, Target, Destination, Message, Timeout}.
+ * False where the arguments are not of their kinds; else it is answered, now or later. */
 SP_MUST_CHECK bool sn_ask_call(struct sn_calls *calls, struct sn_client *client,
                                const struct sn_caller *caller, const struct sn_request *request);
 SP_MUST_CHECK bool sn_ask_send(struct sn_calls *calls, struct sn_client *client,

@@ -489,6 +489,12 @@ static bool give_away(const struct incoming *in)
     return true;
 }
 
+static bool timeouts(const struct incoming *in)
+{
+    return sn_info_timeouts(&in->calls->jobs, in->calls->pools, in->client, in->caller,
+                            in->parts[1]);
+}
+
 /* ---- calls of a node's functions ---- */
 
 static bool call(const struct incoming *in)
@@ -526,7 +532,8 @@ static const struct row {
     {"start_pool", 3, start_pool, 0},
     {"restart_pool", 3, restart_pool, 0},
     {"call", 7, call, 5},
-    {"send_to", 5, send_to, 4},
+    {"send_to", 6, send_to, 4},
+    {"timeouts", 2, timeouts, 0},
 };
 
 static const struct row *row_of(const struct sn_request *request)

@@ -8,6 +8,7 @@
 /* The parts are checked terms; those of the other kind are empty. */
 struct sn_errand {
     bool is_call;
+    bool is_by_default; /* its time is the pool's: first for a connection, then while it is stuck */
     struct sn_slice module, function, args; /* of a call: atoms and a proper list */
     struct sn_slice destination, message;   /* of a message: an atom or a pid */
 };

@@ -1,6 +1,7 @@
 #include "sn_info.h"
 
 #include "sn_answer.h"
+#include "sn_value.h"
 #include "sp_node.h"
 
 #include <limits.h>
@@ -256,4 +257,52 @@ void sn_info_setopts(struct sn_job *job, struct sn_client *client, const struct 
         answer_bad_opts(mail, client, caller, opts, &before);
     else
         sn_answer_status(mail, client, caller, status);
+}
+
+/* ---- time-outs ---- */
+
+static void put_ms(struct sn_writer *writer, uint64_t ns)
+{
+    if (ns == SP_NEVER)
+        sn_put_atom(writer, "infinity");
+    else
+        sn_put_number(writer, ns / SP_MS);
+}
+
+static void answer_timeouts(struct sn_mail *mail, struct sn_client *client,
+                            const struct sn_caller *caller, const struct sn_options *options)
+{
+    struct sn_writer reply = sn_mail_begin_reply(mail, caller);
+
+    sn_put_tuple(&reply, 2);
+    sn_put_atom(&reply, "ok");
+    sn_put_tuple(&reply, 2);
+    put_ms(&reply, options->checkout_timeout_ns);
+    put_ms(&reply, options->send_timeout_ns);
+    sn_answer_end(mail, client, caller, &reply);
+}
+
+bool sn_info_timeouts(struct sn_jobs *jobs, struct sn_pools *pools, struct sn_client *client,
+                      const struct sn_caller *caller, struct sn_slice target)
+{
+    char name[SN_ATOM_BYTES_MAX + 1];
+    const struct sn_pool *pool = NULL;
+    sp_status status = SP_CLOSED;
+    uint64_t number;
+    size_t len;
+
+    if (sn_lease_number(jobs, target, &number)) {
+        const struct sn_job *job = sn_job_by_number(jobs, number);
+        pool = job ? job->pool : NULL;
+    } else if (sn_value_atom(target, name, &len)) {
+        pool = sn_pools_find(pools, name, len);
+        status = SP_NOT_FOUND;
+    } else {
+        return false;
+    }
+    if (pool)
+        answer_timeouts(jobs->mail, client, caller, &pool->options);
+    else
+        sn_answer_status(jobs->mail, client, caller, status);
+    return true;
 }

@@ -1,8 +1,9 @@
 #include "sn_line.h"
 
 #include "sn_answer.h"
+#include "sn_line_answer.h"
 #include "sn_line_frame.h"
-#include "sn_reply.h"
+#include "sp_dist_answer.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -28,8 +29,10 @@ struct line_call {
 /* A message whose sender waits until it is out. */
 struct line_send {
     struct sp_node node;
-    uint64_t end; /* of its bytes among all that were queued */
-    struct sn_promise *promise;
+    struct sn_line *line;
+    uint64_t end;               /* of its bytes among all that were queued */
+    struct sn_promise *promise; /* as with a call */
+    struct sn_limit limit;
 };
 
 struct sn_line {
@@ -49,7 +52,7 @@ struct sn_line {
 
 static void turn(struct sn_job *job);
 
-/* ---- answers ---- */
+/* ---- calls and messages under way ---- */
 
 static void answer_status(const struct sn_line *line, const struct sn_promise *promise,
                           sp_status status)
@@ -57,69 +60,6 @@ static void answer_status(const struct sn_line *line, const struct sn_promise *p
     if (promise && promise->client)
         sn_answer_status(line->job->jobs->mail, promise->client, &promise->caller, status);
 }
-
-static void put_exception(struct sn_writer *reply, const struct sn_outcome *outcome)
-{
-    sn_put_tuple(reply, 2);
-    sn_put_atom(reply, "error");
-    sn_put_tuple(reply, 4);
-    sn_put_atom(reply, "exception");
-    sn_put_atom(reply, outcome->word);
-    if (outcome->kind == SN_OUTCOME_SIGNAL) {
-        sn_put_tuple(reply, 2);
-        sn_put_atom(reply, "signal");
-    }
-    sn_put_slice(reply, outcome->value);
-    if (outcome->stack.data)
-        sn_put_slice(reply, outcome->stack);
-    else
-        sn_put_nil(reply);
-}
-
-static void answer_outcome(struct sn_mail *mail, const struct sn_promise *promise,
-                           const struct sn_outcome *outcome)
-{
-    struct sn_writer reply = sn_mail_begin_reply(mail, &promise->caller);
-    struct sn_slice tail = {NULL, 0};
-
-    if (outcome->kind == SN_OUTCOME_RETURNED) {
-        sn_put_tuple(&reply, 2);
-        sn_put_atom(&reply, "ok");
-        tail = outcome->value;
-    } else {
-        put_exception(&reply, outcome);
-    }
-    sn_mail_end_reply(mail, promise->client, &promise->caller, &reply, tail);
-}
-
-static void answer_reply(const struct sn_line *line, const struct sn_promise *promise,
-                         const struct sn_reply *reply)
-{
-    struct sn_mail *mail = line->job->jobs->mail;
-    struct sn_outcome outcome;
-    struct sn_writer answer;
-
-    if (!promise || !promise->client)
-        return;
-    if (reply->term.data && reply->kind == SN_REPLY_ENDED) {
-        outcome = sn_reply_outcome(reply->number, reply->term);
-        answer_outcome(mail, promise, &outcome);
-        return;
-    }
-    answer = sn_mail_begin_reply(mail, &promise->caller);
-    sn_put_tuple(&answer, 2);
-    sn_put_atom(&answer, "error");
-    if (reply->term.data) {
-        sn_put_tuple(&answer, 2);
-        sn_put_atom(&answer, "spawn");
-        sn_put_slice(&answer, reply->term);
-    } else {
-        sn_put_atom(&answer, "bad_reply");
-    }
-    sn_answer_end(mail, promise->client, &promise->caller, &answer);
-}
-
-/* ---- calls and messages under way ---- */
 
 static struct sn_promise *promise_of(const struct sn_line *line, struct sn_promise *own)
 {
@@ -140,6 +80,7 @@ static void call_free(struct line_call *call)
 
 static void send_free(struct line_send *send)
 {
+    sn_loop_unlimit(send->line->job->jobs->loop, &send->limit);
     sp_list_remove(&send->node);
     if (send->promise)
         sn_promise_free(send->promise);
@@ -153,15 +94,28 @@ static struct line_call *find_call(const struct sn_line *line, uint64_t number)
     return node ? SP_CONTAINER(node, struct line_call, by_number) : NULL;
 }
 
+static void break_promise(const struct sn_line *line, struct sn_promise **promise)
+{
+    answer_status(line, *promise, SP_TIMEOUT);
+    if (*promise)
+        sn_promise_free(*promise);
+    *promise = NULL;
+}
+
 /* Nobody waits any more; it counts until its reply comes. */
 static void on_call_over(struct sn_limit *limit)
 {
     struct line_call *call = SP_CONTAINER(limit, struct line_call, limit);
 
-    answer_status(call->line, call->promise, SP_TIMEOUT);
-    if (call->promise)
-        sn_promise_free(call->promise);
-    call->promise = NULL;
+    break_promise(call->line, &call->promise);
+}
+
+/* Likewise; its bytes stay where they are among the others'. */
+static void on_send_over(struct sn_limit *limit)
+{
+    struct line_send *send = SP_CONTAINER(limit, struct line_send, limit);
+
+    break_promise(send->line, &send->promise);
 }
 
 static void end_all(struct sn_line *line, sp_status status)
@@ -318,7 +272,7 @@ static void end_call(struct sn_line *line, const struct sn_reply *reply)
 
     if (!call)
         return;
-    answer_reply(line, promise_of(line, call->promise), reply);
+    sn_line_answer(line->job->jobs->mail, promise_of(line, call->promise), reply);
     line->is_over = line->job->is_request;
     call_free(call);
 }
@@ -336,6 +290,18 @@ static void take_message(struct sn_line *line, struct sn_slice message)
         return;
     is_output = sn_slice_tuple(parts[3], request) > 0 && sn_slice_is_atom(request[0], "put_chars");
     if (sn_line_queue_io_reply(&line->out, parts[1], parts[2], is_output) == SP_OK)
+        count_queued(line, before);
+}
+
+static void take_question(struct sn_line *line, const struct sp_received *received)
+{
+    uint8_t answer[SP_DIST_ANSWER_MAX], us[SP_DIST_PID_NUMBERS];
+    size_t before = line->out.bytes, len;
+
+    sn_line_pid_numbers(&line->us, us);
+    len = sp_dist_answer(received->data, received->len, us, answer);
+
+    if (len > 0 && sn_queue_parts(&line->out, &(struct sn_slice){answer, len}, 1) == SP_OK)
         count_queued(line, before);
 }
 
@@ -357,6 +323,7 @@ static void take(struct sn_line *line, const struct sp_received *received)
         take_message(line, reply.term);
         break;
     case SN_REPLY_OTHER:
+        take_question(line, received);
         break;
     }
     if (now_ns - line->spoke_ns > SILENT_NS)
@@ -537,23 +504,29 @@ static sp_status begin_call(struct sn_line *line, const struct sn_errand *errand
 }
 
 static sp_status begin_send(struct sn_line *line, const struct sn_errand *errand,
-                            struct sn_promise *promise)
+                            struct sn_promise *promise, uint64_t timeout_ns)
 {
+    struct sn_loop *loop = line->job->jobs->loop;
     struct line_send *send = calloc(1, sizeof *send);
     size_t before = line->out.bytes;
-    sp_status status;
+    sp_status status = SP_OK;
 
     if (!send)
         return SP_NO_MEMORY;
-    status = sn_line_queue_message(&line->out, &line->us, errand->destination, errand->message);
+    send->line = line;
+    send->limit.over = on_send_over;
+    sp_list_push_newest(&line->sends, &send->node);
+    if (timeout_ns != SP_NEVER)
+        status = sn_loop_limit(loop, &send->limit, sn_loop_now_ns(loop) + timeout_ns);
+    if (status == SP_OK)
+        status = sn_line_queue_message(&line->out, &line->us, errand->destination, errand->message);
     if (status != SP_OK) {
-        free(send);
+        send_free(send);
         return status;
     }
     count_queued(line, before);
     send->end = line->queued_bytes;
     send->promise = promise;
-    sp_list_push_newest(&line->sends, &send->node);
     return SP_OK;
 }
 
@@ -570,7 +543,7 @@ void sn_line_take(struct sn_job *job, struct sn_client *client, const struct sn_
     promise = sn_promise_new(client, caller);
     if (promise)
         status = errand->is_call ? begin_call(job->line, errand, promise, timeout_ns)
-                                 : begin_send(job->line, errand, promise);
+                                 : begin_send(job->line, errand, promise, timeout_ns);
     if (status == SP_OK)
         return;
     if (promise)
@@ -587,8 +560,9 @@ void sn_line_run(struct sn_job *job)
     if (status == SP_OK && job->errand->is_call) {
         status = begin_call(job->line, job->errand, NULL, SP_NEVER);
     } else if (status == SP_OK) {
-        sn_loop_unlimit(job->jobs->loop, &job->limit); /* that was for the wait */
-        status = begin_send(job->line, job->errand, NULL);
+        if (job->errand->is_by_default)
+            sn_loop_unlimit(job->jobs->loop, &job->limit); /* that was for the wait */
+        status = begin_send(job->line, job->errand, NULL, SP_NEVER);
     }
     sn_errand_unkeep(job);
     if (status == SP_OK)

@@ -2,12 +2,20 @@
 
 #include "sn_operation.h"
 #include "sn_writer.h"
+#include "sp_bytes.h"
 
 #define PID_NUMBER 1
 
 static void put_pid(struct sn_writer *writer, const struct sp_node_names *us)
 {
     sn_put_pid(writer, us->name, PID_NUMBER, us->creation);
+}
+
+void sn_line_pid_numbers(const struct sp_node_names *us, uint8_t numbers[SP_DIST_PID_NUMBERS])
+{
+    sp_put(numbers, 4, PID_NUMBER);
+    sp_put(numbers + 4, 4, 0);
+    sp_put(numbers + 8, 4, us->creation);
 }
 
 struct frame {

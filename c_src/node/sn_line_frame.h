@@ -5,6 +5,7 @@
 #define SN_LINE_FRAME_H
 
 #include "sn_queue.h"
+#include "sp_dist_answer.h"
 #include "sp_node.h"
 
 /* `us' is who the connection is to its node. Terms are checked ones, and are copied. SP_OK, SP_FULL,
@@ -19,5 +20,8 @@ SP_MUST_CHECK sp_status sn_line_queue_message(struct sn_queue *queue,
 /* {io_reply, ReplyAs, ok}, or {error, enotsup}. */
 SP_MUST_CHECK sp_status sn_line_queue_io_reply(struct sn_queue *queue, struct sn_slice to,
                                                struct sn_slice reply_as, bool is_ok);
+
+/* Of the pid that these calls come from; see sp_dist_answer(). */
+void sn_line_pid_numbers(const struct sp_node_names *us, uint8_t numbers[SP_DIST_PID_NUMBERS]);
 
 #endif

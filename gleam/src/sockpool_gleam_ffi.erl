@@ -229,7 +229,7 @@ reason({exception, Class, Reason, _Stack}) -> {exception, atom_to_binary(Class),
 reason({nodedown, Node}) when is_atom(Node) -> {node_down, atom_to_binary(Node)};
 reason(Reason) when Reason =:= timeout; Reason =:= full; Reason =:= closed; Reason =:= not_found;
                     Reason =:= draining; Reason =:= not_owner; Reason =:= busy;
-                    Reason =:= unread_bytes; Reason =:= system_limit ->
+                    Reason =:= unread_bytes; Reason =:= system_limit; Reason =:= not_alive ->
     Reason;
 reason(bad_reply) -> {other, <<"bad_reply">>};
 reason(Reason) when is_atom(Reason) -> {posix, atom_to_binary(Reason)};

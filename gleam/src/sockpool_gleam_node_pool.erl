@@ -8,7 +8,7 @@
 -module(sockpool_gleam_node_pool).
 
 -export([open/1, stats/1, destroy/1, with_connection/2, send_batch/3, send_batch_parallel/3]).
--export([stress_test/3, call/5, send/3]).
+-export([stress_test/3, call/5, send/3, send/4]).
 -export_type([pool/0, connection/0]).
 
 -include_lib("kernel/include/logger.hrl").
@@ -305,6 +305,11 @@ do_call(#connection{conn = Conn} = Connection, Module, Function, Args, Timeout) 
 -spec send(connection(), binary(), term()) -> {ok, nil} | {error, term()}.
 send(#connection{conn = Conn} = Connection, Name, Message) ->
     Result = sockpool:send_to(Conn, sockpool_gleam_ffi:named(Name), Message),
+    sockpool_gleam_ffi:result(noted(Result, Connection)).
+
+-spec send(connection(), binary(), term(), sockpool_gleam_ffi:milliseconds()) -> {ok, nil} | {error, term()}.
+send(#connection{conn = Conn} = Connection, Name, Message, Timeout) ->
+    Result = sockpool:send_to(Conn, sockpool_gleam_ffi:named(Name), Message, sockpool_gleam_ffi:ms(Timeout)),
     sockpool_gleam_ffi:result(noted(Result, Connection)).
 
 %% A time-out, a closed connection, POSIX codes. An exception there is an answer.

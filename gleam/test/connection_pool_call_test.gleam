@@ -152,6 +152,10 @@ pub fn send_test() {
   })
   // Nobody says that there is none.
   kit.equal(Ok(Nil), connection_pool.send(conn, "nobody", "hello"))
+  kit.equal(
+    Ok(Nil),
+    connection_pool.send_within(conn, "nobody", "hello", kit.long()),
+  )
   kit.wait_until(fn() { kit.length(node_kit.collected(collector)) >= 100 })
   let assert Ok(got) =
     term.as_list(term.from(node_kit.collected(collector)), term.as_int)

@@ -29,6 +29,7 @@ pub fn reasons_test() {
   kit.equal(error.HostNotFound, kit.reason("nxdomain"))
   kit.equal(error.Posix("ehostunreach"), kit.reason("ehostunreach"))
   kit.equal(error.NodeDown("a@b"), kit.reason("{nodedown, 'a@b'}"))
+  kit.equal(error.NotAlive, kit.reason("not_alive"))
   kit.equal(
     error.Exception("throw", "{odd,1}"),
     kit.reason("{exception, throw, {odd, 1}, [stack]}"),

@@ -343,6 +343,28 @@ Test(node, idle_passes_over_messages)
     cr_assert_arr_eq(said_since(4), "\0\0\0\0", 4);
 }
 
+/* Of a long one the beginning is looked at. */
+Test(node, idle_answers_questions)
+{
+#define LINK "p\x83h\3a\1Xw\3a@b\0\0\0\1\0\0\0\0\0\0\0\7Xw\3u@b\0\0\0\2\0\0\0\0\0\0\0\5"
+#define EXIT "p\x83h\4a\3Xw\3u@b\0\0\0\2\0\0\0\0\0\0\0\5Xw\3a@b\0\0\0\1\0\0\0\0\0\0\0\7w\6noproc"
+    uint8_t link[4 + sizeof LINK - 1] = {0, 0, 0, sizeof LINK - 1},
+                                   message[5004] = {0, 0, 5000 >> 8, 5000 & 255};
+    uint8_t answer[4 + sizeof EXIT - 1] = {0, 0, 0, sizeof EXIT - 1};
+
+    memcpy(link + 4, LINK, sizeof LINK - 1);
+    memcpy(message + 4, LINK, sizeof LINK - 1);
+    memcpy(answer + 4, EXIT, sizeof EXIT - 1);
+    shaken();
+    says(link, sizeof link);
+    cr_assert_eq(validate(), SP_CLEAN);
+    cr_assert_arr_eq(said_since(sizeof answer), answer, sizeof answer);
+    says(message, sizeof message);
+    cr_assert_eq(validate(), SP_CLEAN);
+    cr_assert_arr_eq(said_since(2 * sizeof answer) + sizeof answer, answer, sizeof answer);
+    cr_assert_eq(fake_unread(conn.fd), 0);
+}
+
 Test(node, idle_closed)
 {
     shaken();

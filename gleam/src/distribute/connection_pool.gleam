@@ -168,3 +168,13 @@ pub fn send(
   name: String,
   message: a,
 ) -> Result(Nil, Error)
+
+/// `send` that takes no longer than that: `Error(Timeout)` then, and the message may have been sent, or may be
+/// yet. `Default` is 5 seconds.
+@external(erlang, "sockpool_gleam_node_pool", "send")
+pub fn send_within(
+  connection: Connection,
+  name: String,
+  message: a,
+  timeout: Timeout,
+) -> Result(Nil, Error)

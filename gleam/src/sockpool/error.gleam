@@ -52,6 +52,8 @@ pub type Error {
   NotStarted
   /// There is no connection to the node that serves the pool, or it was lost during the call.
   NodeDown(node: String)
+  /// A pool of another node: this VM is no node itself.
+  NotAlive
   /// A function that the other node was to call raised an exception: its class is `"error"`, `"exit"`
   /// or `"throw"`, its reason in Erlang's notation, without the stack.
   Exception(class: String, reason: String)
@@ -87,6 +89,7 @@ pub fn describe(error: Error) -> String {
     AlreadyStarted -> "a pool of that name runs already"
     NotStarted -> "the application sockpool is not started"
     NodeDown(node) -> "there is no connection to the node " <> node
+    NotAlive -> "this VM is no node: start it with -name or -sname"
     Exception(class, reason) -> "the function raised " <> class <> ": " <> reason
     BadRequest(explanation) -> explanation
     Other(reason) -> reason

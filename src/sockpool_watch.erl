@@ -1,0 +1,73 @@
+%%% @private
+%%% One process for each node whose pools are used here. It has the monitor on the server there, and ends
+%%% with it; so callers watch a process of their own node. Whoever sets a monitor on a process of another
+%%% node, takes it back, or sends something, waits while the connection to that node is full: here only
+%%% this process does.
+-module(sockpool_watch).
+
+-export([on/1, cancel/2]).
+-export([init/1, loop/2]).
+
+%% @doc The process that watches the server of that node. It ends with `noconnection'; with `not_found',
+%% where no server is; with `full', where that takes no more monitors; or with `ended', as the server does. Or
+%% the reason is not known any more.
+-spec on(node()) -> pid().
+on(Node) ->
+    Name = name(Node),
+    case whereis(Name) of
+        undefined -> start(Name, Node);
+        Pid -> Pid
+    end.
+
+start(Name, Node) ->
+    Pid = spawn(?MODULE, init, [Node]),
+    try register(Name, Pid) of
+        true -> Pid
+    catch
+        error:badarg ->
+            case whereis(Name) of
+                undefined ->
+                    Pid; % it has ended already
+                Earlier ->
+                    true = exit(Pid, kill),
+                    Earlier
+            end
+    end.
+
+%% @doc Has the server take back what a call with this Id may have been given, or end this lease. Where
+%% nobody watches the server, it, or the connection, has ended since.
+-spec cancel(node(), reference() | sockpool_remote:lease()) -> ok.
+cancel(Node, What) ->
+    try name(Node) ! {cancel, What} of
+        _ -> ok
+    catch
+        error:badarg -> ok
+    end.
+
+%% The longest name of a node leaves no room for more.
+name(Node) ->
+    case atom_to_binary(Node) of
+        Text when byte_size(Text) < 240 -> binary_to_atom(<<"sockpool of ", Text/binary>>);
+        Text -> binary_to_atom(<<"sockpool of ", (binary:encode_hex(erlang:md5(Text)))/binary>>)
+    end.
+
+%% It outlives the application of whoever happened to start it. Asleep, it survives any upgrade.
+-spec init(node()) -> no_return().
+init(Node) ->
+    true = group_leader(whereis(init), self()),
+    Monitor = monitor(process, {sockpool, Node}),
+    erlang:hibernate(?MODULE, loop, [Node, Monitor]).
+
+-spec loop(node(), reference()) -> no_return().
+loop(Node, Monitor) ->
+    receive
+        {'DOWN', Monitor, process, _, noconnection} -> exit(noconnection);
+        {'DOWN', Monitor, process, _, noproc} -> exit(not_found);
+        {'DOWN', Monitor, process, _, system_limit} -> exit(full);
+        {'DOWN', Monitor, process, _, _Reason} -> exit(ended);
+        {cancel, What} ->
+            _ = erlang:send({sockpool, Node}, {'$gen_cast', {cancel, What}}, [noconnect]),
+            erlang:hibernate(?MODULE, loop, [Node, Monitor]);
+        _Stray ->
+            erlang:hibernate(?MODULE, loop, [Node, Monitor])
+    end.

@@ -1,0 +1,249 @@
+%%% Every function of a pool of another node, against a server that says nothing: its node stands still, the
+%%% connection to it is full as well, its process is suspended, or that of a lease. Each ends in its time.
+-module(sockpool_remote_waits_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+
+-export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2,
+         end_per_group/2, init_per_testcase/2, end_per_testcase/2]).
+-export([suspend/2]).
+-export([node_stands_still/1, connection_is_full/1, default_is_the_pools/1, default_is_infinity/1,
+         call_after_its_cancel/1]).
+-export([server_is_suspended/1, session_is_suspended/1]).
+
+-import(sockpool_test_util, [settled/1, start/1, await/1, assert_no_messages/0]).
+-import(sockpool_remote_kit, [started/2]).
+
+%% Beyond its time, on a machine that has other things to do.
+-define(SLACK_MS, 1500).
+-define(MARGIN_MS, 2000).
+
+suite() -> [{timetrap, {minutes, 3}}].
+
+all() -> [{group, erlang}, {group, c}].
+
+groups() ->
+    [{erlang, cases() ++ [server_is_suspended, session_is_suspended, call_after_its_cancel]}, {c, cases()}].
+
+cases() -> [node_stands_still, connection_is_full, default_is_the_pools, default_is_infinity].
+
+init_per_suite(Config) -> sockpool_remote_kit:init_suite(Config).
+end_per_suite(Config) -> sockpool_remote_kit:end_suite(Config).
+init_per_group(Kind, Config) -> sockpool_remote_kit:init_group(Kind, Config).
+end_per_group(Kind, Config) -> sockpool_remote_kit:end_group(Kind, Config).
+init_per_testcase(Case, Config) -> sockpool_remote_kit:init_case(Case, Config).
+end_per_testcase(_Case, Config) -> sockpool_remote_kit:end_case(Config).
+
+%%% Cases.
+
+node_stands_still(Config) ->
+    {Pool, NodePool} = both(Config),
+    Jobs = prepared(Pool, NodePool),
+    ok = stop_node(Config),
+    try all_end_in_time(Jobs) after ok = go_on(Config) end,
+    ok = usable(Pool, NodePool).
+
+%% As nothing is read there, what is for it fills the buffers, until nobody can send any more.
+connection_is_full(Config) ->
+    {Pool, NodePool} = both(Config),
+    Bytes = binary:copy(<<0>>, 10000000),
+    Large = fun({Conn, _}) -> sockpool:send(Conn, Bytes, 1000) end,
+    Fillers = prepared(Pool, NodePool, [{send_large, 1000, Large}, {send_more, 1000, Large}]),
+    Jobs = prepared(Pool, NodePool),
+    ok = stop_node(Config),
+    try
+        all_end_in_time(Fillers),
+        ?assertEqual(nosuspend, erlang:send({nobody, element(2, Pool)}, hello, [nosuspend])),
+        all_end_in_time(Jobs)
+    after
+        ok = go_on(Config)
+    end,
+    ok = usable(Pool, NodePool).
+
+%% The pool's time, not one that the client believes in.
+default_is_the_pools(Config) ->
+    Pool = started(Config, #{size => 1, max_overflow => 0, checkout_timeout => 1500}),
+    {ok, Conn} = sockpool:checkout(Pool),
+    {Ms, Result} = timed(fun() -> sockpool:checkout(Pool) end),
+    ?assertEqual({error, timeout}, Result),
+    ?assert(Ms >= 1500),
+    ok = sockpool:checkin(Conn),
+    ?assertMatch(#{timeouts := 1, abandoned := 0}, settled(Pool)),
+    assert_no_messages().
+
+%% Longer than it is waited for a server that says nothing.
+default_is_infinity(Config) ->
+    Pool = started(Config, #{size => 1, max_overflow => 0, checkout_timeout => infinity}),
+    {ok, Conn} = sockpool:checkout(Pool),
+    Self = self(),
+    Waiting = start(fun() ->
+                            Result = sockpool:checkout(Pool),
+                            Self ! ended,
+                            {ok, Granted} = Result,
+                            sockpool:checkin(Granted)
+                    end),
+    receive ended -> error(too_early) after 1000 + ?MARGIN_MS + 1000 -> ok end,
+    ok = sockpool:checkin(Conn),
+    ?assertEqual(ok, await(Waiting)),
+    receive ended -> ok end,
+    ?assertMatch(#{timeouts := 0, checkouts := 2}, settled(Pool)).
+
+%% By two ways they may come in the wrong order.
+call_after_its_cancel(Config) ->
+    {Name, Node} = Pool = started(Config, #{size => 1, max_overflow => 0}),
+    Id = make_ref(),
+    Suspended = suspended({sockpool, Node}),
+    ok = gen_server:cast({sockpool, Node}, {cancel, Id}),
+    %% It lives on: nothing but the cancel takes back what it gets.
+    Client = sockpool_cluster:client(node()),
+    Call = sockpool_cluster:begin_run(
+             Client,
+             fun() -> catch gen_server:call({sockpool, Node}, {checkout, Id, Name, infinity}, 3000) end),
+    ok = sockpool_test_util:wait_until(
+           fun() -> {message_queue_len, Len} = info(Node, message_queue_len), Len >= 2 orelse Len end),
+    ok = resume(Suspended),
+    ?assertMatch({'EXIT', {timeout, _}}, sockpool_cluster:result(Call)),
+    #{checkouts := Checkouts, abandoned := Abandoned} = settled(Pool),
+    ?assertEqual({0, Checkouts}, {sockpool_test_util:stat(Pool, leased), Abandoned}),
+    ok = sockpool_cluster:kill(Client).
+
+info(Node, What) ->
+    erpc:call(Node, erlang, process_info, [erpc:call(Node, erlang, whereis, [sockpool]), What]).
+
+%%% Only in an Erlang node.
+
+server_is_suspended(Config) ->
+    {Pool, NodePool} = both(Config),
+    Jobs = prepared(Pool, NodePool, [F || {_, Ms, _} = F <- functions(Pool, NodePool), Ms < 20000]),
+    Suspended = suspended({sockpool, ?config(node, Config)}),
+    try all_end_in_time(Jobs) after ok = resume(Suspended) end,
+    ok = usable(Pool, NodePool).
+
+session_is_suspended(Config) ->
+    {Pool, NodePool} = both(Config),
+    OverALease = [send, send_default, recv, recv_0, info, peername, sockname, setopts, checkin, discard,
+                  call_over, send_to_over, send_to_over_default],
+    Jobs = prepared(Pool, NodePool,
+                    [F || {What, _, _} = F <- functions(Pool, NodePool), lists:member(What, OverALease)]),
+    Node = ?config(node, Config),
+    {links, Links} = info(Node, links),
+    Sessions = [Pid || Pid <- Links -- [erpc:call(Node, erlang, whereis, [sockpool_sup])]],
+    ?assertEqual(2 * length(Jobs), length(Sessions)),
+    Suspended = [suspended(Pid) || Pid <- Sessions],
+    try all_end_in_time(Jobs) after [ok = resume(One) || One <- Suspended] end,
+    ok = usable(Pool, NodePool).
+
+%%% Functions and their times.
+
+both(Config) ->
+    Opts = #{size => 40, max_overflow => 0, checkout_timeout => 1000, send_timeout => 1000},
+    Pool = {Name, Node} = started(Config, Opts),
+    NodePool = {list_to_atom(atom_to_list(Name) ++ "_node"), Node},
+    Other = ?config(other_node, Config),
+    ok = sockpool:start_pool(NodePool, Opts#{transport => node, node => Other}),
+    _ = settled(NodePool),
+    {Pool, NodePool}.
+
+%% Each with its time, and what it does with a connection of each pool.
+functions(Pool, NodePool) ->
+    {_, Node} = Pool,
+    [{checkout_0, 0, fun(_) -> sockpool:checkout(Pool, 0) end},
+     {checkout, 1000, fun(_) -> sockpool:checkout(Pool, 1000) end},
+     {checkout_default, 1000, fun(_) -> sockpool:checkout(Pool) end},
+     {execute, 1000, fun(_) -> sockpool:execute(Pool, fun(_) -> ok end) end},
+     {request_0, 0, fun(_) -> sockpool:request(Pool, "x", 1, 0) end},
+     {request, 1000, fun(_) -> sockpool:request(Pool, "x", 1, 1000) end},
+     {send, 1000, fun({Conn, _}) -> sockpool:send(Conn, "x", 1000) end},
+     {send_default, 1000, fun({Conn, _}) -> sockpool:send(Conn, "x") end},
+     {recv_0, 0, fun({Conn, _}) -> sockpool:recv(Conn, 1, 0) end},
+     {recv, 1000, fun({Conn, _}) -> sockpool:recv(Conn, 1, 1000) end},
+     {info, 3000, fun({Conn, _}) -> sockpool:info(Conn) end},
+     {peername, 3000, fun({Conn, _}) -> sockpool:peername(Conn) end},
+     {sockname, 3000, fun({Conn, _}) -> sockpool:sockname(Conn) end},
+     {setopts, 3000, fun({Conn, _}) -> sockpool:setopts(Conn, [{nodelay, true}]) end},
+     {give_away, 3000, fun({Conn, _}) -> sockpool:give_away(Conn, self()) end},
+     {checkin, 3000, fun({Conn, _}) -> sockpool:checkin(Conn) end},
+     {discard, 3000, fun({Conn, _}) -> sockpool:discard(Conn) end},
+     {call, 1000, fun(_) -> sockpool:call(NodePool, erlang, node, [], 1000) end},
+     {call_over, 1000, fun({_, Line}) -> sockpool:call(Line, erlang, node, [], 1000) end},
+     {send_to, 1000, fun(_) -> sockpool:send_to(NodePool, nobody, hello, 1000) end},
+     {send_to_0, 0, fun(_) -> sockpool:send_to(NodePool, nobody, hello, 0) end},
+     {send_to_default, 2000, fun(_) -> sockpool:send_to(NodePool, nobody, hello) end},
+     {send_to_over, 1000, fun({_, Line}) -> sockpool:send_to(Line, nobody, hello, 1000) end},
+     {send_to_over_default, 2000, fun({_, Line}) -> sockpool:send_to(Line, nobody, hello) end},
+     {stats, 3000, fun(_) -> sockpool:stats(Pool) end},
+     {node_stats, 3000, fun(_) -> sockpool:node_stats(Node) end},
+     {which_pools, 3000, fun(_) -> sockpool:which_pools(Node) end},
+     {start_pool, 28000, fun(_) -> sockpool:start_pool(Pool, #{host => "127.0.0.1", port => 1}) end},
+     {stop_pool, 28000, fun(_) -> sockpool:stop_pool({no_such_pool, Node}) end}].
+
+prepared(Pool, NodePool) -> prepared(Pool, NodePool, functions(Pool, NodePool)).
+
+%% Processes that have a connection of each pool, and wait for the word.
+prepared(Pool, NodePool, Functions) ->
+    [{begin
+          Self = self(),
+          Pid = spawn_link(fun() ->
+                                   {ok, Conn} = sockpool:checkout(Pool, 20000),
+                                   {ok, Line} = sockpool:checkout(NodePool, 20000),
+                                   Self ! {self(), prepared},
+                                   receive go -> ok end,
+                                   Self ! {self(), timed(fun() -> Function({Conn, Line}) end)}
+                           end),
+          receive {Pid, prepared} -> Pid end
+      end, Ms, What} || {What, Ms, Function} <- Functions].
+
+all_end_in_time(Jobs) ->
+    [Pid ! go || {Pid, _, _} <- Jobs],
+    Ended = [{What, Limit, receive {Pid, Timed} -> Timed end} || {Pid, Limit, What} <- Jobs],
+    ct:pal("~p", [Ended]),
+    ?assertEqual([], [Late || {_, Limit, {Ms, _}} = Late <- Ended, Ms > longest(Limit)]),
+    ?assertEqual([], [Wrong || {_, _, {_, Result}} = Wrong <- Ended, Result =/= {error, timeout}]).
+
+longest(0) -> 500 + ?SLACK_MS;
+longest(Ms) -> Ms + ?MARGIN_MS + ?SLACK_MS.
+
+timed(Fun) ->
+    {Us, Result} = timer:tc(Fun),
+    {Us div 1000, Result}.
+
+%% Whatever it does with what it finds when it goes on, all connections come back.
+usable(Pool, NodePool) ->
+    ok = sockpool_test_util:wait_until(fun() -> sockpool:request(Pool, "x", 1, 5000) =:= {ok, <<"x">>} end),
+    ok = sockpool_test_util:wait_until(fun() -> is_ok(sockpool:call(NodePool, erlang, node, [], 5000)) end),
+    #{leased := 0, waiting := 0} = settled(Pool),
+    #{leased := 0, waiting := 0} = settled(NodePool),
+    assert_no_messages().
+
+is_ok({ok, _}) -> true;
+is_ok(_) -> false.
+
+%%% What stands still.
+
+stop_node(Config) -> signal(Config, "STOP").
+go_on(Config) -> signal(Config, "CONT").
+
+signal(Config, Signal) ->
+    #{os_pid := OsPid} = ?config(serving, Config),
+    [] = os:cmd(lists:concat(["kill -", Signal, " ", OsPid])),
+    ok.
+
+%% The process that has suspended it, and must live for that.
+suspended(What) ->
+    Node = case What of {_, N} -> N; Pid -> node(Pid) end,
+    Suspender = spawn_link(Node, ?MODULE, suspend, [self(), What]),
+    receive {Suspender, suspended} -> Suspender end.
+
+suspend(Tester, What) ->
+    Pid = case What of {Name, _} -> whereis(Name); _ -> What end,
+    true = erlang:suspend_process(Pid),
+    Tester ! {self(), suspended},
+    receive {Tester, resume} -> ok end,
+    %% A process of a lease was killed meanwhile, where a call of it ended.
+    _ = catch erlang:resume_process(Pid),
+    Tester ! {self(), resumed}.
+
+resume(Suspender) ->
+    Suspender ! {self(), resume},
+    receive {Suspender, resumed} -> ok end.
