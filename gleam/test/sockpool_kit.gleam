@@ -226,5 +226,9 @@ pub fn await_all(jobs: List(Job(a)), check: fn(a) -> b) -> Nil {
 pub fn text_of_300() -> String {
   let ten = "0123456789"
   let fifty = ten <> ten <> ten <> ten <> ten
-  fifty <> fifty <> fifty <> fifty <> fifty <> fifty
+  six_times(fifty)
+}
+
+pub fn six_times(text: String) -> String {
+  text <> text <> text <> text <> text <> text
 }

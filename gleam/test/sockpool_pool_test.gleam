@@ -375,9 +375,15 @@ pub fn names_as_erlang_has_them_test() {
 pub fn bad_names_test() {
   let options = kit.single(kit.echo_server())
   // An atom has room for 255 characters, and no pool is called undefined.
-  let long = pool.named(kit.text_of_300())
-  let assert Error(error.BadOption("name", _)) = pool.start(long, options)
-  let assert Error(error.BadArgument("pool", _)) = pool.checkout(long, Ms(10))
-  let assert Error(error.BadOption("name", _)) =
-    pool.start(pool.named("undefined"), options)
+  let refused = fn(name) {
+    let bad = pool.named(name)
+    let assert Error(error.BadArgument("pool", _)) = pool.start(bad, options)
+    let assert Error(error.BadArgument("pool", _)) =
+      pool.checkout(bad, Ms(10))
+    Nil
+  }
+  refused(kit.text_of_300())
+  // 180 characters as they are written, and twice as many for an atom.
+  refused(kit.six_times(kit.six_times("ééééé")))
+  refused("undefined")
 }
