@@ -48,6 +48,7 @@
 
 -type reason() :: {bad_option, Key :: term(), Value :: term()} % see format_error/1
                 | not_alive                              % this VM is no node
+                | system_limit                           % it has no process to spare
                 | {program, file:filename(), inet:posix() | atom()} % cannot be run
                 | {cookie, error | exit | throw | bad_value} % what the fun did
                 | {exit_status, integer(), LastLine :: string()} % the daemon ended
@@ -78,9 +79,16 @@ start_link(Options) ->
             {error, not_alive};
         true ->
             case sockpool_node_opts:parse(Options) of
-                {ok, Opts} -> gen_server:start_link(?MODULE, Opts, []);
+                {ok, Opts} -> start_parsed(Opts);
                 {error, _} = Error -> Error
             end
+    end.
+
+start_parsed(Opts) ->
+    try
+        gen_server:start_link(?MODULE, Opts, [])
+    catch
+        error:system_limit -> {error, system_limit}
     end.
 
 %% @doc For your supervisor. A daemon that ends is started again, with its pools.
@@ -101,6 +109,8 @@ format_error({bad_option, _, _} = Bad) ->
     sockpool_node_opts:format_error(Bad);
 format_error(not_alive) ->
     "this VM is not a node: start it with -name or -sname";
+format_error(system_limit) ->
+    "this VM has no process to spare (see +P)";
 format_error({program, Path, Reason}) ->
     format("the program ~ts cannot be run: ~0tp", [Path, Reason]);
 format_error({cookie, What}) ->

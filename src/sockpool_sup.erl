@@ -10,6 +10,9 @@
 -module(sockpool_sup).
 -behaviour(gen_server).
 
+%% format_status/2: only with that one may more be shown than the state, and OTP 25 looks there.
+-compile(nowarn_deprecated_callback).
+
 -export([start_link/0, start_pool/2, stop_pool/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, format_status/2]).
 
