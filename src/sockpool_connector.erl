@@ -65,7 +65,7 @@ run(Pool, Attempt, Opts, Turn, At) ->
     Deadline = sockpool_wait:deadline(maps:get(connect_timeout, Opts)),
     try credentials(Opts) of
         Credentials ->
-            case connect(targets(Opts, Turn), {Attempt, Credentials, At}, Deadline, {error, nxdomain}) of
+            case connect(targets(Opts, Turn), {Attempt, Credentials, At}, Deadline, none) of
                 ok -> prepare(Pool, Attempt, maps:get(init, Opts), At);
                 {error, Reason} -> failed(Pool, Attempt, Reason)
             end
@@ -115,31 +115,51 @@ targets(#{transport := unix, path := Path}, _Turn) ->
     [{Path, local}];
 targets(#{transport := node, node := Node, port := Port}, _Turn) ->
     {Name, Host} = sockpool_opts:split_node(Node),
-    At = case Port of undefined -> {epmd, Node, Name}; _ -> Port end,
-    case sockpool_opts:address_or_name(Host) of
-        Host -> [{{inet, Host}, At}, {{inet6, Host}, At}];
-        Address -> [{Address, At}]
+    Epmd = epmd(),
+    At = case Port of undefined -> {epmd, Epmd, Node, Name}; _ -> Port end,
+    case {sockpool_opts:address_or_name(Host), finds_addresses(Epmd)} of
+        {_, true} when Port =:= undefined ->
+            [{{address_please, Epmd, Name, Host, Family}, At} || Family <- [inet, inet6]];
+        {Host, _} ->
+            [{{inet, Host}, At}, {{inet6, Host}, At}];
+        {Address, _} ->
+            [{Address, At}]
     end;
 targets(#{host := Hosts, port := Port}, Turn) ->
     {Later, First} = lists:split(Turn rem length(Hosts), Hosts),
     [{Host, Port} || Host <- First ++ Later].
 
+%% The user's own one may be loaded late, where this node is not distributed.
+epmd() ->
+    Epmd = net_kernel:epmd_module(),
+    _ = code:ensure_loaded(Epmd),
+    Epmd.
+
+%% As OTP does it: such a module may know addresses, and perhaps ports, that no name server knows. That
+%% of OTP asks for the name, which is done here, with a time limit.
+finds_addresses(Epmd) ->
+    Epmd =/= erl_epmd andalso erlang:function_exported(Epmd, address_please, 3).
+
 connect([], _Attempt, _Deadline, Last) ->
     Last;
-connect([{Host, Port} | Rest] = Targets, {_, _, At} = Attempt, Deadline, _Last) ->
+connect([{Host, Port} | Rest] = Targets, {_, _, At} = Attempt, Deadline, Last) ->
     ok = sockpool_step:enter(At, look_up),
-    Share = case Host of {inet, _} -> Deadline; _ -> share(Deadline, Targets) end,
+    Share = case family(Host) of inet -> Deadline; _ -> share(Deadline, Targets) end,
     Result = case resolve(Host, Share) of
-                 {ok, Addresses} ->
-                     connect_any(Addresses, Port, host_text(Host), Attempt, Share, {error, timeout});
+                 {ok, Addresses} -> connect_any(Addresses, Port, host_text(Host), Attempt, Share, none);
                  {error, _} = Error -> Error
              end,
-    case {Result, Host} of
+    case {Result, family(Host)} of
         {ok, _} -> ok;
         %% The node was asked. A node listens on one of the two, mostly on this.
-        {{error, {_, _}}, {inet, _}} -> Result;
-        _ -> connect(Rest, Attempt, Deadline, Result)
+        {{error, {_, _}}, inet} -> Result;
+        _ -> connect(Rest, Attempt, Deadline, more_telling(Last, Result))
     end.
+
+%% Of the two that are tried for a node.
+family({Family, _Name}) when is_atom(Family) -> Family;
+family({address_please, _, _, _, Family}) -> Family;
+family(_Host) -> undefined.
 
 connect_any([], _Port, _Host, _Attempt, _Deadline, Last) ->
     Last;
@@ -149,19 +169,32 @@ connect_any([Address | Rest] = Addresses, Port, Host, Attempt, Deadline, Last) -
         Error -> connect_any(Rest, Port, Host, Attempt, Deadline, more_telling(Last, Error))
     end.
 
-%% Who answered and refused says more than an address of the same name where nobody listens.
-more_telling({error, {_, _}} = Refused, {error, Code}) when is_atom(Code) -> Refused;
-more_telling(_Last, Error) -> Error.
+%% Who answered and refused says more than an address where nobody listens, and that more than one to
+%% which there is no way from here, or a name that stands for none.
+more_telling(none, Error) -> Error;
+more_telling({error, Last}, {error, Reason}) ->
+    case telling(Reason) >= telling(Last) of
+        true -> {error, Reason};
+        false -> {error, Last}
+    end.
 
-connect_one(Address, {epmd, Node, Name}, Host, {_, _, At} = Attempt, Deadline) ->
+telling(Reason) when not is_atom(Reason) -> 2;
+telling(Reason) ->
+    case lists:member(Reason, [enetunreach, ehostunreach, enetdown, eaddrnotavail, eafnosupport, einval,
+                               nxdomain]) of
+        true -> 0;
+        false -> 1
+    end.
+
+connect_one({Address, Port}, _Epmd, Host, Attempt, Deadline) ->
+    connect_one(Address, Port, Host, Attempt, Deadline);
+connect_one(Address, {epmd, Epmd, Node, Name}, Host, {_, _, At} = Attempt, Deadline) ->
     ok = sockpool_step:enter(At, epmd),
-    Epmd = net_kernel:epmd_module(),
-    %% Half of what is left: the other half is for the connect.
-    Timeout = sockpool_wait:left(Deadline) div 2,
-    case Epmd:port_please(Name, sockpool_opts:address(Address), Timeout) of
+    case port_please(Epmd, Name, sockpool_opts:address(Address), Deadline) of
         {port, Port, _Version} -> connect_one(Address, Port, Host, Attempt, Deadline);
         noport -> {error, {no_such_node, Node}};
-        Other -> {error, {epmd, Other}}
+        {error, {epmd, _}} = Error -> Error;
+        Other -> {error, {epmd, sockpool_reason:bounded(Other)}}
     end;
 connect_one(Address, Port, Host, {Attempt, Credentials, At}, Deadline) ->
     To = case Credentials of
@@ -173,7 +206,23 @@ connect_one(Address, Port, Host, {Attempt, Credentials, At}, Deadline) ->
         Result -> Result
     end.
 
+%% Half of what is left: the other half is for the connect.
+port_please(Epmd, Name, Address, Deadline) ->
+    case erlang:function_exported(Epmd, port_please, 3) of
+        true -> ask(Epmd, port_please, [Name, Address, sockpool_wait:left(Deadline) div 2]);
+        false -> ask(Epmd, port_please, [Name, Address])
+    end.
+
+ask(Epmd, Function, Args) ->
+    try
+        apply(Epmd, Function, Args)
+    catch
+        Class:Reason:Stack when {Class, Reason} =/= {error, system_limit} ->
+            {error, {epmd, sockpool_reason:of_exception(Class, Reason, Stack)}}
+    end.
+
 host_text(Path) when is_binary(Path) -> Path;
+host_text({address_please, _, _, Host, _}) -> list_to_binary(Host);
 host_text({Family, Name}) when is_atom(Family) -> list_to_binary(Name);
 host_text(Address) when is_tuple(Address) -> list_to_binary(inet:ntoa(Address));
 host_text(Name) -> list_to_binary(Name).
@@ -187,6 +236,14 @@ resolve(Path, _Deadline) when is_binary(Path) ->
     {ok, [Path]};
 resolve({Family, Name}, Deadline) when is_atom(Family) ->
     addresses([lookup(Name, Family, Deadline)]);
+resolve({address_please, Epmd, Name, Host, Family}, _Deadline) ->
+    case ask(Epmd, address_please, [Name, Host, Family]) of
+        {ok, Address} -> {ok, [sockpool_opts:address_bytes(Address)]};
+        {ok, Address, Port, _Version} -> {ok, [{sockpool_opts:address_bytes(Address), Port}]};
+        {error, Reason} = Error when is_atom(Reason) -> Error;
+        {error, {epmd, _}} = Error -> Error;
+        Other -> {error, {epmd, sockpool_reason:bounded(Other)}}
+    end;
 resolve(Address, _Deadline) when is_tuple(Address) ->
     {ok, [sockpool_opts:address_bytes(Address)]};
 resolve(Name, Deadline) ->

@@ -354,7 +354,8 @@ cookie() ->
 -spec hosts() -> kind().
 hosts() ->
     {fun to_hosts/1,
-     "an IP address, a host name (string, binary or atom), or a non-empty list of those"}.
+     "an IP address, a host name (string, binary or atom), or a non-empty list of those; without a port, "
+     "which is an option of its own, and no URL, brackets or zone"}.
 
 -spec path() -> kind().
 path() ->
@@ -390,9 +391,24 @@ to_host(Host) when is_tuple(Host) ->
     end;
 to_host(Host) ->
     case is_hostname(Host, ?MAX_HOSTNAME_CHARS) of
-        true -> {ok, address_or_name(Host)};
+        true -> address_or_plain_name(Host);
         false -> error
     end.
+
+%% A port, a URL, or an address with brackets or a zone is neither: no name server would know it, and
+%% the zone would be lost.
+address_or_plain_name(Host) ->
+    case lists:any(fun(Char) -> lists:member(Char, "%/[]@?#") end, Host) of
+        true -> error;
+        false ->
+            case address_or_name(Host) of
+                Host -> plain_name(lists:member($:, Host), Host);
+                Address -> {ok, Address}
+            end
+    end.
+
+plain_name(true, _Host) -> error;
+plain_name(false, Host) -> {ok, Host}.
 
 %% @doc An IP address written as a string as a tuple, another string as it is.
 -spec address_or_name(string()) -> host().

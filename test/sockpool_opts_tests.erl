@@ -71,7 +71,9 @@ hosts() ->
 wrong_hosts() ->
     [undefined, "", <<>>, [], '', 127, 1.0, {127, 0, 0}, {1, 2, 3, 256}, #{},
      "db example", "db\n", [100, 0], <<"db", 0>>, "dömäne", lists:duplicate(256, $a),
-     [undefined], ["a", ""], ["a", 1], [["a"]], ["a" | b], [$a | b], [$a, "b"]].
+     [undefined], ["a", ""], ["a", 1], [["a"]], ["a" | b], [$a | b], [$a, "b"],
+     "127.0.0.1:7000", <<"db.example:7000">>, 'db.example:7000', "http://db.example", "db.example/x",
+     "[::1]", "[::1]:7000", "::1::2", "fe80::1%eth0", <<"fe80::1%1">>, "me@db.example", ["a", "a:1"]].
 
 paths() ->
     [{"/tmp/s", <<"/tmp/s">>},

@@ -8,7 +8,7 @@
 -export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2, end_per_group/2,
          init_per_testcase/2, end_per_testcase/2]).
 -export([log/2]).
--export([one_outage/1, failing_now_and_then/1, names_the_server/1, full_backlog/1, full_backlog_for_ever/1,
+-export([one_outage/1, failing_now_and_then/1, names_the_server/1, telling_error/1, full_backlog/1, full_backlog_for_ever/1,
          step_of_a_handshake/1]).
 -export([step_of_init/1, starved_handshake/1]).
 
@@ -19,7 +19,7 @@ suite() -> [{timetrap, {minutes, 2}}].
 all() -> [{group, erlang}, {group, c}].
 
 groups() ->
-    Both = [one_outage, failing_now_and_then, names_the_server, full_backlog, full_backlog_for_ever,
+    Both = [one_outage, failing_now_and_then, names_the_server, telling_error, full_backlog, full_backlog_for_ever,
             step_of_a_handshake],
     [{erlang, Both ++ [step_of_init, starved_handshake]}, {c, Both}].
 
@@ -92,6 +92,20 @@ names_the_server(Config) ->
     _ = pool(Config, #{transport => node, node => 'b@127.0.0.1', port => 1}),
     assert_in(failure(Config), ["b@127.0.0.1", "econnrefused"]).
 
+%% An address to which there is no way from here says nothing of the server, whichever is tried last. (No
+%% socket of IPv6 can have that local address.)
+telling_error(Config) ->
+    Server = sockpool_test_server:start(echo, #{listen => false}),
+    Pool = pool(Config, #{host => [{127, 0, 0, 1}, {0, 0, 0, 0, 0, 0, 0, 1}, "no-such-host.invalid"],
+                          port => sockpool_test_server:port(Server), bind => {127, 0, 0, 1}}),
+    Told = [begin
+                Failures = stat(Pool, connect_failures),
+                wait_until(fun() -> stat(Pool, connect_failures) > Failures end),
+                stat(Pool, last_error)
+            end || _ <- lists:seq(1, 9)],
+    ?assertEqual([econnrefused], lists:usort(Told)),
+    ?assertEqual(econnrefused, unavailable(Pool)).
+
 %%% A server that is busy for a while.
 
 %% Nobody is turned away, and nothing is logged.
@@ -155,11 +169,17 @@ step_of_init(Config) ->
 starved_handshake(Config) ->
     Server = sockpool_tls_peers:s_server(
                sockpool_tls_kit:s_identity(sockpool_tls_kit:with_certificates(Config), "server")),
-    Busy = [spawn_link(fun compute/0) || _ <- lists:seq(1, 15 * erlang:system_info(dirty_cpu_schedulers))],
+    Parent = self(),
+    Busy = [spawn_link(fun() -> compute(Parent) end)
+            || _ <- lists:seq(1, 30 * erlang:system_info(dirty_cpu_schedulers))],
+    [receive {computed, Pid} -> ok end || Pid <- Busy],
     Pool = pool(Config, #{transport => tls, host => "127.0.0.1", port => sockpool_tls_peers:port(Server),
-                          connect_timeout => 500, tls => #{verify => none}}),
+                          connect_timeout => 1000, tls => #{verify => none}}),
     Starved = {timeout, dirty_schedulers},
-    wait_until(fun() -> sockpool:checkout(Pool, 300) =:= {error, {unavailable, Starved}} end),
+    wait_until(fun() ->
+                       Told = sockpool:checkout(Pool, 300),
+                       Told =:= {error, {unavailable, Starved}} orelse {Told, sockpool:stats(Pool)}
+               end),
     wait_until(fun() -> stat(Pool, last_error) =:= Starved end),
     ?assertNotEqual(nomatch, string:find(sockpool:format_error({unavailable, Starved}), "dirty")),
     [begin true = unlink(Pid), exit(Pid, kill) end || Pid <- Busy],
@@ -167,9 +187,10 @@ starved_handshake(Config) ->
     ok = sockpool:checkin(Conn).
 
 %% Some 10 ms of a dirty scheduler, again and again.
-compute() ->
+compute(Parent) ->
     _ = crypto:generate_key(rsa, {1024, 65537}),
-    compute().
+    Parent ! {computed, self()},
+    compute(Parent).
 
 %%% The log.
 

@@ -64,13 +64,38 @@ static void end(struct sn_attempt *attempt, struct sn_reason reason)
     attempt_free(attempt);
 }
 
-/* Who answered and refused says more than another address of the same node where nobody listens. */
+static int telling(struct sn_reason reason)
+{
+    static const char *const untelling[] = {"enetunreach",   "ehostunreach", "enetdown",
+                                            "eaddrnotavail", "eafnosupport", "einval",
+                                            "nxdomain"};
+
+    if (!reason.word)
+        return -1;
+    if (reason.kind)
+        return 2;
+    for (size_t i = 0; i < sizeof untelling / sizeof *untelling; i++)
+        if (strcmp(reason.word, untelling[i]) == 0)
+            return 0;
+    return 1;
+}
+
+/* Who answered and refused says more than an address where nobody listens, and that more than one to
+ * which there is no way from here, or a name that stands for none. */
+static void note(struct sn_attempt *attempt, struct sn_reason reason)
+{
+    if (telling(reason) >= telling(attempt->last))
+        attempt->last = reason;
+}
+
 static void fail(struct sn_attempt *attempt, sp_status status)
 {
-    struct sn_reason reason = sn_reason_of(status);
+    note(attempt, sn_reason_of(status));
+}
 
-    if (reason.kind || !attempt->options->node || !attempt->last.kind)
-        attempt->last = reason;
+static void not_found(struct sn_attempt *attempt, bool for_want_of_memory)
+{
+    note(attempt, (struct sn_reason){.word = for_want_of_memory ? "enomem" : "nxdomain"});
 }
 
 /* The first of so many that are left has its part of the time, so that one which does not answer leaves
@@ -244,7 +269,6 @@ static void on_found(struct sn_asker *asker, int status, const struct addrinfo *
     struct sp_addr *addresses;
     size_t count = 1;
 
-    attempt->last = (struct sn_reason){.word = status == UV_EAI_MEMORY ? "enomem" : "nxdomain"};
     for (const struct addrinfo *at = found; at; at = at->ai_next)
         count++;
     addresses = realloc(attempt->addresses, count * sizeof *addresses);
@@ -255,6 +279,8 @@ static void on_found(struct sn_asker *asker, int status, const struct addrinfo *
     } else {
         fail(attempt, SP_NO_MEMORY);
     }
+    if (attempt->address_count == 0)
+        not_found(attempt, status == UV_EAI_MEMORY);
     go_on(attempt);
 }
 
@@ -270,7 +296,7 @@ static enum progress look_up(struct sn_attempt *attempt, const char *name, uint6
     status = sn_lookups_ask(attempt->lookups, name, &attempt->asker);
     if (status == 0)
         return PENDING;
-    attempt->last = (struct sn_reason){.word = status == UV_ENOMEM ? "enomem" : "nxdomain"};
+    not_found(attempt, status == UV_ENOMEM);
     return FAILED;
 }
 
@@ -280,9 +306,10 @@ static void on_port(void *arg, uint16_t port)
     struct sn_attempt *attempt = arg;
 
     attempt->port = NULL;
-    if (!attempt->reached)
-        attempt->last = (struct sn_reason){.kind = port ? NULL : "no_such_node",
-                                           .word = port ? "timeout" : attempt->options->node};
+    if (!port && !attempt->reached)
+        note(attempt, (struct sn_reason){.kind = "no_such_node", .word = attempt->options->node});
+    else if (!attempt->reached)
+        attempt->last = (struct sn_reason){0};
     attempt->reached = attempt->reached || port;
     if (port) {
         set_port(&attempt->addresses[attempt->next_address - 1].storage, port);

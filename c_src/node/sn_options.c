@@ -113,6 +113,9 @@ static sa_family_t family_of(const char *text, uint8_t address[16])
                                                      : AF_UNSPEC;
 }
 
+/* A port, a URL, an address with brackets or a zone. */
+#define NO_NAME_HAS "%/[]@?#"
+
 static enum sn_verdict get_host(struct sn_slice value, struct sn_memory *memory,
                                 struct sn_host *host)
 {
@@ -123,6 +126,8 @@ static enum sn_verdict get_host(struct sn_slice value, struct sn_memory *memory,
             return SN_WRONG;
     } else if (get_hostname(value, text)) {
         host->family = family_of(text, host->address);
+        if (strpbrk(text, host->family == AF_UNSPEC ? NO_NAME_HAS ":" : NO_NAME_HAS))
+            return SN_WRONG;
     } else {
         return SN_WRONG;
     }
@@ -287,7 +292,8 @@ static const struct sn_option ROW[ROWS] = {
               .written = SN_WRITTEN_TEXT,
               .note = "required with transport tcp and tls, not allowed with unix and node",
               .what = "an IP address, a host name (string, binary or atom), or a non-empty list of "
-                      "those"},
+                      "those; without a port, which is an option of its own, and no URL, brackets "
+                      "or zone"},
     [PORT] = {SN_KEY("port"), .def = SN_UNDEFINED, NUMBER(1, UINT16_MAX), .also = "undefined",
               .note = "required with transport tcp and tls; with node instead of asking epmd; not "
                       "allowed with unix"},
