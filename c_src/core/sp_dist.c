@@ -1,6 +1,7 @@
 #include "sp_dist.h"
 
 #include "sp_bytes.h"
+#include "sp_tls_exit.h"
 
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
@@ -31,8 +32,12 @@ bool sp_dist_digest(const char *cookie, uint32_t challenge, uint8_t digest[SP_DI
 {
     char text[SP_DIST_COOKIE_MAX + sizeof "4294967295"];
     int len = snprintf(text, sizeof text, "%s%u", cookie, challenge);
-    bool done = EVP_Digest(text, (size_t)len, digest, NULL, EVP_md5(), NULL) == 1;
+    bool done = false;
 
+    if (sp_tls_enter()) {
+        done = EVP_Digest(text, (size_t)len, digest, NULL, EVP_md5(), NULL) == 1;
+        sp_tls_leave();
+    }
     OPENSSL_cleanse(text, sizeof text);
     return done;
 }

@@ -6,6 +6,7 @@
 #include "sp_dist_connect.h"
 #include "sp_tls.h"
 #include "sp_tls_error.h"
+#include "sp_tls_exit.h"
 
 #include <errno.h>
 #include <openssl/rand.h>
@@ -39,6 +40,17 @@ static void end_handshake(struct sp_node_state *node)
     node->connect = NULL;
 }
 
+static bool random_number(uint32_t *number)
+{
+    bool done = false;
+
+    if (sp_tls_enter()) {
+        done = RAND_bytes((unsigned char *)number, sizeof *number) == 1;
+        sp_tls_leave();
+    }
+    return done;
+}
+
 static sp_status begin_handshake(struct sp_conn *conn, const struct sp_node_target *target)
 {
     struct sp_node_state *node = conn->dist;
@@ -48,7 +60,7 @@ static sp_status begin_handshake(struct sp_conn *conn, const struct sp_node_targ
     node->connect = malloc(sizeof *node->connect);
     if (!node->connect)
         return SP_NO_MEMORY;
-    if (RAND_bytes((unsigned char *)&challenge, sizeof challenge) != 1)
+    if (!random_number(&challenge))
         return SP_NODE_CRYPTO;
     return sp_dist_connect_begin(node->connect, target->name, target->host, target->cookie,
                                  challenge, tls ? SP_DIST_HEADER_TLS : SP_DIST_HEADER_TCP)

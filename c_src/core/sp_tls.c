@@ -5,6 +5,7 @@
 #include "sp_sys.h"
 #include "sp_tls_bio.h"
 #include "sp_tls_error.h"
+#include "sp_tls_exit.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -505,17 +506,83 @@ static bool tls_is_refusal(sp_status fault)
     return fault >= SP_TLS_ALERT;
 }
 
+/* ---- the same, with the end of the process in mind ---- */
+
+static sp_status guarded_handshake(struct sp_conn *conn)
+{
+    sp_status status = SP_CLOSED;
+
+    if (sp_tls_enter()) {
+        status = tls_handshake(conn);
+        sp_tls_leave();
+    }
+    return status;
+}
+
+static sp_status guarded_send(struct sp_conn *conn, const struct iovec *iov, int count,
+                              size_t *sent)
+{
+    sp_status status = SP_CLOSED;
+
+    *sent = 0;
+    if (sp_tls_enter()) {
+        status = tls_send(conn, iov, count, sent);
+        sp_tls_leave();
+    }
+    return status;
+}
+
+static sp_status guarded_recv(struct sp_conn *conn, void *buf, size_t cap, size_t *got)
+{
+    sp_status status = SP_CLOSED;
+
+    *got = 0;
+    if (sp_tls_enter()) {
+        status = tls_recv(conn, buf, cap, got);
+        sp_tls_leave();
+    }
+    return status;
+}
+
+static enum sp_clean guarded_validate(struct sp_conn *conn)
+{
+    enum sp_clean clean = SP_DEAD;
+
+    if (sp_tls_enter()) {
+        clean = tls_validate(conn);
+        sp_tls_leave();
+    }
+    return clean;
+}
+
+/* What is left then ends with the process. */
+static void guarded_cleanup(struct sp_conn *conn)
+{
+    if (sp_tls_enter()) {
+        tls_cleanup(conn);
+        sp_tls_leave();
+    }
+}
+
+static void guarded_describe(struct sp_conn *conn, sp_fact tell, void *arg)
+{
+    if (sp_tls_enter()) {
+        tls_describe(conn, tell, arg);
+        sp_tls_leave();
+    }
+}
+
 const struct sp_transport sp_transport_tls = {
     .name = "tls",
     .open = tls_open,
     .opened = sp_stream_opened,
-    .handshake = tls_handshake,
+    .handshake = guarded_handshake,
     .set = tls_set,
-    .send = tls_send,
-    .recv = tls_recv,
-    .validate = tls_validate,
+    .send = guarded_send,
+    .recv = guarded_recv,
+    .validate = guarded_validate,
     .shutdown = sp_stream_shutdown,
-    .cleanup = tls_cleanup,
-    .describe = tls_describe,
+    .cleanup = guarded_cleanup,
+    .describe = guarded_describe,
     .is_refusal = tls_is_refusal,
 };

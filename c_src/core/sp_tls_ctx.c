@@ -1,6 +1,7 @@
 #include "sp_tls_ctx.h"
 
 #include "sp_tls.h"
+#include "sp_tls_exit.h"
 #include "sp_tls_file.h"
 
 #include <errno.h>
@@ -353,8 +354,10 @@ struct sp_tls_ctx *sp_tls_ctx_get(struct sp_tls_registry *registry,
     struct files files = {0};
     struct sp_tls_ctx *ctx = NULL;
 
-    /* The VM ends without waiting for its threads, so OpenSSL must not clean up at exit. */
-    OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT, NULL);
+    if (!sp_tls_enter()) {
+        *refusal = (struct sp_tls_refusal){"certfile", "exit"};
+        return NULL;
+    }
     ERR_clear_error();
     if (read_file("cacertfile", options->cacertfile, &files.cacerts, refusal) &&
         read_file("certfile", options->certfile, &files.cert, refusal) &&
@@ -363,6 +366,7 @@ struct sp_tls_ctx *sp_tls_ctx_get(struct sp_tls_registry *registry,
     sp_tls_file_wipe(&files.cacerts);
     sp_tls_file_wipe(&files.cert);
     sp_tls_file_wipe(&files.key);
+    sp_tls_leave();
     return ctx;
 }
 
@@ -370,7 +374,7 @@ void sp_tls_ctx_unref(struct sp_tls_ctx *ctx)
 {
     struct sp_tls_registry *registry;
 
-    if (!ctx || atomic_fetch_sub(&ctx->refs, 1) > 1)
+    if (!ctx || atomic_fetch_sub(&ctx->refs, 1) > 1 || !sp_tls_enter())
         return;
     registry = ctx->registry;
     pthread_mutex_lock(&registry->lock);
@@ -379,6 +383,7 @@ void sp_tls_ctx_unref(struct sp_tls_ctx *ctx)
     pthread_mutex_unlock(&registry->lock);
     ctx_free(ctx);
     sp_tls_registry_unref(registry);
+    sp_tls_leave();
 }
 
 unsigned sp_tls_ctx_count(struct sp_tls_registry *registry)

@@ -1,10 +1,21 @@
 /* Loading, upgrading, and the table of functions that sockpool_nif.erl declares. */
 #include "sp_nif.h"
 
+#include "../core/sp_tls_exit.h"
 #include "declarations.h"
 
 #include <openssl/opensslv.h>
 #include <stddef.h>
+
+/* Halts that flush wait for our calls in dirty schedulers, where the VM can do that. */
+static void delay_halt(ErlNifEnv *env)
+{
+#if ERL_NIF_MAJOR_VERSION > 2 || (ERL_NIF_MAJOR_VERSION == 2 && ERL_NIF_MINOR_VERSION >= 17)
+    (void)enif_set_option(env, ERL_NIF_OPT_DELAY_HALT);
+#else
+    (void)env;
+#endif
+}
 
 /* Of all that crosses from one library to another, and of OpenSSL, whose objects cross as well. */
 #define LAYOUT ((unsigned)(SP_NIF_DECLARATIONS + (OPENSSL_VERSION_NUMBER >> 28)))
@@ -28,12 +39,13 @@ static int load(ErlNifEnv *env, void **priv_data, ERL_NIF_TERM info)
     if (!roots)
         return 1;
     *roots = (struct sp_nif_roots){.layout = LAYOUT, .users = 1};
-    if (!sp_nif_tls_roots_init(roots) || !(roots->clock = sp_nif_clock_start()) ||
-        !sp_nif_open_types(env, ERL_NIF_RT_CREATE)) {
+    if (!sp_tls_exit_prepare() || !sp_nif_tls_roots_init(roots) ||
+        !(roots->clock = sp_nif_clock_start()) || !sp_nif_open_types(env, ERL_NIF_RT_CREATE)) {
         roots_free(roots);
         return 1;
     }
     sp_nif_make_atoms(env);
+    delay_halt(env);
     *priv_data = roots;
     return 0;
 }
@@ -43,9 +55,11 @@ static int upgrade(ErlNifEnv *env, void **priv_data, void **old_priv_data, ERL_N
     struct sp_nif_roots *roots = *old_priv_data;
 
     (void)info;
-    if (!roots || roots->layout != LAYOUT || !sp_nif_open_types(env, ERL_NIF_RT_TAKEOVER))
+    if (!roots || roots->layout != LAYOUT || !sp_tls_exit_prepare() ||
+        !sp_nif_open_types(env, ERL_NIF_RT_TAKEOVER))
         return 1;
     sp_nif_make_atoms(env);
+    delay_halt(env);
     roots->users++;
     *priv_data = roots;
     return 0;
