@@ -67,6 +67,7 @@
                 | {nodedown, node()}
                 | {bad_request, term()}
                 | {tls, term()}
+                | {unread_bytes, Text :: binary()}
                 | {node, term()} | {no_such_node, node()} | {epmd, term()} | {cookie, term()}
                 | {spawn, term()}
                 | {exception, throw | exit | error, term(), list()}
@@ -589,6 +590,8 @@ format_error({init, badfun}) -> fun_is_gone(init, 1);
 format_error({cookie, badfun}) -> fun_is_gone(cookie, 0);
 format_error(system_limit) ->
     "the VM has no process or port to spare that this needs (see +P and +Q)";
+format_error({unread_bytes, Text}) ->
+    io_lib:format("the server spoke first, and no init read it: ~ts", [Text]);
 format_error({unavailable, Last}) ->
     ["connecting fails: ", format_error(Last)];
 format_error(Reason) ->

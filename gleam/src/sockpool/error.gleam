@@ -35,8 +35,8 @@ pub type Error {
   Posix(code: String)
   /// In `Unavailable`: no name server knows the pool's host.
   HostNotFound
-  /// In `Unavailable`: the server spoke first, and no `init` read it.
-  UnreadBytes
+  /// In `Unavailable`: the server spoke first, this, and no `init` read it. At most 64 characters.
+  UnreadBytes(text: String)
   /// In `Unavailable`: `init` returned this, or crashed with this.
   InitFailed(reason: String)
   /// Starting a pool, `set`: the key, such as `"size"` or `"tls.cacertfile"`, and a sentence that
@@ -77,7 +77,8 @@ pub fn describe(error: Error) -> String {
     Tls(reason) -> "TLS: " <> tls_reason(reason)
     Posix(code) -> "the system says " <> code
     HostNotFound -> "the host's name is not known"
-    UnreadBytes -> "the server spoke first, and no init read it"
+    UnreadBytes(text) ->
+      "the server spoke first, and no init read it: " <> text
     InitFailed(reason) -> "init failed: " <> reason
     BadOption(_, explanation) -> explanation
     BadArgument(_, explanation) -> explanation
