@@ -68,6 +68,7 @@
                 | {nodedown, node()} | not_alive
                 | {bad_request, term()}
                 | {tls, term()}
+                | {unread_bytes, Text :: binary()}
                 | {node, term()} | {no_such_node, node()} | {epmd, term()} | {cookie, term()}
                 | {spawn, term()}
                 | {exception, throw | exit | error, term(), list()}
@@ -617,6 +618,8 @@ format_error(system_limit) ->
 format_error({timeout, dirty_schedulers}) ->
     "the time was over, most of which a handshake waited for a dirty CPU scheduler: others keep them busy "
     "(see erl +SDcpu)";
+format_error({unread_bytes, Text}) ->
+    io_lib:format("the server spoke first, and no init read it: ~ts", [Text]);
 format_error({unavailable, Last}) ->
     ["connecting fails: ", format_error(Last)];
 format_error(Reason) ->

@@ -9,7 +9,7 @@
          init_per_testcase/2, end_per_testcase/2]).
 -export([of_a_request/1, of_a_request_for_whatever_comes/1, of_a_lease/1, said_after_the_last_receive/1,
          to_one_who_waits/1, of_a_request_that_waited/1, of_a_dead_owner/1, of_a_framed_stream/1,
-         nothing/1, before_the_first_use/1]).
+         nothing/1, before_the_first_use/1, greeting/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1, stat/2, start/1, await/1]).
 
@@ -24,7 +24,7 @@ cases() ->
 
 %% The server says something that its client finds, and not only soon.
 unasked() ->
-    [of_a_request_for_whatever_comes, said_after_the_last_receive, before_the_first_use].
+    [of_a_request_for_whatever_comes, said_after_the_last_receive, before_the_first_use, greeting].
 
 init_per_suite(Config) ->
     ok = sockpool_cluster:be_a_node(),
@@ -160,6 +160,19 @@ before_the_first_use(Config) ->
                       closed(Pool, 0)
               end).
 
+%% Nobody has used the connection, and nobody gets what the server says on it by itself. The pause after
+%% that is long: no other connection is there to be had.
+greeting(Config) ->
+    Opts = #{backoff => {3600000, 3600000}},
+    [with_pool(Config, Opts#{validate => When},
+               fun(Pool, Server) ->
+                       ok = sockpool_test_server:push(Server, "220 \"hello\"\e[7m\r\n"),
+                       {error, {unavailable, Reason}} = sockpool:request(Pool, "XY", 2, 200),
+                       ?assertEqual({unread_bytes, <<"220 .hello..[7m">>}, Reason),
+                       ?assertNotEqual(nomatch, string:find(sockpool:format_error(Reason), "hello"))
+               end) || When <- [{'after', 60000}, always]],
+    ok.
+
 %%% Helpers.
 
 each_way(Config, Fun) -> each_way(Config, #{}, Fun).
@@ -172,7 +185,7 @@ each_way(Config, Opts, Fun) ->
 with_pool(Config, Opts, Fun) ->
     {Server, Target} = server(Config),
     Pool = name(Config),
-    {ok, _} = started(Pool, maps:merge(Target, Opts#{size => 1, max_overflow => 0, backoff => {1, 10}})),
+    {ok, _} = started(Pool, maps:merge(Target#{size => 1, max_overflow => 0, backoff => {1, 10}}, Opts)),
     _ = settled(Pool),
     _ = is_map_key(accepted, Server) andalso
         wait_until(fun() -> sockpool_test_server:accepted(Server) =:= 1 end),

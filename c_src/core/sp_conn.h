@@ -55,6 +55,12 @@ struct sp_rbuf {
     size_t searched; /* bytes after pos known to hold no line end */
 };
 
+/* What a server said that nobody read, made fit to be shown: printable ASCII, no quotes, ended by a 0. */
+#define SP_WORDS_MAX 64
+struct sp_words {
+    char text[SP_WORDS_MAX + 1];
+};
+
 struct sp_conn {
     /* constant since it was made */
     struct sp_pool *pool;
@@ -100,7 +106,8 @@ struct sp_conn {
     struct sp_node_state *dist; /* sp_node.c's, over that */
     enum sp_packet packet;
     struct sp_rbuf rbuf;
-    void *keepsake; /* the face's, from its last check-in */
+    struct sp_words words; /* once sp_recv_words() has looked */
+    void *keepsake;        /* the face's, from its last check-in */
 };
 
 /* Only the holder; asserts that the pictured transition is allowed. */

@@ -1,6 +1,7 @@
 #include "sp_control.h"
 
 #include "sp_close.h"
+#include "sp_recv.h"
 #include "sp_table.h"
 
 #include <sched.h>
@@ -266,16 +267,20 @@ static sp_status check_new(struct sp_pool *pool, struct sp_conn *conn)
     enum sp_clean clean = SP_CLEAN;
 
     if (conn->rbuf.len > conn->rbuf.pos)
-        return SP_UNREAD;
-    if (conn->tainted)
+        clean = SP_DIRTY;
+    else if (conn->tainted)
         return SP_CLOSED;
-    if (atomic_load(&pool->validate_after_ns) != SP_NEVER)
+    else if (conn->touched || atomic_load(&pool->validate_after_ns) != SP_NEVER)
         clean = conn->transport->validate(conn);
     /* What the init function set for good is how this connection is. */
     conn->buffers_changed = false;
+    conn->drained = true; /* looked at */
     if (clean == SP_DEAD && conn->fault != SP_OK)
         return conn->fault;
-    return clean == SP_CLEAN ? SP_OK : clean == SP_DIRTY ? SP_UNREAD : SP_CLOSED;
+    if (clean != SP_DIRTY)
+        return clean == SP_CLEAN ? SP_OK : SP_CLOSED;
+    (void)sp_recv_words(conn);
+    return SP_UNREAD;
 }
 
 static void succeeded(struct sp_pool *pool)
@@ -329,7 +334,7 @@ void sp_control_lost_unused(struct sp_pool *pool, const struct sp_call *call)
 
 static void refused(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
 {
-    pool->host->refused(pool, conn->fault);
+    pool->host->refused(pool, conn, conn->fault);
     pthread_mutex_lock(&pool->control.lock);
     atomic_store(&pool->doubted, true);
     sp_backoff_failed(&pool->control.state, conn->round, call->now_ns);
@@ -457,6 +462,24 @@ bool sp_control_tick(struct sp_pool *pool, const struct sp_call *call, uint32_t 
     return count > 0;
 }
 
+/* The caller holds it. */
+static void stirred(struct sp_pool *pool, const struct sp_call *call, struct sp_shard *shard,
+                    struct sp_conn *conn)
+{
+    enum sp_clean clean = conn->transport->validate(conn);
+
+    if (clean == SP_CLEAN) {
+        sp_pool_serve(pool, call, conn);
+    } else if (clean == SP_DIRTY && !conn->used &&
+               atomic_load(&pool->validate_after_ns) == SP_NEVER) {
+        /* The first user's. Not watched any more: there is something to read all the time. */
+        sp_pool_put(pool, call, shard, conn, true);
+        sp_pool_serve(pool, call, NULL);
+    } else {
+        sp_pool_retire_unusable(pool, call, conn);
+    }
+}
+
 void sp_control_idle_event(struct sp_pool *pool, const struct sp_call *call, uint32_t slot,
                            uint32_t generation)
 {
@@ -475,9 +498,7 @@ void sp_control_idle_event(struct sp_pool *pool, const struct sp_call *call, uin
     if (held)
         sp_shard_unlink(shard, conn);
     pthread_mutex_unlock(&shard->lock);
-    if (held && conn->transport->validate(conn) == SP_CLEAN)
-        sp_pool_serve(pool, call, conn);
-    else if (held)
-        sp_pool_retire_unusable(pool, call, conn);
+    if (held)
+        stirred(pool, call, shard, conn);
     pool->host->conn_unref(conn);
 }

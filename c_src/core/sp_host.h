@@ -49,8 +49,9 @@ struct sp_host {
     bool (*watch)(const struct sp_call *call, struct sp_conn *conn, uint32_t generation);
     /* Has the control process call sp_control_step() soon. */
     void (*wake)(const struct sp_call *call, struct sp_pool *pool);
-    /* The server has refused a connection: this is why the pool is unavailable, if it is. */
-    void (*refused)(struct sp_pool *pool, sp_status why);
+    /* The server has refused a connection: this is why the pool is unavailable, if it is. SP_UNREAD: the
+     * connection has the words. */
+    void (*refused)(struct sp_pool *pool, const struct sp_conn *conn, sp_status why);
 };
 
 #endif

@@ -1,6 +1,7 @@
 #include "sp_pool.h"
 
 #include "sp_control.h"
+#include "sp_recv.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -144,7 +145,9 @@ static bool usable(struct sp_pool *pool, const struct sp_call *call, struct sp_c
 
     if (!current(pool, conn))
         return false;
-    if (after_ns && (after_ns == SP_NEVER || call->now_ns < conn->idle_since_ns + after_ns))
+    /* What the server says before anybody asks is looked for until the first has it. */
+    if (after_ns == SP_NEVER ||
+        (after_ns && conn->used && call->now_ns < conn->idle_since_ns + after_ns))
         return true;
     return conn->transport->validate(conn) == SP_CLEAN;
 }
@@ -185,8 +188,14 @@ bool sp_pool_retire_surplus(struct sp_pool *pool, const struct sp_call *call, st
 
 void sp_pool_retire_unusable(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
 {
-    if (!conn->used && current(pool, conn))
+    if (!conn->used && current(pool, conn)) {
+        bool words = sp_recv_words(conn);
+        pool->host->refused(pool, conn,
+                            words                  ? SP_UNREAD
+                            : conn->fault != SP_OK ? conn->fault
+                                                   : SP_CLOSED);
         sp_control_lost_unused(pool, call);
+    }
     sp_pool_retire(pool, call, conn);
 }
 

@@ -170,3 +170,32 @@ void sp_recv_taken(struct sp_conn *conn, const struct sp_received *received)
     if (conn->rbuf.pos == conn->rbuf.len)
         conn->rbuf.pos = conn->rbuf.len = 0;
 }
+
+static void make_printable(char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (text[i] < ' ' || text[i] > '~' || text[i] == '"' || text[i] == '\\')
+            text[i] = '.';
+}
+
+bool sp_recv_words(struct sp_conn *conn)
+{
+    const struct sp_rbuf *rbuf = &conn->rbuf;
+    char *text = conn->words.text;
+    size_t len = rbuf->len - rbuf->pos, got;
+
+    if (conn->transport->node)
+        return false;
+    if (len > SP_WORDS_MAX)
+        len = SP_WORDS_MAX;
+    if (len > 0)
+        memcpy(text, rbuf->base + rbuf->pos, len);
+    while (len < SP_WORDS_MAX &&
+           conn->transport->recv(conn, text + len, SP_WORDS_MAX - len, &got) == SP_OK)
+        len += got;
+    while (len > 0 && (text[len - 1] == '\n' || text[len - 1] == '\r'))
+        len--;
+    make_printable(text, len);
+    text[len] = 0;
+    return len > 0;
+}

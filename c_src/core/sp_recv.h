@@ -29,4 +29,8 @@ SP_MUST_CHECK sp_status sp_recv(struct sp_conn *conn, const struct sp_want *want
                                 size_t scratch_cap, struct sp_received *received);
 void sp_recv_taken(struct sp_conn *conn, const struct sp_received *received);
 
+/* By the holder, or within enter/leave, of a connection that is to be closed: the begin of what is unread
+ * goes to conn->words. Not of a connection to a node, whose bytes are no words. False: there are none. */
+bool sp_recv_words(struct sp_conn *conn);
+
 #endif

@@ -116,6 +116,8 @@ void sp_nif_make_atoms(ErlNifEnv *env);
 ERL_NIF_TERM sp_nif_error_term(ErlNifEnv *env, sp_status status); /* {error, Reason} */
 /* Why, for {error, Reason}. */
 ERL_NIF_TERM sp_nif_reason_term(ErlNifEnv *env, sp_status status);
+/* {unread_bytes, Text} */
+ERL_NIF_TERM sp_nif_words_term(ErlNifEnv *env, const struct sp_conn *conn);
 ERL_NIF_TERM sp_nif_addr_term(ErlNifEnv *env, const struct sp_addr *addr);
 bool sp_nif_get_addr(ErlNifEnv *env, ERL_NIF_TERM host, ERL_NIF_TERM port, struct sp_addr *addr);
 bool sp_nif_get_packet(ErlNifEnv *env, ERL_NIF_TERM term, enum sp_packet *packet);

@@ -203,19 +203,20 @@ SP_NIF(sp_nif_attempt_ready)
 {
     struct sp_call call = sp_nif_call(env);
     struct sp_nif_lease *lease;
-    ERL_NIF_TERM error;
+    ERL_NIF_TERM error, result;
     sp_status status;
 
     (void)argc;
     if (!get_attempt(env, argv[0], SP_CONN_INITIALISING, &lease, &error))
         return error;
     if (sp_conn_armed(lease->conn, lease->lease))
-        status = SP_BUSY;
-    else
-        status = sp_control_ready(lease->conn->pool, &call, lease->conn, lease->lease);
-    if (status != SP_BUSY)
-        sp_nif_drop_conn(lease, &call);
-    return attempt_term(env, status);
+        return sp_nif_error_term(env, SP_BUSY);
+    status = sp_control_ready(lease->conn->pool, &call, lease->conn, lease->lease);
+    result = status == SP_UNREAD
+                 ? enif_make_tuple2(env, sp_atoms.error, sp_nif_words_term(env, lease->conn))
+                 : attempt_term(env, status);
+    sp_nif_drop_conn(lease, &call);
+    return result;
 }
 
 /* attempt_failed(Attempt) -> ok. Gives the capacity back and counts for backoff. */

@@ -326,11 +326,12 @@ static void waiter_free(struct sp_waiter *core)
     cached_waiters.count++;
 }
 
-static void refused(struct sp_pool *core, sp_status why)
+static void refused(struct sp_pool *core, const struct sp_conn *conn, sp_status why)
 {
     ErlNifEnv *env = enif_alloc_env();
 
-    sp_nif_error_set(nif_pool(core), sp_nif_reason_term(env, why));
+    sp_nif_error_set(nif_pool(core), why == SP_UNREAD ? sp_nif_words_term(env, conn)
+                                                      : sp_nif_reason_term(env, why));
     enif_free_env(env);
 }
 

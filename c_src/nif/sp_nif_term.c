@@ -48,6 +48,15 @@ static ERL_NIF_TERM bytes_tuple(ErlNifEnv *env, const uint8_t *bytes, unsigned g
     return enif_make_tuple_from_array(env, items, groups);
 }
 
+ERL_NIF_TERM sp_nif_words_term(ErlNifEnv *env, const struct sp_conn *conn)
+{
+    size_t len = strlen(conn->words.text);
+    ERL_NIF_TERM text;
+
+    memcpy(enif_make_new_binary(env, len, &text), conn->words.text, len);
+    return enif_make_tuple2(env, sp_nif_reason_term(env, SP_UNREAD), text);
+}
+
 ERL_NIF_TERM sp_nif_addr_term(ErlNifEnv *env, const struct sp_addr *addr)
 {
     ERL_NIF_TERM term;

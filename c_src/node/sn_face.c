@@ -248,11 +248,11 @@ static void wake(const struct sp_call *call, struct sp_pool *core)
     home->wake(home);
 }
 
-static void refused(struct sp_pool *core, sp_status why)
+static void refused(struct sp_pool *core, const struct sp_conn *conn, sp_status why)
 {
     struct sn_home *home = home_of(core);
 
-    home->refused(home, why);
+    home->refused(home, conn, why);
 }
 
 /* No lease leaves anything with its connection, so there is no keepsake_drop. */

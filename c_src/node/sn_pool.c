@@ -194,9 +194,9 @@ static void on_emptied(struct sn_home *home)
     free_later(pool_of(home));
 }
 
-static void on_refused(struct sn_home *home, sp_status why)
+static void on_refused(struct sn_home *home, const struct sp_conn *conn, sp_status why)
 {
-    pool_of(home)->last = sn_reason_of(why);
+    pool_of(home)->last = sn_reason_of_conn(conn, why);
 }
 
 sp_status sn_pool_reload_tls(struct sn_pool *pool, struct sp_tls_refusal *refusal)

@@ -4,6 +4,7 @@
 #include "sp_tls_error.h"
 
 #include <stdio.h>
+#include <string.h>
 
 struct sn_reason sn_reason_of(sp_status status)
 {
@@ -21,6 +22,23 @@ struct sn_reason sn_reason_of(sp_status status)
     return reason;
 }
 
+struct sn_reason sn_reason_of_conn(const struct sp_conn *conn, sp_status status)
+{
+    struct sn_reason reason = sn_reason_of(status);
+
+    if (status == SP_UNREAD) {
+        reason.kind = reason.word;
+        reason.words = conn->words;
+    }
+    return reason;
+}
+
+/* A text of the server's, not a word of ours. */
+static bool has_words(const struct sn_reason *reason)
+{
+    return reason->kind && reason->kind == reason->word;
+}
+
 struct sn_reason sn_reason_of_tls(const struct sp_tls_refusal *refusal)
 {
     return (struct sn_reason){.kind = "tls", .option = refusal->option, .word = refusal->why};
@@ -30,7 +48,7 @@ const char *sn_reason_text(struct sn_reason reason, char text[SN_REASON_TEXT_MAX
 {
     snprintf(text, SN_REASON_TEXT_MAX, "%s%s%s%s%s", reason.kind ? reason.kind : "",
              reason.kind ? " " : "", reason.option ? reason.option : "", reason.option ? " " : "",
-             reason.word);
+             has_words(&reason) ? reason.words.text : reason.word);
     return text;
 }
 
@@ -44,7 +62,10 @@ void sn_put_reason(struct sn_writer *writer, struct sn_reason reason)
         sn_put_tuple(writer, 2);
         sn_put_atom(writer, reason.option ? reason.option : "alert");
     }
-    sn_put_atom(writer, reason.word);
+    if (has_words(&reason))
+        sn_put_binary(writer, reason.words.text, strlen(reason.words.text));
+    else
+        sn_put_atom(writer, reason.word);
 }
 
 void sn_put_error(struct sn_writer *writer, struct sn_reason reason)

@@ -3,7 +3,7 @@
 #define SN_REASON_H
 
 #include "sn_writer.h"
-#include "sp_status.h"
+#include "sp_conn.h"
 #include "sp_tls_ctx.h"
 
 /* A word, static or of a pool's options, alone or in {Kind, Word}, {tls, {alert, Word}} or {tls, {Option, Word}}.
@@ -13,6 +13,7 @@ struct sn_reason {
     const char *kind; /* static: "tls", "node", "no_such_node"; NULL: none */
     bool is_alert;
     const char *option; /* static: that cannot be used; NULL: none */
+    struct sp_words words; /* of {unread_bytes, Text}, whose word this is */
 };
 
 /* "tls certfile enoent", for a log. */
@@ -20,6 +21,8 @@ struct sn_reason {
 const char *sn_reason_text(struct sn_reason reason, char text[SN_REASON_TEXT_MAX]);
 
 struct sn_reason sn_reason_of(sp_status status);
+/* Of a connection that is refused. */
+struct sn_reason sn_reason_of_conn(const struct sp_conn *conn, sp_status status);
 struct sn_reason sn_reason_of_tls(const struct sp_tls_refusal *refusal);
 void sn_put_reason(struct sn_writer *writer, struct sn_reason reason);
 /* {error, Reason} */

@@ -226,10 +226,11 @@ reason({bad_option, Key, _Value} = Bad) -> {bad_option, key(Key), explanation(Ba
 reason({bad_argument, Name, _Value} = Bad) -> {bad_argument, key(Name), explanation(Bad)};
 reason({bad_request, _Request} = Bad) -> {bad_request, explanation(Bad)};
 reason({exception, Class, Reason, _Stack}) -> {exception, atom_to_binary(Class), text(Reason)};
+reason({unread_bytes, Text}) -> {unread_bytes, Text};
 reason({nodedown, Node}) when is_atom(Node) -> {node_down, atom_to_binary(Node)};
 reason(Reason) when Reason =:= timeout; Reason =:= full; Reason =:= closed; Reason =:= not_found;
                     Reason =:= draining; Reason =:= not_owner; Reason =:= busy;
-                    Reason =:= unread_bytes; Reason =:= system_limit; Reason =:= not_alive ->
+                    Reason =:= system_limit; Reason =:= not_alive ->
     Reason;
 reason(bad_reply) -> {other, <<"bad_reply">>};
 reason(Reason) when is_atom(Reason) -> {posix, atom_to_binary(Reason)};

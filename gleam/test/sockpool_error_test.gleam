@@ -21,7 +21,10 @@ pub fn reasons_test() {
   kit.equal(error.ProcessNotFound, kit.reason("noproc"))
   kit.equal(error.AlreadyStarted, kit.reason("already_started"))
   kit.equal(error.NotStarted, kit.reason("{not_started, sockpool}"))
-  kit.equal(error.UnreadBytes, kit.reason("unread_bytes"))
+  kit.equal(
+    error.UnreadBytes("220 hello"),
+    kit.reason("{unread_bytes, <<\"220 hello\">>}"),
+  )
   kit.equal(
     error.Unavailable(error.DirtySchedulersBusy),
     kit.reason("{unavailable, {timeout, dirty_schedulers}}"),

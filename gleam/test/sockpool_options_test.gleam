@@ -208,7 +208,7 @@ pub fn greeting_of_which_a_part_is_unread_test() {
       }
     })
   use pool <- kit.with_pool("unread", o)
-  kit.equal(error.UnreadBytes, kit.unavailable(pool))
+  kit.equal(error.UnreadBytes("elcome"), kit.unavailable(pool))
 }
 
 pub fn max_hold_test() {

@@ -236,9 +236,10 @@ static void wake(const struct sp_call *call, struct sp_pool *pool)
     run_hook(FAKE_ON_WAKE);
 }
 
-static void conn_refused(struct sp_pool *pool, sp_status why)
+static void conn_refused(struct sp_pool *pool, const struct sp_conn *conn, sp_status why)
 {
     (void)pool;
+    (void)conn;
     world.refusal = why;
 }
 

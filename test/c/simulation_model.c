@@ -73,7 +73,8 @@ static bool usable(unsigned i)
 {
     uint64_t after_ns = m.config->validate_after_ns;
 
-    if (after_ns == SP_NEVER || (after_ns && fake_now_ns() < m.conns[i].idle_since_ns + after_ns))
+    if (after_ns == SP_NEVER ||
+        (after_ns && m.conns[i].used && fake_now_ns() < m.conns[i].idle_since_ns + after_ns))
         return true;
     return !m.conns[i].bad;
 }

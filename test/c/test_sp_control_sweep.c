@@ -419,8 +419,11 @@ KIT_TEST(idle_event, of_one_closed_before_it_was_ever_used_slows_the_next)
     fake_sleep_ms(1500);
     kit_tick();
     conn = watched(&generation);
+    fake_peer_sends(conn->fd, "421 full\n", 9);
     fake_peer_closes(conn->fd);
     event(conn->slot, generation);
+    cr_assert_eq(fake_last_refusal(), SP_UNREAD);
+    cr_assert_str_eq(conn->words.text, "421 full");
     cr_assert_eq(kit_step(&attempt, 1, &plan), 0);
     cr_assert(plan.wait_ns > 0 && plan.wait_ns <= 100 * SP_MS);
     fake_sleep_ms(101);
@@ -435,6 +438,25 @@ KIT_TEST(idle_event, stray_bytes_close_it)
     fake_peer_sends(conn->fd, "?", 1);
     event(conn->slot, generation);
     cr_assert_eq(kit_stats().total, 1);
+}
+
+KIT_TEST(idle_event, what_the_server_says_first_is_kept_where_nobody_looks)
+{
+    struct sp_conn *conn;
+    uint32_t generation;
+
+    kit_checkout(KIT_OTHER);
+    atomic_store(&kit_pool->validate_after_ns, SP_NEVER);
+    fake_sleep_ms(1500);
+    kit_tick();
+    conn = watched(&generation);
+    fake_peer_sends(conn->fd, "220 hello", 9);
+    event(conn->slot, generation);
+    fake_sleep_ms(1500);
+    kit_tick();
+    cr_assert_eq(fake_watches(), 1, "it would stir at once");
+    cr_assert_eq(kit_stats().idle, 1);
+    cr_assert_eq(kit_stats().closed, 0);
 }
 
 KIT_TEST(idle_event, without_a_cause_keeps_it)

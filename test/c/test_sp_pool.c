@@ -331,6 +331,7 @@ KIT_TEST(pool_validate, after_looks_only_at_those_idle_for_that_long)
 
     atomic_store(&kit_pool->validate_after_ns, 50 * SP_MS);
     cr_assert_eq(kit_checkin(kit_checkout(KIT_OWNER)), SP_OK);
+    cr_assert_eq(fake_calls(FAKE_RECV), ++before, "before its first use, always");
     fake_sleep_ms(49);
     cr_assert_eq(kit_checkin(kit_checkout(KIT_OWNER)), SP_OK);
     cr_assert_eq(fake_calls(FAKE_RECV), before, "49 ms are too short");

@@ -514,3 +514,29 @@ KIT_TEST(recv_script, what_came_before_the_end_is_received)
     got(any(), "abc", 3);
     cr_assert_eq(any(), SP_STATUS_TRANSPORT + 1);
 }
+
+/* ---- words ---- */
+
+static void says(const char *bytes, size_t len, const char *text)
+{
+    sends(bytes, len);
+    cr_assert_eq(sp_recv_words(conn), text[0] != 0);
+    cr_assert_str_eq(conn->words.text, text);
+}
+
+KIT_TEST(recv, words_are_printable_and_few)
+{
+    says("", 0, "");
+    says("\r\n", 2, "");
+    says("220 hello\r\n", 11, "220 hello");
+    says("a\"b\\c\x1b[1m\xff\0z\n ", 14, "a.b.c.[1m..z. ");
+    says("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef and more", 73,
+         "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef");
+}
+
+KIT_TEST(recv, words_begin_with_what_the_buffer_has)
+{
+    sends("-ERR m", 6);
+    cr_assert_eq(exactly(20), SP_WANT_READ);
+    says("ax clients", 10, "-ERR max clients");
+}

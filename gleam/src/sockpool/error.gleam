@@ -35,8 +35,8 @@ pub type Error {
   Posix(code: String)
   /// In `Unavailable`: no name server knows the pool's host.
   HostNotFound
-  /// In `Unavailable`: the server spoke first, and no `init` read it.
-  UnreadBytes
+  /// In `Unavailable`: the server spoke first, this, and no `init` read it. At most 64 characters.
+  UnreadBytes(text: String)
   /// In `Unavailable`: a handshake waited most of its time for a dirty CPU scheduler of this VM.
   DirtySchedulersBusy
   /// In `Unavailable`: `init` returned this, or crashed with this.
@@ -81,7 +81,8 @@ pub fn describe(error: Error) -> String {
     Tls(reason) -> "TLS: " <> tls_reason(reason)
     Posix(code) -> "the system says " <> code
     HostNotFound -> "the host's name is not known"
-    UnreadBytes -> "the server spoke first, and no init read it"
+    UnreadBytes(text) ->
+      "the server spoke first, and no init read it: " <> text
     DirtySchedulersBusy -> "others keep the dirty schedulers busy"
     InitFailed(reason) -> "init failed: " <> reason
     BadOption(_, explanation) -> explanation
