@@ -3,6 +3,7 @@
 #include "sn_answer.h"
 #include "sn_io.h"
 #include "sn_line.h"
+#include "sn_value.h"
 
 #include <errno.h>
 
@@ -47,6 +48,22 @@ void sn_ask_refuse_stream(struct sn_calls *calls, struct sn_client *client,
 
 /* ---- the errand ---- */
 
+#define TIMEOUT_MAX_MS INT64_C(0xffffffff)
+
+bool sn_ask_timeout(struct sn_slice term, uint64_t *ns)
+{
+    int64_t ms;
+
+    if (sn_slice_is_atom(term, "infinity")) {
+        *ns = SP_NEVER;
+        return true;
+    }
+    if (!sn_value_integer(term, &ms) || ms < 0 || ms > TIMEOUT_MAX_MS)
+        return false;
+    *ns = (uint64_t)ms * SP_MS;
+    return true;
+}
+
 static void note_wrong(struct asked *asked, const char *name, struct sn_slice value)
 {
     if (!asked->wrong_name) {
@@ -63,7 +80,7 @@ static void check_call(struct asked *asked, const struct sn_request *request)
         note_wrong(asked, "module", asked->errand.module);
     if (!sn_slice_is_any_atom(asked->errand.function))
         note_wrong(asked, "function", asked->errand.function);
-    if (!sn_calls_timeout(timeout, &asked->timeout_ns))
+    if (!sn_ask_timeout(timeout, &asked->timeout_ns))
         note_wrong(asked, "timeout", timeout);
     if (!sn_request_is_proper_list(request, 5))
         note_wrong(asked, "args", asked->errand.args);
@@ -172,7 +189,7 @@ bool sn_ask_send(struct sn_calls *calls, struct sn_client *client, const struct 
     asked.errand = (struct sn_errand){.destination = parts[3], .message = parts[4]};
     asked.errand.is_by_default = sn_slice_is_atom(parts[5], "default");
     asked.timeout_ns = SP_NEVER;
-    if (!asked.errand.is_by_default && !sn_calls_timeout(parts[5], &asked.timeout_ns))
+    if (!asked.errand.is_by_default && !sn_ask_timeout(parts[5], &asked.timeout_ns))
         note_wrong(&asked, "timeout", parts[5]);
     return ask(&asked);
 }

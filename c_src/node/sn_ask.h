@@ -11,6 +11,9 @@ SP_MUST_CHECK bool sn_ask_call(struct sn_calls *calls, struct sn_client *client,
 SP_MUST_CHECK bool sn_ask_send(struct sn_calls *calls, struct sn_client *client,
                                const struct sn_caller *caller, const struct sn_request *request);
 
+/* A time-out in an argument, as nanoseconds. */
+SP_MUST_CHECK bool sn_ask_timeout(struct sn_slice term, uint64_t *ns);
+
 /* What send, recv and request get for these: {error, {bad_option, transport, node}}. */
 void sn_ask_refuse_stream(struct sn_calls *calls, struct sn_client *client,
                           const struct sn_caller *caller);

@@ -8,8 +8,6 @@
 
 #include <stdlib.h>
 
-#define TIMEOUT_MAX_MS INT64_C(0xffffffff)
-
 /* One call. */
 struct incoming {
     struct sn_calls *calls;
@@ -53,21 +51,7 @@ static bool get_timeout(struct sn_slice term, bool may_be_default, uint64_t *ns)
         *ns = DEFAULT_NS;
         return true;
     }
-    return sn_calls_timeout(term, ns);
-}
-
-bool sn_calls_timeout(struct sn_slice term, uint64_t *ns)
-{
-    int64_t ms;
-
-    if (sn_slice_is_atom(term, "infinity")) {
-        *ns = SP_NEVER;
-        return true;
-    }
-    if (!sn_value_integer(term, &ms) || ms < 0 || ms > TIMEOUT_MAX_MS)
-        return false;
-    *ns = (uint64_t)ms * SP_MS;
-    return true;
+    return sn_ask_timeout(term, ns);
 }
 
 /* A number of bytes up to 2^64-1, of which all above 2^63-1 are too many in the same way. */

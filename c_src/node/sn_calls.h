@@ -27,9 +27,6 @@ void sn_calls_take(struct sn_calls *calls, struct sn_client *client, const struc
 /* A cast has no answer. */
 void sn_calls_take_cast(struct sn_calls *calls, const struct sn_request *request);
 
-/* A time-out in an argument, as nanoseconds. */
-SP_MUST_CHECK bool sn_calls_timeout(struct sn_slice term, uint64_t *ns);
-
 /* A node has come, with its name, or goes: with it goes what its processes have and wait for. */
 void sn_calls_client_up(struct sn_calls *calls, struct sn_client *client);
 void sn_calls_client_down(struct sn_calls *calls, struct sn_client *client);
