@@ -46,7 +46,7 @@ status=0
 for suite in remote remote_ends remote_node; do
     $REBAR3 ct --suite "test/sockpool_${suite}_SUITE" --group c || status=1
 done
-for suite in c_node_pools c_node_connect c_node_stress node_config node; do
+for suite in c_node_limits c_node_pools c_node_connect c_node_stress node_config node; do
     $REBAR3 ct --suite "test/sockpool_${suite}_SUITE" || status=1
 done
 reports=$(find logs -name "$(basename "$LOG").*" -size +0)

@@ -10,6 +10,7 @@
          atoms_that_expand/1, exit_reasons/1, a_long_message_lets_others_in/1]).
 -export([more_monitors_than_a_node_may_have/1, bytes_that_are_kept/1, silent_connections/1,
          pools_that_want_all_descriptors/1]).
+-export([files_that_are_read_again/1, a_log_that_nobody_reads/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1]).
 -import(sockpool_cluster, [client/1, run/2]).
@@ -22,27 +23,37 @@ suite() -> [{timetrap, {minutes, 3}}].
 all() ->
     [large_terms_are_passed_on, large_terms_that_are_looked_at, messages_of_more_than_64_mb, atoms_that_expand,
      exit_reasons, a_long_message_lets_others_in, more_monitors_than_a_node_may_have, bytes_that_are_kept,
-     silent_connections, pools_that_want_all_descriptors].
+     silent_connections, pools_that_want_all_descriptors, files_that_are_read_again, a_log_that_nobody_reads].
 
 init_per_suite(Config) ->
-    sockpool_c_daemon:if_built(fun() -> sockpool_remote_kit:init_suite(Config) end).
+    sockpool_c_daemon:if_built(fun() -> sockpool_remote_kit:init_suite(sockpool_tls_kit:start(Config)) end).
 
-end_per_suite(Config) -> sockpool_remote_kit:end_suite(Config).
+end_per_suite(Config) ->
+    sockpool_remote_kit:end_suite(Config),
+    sockpool_tls_kit:stop(Config).
 
 init_per_testcase(Case, Config) ->
-    #{node := Node} = Daemon = sockpool_c_daemon:start(options(Case)),
+    #{node := Node} = Daemon = sockpool_c_daemon:start(options(Case, Config)),
     #{node := Other} = ?config(other, Config),
     Config1 = [{daemon, Daemon}, {pool, {Case, Node}}, {node, Node}, {server, sockpool_test_server:start()},
                {other_node, Other} | Config],
     Neighbour = {neighbour, Node},
+    ok = wait_until(fun() -> sockpool:which_pools(Node) =/= {error, {nodedown, Node}} end),
     ok = sockpool:start_pool(Neighbour, (target(Config1))#{size => 2}),
     Mine = checked_out(self(), Neighbour),
     There = client(Other),
     [{leases, [Mine, {There, checked_out(There, Neighbour)}]} | Config1].
 
-options(Case) when Case =:= silent_connections; Case =:= pools_that_want_all_descriptors ->
+options(files_that_are_read_again, Config) ->
+    #{args => ["--config", settings(Config)]};
+options(a_log_that_nobody_reads, Config) ->
+    Pipe = filename:join(?config(priv_dir, Config), "log"),
+    #{prefix => ["/bin/sh", "-c",
+                 "rm -f " ++ Pipe ++ "; mkfifo " ++ Pipe ++ "; exec 3<>" ++ Pipe ++
+                     "; head -c 65536 /dev/zero >&3; echo event=registered; exec \"$0\" \"$@\" 2>&3"]};
+options(Case, _Config) when Case =:= silent_connections; Case =:= pools_that_want_all_descriptors ->
     #{prefix => ["/bin/sh", "-c", "ulimit -n 512; exec \"$0\" \"$@\""]};
-options(_Case) ->
+options(_Case, _Config) ->
     #{}.
 
 checked_out(Client, Pool) when Client =:= self() ->
@@ -272,6 +283,48 @@ pools_that_want_all_descriptors(Config) ->
     Members = [join(Config, lists:concat(["member", N, "@127.0.0.1"])) || N <- lists:seq(1, 50)],
     [ok = gen_tcp:close(Member) || Member <- Members],
     ok = sockpool:stop_pool(Pool),
+    unharmed(Config).
+
+%%% What others do meanwhile.
+
+%% At SIGHUP with many pools of TLS.
+files_that_are_read_again(Config) ->
+    #{node := Node} = Daemon = ?config(daemon, Config),
+    Counter = counters:new(1, []),
+    Caller = spawn_link(fun() -> call_and_count(Node, Counter) end),
+    ok = wait_until(fun() -> counters:get(Counter, 1) > 10 end),
+    Before = counters:get(Counter, 1),
+    ok = sockpool_c_daemon:hang_up(Daemon),
+    _ = sockpool_c_daemon:await_line(Daemon, "event=configured"),
+    Meanwhile = counters:get(Counter, 1) - Before,
+    ct:pal("~b calls meanwhile", [Meanwhile]),
+    ?assert(Meanwhile > 50),
+    unlink(Caller),
+    exit(Caller, kill),
+    unharmed(Config).
+
+call_and_count(Node, Counter) ->
+    {ok, _} = sockpool:stats({neighbour, Node}),
+    ok = counters:add(Counter, 1, 1),
+    call_and_count(Node, Counter).
+
+%% Fifty pools, each with a file of its own that takes some milliseconds.
+settings(Config) ->
+    Dir = ?config(priv_dir, Config),
+    {ok, Pem} = file:read_file(sockpool_tls_kit:pem(Config, "ca")),
+    Pools = [begin
+                 File = filename:join(Dir, lists:concat(["ca", N, ".pem"])),
+                 ok = file:write_file(File, [integer_to_list(N), "\n", lists:duplicate(300, Pem)]),
+                 io_lib:format("\"tls~b\": {\"transport\": \"tls\", \"host\": \"localhost\", \"port\": 1, \"size\": 0, "
+                               "\"tls\": {\"cacertfile\": \"~ts\"}}", [N, File])
+             end || N <- lists:seq(1, 50)],
+    Path = filename:join(Dir, "settings.json"),
+    ok = file:write_file(Path, ["{\"pools\": {", lists:join(",\n", Pools), "}}"]),
+    Path.
+
+%% Its stderr is a pipe that is full.
+a_log_that_nobody_reads(Config) ->
+    [ok = gen_tcp:close(join(Config, lists:concat(["talk", N, "@127.0.0.1"]))) || N <- lists:seq(1, 100)],
     unharmed(Config).
 
 %%% Both.

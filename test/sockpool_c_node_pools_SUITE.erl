@@ -204,6 +204,13 @@ slow_lookup(Config) ->
     ok = sockpool:stop_pool(One),
     ok = sockpool:start_pool(One, (target(Config))#{host => "localhost"}),
     ?assertEqual({ok, <<"x">>}, sockpool:request(One, "x", 1, 5000)),
+    %% As many as the threads that libuv has by default: another name is found all the same.
+    Crowd = [{list_to_atom(lists:concat([crowd, N])), Node} || N <- lists:seq(1, 40)],
+    [ok = sockpool:start_pool(Pool, Slow#{host => lists:concat(["slow", N, ".invalid"])})
+     || {N, Pool} <- lists:enumerate(Crowd)],
+    [ok = wait_until(fun() -> stat(Pool, connect_failures) > 0 end) || Pool <- Crowd],
+    ok = sockpool:start_pool({found, Node}, (target(Config))#{host => "localhost"}),
+    ?assertEqual({ok, <<"x">>}, sockpool:request({found, Node}, "x", 1, 5000)),
     ok = sockpool:start_pool(Two, Slow#{connect_timeout => 60000}),
     ok = wait_until(fun() -> stat(Two, connecting) =:= 1 end),
     ?assertEqual(0, sockpool_c_daemon:stop(Daemon)).

@@ -17,10 +17,12 @@ void sn_log(enum sn_log_level level, const char *event, const char *details, ...
 
 struct sn_log_limit {
     uint64_t next_ns; /* 0 at first */
-    unsigned held_back;
+    unsigned let_through, held_back;
 };
 
 /* 0: not now. Otherwise 1 and how many were held back since the last one. */
 unsigned sn_log_allowed(struct sn_log_limit *limit, uint64_t now_ns);
+/* The same for `most' lines in that time. */
+unsigned sn_log_allowed_of(struct sn_log_limit *limit, uint64_t now_ns, unsigned most);
 
 #endif

@@ -1,12 +1,14 @@
 #include "sn_lookup.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 struct sn_lookup {
     struct sp_node node; /* in `running` */
     uv_getaddrinfo_t request;
-    const char *name; /* NULL: the pool is gone */
     struct sp_list askers;
+    bool is_given_up;
+    char name[];
 };
 
 void sn_lookups_init(struct sn_lookups *lookups, struct sn_loop *loop)
@@ -29,7 +31,7 @@ void sn_lookups_close(struct sn_lookups *lookups)
         struct sn_lookup *lookup = lookup_of(node);
 
         sp_list_remove(node);
-        lookup->name = NULL;
+        lookup->is_given_up = true;
         (void)uv_cancel((uv_req_t *)&lookup->request);
     }
 }
@@ -39,7 +41,7 @@ static void on_found(uv_getaddrinfo_t *request, int status, struct addrinfo *fou
     struct sn_lookup *lookup = SP_CONTAINER(request, struct sn_lookup, request);
     struct sp_node *node;
 
-    if (lookup->name)
+    if (!lookup->is_given_up)
         sp_list_remove(&lookup->node);
     while ((node = sp_list_oldest(&lookup->askers))) {
         struct sn_asker *asker = SP_CONTAINER(node, struct sn_asker, node);
@@ -56,7 +58,7 @@ static struct sn_lookup *find(struct sn_lookups *lookups, const char *name)
     struct sp_list *running = &lookups->running;
 
     for (struct sp_node *at = running->head.next; at != &running->head; at = at->next)
-        if (lookup_of(at)->name == name)
+        if (strcmp(lookup_of(at)->name, name) == 0)
             return lookup_of(at);
     return NULL;
 }
@@ -64,7 +66,7 @@ static struct sn_lookup *find(struct sn_lookups *lookups, const char *name)
 static int begin(struct sn_lookups *lookups, const char *name, struct sn_lookup **begun)
 {
     struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
-    struct sn_lookup *lookup = calloc(1, sizeof *lookup);
+    struct sn_lookup *lookup = calloc(1, sizeof *lookup + strlen(name) + 1);
     int status;
 
     if (!lookup)
@@ -74,7 +76,7 @@ static int begin(struct sn_lookups *lookups, const char *name, struct sn_lookup 
         free(lookup);
         return status;
     }
-    lookup->name = name;
+    strcpy(lookup->name, name);
     sp_list_init(&lookup->askers);
     sp_list_push_newest(&lookups->running, &lookup->node);
     *begun = lookup;

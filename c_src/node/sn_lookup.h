@@ -1,6 +1,6 @@
-/* Addresses of names, by uv_getaddrinfo(), which works in libuv's few threads. A pool asks for a name once
- * at a time, however many attempts want it; so a name server that does not answer holds one thread
- * for each name of a pool. */
+/* Addresses of names, by uv_getaddrinfo(), which works in half of libuv's threads. A name is asked for once at
+ * a time, however many attempts of however many pools want it; so a name server that does not answer holds one
+ * thread for each name. Those beyond wait for a thread, and keep their place when an attempt gives up. */
 #ifndef SN_LOOKUP_H
 #define SN_LOOKUP_H
 
@@ -20,11 +20,10 @@ struct sn_asker {
 };
 
 void sn_lookups_init(struct sn_lookups *lookups, struct sn_loop *loop);
-/* Nobody waits any more. */
+/* Nobody waits any more: gives up those that have no thread yet. */
 void sn_lookups_close(struct sn_lookups *lookups);
 
-/* asker->answer() is called, never within this call. 0, or a libuv error: then it is not. `name` lives as
- * long as the lookups. */
+/* asker->answer() is called, never within this call. 0, or a libuv error: then it is not. */
 int sn_lookups_ask(struct sn_lookups *lookups, const char *name, struct sn_asker *asker);
 /* It waits no longer. Does nothing where it does not wait. */
 void sn_asker_leave(struct sn_asker *asker);

@@ -1,6 +1,7 @@
 /* sockpool_node: see usage() below. */
 #include "sn_cookie.h"
 #include "sn_descriptors.h"
+#include "sn_log_ring.h"
 #include "sn_process.h"
 #include "sn_server.h"
 #include "sn_settings.h"
@@ -24,7 +25,7 @@
 #define TICK_TIME_S 60
 #define STOP_TIMEOUT_MS 10000
 /* libuv's threads look up names. Those of a name server that does not answer are busy for long. */
-#define LOOKUP_THREADS "16"
+#define LOOKUP_THREADS "128"
 /* Smaller ones were given out in turn by epmds of old. */
 #define CREATION_LEAST 4
 
@@ -210,7 +211,7 @@ static int get_settings(struct options *options, struct sn_settings *settings,
         return 0;
     is_read = sn_settings_read(options->config, settings, &complaint);
     /* A pool whose files are not there yet starts without them, and a check says so. */
-    if (!is_read || (!sn_settings_check_tls(settings, options->config, &complaint) &&
+    if (!is_read || (!sn_settings_check_tls(settings, NULL, options->config, &complaint) &&
                      (options->check || !complaint.is_passing))) {
         fprintf(stderr, "sockpool_node: %s\n", complaint.text);
         return complaint.is_passing ? EXIT_START : EXIT_USAGE;
@@ -286,7 +287,9 @@ static int serve(struct sn_config *config)
             return EXIT_START;
         }
     }
+    sn_log_ring_start(STDERR_FILENO);
     status = sn_server_run(&server, config);
+    sn_log_ring_stop(SN_LOG_LAST_MS);
     if (status != 0)
         complain("cannot start", config->us.name, uv_strerror(status));
     return status == 0 ? EXIT_SUCCESS : EXIT_START;

@@ -570,6 +570,8 @@ void sn_options_free(struct sn_options *options)
 {
     if (options->cookie)
         OPENSSL_cleanse(options->cookie, strlen(options->cookie));
+    if (options->tls_ctx)
+        sp_tls_ctx_unref(options->tls_ctx);
     sn_memory_free(&options->memory);
     memset(options, 0, sizeof *options);
 }

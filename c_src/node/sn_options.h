@@ -32,6 +32,8 @@ struct sn_options {
     uint64_t checkout_timeout_ns, connect_timeout_ns, send_timeout_ns; /* SP_NEVER: none */
     bool has_tls; /* SN_TLS, or SN_NODE by TLS distribution */
     struct sp_tls_options tls;
+    struct sp_tls_ctx *
+        tls_ctx; /* what they make, with a reference, where somebody has made it already; or NULL */
     const char *node;      /* of SN_NODE, else NULL; as are the rest */
     char *cookie;          /* NULL: the daemon's own; wiped when it is freed */
     uint64_t max_inflight; /* calls at the same time over one connection */

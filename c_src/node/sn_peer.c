@@ -11,6 +11,8 @@
 #define HANDSHAKE_READ 2048
 #define PIECES 16
 #define TICK_BYTES 4
+/* Lines of each kind in SN_LOG_PAUSE_NS: a node that comes and goes all the time does not fill the log. */
+#define NODE_LINES_MOST 30
 /* At most so often is a tick answered, lest two nodes that answer do nothing else. */
 #define TICK_ANSWER_NS (200 * SP_MS)
 /* What is queued at the end has this long to be written. */
@@ -52,14 +54,18 @@ static void leave_handshakes(struct sn_peer *peer)
 
 void sn_peer_close(struct sn_peer *peer, const char *reason)
 {
+    unsigned count;
+
     if (peer->closing)
         return;
     peer->closing = true;
     if (!peer->up)
         leave_handshakes(peer);
     if (peer->up) {
-        sn_log(SN_LOG_INFO, "node_down", "node=%s reason=\"%s\"", peer->handshake.peer_name,
-               reason);
+        count = sn_log_allowed_of(&peer->server->goings, uv_hrtime(), NODE_LINES_MOST);
+        if (count)
+            sn_log(SN_LOG_INFO, "node_down", "node=%s reason=\"%s\" count=%u",
+                   peer->handshake.peer_name, reason, count);
         sn_calls_client_down(&peer->server->service.calls, &peer->client);
     }
     sn_loop_drop(&peer->flush);
@@ -409,6 +415,8 @@ static void replace_older(struct sn_peer *peer)
 
 static sp_status come_up(struct sn_peer *peer)
 {
+    unsigned count;
+
     if (peer->handshake.peer_flags & SP_DIST_FLAG_ATOM_CACHE &&
         !(peer->client.atoms = sn_atoms_out_new()))
         return SP_NO_MEMORY;
@@ -421,7 +429,9 @@ static sp_status come_up(struct sn_peer *peer)
     sn_reader_init(&peer->reader, FRAME_MAX);
     sn_tick_begin(&peer->tick, peer->server->config->tick_time_ns, uv_hrtime());
     await_period(peer);
-    sn_log(SN_LOG_INFO, "node_up", "node=%s", peer->handshake.peer_name);
+    count = sn_log_allowed_of(&peer->server->comings, uv_hrtime(), NODE_LINES_MOST);
+    if (count)
+        sn_log(SN_LOG_INFO, "node_up", "node=%s count=%u", peer->handshake.peer_name, count);
     return SP_OK;
 }
 

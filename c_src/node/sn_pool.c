@@ -118,7 +118,7 @@ static void step(struct sn_pool *pool)
         return;
     }
     for (size_t i = 0; i < plan.attempts; i++)
-        if (!sn_attempt_start(&pool->home, &pool->lookups, &pool->options, pool->here, &attempts[i],
+        if (!sn_attempt_start(&pool->home, pool->lookups, &pool->options, pool->here, &attempts[i],
                               pool->turn++, &pool->attempts, on_attempt_ended))
             pool->last = sn_reason_of(SP_NO_MEMORY);
 }
@@ -199,6 +199,12 @@ static void on_refused(struct sn_home *home, const struct sp_conn *conn, sp_stat
     pool_of(home)->last = sn_reason_of_conn(conn, why);
 }
 
+void sn_pool_set_tls(struct sn_pool *pool, struct sp_tls_ctx *ctx)
+{
+    sp_tls_slot_set(&pool->tls, ctx, ++pool->tls_turn);
+    pool->lacks_tls = false;
+}
+
 sp_status sn_pool_reload_tls(struct sn_pool *pool, struct sp_tls_refusal *refusal)
 {
     struct sp_tls_ctx *ctx;
@@ -208,8 +214,19 @@ sp_status sn_pool_reload_tls(struct sn_pool *pool, struct sp_tls_refusal *refusa
     ctx = sp_tls_ctx_get(pool->registry, &pool->options.tls, refusal);
     if (!ctx)
         return SP_BAD_DATA;
-    sp_tls_slot_set(&pool->tls, ctx, ++pool->tls_turn);
-    pool->lacks_tls = false;
+    sn_pool_set_tls(pool, ctx);
+    return SP_OK;
+}
+
+/* For the first time. */
+static sp_status set_up_tls(struct sn_pool *pool, struct sp_tls_refusal *refusal)
+{
+    struct sp_tls_ctx *ctx = pool->options.tls_ctx;
+
+    if (!ctx)
+        return sn_pool_reload_tls(pool, refusal);
+    pool->options.tls_ctx = NULL;
+    sn_pool_set_tls(pool, ctx);
     return SP_OK;
 }
 
@@ -239,11 +256,10 @@ sp_status sn_pool_open(struct sn_pool **made, struct sn_loop *loop, const struct
     sp_tls_slot_init(&pool->tls);
     pool->task.run = on_task;
     pool->retry.over = on_retry;
-    sn_lookups_init(&pool->lookups, loop);
     sp_list_init(&pool->attempts);
     sp_list_init(&pool->jobs);
     pool->options = *options;
-    status = sn_pool_reload_tls(pool, refusal ? refusal : &unheard);
+    status = set_up_tls(pool, refusal ? refusal : &unheard);
     pool->lacks_tls = status != SP_OK;
     if (status != SP_OK && refusal) {
         pool->options = (struct sn_options){0};
@@ -280,7 +296,6 @@ void sn_pool_stop(struct sn_pool *pool)
     sn_loop_unlimit(pool->home.loop, &pool->retry);
     while ((node = sp_list_oldest(&pool->attempts)))
         sn_attempt_abort(SP_CONTAINER(node, struct sn_attempt, node));
-    sn_lookups_close(&pool->lookups);
     sp_control_shut_begin(&pool->home.core, SP_PHASE_CLOSED);
     sp_tls_slot_set(&pool->tls, NULL, ++pool->tls_turn);
     sn_loop_later(pool->home.loop, &pool->task);

@@ -22,10 +22,11 @@ struct sn_pool {
     struct sp_tls_registry *registry;
     struct sp_tls_slot tls;
     int64_t tls_turn;
+    unsigned tls_round; /* of sn_reload.h, in which its files were read last */
 
-    struct sn_task task;   /* a step, or a slice of the stop */
-    struct sn_limit retry; /* the next step without a wake-up */
-    struct sn_lookups lookups;
+    struct sn_task task;        /* a step, or a slice of the stop */
+    struct sn_limit retry;      /* the next step without a wake-up */
+    struct sn_lookups *lookups; /* of all pools; set before the loop turns */
     struct sp_list attempts;
     size_t turn;
     struct sn_reason last; /* why the last attempt failed */
@@ -64,8 +65,11 @@ void sn_pool_stop(struct sn_pool *pool);
 /* A job of the pool is gone: it may be time to free the pool. */
 void sn_pool_released(struct sn_pool *pool);
 
-/* As in sn_pools.h. */
+/* Reads the files of a TLS pool again; connections made from now on use them. SP_OK, also for a pool
+ * without TLS; SP_BAD_DATA as above: then nothing changes. */
 SP_MUST_CHECK sp_status sn_pool_reload_tls(struct sn_pool *pool, struct sp_tls_refusal *refusal);
+/* The same with what somebody has made of the files; takes the reference over. */
+void sn_pool_set_tls(struct sn_pool *pool, struct sp_tls_ctx *ctx);
 
 /* What somebody hears whose time is over: {error, timeout}, or {error, {unavailable, Last}}. */
 void sn_pool_put_give_up(struct sn_writer *writer, struct sn_pool *pool);

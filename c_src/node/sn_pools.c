@@ -44,6 +44,7 @@ sp_status sn_pools_init(struct sn_pools *pools, struct sn_loop *loop, const stru
         .loop = loop, .here = here, .ended_leases = ended_leases, .task.run = on_task};
     sp_list_init(&pools->list);
     sn_hash_init(&pools->by_name);
+    sn_lookups_init(&pools->lookups, loop);
     pools->tls = sp_tls_registry_new();
     if (!pools->tls || getrandom(&pools->seed, sizeof pools->seed, 0) != sizeof pools->seed)
         return SP_NO_MEMORY;
@@ -127,6 +128,7 @@ sp_status sn_pools_start(struct sn_pools *pools, struct sn_options *options,
     if (status != SP_OK)
         return status;
     pool->pools = pools;
+    pool->lookups = &pools->lookups;
     pool->ended_leases = pools->ended_leases;
     pool->released = on_released;
     pool->on_stopped = on_stopped;
@@ -146,14 +148,6 @@ sp_status sn_pools_stop(struct sn_pools *pools, const char *name, size_t name_le
     pool->done_arg = arg;
     sn_pool_stop(pool);
     return SP_OK;
-}
-
-sp_status sn_pools_reload_tls(struct sn_pools *pools, const char *name, size_t name_len,
-                              struct sp_tls_refusal *refusal)
-{
-    struct sn_pool *pool = sn_pools_find(pools, name, name_len);
-
-    return pool ? sn_pool_reload_tls(pool, refusal) : SP_NOT_FOUND;
 }
 
 static bool are_unused(struct sn_pools *pools)
@@ -187,6 +181,7 @@ void sn_pools_close(struct sn_pools *pools, void (*closed)(void *arg), void *arg
     pools->draining = true;
     while ((pool = sn_pools_next(pools, NULL)))
         sn_pool_stop(pool);
+    sn_lookups_close(&pools->lookups);
     uv_close((uv_handle_t *)&pools->tick, NULL);
     await(pools, are_gone, closed, arg);
 }

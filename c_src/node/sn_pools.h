@@ -11,6 +11,7 @@ struct sn_pools {
     struct sp_list list; /* of struct sn_pool, also those that are being stopped; the newest last */
     struct sn_hash by_name; /* the same */
     struct sp_tls_registry *tls;
+    struct sn_lookups lookups;
     uv_timer_t tick;
     uint64_t seed;
     void (*ended_leases)(struct sn_pool *pool); /* for each pool; see sn_pool.h */
@@ -46,11 +47,6 @@ struct sn_pool *sn_pools_find(struct sn_pools *pools, const char *name, size_t n
 
 /* The pools that are not being stopped, oldest first; NULL gives the first, and is the end. */
 struct sn_pool *sn_pools_next(struct sn_pools *pools, struct sn_pool *pool);
-
-/* Reads the files of a TLS pool again; connections made from now on use them. SP_OK, also for a pool
- * without TLS; SP_NOT_FOUND, SP_NO_MEMORY; SP_BAD_DATA as above: then nothing changes. */
-SP_MUST_CHECK sp_status sn_pools_reload_tls(struct sn_pools *pools, const char *name,
-                                            size_t name_len, struct sp_tls_refusal *refusal);
 
 /* The daemon is about to end. From now on nobody gets a connection, and who waits for one hears
  * `draining`. Leases and requests go on; drained(arg) is called, never within this call, once there are

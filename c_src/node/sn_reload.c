@@ -26,17 +26,13 @@ static bool start_pool(struct sn_reload *reload, struct sn_settings_pool *pool)
     return status == SP_OK;
 }
 
-static void reload_tls(struct sn_pools *pools, const char *name, size_t name_len)
+static void reload_tls(struct sn_pool *pool)
 {
     struct sp_tls_refusal refusal = {NULL, NULL};
-    sp_status status = sn_pools_reload_tls(pools, name, name_len, &refusal);
 
-    if (status == SP_BAD_DATA)
-        sn_log(SN_LOG_ERROR, "tls_not_reloaded", "pool=%s reason=\"%s: %s\"", name, refusal.option,
-               refusal.why);
-    else if (status != SP_OK)
-        sn_log(SN_LOG_ERROR, "tls_not_reloaded", "pool=%s reason=\"%s\"", name,
-               sp_status_name(status));
+    if (sn_pool_reload_tls(pool, &refusal) != SP_OK)
+        sn_log(SN_LOG_ERROR, "tls_not_reloaded", "pool=%s reason=\"%s: %s\"", pool->options.name,
+               refusal.option, refusal.why);
 }
 
 static void start_missing(struct sn_reload *reload)
@@ -50,6 +46,14 @@ static void start_missing(struct sn_reload *reload)
     sn_notify_ready();
 }
 
+static void do_again(struct sn_reload *reload)
+{
+    if (!reload->again || reload->pools->draining)
+        return;
+    reload->again = false;
+    sn_reload_now(reload);
+}
+
 static void on_stopped(void *arg)
 {
     struct sn_reload *reload = arg;
@@ -57,15 +61,12 @@ static void on_stopped(void *arg)
     if (--reload->stopping > 0 || reload->pools->draining)
         return;
     start_missing(reload);
-    if (reload->again) {
-        reload->again = false;
-        sn_reload_now(reload);
-    }
+    do_again(reload);
 }
 
-static const struct sn_settings_pool *find(const struct sn_settings *settings, const char *name)
+static struct sn_settings_pool *find(const struct sn_settings *settings, const char *name)
 {
-    const struct sn_settings_pool *pool = settings->pools;
+    struct sn_settings_pool *pool = settings->pools;
 
     while (pool && strcmp(pool->name, name) != 0)
         pool = pool->next;
@@ -107,6 +108,12 @@ static void warn(const struct sn_settings *now, const struct sn_settings *next)
         sn_log(SN_LOG_WARNING, "needs_restart", "key=%s", key);
 }
 
+static void hand_over_tls(struct sn_pool *pool, struct sn_options *options)
+{
+    sn_pool_set_tls(pool, options->tls_ctx);
+    options->tls_ctx = NULL;
+}
+
 static void apply(struct sn_reload *reload, struct sn_settings *next)
 {
     struct sn_settings now = reload->settings;
@@ -115,23 +122,42 @@ static void apply(struct sn_reload *reload, struct sn_settings *next)
     reload->settings = *next;
     for (struct sn_pool *pool = NULL; (pool = sn_pools_next(reload->pools, pool));) {
         const struct sn_options *options = &pool->options;
-        const struct sn_settings_pool *wanted = find(next, options->name);
+        struct sn_settings_pool *wanted = find(next, options->name);
 
         /* One that was started by call gives way to the file's. */
         if (pool->of_file ? !is_same(find(&now, options->name), wanted) : wanted != NULL)
             stop_pool(reload, options);
-        else if (pool->of_file)
-            reload_tls(reload->pools, options->name, options->name_len);
+        else if (pool->of_file && wanted->options.tls_ctx)
+            hand_over_tls(pool, &wanted->options);
     }
     sn_settings_free(&now);
     if (reload->stopping == 0)
         start_missing(reload);
 }
 
+/* The next pool's files are read again; one in each turn, for that takes some milliseconds. */
+static void on_task(struct sn_task *task)
+{
+    struct sn_reload *reload = SP_CONTAINER(task, struct sn_reload, task);
+    struct sn_pool *pool = NULL;
+
+    while ((pool = sn_pools_next(reload->pools, pool)))
+        if (pool->options.has_tls && pool->tls_round != reload->round)
+            break;
+    if (!pool) {
+        sn_notify_ready();
+        return;
+    }
+    pool->tls_round = reload->round;
+    reload_tls(pool);
+    sn_loop_later(reload->pools->loop, &reload->task);
+}
+
 void sn_reload_start(struct sn_reload *reload, struct sn_pools *pools, const char *path,
                      struct sn_settings *settings)
 {
-    *reload = (struct sn_reload){.pools = pools, .path = path, .settings = *settings};
+    *reload = (struct sn_reload){
+        .pools = pools, .path = path, .settings = *settings, .task.run = on_task};
     memset(settings, 0, sizeof *settings);
     if (path)
         start_missing(reload);
@@ -148,40 +174,62 @@ static void log_error(char *error)
     sn_log(SN_LOG_ERROR, "not_configured", "reason=\"%s\"", error);
 }
 
-/* Whether the pools become those of the file; it says so by itself. */
-static bool read_again(struct sn_reload *reload)
+static void on_work(uv_work_t *work)
 {
-    struct sn_settings next;
-    struct sn_complaint complaint;
+    struct sn_reload *reload = SP_CONTAINER(work, struct sn_reload, work);
 
-    if (!sn_settings_read(reload->path, &next, &complaint)) {
-        log_error(complaint.text);
-        return false;
+    reload->is_good = sn_settings_read(reload->path, &reload->next, &reload->complaint);
+    if (reload->is_good && !sn_settings_check_tls(&reload->next, reload->pools->tls, reload->path,
+                                                  &reload->complaint)) {
+        sn_settings_free(&reload->next);
+        reload->is_good = false;
     }
-    if (!sn_settings_check_tls(&next, reload->path, &complaint)) {
-        log_error(complaint.text);
-        sn_settings_free(&next);
-        return false;
+}
+
+static void on_read(uv_work_t *work, int status)
+{
+    struct sn_reload *reload = SP_CONTAINER(work, struct sn_reload, work);
+
+    (void)status; /* it is never cancelled */
+    reload->reading = false;
+    if (reload->is_good && reload->pools->draining) {
+        sn_settings_free(&reload->next);
+        return;
     }
-    apply(reload, &next);
-    return true;
+    if (reload->is_good) {
+        apply(reload, &reload->next);
+    } else {
+        log_error(reload->complaint.text);
+        sn_notify_ready();
+    }
+    if (reload->stopping == 0)
+        do_again(reload);
 }
 
 void sn_reload_now(struct sn_reload *reload)
 {
+    int status;
+
     sn_notify_reloading();
-    if (reload->stopping > 0) {
+    if (!reload->path) {
+        reload->round++;
+        sn_loop_later(reload->pools->loop, &reload->task);
+        return;
+    }
+    if (reload->reading || reload->stopping > 0) {
         reload->again = true;
         return;
     }
-    if (!reload->path)
-        for (struct sn_pool *pool = NULL; (pool = sn_pools_next(reload->pools, pool));)
-            reload_tls(reload->pools, pool->options.name, pool->options.name_len);
-    if (!reload->path || !read_again(reload))
-        sn_notify_ready();
+    status = uv_queue_work(reload->pools->loop->uv, &reload->work, on_work, on_read);
+    reload->reading = status == 0;
+    if (status == 0)
+        return;
+    sn_log(SN_LOG_ERROR, "not_configured", "reason=\"%s\"", uv_strerror(status));
+    sn_notify_ready();
 }
 
 void sn_reload_free(struct sn_reload *reload)
 {
+    sn_loop_drop(&reload->task);
     sn_settings_free(&reload->settings);
 }

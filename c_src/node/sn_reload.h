@@ -1,5 +1,6 @@
 /* The pools of the configuration file: started in the beginning, and at SIGHUP made what the file says
- * then. A pool that has changed is stopped and started anew; the files of TLS are read again for the
+ * then. It is read, and what it says of TLS is made, in one of libuv's threads, since that
+ * takes long. A pool that has changed is stopped and started anew; the files of TLS are read again for the
  * others. Where the file cannot be used nothing changes. Everything runs in the loop's thread. */
 #ifndef SN_RELOAD_H
 #define SN_RELOAD_H
@@ -13,6 +14,15 @@ struct sn_reload {
     struct sn_settings settings; /* what the file said last */
     unsigned stopping;           /* pools on whose end others wait to be started */
     bool again;                  /* asked for meanwhile */
+    bool reading;
+    uv_work_t work;
+    /* While it is read, the thread's. */
+    struct sn_settings next;
+    bool is_good;
+    struct sn_complaint complaint;
+    /* Without a file: */
+    struct sn_task task;
+    unsigned round;
 };
 
 /* Starts the pools of what was read from the file at `path'. Moves the settings. `path' is the

@@ -2,6 +2,7 @@
 
 #include "sn_notify.h"
 #include "sn_descriptors.h"
+#include "sn_log_ring.h"
 #include "sn_peer.h"
 #include "sn_process.h"
 
@@ -251,8 +252,10 @@ int sn_server_run(struct sn_server *server, const struct sn_config *config)
     sn_reload_start(&server->reload, &server->service.pools, config->settings_path,
                     config->settings);
     serve(server);
-    if (uv_loop_alive(&server->loop))
+    if (uv_loop_alive(&server->loop)) {
+        sn_log_ring_stop(SN_LOG_LAST_MS);
         _exit(EXIT_SUCCESS); /* exit() would wait for libuv's threads, and so for the lookup */
+    }
     sn_reload_free(&server->reload);
     uv_close((uv_handle_t *)&server->drain, NULL);
     sn_loop_close(&server->turns);

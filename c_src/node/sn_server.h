@@ -39,7 +39,7 @@ struct sn_server {
     struct sp_list peers;      /* all whose handle is not closed yet */
     struct sp_list handshakes; /* of them, those that are not members yet */
     unsigned handshake_count, handshakes_max;
-    struct sn_log_limit refusals[SN_REFUSED_CRYPTO + 1], drops, not_accepted;
+    struct sn_log_limit refusals[SN_REFUSED_CRYPTO + 1], drops, not_accepted, comings, goings;
     uv_timer_t drain, watchdog;
     uint64_t heard_ns; /* when a node was last read from */
     bool draining, stopping, over;

@@ -447,26 +447,30 @@ void sn_settings_free(struct sn_settings *settings)
     memset(settings, 0, sizeof *settings);
 }
 
-bool sn_settings_check_tls(const struct sn_settings *settings, const char *path,
-                           struct sn_complaint *complaint)
+bool sn_settings_check_tls(struct sn_settings *settings, struct sp_tls_registry *registry,
+                           const char *path, struct sn_complaint *complaint)
 {
-    struct sp_tls_registry *registry = sp_tls_registry_new();
+    struct sp_tls_registry *used = registry ? registry : sp_tls_registry_new();
     struct reader reader = {.path = path, .complaint = complaint};
-    const struct sn_settings_pool *pool = settings->pools;
+    struct sn_settings_pool *pool = settings->pools;
     struct sp_tls_refusal refusal;
     struct sp_tls_ctx *ctx;
 
-    if (!registry)
+    if (!used)
         return no_memory(&reader);
     for (; pool; pool = pool->next) {
         if (!pool->options.has_tls)
             continue;
-        ctx = sp_tls_ctx_get(registry, &pool->options.tls, &refusal);
+        ctx = sp_tls_ctx_get(used, &pool->options.tls, &refusal);
         if (!ctx)
             break;
-        sp_tls_ctx_unref(ctx);
+        if (registry)
+            pool->options.tls_ctx = ctx;
+        else
+            sp_tls_ctx_unref(ctx);
     }
-    sp_tls_registry_unref(registry);
+    if (!registry)
+        sp_tls_registry_unref(used);
     if (!pool)
         return true;
     (void)fail(&reader, "pools.%s.tls.%s: cannot be used: %s", pool->name, refusal.option,

@@ -35,8 +35,9 @@ bool sn_settings_read(const char *path, struct sn_settings *settings,
                       struct sn_complaint *complaint);
 void sn_settings_free(struct sn_settings *settings);
 
-/* Whether the files and settings of TLS that the pools name can be used now. False, and such a line. */
-bool sn_settings_check_tls(const struct sn_settings *settings, const char *path,
-                           struct sn_complaint *complaint);
+/* Whether the files and settings of TLS that the pools name can be used now. False, and such a line. With a
+ * registry, what they make is kept with the options; NULL: it is not. */
+bool sn_settings_check_tls(struct sn_settings *settings, struct sp_tls_registry *registry,
+                           const char *path, struct sn_complaint *complaint);
 
 #endif
