@@ -96,6 +96,10 @@ test-tls-connects: deps-test ## 10,000 TLS connects in a VM under the sanitizers
 test-debian13: ## run every test in a Debian 13, which it makes in a folder (as root; half an hour)
 	@scripts/debian13.sh make test
 
+.PHONY: test-long-schedule
+test-long-schedule: deps-test ## how long one call keeps a scheduler, where there is much to do (minutes)
+	@scripts/long_schedule.sh
+
 .PHONY: fuzz
 fuzz: ## fuzz TLS records and what nodes send, each target for FUZZ_SECONDS (30), under ASan and UBSan
 	@$(INSTALL_MISSING) build fuzz

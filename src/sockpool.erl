@@ -202,7 +202,7 @@ stats(Name) ->
         undefined ->
             no_pool(Name);
         Pool ->
-            case sockpool_nif:pool_stats(Pool) of
+            case sockpool_pool:stats(Pool) of
                 not_found -> {error, not_found};
                 Stats -> {ok, Stats}
             end

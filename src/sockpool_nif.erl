@@ -4,7 +4,7 @@
 -module(sockpool_nif).
 
 -export([pool_new/2, pool_open/4, pool_shut/1, pool_clean_up/1, pool_step/1, pool_tick/2, pool_idle_event/3,
-         pool_stats/1, pool_want/1, pool_note_error/2, pool_give_up/1, pool_checkout_timeout/1, pool_send_timeout/1,
+         pool_stats/2, pool_want/1, pool_note_error/2, pool_give_up/1, pool_checkout_timeout/1, pool_send_timeout/1,
          pool_controller/1, tls_configure/2]).
 -export([attempt_claim/2, attempt_begin/5, attempt_opened/2, attempt_handshake/2, attempt_ready/1,
          attempt_failed/1, attempt_abort/1]).
@@ -74,8 +74,9 @@ pool_tick(_Pool, _Cursor) -> ?NOT_LOADED.
 -spec pool_idle_event(pool(), non_neg_integer(), non_neg_integer()) -> ok.
 pool_idle_event(_Pool, _Slot, _Generation) -> ?NOT_LOADED.
 
--spec pool_stats(pool()) -> map() | not_found.
-pool_stats(_Pool) -> ?NOT_LOADED.
+-spec pool_stats(pool(), Counted) -> map() | Counted | not_found
+              when Counted :: {non_neg_integer(), non_neg_integer(), non_neg_integer(), non_neg_integer()}.
+pool_stats(_Pool, _Counted) -> ?NOT_LOADED.
 
 -spec pool_want(pool()) -> ok.
 pool_want(_Pool) -> ?NOT_LOADED.
@@ -147,7 +148,7 @@ give_away(_Lease, _Pid) -> ?NOT_LOADED.
 %%% Bytes.
 
 -spec send(term(), [binary()], non_neg_integer(), boolean(), again | fired, reference()) ->
-          ok | {wait | again, [binary()], non_neg_integer()} | not_a_conn | failure().
+          ok | {wait | again, [binary()], non_neg_integer()} | many | not_a_conn | failure().
 send(_Lease, _Iovec, _Offset, _Framed, _Fired, _Ref) -> ?NOT_LOADED.
 
 -spec recv(term(), want(), first | again | fired, reference()) ->
@@ -155,8 +156,8 @@ send(_Lease, _Iovec, _Offset, _Framed, _Fired, _Ref) -> ?NOT_LOADED.
 recv(_Lease, _Want, _Attempt, _Ref) -> ?NOT_LOADED.
 
 -spec request(pool(), [binary()], reference(), timeout() | false, want()) ->
-          {sent | wait, lease()} | {partial, lease(), [binary()], non_neg_integer()} | empty
-          | bad_length | failure().
+          {sent | wait, lease()} | {partial, lease(), [binary()], non_neg_integer()}
+          | empty | again | many | bad_length | failure().
 request(_Pool, _Iovec, _Ref, _Expiry, _Want) -> ?NOT_LOADED.
 
 -spec finish(lease(), want(), first | again | fired, reference()) ->

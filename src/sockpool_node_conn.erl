@@ -371,6 +371,8 @@ send(Iovec, Offset, Framed, From, #state{lease = Lease} = State) ->
         {again, Rest, NextOffset} ->
             self() ! go_on,
             no_deadline(State#state{sending = {Rest, NextOffset, From}, spoke_ms = now_ms()});
+        many ->
+            send([iolist_to_binary(Iovec)], Offset, Framed, From, State);
         {error, Reason} ->
             close(Reason, State#state{sending = {[], 0, From}})
     end.

@@ -11,7 +11,7 @@
 -module(sockpool_pool).
 -behaviour(gen_server).
 
--export([start_link/2, launch/2, find/1, all/0, names/0, reload_tls/1]).
+-export([start_link/2, launch/2, find/1, all/0, names/0, stats/1, reload_tls/1]).
 -export([run/3, init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -include_lib("kernel/include/logger.hrl").
@@ -87,7 +87,17 @@ all() ->
 -spec names() -> [atom()].
 names() ->
     [Name || {{sockpool, Name}, _} <- persistent_term:get(), Pool <- [find(Name)], Pool =/= undefined,
-             sockpool_nif:pool_stats(Pool) =/= not_found].
+             sockpool_nif:pool_controller(Pool) =/= undefined].
+
+%% @doc Its connections are counted in as many calls as that takes.
+-spec stats(sockpool_nif:pool()) -> map() | not_found.
+stats(Pool) -> stats(Pool, {0, 0, 0, 0}).
+
+stats(Pool, Counted) ->
+    case sockpool_nif:pool_stats(Pool, Counted) of
+        {_, _, _, _} = More -> stats(Pool, More);
+        Result -> Result
+    end.
 
 %% @doc See sockpool:reload_tls/1.
 -spec reload_tls(sockpool_nif:pool()) -> ok | {error, term()}.

@@ -85,8 +85,12 @@ send(Lease, Iovec, Timeout) ->
     Ref = make_ref(),
     case sockpool_nif:send(Lease, Iovec, 0, false, again, Ref) of
         {Next, Rest, Offset} -> send_more(Next, Lease, Rest, Offset, Ref, send_deadline(Lease, Timeout));
+        many -> send(Lease, joined(Iovec), Timeout);
         Done -> Done
     end.
+
+%% To go over thousands of parts would keep the scheduler; this does not.
+joined(Iovec) -> [iolist_to_binary(Iovec)].
 
 send_deadline(Lease, default) -> deadline(sockpool_nif:send_timeout(Lease));
 send_deadline(_Lease, Timeout) -> deadline(Timeout).
@@ -181,6 +185,10 @@ request(Pool, Iovec, Want, Timeout) ->
             request_rest(Lease, Rest, Offset, true, Want, deadline(Timeout));
         bad_length ->
             bad_length;
+        many ->
+            request(Pool, joined(Iovec), Want, Timeout);
+        again ->
+            request(Pool, Iovec, Want, Timeout);
         empty ->
             ok = sockpool_nif:pool_want(Pool),
             {error, full};

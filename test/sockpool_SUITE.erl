@@ -12,8 +12,8 @@
 -export([starts_and_stops/1, start_link_belongs_to_the_caller/1, child_of_the_users_supervisor/1,
          pools_from_the_environment/1, bad_environment_stops_the_start/1,
          not_found_before_the_application/1]).
--export([checkout_and_checkin/1, statistics_count/1, timeout_0_never_waits/1, timeout_elapses/1,
-         default_checkout_timeout/1, infinity_waits/1, waiters_are_served_in_order/1,
+-export([checkout_and_checkin/1, statistics_count/1, timeout_0_never_waits/1,
+         timeout_0_passes_over_the_dead/1, timeout_elapses/1, default_checkout_timeout/1, infinity_waits/1, waiters_are_served_in_order/1,
          max_waiting_refuses/1, max_waiting_0/1, discard_closes_and_replaces/1]).
 -export([transaction_returns/1, transaction_closes_when_it_raises/1, transaction_without_connection/1,
          execute_returns/1, fun_may_end_its_lease/1]).
@@ -29,7 +29,7 @@ all() ->
     [starts_and_stops, start_link_belongs_to_the_caller, child_of_the_users_supervisor,
      pools_from_the_environment, bad_environment_stops_the_start,
      not_found_before_the_application, checkout_and_checkin, statistics_count,
-     timeout_0_never_waits, timeout_elapses, default_checkout_timeout, infinity_waits,
+     timeout_0_never_waits, timeout_0_passes_over_the_dead, timeout_elapses, default_checkout_timeout, infinity_waits,
      waiters_are_served_in_order, max_waiting_refuses, max_waiting_0,
      discard_closes_and_replaces, transaction_returns, transaction_closes_when_it_raises,
      transaction_without_connection, execute_returns, fun_may_end_its_lease,
@@ -203,6 +203,19 @@ timeout_0_never_waits(Config) ->
     {ok, Again} = sockpool:checkout(Pool, 0),
     ok = sockpool:checkin(Again),
     assert_no_messages().
+
+%% Most idle ones are dead, more than one call gets rid of, and they come first.
+timeout_0_passes_over_the_dead(Config) ->
+    Pool = ?config(pool, Config),
+    on_scheduler(1, fun() ->
+        ok = sockpool_dead_idle:start(Pool, 500, 10),
+        {ok, Conn} = sockpool:checkout(Pool, 0),
+        ok = sockpool:checkin(Conn),
+        ok = sockpool:stop_pool(Pool),
+        ok = sockpool_dead_idle:start(Pool, 500, 10),
+        ?assertEqual({error, timeout}, sockpool:request(Pool, "x", 1, 0)),
+        ok = sockpool:stop_pool(Pool)
+    end).
 
 timeout_elapses(Config) ->
     Pool = started(Config, #{size => 1, max_overflow => 0}),

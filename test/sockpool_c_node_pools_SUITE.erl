@@ -14,7 +14,7 @@
          calls_behind_a_waiting_one/1, to_a_full_socket/1, wrong_sends/1, more_than_may_be_kept/1,
          many_processes_of_a_node/1, calls_passed_on/1, longest_data/1]).
 -export([unix_socket/1, names/1, nobody_listens/1, silent_host/1, server_comes_back/1,
-         several_hosts/1, idle_connections_that_end/1]).
+         several_hosts/1, idle_connections_that_end/1, many_dead_before_those_alive/1]).
 -export([tls/1, tls_refusals/1, tls_files/1, tls_that_says_nothing/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1, stat/2, start/1, await/1]).
@@ -33,7 +33,7 @@ groups() ->
           calls_behind_a_waiting_one, to_a_full_socket, wrong_sends, more_than_may_be_kept,
           many_processes_of_a_node, calls_passed_on, longest_data,
           unix_socket, names, nobody_listens, silent_host,
-          server_comes_back, several_hosts, idle_connections_that_end, tls, tls_refusals, tls_files,
+          server_comes_back, several_hosts, idle_connections_that_end, many_dead_before_those_alive, tls, tls_refusals, tls_files,
           tls_that_says_nothing]}].
 
 init_per_suite(Config) ->
@@ -450,6 +450,16 @@ nobody_listens(Config) ->
     ok = wait_until(fun() -> stat(Pool, waiting) =:= 1 end),
     ok = sockpool_test_server:up(Server),
     ?assertEqual({ok, <<"x">>}, await(Waiting)).
+
+%% Who will not wait gets one that is alive all the same.
+many_dead_before_those_alive(Config) ->
+    Pool = ?config(pool, Config),
+    ok = sockpool_dead_idle:start(Pool, 500, 10),
+    {ok, Conn} = sockpool:checkout(Pool, 0),
+    ?assertEqual(ok, sockpool:checkin(Conn)),
+    ok = sockpool:stop_pool(Pool),
+    ok = sockpool_dead_idle:start(Pool, 500, 10),
+    ?assertEqual({error, timeout}, sockpool:request(Pool, "x", 1, 0)).
 
 %% More than once: from then on whoever waits in vain hears why.
 failed_to_connect(Pool) -> wait_until(fun() -> stat(Pool, connect_failures) > 1 end).

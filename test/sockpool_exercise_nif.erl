@@ -48,7 +48,7 @@ functions() ->
     [ok = sockpool_nif:pool_idle_event(Pool, Slot, 0) || Slot <- [0, 1, 15, 16, 1 bsl 31]],
     elsewhere(Pool),
     ok = shut(Pool),
-    not_found = sockpool_nif:pool_stats(Pool),
+    not_found = sockpool_nif:pool_stats(Pool, {0, 0, 0, 0}),
     {error, not_found} = sockpool_nif:checkout(Pool),
     forget_wakes(),
     ok = sockpool_scripted_peer:stop(Peer).

@@ -12,7 +12,7 @@
          unread_bytes_close_at_checkin/1]).
 -export([send_iodata_of_any_shape/1, send_nothing/1, send_timeout/1, default_send_timeout/1,
          send_after_the_peers_close/1]).
--export([request_raw/1, request_whatever_comes/1, request_queues/1, request_times_out/1,
+-export([request_raw/1, request_whatever_comes/1, of_many_parts/1, request_queues/1, request_times_out/1,
          request_timeout_0/1, request_to_a_closing_server/1, request_empty/1]).
 -export([packet_modes/1, packet_line/1, packet_sizes/1, packet_split_anywhere/1, packet_too_long/1,
          length_on_a_framed_connection/1]).
@@ -36,7 +36,7 @@ cases() ->
     [recv_exactly, recv_what_there_is, recv_keeps_a_partial_message, recv_timeout_0,
      recv_after_the_peers_close, recv_blocks_until_data, recv_limit,
      unread_bytes_close_at_checkin, send_iodata_of_any_shape, send_nothing, send_timeout,
-     default_send_timeout, send_after_the_peers_close, request_raw, request_whatever_comes,
+     default_send_timeout, of_many_parts, send_after_the_peers_close, request_raw, request_whatever_comes,
      request_queues, request_times_out, request_timeout_0, request_to_a_closing_server,
      request_empty, packet_modes, packet_line, packet_sizes, packet_split_anywhere,
      packet_too_long, length_on_a_framed_connection, large_messages, large_packets,
@@ -265,6 +265,28 @@ request_times_out(Config) ->
     ?assertEqual([{error, timeout} || _ <- Waiting], run_all(Waiting)),
     ?assertMatch(#{total := 2, idle := 2}, settled(Pool)),
     assert_no_messages().
+
+%% More parts than C goes over at once, where it has to count their bytes, or to keep them.
+of_many_parts(Config) ->
+    Part = binary:copy(<<"x">>, 1000),
+    Parts = [Part || _ <- lists:seq(1, 3000)],
+    Bytes = iolist_to_binary(Parts),
+    Framed = pool(Config, echo, #{size => 1, max_overflow => 0, packet => 4}),
+    ?assertEqual({ok, Bytes}, sockpool:request(Framed, Parts, packet, 20000)),
+    {ok, Conn} = sockpool:checkout(Framed),
+    ok = sockpool:send(Conn, Parts, 20000),
+    ?assertEqual({ok, Bytes}, sockpool:recv(Conn, 0, 20000)),
+    Queued = start(fun() -> sockpool:request(Framed, Parts, packet, 20000) end),
+    ok = wait_until(fun() -> stat(Framed, waiting) =:= 1 end),
+    ok = sockpool:checkin(Conn),
+    ?assertEqual({ok, Bytes}, await(Queued)),
+    ok = sockpool:stop_pool(Framed),
+    Raw = pool(Config, echo, #{size => 1, max_overflow => 0}),
+    {ok, Held} = sockpool:checkout(Raw),
+    Waiting = start(fun() -> sockpool:request(Raw, Parts, byte_size(Bytes), 20000) end),
+    ok = wait_until(fun() -> stat(Raw, waiting) =:= 1 end),
+    ok = sockpool:checkin(Held),
+    ?assertEqual({ok, Bytes}, await(Waiting)).
 
 request_timeout_0(Config) ->
     Pool = pool(Config, echo, #{size => 1, max_overflow => 0}),

@@ -79,7 +79,7 @@ one_wrong_argument(Config) ->
     Templates = [{pool_new, [x, 1], [1, 2]}, {pool_open, [Resource, config(Config), 1, self()], [1, 2, 3]},
                  {pool_shut, [Resource], [1]}, {pool_clean_up, [Resource], [1]}, {pool_step, [Resource], [1]},
                  {pool_tick, [Resource, 0], [1, 2]},
-                 {pool_idle_event, [Resource, 0, 0], [1, 2, 3]}, {pool_stats, [Resource], [1]},
+                 {pool_idle_event, [Resource, 0, 0], [1, 2, 3]}, {pool_stats, [Resource, {0, 0, 0, 0}], [1, 2]},
                  {pool_want, [Resource], [1]}, {pool_note_error, [Resource, x], [1]},
                  {pool_give_up, [Resource], [1]}, {pool_checkout_timeout, [Resource], [1]},
                  {pool_send_timeout, [Resource], [1]},
@@ -326,10 +326,10 @@ attempt_in_state(Config, State, Make, F, Arguments) ->
                      badarg -> ok;
                      {returned, Value} -> documented(Value)
                  end,
-        #{total := Total, connecting := Connecting} = sockpool_nif:pool_stats(Pool),
+        #{total := Total, connecting := Connecting} = sockpool_pool:stats(Pool),
         true = Connecting =< Total andalso Total =< 4,
         wait_until(fun() -> sockpool_nif:pool_shut(Pool) =:= ok end),
-        not_found = sockpool_nif:pool_stats(Pool),
+        not_found = sockpool_pool:stats(Pool),
         Result
     end))}.
 

@@ -3,8 +3,6 @@
 #include "sp_control.h"
 #include "sp_table.h"
 
-#include <limits.h>
-
 static struct sp_conn *next_queued(struct sp_pool *pool)
 {
     struct sp_node *node;
@@ -27,21 +25,30 @@ static bool any_queued(struct sp_pool *pool)
     return any;
 }
 
-bool sp_close_work(struct sp_pool *pool, const struct sp_call *call, unsigned max)
+bool sp_close_one(struct sp_pool *pool, const struct sp_call *call)
 {
-    for (; max > 0; max--) {
-        struct sp_conn *conn = next_queued(pool);
-        if (!conn)
-            return false;
-        sp_control_learn(pool, call, conn);
-        sp_conn_set_state(conn, SP_CONN_CLOSED);
-        sp_conn_cleanup(conn);
-        if (conn->fd >= 0)
-            pool->host->conn_stop(call, conn, conn->fd);
-        pool->host->rbuf_free(conn);
-        pool->host->conn_unref(conn);
-    }
-    return any_queued(pool);
+    struct sp_conn *conn = next_queued(pool);
+
+    if (!conn)
+        return false;
+    sp_control_learn(pool, call, conn);
+    sp_conn_set_state(conn, SP_CONN_CLOSED);
+    sp_conn_cleanup(conn);
+    sp_conn_settle(conn, call);
+    sp_take(call, SP_PIECES_CLOSE);
+    if (conn->fd >= 0)
+        pool->host->conn_stop(call, conn, conn->fd);
+    pool->host->rbuf_free(conn);
+    pool->host->conn_unref(conn);
+    return true;
+}
+
+bool sp_close_work(struct sp_pool *pool, const struct sp_call *call)
+{
+    while (sp_close_one(pool, call))
+        if (sp_spent(call))
+            return any_queued(pool);
+    return false;
 }
 
 void sp_close_queue(struct sp_conn *conn, const struct sp_call *call)
@@ -53,9 +60,9 @@ void sp_close_queue(struct sp_conn *conn, const struct sp_call *call)
     sp_list_push_newest(&pool->closing.list, &conn->node);
     pthread_mutex_unlock(&pool->closing.lock);
     /* The control process leaves by storing the phase and then working the queue off: one of the
-     * two sees the other. */
+     * two sees the other. After that everybody who queues one closes one: so none is left. */
     if (sp_pool_phase(pool) == SP_PHASE_OPEN)
         sp_pool_wake(pool, call);
     else
-        (void)sp_close_work(pool, call, UINT_MAX);
+        (void)sp_close_one(pool, call);
 }

@@ -1,6 +1,5 @@
-/* Closing descriptors. A close costs 6-10 us, so whoever ends a connection only queues it, and the
- * pool's control process works the queue off in slices; where the pool has none, the closer does.
- */
+/* Closing descriptors. A close costs 10-50 us, so whoever ends a connection only queues it, and the
+ * pool's control process works the queue off in slices; where the pool has none, the closer does. */
 #ifndef SP_CLOSE_H
 #define SP_CLOSE_H
 
@@ -10,7 +9,9 @@
  * becomes the queue's. */
 void sp_close_queue(struct sp_conn *conn, const struct sp_call *call);
 
-/* Closes up to `max` queued connections; true where more are queued. */
-bool sp_close_work(struct sp_pool *pool, const struct sp_call *call, unsigned max);
+/* Closes the oldest queued connection; false where there is none. */
+bool sp_close_one(struct sp_pool *pool, const struct sp_call *call);
+/* As many as the call may; true where more are queued. */
+bool sp_close_work(struct sp_pool *pool, const struct sp_call *call);
 
 #endif

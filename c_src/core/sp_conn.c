@@ -66,8 +66,10 @@ void sp_conn_begin_close(struct sp_conn *conn, const struct sp_call *call)
 
     assert(pinned);
     (void)pinned;
-    if (atomic_fetch_or(&conn->pins, CLOSING_BIT) > 1)
+    if (atomic_fetch_or(&conn->pins, CLOSING_BIT) > 1) {
         conn->transport->shutdown(conn);
+        sp_take(call, SP_PIECES_SHUTDOWN);
+    }
     sp_conn_unpin(conn, call);
 }
 

@@ -101,7 +101,9 @@ struct sp_conn {
     bool flags_changed;   /* nodelay or keepalive are not the pool's */
     bool shaken;          /* the transport's handshake is done */
     bool heard;           /* the peer has sent something after that */
+    bool more;            /* the transport's: its last receive has left something that it holds */
     sp_status fault;      /* the transport's: why no further call can succeed, or SP_OK */
+    int pieces;           /* what its operations cost, until sp_conn_settle() */
     void *transport_state;
     struct sp_node_state *dist; /* sp_node.c's, over that */
     enum sp_packet packet;
@@ -132,6 +134,12 @@ void sp_conn_begin_close(struct sp_conn *conn, const struct sp_call *call);
 bool sp_conn_pinned(const struct sp_conn *conn);
 /* Holder only, without pins: the transport's cleanup. The descriptor stays open. */
 void sp_conn_cleanup(struct sp_conn *conn);
+/* Takes from the call what the transport's operations have cost. After each, by who made it. */
+static inline void sp_conn_settle(struct sp_conn *conn, const struct sp_call *call)
+{
+    sp_take(call, conn->pieces);
+    conn->pieces = 0;
+}
 
 /* Holder only: makes a lease for the owner and gives its number. */
 uint64_t sp_conn_lease(struct sp_conn *conn, uint64_t owner, uint64_t now_ns);

@@ -2,6 +2,7 @@
 
 #include "sp_close.h"
 #include "sp_recv.h"
+#include "sp_shard.h"
 #include "sp_table.h"
 
 #include <sched.h>
@@ -10,11 +11,6 @@
 #define CONNECTING_MAX 64
 /* Where each has a handshake: that is work for the processor, and takes buffers meanwhile. */
 #define SHAKING_MAX 16
-/* Up to 50 us each, with TLS. */
-#define CLOSES_PER_STEP 16
-#define WALK_SLICE 64
-#define IDLE_SLICE 64
-#define EXPIRE_SLICE 64
 
 /* ---- opening and closing ---- */
 
@@ -73,22 +69,27 @@ static void revoke(struct sp_pool *pool, const struct sp_call *call, struct sp_c
     disarm_dead(pool, call, conn);
 }
 
-bool sp_control_shut_slice(struct sp_pool *pool, const struct sp_call *call, sp_status status,
-                           unsigned max)
+static bool shut_piece(struct sp_pool *pool, const struct sp_call *call, sp_status status)
 {
-    struct sp_conn *found[WALK_SLICE];
-    size_t count;
+    return sp_pool_fail_waiter(pool, call, status) || sp_pool_close_idle(pool, call) ||
+           sp_close_one(pool, call);
+}
 
-    while (max > 0 && (sp_pool_fail_waiter(pool, call, status) || sp_pool_close_idle(pool, call)))
-        max--;
-    if (max == 0)
-        return true;
-    count = sp_table_walk(pool, &pool->control.cursor, found, max < WALK_SLICE ? max : WALK_SLICE);
-    for (size_t i = 0; i < count; i++) {
-        revoke(pool, call, found[i]);
-        pool->host->conn_unref(found[i]);
-    }
-    if (count > 0 || sp_close_work(pool, call, max))
+bool sp_control_shut_slice(struct sp_pool *pool, const struct sp_call *call, sp_status status)
+{
+    struct sp_conn *conn;
+
+    while (shut_piece(pool, call, status))
+        if (sp_spent(call))
+            return true;
+    do {
+        conn = sp_table_next(pool, call, &pool->control.cursor);
+        if (conn) {
+            revoke(pool, call, conn);
+            pool->host->conn_unref(conn);
+        }
+    } while (pool->control.cursor > 0 && !sp_spent(call));
+    if (pool->control.cursor > 0 || sp_close_work(pool, call))
         return true;
     atomic_store(&pool->phase, pool->control.shutting_to);
     return false;
@@ -170,24 +171,16 @@ static bool attempt(struct sp_pool *pool, const struct sp_call *call, uint32_t r
         return false;
     }
     sp_count(sp_pool_home(pool, call), connect_attempts);
+    sp_take(call, SP_PIECES_ATTEMPT);
     return true;
 }
 
-void sp_control_step(struct sp_pool *pool, const struct sp_call *call, struct sp_attempt *attempts,
-                     size_t max, struct sp_plan *plan)
+static void grow(struct sp_pool *pool, const struct sp_call *call, struct sp_attempt *attempts,
+                 size_t max, struct sp_plan *plan)
 {
-    uint64_t eager, want, allowed;
+    uint64_t eager = atomic_exchange(&pool->eager, 0), want = wanted(pool, eager), allowed;
     uint32_t round;
 
-    *plan = (struct sp_plan){.wait_ns = SP_NEVER};
-    /* Cleared before anything is looked at: what changes after the look wakes again. */
-    atomic_store(&pool->woken, 0);
-    plan->more = sp_close_work(pool, call, CLOSES_PER_STEP);
-    if (sp_pool_phase(pool) != SP_PHASE_OPEN)
-        return;
-    sp_pool_serve(pool, call, NULL);
-    eager = atomic_exchange(&pool->eager, 0);
-    want = wanted(pool, eager);
     if (want == 0)
         return;
     allowed = attempts_allowed(pool, call->now_ns, &round, &plan->wait_ns);
@@ -203,6 +196,21 @@ void sp_control_step(struct sp_pool *pool, const struct sp_call *call, struct sp
         plan->attempts++;
     }
     if (plan->attempts == max)
+        plan->more = true;
+}
+
+void sp_control_step(struct sp_pool *pool, const struct sp_call *call, struct sp_attempt *attempts,
+                     size_t max, struct sp_plan *plan)
+{
+    *plan = (struct sp_plan){.wait_ns = SP_NEVER};
+    /* Cleared before anything is looked at: what changes after the look wakes again. */
+    atomic_store(&pool->woken, 0);
+    if (sp_pool_phase(pool) == SP_PHASE_OPEN) {
+        sp_pool_serve(pool, call, NULL);
+        grow(pool, call, attempts, max, plan);
+    }
+    /* Last, since nobody waits for it; one at least, or it would never be done. */
+    if (sp_close_work(pool, call))
         plan->more = true;
 }
 
@@ -241,6 +249,7 @@ sp_status sp_control_opened(struct sp_conn *conn, uint64_t *lease, const struct 
     /* Not after the handshake: whoever refuses then says why in the stream and resets the connection,
      * and this would take the reset for all there is. */
     status = conn->shaken ? SP_OK : conn->transport->opened(conn);
+    sp_conn_settle(conn, call); /* with what a handshake cost, whose call is over */
     sp_conn_leave(conn, call);
     if (status != SP_OK)
         return status;
@@ -298,6 +307,7 @@ sp_status sp_control_ready(struct sp_pool *pool, const struct sp_call *call, str
     if (!sp_conn_unlease(conn, lease))
         return SP_CLOSED;
     status = check_new(pool, conn);
+    sp_conn_settle(conn, call);
     if (status != SP_OK) {
         sp_control_attempt_failed(pool, call, conn);
         return status;
@@ -412,7 +422,8 @@ static void close_outlived(struct sp_pool *pool, const struct sp_call *call, str
 
     if (ttl_ns == SP_NEVER || call->now_ns < ttl_ns)
         return;
-    for (int i = 0; i < IDLE_SLICE && atomic_load(&pool->total) > atomic_load(&pool->size); i++) {
+    while (!sp_spent(call) && atomic_load(&pool->total) > atomic_load(&pool->size)) {
+        sp_take(call, SP_PIECES_LOOK);
         if (!(conn = pop_aged(shard, OUTLIVED, call->now_ns - ttl_ns)))
             return;
         if (!sp_pool_retire_surplus(pool, call, conn)) {
@@ -428,9 +439,8 @@ static void watch_cold(struct sp_pool *pool, const struct sp_call *call, struct 
 
     if (call->now_ns < SP_COLD_NS)
         return;
-    for (int i = 0; i < IDLE_SLICE; i++) {
-        if (!(conn = pop_aged(shard, TURNED_COLD, call->now_ns - SP_COLD_NS)))
-            return;
+    while (!sp_spent(call) && (conn = pop_aged(shard, TURNED_COLD, call->now_ns - SP_COLD_NS))) {
+        sp_take(call, SP_PIECES_WATCH);
         if (pool->host->watch(call, conn, ++conn->watch))
             sp_pool_put(pool, call, shard, conn, true);
         else
@@ -440,12 +450,10 @@ static void watch_cold(struct sp_pool *pool, const struct sp_call *call, struct 
 
 bool sp_control_tick(struct sp_pool *pool, const struct sp_call *call, uint32_t *cursor)
 {
-    struct sp_conn *found[WALK_SLICE];
-    size_t count;
+    struct sp_conn *conn;
 
-    for (int i = 0; sp_pool_expire(pool, call); i++)
-        if (i == EXPIRE_SLICE)
-            return true;
+    if (sp_pool_expire(pool, call))
+        return true;
     if (*cursor == 0) {
         for (uint32_t i = 0; i < pool->shard_count; i++) {
             close_outlived(pool, call, &pool->shards[i]);
@@ -453,13 +461,17 @@ bool sp_control_tick(struct sp_pool *pool, const struct sp_call *call, uint32_t 
         }
         /* Each may have been out of its shard while a waiter looked there. */
         sp_pool_serve(pool, call, NULL);
+        if (sp_spent(call))
+            return true;
     }
-    count = sp_table_walk(pool, cursor, found, WALK_SLICE);
-    for (size_t i = 0; i < count; i++) {
-        sweep_lease(pool, call, found[i]);
-        pool->host->conn_unref(found[i]);
-    }
-    return count > 0;
+    do {
+        conn = sp_table_next(pool, call, cursor);
+        if (conn) {
+            sweep_lease(pool, call, conn);
+            pool->host->conn_unref(conn);
+        }
+    } while (*cursor > 0 && !sp_spent(call));
+    return *cursor > 0;
 }
 
 /* The caller holds it. */
@@ -468,6 +480,7 @@ static void stirred(struct sp_pool *pool, const struct sp_call *call, struct sp_
 {
     enum sp_clean clean = conn->transport->validate(conn);
 
+    sp_conn_settle(conn, call);
     if (clean == SP_CLEAN) {
         sp_pool_serve(pool, call, conn);
     } else if (clean == SP_DIRTY && !conn->used &&

@@ -12,11 +12,11 @@
 void sp_control_open(struct sp_pool *pool, const struct sp_call *call,
                      const struct sp_config *config, uint64_t seed);
 /* Leaves OPEN, at once; `phase` is DOWN or CLOSED. Then sp_control_shut_slice() until it says
- * false: each does up to `max` pieces of the work. Waiters get `status`, every lease is revoked and
+ * false: each does as much as the call may. Waiters get `status`, every lease is revoked and
  * every connection closed, but for those that a call is still using, which close at its end. */
 void sp_control_shut_begin(struct sp_pool *pool, enum sp_phase phase);
 SP_MUST_CHECK bool sp_control_shut_slice(struct sp_pool *pool, const struct sp_call *call,
-                                         sp_status status, unsigned max);
+                                         sp_status status);
 
 /* A connection to be made, leased to nobody yet. */
 struct sp_attempt {
@@ -26,12 +26,12 @@ struct sp_attempt {
 
 struct sp_plan {
     size_t attempts;  /* how many were written to the caller's array */
-    bool more;        /* step again soon: a slice was not enough */
+    bool more;        /* step again soon: something is left to do */
     uint64_t wait_ns; /* step again after this time; SP_NEVER: only when woken */
 };
 
-/* Works off closes, then decides which connections to make: the base size, and one for each waiter
- * up to the limit; after a failure one at a time, with backoff. */
+/* Serves waiters, decides which connections to make (the base size, and one for each waiter up to the
+ * limit; after a failure one at a time, with backoff), and works off closes. */
 void sp_control_step(struct sp_pool *pool, const struct sp_call *call, struct sp_attempt *attempts,
                      size_t max, struct sp_plan *plan);
 

@@ -1,5 +1,7 @@
 #include "sp_expiry.h"
 
+#include "sp_allowance.h"
+
 static struct sp_list *slot(struct sp_expiry *expiry, uint64_t grain)
 {
     return &expiry->slots[grain % SP_EXPIRY_SLOTS];
@@ -10,6 +12,7 @@ void sp_expiry_init(struct sp_expiry *expiry)
     *expiry = (struct sp_expiry){.swept = 0};
     for (size_t i = 0; i < SP_EXPIRY_SLOTS; i++)
         sp_list_init(&expiry->slots[i]);
+    sp_list_init(&expiry->sweeping);
 }
 
 void sp_expiry_add(struct sp_expiry *expiry, struct sp_deadline *deadline, uint64_t at_ns,
@@ -36,30 +39,45 @@ void sp_expiry_remove(struct sp_expiry *expiry, struct sp_deadline *deadline)
     expiry->count--;
 }
 
-static struct sp_deadline *passed(struct sp_list *list, uint64_t now_ns)
+/* Empties the next slot whose grain is over; false where there is none. The grain that has not ended
+ * yet may still get deadlines. */
+static bool begin_slot(struct sp_expiry *expiry, uint64_t now)
 {
-    for (struct sp_node *node = list->head.prev; node != &list->head; node = node->prev) {
-        struct sp_deadline *deadline = SP_CONTAINER(node, struct sp_deadline, node);
-        if (deadline->at_ns <= now_ns)
-            return deadline;
-    }
-    return NULL;
+    if (expiry->count == 0)
+        return false;
+    if (expiry->swept + SP_EXPIRY_SLOTS < now)
+        expiry->swept = now - 1 - SP_EXPIRY_SLOTS;
+    if (expiry->swept + 1 >= now)
+        return false;
+    expiry->swept++;
+    sp_list_steal(&expiry->sweeping, slot(expiry, expiry->swept));
+    return true;
 }
 
-struct sp_deadline *sp_expiry_next(struct sp_expiry *expiry, uint64_t now_ns)
+struct sp_deadline *sp_expiry_next(struct sp_expiry *expiry, uint64_t now_ns, bool *more)
 {
-    uint64_t now = now_ns / SP_EXPIRY_GRAIN_NS;
-    struct sp_deadline *deadline;
+    *more = true;
+    for (int looks = 0; looks < SP_LOOKS_PER_PIECE; looks++) {
+        struct sp_node *node = sp_list_oldest(&expiry->sweeping);
 
-    if (expiry->count > 0 && expiry->swept + SP_EXPIRY_SLOTS < now)
-        expiry->swept = now - 1 - SP_EXPIRY_SLOTS;
-    /* The grain that has not ended yet may still get deadlines. */
-    for (; expiry->count > 0 && expiry->swept + 1 < now; expiry->swept++) {
-        deadline = passed(slot(expiry, expiry->swept + 1), now_ns);
-        if (deadline) {
+        if (!node) {
+            if (begin_slot(expiry, now_ns / SP_EXPIRY_GRAIN_NS))
+                continue;
+            *more = false;
+            return NULL;
+        }
+        struct sp_deadline *deadline = SP_CONTAINER(node, struct sp_deadline, node);
+        if (deadline->at_ns <= now_ns) {
             sp_expiry_remove(expiry, deadline);
             return deadline;
         }
+        /* Emptied by a later clock: it belongs to that one's next look. */
+        if (deadline->at_ns / SP_EXPIRY_GRAIN_NS <= expiry->swept) {
+            *more = false;
+            return NULL;
+        }
+        sp_list_remove(node);
+        sp_list_push_newest(slot(expiry, deadline->at_ns / SP_EXPIRY_GRAIN_NS), node);
     }
     return NULL;
 }

@@ -5,6 +5,7 @@
 #ifndef SP_HOST_H
 #define SP_HOST_H
 
+#include "sp_allowance.h"
 #include "sp_status.h"
 
 #include <stdbool.h>
@@ -20,7 +21,19 @@ struct sp_call {
     uint64_t now_ns; /* monotonic; a coarse clock is good enough */
     unsigned shard;  /* the caller's home shard; taken modulo the pool's shard count */
     void *env;       /* the face's own, passed through */
+    struct sp_allowance
+        *allowance; /* what the call may still do; for the C node a turn of its loop */
 };
+
+static inline void sp_take(const struct sp_call *call, int pieces)
+{
+    sp_allowance_take(call->allowance, pieces);
+}
+
+static inline bool sp_spent(const struct sp_call *call)
+{
+    return sp_allowance_is_spent(call->allowance);
+}
 
 struct sp_host {
     /* A zeroed connection with one reference, or NULL where memory is short. */

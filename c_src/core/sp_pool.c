@@ -2,13 +2,10 @@
 
 #include "sp_control.h"
 #include "sp_recv.h"
+#include "sp_shard.h"
 
 #include <assert.h>
 #include <stdlib.h>
-
-/* So many connections that turn out to be closed does one call get rid of: up to 50 us each, with TLS,
- * and when a server dies all of them are. */
-#define UNUSABLE_MAX 16
 
 sp_status sp_pool_init(struct sp_pool *pool, const struct sp_host *host, const struct sp_sys *sys,
                        uint32_t shard_count)
@@ -74,64 +71,6 @@ void sp_pool_wake(struct sp_pool *pool, const struct sp_call *call)
         pool->host->wake(call, pool);
 }
 
-/* ---- idle shards ---- */
-
-static struct sp_conn *pop(struct sp_pool *pool, struct sp_shard *shard)
-{
-    struct sp_node *node;
-    struct sp_conn *conn = NULL;
-
-    if (!atomic_load(&shard->top))
-        return NULL;
-    pthread_mutex_lock(&shard->lock);
-    if (atomic_load_explicit(&pool->strategy, memory_order_relaxed) == SP_LIFO)
-        node = sp_list_empty(&shard->fresh) ? sp_list_newest(&shard->cold)
-                                            : sp_list_newest(&shard->fresh);
-    else
-        node = sp_list_empty(&shard->cold) ? sp_list_oldest(&shard->fresh)
-                                           : sp_list_oldest(&shard->cold);
-    if (node) {
-        conn = SP_CONTAINER(node, struct sp_conn, node);
-        sp_shard_unlink(shard, conn);
-    }
-    pthread_mutex_unlock(&shard->lock);
-    return conn;
-}
-
-static struct sp_conn *pop_any(struct sp_pool *pool, const struct sp_call *call)
-{
-    uint32_t home = call->shard % pool->shard_count;
-    struct sp_conn *conn = NULL;
-
-    for (uint32_t i = 0; i < pool->shard_count && !conn; i++)
-        conn = pop(
-            pool,
-            &pool->shards[home + i < pool->shard_count ? home + i : home + i - pool->shard_count]);
-    return conn;
-}
-
-void sp_shard_unlink(struct sp_shard *shard, struct sp_conn *conn)
-{
-    sp_list_remove(&conn->node);
-    conn->cold = false;
-    sp_conn_set_state(conn, SP_CONN_LEASED);
-    atomic_fetch_sub(&shard->top, 1);
-}
-
-void sp_pool_put(struct sp_pool *pool, const struct sp_call *call, struct sp_shard *shard,
-                 struct sp_conn *conn, bool cold)
-{
-    pthread_mutex_lock(&shard->lock);
-    conn->cold = cold;
-    atomic_store_explicit(&conn->shard, (uint32_t)(shard - pool->shards), memory_order_relaxed);
-    sp_conn_set_state(conn, SP_CONN_IDLE);
-    sp_list_push_newest(cold ? &shard->cold : &shard->fresh, &conn->node);
-    atomic_fetch_add(&shard->top, 1);
-    pthread_mutex_unlock(&shard->lock);
-    while (sp_pool_phase(pool) != SP_PHASE_OPEN && sp_pool_close_idle(pool, call))
-        ;
-}
-
 /* Whether the pool has not been closed since the connection was made. */
 static bool current(struct sp_pool *pool, const struct sp_conn *conn)
 {
@@ -149,7 +88,9 @@ static bool usable(struct sp_pool *pool, const struct sp_call *call, struct sp_c
     if (after_ns == SP_NEVER ||
         (after_ns && conn->used && call->now_ns < conn->idle_since_ns + after_ns))
         return true;
-    return conn->transport->validate(conn) == SP_CLEAN;
+    enum sp_clean clean = conn->transport->validate(conn);
+    sp_conn_settle(conn, call);
+    return clean == SP_CLEAN;
 }
 
 /* ---- leaving the pool ---- */
@@ -163,6 +104,7 @@ static void leave(struct sp_pool *pool, const struct sp_call *call, struct sp_co
     else
         atomic_fetch_sub(&pool->connecting, 1);
     sp_conn_set_state(conn, SP_CONN_CLOSING);
+    sp_take(call, SP_PIECES_RETIRE);
     sp_conn_begin_close(conn, call);
     /* Capacity went down before this: whether somebody needs it is for the control step. */
     sp_pool_wake(pool, call);
@@ -232,6 +174,7 @@ static struct sp_waiter *take(struct sp_pool *pool, enum sp_waiter_state state, 
 /* Takes over the queue's reference. */
 static void fail(const struct sp_call *call, struct sp_waiter *waiter, sp_status status)
 {
+    sp_take(call, SP_PIECES_TELL);
     (void)waiter->pool->host->waiter_notify(call, waiter, status, 0);
     sp_waiter_unref(waiter);
 }
@@ -268,7 +211,9 @@ static bool announce(const struct sp_call *call, struct sp_waiter *waiter, struc
         conn->touched = true;
         /* A send that fails here fails again in the owner's hands, who reports it. */
         (void)conn->transport->send(conn, waiter->iov, waiter->iov_count, &sent);
+        sp_conn_settle(conn, call);
     }
+    sp_take(call, SP_PIECES_TELL);
     return waiter->pool->host->waiter_notify(call, waiter, SP_OK, sent);
 }
 
@@ -281,6 +226,7 @@ static bool deliver(struct sp_pool *pool, const struct sp_call *call, struct sp_
     uint32_t open = SP_HANDOFF_OPEN;
     uint64_t lease;
 
+    sp_take(call, SP_PIECES_LOOK);
     /* As the holder nothing is closing yet, so the pin cannot fail. */
     if (!pool->host->owner_alive(call, waiter->owner) || (request && !sp_conn_pin(conn))) {
         sp_waiter_unref(waiter);
@@ -319,21 +265,19 @@ static bool deliver(struct sp_pool *pool, const struct sp_call *call, struct sp_
 
 void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
 {
-    unsigned unusable = 0;
-
-    /* To retire one wakes the control process, whose step goes on with those that are left. */
-    while (unusable < UNUSABLE_MAX) {
+    for (;;) {
         if (!conn) {
             if (!atomic_load(&pool->nwait))
                 return;
-            conn = pop_any(pool, call);
+            if (sp_spent(call))
+                break;
+            conn = sp_shard_pop_any(pool, call);
             if (!conn)
                 return;
         }
-        bool wanted = atomic_load(&pool->nwait) > 0;
+        bool spent = sp_spent(call), wanted = !spent && atomic_load(&pool->nwait) > 0;
         if (wanted ? !usable(pool, call, conn) : !current(pool, conn)) {
             sp_pool_retire_unusable(pool, call, conn);
-            unusable++;
             conn = NULL;
             continue;
         }
@@ -347,11 +291,13 @@ void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_c
                 continue;
             }
         }
-        if (atomic_load_explicit(&pool->overflow_ttl_ns, memory_order_relaxed) ||
+        if (spent || atomic_load_explicit(&pool->overflow_ttl_ns, memory_order_relaxed) ||
             !sp_pool_retire_surplus(pool, call, conn))
             sp_pool_put(pool, call, sp_pool_home(pool, call), conn, false);
         conn = NULL; /* and once more: a waiter may have come between the look and the push */
     }
+    /* Its step serves as well, and looks at everything that was changed before this. */
+    sp_pool_wake(pool, call);
 }
 
 /* ---- check-out, waiting ---- */
@@ -360,11 +306,10 @@ sp_status sp_pool_checkout(struct sp_pool *pool, const struct sp_call *call, uin
                            struct sp_conn **conn, uint64_t *lease, void **keepsake)
 {
     enum sp_phase phase = sp_pool_phase(pool);
-    unsigned unusable = 0;
 
     if (phase != SP_PHASE_OPEN)
         return phase_status(phase);
-    while (!atomic_load(&pool->nwait) && (*conn = pop_any(pool, call))) {
+    while (!atomic_load(&pool->nwait) && (*conn = sp_shard_pop_any(pool, call))) {
         if (usable(pool, call, *conn)) {
             pool->host->conn_ref(*conn);
             count_checkout(sp_pool_home(pool, call), used_before(*conn));
@@ -378,7 +323,7 @@ sp_status sp_pool_checkout(struct sp_pool *pool, const struct sp_call *call, uin
             pool->host->conn_unref(*conn);
         }
         sp_pool_retire_unusable(pool, call, *conn);
-        if (++unusable == UNUSABLE_MAX)
+        if (sp_spent(call))
             return SP_AGAIN;
     }
     phase = sp_pool_phase(pool);
@@ -485,22 +430,34 @@ void sp_waiter_unref(struct sp_waiter *waiter)
         waiter->pool->host->waiter_free(waiter);
 }
 
-bool sp_pool_expire(struct sp_pool *pool, const struct sp_call *call)
+/* A waiter whose time is over, as take() gives it. */
+static struct sp_waiter *take_expired(struct sp_pool *pool, const struct sp_call *call, bool *more)
 {
     struct sp_deadline *deadline;
     struct sp_waiter *waiter = NULL;
 
+    sp_take(call, SP_PIECES_LOOK);
     pthread_mutex_lock(&pool->queue.lock);
-    deadline = sp_expiry_next(&pool->queue.expiry, call->now_ns);
+    deadline = sp_expiry_next(&pool->queue.expiry, call->now_ns, more);
     if (deadline) {
         waiter = SP_CONTAINER(deadline, struct sp_waiter, deadline);
         unqueue(waiter, SP_FAILED);
     }
     pthread_mutex_unlock(&pool->queue.lock);
-    if (!waiter)
-        return false;
-    expire(pool, call, waiter);
-    return true;
+    return waiter;
+}
+
+bool sp_pool_expire(struct sp_pool *pool, const struct sp_call *call)
+{
+    bool more;
+
+    do {
+        struct sp_waiter *waiter = take_expired(pool, call, &more);
+
+        if (waiter)
+            expire(pool, call, waiter);
+    } while (more && !sp_spent(call));
+    return more;
 }
 
 bool sp_pool_fail_waiter(struct sp_pool *pool, const struct sp_call *call, sp_status status)
@@ -515,7 +472,7 @@ bool sp_pool_fail_waiter(struct sp_pool *pool, const struct sp_call *call, sp_st
 
 bool sp_pool_close_idle(struct sp_pool *pool, const struct sp_call *call)
 {
-    struct sp_conn *conn = pop_any(pool, call);
+    struct sp_conn *conn = sp_shard_pop_any(pool, call);
 
     if (conn)
         sp_pool_retire(pool, call, conn);

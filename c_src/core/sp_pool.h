@@ -136,8 +136,8 @@ SP_MUST_CHECK sp_status sp_pool_init(struct sp_pool *pool, const struct sp_host 
 void sp_pool_destroy(struct sp_pool *pool);
 
 /* An idle, clean connection, leased to the owner; the caller gets a reference to it, and what its
- * last check-in left (or NULL). SP_EMPTY where there is none or others wait already; SP_AGAIN where
- * many were found closed and more may be there: call again, or queue; SP_CLOSED, SP_DRAINING,
+ * last check-in left (or NULL). SP_EMPTY where there is none or others wait already; SP_AGAIN where so
+ * many were found closed that the call has to end: call again, or queue; SP_CLOSED, SP_DRAINING,
  * SP_NOT_FOUND by the phase. */
 SP_MUST_CHECK sp_status sp_pool_checkout(struct sp_pool *pool, const struct sp_call *call,
                                          uint64_t owner, struct sp_conn **conn, uint64_t *lease,
@@ -155,7 +155,8 @@ bool sp_pool_crowded(struct sp_pool *pool);
  * On an error (SP_FULL, SP_CLOSED, ...) it has none: the caller frees it. */
 SP_MUST_CHECK sp_status sp_pool_enqueue(struct sp_pool *pool, const struct sp_call *call,
                                         struct sp_waiter *waiter);
-/* Tells one waiter whose time is over that it is (SP_TIMEOUT). False where there is none. */
+/* Tells waiters whose time is over that it is (SP_TIMEOUT), as many as the call may; true where there
+ * may be more of them. */
 SP_MUST_CHECK bool sp_pool_expire(struct sp_pool *pool, const struct sp_call *call);
 /* The owner waits no longer. SP_CANCELLED: nothing will come. SP_GRANTED, SP_FAILED: it is told. */
 enum sp_waiter_state sp_waiter_cancel(struct sp_waiter *waiter, const struct sp_call *call);
@@ -191,7 +192,8 @@ bool sp_pool_abandon(struct sp_pool *pool, const struct sp_call *call, struct sp
 
 /* For sp_control.c: */
 
-/* Holder only: hands the connection (NULL: any idle one) to waiters, or makes it idle. */
+/* Holder only: hands the connection (NULL: any idle one) to waiters, or makes it idle. Where the call
+ * may do no more while there are both, the control process is woken to go on. */
 void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn);
 /* Holder only, after a lease that used it: serves it, or closes it where it is not clean. */
 void sp_pool_accept(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn);
@@ -203,11 +205,6 @@ void sp_pool_retire_unusable(struct sp_pool *pool, const struct sp_call *call,
 /* Holder only: as retire, but only where the pool has more connections than its size. */
 SP_MUST_CHECK bool sp_pool_retire_surplus(struct sp_pool *pool, const struct sp_call *call,
                                           struct sp_conn *conn);
-/* Holder only: makes it idle in this shard. The caller looks at nwait afterwards. */
-void sp_pool_put(struct sp_pool *pool, const struct sp_call *call, struct sp_shard *shard,
-                 struct sp_conn *conn, bool cold);
-/* Under the shard's lock: the caller becomes the holder. */
-void sp_shard_unlink(struct sp_shard *shard, struct sp_conn *conn);
 void sp_pool_wake(struct sp_pool *pool, const struct sp_call *call);
 /* After the phase has left OPEN; false where there is none: tells the oldest waiter the status,
  * closes one idle connection. */

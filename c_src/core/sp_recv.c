@@ -7,19 +7,33 @@
 
 /* A buffer grows to this before the peer's claim of a length is believed further. */
 #define RBUF_STEP (64 * 1024)
-#define SLICES_MAX 2
+/* And from this on to the most that it may become: to grow means to copy, but the system gives no memory
+ * for what was not touched yet. */
+#define RBUF_LEAP (1024 * 1024)
+/* In so many bytes a line end is looked for at once. */
+#define SEARCH_BYTES (256 * 1024)
 
-static sp_status next_message(struct sp_conn *conn, const struct sp_want *want, const uint8_t *buf,
-                              size_t len, struct sp_frame *frame)
+static sp_status next_packet(struct sp_conn *conn, const struct sp_call *call, const uint8_t *buf,
+                             size_t len, struct sp_frame *frame)
 {
+    size_t *searched = &conn->rbuf.searched, seen = len;
     sp_status status;
 
-    if (want->packet && conn->packet != SP_PACKET_RAW) {
-        status = sp_frame_next(conn->packet, buf, len, conn->rbuf.searched, conn->recv_limit_bytes,
-                               frame);
-        conn->rbuf.searched = status == SP_WANT_READ ? len : 0;
-        return status;
-    }
+    if (conn->packet == SP_PACKET_LINE && len - *searched > SEARCH_BYTES)
+        seen = *searched + SEARCH_BYTES;
+    sp_take(call, (int)((seen - *searched) / SP_BYTES_SEARCHED_PER_PIECE));
+    status = sp_frame_next(conn->packet, buf, seen, *searched, conn->recv_limit_bytes, frame);
+    *searched = status == SP_WANT_READ ? seen : 0;
+    return status == SP_WANT_READ && seen < len ? SP_AGAIN : status;
+}
+
+/* SP_AGAIN: it has not looked at all that is there. */
+static sp_status next_message(struct sp_conn *conn, const struct sp_call *call,
+                              const struct sp_want *want, const uint8_t *buf, size_t len,
+                              struct sp_frame *frame)
+{
+    if (want->packet && conn->packet != SP_PACKET_RAW)
+        return next_packet(conn, call, buf, len, frame);
     *frame = (struct sp_frame){.len = want->len_bytes ? want->len_bytes : len};
     frame->total = frame->len ? frame->len : 1;
     return len < frame->total ? SP_WANT_READ : SP_OK;
@@ -55,47 +69,60 @@ static sp_status keep(struct sp_conn *conn, const uint8_t *data, size_t len)
     return SP_OK;
 }
 
+static bool grow(struct sp_conn *conn, size_t total)
+{
+    const struct sp_host *host = conn->pool->host;
+    const struct sp_rbuf *rbuf = &conn->rbuf;
+    size_t next = 2 * rbuf->cap > RBUF_STEP ? 2 * rbuf->cap : RBUF_STEP, most = total;
+
+    if (conn->packet == SP_PACKET_LINE)
+        most = rbuf->pos + conn->recv_limit_bytes + SP_SLICE_BYTES;
+    if (most <= next)
+        return host->rbuf_reserve(conn, most);
+    return (next > RBUF_LEAP && host->rbuf_reserve(conn, most)) || host->rbuf_reserve(conn, next);
+}
+
 static bool make_room(struct sp_conn *conn, const struct sp_want *want, size_t total)
 {
     struct sp_rbuf *rbuf = &conn->rbuf;
-    size_t cap;
 
-    if (rbuf->pos > 0) {
+    /* What would take long to move stays where it is. */
+    if (rbuf->len - rbuf->pos <= SP_SLICE_BYTES) {
         memmove(rbuf->base, rbuf->base + rbuf->pos, rbuf->len - rbuf->pos);
         rbuf->len -= rbuf->pos;
         rbuf->pos = 0;
     }
+    total += rbuf->pos;
     if (rbuf->len < rbuf->cap)
         return true;
-    cap = 2 * rbuf->cap > RBUF_STEP ? 2 * rbuf->cap : RBUF_STEP;
     if (conn->packet == SP_PACKET_RAW && want->len_bytes)
-        cap = total; /* the user's own claim */
-    else if (total < cap && conn->packet != SP_PACKET_LINE)
-        cap = total;
-    return conn->pool->host->rbuf_reserve(conn, cap);
+        return conn->pool->host->rbuf_reserve(conn, total); /* the user's own claim */
+    return grow(conn, total);
 }
 
-static sp_status take(struct sp_conn *conn, void *buf, size_t cap, size_t *got)
+static sp_status take(struct sp_conn *conn, const struct sp_call *call, void *buf, size_t cap,
+                      size_t *got)
 {
     sp_status status = conn->transport->recv(conn, buf, cap, got);
 
+    sp_conn_settle(conn, call);
     if (status == SP_OK)
         conn->heard = true;
     conn->drained = conn->transport->short_is_all && *got < cap && *got < SP_FULL_RECV_BYTES;
     return status;
 }
 
-static sp_status recv_buffered(struct sp_conn *conn, const struct sp_want *want,
-                               struct sp_received *received)
+static sp_status recv_buffered(struct sp_conn *conn, const struct sp_call *call,
+                               const struct sp_want *want, struct sp_received *received)
 {
     struct sp_rbuf *rbuf = &conn->rbuf;
     struct sp_frame frame;
 
     if (!rbuf->base && !make_room(conn, want, want->len_bytes))
         return broken(conn, SP_NO_MEMORY);
-    for (int slices = 0;; slices++) {
+    for (bool first = true;; first = false) {
         size_t have = rbuf->len - rbuf->pos, got;
-        sp_status status = next_message(conn, want, rbuf->base + rbuf->pos, have, &frame);
+        sp_status status = next_message(conn, call, want, rbuf->base + rbuf->pos, have, &frame);
         if (status == SP_OK) {
             *received = (struct sp_received){.data = rbuf->base + rbuf->pos + frame.offset,
                                              .len = frame.len,
@@ -103,38 +130,43 @@ static sp_status recv_buffered(struct sp_conn *conn, const struct sp_want *want,
                                              .rbuf_taken = frame.total};
             return SP_OK;
         }
-        if (status != SP_WANT_READ)
+        if (status != SP_WANT_READ && status != SP_AGAIN)
             return broken(conn, status);
-        if (slices == SLICES_MAX)
+        if (!first && sp_spent(call))
             return SP_AGAIN;
+        if (status == SP_AGAIN)
+            continue;
         if (!make_room(conn, want, frame.total))
             return broken(conn, SP_NO_MEMORY);
-        status =
-            take(conn, rbuf->base + rbuf->len, ask(conn, want, have, rbuf->cap - rbuf->len), &got);
+        status = take(conn, call, rbuf->base + rbuf->len,
+                      ask(conn, want, have, rbuf->cap - rbuf->len), &got);
         if (status != SP_OK)
             return sp_wants(status) ? status : broken(conn, status);
         rbuf->len += got;
     }
 }
 
-static sp_status recv_scratch(struct sp_conn *conn, const struct sp_want *want, uint8_t *scratch,
-                              size_t cap, struct sp_received *received)
+static sp_status recv_scratch(struct sp_conn *conn, const struct sp_call *call,
+                              const struct sp_want *want, uint8_t *scratch, size_t cap,
+                              struct sp_received *received)
 {
     size_t have = 0, got, asked;
     struct sp_frame frame;
     sp_status status, wants = SP_WANT_READ;
+    bool more = false;
 
     do {
         asked = ask(conn, want, have, cap - have);
-        status = take(conn, scratch + have, asked, &got);
+        status = take(conn, call, scratch + have, asked, &got);
         if (sp_wants(status)) {
             wants = status;
+            more = false;
             break;
         }
         if (status != SP_OK)
             return broken(conn, status);
         have += got;
-        status = next_message(conn, want, scratch, have, &frame);
+        status = next_message(conn, call, want, scratch, have, &frame);
         if (status == SP_OK) {
             *received = (struct sp_received){.data = scratch + frame.offset, .len = frame.len};
             return keep(conn, scratch + frame.total, have - frame.total);
@@ -142,14 +174,17 @@ static sp_status recv_scratch(struct sp_conn *conn, const struct sp_want *want, 
         if (status != SP_WANT_READ)
             return broken(conn, status);
         /* A short receive has emptied the socket: the next would only say so. */
-    } while ((got == asked || conn->fault != SP_OK) && have < cap);
+        more = got == asked || conn->fault != SP_OK || conn->more;
+    } while (more && have < cap && !sp_spent(call));
     if (keep(conn, scratch, have) != SP_OK)
         return SP_NO_MEMORY;
-    return have == cap ? recv_buffered(conn, want, received) : wants;
+    if (have == cap)
+        return recv_buffered(conn, call, want, received);
+    return more ? SP_AGAIN : wants;
 }
 
-sp_status sp_recv(struct sp_conn *conn, const struct sp_want *want, uint8_t *scratch,
-                  size_t scratch_cap, struct sp_received *received)
+sp_status sp_recv(struct sp_conn *conn, const struct sp_call *call, const struct sp_want *want,
+                  uint8_t *scratch, size_t scratch_cap, struct sp_received *received)
 {
     assert(scratch_cap <= SP_FULL_RECV_BYTES);
     if (!want->packet && want->len_bytes && conn->packet != SP_PACKET_RAW)
@@ -159,8 +194,8 @@ sp_status sp_recv(struct sp_conn *conn, const struct sp_want *want, uint8_t *scr
     conn->touched = true;
     conn->drained = false;
     if (conn->rbuf.len > conn->rbuf.pos || want->len_bytes > scratch_cap)
-        return recv_buffered(conn, want, received);
-    return recv_scratch(conn, want, scratch, scratch_cap, received);
+        return recv_buffered(conn, call, want, received);
+    return recv_scratch(conn, call, want, scratch, scratch_cap, received);
 }
 
 void sp_recv_taken(struct sp_conn *conn, const struct sp_received *received)

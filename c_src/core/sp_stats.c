@@ -2,40 +2,53 @@
 
 #include "sp_pool.h"
 
-static void count_states(struct sp_pool *pool, struct sp_snapshot *snapshot)
+/* So many connections at once, each of them in a line of memory of its own. */
+#define COUNTED_AT_ONCE 64
+#define PIECES_OF_THAT 6
+
+static void count_state(const struct sp_conn *conn, struct sp_snapshot *snapshot)
+{
+    switch (sp_conn_state(conn)) {
+    case SP_CONN_CONNECTING:
+    case SP_CONN_INITIALISING:
+        snapshot->connecting++;
+        break;
+    case SP_CONN_IDLE:
+        snapshot->idle++;
+        break;
+    case SP_CONN_LEASED:
+        snapshot->leased++;
+        break;
+    case SP_CONN_CLOSING:
+    case SP_CONN_CLOSED:
+        break;
+    }
+}
+
+static void count_some(struct sp_pool *pool, struct sp_snapshot *snapshot, uint32_t *cursor)
 {
     pthread_mutex_lock(&pool->table.lock);
-    for (uint32_t i = 0; i < pool->table.count; i++) {
-        struct sp_conn *conn = pool->table.slots[i];
-        if (!conn)
-            continue;
-        switch (sp_conn_state(conn)) {
-        case SP_CONN_CONNECTING:
-        case SP_CONN_INITIALISING:
-            snapshot->connecting++;
-            break;
-        case SP_CONN_IDLE:
-            snapshot->idle++;
-            break;
-        case SP_CONN_LEASED:
-            snapshot->leased++;
-            break;
-        case SP_CONN_CLOSING:
-        case SP_CONN_CLOSED:
-            break;
-        }
-    }
+    for (int i = 0; i < COUNTED_AT_ONCE && *cursor < pool->table.count; i++, ++*cursor)
+        if (pool->table.slots[*cursor])
+            count_state(pool->table.slots[*cursor], snapshot);
+    if (*cursor >= pool->table.count)
+        *cursor = 0;
     pthread_mutex_unlock(&pool->table.lock);
 }
 
-void sp_stats_snapshot(struct sp_pool *pool, struct sp_snapshot *snapshot)
+bool sp_stats_snapshot(struct sp_pool *pool, const struct sp_call *call,
+                       struct sp_snapshot *snapshot, uint32_t *cursor)
 {
-    *snapshot = (struct sp_snapshot){0};
+    do {
+        count_some(pool, snapshot, cursor);
+        sp_take(call, PIECES_OF_THAT);
+    } while (*cursor > 0 && !sp_spent(call));
+    if (*cursor > 0)
+        return true;
     snapshot->size = atomic_load(&pool->size);
     snapshot->max_overflow = atomic_load(&pool->limit) - snapshot->size;
     snapshot->total = atomic_load(&pool->total);
     snapshot->waiting = atomic_load(&pool->nwait);
-    count_states(pool, snapshot);
     for (uint32_t i = 0; i < pool->shard_count; i++) {
         struct sp_stats *stats = &pool->shards[i].stats;
 #define SP_COUNTER_ADD(name)                                                                       \
@@ -43,4 +56,5 @@ void sp_stats_snapshot(struct sp_pool *pool, struct sp_snapshot *snapshot)
         SP_COUNTER_MAP(SP_COUNTER_ADD)
 #undef SP_COUNTER_ADD
     }
+    return false;
 }

@@ -3,8 +3,10 @@
 #define SP_STATS_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
+struct sp_call;
 struct sp_pool;
 
 /* What there is at a moment: idle + leased + connecting = total where no call is under way. */
@@ -37,7 +39,9 @@ struct sp_snapshot {
 };
 #undef SP_SNAPSHOT_FIELD
 
-/* Gauges are counted over the connections themselves, not derived from each other. */
-void sp_stats_snapshot(struct sp_pool *pool, struct sp_snapshot *snapshot);
+/* Gauges are counted over the connections themselves, not derived from each other. *snapshot is zeroed
+ * and *cursor 0 at first; call again while it returns true, the call's allowance is used up then. */
+bool sp_stats_snapshot(struct sp_pool *pool, const struct sp_call *call,
+                       struct sp_snapshot *snapshot, uint32_t *cursor);
 
 #endif

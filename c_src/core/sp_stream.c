@@ -75,6 +75,7 @@ sp_status sp_stream_send(struct sp_conn *conn, const struct iovec *iov, int coun
     ssize_t result;
 
     *sent = 0;
+    conn->pieces += SP_PIECES_SEND;
     if (count == 1 && iov[0].iov_len <= room) {
         do
             result = conn->sys->sendv(conn->fd, iov, 1);
@@ -93,6 +94,7 @@ sp_status sp_stream_send(struct sp_conn *conn, const struct iovec *iov, int coun
     if (result < 0)
         return would_block(errno) ? SP_WANT_WRITE : errno == EPIPE ? SP_CLOSED : -errno;
     *sent = (size_t)result;
+    conn->pieces += sp_pieces_of_bytes(*sent);
     return SP_OK;
 }
 
@@ -101,12 +103,14 @@ sp_status sp_stream_recv(struct sp_conn *conn, void *buf, size_t cap, size_t *go
     ssize_t result;
 
     *got = 0;
+    conn->pieces += SP_PIECES_SYSCALL;
     do
         result = conn->sys->recv(conn->fd, buf, cap < SP_SLICE_BYTES ? cap : SP_SLICE_BYTES, 0);
     while (result < 0 && errno == EINTR);
     if (result < 0)
         return would_block(errno) ? SP_WANT_READ : -errno;
     *got = (size_t)result;
+    conn->pieces += sp_pieces_of_bytes(*got);
     return result == 0 ? SP_CLOSED : SP_OK;
 }
 
@@ -115,6 +119,7 @@ enum sp_clean sp_stream_validate(struct sp_conn *conn)
     char byte;
     ssize_t result;
 
+    conn->pieces += SP_PIECES_SYSCALL;
     do
         result = conn->sys->recv(conn->fd, &byte, 1, MSG_PEEK);
     while (result < 0 && errno == EINTR);

@@ -45,22 +45,20 @@ void sp_table_remove(struct sp_pool *pool, struct sp_conn *conn)
     pthread_mutex_unlock(&pool->table.lock);
 }
 
-size_t sp_table_walk(struct sp_pool *pool, uint32_t *cursor, struct sp_conn **found, size_t max)
+struct sp_conn *sp_table_next(struct sp_pool *pool, const struct sp_call *call, uint32_t *cursor)
 {
-    size_t count = 0;
+    struct sp_conn *conn = NULL;
 
+    sp_take(call, SP_PIECES_LOOK);
     pthread_mutex_lock(&pool->table.lock);
-    for (; *cursor < pool->table.count && count < max; ++*cursor) {
-        struct sp_conn *conn = pool->table.slots[*cursor];
-        if (conn) {
-            pool->host->conn_ref(conn);
-            found[count++] = conn;
-        }
-    }
-    if (count == 0)
+    for (int i = 0; i < SP_LOOKS_PER_PIECE && !conn && *cursor < pool->table.count; i++)
+        conn = pool->table.slots[(*cursor)++];
+    if (conn)
+        pool->host->conn_ref(conn);
+    if (*cursor >= pool->table.count)
         *cursor = 0;
     pthread_mutex_unlock(&pool->table.lock);
-    return count;
+    return conn;
 }
 
 struct sp_conn *sp_table_get(struct sp_pool *pool, uint32_t slot)

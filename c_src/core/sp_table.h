@@ -9,9 +9,9 @@
 SP_MUST_CHECK bool sp_table_add(struct sp_pool *pool, struct sp_conn *conn);
 /* The table's reference becomes the caller's. */
 void sp_table_remove(struct sp_pool *pool, struct sp_conn *conn);
-/* Collects up to `max` connections from *cursor on, each with a reference for the caller; moves
- * the cursor; 0 and the cursor back at 0 at the end. */
-size_t sp_table_walk(struct sp_pool *pool, uint32_t *cursor, struct sp_conn **found, size_t max);
+/* The next connection from *cursor on, with a reference for the caller; moves the cursor, which is back
+ * at 0 at the end. NULL where some slots are empty: with another cursor than 0 there may be more. */
+struct sp_conn *sp_table_next(struct sp_pool *pool, const struct sp_call *call, uint32_t *cursor);
 /* The connection in the slot with a reference, or NULL. */
 struct sp_conn *sp_table_get(struct sp_pool *pool, uint32_t slot);
 

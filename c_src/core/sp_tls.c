@@ -24,6 +24,8 @@ _Static_assert(SLICE_BYTES >= SP_FULL_RECV_BYTES && SLICE_BYTES <= SP_SLICE_BYTE
                "sp_transport.h");
 /* What one operation may take from the descriptor. */
 #define BUDGET_BYTES (SLICE_BYTES + RECORD_BYTES)
+/* A server may send its bytes in records of one each. */
+#define SLICE_RECORDS 64
 /* What is looked through on an idle connection, or on one that is closed, where only tickets and
  * key updates should be. */
 #define IDLE_BUDGET_BYTES (2 * RECORD_BYTES)
@@ -131,6 +133,11 @@ static sp_status tls_set(struct sp_conn *conn, enum sp_option option, int value)
 
 /* ---- outcomes ---- */
 
+static void charge(struct sp_conn *conn, unsigned records, size_t bytes)
+{
+    conn->pieces += (int)records * SP_PIECES_RECORD + sp_pieces_of_bytes(bytes);
+}
+
 static void begin(struct tls *tls, size_t budget_bytes, unsigned messages_max)
 {
     /* OpenSSL's verdict on a call depends on the queue, which others in this thread use as well. */
@@ -216,6 +223,7 @@ static void count_message(int sent, int version, int type, const void *data, siz
     (void)arg;
     if (sent || type != SSL3_RT_HANDSHAKE)
         return;
+    tls->io.conn->pieces += SP_PIECES_RECORD;
     if (tls->io.conn->shaken && len > 0 && *(const uint8_t *)data == SSL3_MT_CERTIFICATE_REQUEST)
         cost = MESSAGES_OF_A_SIGNATURE;
     if (tls->io.messages_left >= cost) {
@@ -354,6 +362,7 @@ static sp_status tls_send(struct sp_conn *conn, const struct iovec *iov, int cou
             *sent += taken;
         else
             status = examine(conn, 0);
+        charge(conn, 1, len);
         tls->write_pending = sp_wants(status);
     }
     return *sent > 0 ? SP_OK : status;
@@ -363,6 +372,7 @@ static sp_status tls_recv(struct sp_conn *conn, void *buf, size_t cap, size_t *g
 {
     struct tls *tls = state(conn);
     sp_status status = conn->fault;
+    unsigned records;
     size_t len;
 
     *got = 0;
@@ -371,12 +381,14 @@ static sp_status tls_recv(struct sp_conn *conn, void *buf, size_t cap, size_t *g
     if (status == SP_OK)
         begin(tls, BUDGET_BYTES, MESSAGES_MAX);
     /* Until the descriptor is empty: what OpenSSL has already read wakes nobody. */
-    while (status == SP_OK && *got < cap) {
+    for (records = 0; status == SP_OK && *got < cap && records < SLICE_RECORDS; records++) {
         if (SSL_read_ex(tls->ssl, (uint8_t *)buf + *got, cap - *got, &len) == 1)
             *got += len;
         else
             status = examine(conn, 0);
     }
+    conn->more = status == SP_OK && *got < cap;
+    charge(conn, records, *got);
     return *got > 0 ? SP_OK : status;
 }
 
@@ -437,6 +449,7 @@ static void say_goodbye(struct sp_conn *conn, struct tls *tls)
     if (conn->fault != SP_OK && conn->fault != SP_CLOSED)
         return;
     begin(tls, 0, 0);
+    conn->pieces += SP_PIECES_GOODBYE;
     (void)SSL_shutdown(tls->ssl);
     ERR_clear_error();
 }

@@ -21,6 +21,7 @@ static int bio_write(BIO *bio, const char *data, int len)
     ssize_t result;
 
     BIO_clear_retry_flags(bio);
+    io->conn->pieces += SP_PIECES_SEND;
     do
         result = io->conn->sys->sendv(io->conn->fd, &iov, 1);
     while (result < 0 && errno == EINTR);
@@ -43,6 +44,7 @@ static int bio_read(BIO *bio, char *buf, int cap)
         BIO_set_retry_read(bio);
         return -1;
     }
+    io->conn->pieces += SP_PIECES_SYSCALL;
     do
         result = io->conn->sys->recv(io->conn->fd, buf, (size_t)cap, 0);
     while (result < 0 && errno == EINTR);

@@ -1,7 +1,7 @@
 /* The operations that a connection's byte stream has, whatever carries it.
  *
  * All are non-blocking and called with the connection pinned or held exclusively. None changes
- * the connection's state or frees it. */
+ * the connection's state or frees it. Each adds to conn->pieces what it costs (sp_allowance.h). */
 #ifndef SP_TRANSPORT_H
 #define SP_TRANSPORT_H
 
@@ -58,9 +58,9 @@ struct sp_transport {
     sp_status (*send)(struct sp_conn *conn, const struct iovec *iov, int count, size_t *sent);
     /* SP_OK with 1 or more bytes, SP_WANT_READ or SP_WANT_WRITE, SP_CLOSED at end of file, -errno or
      * a status of the transport's own. One call takes a slice at most: SP_SLICE_BYTES, or what a
-     * transport has instead, which is no less than SP_FULL_RECV_BYTES. Fewer bytes than asked for
-     * and than SP_FULL_RECV_BYTES mean that no more are there, and that the descriptor tells of new
-     * ones, unless conn->fault is set. */
+     * transport has instead, which is no less than SP_FULL_RECV_BYTES, or as many records as it may.
+     * Fewer bytes than asked for and than SP_FULL_RECV_BYTES mean that no more are there, and that
+     * the descriptor tells of new ones, unless conn->fault or conn->more is set. */
     sp_status (*recv)(struct sp_conn *conn, void *buf, size_t cap, size_t *got);
     /* Whether an idle connection may be handed out: nothing to read, and not closed. */
     enum sp_clean (*validate)(struct sp_conn *conn);

@@ -82,7 +82,7 @@ static ErlNifFunc functions[] = {
     {"pool_step", 1, sp_nif_pool_step, 0},
     {"pool_tick", 2, sp_nif_pool_tick, 0},
     {"pool_idle_event", 3, sp_nif_pool_idle_event, 0},
-    {"pool_stats", 1, sp_nif_pool_stats, 0},
+    {"pool_stats", 2, sp_nif_pool_stats, 0},
     {"pool_want", 1, sp_nif_pool_want, 0},
     {"pool_note_error", 2, sp_nif_pool_note_error, 0},
     {"pool_give_up", 1, sp_nif_pool_give_up, 0},

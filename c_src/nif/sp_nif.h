@@ -101,7 +101,7 @@ extern const struct sp_host sp_nif_host;
     X(ok) X(error) X(first) X(soon) X(undefined) X(infinity) X(ready) X(granted) X(wait) X(again) X(partial) X(sent) \
     X(empty) X(crowded) X(cancelled) X(told) X(fired) X(fifo) X(raw) X(line) X(packet) X(sockpool_conn) \
     X(local) X(bad_length) X(not_a_conn) X(sockpool_wake) X(sockpool_idle) X(unavailable) \
-    X(timeout) X(name) X(already_started) X(sockpool_shut) X(handshake) X(tls) X(alert) X(node)
+    X(timeout) X(name) X(already_started) X(sockpool_shut) X(handshake) X(tls) X(alert) X(node) X(many)
 /* clang-format on */
 #define SP_ATOM_FIELD(name) ERL_NIF_TERM name;
 struct sp_nif_atoms {
@@ -142,10 +142,11 @@ void sp_nif_keep_no_waiters(void);
 bool sp_nif_waiter_carry(ErlNifEnv *env, struct sp_nif_waiter *waiter, ERL_NIF_TERM request);
 void sp_nif_error_set(struct sp_nif_pool *pool, ERL_NIF_TERM term);
 bool sp_nif_error_get(struct sp_nif_pool *pool, ErlNifEnv *env, ERL_NIF_TERM *term);
-/* Charges the process for the time since then: who goes on from slice to slice lets others run. */
-void sp_nif_charge(ErlNifEnv *env, ErlNifTime began_us);
+/* At the end of a call: charges the process for what it did. Whose allowance was used up lets others run
+ * before it goes on. */
+void sp_nif_charge(const struct sp_call *call);
 /* Under transition: one slice, where the pool is shutting. True while more is left. */
-bool sp_nif_shut_slice(ErlNifEnv *env, struct sp_nif_pool *pool);
+bool sp_nif_shut_slice(const struct sp_call *call, struct sp_nif_pool *pool);
 /* Under transition: the pool leaves OPEN. */
 void sp_nif_shut_begin(ErlNifEnv *env, struct sp_nif_pool *pool, enum sp_phase phase,
                        sp_status status);

@@ -11,10 +11,8 @@
 /* Waiters with their environments are kept for reuse, so many per thread: allocating an
  * environment for each costs 5-10 % of a hand-over. */
 #define CACHED_WAITERS_MAX 256
-/* A slice of a shut: each piece a message or a close, 50 us at most, with TLS. */
-#define PIECES_PER_SLICE 16
-/* What a process may do before others run. */
-#define TURN_US 1000
+/* A call that took fewer pieces costs its process nothing beside the call itself. */
+#define UNCHARGED_PIECES 16
 
 ErlNifResourceType *sp_nif_pool_type, *sp_nif_conn_type, *sp_nif_lease_type;
 
@@ -41,8 +39,10 @@ static unsigned thread_shard(void)
 
 struct sp_call sp_nif_call(ErlNifEnv *env)
 {
+    static __thread struct sp_allowance allowance;
     struct timespec now;
 
+    sp_allowance_fill(&allowance);
 #ifdef CLOCK_MONOTONIC_COARSE
     clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
 #else
@@ -50,7 +50,17 @@ struct sp_call sp_nif_call(ErlNifEnv *env)
 #endif
     return (struct sp_call){.now_ns = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec,
                             .shard = thread_shard(),
-                            .env = env};
+                            .env = env,
+                            .allowance = &allowance};
+}
+
+void sp_nif_charge(const struct sp_call *call)
+{
+    int taken = SP_ALLOWANCE_PIECES - call->allowance->left;
+
+    if (taken >= UNCHARGED_PIECES)
+        enif_consume_timeslice(
+            call->env, taken < SP_ALLOWANCE_PIECES ? 1 + taken * 99 / SP_ALLOWANCE_PIECES : 100);
 }
 
 struct sp_nif_pool *sp_nif_get_pool(ErlNifEnv *env, ERL_NIF_TERM term)
@@ -401,13 +411,6 @@ bool sp_nif_error_get(struct sp_nif_pool *pool, ErlNifEnv *env, ERL_NIF_TERM *te
 
 /* ---- the control process's calls ---- */
 
-void sp_nif_charge(ErlNifEnv *env, ErlNifTime began_us)
-{
-    ErlNifTime percent = (enif_monotonic_time(ERL_NIF_USEC) - began_us) * 100 / TURN_US;
-
-    enif_consume_timeslice(env, percent < 1 ? 1 : percent > 100 ? 100 : (int)percent);
-}
-
 void sp_nif_shut_begin(ErlNifEnv *env, struct sp_nif_pool *pool, enum sp_phase phase,
                        sp_status status)
 {
@@ -417,13 +420,10 @@ void sp_nif_shut_begin(ErlNifEnv *env, struct sp_nif_pool *pool, enum sp_phase p
     pool->shut_status = status;
 }
 
-bool sp_nif_shut_slice(ErlNifEnv *env, struct sp_nif_pool *pool)
+bool sp_nif_shut_slice(const struct sp_call *call, struct sp_nif_pool *pool)
 {
-    struct sp_call call = sp_nif_call(env);
-
     if (pool->shutting)
-        pool->shutting =
-            sp_control_shut_slice(&pool->core, &call, pool->shut_status, PIECES_PER_SLICE);
+        pool->shutting = sp_control_shut_slice(&pool->core, call, pool->shut_status);
     return pool->shutting;
 }
 
@@ -448,6 +448,7 @@ static bool call_janitor(ErlNifEnv *env, struct sp_nif_pool *pool, const ErlNifP
 static void pool_down(ErlNifEnv *env, void *resource, ErlNifPid *pid, ErlNifMonitor *monitor)
 {
     struct sp_nif_pool *pool = ((struct sp_nif_pool_resource *)resource)->pool;
+    struct sp_call call = sp_nif_call(env);
     ErlNifPid janitor;
     bool current;
 
@@ -464,8 +465,8 @@ static void pool_down(ErlNifEnv *env, void *resource, ErlNifPid *pid, ErlNifMoni
         if (!pool->shutting)
             sp_nif_shut_begin(env, pool, SP_PHASE_DOWN, SP_CLOSED);
         if (!call_janitor(env, pool, &janitor))
-            while (sp_nif_shut_slice(env, pool))
-                ;
+            while (sp_nif_shut_slice(&call, pool))
+                sp_allowance_fill(call.allowance);
     }
     enif_mutex_unlock(pool->transition);
 }

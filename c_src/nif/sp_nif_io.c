@@ -7,9 +7,11 @@
 #define SCRATCH_BYTES (16 * 1024)
 /* A received message from this size on keeps its buffer instead of being copied. */
 #define COPY_MAX_BYTES 1024
-#define SEND_SLICES_MAX 2
-/* Per cent of a timeslice that one slice of SP_SLICE_BYTES is worth. */
-#define SLICE_PERCENT 5
+/* To give back what such a buffer has too much would copy all of it; of most of that the system has given
+ * no memory yet. */
+#define SHRUNK_MAX_BYTES ((size_t)1024 * 1024)
+/* What has to be gone over at once, for its length or to be kept, has this many parts at most. */
+#define PARTS_MAX 1024
 
 /* ---- sending ---- */
 
@@ -57,18 +59,21 @@ static void advance(ErlNifEnv *env, struct outgoing *out, size_t sent)
 }
 
 /* SP_OK: all is out. SP_AGAIN, SP_WANT_WRITE, SP_WANT_READ: *out is what is left. */
-static sp_status send_slices(ErlNifEnv *env, struct sp_conn *conn, struct outgoing *out)
+static sp_status send_slices(const struct sp_call *call, struct sp_conn *conn, struct outgoing *out)
 {
+    ErlNifEnv *env = call->env;
     struct iovec iov[SP_IOV_MAX];
 
     conn->touched = true;
-    for (int slices = 0; slices < SEND_SLICES_MAX; slices++) {
+    do {
         size_t offered, sent;
         int count = gather(env, out, iov, &offered);
         sp_status status;
         if (count <= 0)
             return count == 0 ? SP_OK : SP_BAD_DATA;
         status = conn->transport->send(conn, iov, count, &sent);
+        sp_conn_settle(conn, call);
+        sp_take(call, count / SP_PARTS_PER_PIECE);
         if (status != SP_OK) {
             conn->tainted = conn->tainted || !sp_wants(status);
             return status;
@@ -79,9 +84,23 @@ static sp_status send_slices(ErlNifEnv *env, struct sp_conn *conn, struct outgoi
             return SP_OK;
         }
         advance(env, out, sent);
-        enif_consume_timeslice(env, SLICE_PERCENT);
-    }
+    } while (!sp_spent(call));
     return SP_AGAIN;
+}
+
+static bool has_header(enum sp_packet packet)
+{
+    return packet != SP_PACKET_RAW && packet != SP_PACKET_LINE;
+}
+
+static bool has_many_parts(ErlNifEnv *env, ERL_NIF_TERM list)
+{
+    ERL_NIF_TERM head;
+
+    for (int i = 0; i <= PARTS_MAX; i++)
+        if (!enif_get_list_cell(env, list, &head, &list))
+            return false;
+    return true;
 }
 
 /* Puts the packet header before the list, which has all of the message. */
@@ -93,7 +112,7 @@ static sp_status add_header(ErlNifEnv *env, enum sp_packet packet, ERL_NIF_TERM 
     size_t header_len, len = 0;
     sp_status status;
 
-    if (packet == SP_PACKET_RAW || packet == SP_PACKET_LINE)
+    if (!has_header(packet))
         return SP_OK;
     while (enif_get_list_cell(env, tail, &head, &tail))
         len += enif_inspect_binary(env, head, &bin) ? bin.size : 0;
@@ -137,7 +156,7 @@ static bool begin(ErlNifEnv *env, const struct sp_call *call, ERL_NIF_TERM term,
 }
 
 /* send(Lease, [Binary], Offset, Framed, Fired, Ref) ->
- *     ok | {wait | again, [Binary], Offset} | {error, Reason}
+ *     ok | {wait | again, [Binary], Offset} | many (nothing was done: join some of them) | {error, Reason}
  * Fired: `fired' where the message of a wait was received, else `again'.
  * Framed: the list begins with its packet header already. */
 SP_NIF(sp_nif_send)
@@ -155,15 +174,21 @@ SP_NIF(sp_nif_send)
     if (!begin(env, &call, argv[0], argv[4], &lease, &error))
         return error;
     out.offset = offset;
-    if (!enif_is_identical(argv[3], sp_atoms.true_))
+    if (!enif_is_identical(argv[3], sp_atoms.true_)) {
+        if (has_header(lease->conn->packet) && has_many_parts(env, out.list)) {
+            sp_conn_leave(lease->conn, &call);
+            return sp_atoms.many;
+        }
         status = add_header(env, lease->conn->packet, &out.list);
+    }
     if (status == SP_OK)
-        status = send_slices(env, lease->conn, &out);
+        status = send_slices(&call, lease->conn, &out);
     if (sp_wants(status) && !arm_for_self(&call, lease, status, argv[5])) {
         lease->conn->tainted = true;
         status = SP_BUSY;
     }
     sp_conn_leave(lease->conn, &call);
+    sp_nif_charge(&call);
     if (status == SP_OK)
         return sp_atoms.ok;
     if (status == SP_BAD_DATA)
@@ -187,25 +212,51 @@ static bool get_want(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_want *want)
     return true;
 }
 
-static ERL_NIF_TERM take_binary(ErlNifEnv *env, struct sp_conn *conn,
-                                const struct sp_received *received)
+/* The buffer as a binary of which the message is a part; what is behind it moves to a new one, if there
+ * is anything. False where memory is short for that. */
+static bool give_buffer(ErlNifEnv *env, struct sp_conn *conn, const struct sp_received *received,
+                        ERL_NIF_TERM *term)
 {
     struct sp_nif_conn *self = SP_CONTAINER(conn, struct sp_nif_conn, core);
     struct sp_rbuf *rbuf = &conn->rbuf;
+    size_t offset = (size_t)(received->data - rbuf->base);
+    size_t used = rbuf->pos + received->rbuf_taken, behind = rbuf->len - used;
+    ErlNifBinary rest = {0};
+
+    if (behind > 0 && !enif_alloc_binary(behind, &rest))
+        return false;
+    if (behind > 0)
+        memcpy(rest.data, rbuf->base + used, behind);
+    if (used <= SHRUNK_MAX_BYTES && !enif_realloc_binary(&self->rbin, used)) {
+        enif_release_binary(&rest);
+        return false;
+    }
+    *term = enif_make_binary(env, &self->rbin);
+    if (received->len < self->rbin.size)
+        *term = enif_make_sub_binary(env, *term, offset, received->len);
+    *rbuf = (struct sp_rbuf){0};
+    if (behind > 0) {
+        self->rbin = rest;
+        *rbuf = (struct sp_rbuf){.base = rest.data, .len = behind, .cap = behind};
+    }
+    return true;
+}
+
+/* Of a long message and what is behind it the shorter one is copied. Not to keep a buffer of which the
+ * message is less than half. */
+static ERL_NIF_TERM take_binary(const struct sp_call *call, struct sp_conn *conn,
+                                const struct sp_received *received)
+{
+    size_t used = conn->rbuf.pos + received->rbuf_taken, behind = conn->rbuf.len - used;
     ERL_NIF_TERM term;
 
-    if (received->in_rbuf && received->len >= COPY_MAX_BYTES &&
-        received->rbuf_taken == rbuf->len - rbuf->pos &&
-        enif_realloc_binary(&self->rbin, rbuf->len)) {
-        size_t offset = (size_t)(received->data - rbuf->base);
-        ERL_NIF_TERM whole = enif_make_binary(env, &self->rbin);
-        term = offset == 0 && received->len == rbuf->len
-                   ? whole
-                   : enif_make_sub_binary(env, whole, offset, received->len);
-        *rbuf = (struct sp_rbuf){0};
+    if (received->in_rbuf && received->len >= COPY_MAX_BYTES && received->len >= behind &&
+        2 * received->len >= used && give_buffer(call->env, conn, received, &term)) {
+        sp_take(call, sp_pieces_of_bytes(behind));
         return term;
     }
-    memcpy(enif_make_new_binary(env, received->len, &term), received->data, received->len);
+    sp_take(call, sp_pieces_of_bytes(received->len));
+    memcpy(enif_make_new_binary(call->env, received->len, &term), received->data, received->len);
     sp_recv_taken(conn, received);
     return term;
 }
@@ -218,14 +269,12 @@ static sp_status receive(const struct sp_call *call, struct sp_nif_lease *lease,
 {
     uint8_t scratch[SCRATCH_BYTES];
     struct sp_received received;
-    sp_status status = sp_recv(lease->conn, want, scratch, sizeof scratch, &received);
+    sp_status status = sp_recv(lease->conn, call, want, scratch, sizeof scratch, &received);
 
     if (status == SP_OK)
-        *binary = take_binary(call->env, lease->conn, &received);
+        *binary = take_binary(call, lease->conn, &received);
     else if (sp_wants(status) && !first && !arm_for_self(call, lease, status, ref))
         status = SP_BUSY;
-    if (status == SP_AGAIN || (status == SP_OK && received.len > SCRATCH_BYTES))
-        enif_consume_timeslice(call->env, SLICE_PERCENT);
     return status;
 }
 
@@ -267,6 +316,7 @@ SP_NIF(sp_nif_recv)
         return error;
     status = receive(&call, lease, &want, first, argv[3], &binary);
     sp_conn_leave(lease->conn, &call);
+    sp_nif_charge(&call);
     return received_term(env, status, first, binary);
 }
 
@@ -291,13 +341,16 @@ SP_NIF(sp_nif_finish)
     conn = lease->conn;
     status = receive(&call, lease, &want, first, argv[3], &binary);
     sp_conn_leave(conn, &call);
-    if (sp_wants(status) || status == SP_AGAIN)
+    if (sp_wants(status) || status == SP_AGAIN) {
+        sp_nif_charge(&call);
         return received_term(env, status, first, binary);
+    }
     /* Whatever else ended the lease meanwhile has the connection; the answer stands. */
     ended = status == SP_OK ? sp_pool_finish(conn->pool, &call, conn, lease->lease)
                             : sp_pool_discard(conn->pool, &call, conn, lease->lease);
     (void)ended;
     sp_nif_drop_conn(lease, &call);
+    sp_nif_charge(&call);
     return received_term(env, status, first, binary);
 }
 
@@ -378,8 +431,9 @@ static ERL_NIF_TERM send_request(ErlNifEnv *env, const struct sp_call *call,
     }
     status = add_header(env, conn->packet, &out.list);
     if (status == SP_OK)
-        status = send_slices(env, conn, &out);
+        status = send_slices(call, conn, &out);
     sp_conn_leave(conn, call);
+    sp_nif_charge(call);
     if (status == SP_OK)
         return enif_make_tuple2(env, sp_atoms.sent, handle);
     if (sp_wants(status) || status == SP_AGAIN)
@@ -399,6 +453,8 @@ static ERL_NIF_TERM send_request(ErlNifEnv *env, const struct sp_call *call,
  *                                           number of bytes sent so far, or {error, Reason}
  *   | {partial, Lease, [Binary], Offset}    send the rest by send/6, framed
  *   | empty                                 only where the expiry is false: do not queue
+ *   | again                                 likewise, and there may be some: call again
+ *   | many                                  nothing was done: join some of the binaries
  *   | bad_length                            a length, of a pool with a framing
  *   | {error, Reason} */
 SP_NIF(sp_nif_request)
@@ -429,6 +485,8 @@ SP_NIF(sp_nif_request)
         return sp_atoms.bad_length;
     if (want.len_bytes > atomic_load(&pool->recv_limit_bytes))
         return sp_nif_error_term(env, SP_TOO_BIG);
+    if (has_header(packet) && has_many_parts(env, list))
+        return sp_atoms.many;
     enif_self(env, &self);
     status = sp_pool_checkout(&pool->core, &call, self.pid, &conn, &number, &keepsake);
     if (status == SP_OK) {
@@ -437,13 +495,16 @@ SP_NIF(sp_nif_request)
         lease->lease = number;
         return send_request(env, &call, lease, list);
     }
-    if (status == SP_AGAIN)
-        status = SP_EMPTY;
-    if (status == SP_EMPTY && enif_is_identical(argv[3], sp_atoms.false_))
-        return sp_atoms.empty;
-    if (status == SP_EMPTY)
+    if ((status == SP_AGAIN || status == SP_EMPTY) && enif_is_identical(argv[3], sp_atoms.false_)) {
+        sp_nif_charge(&call);
+        return status == SP_AGAIN ? sp_atoms.again : sp_atoms.empty;
+    }
+    if (status == SP_AGAIN || status == SP_EMPTY) {
+        if (has_many_parts(env, list))
+            return sp_atoms.many;
         status = add_header(env, packet, &list);
-    if (status != SP_EMPTY && status != SP_OK)
+    }
+    if (status != SP_OK)
         return sp_nif_error_term(env, status);
     return sp_nif_enqueue_waiter(env, pool, argv[2], argv[3], list);
 }

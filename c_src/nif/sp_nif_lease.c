@@ -132,10 +132,9 @@ SP_NIF(sp_nif_checkout)
         return sp_atoms.again;
     enif_self(env, &self);
     status = sp_pool_checkout(&pool->core, &call, self.pid, &conn, &number, &keepsake);
-    if (status == SP_AGAIN) {
-        enif_consume_timeslice(env, 100);
+    sp_nif_charge(&call);
+    if (status == SP_AGAIN)
         return sp_atoms.again;
-    }
     if (status == SP_EMPTY)
         return sp_pool_crowded(&pool->core) ? sp_atoms.crowded : sp_atoms.empty;
     if (status != SP_OK)
@@ -184,6 +183,7 @@ ERL_NIF_TERM sp_nif_enqueue_waiter(ErlNifEnv *env, struct sp_nif_pool *pool, ERL
     lease = sp_nif_lease_again(NULL, &self);
     handle = sp_nif_lease_handle(env, lease);
     status = sp_pool_enqueue(&pool->core, &call, &waiter->core);
+    sp_nif_charge(&call);
     if (status != SP_OK) {
         pool->core.host->waiter_free(&waiter->core);
         return sp_nif_error_term(env, status);
@@ -223,6 +223,7 @@ static ERL_NIF_TERM ended(ErlNifEnv *env, struct sp_nif_lease *lease, const stru
         lease->generation++;
         sp_nif_drop_conn(lease, call);
     }
+    sp_nif_charge(call);
     return status == SP_OK ? sp_atoms.ok : sp_nif_error_term(env, status);
 }
 

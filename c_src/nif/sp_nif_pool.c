@@ -180,7 +180,7 @@ SP_NIF(sp_nif_pool_open)
     /* Not to wait for the janitor, who goes from slice to slice. */
     if (enif_mutex_trylock(pool->transition) != 0)
         return sp_atoms.again;
-    if (!sp_nif_shut_slice(env, pool))
+    if (!sp_nif_shut_slice(&call, pool))
         status = take_control(env, pool, &other);
     if (status == SP_OK) {
         enif_mutex_lock(pool->lock);
@@ -195,6 +195,7 @@ SP_NIF(sp_nif_pool_open)
         sp_control_open(&pool->core, &call, &config, seed);
     }
     enif_mutex_unlock(pool->transition);
+    sp_nif_charge(&call);
     if (status == SP_BUSY)
         return enif_make_tuple2(env, sp_atoms.already_started, enif_make_pid(env, &other));
     return status == SP_OK ? sp_atoms.ok : sp_atoms.again;
@@ -215,8 +216,8 @@ static struct sp_nif_pool *controlled_pool(ErlNifEnv *env, ERL_NIF_TERM term)
 /* pool_shut(Pool) -> ok | again. An orderly stop by the control process; again: call again. */
 SP_NIF(sp_nif_pool_shut)
 {
-    ErlNifTime began_us = enif_monotonic_time(ERL_NIF_USEC);
     struct sp_nif_pool *pool = controlled_pool(env, argv[0]);
+    struct sp_call call = sp_nif_call(env);
     bool more;
 
     (void)argc;
@@ -225,14 +226,14 @@ SP_NIF(sp_nif_pool_shut)
     enif_mutex_lock(pool->transition);
     if (!pool->shutting)
         sp_nif_shut_begin(env, pool, SP_PHASE_CLOSED, SP_DRAINING);
-    more = sp_nif_shut_slice(env, pool);
+    more = sp_nif_shut_slice(&call, pool);
     if (!more) {
         enif_mutex_lock(pool->lock);
         pool->controlled = false;
         enif_mutex_unlock(pool->lock);
     }
     enif_mutex_unlock(pool->transition);
-    sp_nif_charge(env, began_us);
+    sp_nif_charge(&call);
     return more ? sp_atoms.again : sp_atoms.ok;
 }
 
@@ -240,8 +241,8 @@ SP_NIF(sp_nif_pool_shut)
  * again. The caller is the pool's janitor from now on. */
 SP_NIF(sp_nif_pool_clean_up)
 {
-    ErlNifTime began_us = enif_monotonic_time(ERL_NIF_USEC);
     struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
+    struct sp_call call = sp_nif_call(env);
     ErlNifPid self;
     bool more;
 
@@ -254,9 +255,9 @@ SP_NIF(sp_nif_pool_clean_up)
     enif_mutex_unlock(pool->lock);
     if (enif_mutex_trylock(pool->transition) != 0)
         return sp_atoms.again;
-    more = sp_nif_shut_slice(env, pool);
+    more = sp_nif_shut_slice(&call, pool);
     enif_mutex_unlock(pool->transition);
-    sp_nif_charge(env, began_us);
+    sp_nif_charge(&call);
     return more ? sp_atoms.again : sp_atoms.ok;
 }
 
@@ -272,7 +273,6 @@ static ERL_NIF_TERM attempt_term(ErlNifEnv *env, const struct sp_attempt *attemp
 /* pool_step(Pool) -> {[Attempt], More :: boolean(), WaitMs | infinity} */
 SP_NIF(sp_nif_pool_step)
 {
-    ErlNifTime began_us = enif_monotonic_time(ERL_NIF_USEC);
     struct sp_nif_pool *pool = controlled_pool(env, argv[0]);
     struct sp_call call = sp_nif_call(env);
     struct sp_attempt attempts[ATTEMPTS_PER_STEP];
@@ -285,7 +285,7 @@ SP_NIF(sp_nif_pool_step)
     sp_control_step(&pool->core, &call, attempts, ATTEMPTS_PER_STEP, &plan);
     for (size_t i = plan.attempts; i-- > 0;)
         list = enif_make_list_cell(env, attempt_term(env, &attempts[i]), list);
-    sp_nif_charge(env, began_us);
+    sp_nif_charge(&call);
     return enif_make_tuple3(env, list, plan.more ? sp_atoms.true_ : sp_atoms.false_,
                             plan.wait_ns == SP_NEVER
                                 ? sp_atoms.infinity
@@ -295,7 +295,6 @@ SP_NIF(sp_nif_pool_step)
 /* pool_tick(Pool, Cursor) -> NextCursor | ok, when the round is done. The first cursor is 0. */
 SP_NIF(sp_nif_pool_tick)
 {
-    ErlNifTime began_us = enif_monotonic_time(ERL_NIF_USEC);
     struct sp_nif_pool *pool = controlled_pool(env, argv[0]);
     struct sp_call call = sp_nif_call(env);
     uint32_t cursor;
@@ -305,7 +304,7 @@ SP_NIF(sp_nif_pool_tick)
     if (!pool || !enif_get_uint(env, argv[1], &cursor))
         return not_a_pool(env);
     more = sp_control_tick(&pool->core, &call, &cursor);
-    sp_nif_charge(env, began_us);
+    sp_nif_charge(&call);
     return more ? enif_make_uint(env, cursor) : sp_atoms.ok;
 }
 
@@ -323,20 +322,48 @@ SP_NIF(sp_nif_pool_idle_event)
     return sp_atoms.ok;
 }
 
-/* pool_stats(Pool) -> #{name => Name, size => Size, ...} | not_found */
+/* {Cursor, Idle, Leased, Connecting}: what was counted of a pool so far. */
+static bool get_counted(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_snapshot *snapshot,
+                        uint32_t *cursor)
+{
+    const ERL_NIF_TERM *items;
+    ErlNifUInt64 counts[3];
+    int arity;
+
+    if (!enif_get_tuple(env, term, &arity, &items) || arity != 4 ||
+        !enif_get_uint(env, items[0], cursor))
+        return false;
+    for (int i = 0; i < 3; i++)
+        if (!enif_get_uint64(env, items[i + 1], &counts[i]))
+            return false;
+    *snapshot =
+        (struct sp_snapshot){.idle = counts[0], .leased = counts[1], .connecting = counts[2]};
+    return true;
+}
+
+/* pool_stats(Pool, Counted) -> #{name => Name, size => Size, ...} | Counted | not_found. At first
+ * {0, 0, 0, 0}; what is returned of that form, for the next call. */
 SP_NIF(sp_nif_pool_stats)
 {
     struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
+    struct sp_call call = sp_nif_call(env);
     struct sp_snapshot snapshot;
     ERL_NIF_TERM map = enif_make_new_map(env), error = sp_atoms.undefined;
     ErlNifPid pid;
+    uint32_t cursor;
+    bool more;
 
     (void)argc;
-    if (!pool)
+    if (!pool || !get_counted(env, argv[1], &snapshot, &cursor))
         return not_a_pool(env);
     if (!sp_nif_get_controller(pool, &pid))
         return enif_make_atom(env, "not_found");
-    sp_stats_snapshot(&pool->core, &snapshot);
+    more = sp_stats_snapshot(&pool->core, &call, &snapshot, &cursor);
+    sp_nif_charge(&call);
+    if (more)
+        return enif_make_tuple4(
+            env, enif_make_uint(env, cursor), enif_make_uint64(env, snapshot.idle),
+            enif_make_uint64(env, snapshot.leased), enif_make_uint64(env, snapshot.connecting));
     enif_make_map_put(env, map, sp_atoms.name, pool->name, &map);
     (void)sp_nif_error_get(pool, env, &error);
     enif_make_map_put(env, map, enif_make_atom(env, "last_error"), error, &map);

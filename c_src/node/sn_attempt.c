@@ -394,8 +394,8 @@ static void succeed(struct sn_attempt *attempt)
     sp_status status =
         sp_control_ready(&attempt->home->core, &call, &attempt->conn->core, attempt->lease);
 
-    end(attempt, status == SP_OK ? (struct sn_reason){0}
-                                 : sn_reason_of_conn(&attempt->conn->core, status));
+    end(attempt,
+        status == SP_OK ? (struct sn_reason){0} : sn_reason_of_conn(&attempt->conn->core, status));
 }
 
 static void go_on(struct sn_attempt *attempt)

@@ -187,6 +187,40 @@ void sn_conn_disarm(struct sn_conn *conn, uint64_t lease, const struct sp_call *
     sp_conn_disarmed(&conn->core, lease, call);
 }
 
+sp_status sn_conn_send(struct sn_conn *self, const struct sp_call *call, const struct iovec *iov,
+                       int count, size_t *sent)
+{
+    struct sp_conn *conn = &self->core;
+    struct iovec rest[2];
+    size_t len = 0, skip, now;
+
+    for (int i = 0; i < count; i++)
+        len += iov[i].iov_len;
+    conn->touched = true;
+    while (*sent < len) {
+        sp_status status;
+        int left = 0;
+
+        skip = *sent;
+        for (int i = 0; i < count; i++) {
+            if (skip < iov[i].iov_len)
+                rest[left++] =
+                    (struct iovec){(char *)iov[i].iov_base + skip, iov[i].iov_len - skip};
+            skip = skip < iov[i].iov_len ? 0 : skip - iov[i].iov_len;
+        }
+        status = conn->transport->send(conn, rest, left, &now);
+        sp_conn_settle(conn, call);
+        if (status != SP_OK) {
+            conn->tainted = conn->tainted || !sp_wants(status);
+            return status;
+        }
+        *sent += now;
+        if (*sent < len && sp_spent(call))
+            return SP_AGAIN;
+    }
+    return SP_OK;
+}
+
 /* Idle, so nobody waits for it. */
 static bool watch(const struct sp_call *call, struct sp_conn *core, uint32_t generation)
 {

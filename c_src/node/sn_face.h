@@ -61,6 +61,11 @@ SP_MUST_CHECK sp_status sn_conn_arm(struct sn_conn *conn, uint64_t lease, sp_sta
 /* After ready(), or instead of it, which then does not come. Does nothing where it is not armed. */
 void sn_conn_disarm(struct sn_conn *conn, uint64_t lease, const struct sp_call *call);
 
+/* Within enter/leave. Sends as far as it goes, of two parts at most; *sent counts on. SP_OK: all is out.
+ * SP_AGAIN: the turn has had its part. */
+SP_MUST_CHECK sp_status sn_conn_send(struct sn_conn *self, const struct sp_call *call,
+                                     const struct iovec *iov, int count, size_t *sent);
+
 /* NULL where memory is short. Give it to sp_pool_enqueue(), or else to sn_face.waiter_free(). */
 struct sn_waiter *
 sn_waiter_new(struct sp_pool *pool, struct iovec bytes,

@@ -94,6 +94,8 @@ static void on_over(struct sn_limit *limit)
     struct sn_job *job = SP_CONTAINER(limit, struct sn_job, limit);
     struct sp_call call = call_of(job);
 
+    if (job->state == SN_JOB_TRYING)
+        return; /* it had none from the start */
     if (job->state == SN_JOB_WAITING) {
         give_up_waiting(job);
         return;
@@ -135,40 +137,7 @@ static sp_status promise(struct sn_job *job, struct sn_client *client,
 
 /* ---- sending ---- */
 
-/* Within enter/leave. As far as it goes, in slices; *sent counts on. SP_OK: all is out. SP_AGAIN: this
- * call has had its part of the loop's time. */
-static sp_status send_slices(struct sp_conn *conn, const struct iovec *iov, int count, size_t *sent)
-{
-    struct iovec rest[2];
-    size_t len = 0, skip, now;
-
-    for (int i = 0; i < count; i++)
-        len += iov[i].iov_len;
-    conn->touched = true;
-    for (int slices = 0; *sent < len; slices++) {
-        sp_status status;
-        int left = 0;
-
-        if (slices == SN_SEND_SLICES_MAX)
-            return SP_AGAIN;
-        skip = *sent;
-        for (int i = 0; i < count; i++) {
-            if (skip < iov[i].iov_len)
-                rest[left++] =
-                    (struct iovec){(char *)iov[i].iov_base + skip, iov[i].iov_len - skip};
-            skip = skip < iov[i].iov_len ? 0 : skip - iov[i].iov_len;
-        }
-        status = conn->transport->send(conn, rest, left, &now);
-        if (status != SP_OK) {
-            conn->tainted = conn->tainted || !sp_wants(status);
-            return status;
-        }
-        *sent += now;
-    }
-    return SP_OK;
-}
-
-/* Within enter/leave, after any of the above but SP_OK: goes on later, or says why not. */
+/* Within enter/leave, after any but SP_OK: goes on later, or says why not. */
 static sp_status go_on_later(struct sn_job *job, sp_status status)
 {
     if (status == SP_AGAIN) {
@@ -206,7 +175,7 @@ static void send_on(struct sn_job *job)
         closed(job);
         return;
     }
-    status = send_slices(&job->conn->core, &iov, 1, &job->sent);
+    status = sn_conn_send(job->conn, &call, &iov, 1, &job->sent);
     if (status != SP_OK)
         later = go_on_later(job, status);
     sp_conn_leave(&job->conn->core, &call);
@@ -231,10 +200,11 @@ static sp_status keep_rest(struct sn_job *job, const struct iovec iov[2], size_t
 
 /* The bytes with their header, from where they lie; the rest of them is kept. *later as it comes from
  * go_on_later(). */
-static sp_status send_first(struct sn_job *job, const struct iovec iov[2], sp_status *later)
+static sp_status send_first(struct sn_job *job, const struct sp_call *call,
+                            const struct iovec iov[2], sp_status *later)
 {
     size_t sent = 0;
-    sp_status status = send_slices(&job->conn->core, iov, 2, &sent);
+    sp_status status = sn_conn_send(job->conn, call, iov, 2, &sent);
 
     *later = status;
     if (status != SP_AGAIN && !sp_wants(status))
@@ -261,7 +231,7 @@ static void send_all(struct sn_job *job, enum sp_packet packet, struct sn_slice 
         return;
     }
     later = sp_frame_header(packet, data.len, header, &iov[0].iov_len);
-    status = later == SP_OK ? send_first(job, iov, &later) : later;
+    status = later == SP_OK ? send_first(job, &call, iov, &later) : later;
     sp_conn_leave(&job->conn->core, &call);
     if (status == SP_OK)
         all_sent(job);
@@ -333,7 +303,7 @@ static void receive(struct sn_job *job)
         closed(job);
         return;
     }
-    status = sp_recv(conn, &job->want, scratch, sizeof scratch, &message);
+    status = sp_recv(conn, &call, &job->want, scratch, sizeof scratch, &message);
     if (status == SP_OK)
         received(job, &message);
     else
@@ -372,18 +342,8 @@ static void on_told(struct sn_waiter *waiter, sp_status status, size_t sent)
     sn_loop_later(job->jobs->loop, &job->task);
 }
 
-static void hear(struct sn_job *job)
+static void has_connection(struct sn_job *job)
 {
-    struct sp_conn *conn;
-
-    if (job->told_status != SP_OK || !sp_waiter_adopt(&job->waiter->core, &conn, &job->lease)) {
-        answer(job, job->told_status != SP_OK ? job->told_status : SP_CLOSED);
-        sn_job_drop(job);
-        return;
-    }
-    job->waiter = NULL;
-    job->conn = sn_conn_of(conn);
-    job->sent = job->told_sent;
     if (job->errand) {
         sn_line_run(job);
     } else if (!job->is_request) {
@@ -396,9 +356,66 @@ static void hear(struct sn_job *job)
     }
 }
 
+static void hear(struct sn_job *job)
+{
+    struct sp_conn *conn;
+
+    if (job->told_status != SP_OK || !sp_waiter_adopt(&job->waiter->core, &conn, &job->lease)) {
+        answer(job, job->told_status != SP_OK ? job->told_status : SP_CLOSED);
+        sn_job_drop(job);
+        return;
+    }
+    job->waiter = NULL;
+    job->conn = sn_conn_of(conn);
+    job->sent = job->told_sent;
+    has_connection(job);
+}
+
+/* A connection at once, or SP_EMPTY where it pays to wait for one, SP_AGAIN to try again; otherwise why
+ * not. */
+static sp_status try_checkout(struct sn_pool *pool, const struct sp_call *call, uint64_t timeout_ns,
+                              struct sp_conn **conn, uint64_t *lease)
+{
+    void *keepsake;
+    sp_status status = sp_pool_checkout(&pool->home.core, call, SN_OWNER, conn, lease, &keepsake);
+
+    if (timeout_ns > 0)
+        return status == SP_AGAIN ? SP_EMPTY : status;
+    if (status != SP_EMPTY)
+        return status;
+    sp_pool_want(&pool->home.core, call);
+    return SP_FULL;
+}
+
+static void try_again(struct sn_job *job)
+{
+    struct sp_call call = call_of(job);
+    struct sp_conn *conn;
+    sp_status status = try_checkout(job->pool, &call, 0, &conn, &job->lease);
+
+    if (status == SP_AGAIN) {
+        sn_loop_later(job->jobs->loop, &job->task);
+        return;
+    }
+    if (status == SP_OK) {
+        job->conn = sn_conn_of(conn);
+        /* Whatever comes now, it has no time for that either. */
+        status = sn_loop_limit(job->jobs->loop, &job->limit, call.now_ns);
+    }
+    if (status == SP_OK) {
+        has_connection(job);
+        return;
+    }
+    answer(job, status);
+    sn_job_drop(job);
+}
+
 static void advance(struct sn_job *job)
 {
     switch (job->state) {
+    case SN_JOB_TRYING:
+        try_again(job);
+        return;
     case SN_JOB_WAITING:
         hear(job);
         return;
@@ -413,14 +430,20 @@ static void advance(struct sn_job *job)
     }
 }
 
-/* Queues the job, with the bytes that it keeps. */
+/* Queues the job, with the bytes that it keeps; or has it try again. */
 static void enqueue(struct sn_job *job)
 {
     struct sp_call call = call_of(job);
     struct iovec bytes = {job->kept, job->kept ? job->kept_len : 0};
-    struct sn_waiter *waiter = sn_waiter_new(core_of(job), bytes, on_told, job);
-    sp_status status = waiter ? SP_OK : SP_NO_MEMORY;
+    struct sn_waiter *waiter;
+    sp_status status;
 
+    if (job->state == SN_JOB_TRYING) {
+        sn_loop_later(job->jobs->loop, &job->task);
+        return;
+    }
+    waiter = sn_waiter_new(core_of(job), bytes, on_told, job);
+    status = waiter ? SP_OK : SP_NO_MEMORY;
     job->state = SN_JOB_WAITING;
     job->waiter = waiter;
     if (waiter)
@@ -434,21 +457,6 @@ static void enqueue(struct sn_job *job)
     sn_job_drop(job);
 }
 
-/* A connection at once, or SP_EMPTY where it pays to wait for one; otherwise why not. */
-static sp_status try_checkout(struct sn_pool *pool, const struct sp_call *call, uint64_t timeout_ns,
-                              struct sp_conn **conn, uint64_t *lease)
-{
-    void *keepsake;
-    sp_status status = sp_pool_checkout(&pool->home.core, call, SN_OWNER, conn, lease, &keepsake);
-
-    if (status == SP_AGAIN)
-        status = SP_EMPTY;
-    if (status != SP_EMPTY || timeout_ns > 0)
-        return status;
-    sp_pool_want(&pool->home.core, call);
-    return SP_FULL;
-}
-
 /* The job of a call that has a connection, or waits for one. NULL: it was answered. */
 static struct sn_job *job_for(struct sn_jobs *jobs, struct sn_client *client,
                               const struct sn_caller *caller, struct sn_pool *pool,
@@ -460,11 +468,13 @@ static struct sn_job *job_for(struct sn_jobs *jobs, struct sn_client *client,
     uint64_t lease;
     sp_status status = try_checkout(pool, &call, timeout_ns, &conn, &lease);
 
-    if (status == SP_OK || status == SP_EMPTY) {
+    if (status == SP_OK || status == SP_EMPTY || status == SP_AGAIN) {
         job = sn_job_new(jobs, client, caller->pid, pool, id, is_request);
         if (job && status == SP_OK) {
             job->conn = sn_conn_of(conn);
             job->lease = lease;
+        } else if (job && status == SP_AGAIN) {
+            job->state = SN_JOB_TRYING;
         } else if (status == SP_OK) {
             (void)sp_pool_abandon(&pool->home.core, &call, conn, lease);
             sn_conn_unref(sn_conn_of(conn));

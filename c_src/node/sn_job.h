@@ -12,9 +12,6 @@
  * as is left: so one alone gets half, two get a third each, and the next one always finds some. */
 #define SN_KEPT_BYTES_MAX ((size_t)256 * 1024 * 1024)
 
-/* What one turn of the loop sends for one job, each by one system call. */
-#define SN_SEND_SLICES_MAX 2
-
 #define SN_INCARNATION_BYTES 16
 
 struct sn_jobs {
@@ -32,6 +29,7 @@ enum sn_job_state {
     SN_JOB_HELD,      /* has a lease that no call is using */
     SN_JOB_SENDING,   /* a call is sending what is kept */
     SN_JOB_RECEIVING, /* a call waits for bytes */
+    SN_JOB_TRYING, /* would not wait, and there may be an idle connection among those that are dead */
 };
 
 struct sn_job {

@@ -10,8 +10,6 @@
 #include <string.h>
 
 #define PIECES_MAX 16
-/* Frames that are taken before others have their turn. */
-#define FRAMES_PER_TURN 32
 /* A node takes for dead who is silent for its tick time; while it sends without a pause it sends no
  * ticks that would be answered. */
 #define SILENT_NS (200 * SP_MS)
@@ -235,20 +233,19 @@ static void stick(struct sn_line *line)
 }
 
 /* Within enter/leave: SP_OK (all is out), SP_AGAIN, or what transport.send says. */
-static sp_status write_out(struct sn_line *line)
+static sp_status write_out(struct sn_line *line, const struct sp_call *call)
 {
     struct sp_conn *conn = &line->job->conn->core;
     struct iovec pieces[PIECES_MAX];
     size_t sent;
 
-    for (int slices = 0; line->out.bytes > 0; slices++) {
+    while (line->out.bytes > 0) {
         int count = sn_queue_front(&line->out, pieces, PIECES_MAX);
         sp_status status;
 
-        if (slices == SN_SEND_SLICES_MAX)
-            return SP_AGAIN;
         conn->touched = true;
         status = conn->transport->send(conn, pieces, count, &sent);
+        sp_conn_settle(conn, call);
         if (sp_wants(status))
             stick(line);
         else if (status != SP_OK)
@@ -260,6 +257,8 @@ static sp_status write_out(struct sn_line *line)
         sn_job_count_kept(line->job, 0, sent);
         line->spoke_ns = sn_loop_now_ns(line->job->jobs->loop);
         tell_sent(line);
+        if (line->out.bytes > 0 && sp_spent(call))
+            return SP_AGAIN;
     }
     return SP_OK;
 }
@@ -355,7 +354,7 @@ static bool hold_up(struct sn_line *line)
 }
 
 /* Within enter/leave: SP_OK (nothing is to be read now), SP_AGAIN, or what sp_recv() says. */
-static sp_status read_in(struct sn_line *line)
+static sp_status read_in(struct sn_line *line, const struct sp_call *call)
 {
     static uint8_t scratch[SP_FULL_RECV_BYTES];
     const struct sp_want want = {.packet = true};
@@ -363,19 +362,20 @@ static sp_status read_in(struct sn_line *line)
     struct sp_received received;
     sp_status status;
 
-    for (int frames = 0; frames < FRAMES_PER_TURN && !line->is_over; frames++) {
+    do {
         if (hold_up(line))
             return SP_OK;
-        status = sp_recv(conn, &want, scratch, sizeof scratch, &received);
+        status = sp_recv(conn, call, &want, scratch, sizeof scratch, &received);
         if (sp_wants(status)) {
             line->readable = false;
             line->read_wants = status;
         }
         if (status != SP_OK)
             return status;
+        sp_take(call, SP_PIECES_TELL + sp_pieces_of_bytes(received.len));
         take(line, &received);
         sp_recv_taken(conn, &received);
-    }
+    } while (!line->is_over && !sp_spent(call));
     return SP_AGAIN;
 }
 
@@ -400,15 +400,15 @@ static bool is_fatal(sp_status status)
 }
 
 /* Within enter/leave: SP_OK, or why the connection cannot go on. */
-static sp_status go_on(struct sn_line *line)
+static sp_status go_on(struct sn_line *line, const struct sp_call *call)
 {
     struct sn_job *job = line->job;
-    sp_status wrote = write_out(line), read = line->read_wants;
+    sp_status wrote = write_out(line, call), read = line->read_wants;
 
     if (!is_fatal(wrote) && line->readable && !line->is_over)
-        read = read_in(line);
+        read = read_in(line, call);
     if (wrote == SP_OK && !is_fatal(read))
-        wrote = write_out(line); /* ticks */
+        wrote = write_out(line, call); /* ticks */
     if (is_fatal(wrote) || is_fatal(read))
         return is_fatal(wrote) ? wrote : read;
     if (line->is_over)
@@ -432,7 +432,7 @@ static void turn(struct sn_job *job)
         lose(job, SP_CLOSED);
         return;
     }
-    status = go_on(job->line);
+    status = go_on(job->line, &call);
     sp_conn_leave(&job->conn->core, &call);
     if (job->line->is_over)
         finish(job);

@@ -8,9 +8,9 @@ uint64_t sn_loop_now_ns(const struct sn_loop *loop)
     return uv_hrtime();
 }
 
-struct sp_call sn_loop_call(const struct sn_loop *loop)
+struct sp_call sn_loop_call(struct sn_loop *loop)
 {
-    return (struct sp_call){.now_ns = sn_loop_now_ns(loop)};
+    return (struct sp_call){.now_ns = sn_loop_now_ns(loop), .allowance = &loop->allowance};
 }
 
 static void on_timer(uv_timer_t *timer)
@@ -69,6 +69,7 @@ static void on_prepare(uv_prepare_t *prepare)
     struct sn_loop *loop = prepare->data;
 
     loop->turns++;
+    sp_allowance_fill(&loop->allowance);
     run_limits(loop);
     run_tasks(&loop->tasks);
     run_tasks(&loop->last);
@@ -87,6 +88,7 @@ int sn_loop_init(struct sn_loop *loop, uv_loop_t *uv)
     sn_deadlines_init(&loop->deadlines);
     sp_list_init(&loop->tasks);
     sp_list_init(&loop->last);
+    sp_allowance_fill(&loop->allowance);
     (void)uv_timer_init(uv, &loop->timer);
     (void)uv_prepare_init(uv, &loop->prepare);
     (void)uv_idle_init(uv, &loop->idle);
@@ -101,6 +103,7 @@ int sn_loop_init(struct sn_loop *loop, uv_loop_t *uv)
 void sn_loop_close(struct sn_loop *loop)
 {
     while (!sp_list_empty(&loop->tasks) || !sp_list_empty(&loop->last)) {
+        sp_allowance_fill(&loop->allowance);
         run_tasks(&loop->tasks);
         run_tasks(&loop->last);
     }

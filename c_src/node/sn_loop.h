@@ -30,7 +30,8 @@ struct sn_loop {
     uv_prepare_t prepare;
     uv_idle_t idle; /* runs while something is queued, so that the loop does not wait */
     struct sp_list tasks, last;
-    uint64_t turns; /* since the start */
+    uint64_t turns;                /* since the start */
+    struct sp_allowance allowance; /* of a turn: from before it waits to before it waits again */
 };
 
 /* None of its handles keeps the loop running. 0 or a libuv error. */
@@ -40,8 +41,8 @@ void sn_loop_close(struct sn_loop *loop);
 void sn_loop_free(struct sn_loop *loop);
 
 uint64_t sn_loop_now_ns(const struct sn_loop *loop);
-/* For a call into the core. */
-struct sp_call sn_loop_call(const struct sn_loop *loop);
+/* For a call into the core. All of a turn have one allowance: in a long turn each gets on by one piece. */
+struct sp_call sn_loop_call(struct sn_loop *loop);
 
 /* Before the loop waits the next time; what is queued by tasks themselves comes after one look at what
  * has happened meanwhile. */

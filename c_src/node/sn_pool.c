@@ -8,8 +8,6 @@
 #include <string.h>
 
 #define ATTEMPTS_PER_STEP 32
-/* A slice of a stop: each piece a message or a close, 50 us at most, with TLS. */
-#define PIECES_PER_SLICE 16
 /* Connecting has not failed for that long. */
 #define OUTAGE_ENDS_NS (5000 * SP_MS)
 #define SERVER_CHARS 300
@@ -156,7 +154,7 @@ static void stop_slice(struct sn_pool *pool)
             pool_free(pool);
         return;
     }
-    if (sp_control_shut_slice(&pool->home.core, &call, SP_DRAINING, PIECES_PER_SLICE)) {
+    if (sp_control_shut_slice(&pool->home.core, &call, SP_DRAINING)) {
         sn_loop_later(pool->home.loop, &pool->task);
         return;
     }
@@ -273,19 +271,20 @@ sp_status sn_pool_open(struct sn_pool **made, struct sn_loop *loop, const struct
     return SP_OK;
 }
 
-void sn_pool_tick(struct sn_pool *pool)
+bool sn_pool_tick(struct sn_pool *pool)
 {
     struct sp_call call = sn_loop_call(pool->home.loop);
-    uint32_t cursor = 0;
 
     if (pool->stopping)
-        return;
-    look_for_the_end(pool, call.now_ns);
-    while (sp_control_tick(&pool->home.core, &call, &cursor))
-        ;
+        return false;
+    if (pool->tick_cursor == 0)
+        look_for_the_end(pool, call.now_ns);
+    if (sp_control_tick(&pool->home.core, &call, &pool->tick_cursor))
+        return true;
     if (pool->options.config.max_hold_ns != SP_NEVER)
         pool->ended_leases(pool);
     sn_loop_later(pool->home.loop, &pool->task);
+    return false;
 }
 
 void sn_pool_stop(struct sn_pool *pool)
@@ -318,12 +317,15 @@ void sn_pool_put_give_up(struct sn_writer *writer, struct sn_pool *pool)
 
 void sn_pool_put_stats(struct sn_writer *writer, struct sn_pool *pool)
 {
-    struct sp_snapshot snapshot;
+    struct sp_call call = sn_loop_call(pool->home.loop);
+    struct sp_snapshot snapshot = {0};
+    uint32_t cursor = 0;
 #define ONE_MORE(name) +1
     enum { KEYS = 2 SP_SNAPSHOT_MAP(ONE_MORE) };
 #undef ONE_MORE
 
-    sp_stats_snapshot(&pool->home.core, &snapshot);
+    while (sp_stats_snapshot(&pool->home.core, &call, &snapshot, &cursor))
+        ;
     sn_put_map(writer, KEYS);
     sn_put_atom(writer, "name");
     sn_put_atom_len(writer, pool->options.name, pool->options.name_len);

@@ -26,6 +26,7 @@ struct sn_pool {
 
     struct sn_task task;        /* a step, or a slice of the stop */
     struct sn_limit retry;      /* the next step without a wake-up */
+    uint32_t tick_cursor;       /* of the tick that is under way, or 0 */
     struct sn_lookups *lookups; /* of all pools; set before the loop turns */
     struct sp_list attempts;
     size_t turn;
@@ -56,8 +57,8 @@ SP_MUST_CHECK sp_status sn_pool_open(struct sn_pool **made, struct sn_loop *loop
                                      struct sn_options *options, uint64_t seed,
                                      struct sp_tls_refusal *refusal);
 
-/* About every 100 ms. */
-void sn_pool_tick(struct sn_pool *pool);
+/* About every 100 ms, and again while it says true: the turn has had its part then. */
+SP_MUST_CHECK bool sn_pool_tick(struct sn_pool *pool);
 
 /* Waiters hear SP_DRAINING, leases end, connections are closed, in slices. Then pool->on_stopped();
  * the pool is freed once nobody has a connection or a job of it any more. */

@@ -10,18 +10,51 @@ static struct sn_pool *pool_of(struct sp_node *node)
     return SP_CONTAINER(node, struct sn_pool, node);
 }
 
+static void on_tick_task(struct sn_task *task)
+{
+    struct sn_pools *pools = SP_CONTAINER(task, struct sn_pools, tick_task);
+    struct sp_call call = sn_loop_call(pools->loop);
+
+    while (pools->ticking != &pools->list.head) {
+        if (!sn_pool_tick(pool_of(pools->ticking)))
+            pools->ticking = pools->ticking->prev;
+        if (sp_spent(&call)) {
+            sn_loop_later(pools->loop, task);
+            return;
+        }
+    }
+}
+
 static void on_tick(uv_timer_t *timer)
 {
     struct sn_pools *pools = timer->data;
 
+    if (pools->ticking != &pools->list.head)
+        return;
+    pools->ticking = pools->list.head.prev;
+    on_tick_task(&pools->tick_task);
+}
+
+/* Whether there are any left when the turn has had its part. */
+static bool fail_waiters(struct sn_pools *pools)
+{
+    struct sp_call call = sn_loop_call(pools->loop);
+
     for (struct sp_node *at = pools->list.head.prev; at != &pools->list.head; at = at->prev)
-        sn_pool_tick(pool_of(at));
+        while (sp_pool_fail_waiter(&pool_of(at)->home.core, &call, SP_DRAINING))
+            if (sp_spent(&call))
+                return true;
+    return false;
 }
 
 static void on_task(struct sn_task *task)
 {
     struct sn_pools *pools = SP_CONTAINER(task, struct sn_pools, task);
 
+    if (pools->draining && fail_waiters(pools)) {
+        sn_loop_later(pools->loop, task);
+        return;
+    }
     if (!pools->awaited || !pools->awaited(pools))
         return;
     pools->awaited = NULL;
@@ -45,6 +78,8 @@ sp_status sn_pools_init(struct sn_pools *pools, struct sn_loop *loop, const stru
     sp_list_init(&pools->list);
     sn_hash_init(&pools->by_name);
     sn_lookups_init(&pools->lookups, loop);
+    pools->ticking = &pools->list.head;
+    pools->tick_task.run = on_tick_task;
     pools->tls = sp_tls_registry_new();
     if (!pools->tls || getrandom(&pools->seed, sizeof pools->seed, 0) != sizeof pools->seed)
         return SP_NO_MEMORY;
@@ -104,6 +139,10 @@ static void on_released(struct sn_pool *pool)
 
 static void on_stopped(struct sn_pool *pool)
 {
+    struct sn_pools *pools = pool->pools;
+
+    if (pools->ticking == &pool->node)
+        pools->ticking = pool->node.prev;
     sp_list_remove(&pool->node);
     sn_hash_remove(&pool->pools->by_name, &pool->by_name);
     if (pool->done)
@@ -160,12 +199,7 @@ static bool are_unused(struct sn_pools *pools)
 
 void sn_pools_drain(struct sn_pools *pools, void (*drained)(void *arg), void *arg)
 {
-    struct sp_call call = sn_loop_call(pools->loop);
-
     pools->draining = true;
-    for (struct sp_node *at = pools->list.head.prev; at != &pools->list.head; at = at->prev)
-        while (sp_pool_fail_waiter(&pool_of(at)->home.core, &call, SP_DRAINING))
-            ;
     await(pools, are_unused, drained, arg);
 }
 

@@ -13,6 +13,9 @@ struct sn_pools {
     struct sp_tls_registry *tls;
     struct sn_lookups lookups;
     uv_timer_t tick;
+    struct sn_task tick_task;
+    struct sp_node
+        *ticking; /* the pool that comes next in the round that is under way, or the list's head */
     uint64_t seed;
     void (*ended_leases)(struct sn_pool *pool); /* for each pool; see sn_pool.h */
     bool draining;

@@ -12,7 +12,7 @@ struct sn_reason {
     const char *word;
     const char *kind; /* static: "tls", "node", "no_such_node"; NULL: none */
     bool is_alert;
-    const char *option; /* static: that cannot be used; NULL: none */
+    const char *option;    /* static: that cannot be used; NULL: none */
     struct sp_words words; /* of {unread_bytes, Text}, whose word this is */
 };
 

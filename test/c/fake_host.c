@@ -17,6 +17,7 @@ struct fake_conn {
 
 static struct {
     struct sp_call call;
+    struct sp_allowance allowance;
     struct fake_note notes[NOTES_MAX];
     bool dead[OWNERS_MAX];
     unsigned note_count, conns, waiters, keepsakes, wakes, watches;
@@ -40,7 +41,22 @@ struct sp_call *fake_host_call(unsigned shard)
 {
     world.call.shard = shard;
     world.call.env = &world;
+    world.call.allowance = &world.allowance;
+    sp_allowance_fill(&world.allowance);
     return &world.call;
+}
+
+struct sp_call *fake_host_call_of(unsigned shard, int pieces)
+{
+    struct sp_call *call = fake_host_call(shard);
+
+    world.allowance.left = pieces;
+    return call;
+}
+
+int fake_pieces_left(void)
+{
+    return world.allowance.left;
 }
 
 uint64_t fake_now_ns(void)

@@ -25,6 +25,9 @@ extern const struct sp_host fake_host;
 void fake_host_reset(void);
 /* A call into the core at the virtual time, from the given home shard. */
 struct sp_call *fake_host_call(unsigned shard);
+/* With so many pieces for its allowance; what the last call has left. */
+struct sp_call *fake_host_call_of(unsigned shard, int pieces);
+int fake_pieces_left(void);
 uint64_t fake_now_ns(void);
 void fake_sleep_ms(uint64_t ms);
 

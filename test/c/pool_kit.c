@@ -11,6 +11,7 @@ struct sp_pool *kit_pool;
 struct sp_config kit_config;
 static struct handle handles[HANDLES_MAX];
 static unsigned home;
+static int allowed;
 
 /* ---- opening and closing ---- */
 
@@ -20,6 +21,7 @@ void kit_init(unsigned shards)
     fake_host_reset();
     fake_connect_at_once(true);
     home = 0;
+    allowed = SP_ALLOWANCE_PIECES;
     kit_config = (struct sp_config){.transport = &sp_transport_tcp,
                                     .size = 2,
                                     .overflow_ttl_ns = 10000 * SP_MS,
@@ -60,7 +62,7 @@ static void check_references(void)
 void kit_shut(enum sp_phase phase, sp_status status)
 {
     sp_control_shut_begin(kit_pool, phase);
-    while (sp_control_shut_slice(kit_pool, kit_call(), status, 64))
+    while (sp_control_shut_slice(kit_pool, kit_call(), status))
         ;
     cr_assert_eq(sp_pool_phase(kit_pool), phase);
 }
@@ -86,7 +88,12 @@ void kit_close(void)
 
 struct sp_call *kit_call(void)
 {
-    return fake_host_call(home);
+    return fake_host_call_of(home, allowed);
+}
+
+void kit_allow(int pieces)
+{
+    allowed = pieces;
 }
 
 void kit_home(unsigned shard)
@@ -292,9 +299,11 @@ void kit_tick(void)
 
 struct sp_snapshot kit_stats(void)
 {
-    struct sp_snapshot snapshot;
+    struct sp_snapshot snapshot = {0};
+    uint32_t cursor = 0;
 
-    sp_stats_snapshot(kit_pool, &snapshot);
+    while (sp_stats_snapshot(kit_pool, kit_call(), &snapshot, &cursor))
+        ;
     return snapshot;
 }
 

@@ -49,6 +49,8 @@ void kit_close(void);
 void kit_shut(enum sp_phase phase, sp_status status); /* all slices */
 /* The call that all others are made with; the shard can be set for the next ones. */
 struct sp_call *kit_call(void);
+/* How much each of the next ones may do. */
+void kit_allow(int pieces);
 void kit_home(unsigned shard);
 
 /* One control step; the attempts become handles without an owner. */

@@ -47,7 +47,7 @@ static void shut_arena(enum sp_phase phase)
     struct sp_call call = stress_call();
 
     sp_control_shut_begin(arena, phase);
-    while (sp_control_shut_slice(arena, &call, SP_CLOSED, 64))
+    while (sp_control_shut_slice(arena, &call, SP_CLOSED))
         ;
 }
 

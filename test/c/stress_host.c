@@ -66,7 +66,14 @@ uint64_t stress_now_ns(void)
 
 struct sp_call stress_call(void)
 {
-    return (struct sp_call){.now_ns = stress_now_ns(), .shard = (unsigned)stress_random(8)};
+    static __thread struct sp_allowance allowance;
+
+    /* Some may do next to nothing, so that others have to go on. */
+    sp_allowance_fill(&allowance);
+    if (stress_random(4) == 0)
+        allowance.left = 1 + (int)stress_random(2 * SP_PIECES_CLOSE);
+    return (struct sp_call){
+        .now_ns = stress_now_ns(), .shard = (unsigned)stress_random(8), .allowance = &allowance};
 }
 
 /* ---- sockets ---- */

@@ -177,12 +177,25 @@ static void open_pool(void)
 static void shut(enum sp_phase phase, sp_status status)
 {
     struct sp_call call = stress_call();
-    unsigned slice = 1 + (unsigned)stress_random(8);
+    int pieces = 1 + (int)stress_random(4 * SP_PIECES_CLOSE);
 
     sp_control_shut_begin(pool, phase);
-    while (sp_control_shut_slice(pool, &call, status, slice))
-        ;
+    do
+        call.allowance->left = pieces;
+    while (sp_control_shut_slice(pool, &call, status));
     atomic_store(&usable_epoch, atomic_load(&pool->epoch));
+}
+
+static void take_snapshot(struct sp_snapshot *stats)
+{
+    uint32_t cursor = 0;
+    bool more;
+
+    *stats = (struct sp_snapshot){0};
+    do {
+        struct sp_call call = stress_call();
+        more = sp_stats_snapshot(pool, &call, stats, &cursor);
+    } while (more);
 }
 
 /* What was on its way to a shut pool's idle list does not stay there. */
@@ -190,10 +203,10 @@ static void await_no_idle(void)
 {
     struct sp_snapshot stats;
 
-    sp_stats_snapshot(pool, &stats);
+    take_snapshot(&stats);
     for (int i = 0; i < STUCK_S * 1000 && stats.idle > 0; i++) {
         usleep(1000);
-        sp_stats_snapshot(pool, &stats);
+        take_snapshot(&stats);
     }
     if (stats.idle > 0)
         stress_die("a shut pool keeps %u idle connections", (unsigned)stats.idle);
@@ -243,7 +256,7 @@ static void *worker_main(void *arg)
 
 static bool settled(struct sp_snapshot *stats)
 {
-    sp_stats_snapshot(pool, stats);
+    take_snapshot(stats);
     return stats->connecting == 0 && stats->leased == 0 && stats->waiting == 0 &&
            stats->idle == stats->total && stats->total >= stats->size &&
            stress_fds() == stats->total;

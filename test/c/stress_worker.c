@@ -97,7 +97,7 @@ static bool receive(struct handle *handle)
 
     if (!enter(handle, &call))
         return false;
-    status = sp_recv(handle->conn, &want, scratch, sizeof scratch, &received);
+    status = sp_recv(handle->conn, &call, &want, scratch, sizeof scratch, &received);
     if (status == SP_OK)
         sp_recv_taken(handle->conn, &received);
     leave(handle, &call);

@@ -27,7 +27,7 @@ KIT_TEST(close_, waits_for_the_control_process)
     discard_all();
     cr_assert_eq(fake_fds_open(), 5);
     cr_assert_eq(fake_wakes(), wakes + 1, "one wake-up for all");
-    cr_assert_not(sp_close_work(kit_pool, kit_call(), 10));
+    cr_assert_not(sp_close_work(kit_pool, kit_call()));
     cr_assert_eq(fake_fds_open(), 0);
     cr_assert_eq(fake_conns(), 0);
 }
@@ -37,17 +37,19 @@ KIT_TEST(close_, works_in_slices_oldest_first)
     int first = held[0]->conn->fd, second = held[1]->conn->fd;
 
     discard_all();
-    cr_assert(sp_close_work(kit_pool, kit_call(), 2));
+    kit_allow(2 * SP_PIECES_CLOSE);
+    cr_assert(sp_close_work(kit_pool, kit_call()));
     cr_assert_eq(fake_last(FAKE_CLOSE, 1)->fd, first);
     cr_assert_eq(fake_last(FAKE_CLOSE, 0)->fd, second);
     cr_assert_eq(fake_fds_open(), 3);
-    cr_assert_not(sp_close_work(kit_pool, kit_call(), 3), "there are no more");
+    kit_allow(SP_ALLOWANCE_PIECES);
+    cr_assert_not(sp_close_work(kit_pool, kit_call()), "there are no more");
     cr_assert_eq(fake_fds_open(), 0);
 }
 
 KIT_TEST(close_, of_nothing)
 {
-    cr_assert_not(sp_close_work(kit_pool, kit_call(), 10));
+    cr_assert_not(sp_close_work(kit_pool, kit_call()));
     cr_assert_eq(fake_calls(FAKE_CLOSE), 0);
 }
 
@@ -58,7 +60,7 @@ KIT_TEST(close_, frees_the_buffer)
     fake_host.conn_ref(conn);
     cr_assert(fake_host.rbuf_reserve(conn, 100));
     cr_assert_eq(kit_discard(held[0]), SP_OK);
-    sp_close_work(kit_pool, kit_call(), 10);
+    sp_close_work(kit_pool, kit_call());
     cr_assert_null(conn->rbuf.base);
     cr_assert_eq(sp_conn_state(conn), SP_CONN_CLOSED);
     fake_host.conn_unref(conn);

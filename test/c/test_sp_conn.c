@@ -132,7 +132,7 @@ KIT_TEST(conn_pin, closing_without_pins_queues_the_close_at_once)
     cr_assert_not(sp_conn_pin(conn), "no new pin while closing");
     cr_assert_eq(fake_calls(FAKE_SHUTDOWN), 0, "nobody waits, so nobody is to be woken");
     cr_assert_eq(fake_calls(FAKE_CLOSE), 0, "closing is the control process's work");
-    cr_assert_not(sp_close_work(kit_pool, kit_call(), 10));
+    cr_assert_not(sp_close_work(kit_pool, kit_call()));
     cr_assert_eq(sp_conn_state(conn), SP_CONN_CLOSED);
     cr_assert_eq(fake_calls(FAKE_CLOSE), 1);
 }
@@ -144,13 +144,13 @@ KIT_TEST(conn_pin, a_pin_keeps_the_descriptor_open_until_the_last_unpin)
     cr_assert_eq(sp_pool_discard(kit_pool, kit_call(), conn, attempt->lease), SP_OK);
     cr_assert_eq(fake_calls(FAKE_SHUTDOWN), 1, "who is in a call is woken");
     cr_assert_not(sp_conn_pin(conn));
-    sp_close_work(kit_pool, kit_call(), 10);
+    sp_close_work(kit_pool, kit_call());
     sp_conn_unpin(conn, kit_call());
-    sp_close_work(kit_pool, kit_call(), 10);
+    sp_close_work(kit_pool, kit_call());
     cr_assert(fake_fd_open(conn->fd));
     cr_assert_eq(sp_conn_state(conn), SP_CONN_CLOSING);
     sp_conn_unpin(conn, kit_call());
-    sp_close_work(kit_pool, kit_call(), 10);
+    sp_close_work(kit_pool, kit_call());
     cr_assert_not(fake_fd_open(conn->fd));
     cr_assert_eq(sp_conn_state(conn), SP_CONN_CLOSED);
 }
@@ -293,10 +293,10 @@ KIT_TEST(conn_arm, arming_while_closing_still_holds_the_descriptor)
     cr_assert_eq(sp_pool_discard(kit_pool, kit_call(), conn, attempt->lease), SP_OK);
     cr_assert(sp_conn_arming(conn, attempt->lease));
     sp_conn_leave(conn, kit_call());
-    sp_close_work(kit_pool, kit_call(), 10);
+    sp_close_work(kit_pool, kit_call());
     cr_assert(fake_fd_open(conn->fd));
     sp_conn_disarmed(conn, attempt->lease, kit_call());
-    sp_close_work(kit_pool, kit_call(), 10);
+    sp_close_work(kit_pool, kit_call());
     cr_assert_not(fake_fd_open(conn->fd));
 }
 
@@ -310,7 +310,7 @@ KIT_TEST(conn_unborn, an_attempt_without_a_descriptor_closes_nothing)
     cr_assert(sp_conn_pin(conn));
     cr_assert(sp_pool_abandon(kit_pool, kit_call(), conn, attempt->lease));
     sp_conn_unpin(conn, kit_call());
-    sp_close_work(kit_pool, kit_call(), 10);
+    sp_close_work(kit_pool, kit_call());
     cr_assert_eq(sp_conn_state(conn), SP_CONN_CLOSED);
     cr_assert_eq(fake_calls(FAKE_SHUTDOWN) + fake_calls(FAKE_CLOSE), 0);
 }

@@ -117,7 +117,7 @@ KIT_TEST(connector, revoked_within_opened_keeps_the_descriptor_to_its_end)
     fd = attempt->conn->fd;
     fake_sys_hook(FAKE_GETPEERNAME, revoke_attempt, NULL);
     cr_assert_eq(opened(attempt), SP_CLOSED);
-    sp_close_work(kit_pool, kit_call(), 10);
+    sp_close_work(kit_pool, kit_call());
     cr_assert_not(fake_fd_open(fd));
     cr_assert_eq(kit_stats().connect_failures, 1);
 }

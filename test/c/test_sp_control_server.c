@@ -97,8 +97,8 @@ KIT_TEST(refusal, is_over_once_the_server_says_something)
     cr_assert_eq(kit_pool->control.state.failures, 1, "to be ready is not enough");
     handle = kit_checkout(KIT_OWNER);
     fake_peer_sends(handle->conn->fd, "x", 1);
-    cr_assert_eq(sp_recv(handle->conn, &(struct sp_want){.len_bytes = 1}, scratch, sizeof scratch,
-                         &received),
+    cr_assert_eq(sp_recv(handle->conn, kit_call(), &(struct sp_want){.len_bytes = 1}, scratch,
+                         sizeof scratch, &received),
                  SP_OK);
     sp_recv_taken(handle->conn, &received);
     cr_assert_eq(kit_checkin(handle), SP_OK);
@@ -184,6 +184,7 @@ static void open_idle_and_dead(unsigned count)
     kit_start(count, 0);
     for (unsigned i = 0; i < count; i++)
         fake_peer_closes(fake_last(FAKE_CONNECT, i)->fd);
+    kit_allow(16 * (SP_PIECES_SYSCALL + SP_PIECES_RETIRE));
 }
 
 KIT_TEST(many_dead, a_checkout_gets_rid_of_some)

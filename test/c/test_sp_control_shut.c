@@ -149,7 +149,7 @@ KIT_TEST(shut, twice_is_as_once)
     cr_assert_eq(fake_fds_open(), 0);
 }
 
-KIT_TEST(shut, comes_in_slices_of_the_given_size)
+KIT_TEST(shut, comes_in_slices_that_the_allowance_allows)
 {
     unsigned slices = 0, waiters = 0;
 
@@ -162,7 +162,8 @@ KIT_TEST(shut, comes_in_slices_of_the_given_size)
     sp_control_shut_begin(kit_pool, SP_PHASE_CLOSED);
     cr_assert_eq(sp_pool_phase(kit_pool), SP_PHASE_DRAINING);
     cr_assert_eq(fake_notes_all(), 0);
-    while (sp_control_shut_slice(kit_pool, kit_call(), SP_DRAINING, 4)) {
+    kit_allow(4 * SP_PIECES_TELL);
+    while (sp_control_shut_slice(kit_pool, kit_call(), SP_DRAINING)) {
         slices++;
         cr_assert_leq(fake_notes_all() - waiters, 4);
         waiters = fake_notes_all();
@@ -186,7 +187,8 @@ KIT_TEST(shut, between_its_slices_nobody_is_served)
     cr_assert_eq(fake_notes(FIRST), 0);
     cr_assert_null(kit_try_enqueue(FIRST, NULL, 0, &status));
     cr_assert_eq(status, SP_DRAINING);
-    while (sp_control_shut_slice(kit_pool, kit_call(), SP_DRAINING, 1))
+    kit_allow(1);
+    while (sp_control_shut_slice(kit_pool, kit_call(), SP_DRAINING))
         ;
     cr_assert_eq(fake_notes(FIRST), 1);
     cr_assert_eq(fake_note(FIRST, 0)->status, SP_DRAINING);
@@ -198,7 +200,8 @@ KIT_TEST(shut, in_slices_ends_although_a_call_is_under_way)
 
     cr_assert(sp_conn_enter(handle->conn, handle->lease, kit_call()));
     sp_control_shut_begin(kit_pool, SP_PHASE_DOWN);
-    for (int i = 0; sp_control_shut_slice(kit_pool, kit_call(), SP_CLOSED, 1); i++)
+    kit_allow(1);
+    for (int i = 0; sp_control_shut_slice(kit_pool, kit_call(), SP_CLOSED); i++)
         cr_assert_lt(i, 100);
     sp_conn_leave(handle->conn, kit_call());
 }

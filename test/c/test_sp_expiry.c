@@ -11,6 +11,18 @@
 
 static struct sp_expiry wheel;
 
+/* The next one that has passed, in as many calls as it takes. */
+static struct sp_deadline *sweep(uint64_t now_ns)
+{
+    struct sp_deadline *deadline;
+    bool more;
+
+    do
+        deadline = sp_expiry_next(&wheel, now_ns, &more);
+    while (!deadline && more);
+    return deadline;
+}
+
 static void make(void)
 {
     sp_expiry_init(&wheel);
@@ -22,7 +34,7 @@ TestSuite(expiry, .init = make);
 static uint64_t given(const struct sp_deadline *deadline, uint64_t from_ns)
 {
     for (uint64_t now = from_ns;; now += GRAIN) {
-        struct sp_deadline *next = sp_expiry_next(&wheel, now);
+        struct sp_deadline *next = sweep(now);
         if (next == deadline)
             return now;
         cr_assert_null(next);
@@ -32,7 +44,7 @@ static uint64_t given(const struct sp_deadline *deadline, uint64_t from_ns)
 
 Test(expiry, gives_nothing_where_nothing_is_set)
 {
-    cr_assert_null(sp_expiry_next(&wheel, BASE));
+    cr_assert_null(sweep(BASE));
 }
 
 Test(expiry, gives_each_once_and_never_early)
@@ -49,7 +61,7 @@ Test(expiry, gives_each_once_and_never_early)
         cr_assert_geq(when, at);
         cr_assert_leq(when, at + 3 * GRAIN);
         cr_assert_not(deadline.set);
-        cr_assert_null(sp_expiry_next(&wheel, when + 2 * TURN));
+        cr_assert_null(sweep(when + 2 * TURN));
     }
 }
 
@@ -60,7 +72,7 @@ Test(expiry, a_removed_one_is_not_given)
     sp_expiry_add(&wheel, &deadline, BASE + GRAIN, BASE);
     sp_expiry_remove(&wheel, &deadline);
     sp_expiry_remove(&wheel, &deadline);
-    cr_assert_null(sp_expiry_next(&wheel, BASE + TURN));
+    cr_assert_null(sweep(BASE + TURN));
     cr_assert_eq(wheel.count, 0);
 }
 
@@ -72,8 +84,8 @@ Test(expiry, a_sweep_that_comes_late_misses_none)
     for (size_t i = 0; i < count; i++)
         sp_expiry_add(&wheel, &deadlines[i], BASE + i * GRAIN, BASE);
     for (size_t i = 0; i < count; i++)
-        cr_assert_not_null(sp_expiry_next(&wheel, BASE + 10 * TURN));
-    cr_assert_null(sp_expiry_next(&wheel, BASE + 10 * TURN));
+        cr_assert_not_null(sweep(BASE + 10 * TURN));
+    cr_assert_null(sweep(BASE + 10 * TURN));
 }
 
 Test(expiry, one_that_has_passed_when_it_is_added_is_given_at_the_next_sweep)
@@ -81,9 +93,26 @@ Test(expiry, one_that_has_passed_when_it_is_added_is_given_at_the_next_sweep)
     struct sp_deadline late = {.set = false}, other = {.set = false};
 
     sp_expiry_add(&wheel, &other, BASE + TURN, BASE);
-    cr_assert_null(sp_expiry_next(&wheel, BASE + 10 * GRAIN));
+    cr_assert_null(sweep(BASE + 10 * GRAIN));
     sp_expiry_add(&wheel, &late, BASE, BASE + 10 * GRAIN);
     cr_assert_eq(given(&late, BASE + 11 * GRAIN), BASE + 11 * GRAIN);
+}
+
+/* Of a slot that was not looked through. */
+Test(expiry, a_look_at_an_earlier_time_loses_none)
+{
+    static struct sp_deadline deadlines[3 * SP_LOOKS_PER_PIECE];
+    const size_t count = sizeof deadlines / sizeof *deadlines;
+    bool more;
+
+    for (size_t i = 0; i < count; i++)
+        sp_expiry_add(&wheel, &deadlines[i], BASE + GRAIN, BASE);
+    cr_assert_not_null(sp_expiry_next(&wheel, BASE + 5 * GRAIN, &more));
+    for (size_t i = 0; i < 2 * count; i++)
+        cr_assert_null(sp_expiry_next(&wheel, BASE, &more));
+    for (size_t i = 1; i < count; i++)
+        cr_assert_not_null(sweep(BASE + 5 * GRAIN));
+    cr_assert_eq(wheel.count, 0);
 }
 
 /* Two clocks look, and one of them leaves to the other what has passed just now. */
@@ -93,10 +122,10 @@ Test(expiry, a_look_at_an_earlier_time_takes_and_changes_nothing_of_later_ones)
 
     sp_expiry_add(&wheel, &early, BASE + GRAIN, BASE);
     sp_expiry_add(&wheel, &late, BASE + 10 * GRAIN, BASE);
-    cr_assert_eq(sp_expiry_next(&wheel, BASE + 5 * GRAIN), &early);
-    cr_assert_null(sp_expiry_next(&wheel, BASE + 5 * GRAIN));
-    cr_assert_null(sp_expiry_next(&wheel, BASE + 2 * GRAIN));
-    cr_assert_null(sp_expiry_next(&wheel, BASE + 5 * GRAIN));
+    cr_assert_eq(sweep(BASE + 5 * GRAIN), &early);
+    cr_assert_null(sweep(BASE + 5 * GRAIN));
+    cr_assert_null(sweep(BASE + 2 * GRAIN));
+    cr_assert_null(sweep(BASE + 5 * GRAIN));
     cr_assert_leq(given(&late, BASE + 6 * GRAIN), BASE + 12 * GRAIN);
     cr_assert_eq(wheel.count, 0);
 }
@@ -118,7 +147,7 @@ Test(expiry, agrees_with_a_list_of_all)
             set++;
         }
         now += (uint64_t)rand() % GRAIN;
-        for (; (next = sp_expiry_next(&wheel, now)); set--)
+        for (; (next = sweep(now)); set--)
             cr_assert_leq(next->at_ns, now);
         cr_assert_eq(wheel.count, set);
         for (int i = 0; i < 200; i++)

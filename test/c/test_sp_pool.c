@@ -244,7 +244,7 @@ static void refuses(struct sp_conn *bad, struct sp_conn *good)
     cr_assert_eq(kit_stats().total, 1);
     cr_assert_eq(kit_stats().closed, 1);
     cr_assert_gt(fake_wakes(), wakes, "a lost connection calls for another");
-    sp_close_work(kit_pool, kit_call(), 10);
+    sp_close_work(kit_pool, kit_call());
     cr_assert_not(fake_fd_open(fd));
     cr_assert_eq(kit_grow(), 1);
 }

@@ -114,7 +114,7 @@ static unsigned finish_one(const char *bytes, struct sp_want want)
     uint8_t scratch[8];
 
     fake_peer_sends(conn->fd, bytes, strlen(bytes));
-    cr_assert_eq(sp_recv(conn, &want, scratch, sizeof scratch, &received), SP_OK);
+    cr_assert_eq(sp_recv(conn, kit_call(), &want, scratch, sizeof scratch, &received), SP_OK);
     cr_assert_eq(memcmp(received.data, bytes, received.len), 0);
     sp_recv_taken(conn, &received);
     cr_assert_eq(sp_pool_finish(kit_pool, kit_call(), conn, handle->lease), SP_OK);
@@ -344,6 +344,6 @@ KIT_TEST(pool_abandon, disarms_before_it_ends_the_lease, .init = two)
     cr_assert(sp_conn_arming(handle->conn, handle->lease));
     sp_conn_leave(handle->conn, kit_call());
     cr_assert(sp_pool_abandon(kit_pool, kit_call(), handle->conn, handle->lease));
-    sp_close_work(kit_pool, kit_call(), 10);
+    sp_close_work(kit_pool, kit_call());
     cr_assert_not(fake_fd_open(fd), "no pin of the dead owner is left");
 }

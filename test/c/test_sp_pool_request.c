@@ -121,7 +121,7 @@ KIT_TEST(request, sent_for_an_owner_that_is_gone_leaks_no_descriptor)
 {
     fake_host_hook(FAKE_ON_NOTIFY, kill_and_drop_first, NULL);
     release();
-    sp_close_work(kit_pool, kit_call(), 10);
+    sp_close_work(kit_pool, kit_call());
     cr_assert_eq(kit_stats().total, 0);
     cr_assert_not(fake_fd_open(fd));
 }
@@ -139,7 +139,7 @@ KIT_TEST(request, given_up_before_its_owner_is_told_leaks_no_descriptor)
 {
     fake_host_hook(FAKE_ON_NOTIFY, finish_and_die, NULL);
     release();
-    sp_close_work(kit_pool, kit_call(), 10);
+    sp_close_work(kit_pool, kit_call());
     cr_assert_eq(kit_stats().total, 0);
     cr_assert_not(fake_fd_open(fd));
 }
@@ -148,7 +148,7 @@ KIT_TEST(request, of_an_owner_gone_during_the_send_leaks_no_descriptor)
 {
     fake_sys_hook(FAKE_SEND, kill_and_drop_first, NULL);
     release();
-    sp_close_work(kit_pool, kit_call(), 10);
+    sp_close_work(kit_pool, kit_call());
     cr_assert_eq(kit_stats().total, 0);
     cr_assert_not(fake_fd_open(fd));
 }
@@ -235,7 +235,7 @@ KIT_TEST(request, abandoned_after_it_was_sent_closes_the_connection)
 {
     release();
     kit_drop(asking);
-    sp_close_work(kit_pool, kit_call(), 10);
+    sp_close_work(kit_pool, kit_call());
     cr_assert_eq(kit_stats().abandoned, 1);
     cr_assert_not(fake_fd_open(fd));
     cr_assert_eq(kit_stats().total, 0);

@@ -184,7 +184,7 @@ static void end_of_it_all(void *arg)
     kit_drop(first_handle);
     other = kit_checkout(KIT_OTHER);
     cr_assert_eq(kit_discard(other), SP_OK);
-    sp_close_work(kit_pool, kit_call(), 10);
+    sp_close_work(kit_pool, kit_call());
     cr_assert_eq(fake_conns(), 1, "the granter still looks at the connection");
 }
 
@@ -442,6 +442,6 @@ KIT_TEST(waiter_shut, that_misses_a_lease_being_made_leaves_none_to_be_given_awa
     cr_assert_eq(fake_notes(FIRST), 1);
     cr_assert_eq(moved_to, SP_LEASE_NONE);
     cr_assert_not(sp_conn_enter(given->conn, given->lease, kit_call()));
-    sp_close_work(kit_pool, kit_call(), 10);
+    sp_close_work(kit_pool, kit_call());
     cr_assert_not(fake_fd_open(fd));
 }

@@ -93,24 +93,25 @@ KIT_TEST(table, get_of_an_empty_or_unknown_slot_is_null)
     cr_assert_null(sp_table_get(kit_pool, 0));
 }
 
-KIT_TEST(table, walk_finds_all_in_slices_and_ends_at_0)
+KIT_TEST(table, walk_finds_each_and_ends_at_0)
 {
-    struct sp_conn *conns[30], *found[8];
+    struct sp_conn *conns[30], *found;
     uint32_t cursor = 0;
-    size_t count, all = 0;
+    size_t all = 0;
 
     for (int i = 0; i < 30; i++)
         conns[i] = add();
     for (int i = 0; i < 30; i += 3)
         take_out(conns[i]);
-    while ((count = sp_table_walk(kit_pool, &cursor, found, 8))) {
-        cr_assert_leq(count, 8);
-        for (size_t i = 0; i < count; i++, all++) {
-            cr_assert_eq(found[i], conns[all / 2 * 3 + all % 2 + 1]);
-            cr_assert_eq(fake_conn_refs(found[i]), 2);
-            fake_host.conn_unref(found[i]);
-        }
-    }
+    do {
+        found = sp_table_next(kit_pool, kit_call(), &cursor);
+        if (!found)
+            continue;
+        cr_assert_eq(found, conns[all / 2 * 3 + all % 2 + 1]);
+        cr_assert_eq(fake_conn_refs(found), 2);
+        fake_host.conn_unref(found);
+        all++;
+    } while (cursor > 0);
     cr_assert_eq(all, 20);
     cr_assert_eq(cursor, 0);
     for (int i = 0; i < 30; i++)
@@ -120,9 +121,27 @@ KIT_TEST(table, walk_finds_all_in_slices_and_ends_at_0)
 
 KIT_TEST(table, walk_of_nothing)
 {
-    struct sp_conn *found[1];
     uint32_t cursor = 0;
 
-    cr_assert_eq(sp_table_walk(kit_pool, &cursor, found, 1), 0);
+    cr_assert_null(sp_table_next(kit_pool, kit_call(), &cursor));
     cr_assert_eq(cursor, 0);
+}
+
+KIT_TEST(table, walk_over_many_empty_slots_stops_in_between)
+{
+    static struct sp_conn *conns[1000];
+    uint32_t cursor = 0;
+
+    for (int i = 0; i < 1000; i++)
+        conns[i] = add();
+    for (int i = 0; i < 999; i++)
+        take_out(conns[i]);
+    for (uint32_t i = 1; i < 1000 / SP_LOOKS_PER_PIECE + 1; i++) {
+        cr_assert_null(sp_table_next(kit_pool, kit_call(), &cursor));
+        cr_assert_eq(cursor, i * SP_LOOKS_PER_PIECE);
+        cr_assert_eq(fake_pieces_left(), SP_ALLOWANCE_PIECES - SP_PIECES_LOOK);
+    }
+    cr_assert_eq(sp_table_next(kit_pool, kit_call(), &cursor), conns[999]);
+    fake_host.conn_unref(conns[999]);
+    take_out(conns[999]);
 }

@@ -1,4 +1,5 @@
 /* sp_tls: the handshake, bytes both ways at every split, idle connections. */
+#include "fake_host.h"
 #include "sp_recv.h"
 #include "sp_tls_error.h"
 #include "tls_pair.h"
@@ -243,7 +244,9 @@ Test(tls_bytes, nothing_is_left_behind_in_the_buffer)
     pair.conn.recv_limit_bytes = 1000;
     want.len_bytes = 10;
     for (int i = 0; i < 9; i++) {
-        cr_assert_eq(sp_recv(&pair.conn, &want, scratch, sizeof scratch, &received), SP_OK);
+        cr_assert_eq(
+            sp_recv(&pair.conn, fake_host_call(0), &want, scratch, sizeof scratch, &received),
+            SP_OK);
         sp_recv_taken(&pair.conn, &received);
     }
     cr_assert_eq(pair.conn.transport->validate(&pair.conn), SP_CLEAN);
@@ -278,7 +281,8 @@ Test(tls_bytes, a_half_close_ends_a_receive)
     tpair_server_sends("abc", 3);
     (void)SSL_shutdown(pair.server.ssl);
     tkit_pump(&pair.conn, &pair.server);
-    cr_assert_eq(sp_recv(&pair.conn, &want, scratch, sizeof scratch, &received), SP_CLOSED);
+    cr_assert_eq(sp_recv(&pair.conn, fake_host_call(0), &want, scratch, sizeof scratch, &received),
+                 SP_CLOSED);
 }
 
 Test(tls_bytes, end_of_file_without_close_notify_is_an_error)

@@ -1,4 +1,6 @@
 /* sp_tls: a server that says more than it should, which must not keep a call for long. */
+#include "fake_host.h"
+#include "sp_recv.h"
 #include "sp_tls_error.h"
 #include "tls_pair.h"
 
@@ -101,6 +103,56 @@ Test(tls_flood, costs_little_at_the_close)
     tkit_close(&pair.conn);
     cr_assert_leq(steps, LAST_STEPS_MAX, "%u", steps);
     cr_assert_gt(steps, 0);
+}
+
+/* ---- records of one byte ---- */
+
+#define RECORDS 1000
+
+static void records_of_one_byte(void)
+{
+    for (int i = 0; i < RECORDS; i++)
+        tpair_server_sends("x", 1);
+}
+
+Test(tls_flood, of_short_records_comes_in_slices)
+{
+    static char buf[SP_FULL_RECV_BYTES];
+    size_t got, all = 0;
+
+    records_of_one_byte();
+    for (int calls = 1; all < RECORDS; calls++) {
+        pair.conn.pieces = 0;
+        cr_assert_eq(pair.conn.transport->recv(&pair.conn, buf, sizeof buf, &got), SP_OK);
+        cr_assert_leq(pair.conn.pieces, SP_ALLOWANCE_PIECES / 2);
+        all += got;
+        cr_assert(all == RECORDS || pair.conn.more, "%zu of them would wake nobody", RECORDS - all);
+        cr_assert(all < RECORDS || calls >= 10, "%d calls", calls);
+    }
+    cr_assert_eq(pair.conn.transport->recv(&pair.conn, buf, sizeof buf, &got), SP_WANT_READ);
+    cr_assert_not(pair.conn.more);
+}
+
+/* No call says that there is nothing while OpenSSL has read something ahead. */
+Test(tls_flood, of_short_records_makes_a_message)
+{
+    static uint8_t scratch[SP_FULL_RECV_BYTES];
+    static struct sp_pool pool = {.host = &fake_host};
+    const struct sp_want want = {.len_bytes = RECORDS};
+    struct sp_received received;
+    sp_status status;
+
+    pair.conn.pool = &pool;
+    pair.conn.recv_limit_bytes = RECORDS;
+    records_of_one_byte();
+    do {
+        status = sp_recv(&pair.conn, fake_host_call(0), &want, scratch, sizeof scratch, &received);
+        cr_assert(status == SP_AGAIN || status == SP_OK, "%s", sp_status_name(status));
+        cr_assert_geq(fake_pieces_left(), -SP_ALLOWANCE_PIECES / 2);
+    } while (status == SP_AGAIN);
+    cr_assert_eq(received.len, RECORDS);
+    sp_recv_taken(&pair.conn, &received);
+    fake_host.rbuf_free(&pair.conn);
 }
 
 /* ---- a descriptor that OpenSSL reads itself ---- */

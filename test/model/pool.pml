@@ -33,6 +33,9 @@
 #ifndef FAILS
 #define FAILS 1 /* connects that fail */
 #endif
+#ifndef CUTS
+#define CUTS 0 /* calls whose allowance is used up while they serve */
+#endif
 #ifndef CANCELS
 #define CANCELS 1 /* clients whose wait has a time-out */
 #endif
@@ -54,6 +57,9 @@ mtype = { AWAKE, WAITING, TAKEN, DELIVERED, FAILED, DEAD };
 mtype st[N] = AWAKE;
 byte parked, done; /* leases that are kept for ever; clients at their end */
 byte deaths = DEATHS, bad = BAD, fails = FAILS;
+#if CUTS > 0
+byte cuts = CUTS;
+#endif
 
 #ifdef TRYLOCK
 bool locked[SHARDS];
@@ -118,7 +124,12 @@ inline put(s) {
   idle[s]++;
   has = 0;
 #ifndef NOCLOSECHK /* BROKEN: whoever pushes does not look whether the pool was shut */
-  if :: !open -> close_idle() :: else fi
+  if
+  :: !open ->
+     pop(s);
+     if :: has -> retire() :: else fi
+  :: else
+  fi
 #endif
 }
 
@@ -182,6 +193,20 @@ inline serve() {
   kicked = !has;
 #endif
   do
+#if CUTS > 0
+  :: atomic { cuts > 0 && (has || nwait > 0) -> cuts-- };
+     if :: has && usable_epoch -> put(HOME) :: has && !usable_epoch -> retire() :: else fi;
+     if
+     :: nwait > 0 ->
+#ifndef NOCUTWAKE /* BROKEN: nobody is told to go on with those who still wait */
+        wake()
+#else
+        skip
+#endif
+     :: else
+     fi;
+     break
+#endif
   :: !has && nwait == 0 -> break
   :: !has && nwait > 0 ->
      pop_any();

@@ -12,7 +12,8 @@
  * Bounds: N clients with ROUNDS check-outs each, LIMIT connections of which SIZE are kept, IDLE0 of
  * them idle at first in one shard; the budgets in pool.pml say how often something may go wrong.
  * Scenes: -DCLOSE the pool is shut at some time; -DTICKS=n waits have deadlines, and n
- * times one is ended and an idle connection popped and put back; -DTTL0 overflow_ttl = 0.
+ * times one is ended and an idle connection popped and put back; -DTTL0 overflow_ttl = 0;
+ * -DCUTS=n so often a call's allowance is used up while it serves.
  * Broken variants are the names after BROKEN in the comments; the file `scenes` lists them. */
 #include "pool.pml"
 
@@ -160,6 +161,11 @@ inline step() {
 #endif
   if
   :: open ->
+#if CUTS > 0
+#ifndef NOSTEPSERVE /* BROKEN: the step makes connections, but does not go on serving */
+     serve();
+#endif
+#endif
      look();
 #ifdef WAKELATE
      woken = 0;

@@ -1,0 +1,58 @@
+#include "sp_shard.h"
+
+static struct sp_conn *pop(struct sp_pool *pool, struct sp_shard *shard)
+{
+    struct sp_node *node;
+    struct sp_conn *conn = NULL;
+
+    if (!atomic_load(&shard->top))
+        return NULL;
+    pthread_mutex_lock(&shard->lock);
+    if (atomic_load_explicit(&pool->strategy, memory_order_relaxed) == SP_LIFO)
+        node = sp_list_empty(&shard->fresh) ? sp_list_newest(&shard->cold)
+                                            : sp_list_newest(&shard->fresh);
+    else
+        node = sp_list_empty(&shard->cold) ? sp_list_oldest(&shard->fresh)
+                                           : sp_list_oldest(&shard->cold);
+    if (node) {
+        conn = SP_CONTAINER(node, struct sp_conn, node);
+        sp_shard_unlink(shard, conn);
+    }
+    pthread_mutex_unlock(&shard->lock);
+    return conn;
+}
+
+struct sp_conn *sp_shard_pop_any(struct sp_pool *pool, const struct sp_call *call)
+{
+    uint32_t home = call->shard % pool->shard_count;
+    struct sp_conn *conn = NULL;
+
+    for (uint32_t i = 0; i < pool->shard_count && !conn; i++)
+        conn = pop(
+            pool,
+            &pool->shards[home + i < pool->shard_count ? home + i : home + i - pool->shard_count]);
+    return conn;
+}
+
+void sp_shard_unlink(struct sp_shard *shard, struct sp_conn *conn)
+{
+    sp_list_remove(&conn->node);
+    conn->cold = false;
+    sp_conn_set_state(conn, SP_CONN_LEASED);
+    atomic_fetch_sub(&shard->top, 1);
+}
+
+void sp_pool_put(struct sp_pool *pool, const struct sp_call *call, struct sp_shard *shard,
+                 struct sp_conn *conn, bool cold)
+{
+    pthread_mutex_lock(&shard->lock);
+    conn->cold = cold;
+    atomic_store_explicit(&conn->shard, (uint32_t)(shard - pool->shards), memory_order_relaxed);
+    sp_conn_set_state(conn, SP_CONN_IDLE);
+    sp_list_push_newest(cold ? &shard->cold : &shard->fresh, &conn->node);
+    atomic_fetch_add(&shard->top, 1);
+    pthread_mutex_unlock(&shard->lock);
+    /* Everybody who puts one into a shut pool takes one out of the same shard: so none is left. */
+    if (sp_pool_phase(pool) != SP_PHASE_OPEN && (conn = pop(pool, shard)))
+        sp_pool_retire(pool, call, conn);
+}

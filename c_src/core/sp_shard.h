@@ -1,0 +1,16 @@
+/* Idle connections. A shard has those that were checked in by threads whose home it is. */
+#ifndef SP_SHARD_H
+#define SP_SHARD_H
+
+#include "sp_pool.h"
+
+/* An idle connection, of the own shard before others; the caller holds it. NULL: there is none. */
+struct sp_conn *sp_shard_pop_any(struct sp_pool *pool, const struct sp_call *call);
+/* Holder only: makes it idle in this shard, or closes one of it where the pool is shut. The caller looks
+ * at nwait afterwards. */
+void sp_pool_put(struct sp_pool *pool, const struct sp_call *call, struct sp_shard *shard,
+                 struct sp_conn *conn, bool cold);
+/* Under the shard's lock: the caller becomes the holder. */
+void sp_shard_unlink(struct sp_shard *shard, struct sp_conn *conn);
+
+#endif
