@@ -187,6 +187,7 @@ needed() ->
 right(pool_new, _Pool, _Config) -> [raw, 1];
 right(pool_open, _Pool, Config) -> [sockpool_nif:pool_new(raw, 1), Config, 1, self()];
 right(pool_tick, Pool, _Config) -> [Pool, 0];
+right(pool_stats, Pool, _Config) -> [Pool, {0, 0, 0, 0}];
 right(pool_idle_event, Pool, _Config) -> [Pool, 0, 0];
 right(pool_note_error, Pool, _Config) -> [Pool, reason];
 right(enqueue, Pool, _Config) -> [Pool, make_ref(), 5000];
