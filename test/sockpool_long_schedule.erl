@@ -64,6 +64,8 @@ watched(Scene) ->
     Collector = spawn_link(fun() -> collect([]) end),
     Watch = fun(Fun) ->
                     _ = erlang:system_monitor(Collector, [{long_schedule, 1}]),
+                    %% What is running already is not measured.
+                    receive after 10 -> ok end,
                     try Fun() after erlang:system_monitor(undefined) end
             end,
     Done = spawn_monitor(fun() -> (Scene())(Watch) end),
@@ -92,13 +94,14 @@ collect(Events) ->
             From ! {self(), Events}
     end.
 
-%% A process that ends is nowhere, and drops what it has.
-is_ours({In, Out}) -> is_our_place(In) orelse is_our_place(Out).
+%% All but those of the servers, which are in the same VM.
+is_ours({In, Out}) -> not (is_servers_place(In) orelse is_servers_place(Out)).
 
-is_our_place(undefined) -> true;
-is_our_place({Module, _, _}) ->
-    lists:member(Module, [?MODULE, sockpool, sockpool_nif, sockpool_wait, sockpool_pool, sockpool_janitor,
-                          sockpool_connector]).
+is_servers_place({Module, _, _}) ->
+    lists:member(Module, [sockpool_test_server, sockpool_tls_peers, prim_inet, gen_tcp, inet_tcp, inet, gen_server,
+                          gen_statem, ssl, tls_sender, tls_gen_connection, tls_record]);
+is_servers_place(undefined) ->
+    false.
 
 summed_up([]) -> {0, 0, "-"};
 summed_up([{Ms, {In, Out}} | _] = Events) -> {Ms, length(Events), [place(In), " .. ", place(Out)]}.
