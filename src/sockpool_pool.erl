@@ -222,10 +222,18 @@ make(Name) ->
     end.
 
 config(#{backoff := {Min, Max}, validate := Validate, bind := Bind} = Opts) ->
-    Opts#{backoff_min => Min,
+    Opts#{silence => tick_time_s(),
+          backoff_min => Min,
           backoff_max => Max,
           validate := case Validate of {'after', Ms} -> Ms; When -> When end,
           bind := case Bind of undefined -> undefined; _ -> sockpool_opts:address_bytes(Bind) end}.
+
+%% Of connections to nodes: as of those of the VM.
+tick_time_s() ->
+    case application:get_env(kernel, net_ticktime) of
+        {ok, Seconds} when is_integer(Seconds), Seconds > 0 -> min(Seconds, 86400);
+        _ -> 60
+    end.
 
 -spec handle_call(term(), gen_server:from(), #state{}) ->
           {reply, {error, term()}, #state{}} | {noreply, #state{}}.

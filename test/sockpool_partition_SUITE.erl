@@ -7,10 +7,10 @@
 
 -export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2,
          end_per_group/2, end_per_testcase/2]).
--export([backend/0, hold/3, use_once/1]).
--export([link_of_a_client_is_cut/1, link_of_the_server_is_cut/1]).
+-export([backend/0, hold/3, use_once/1, linger_there/1]).
+-export([link_of_a_client_is_cut/1, link_of_the_server_is_cut/1, link_of_a_node_is_cut/1]).
 
--import(sockpool_test_util, [wait_until/1, start/1, await/1]).
+-import(sockpool_test_util, [wait_until/1, wait_until/2, start/1, await/1]).
 -import(sockpool_hosts, [call/4]).
 
 suite() -> [{timetrap, {minutes, 3}}].
@@ -18,7 +18,7 @@ suite() -> [{timetrap, {minutes, 3}}].
 all() -> [{group, erlang}, {group, c}].
 
 groups() ->
-    Cases = [link_of_a_client_is_cut, link_of_the_server_is_cut],
+    Cases = [link_of_a_client_is_cut, link_of_the_server_is_cut, link_of_a_node_is_cut],
     [{erlang, Cases}, {c, Cases}].
 
 init_per_suite(Config) ->
@@ -81,6 +81,31 @@ link_of_the_server_is_cut(Config) ->
     ok = three_came_back(settled(Pool, Serving), 0),
     ok = sockpool_hosts:mend(Net, Serving),
     [ok = works_again(Pool, Host) || Host <- Clients].
+
+%% Connections to a node, idle and checked out: nobody has said that it is gone.
+link_of_a_node_is_cut(Config) ->
+    #{hosts := [Serving, #{node := CutNode} = Cut, _Other]} = Net = ?config(net, Config),
+    Pool = {?FUNCTION_NAME, ?config(node, Config)},
+    ok = call(Serving, sockpool, start_pool, [Pool, #{transport => node, node => CutNode, size => 3,
+                                                      max_overflow => 0, connect_timeout => 1000}]),
+    _ = settled(Pool, Serving),
+    Held = start(fun() -> call(Serving, ?MODULE, linger_there, [Pool]) end),
+    ok = wait_until(fun() -> leased(Pool, Serving) =:= 1 end),
+    ok = sockpool_hosts:cut(Net, Cut),
+    ok = wait_until(fun() -> usable(Pool, Serving) =:= 0 end, 15000),
+    ?assertMatch({error, _}, await(Held)),
+    ok = sockpool_hosts:mend(Net, Cut),
+    ?assertMatch(#{total := 3, closed := 3}, settled(Pool, Serving)),
+    ok = call(Serving, sockpool, stop_pool, [Pool]).
+
+leased(Pool, Serving) -> in_stats(leased, Pool, Serving).
+usable(Pool, Serving) -> leased(Pool, Serving) + in_stats(idle, Pool, Serving).
+
+in_stats(Key, Pool, Serving) ->
+    {ok, #{Key := Value}} = call(Serving, sockpool, stats, [Pool]),
+    Value.
+
+linger_there(Pool) -> sockpool:call(Pool, timer, sleep, [infinity], infinity).
 
 %% The server hears of one process after the other: what it takes from the first may go to a waiter of the
 %% same host, of whom it hears next. That one comes back untouched.

@@ -156,7 +156,7 @@ static bool attempt(struct sp_pool *pool, const struct sp_call *call, uint32_t r
     conn->transport = config->transport;
     conn->packet = conn->pool_packet = config->packet;
     conn->nodelay = config->sockopts.nodelay;
-    conn->keepalive = config->sockopts.keepalive;
+    conn->keepalive = config->sockopts.keepalive || config->sockopts.silence_s > 0;
     conn->recv_limit_bytes = config->recv_limit_bytes;
     conn->epoch = atomic_load(&pool->epoch);
     conn->round = round;

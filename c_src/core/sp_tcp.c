@@ -7,6 +7,8 @@
 #include <netinet/tcp.h>
 #include <string.h>
 
+#define PROBES 3
+
 static sp_status tcp_set(struct sp_conn *conn, enum sp_option option, int value)
 {
     if (option == SP_OPT_NODELAY)
@@ -16,11 +18,38 @@ static sp_status tcp_set(struct sp_conn *conn, enum sp_option option, int value)
     return sp_stream_set(conn, option, value);
 }
 
+/* The system asks a peer that says nothing, and waits for it to confirm what it gets; both sides are heard
+ * of, whoever speaks. Where it cannot be told how often, it has its own times. */
+static sp_status watch_peer(struct sp_conn *conn, unsigned silence_s)
+{
+    int period_s = silence_s < PROBES + 1 ? 1 : (int)(silence_s / (PROBES + 1));
+    sp_status status = tcp_set(conn, SP_OPT_KEEPALIVE, 1);
+
+#ifdef TCP_KEEPIDLE
+    if (status == SP_OK)
+        status = sp_stream_setsockopt(conn, IPPROTO_TCP, TCP_KEEPIDLE, period_s);
+#endif
+#ifdef TCP_KEEPINTVL
+    if (status == SP_OK)
+        status = sp_stream_setsockopt(conn, IPPROTO_TCP, TCP_KEEPINTVL, period_s);
+    if (status == SP_OK)
+        status = sp_stream_setsockopt(conn, IPPROTO_TCP, TCP_KEEPCNT, PROBES);
+#endif
+#ifdef TCP_USER_TIMEOUT
+    if (status == SP_OK)
+        status = sp_stream_setsockopt(conn, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)silence_s * 1000);
+#endif
+    (void)period_s;
+    return status;
+}
+
 static sp_status set_all(struct sp_conn *conn, const struct sp_sockopts *opts)
 {
     sp_status status = tcp_set(conn, SP_OPT_NODELAY, opts->nodelay);
 
-    if (status == SP_OK)
+    if (status == SP_OK && opts->silence_s > 0)
+        status = watch_peer(conn, opts->silence_s);
+    else if (status == SP_OK)
         status = tcp_set(conn, SP_OPT_KEEPALIVE, opts->keepalive);
     return status == SP_OK ? sp_stream_buffers(conn, opts) : status;
 }

@@ -26,6 +26,7 @@ struct sp_addr {
 struct sp_sockopts {
     bool nodelay, keepalive;
     int sndbuf_bytes, recbuf_bytes;
+    unsigned silence_s; /* a peer that cannot be reached for so long is gone; 0: not looked at */
     struct sp_addr bind;
     void *settings; /* the transport's own, or NULL; outlives the pool's connections */
 };

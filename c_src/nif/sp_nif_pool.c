@@ -103,7 +103,7 @@ static const struct sp_transport *get_transport(ERL_NIF_TERM name, ERL_NIF_TERM 
 static bool get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *config)
 {
     ERL_NIF_TERM transport, strategy, packet, tls;
-    uint64_t size, max_overflow;
+    uint64_t size, max_overflow, silence_s;
 
     memset(config, 0, sizeof *config);
     if (!get_value(env, map, "transport", &transport) || !get_value(env, map, "tls", &tls) ||
@@ -121,6 +121,8 @@ static bool get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *confi
         !get_sockopts(env, map, &config->sockopts))
         return false;
     config->transport = get_transport(transport, tls);
+    if (sp_is_node(config->transport) && get_number(env, map, "silence", &silence_s))
+        config->sockopts.silence_s = (unsigned)silence_s;
     config->strategy = enif_is_identical(strategy, sp_atoms.fifo) ? SP_FIFO : SP_LIFO;
     config->size = (uint32_t)size;
     config->max_overflow = (uint32_t)max_overflow;

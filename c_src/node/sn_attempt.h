@@ -16,6 +16,7 @@
 struct sn_here {
     const char *host, *cookie;
     uint16_t epmd_port;
+    unsigned tick_time_s;
 };
 
 struct sn_attempt {

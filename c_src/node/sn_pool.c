@@ -257,6 +257,8 @@ sp_status sn_pool_open(struct sn_pool **made, struct sn_loop *loop, const struct
     sp_list_init(&pool->attempts);
     sp_list_init(&pool->jobs);
     pool->options = *options;
+    if (options->node)
+        pool->options.config.sockopts.silence_s = here->tick_time_s;
     status = set_up_tls(pool, refusal ? refusal : &unheard);
     pool->lacks_tls = status != SP_OK;
     if (status != SP_OK && refusal) {

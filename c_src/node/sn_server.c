@@ -227,9 +227,11 @@ int sn_server_run(struct sn_server *server, const struct sn_config *config)
 
     memset(server, 0, sizeof *server);
     server->config = config;
-    server->here = (struct sn_here){.host = strchr(config->us.name, '@') + 1,
-                                    .cookie = config->us.cookie,
-                                    .epmd_port = config->epmd_port};
+    server->here =
+        (struct sn_here){.host = strchr(config->us.name, '@') + 1,
+                         .cookie = config->us.cookie,
+                         .epmd_port = config->epmd_port,
+                         .tick_time_s = (unsigned)(config->tick_time_ns / (1000 * SP_MS))};
     sp_list_init(&server->peers);
     sp_list_init(&server->handshakes);
     server->handshakes_max = sn_descriptors_handshakes();

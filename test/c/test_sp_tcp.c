@@ -69,6 +69,20 @@ Test(tcp, opens_with_every_option)
 #endif
 }
 
+/* Also where keepalive is not asked for. */
+Test(tcp, silence)
+{
+    opts = (struct sp_sockopts){.silence_s = 60};
+    cr_assert_eq(open_it(), SP_WANT_WRITE);
+    cr_assert(was_set(SOL_SOCKET, SO_KEEPALIVE, 1));
+#ifdef TCP_USER_TIMEOUT
+    cr_assert(was_set(IPPROTO_TCP, TCP_KEEPIDLE, 15));
+    cr_assert(was_set(IPPROTO_TCP, TCP_KEEPINTVL, 15));
+    cr_assert(was_set(IPPROTO_TCP, TCP_KEEPCNT, 3));
+    cr_assert(was_set(IPPROTO_TCP, TCP_USER_TIMEOUT, 60000));
+#endif
+}
+
 Test(tcp, without_a_socket)
 {
     fake_fail(FAKE_SOCKET, EMFILE);
