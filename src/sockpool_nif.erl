@@ -157,7 +157,7 @@ recv(_Lease, _Want, _Attempt, _Ref) -> ?NOT_LOADED.
 
 -spec request(pool(), [binary()], reference(), timeout() | false, want()) ->
           {sent | wait, lease()} | {partial, lease(), [binary()], non_neg_integer()}
-          | empty | again | many | bad_length | failure().
+          | {broken, lease(), Reason :: term()} | empty | again | many | bad_length | failure().
 request(_Pool, _Iovec, _Ref, _Expiry, _Want) -> ?NOT_LOADED.
 
 -spec finish(lease(), want(), first | again | fired, reference()) ->

@@ -183,6 +183,8 @@ request(Pool, Iovec, Want, Timeout) ->
             end;
         {partial, Lease, Rest, Offset} ->
             request_rest(Lease, Rest, Offset, true, Want, deadline(Timeout));
+        {broken, Lease, Reason} ->
+            last_words(Lease, Want, {error, Reason});
         bad_length ->
             bad_length;
         many ->
@@ -200,8 +202,27 @@ request_rest(Lease, Iovec, Offset, Framed, Want, Deadline) ->
     case send_rest(Lease, Iovec, Offset, Framed, again, Deadline) of
         ok ->
             finish_sent(Lease, Want, Deadline);
-        Error ->
+        {error, timeout} = Error ->
             _ = sockpool_nif:discard(Lease),
+            Error;
+        Error ->
+            last_words(Lease, Want, Error)
+    end.
+
+%% The send failed. What the server said before it closed is there now, or never comes: an answer to all of
+%% the request where it is a whole one, and the connection is closed in any case.
+last_words(Lease, Want, Error) ->
+    case sockpool_nif:finish(Lease, Want, first, make_ref()) of
+        {ok, _} = Answer ->
+            Answer;
+        again ->
+            last_words(Lease, Want, Error);
+        soon ->
+            _ = sockpool_nif:discard(Lease),
+            Error;
+        {error, {tls, _}} = Told ->
+            Told;
+        _ ->
             Error
     end.
 

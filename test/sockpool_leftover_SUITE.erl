@@ -9,7 +9,7 @@
          init_per_testcase/2, end_per_testcase/2]).
 -export([of_a_request/1, of_a_request_for_whatever_comes/1, of_a_lease/1, said_after_the_last_receive/1,
          to_one_who_waits/1, of_a_request_that_waited/1, of_a_dead_owner/1, of_a_framed_stream/1,
-         nothing/1, before_the_first_use/1, greeting/1]).
+         nothing/1, before_the_first_use/1, greeting/1, last_words/1, last_words_to_a_lease/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1, stat/2, start/1, await/1]).
 
@@ -20,7 +20,7 @@ groups() ->
 
 cases() ->
     [of_a_request, of_a_lease, to_one_who_waits, of_a_request_that_waited, of_a_dead_owner,
-     of_a_framed_stream, nothing].
+     of_a_framed_stream, nothing, last_words, last_words_to_a_lease].
 
 %% The server says something that its client finds, and not only soon.
 unasked() ->
@@ -173,6 +173,66 @@ greeting(Config) ->
                end) || When <- [{'after', 60000}, always]],
     ok.
 
+%% The server refuses a large request before it has read it, and closes: the send breaks, and what the server
+%% said is there.
+last_words(Config) ->
+    refusing(Config, fun(Pool, Refuse) ->
+                             Job = start(fun() -> sockpool:request(Pool, large(), 3, 20000) end),
+                             Refuse(element(1, Job)),
+                             ?assertEqual({ok, <<"no\n">>}, await(Job)),
+                             closed(Pool, 1)
+                     end),
+    %% Not a whole answer.
+    refusing(Config, fun(Pool, Refuse) ->
+                             Job = start(fun() -> sockpool:request(Pool, large(), 4, 20000) end),
+                             Refuse(element(1, Job)),
+                             {error, Reason} = await(Job),
+                             ?assert(lists:member(Reason, [econnreset, closed, {tls, truncated}])),
+                             closed(Pool, 1)
+                     end).
+
+last_words_to_a_lease(Config) ->
+    refusing(Config, fun(Pool, Refuse) ->
+                             Job = start(fun() ->
+                                                 {ok, Conn} = sockpool:checkout(Pool),
+                                                 {error, _} = sockpool:send(Conn, large(), 20000),
+                                                 Said = sockpool:recv(Conn, 3),
+                                                 ok = sockpool:checkin(Conn),
+                                                 Said
+                                         end),
+                             Refuse(element(1, Job)),
+                             ?assertEqual({ok, <<"no\n">>}, await(Job)),
+                             closed(Pool, 1)
+                     end).
+
+large() -> binary:copy(<<"large">>, 4000000).
+
+%% The fun gets what has the server refuse, once this process sends.
+refusing(Config, Fun) ->
+    case ?config(transport, Config) of
+        tls ->
+            Server = sockpool_tls_peers:ssl_server(sockpool_tls_kit:identity(Config, "server"), silent),
+            with_pool_to(Config, Server, secured(Config, Server), #{},
+                         fun(Pool, _) -> Fun(Pool, fun(Sender) -> refuse(Server, Sender) end) end);
+        _ ->
+            {Server, Target} = server(Config, {script, fun refuse/1}),
+            with_pool_to(Config, Server, Target, #{}, fun(Pool, _) -> Fun(Pool, fun(_) -> ok end) end)
+    end.
+
+refuse(Socket) ->
+    {ok, _} = gen_tcp:recv(Socket, 1000),
+    gen_tcp:send(Socket, "no\n").
+
+refuse(Server, Sender) ->
+    wait_until(fun() ->
+                       process_info(Sender, current_function)
+                           =:= {current_function, {sockpool_wait, await, 2}}
+               end),
+    sockpool_tls_peers:tell(Server, fun(Socket) ->
+                                            _ = ssl:send(Socket, "no\n"),
+                                            ssl:close(Socket)
+                                    end).
+
 %%% Helpers.
 
 each_way(Config, Fun) -> each_way(Config, #{}, Fun).
@@ -183,7 +243,10 @@ each_way(Config, Opts, Fun) ->
 
 %% Of one connection to an echo server.
 with_pool(Config, Opts, Fun) ->
-    {Server, Target} = server(Config),
+    {Server, Target} = server(Config, echo),
+    with_pool_to(Config, Server, Target, Opts, Fun).
+
+with_pool_to(Config, Server, Target, Opts, Fun) ->
     Pool = name(Config),
     {ok, _} = started(Pool, maps:merge(Target#{size => 1, max_overflow => 0, backoff => {1, 10}}, Opts)),
     _ = settled(Pool),
@@ -200,21 +263,23 @@ started({_, _} = Pool, Opts) ->
 started(Pool, Opts) ->
     sockpool:start_pool(Pool, Opts).
 
-server(Config) ->
+server(Config, Behaviour) ->
     case ?config(transport, Config) of
         tls ->
             Identity = sockpool_tls_kit:identity(Config, "server"),
-            Server = sockpool_tls_peers:ssl_server(Identity),
-            {Server, #{host => "localhost", port => sockpool_tls_peers:port(Server), transport => tls,
-                       connect_timeout => 60000,
-                       tls => #{cacertfile => sockpool_tls_kit:pem(Config, "ca")}}};
+            Server = sockpool_tls_peers:ssl_server(Identity, Behaviour),
+            {Server, secured(Config, Server)};
         unix ->
-            Server = sockpool_test_server:start(echo, #{path => sockpool_test_util:unix_path()}),
+            Server = sockpool_test_server:start(Behaviour, #{path => sockpool_test_util:unix_path()}),
             {Server, sockpool_test_server:target(Server)};
         tcp ->
-            Server = sockpool_test_server:start(),
+            Server = sockpool_test_server:start(Behaviour),
             {Server, sockpool_test_server:target(Server)}
     end.
+
+secured(Config, Server) ->
+    #{host => "localhost", port => sockpool_tls_peers:port(Server), transport => tls,
+      connect_timeout => 60000, tls => #{cacertfile => sockpool_tls_kit:pem(Config, "ca")}}.
 
 %% A pool's counters go on over its restarts, so each pool has a name of its own.
 name(Config) ->

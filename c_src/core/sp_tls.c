@@ -47,6 +47,8 @@ struct tls {
     int64_t resumed_until_s; /* the session that was offered is good until then */
     bool shaken;
     bool write_pending; /* a record of a send that was not accepted yet is half out */
+    sp_status
+        send_fault; /* why no send can succeed any more, while there may be something to receive */
     size_t destination_len;
     char destination[]; /* the address, then the name to verify, with a 0 at its end */
 };
@@ -340,12 +342,24 @@ static size_t next_record(const struct iovec *iov, int count, size_t skip, uint8
     return len;
 }
 
+/* Where the socket takes no more: what the peer said before it closed or reset it is still to be had. */
+static sp_status examine_send(struct sp_conn *conn)
+{
+    sp_status status = examine(conn, 0);
+
+    if (status < 0 || status == SP_CLOSED) {
+        state(conn)->send_fault = status;
+        conn->fault = SP_OK;
+    }
+    return status;
+}
+
 static sp_status tls_send(struct sp_conn *conn, const struct iovec *iov, int count, size_t *sent)
 {
     struct tls *tls = state(conn);
     uint8_t record[RECORD_BYTES];
     const void *data;
-    sp_status status = conn->fault;
+    sp_status status = conn->fault != SP_OK ? conn->fault : tls->send_fault;
     size_t len, taken;
 
     *sent = 0;
@@ -361,7 +375,7 @@ static sp_status tls_send(struct sp_conn *conn, const struct iovec *iov, int cou
         if (SSL_write_ex(tls->ssl, data, len, &taken) == 1)
             *sent += taken;
         else
-            status = examine(conn, 0);
+            status = examine_send(conn);
         charge(conn, 1, len);
         tls->write_pending = sp_wants(status);
     }
@@ -431,7 +445,7 @@ static enum sp_clean tls_validate(struct sp_conn *conn)
 {
     const struct tls *tls = state(conn);
 
-    if (conn->fault != SP_OK)
+    if (conn->fault != SP_OK || tls->send_fault != SP_OK)
         return SP_DEAD;
     if (!in_a_record(tls->ssl) && silent(conn))
         return SP_CLEAN;
@@ -446,7 +460,7 @@ static void say_goodbye(struct sp_conn *conn, struct tls *tls)
     if (tls->ctx->session_reuse && conn->fault == SP_OK &&
         (SSL_has_pending(tls->ssl) || !silent(conn)))
         (void)service(conn, LAST_MESSAGES_MAX);
-    if (conn->fault != SP_OK && conn->fault != SP_CLOSED)
+    if ((conn->fault != SP_OK && conn->fault != SP_CLOSED) || tls->send_fault != SP_OK)
         return;
     begin(tls, 0, 0);
     conn->pieces += SP_PIECES_GOODBYE;

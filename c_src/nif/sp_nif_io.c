@@ -439,6 +439,10 @@ static ERL_NIF_TERM send_request(ErlNifEnv *env, const struct sp_call *call,
     if (sp_wants(status) || status == SP_AGAIN)
         return enif_make_tuple4(env, sp_atoms.partial, handle, out.list,
                                 enif_make_uint64(env, out.offset));
+    /* The server may have said why. */
+    if (conn->touched && status != SP_BAD_DATA)
+        return enif_make_tuple3(env, enif_make_atom(env, "broken"), handle,
+                                sp_nif_reason_term(env, status));
     /* Untouched where the request does not fit into its frame. */
     ended = conn->touched ? sp_pool_discard(conn->pool, call, conn, lease->lease)
                           : sp_pool_checkin(conn->pool, call, conn, lease->lease, NULL);
@@ -452,6 +456,7 @@ static ERL_NIF_TERM send_request(ErlNifEnv *env, const struct sp_call *call,
  *   | {wait, Lease}                         {'$sockpool', Ref, What} comes: sent (as above), the
  *                                           number of bytes sent so far, or {error, Reason}
  *   | {partial, Lease, [Binary], Offset}    send the rest by send/6, framed
+ *   | {broken, Lease, Reason}               the send failed: finish/4 has what came before that
  *   | empty                                 only where the expiry is false: do not queue
  *   | again                                 likewise, and there may be some: call again
  *   | many                                  nothing was done: join some of the binaries

@@ -164,6 +164,17 @@ static void all_sent(struct sn_job *job)
     receive(job);
 }
 
+/* A request's server may have said why. What is not there by now never comes. */
+static void broken(struct sn_job *job, sp_status status)
+{
+    if (!job->is_request || status == SP_BUSY || status == SP_NO_MEMORY) {
+        fail(job, status);
+        return;
+    }
+    job->broken = status;
+    all_sent(job);
+}
+
 static void send_on(struct sn_job *job)
 {
     struct sp_call call = call_of(job);
@@ -182,7 +193,7 @@ static void send_on(struct sn_job *job)
     if (status == SP_OK)
         all_sent(job);
     else if (later != SP_OK)
-        fail(job, later);
+        broken(job, later);
 }
 
 static sp_status keep_rest(struct sn_job *job, const struct iovec iov[2], size_t sent)
@@ -236,7 +247,7 @@ static void send_all(struct sn_job *job, enum sp_packet packet, struct sn_slice 
     if (status == SP_OK)
         all_sent(job);
     else if (later != SP_OK)
-        fail(job, later);
+        broken(job, later);
 }
 
 void sn_io_send(struct sn_job *job, struct sn_client *client, const struct sn_caller *caller,
@@ -306,6 +317,8 @@ static void receive(struct sn_job *job)
     status = sp_recv(conn, &call, &job->want, scratch, sizeof scratch, &message);
     if (status == SP_OK)
         received(job, &message);
+    else if (job->broken != SP_OK && status != SP_AGAIN)
+        later = status >= SP_STATUS_TRANSPORT ? status : job->broken;
     else
         later = go_on_later(job, status);
     sp_conn_leave(conn, &call);

@@ -57,7 +57,8 @@ struct sn_job {
     struct sn_limit limit;      /* of that call */
     struct sn_task task;        /* goes on with it */
     struct sp_want want;
-    uint8_t *kept; /* bytes to send, of which `sent` are out; or NULL */
+    sp_status broken; /* why a request could not be sent whole; SP_OK: it was */
+    uint8_t *kept;    /* bytes to send, of which `sent` are out; or NULL */
     size_t kept_len, sent;
     size_t counted_bytes; /* all that it keeps */
 
