@@ -364,13 +364,22 @@ logs(_Config) ->
     #{level := Level} = logger:get_primary_config(),
     ok = logger:set_primary_config(level, info),
     ok = logger:add_handler(?MODULE, ?MODULE, #{config => self()}),
-    Options = options(#{}),
+    Options = options(#{pools => #{list_to_atom([1087, $\s, 28450]) => #{host => "127.0.0.1", port => 1}}}),
     {Sup, _} = start_child(Options),
+    Start = "sockpool_node " ++ atom_to_list(node_of(Options)) ++ ": event=",
+    Failed = Start ++ "cannot_connect pool=\"" ++ [1087, $\s, 28450 | "\" reason="],
+    await_logged(warning, fun(Line) -> lists:prefix(Failed, Line) end),
     stop(Sup),
     ok = logger:remove_handler(?MODULE),
     ok = logger:set_primary_config(level, Level),
-    Line = "sockpool_node " ++ atom_to_list(node_of(Options)) ++ ": event=registered epmd_port=4369",
+    Line = Start ++ "registered epmd_port=4369",
     receive {logged, info, Line} -> ok after 0 -> error({not_logged, process_info(self(), messages)}) end.
+
+await_logged(Level, IsIt) ->
+    receive
+        {logged, Level, Line} -> IsIt(Line) orelse await_logged(Level, IsIt)
+    after 20000 -> error({not_logged, process_info(self(), messages)})
+    end.
 
 log(#{level := Level, msg := {"sockpool_node" ++ _ = Format, Args}}, #{config := Pid}) ->
     Pid ! {logged, Level, lists:flatten(io_lib:format(Format, Args))},

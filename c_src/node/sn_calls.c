@@ -85,7 +85,9 @@ static struct sn_pool *find_pool(const struct incoming *in, struct sn_slice name
 
 /* ---- pools ---- */
 
-static bool start(const struct incoming *in, bool without_tls)
+/* And restart_pool, of sockpool_node after a crash: nobody waits to hear what is wrong with the files of
+ * TLS. */
+static bool start_pool(const struct incoming *in)
 {
     struct sn_calls *calls = in->calls;
     struct sp_tls_refusal refusal = {NULL, NULL};
@@ -93,10 +95,10 @@ static bool start(const struct incoming *in, bool without_tls)
     struct sn_bad_option bad;
     struct sn_writer reply;
     sp_status status = sn_options_parse(in->parts[1], in->parts[2], &options, &bad);
-    bool is_parsed = status == SP_OK;
+    bool is_parsed = status == SP_OK, again = sn_slice_is_atom(in->parts[0], "restart_pool");
 
     if (is_parsed)
-        status = sn_pools_start(calls->pools, &options, without_tls ? NULL : &refusal);
+        status = sn_pools_start(calls->pools, &options, again ? NULL : &refusal);
     if (is_parsed && status != SP_OK)
         sn_options_free(&options);
     if (status != SP_BAD_DATA && status != SP_BUSY) {
@@ -128,17 +130,6 @@ static bool start(const struct incoming *in, bool without_tls)
     }
     sn_answer_end(calls->mail, in->client, in->caller, &reply);
     return true;
-}
-
-static bool start_pool(const struct incoming *in)
-{
-    return start(in, false);
-}
-
-/* Of sockpool_node, after a crash: nobody waits to hear what is wrong with the files of TLS. */
-static bool restart_pool(const struct incoming *in)
-{
-    return start(in, true);
 }
 
 struct stop {
@@ -500,24 +491,15 @@ static const struct row {
     bool (*take)(const struct incoming *in);
     int passed_on; /* the part that is not looked at, or 0 */
 } requests[] = {
-    {"request", 6, request, 0},
-    {"checkout", 4, checkout, 0},
-    {"checkin", 2, checkin, 0},
-    {"send", 4, send_data, 0},
-    {"recv", 4, recv_data, 0},
-    {"stats", 2, stats, 0},
-    {"discard", 2, discard, 0},
-    {"info", 2, info, 0},
-    {"peername", 2, peername, 0},
-    {"sockname", 2, sockname, 0},
-    {"setopts", 3, setopts, 0},
-    {"give_away", 3, give_away, 0},
-    {"stop_pool", 2, stop_pool, 0},
-    {"start_pool", 3, start_pool, 0},
-    {"restart_pool", 3, restart_pool, 0},
-    {"call", 7, call, 5},
-    {"send_to", 6, send_to, 4},
-    {"timeouts", 2, timeouts, 0},
+    {"request", 6, request, 0},         {"checkout", 4, checkout, 0},
+    {"checkin", 2, checkin, 0},         {"send", 4, send_data, 0},
+    {"recv", 4, recv_data, 0},          {"stats", 2, stats, 0},
+    {"discard", 2, discard, 0},         {"info", 2, info, 0},
+    {"peername", 2, peername, 0},       {"sockname", 2, sockname, 0},
+    {"setopts", 3, setopts, 0},         {"give_away", 3, give_away, 0},
+    {"stop_pool", 2, stop_pool, 0},     {"start_pool", 3, start_pool, 0},
+    {"restart_pool", 3, start_pool, 0}, {"call", 7, call, 5},
+    {"send_to", 6, send_to, 4},         {"timeouts", 2, timeouts, 0},
 };
 
 static const struct row *row_of(const struct sn_request *request)

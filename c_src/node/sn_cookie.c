@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char *take(struct sn_cookie *cookie, const char *text)
+const char *sn_cookie_from_text(struct sn_cookie *cookie, const char *text)
 {
     size_t len = strcspn(text, "\r\n");
 
@@ -21,14 +21,6 @@ static const char *take(struct sn_cookie *cookie, const char *text)
     memcpy(cookie->text, text, len);
     cookie->text[len] = '\0';
     return NULL;
-}
-
-const char *sn_cookie_from_text(struct sn_cookie *cookie, char *text)
-{
-    const char *error = take(cookie, text);
-
-    OPENSSL_cleanse(text, strlen(text));
-    return error;
 }
 
 /* The line, or as much of it as a cookie may have and one byte. NULL, or what is wrong. */
@@ -61,7 +53,7 @@ const char *sn_cookie_from_descriptor(struct sn_cookie *cookie, int fd, bool *un
     const char *error = read_line(fd, line, unreadable);
 
     if (!error)
-        error = take(cookie, line);
+        error = sn_cookie_from_text(cookie, line);
     OPENSSL_cleanse(line, sizeof line);
     return error;
 }

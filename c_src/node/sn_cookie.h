@@ -12,13 +12,12 @@ struct sn_cookie {
 
 /* Each takes the first line and gives NULL, or what is wrong, for the user. A cookie has from 1 to
  * SP_DIST_COOKIE_MAX bytes and no control characters. Where it cannot be read, which may be another thing
- * later, `unreadable' becomes true. No copy is left behind. */
+ * later, `unreadable' becomes true. What was read is left nowhere else. */
 
 /* The file must be accessible to its owner only. */
 const char *sn_cookie_from_file(struct sn_cookie *cookie, const char *path, bool *unreadable);
 /* Reads no further than the end of the line. */
 const char *sn_cookie_from_descriptor(struct sn_cookie *cookie, int fd, bool *unreadable);
-/* Overwrites the text. */
-const char *sn_cookie_from_text(struct sn_cookie *cookie, char *text);
+const char *sn_cookie_from_text(struct sn_cookie *cookie, const char *text);
 
 #endif
