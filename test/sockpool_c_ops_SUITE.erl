@@ -83,8 +83,8 @@ no_file_of_tls_yet(Config) ->
     {1, Line} = ended(["--check" | Args], [cookie()]),
     ?assertNotEqual(nomatch, string:find(Line, "pools.p.tls.cacertfile: cannot be used: enoent")),
     Daemon = start(#{args => Args}),
-    ?assertEqual("level=warning event=cannot_connect pool=p reason=\"tls cacertfile enoent\"",
-                 await_line(Daemon, "event=cannot_connect")),
+    ?assertMatch({match, _}, re:run(await_line(Daemon, "event=cannot_connect"),
+                                    "^level=warning .* pool=p .*reason=\"tls cacertfile enoent\"$")),
     _ = await_line(Daemon, "event=registered"),
     ?assertEqual([p], pools(Name)),
     ?assertEqual(0, terminated(Daemon)).

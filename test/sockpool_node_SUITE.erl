@@ -367,7 +367,7 @@ logs(_Config) ->
     Options = options(#{pools => #{list_to_atom([1087, $\s, 28450]) => #{host => "127.0.0.1", port => 1}}}),
     {Sup, _} = start_child(Options),
     Start = "sockpool_node " ++ atom_to_list(node_of(Options)) ++ ": event=",
-    Failed = Start ++ "cannot_connect pool=\"" ++ [1087, $\s, 28450 | "\" reason="],
+    Failed = Start ++ "cannot_connect pool=\"" ++ [1087, $\s, 28450 | "\" "],
     await_logged(warning, fun(Line) -> lists:prefix(Failed, Line) end),
     stop(Sup),
     ok = logger:remove_handler(?MODULE),
