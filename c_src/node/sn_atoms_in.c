@@ -110,7 +110,9 @@ static void put(struct sn_atoms_in *atoms, const uint8_t *bytes, size_t len)
     if (atoms->status != SP_OK)
         return;
     if (taken > atoms->cap - atoms->len) {
-        size_t cap = LEAST_BYTES + 2 * atoms->len + taken;
+        /* At first what came, and some more. */
+        size_t came = (size_t)(atoms->end - atoms->frame);
+        size_t cap = LEAST_BYTES + 2 * atoms->len + (atoms->len ? taken : came + came / 8);
         uint8_t *plain = realloc(atoms->plain, cap);
 
         if (!plain) {

@@ -10,6 +10,9 @@
 #include <ei.h>
 #include <errno.h>
 #include <getopt.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <netdb.h>
 #include <openssl/crypto.h>
 #include <stdio.h>
@@ -26,6 +29,7 @@
 #define STOP_TIMEOUT_MS 10000
 /* libuv's threads look up names. Those of a name server that does not answer are busy for long. */
 #define LOOKUP_THREADS "128"
+#define LARGE_BYTES (256 * 1024)
 /* Smaller ones were given out in turn by epmds of old. */
 #define CREATION_LEAST 4
 
@@ -273,6 +277,15 @@ static int get_listen(const struct options *options, struct sn_listen *listen)
     return error ? EXIT_START : 0;
 }
 
+/* Large pieces of memory of their own: they grow without being copied, and go back at once. By default they
+ * come out of the heap after the first of their size, where each takes milliseconds. */
+static void set_up_memory(void)
+{
+#ifdef __GLIBC__
+    (void)mallopt(M_MMAP_THRESHOLD, LARGE_BYTES);
+#endif
+}
+
 static int serve(struct sn_config *config)
 {
     static struct sn_server server;
@@ -280,6 +293,7 @@ static int serve(struct sn_config *config)
 
     setenv("UV_THREADPOOL_SIZE", LOOKUP_THREADS, 0);
     sn_descriptors_raise();
+    set_up_memory();
     while (config->us.creation < CREATION_LEAST) {
         if (getrandom(&config->us.creation, sizeof config->us.creation, 0) !=
             sizeof config->us.creation) {
