@@ -118,7 +118,7 @@ static bool get_version(ErlNifEnv *env, ERL_NIF_TERM map, const char *key, int *
     return *version == TLS1_3_VERSION || strcmp(word, "tlsv1.2") == 0;
 }
 
-/* Into an array for the caller to free, also where it is false. */
+/* Into an array for the caller to free, also where it is false; NULL where there is no memory. */
 static bool get_certs(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_tls_blob **certs, size_t *count)
 {
     ERL_NIF_TERM list, head;
@@ -135,7 +135,7 @@ static bool get_certs(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_tls_blob **cer
             return false;
         (*certs)[(*count)++] = (struct sp_tls_blob){.data = bin.data, .len = bin.size};
     }
-    return *certs != NULL;
+    return true;
 }
 
 static bool get_options(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_tls_options *options)
@@ -177,7 +177,9 @@ SP_NIF(sp_nif_tls_configure)
             enif_get_map_value(env, argv[1], enif_make_atom(env, "turn"), &term) &&
             enif_get_int64(env, term, &turn);
     options.cacerts = certs;
-    if (valid)
+    if (valid && !certs)
+        refusal = (struct sp_tls_refusal){"cacerts", "enomem"};
+    else if (valid)
         ctx = sp_tls_ctx_get(pool->tls_registry, &options, &refusal);
     if (certs)
         enif_free(certs);
