@@ -119,14 +119,7 @@ pool_process_behind_at_its_start(Config) ->
     unlink(Starter),
     exit(Starter, kill),
     %% Or the supervisor waits for it at the end.
-    exit(whereis_starting(), kill).
-
-whereis_starting() ->
-    {links, Links} = process_info(whereis(sockpool_sup), links),
-    Starts = fun(Pid) -> process_info(Pid, dictionary) =/= undefined
-                         andalso proc_lib:translate_initial_call(Pid) =:= {sockpool_pool, init, 1} end,
-    [Pid] = [Pid || Pid <- Links, is_pid(Pid), Starts(Pid)],
-    Pid.
+    exit(sockpool_nif:pool_controller(sockpool_pool:find(Pool)), kill).
 
 %% Every scheduler is always busy with processes that come first.
 pool_process_starved(Config) ->
