@@ -38,7 +38,7 @@ same_words() ->
      || {Key, _, Allowed} <- table(), not lists:member(Key, ?ONLY_ALLOWED_IN_ERLANG)].
 
 allowed(Key) ->
-    Message = sockpool_opts:format_error({bad_option, key(Key), wrong}),
+    Message = sockpool_opts:format_error({bad_option, key(Key), {wrong}}),
     [_, Allowed] = string:split(Message, " it must be "),
     Allowed.
 
