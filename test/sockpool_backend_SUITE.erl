@@ -260,9 +260,11 @@ close_is_noticed_without_traffic(Config) ->
 stray_bytes_are_noticed_without_traffic(Config) ->
     noticed(Config, fun(Server) -> sockpool_test_server:push(Server, "STRAY") end).
 
+%% Each connection has had a user: with `never', what comes before is the first one's.
 noticed(Config, Do) ->
     both(Config, #{size => 5, max_overflow => 0, validate => never},
          fun(Pool, Server) ->
+                 _ = names(Pool, 5),
                  Start = erlang:monotonic_time(microsecond),
                  ok = Do(Server),
                  wait_until(fun() -> stat(Pool, closed) =:= 5 end),
@@ -270,6 +272,7 @@ noticed(Config, Do) ->
                  ?assertMatch(#{total := 5, created := 10}, settled(Pool)),
                  %% These have been idle for longer than a second when it happens.
                  wait_until(fun() -> sockpool_test_server:accepted(Server) =:= 10 end),
+                 _ = names(Pool, 5),
                  receive after 1300 -> ok end,
                  Again = erlang:monotonic_time(microsecond),
                  ok = Do(Server),
@@ -303,6 +306,7 @@ validate_never(Config) ->
 handed_out_dirty(Config, Options) ->
     both(Config, Options#{size => 1, max_overflow => 0},
          fun(Pool, Server) ->
+                 _ = names(Pool, 1),
                  ok = sockpool_test_server:push(Server, "STRAY"),
                  {ok, Conn} = sockpool:checkout(Pool),
                  ?assertEqual({ok, <<"STRAY">>}, sockpool:recv(Conn, 5)),

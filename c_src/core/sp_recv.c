@@ -87,7 +87,7 @@ static bool make_room(struct sp_conn *conn, const struct sp_want *want, size_t t
     struct sp_rbuf *rbuf = &conn->rbuf;
 
     /* What would take long to move stays where it is. */
-    if (rbuf->len - rbuf->pos <= SP_SLICE_BYTES) {
+    if (rbuf->pos > 0 && rbuf->len - rbuf->pos <= SP_SLICE_BYTES) {
         memmove(rbuf->base, rbuf->base + rbuf->pos, rbuf->len - rbuf->pos);
         rbuf->len -= rbuf->pos;
         rbuf->pos = 0;

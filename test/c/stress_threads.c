@@ -134,7 +134,7 @@ static void control_once(bool *more, uint64_t *again_ns, bool tick)
         if (stress_take_wake() || *more || call.now_ns >= *again_ns)
             *more = step(again_ns);
         while (tick && sp_control_tick(pool, &call, &cursor))
-            ;
+            call = stress_call();
         if (tick)
             idle_events(&call);
     }
