@@ -1,6 +1,7 @@
 #include "sp_control.h"
 
 #include "sp_close.h"
+#include "sp_node.h"
 #include "sp_recv.h"
 #include "sp_shard.h"
 #include "sp_table.h"
@@ -483,9 +484,10 @@ static void stirred(struct sp_pool *pool, const struct sp_call *call, struct sp_
     sp_conn_settle(conn, call);
     if (clean == SP_CLEAN) {
         sp_pool_serve(pool, call, conn);
-    } else if (clean == SP_DIRTY && !conn->used &&
+    } else if (clean == SP_DIRTY && !conn->used && !sp_is_node(conn->transport) &&
                atomic_load(&pool->validate_after_ns) == SP_NEVER) {
-        /* The first user's. Not watched any more: there is something to read all the time. */
+        /* The first user's, but for a node's, of which the look has taken a part. Not watched any more: there
+         * is something to read all the time. */
         sp_pool_put(pool, call, shard, conn, true);
         sp_pool_serve(pool, call, NULL);
     } else {

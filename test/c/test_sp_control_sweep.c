@@ -460,6 +460,33 @@ KIT_TEST(idle_event, what_the_server_says_first_is_kept_where_nobody_looks)
     cr_assert_eq(kit_stats().closed, 0);
 }
 
+static enum sp_clean half_read(struct sp_conn *conn)
+{
+    (void)conn;
+    return SP_DIRTY;
+}
+
+/* Its bytes are frames, of which the look has taken a part. */
+KIT_TEST(idle_event, half_a_frame_of_a_node_is_not_kept_for_the_first_user)
+{
+    static struct sp_transport node;
+    struct sp_conn *conn;
+    uint32_t generation;
+
+    node = sp_transport_tcp;
+    node.node = true;
+    node.validate = half_read;
+    kit_checkout(KIT_OTHER);
+    atomic_store(&kit_pool->validate_after_ns, SP_NEVER);
+    fake_sleep_ms(1500);
+    kit_tick();
+    conn = watched(&generation);
+    conn->transport = &node;
+    event(conn->slot, generation);
+    cr_assert_eq(kit_stats().idle, 0);
+    cr_assert_eq(kit_stats().total, 1);
+}
+
 KIT_TEST(idle_event, without_a_cause_keeps_it)
 {
     uint32_t generation;
