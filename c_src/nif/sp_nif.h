@@ -157,6 +157,7 @@ bool sp_nif_open_types(ErlNifEnv *env, ErlNifResourceFlags flags);
 struct sp_nif_clock *sp_nif_clock_start(void);
 /* Has it look after the waiters of the pool, which then stays as long as the clock. */
 void sp_nif_clock_add(struct sp_nif_clock *clock, struct sp_nif_pool *pool);
+/* Without pools: as long as there are resources ERTS does not unload. */
 void sp_nif_clock_stop(struct sp_nif_clock *clock);
 
 /* sp_nif_lease.c */

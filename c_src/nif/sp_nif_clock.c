@@ -118,16 +118,10 @@ void sp_nif_clock_add(struct sp_nif_clock *clock, struct sp_nif_pool *pool)
 
 void sp_nif_clock_stop(struct sp_nif_clock *clock)
 {
-    struct sp_nif_pool *pool, *next;
-
     pthread_mutex_lock(&clock->lock);
     clock->ending = true;
     pthread_cond_signal(&clock->changed);
     pthread_mutex_unlock(&clock->lock);
     enif_thread_join(clock->thread, NULL);
-    for (pool = clock->pools; pool; pool = next) {
-        next = pool->clock_next;
-        enif_release_resource(pool->resource);
-    }
     clock_free(clock);
 }
