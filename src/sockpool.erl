@@ -26,34 +26,18 @@
 %%% received then crosses the distribution, and a connection belongs to a process of any node.
 %%%
 %%% Times are milliseconds; `infinity' waits for ever and 0 never waits. Every function returns
-%%% `{error, Reason}' for what can go wrong at run time:
-%%% <ul>
-%%% <li>`timeout': the time was over before there was a connection, or before the bytes;</li>
-%%% <li>`{unavailable, Last}': likewise, and no connection is up because connecting fails with
-%%%     `Last';</li>
-%%% <li>`full': nothing was idle and the caller would not wait, or `max_waiting' others wait;</li>
-%%% <li>`closed': the peer closed the connection, or it was checked in, or its pool crashed;</li>
-%%% <li>`not_found': no such pool; `draining': the pool is being stopped;</li>
-%%% <li>`{nodedown, Node}': there is no connection to the node that serves the pool; `not_alive': this VM
-%%%     is no node itself;</li>
-%%% <li>`not_owner': another process has the connection; `busy': a call waits on it already;</li>
-%%% <li>`system_limit': the VM has no process to spare that this needs;</li>
-%%% <li>`emsgsize': a message longer than `recv_limit', or than its packet header can say;</li>
-%%% <li>`{bad_option, Key, Value}' and `{bad_argument, Name, Value}': see format_error/1;</li>
-%%% <li>`{tls, Why}': see the README for the list; `{tls, {alert, Name}}' is what the server says;</li>
-%%% <li>a POSIX code such as `econnreset'.</li>
-%%% </ul>
+%%% `{error, Reason}' for what can go wrong at run time. The README says what each reason() means and what
+%%% to do, and format_error/1 says it in words.
 -module(sockpool).
 
 -export([start_link/2, child_spec/2, start_pool/2, stop_pool/1, which_pools/0, stats/0, stats/1]).
--export([which_pools/1, node_stats/1]).
--export([reload_tls/1]).
+-export([which_pools/1, node_stats/1, reload_tls/1]).
 -export([checkout/1, checkout/2, checkin/1, discard/1, give_away/2]).
 -export([transaction/2, transaction/3, execute/2, execute/3]).
 -export([send/2, send/3, recv/2, recv/3, request/4]).
 -export([call/5, send_to/3, send_to/4]).
 -export([info/1, peername/1, sockname/1, setopts/2, format_error/1]).
--export_type([conn/0, pool/0, reason/0, stats/0, address/0]).
+-export_type([conn/0, pool/0, reason/0, last/0, stats/0, address/0]).
 
 -include("sockpool_lease.hrl").
 
@@ -64,19 +48,21 @@
 %% A connection in the hands of the process that checked it out.
 
 -type reason() :: timeout | full | closed | not_found | draining | busy | not_owner | system_limit
-                | {unavailable, Last :: term()}
-                | {nodedown, node()} | not_alive
-                | {bad_request, term()}
+                | {unavailable, Last :: last()}
+                | {nodedown, node()} | not_alive | {bad_request, term()}
                 | {tls, term()}
-                | {unread_bytes, Text :: binary()}
-                | {node, term()} | {no_such_node, node()} | {epmd, term()} | {cookie, term()}
-                | {spawn, term()}
+                | {spawn, term()} | bad_reply | noproc
                 | {exception, throw | exit | error, term(), list()}
-                | bad_reply | noproc
                 | {already_started, pid()} | {not_started, sockpool}
                 | {bad_option, Key :: term(), Value :: term()}
                 | {bad_argument, Name :: atom(), Value :: term()}
                 | inet:posix().
+
+-type last() :: timeout | {timeout, dirty_schedulers} | closed | nxdomain | system_limit
+              | {unread_bytes, Text :: binary()} | {tls, term()} | {init, term()}
+              | {node, term()} | {no_such_node, node()} | {epmd, term()} | {cookie, term()}
+              | inet:posix() | term().
+%% Why connecting fails; any term where the process of an attempt was killed.
 
 -type stats() :: #{name := atom(), size := non_neg_integer(), max_overflow := non_neg_integer(),
                    total := non_neg_integer(), idle := non_neg_integer(),
@@ -86,7 +72,7 @@
                    reused := non_neg_integer(), closed := non_neg_integer(),
                    abandoned := non_neg_integer(), timeouts := non_neg_integer(),
                    connect_attempts := non_neg_integer(), connect_failures := non_neg_integer(),
-                   last_error := undefined | term()}.
+                   last_error := undefined | last()}.
 
 -type address() :: {inet:ip_address(), inet:port_number()} | {local, binary()}.
 
@@ -595,55 +581,11 @@ set(Conn, [{Key, Value} | Opts]) ->
 set(_Conn, Opts) ->
     bad_argument(opts, Opts).
 
-%% @doc Says in words what is wrong with an option or an argument, and what is allowed; or with
-%% another node, with TLS, or with the schedulers. Any other term comes back as it is written in Erlang.
+%% @doc Says an error in words: with an option or an argument also what is allowed. A reason that says all by
+%% itself, such as a POSIX code, and any other term, comes back as it is written in Erlang.
 -spec format_error(reason() | term()) -> iolist().
-format_error({nodedown, Node}) ->
-    io_lib:format("no connection to node ~tp, which was to serve the pool", [Node]);
-format_error(not_alive) ->
-    "this VM is no node, so it has no connection to any: start it with -name or -sname";
-format_error({bad_request, Request}) ->
-    io_lib:format("the node that serves the pool does not know the request ~tP; does it run another "
-                  "version of sockpool?", [Request, 20]);
-format_error({bad_argument, Name, Value}) ->
-    io_lib:format("bad argument ~tp: ~tP (allowed: ~ts)", [Name, Value, 20, allowed(Name)]);
-format_error({bad_option, _, _} = Reason) ->
-    sockpool_opts:format_error(Reason);
-format_error({tls, _} = Reason) ->
-    sockpool_tls:format_error(Reason);
-format_error({init, badfun}) -> fun_is_gone(init, 1);
-format_error({cookie, badfun}) -> fun_is_gone(cookie, 0);
-format_error(system_limit) ->
-    "the VM has no process or port to spare that this needs (see +P and +Q)";
-format_error({timeout, dirty_schedulers}) ->
-    "the time was over, most of which a handshake waited for a dirty CPU scheduler: others keep them busy "
-    "(see erl +SDcpu)";
-format_error({unread_bytes, Text}) ->
-    io_lib:format("the server spoke first, and no init read it: ~ts", [Text]);
-format_error({unavailable, Last}) ->
-    ["connecting fails: ", format_error(Last)];
 format_error(Reason) ->
-    io_lib:format("~0tp", [Reason]).
-
-fun_is_gone(Option, Arity) ->
-    io_lib:format("option ~tp: the module of this fun was loaded twice since, and its code is gone; start the pool "
-                  "again with one of the form fun Module:Function/~b", [Option, Arity]).
-
-allowed(pool) -> "the name of a pool, an atom, or {Name, Node} for one that a node serves";
-allowed(local_pool) -> "an atom: only pools of this node";
-allowed(node) -> "the name of a node, an atom";
-allowed(timeout) -> "milliseconds from 0 to 4294967295, or infinity";
-allowed(length) -> "a number of bytes; 0 or, for request/4, packet on a connection with a framing";
-allowed(data) -> "iodata";
-allowed(pid) -> "a process of this node, or of any node for a connection of another node's pool";
-allowed(opts) -> "a list of {Key, Value}";
-allowed(module) -> "the name of a module, an atom";
-allowed(function) -> "the name of a function, an atom";
-allowed(args) -> "a list of arguments";
-allowed(destination) -> "a registered name, {Name, Node} with the pool's node, or a pid of that node";
-allowed(node_conn) -> "a connection of a pool with transport node, or the name of such a pool";
-allowed(conn) -> "a connection that checkout/1,2 returned";
-allowed(_Unknown) -> "nothing: sockpool has no such argument".
+    sockpool_error:format(Reason).
 
 %%% Errors.
 

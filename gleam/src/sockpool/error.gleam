@@ -76,7 +76,7 @@ pub fn describe(error: Error) -> String {
     Busy -> "a call waits on the connection already"
     MessageTooLong -> "the message is too long"
     OutOfMemory -> "memory is short"
-    SystemLimit -> "the VM has no process to spare"
+    SystemLimit -> "the VM has no process or port to spare"
     ProcessNotFound -> "the process is dead"
     Tls(reason) -> "TLS: " <> tls_reason(reason)
     Posix(code) -> "the system says " <> code
