@@ -141,8 +141,10 @@ loop(Socket) ->
 
 heard(<<112, Terms/binary>>) ->
     {Control, Used} = binary_to_term(Terms, [used]),
-    <<_:Used/binary, Payload/binary>> = Terms,
-    heard(Control, binary_to_term(Payload));
+    case Terms of
+        <<_:Used/binary>> -> ok; % an answer to what it was asked
+        <<_:Used/binary, Payload/binary>> -> heard(Control, binary_to_term(Payload))
+    end;
 heard(<<>>) ->
     ok.
 
