@@ -74,7 +74,7 @@ statuses(Config) ->
                  {Name ++ ["--config", Ciphers], [Cookie], 2, "pools.p.tls.ciphers: cannot be used"}]],
     ?assertEqual({0, ""}, ended(["--check" | Name], [Cookie])).
 
-%% A file that a pool needs for TLS is that pool's affair. A check finds it.
+%% A file that a pool needs for TLS is that pool's affair. A check finds it, after what would keep the node from starting.
 no_file_of_tls_yet(Config) ->
     File = written(?config(file, Config), "json",
                    "{\"pools\": {\"p\": {\"transport\": \"tls\", \"host\": \"127.0.0.1\", \"port\": 1,"
@@ -82,6 +82,8 @@ no_file_of_tls_yet(Config) ->
     Args = ["--name", Name = name(), "--config", File],
     {1, Line} = ended(["--check" | Args], [cookie()]),
     ?assertNotEqual(nomatch, string:find(Line, "pools.p.tls.cacertfile: cannot be used: enoent")),
+    {2, NoCookie} = ended(Args, []),
+    ?assertEqual({2, NoCookie}, ended(["--check" | Args], [])),
     Daemon = start(#{args => Args}),
     ?assertMatch({match, _}, re:run(await_line(Daemon, "event=cannot_connect"),
                                     "^level=warning .* pool=p .*reason=\"tls cacertfile enoent\"$")),

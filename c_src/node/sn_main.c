@@ -204,22 +204,22 @@ static int get_cookie(const struct options *options, struct sn_cookie *cookie)
     return !error ? 0 : unreadable ? EXIT_START : EXIT_USAGE;
 }
 
+static int not_usable(const struct sn_complaint *complaint)
+{
+    fprintf(stderr, "sockpool_node: %s\n", complaint->text);
+    return complaint->is_passing ? EXIT_START : EXIT_USAGE;
+}
+
 /* What the command line does not say, the file does. 0, or an exit status. */
 static int get_settings(struct options *options, struct sn_settings *settings,
                         unsigned long *tick_time_s)
 {
     struct sn_complaint complaint;
-    bool is_read;
 
     if (!options->config)
         return 0;
-    is_read = sn_settings_read(options->config, settings, &complaint);
-    /* A pool whose files are not there yet starts without them, and a check says so. */
-    if (!is_read || (!sn_settings_check_tls(settings, NULL, options->config, &complaint) &&
-                     (options->check || !complaint.is_passing))) {
-        fprintf(stderr, "sockpool_node: %s\n", complaint.text);
-        return complaint.is_passing ? EXIT_START : EXIT_USAGE;
-    }
+    if (!sn_settings_read(options->config, settings, &complaint))
+        return not_usable(&complaint);
     if (!options->name)
         options->name = settings->name;
     if (!options->cookie_file && !options->cookie_stdin)
@@ -277,6 +277,18 @@ static int get_listen(const struct options *options, struct sn_listen *listen)
     return error ? EXIT_START : 0;
 }
 
+/* A pool whose files are not there yet starts without them: only a check says so, when it has found nothing
+ * else. 0, or an exit status. */
+static int get_tls(const struct options *options, struct sn_settings *settings)
+{
+    struct sn_complaint complaint;
+
+    if (!options->config || sn_settings_check_tls(settings, NULL, options->config, &complaint) ||
+        (complaint.is_passing && !options->check))
+        return 0;
+    return not_usable(&complaint);
+}
+
 /* Large pieces of memory of their own: they grow without being copied, and go back at once. By default they
  * come out of the heap after the first of their size, where each takes milliseconds. */
 static void set_up_memory(void)
@@ -324,6 +336,8 @@ static int check_or_serve(struct options *options, struct sn_settings *settings,
         status = get_cookie(options, cookie);
     if (status == 0)
         status = get_listen(options, &listen);
+    if (status == 0)
+        status = get_tls(options, settings);
     if (status != 0)
         return status;
     if (options->check) {
