@@ -79,7 +79,7 @@ built(Dir, Flags) ->
          " 2>&1 && erlc -o ebin src/*.erl 2>&1"]).
 
 layout(Dir) ->
-    Number = string:trim(run(["cd ", Dir, "/c_src && ./layout.sh core nif"])),
+    Number = string:trim(run(["cd ", Dir, "/c_src && sh layout.sh core nif"])),
     _ = list_to_integer(Number),
     Number.
 
