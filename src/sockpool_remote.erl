@@ -200,13 +200,13 @@ ask(Node, Request, Limit) ->
     end.
 
 result({answer, Reply}, _Node) -> Reply;
-result({down, Reason}, Node) -> down(Reason, lists:member(Node, [node() | nodes(connected)]), Node);
+result({down, Reason}, Node) -> {lost, down(Reason, lists:member(Node, [node() | nodes(connected)]), Node)};
 result({silent, _} = Silent, _Node) -> Silent.
 
-down(noconnection, _IsConnected, Node) -> {error, {nodedown, Node}};
-down(not_found, _IsConnected, _Node) -> {error, not_found};
-down(_Ended, false, Node) -> {error, {nodedown, Node}};
-%% A C node that has too many monitors of this node already ends those beyond at once; or the next server
-%% has the request already.
-down(full, true, _Node) -> {lost, full};
-down(_Ended, true, _Node) -> {lost, closed}.
+%% Whatever watched has ended; the next connection, or the next server, may have the request already. A C node
+%% that has too many monitors of this node ends those beyond at once.
+down(noconnection, _IsConnected, Node) -> {nodedown, Node};
+down(not_found, _IsConnected, _Node) -> not_found;
+down(_Ended, false, Node) -> {nodedown, Node};
+down(full, true, _Node) -> full;
+down(_Ended, true, _Node) -> closed.

@@ -288,7 +288,7 @@ ask(Watch, Node, Request, Timeout) ->
              end,
     receive
         {[alias | Ref], Reply} -> {answer, Reply};
-        {'DOWN', Ref, process, _, Reason} -> {down, Reason}
+        {'DOWN', Ref, process, _, Reason} -> down(Reason, Sender)
     after Timeout ->
         {silent, {Ref, Sender}}
     end.
@@ -311,10 +311,10 @@ asked(Pid) -> {monitor(process, Pid, [{alias, reply_demonitor}]), none}.
 from({Ref, _Sender}) -> {self(), [alias | Ref]}.
 
 -spec wait_on(asked(), timeout()) -> answer().
-wait_on({Ref, _Sender} = Asked, Timeout) ->
+wait_on({Ref, Sender} = Asked, Timeout) ->
     receive
         {[alias | Ref], Reply} -> {answer, Reply};
-        {'DOWN', Ref, process, _, Reason} -> {down, Reason}
+        {'DOWN', Ref, process, _, Reason} -> down(Reason, Sender)
     after Timeout ->
         {silent, Asked}
     end.
@@ -322,13 +322,23 @@ wait_on({Ref, _Sender} = Asked, Timeout) ->
 %% @doc Nothing comes any more. The server may have heard the request, or may hear it yet.
 -spec give_up(asked()) -> {answer, term()} | given_up.
 give_up({Ref, Sender}) ->
-    _ = is_pid(Sender) andalso exit(Sender, kill),
+    ok = stop(Sender),
     true = demonitor(Ref, [flush]),
     receive
         {[alias | Ref], Reply} -> {answer, Reply}
     after 0 ->
         given_up
     end.
+
+%% Who watched knows nothing of a connection, or a server, that is there since: the request may be sent yet.
+down(Reason, Sender) ->
+    ok = stop(Sender),
+    {down, Reason}.
+
+stop(none) -> ok;
+stop(Sender) ->
+    true = exit(Sender, kill),
+    ok.
 
 %%% Processes of sockpool's own that wait for their next message.
 

@@ -34,15 +34,23 @@ start(Name, Node) ->
             end
     end.
 
-%% @doc Has the server take back what a call with this Id may have been given, or end this lease. Where
-%% nobody watches the server, it, or the connection, has ended since.
+%% @doc Has the server take back what a call with this Id may have been given, or end this lease. Where its
+%% node is not connected, all of that has ended.
 -spec cancel(node(), reference() | sockpool_remote:lease()) -> ok.
 cancel(Node, What) ->
-    try name(Node) ! {cancel, What} of
+    case erlang:send({sockpool, Node}, cancel_cast(What), [noconnect, nosuspend]) of
+        nosuspend -> cancel_later(Node, What);
+        _SentOrGone -> ok
+    end.
+
+cancel_later(Node, What) ->
+    try on(Node) ! {cancel, What} of
         _ -> ok
     catch
-        error:badarg -> ok
+        error:system_limit -> ok % the end of its client takes it back
     end.
+
+cancel_cast(What) -> {'$gen_cast', {cancel, What}}.
 
 %% The longest name of a node leaves no room for more.
 name(Node) ->
@@ -66,7 +74,7 @@ loop(Node, Monitor) ->
         {'DOWN', Monitor, process, _, system_limit} -> exit(full);
         {'DOWN', Monitor, process, _, _Reason} -> exit(ended);
         {cancel, What} ->
-            _ = erlang:send({sockpool, Node}, {'$gen_cast', {cancel, What}}, [noconnect]),
+            _ = erlang:send({sockpool, Node}, cancel_cast(What), [noconnect]),
             erlang:hibernate(?MODULE, loop, [Node, Monitor]);
         _Stray ->
             erlang:hibernate(?MODULE, loop, [Node, Monitor])

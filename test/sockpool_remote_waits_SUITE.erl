@@ -9,7 +9,7 @@
          end_per_group/2, init_per_testcase/2, end_per_testcase/2]).
 -export([suspend/2]).
 -export([node_stands_still/1, connection_is_full/1, default_is_the_pools/1, default_is_infinity/1,
-         call_after_its_cancel/1]).
+         connected_anew/1, served_anew/1, call_after_its_cancel/1]).
 -export([server_is_suspended/1, session_is_suspended/1]).
 
 -import(sockpool_test_util, [settled/1, start/1, await/1, assert_no_messages/0]).
@@ -24,9 +24,11 @@ suite() -> [{timetrap, {minutes, 3}}].
 all() -> [{group, erlang}, {group, c}].
 
 groups() ->
-    [{erlang, cases() ++ [server_is_suspended, session_is_suspended, call_after_its_cancel]}, {c, cases()}].
+    [{erlang, cases() ++ [served_anew, server_is_suspended, session_is_suspended, call_after_its_cancel]},
+     {c, cases()}].
 
-cases() -> [node_stands_still, connection_is_full, default_is_the_pools, default_is_infinity].
+cases() ->
+    [node_stands_still, connection_is_full, default_is_the_pools, default_is_infinity, connected_anew].
 
 init_per_suite(Config) -> sockpool_remote_kit:init_suite(Config).
 end_per_suite(Config) -> sockpool_remote_kit:end_suite(Config).
@@ -88,6 +90,40 @@ default_is_infinity(Config) ->
     ?assertEqual(ok, await(Waiting)),
     receive ended -> ok end,
     ?assertMatch(#{timeouts := 0, checkouts := 2}, settled(Pool)).
+
+%% What watched the connection that is gone ends a call that went over the next one.
+connected_anew(Config) ->
+    {_, Node} = Pool = started(Config, #{size => 1, max_overflow => 0}),
+    Watch = sockpool_watch:on(Node),
+    true = erlang:suspend_process(Watch),
+    true = erlang:disconnect_node(Node),
+    taken_back({error, {nodedown, Node}}, Watch, Pool).
+
+%% Likewise of the server.
+served_anew(Config) ->
+    {_, Node} = Pool = started(Config, #{size => 1, max_overflow => 0}),
+    Watch = sockpool_watch:on(Node),
+    true = erlang:suspend_process(Watch),
+    ok = sockpool_cluster:restart_server(Node),
+    taken_back({error, closed}, Watch, Pool).
+
+%% Who waits for a connection lives on, and hears that it gets none.
+taken_back(Heard, Watch, Pool) ->
+    {ok, Conn} = sockpool:checkout(Pool),
+    Client = sockpool_cluster:client(node()),
+    Call = sockpool_cluster:begin_run(Client, fun() -> sockpool:checkout(Pool, infinity) end),
+    ok = await_waiting(1, Pool),
+    true = erlang:resume_process(Watch),
+    ?assertEqual(Heard, sockpool_cluster:result(Call)),
+    ok = await_waiting(0, Pool),
+    ok = sockpool:checkin(Conn),
+    ?assertMatch(#{leased := 0, checkouts := 1}, settled(Pool)),
+    ok = sockpool_cluster:kill(Client),
+    assert_no_messages().
+
+await_waiting(Count, Pool) ->
+    sockpool_test_util:wait_until(
+      fun() -> {ok, #{waiting := Now}} = sockpool:stats(Pool), Now =:= Count orelse Now end).
 
 %% By two ways they may come in the wrong order.
 call_after_its_cancel(Config) ->

@@ -14,7 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     static int fd = -1;
     struct sn_settings settings;
-    char error[1024] = "";
+    struct sn_complaint complaint = {0};
 
     if (fd < 0) {
         fd = memfd_create("settings", MFD_CLOEXEC);
@@ -22,15 +22,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     }
     if (fd < 0 || ftruncate(fd, 0) != 0 || pwrite(fd, data, len, 0) != (ssize_t)len)
         abort();
-    if (sn_settings_read(path, &settings, error, sizeof error)) {
+    if (sn_settings_read(path, &settings, &complaint)) {
         for (struct sn_settings_pool *pool = settings.pools; pool; pool = pool->next)
             if (strlen(pool->name) == 0 || pool->terms.index < 5 || !pool->options.config.transport)
                 abort();
         sn_settings_free(&settings);
     } else {
-        if (strncmp(error, path, strlen(path)) != 0)
+        if (strncmp(complaint.text, path, strlen(path)) != 0)
             abort();
-        for (const char *at = error; *at; at++)
+        for (const char *at = complaint.text; *at; at++)
             if ((unsigned char)*at < ' ')
                 abort();
     }
