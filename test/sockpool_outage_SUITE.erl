@@ -169,10 +169,7 @@ step_of_init(Config) ->
 starved_handshake(Config) ->
     Server = sockpool_tls_peers:s_server(
                sockpool_tls_kit:s_identity(sockpool_tls_kit:with_certificates(Config), "server")),
-    Parent = self(),
-    Busy = [spawn_link(fun() -> compute(Parent) end)
-            || _ <- lists:seq(1, 30 * erlang:system_info(dirty_cpu_schedulers))],
-    [receive {computed, Pid} -> ok end || Pid <- Busy],
+    Busy = occupied([], 2 * 1000),
     Pool = pool(Config, #{transport => tls, host => "127.0.0.1", port => sockpool_tls_peers:port(Server),
                           connect_timeout => 1000, tls => #{verify => none}}),
     Starved = {timeout, dirty_schedulers},
@@ -186,11 +183,20 @@ starved_handshake(Config) ->
     {ok, Conn} = sockpool:checkout(Pool, 30000),
     ok = sockpool:checkin(Conn).
 
-%% Some 10 ms of a dirty scheduler, again and again.
-compute(Parent) ->
-    _ = crypto:generate_key(rsa, {1024, 65537}),
-    Parent ! {computed, self()},
-    compute(Parent).
+%% With so many who compute that each call waits that long for a dirty scheduler.
+occupied(Busy, LongMs) ->
+    More = [spawn_link(fun compute/0) || _ <- lists:seq(1, 10 * erlang:system_info(dirty_cpu_schedulers))],
+    case timer:tc(fun some_milliseconds/0) of
+        {Us, _} when Us > LongMs * 1000 -> More ++ Busy;
+        _ -> occupied(More ++ Busy, LongMs)
+    end.
+
+compute() ->
+    _ = some_milliseconds(),
+    compute().
+
+%% Of a dirty scheduler.
+some_milliseconds() -> crypto:generate_key(rsa, {1024, 65537}).
 
 %%% The log.
 

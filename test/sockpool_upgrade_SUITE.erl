@@ -30,7 +30,7 @@ init_per_suite(Config) ->
     Root = filename:join([code:lib_dir(sockpool) | lists:duplicate(4, "..")]),
     Dir = filename:join(?config(priv_dir, Config), "versions"),
     Now = copied(Root, filename:join(Dir, "now/sockpool"), "c_src src"),
-    [] = built(Now, ""),
+    [] = built(Now),
     Before = case run(["cd ", Root, " && if [ -e .git ]; then git describe --tags --abbrev=0 2>/dev/null || "
                        "cat test/upgrade_from; fi"]) of
                  "" -> {skip, "not a clone of the repository: no version before this one"};
@@ -45,7 +45,7 @@ before(Root, Commit, Dir) ->
     ok = filelib:ensure_path(Dir),
     case run(["cd ", Root, " && git -c safe.directory='*' archive -o ", Dir, "/all.tar ", Commit,
               " c_src src 2>&1 && tar -C ", Dir, " -xf ", Dir, "/all.tar"]) of
-        "" -> [] = built(Dir, ""), Dir;
+        "" -> [] = built(Dir), Dir;
         Why -> {skip, "no " ++ Commit ++ " in this clone: " ++ Why}
     end.
 
@@ -72,11 +72,14 @@ copied(Config, Name) ->
     copied(?config(now, Config), filename:join([?config(versions, Config), Name, "sockpool"]), ".").
 
 %% The library, and the modules.
-built(Dir, Flags) ->
+built(Dir) ->
+    library_built(Dir) ++
+        run(["cd ", Dir, " && mkdir -p ebin && cp src/sockpool.app.src ebin/sockpool.app && ",
+             "erlc -o ebin src/*.erl 2>&1"]).
+
+library_built(Dir) ->
     Library = Dir ++ "/priv/sockpool_nif.so",
-    run(["cd ", Dir, " && mkdir -p ebin && cp src/sockpool.app.src ebin/sockpool.app && ",
-         "make -s -C c_src OUT=", Dir, "/obj TARGET=", Library, ?BUILD, Flags, " ", Library,
-         " 2>&1 && erlc -o ebin src/*.erl 2>&1"]).
+    run(["make -s -C ", Dir, "/c_src OUT=", Dir, "/obj TARGET=", Library, ?BUILD, Library, " 2>&1"]).
 
 layout(Dir) ->
     Number = string:trim(run(["cd ", Dir, "/c_src && sh layout.sh core nif"])),
@@ -225,14 +228,14 @@ back_to_the_last_release(Config) ->
 to_another_build(Config) ->
     Dir = copied(Config, "another_build"),
     ok = changed(Dir, "nif/sp_nif.c", "s/^static int load/static int other = 1;\\n&/;s/    (void)info;/&(void)other;/"),
-    [] = built(Dir, ""),
+    [] = library_built(Dir),
     ?assertEqual([accepted, accepted], upgraded(Config, ?config(now, Config), Dir)).
 
 %% As between the two whose TLS structs differed. The words are in the log.
 to_another_declaration(Config) ->
     Dir = copied(Config, "another_declaration"),
     ok = changed(Dir, "core/sp_tls.c", "s/^struct tls {/&\\n    char more[512];/"),
-    [] = built(Dir, ""),
+    [] = library_built(Dir),
     ?assertEqual([refused, refused], upgraded(Config, ?config(now, Config), Dir)),
     ?assertEqual([refused, refused], upgraded(Config, Dir, ?config(now, Config))).
 
