@@ -78,6 +78,8 @@ connected(Pool, Port) ->
     badarg = answer(attempt_begin, [Attempt, <<127, 0, 0, 1>>, Port, <<"x">>, make_ref()]),
     ok = sockpool_nif:send(Attempt, [<<"hi">>], 0, false, again, make_ref()),
     {error, busy} = sockpool_nif:checkin(Attempt),
+    %% What the server has said is to be read before.
+    {ok, <<"hi">>} = sockpool_wait:recv(Attempt, 2, 5000),
     ok = sockpool_nif:attempt_ready(Attempt),
     {error, closed} = sockpool_nif:attempt_ready(Attempt),
     receive {'$sockpool', Queued, granted} -> ok after 5000 -> error(not_granted) end,
@@ -154,7 +156,9 @@ wrong(Function, Position, Term, Config) ->
     case answer(Function, Before ++ [Term | After]) of
         badarg -> ok;
         {error, _} -> ok;
-        Answer -> true = Answer =/= undef andalso not lists:member(Function, strict())
+        Answer ->
+            {true, _} = {Answer =/= undef andalso not lists:member(Function, strict()),
+                         {Function, Position, Term, Answer}}
     end,
     ok = shut(Pool).
 
@@ -204,6 +208,7 @@ right(give_away, Pool, _Config) -> [waiter(Pool), self()];
 right(send, Pool, _Config) -> [waiter(Pool), [<<"x">>], 0, false, false, make_ref()];
 right(recv, Pool, _Config) -> [waiter(Pool), 1, false, make_ref()];
 right(finish, Pool, _Config) -> [waiter(Pool), 1, false, make_ref()];
+right(node_answer, _Pool, _Config) -> [<<112>>, <<0:96>>];
 right(setopt, Pool, _Config) -> [waiter(Pool), nodelay, true];
 right(Function, Pool, _Config) ->
     case lists:member(Function, [checkin, discard, disarm, park, fired, node_names, info, peername, sockname,

@@ -96,7 +96,12 @@ crash(Name, _Peer) ->
     {error, closed} = finish(Waiting),
     {error, closed} = finish(Receiving),
     {error, closed} = finish(Held),
-    until(fun() -> {ok, New} = pool_process(Name), New =/= Pool end).
+    until(fun() ->
+                  case pool_process(Name) of
+                      {ok, New} -> New =/= Pool;
+                      Restarting -> Restarting
+                  end
+          end).
 
 occupied(Name) ->
     Self = self(),
