@@ -96,6 +96,13 @@ test-tls-connects: deps-test ## 10,000 TLS connects in a VM under the sanitizers
 test-debian13: ## run every test in a Debian 13, which it makes in a folder (as root; half an hour)
 	@scripts/debian13.sh make test
 
+.PHONY: test-stress
+STRESS_SECONDS ?= 120
+test-stress: deps-test ## trouble of every kind for STRESS_SECONDS (120), in the VM and with a daemon, also under ASan
+	@SOCKPOOL_STRESS_SECONDS=$(STRESS_SECONDS) $(REBAR3) ct --suite test/sockpool_stress_SUITE
+	@SOCKPOOL_STRESS_SECONDS=$(STRESS_SECONDS) scripts/asan_vm.sh
+	@SOCKPOOL_STRESS_SECONDS=$(STRESS_SECONDS) REBAR3=$(REBAR3) scripts/node_checked.sh asan stress
+
 .PHONY: test-long-schedule
 test-long-schedule: deps-test ## how long one call keeps a scheduler, where there is much to do (minutes)
 	@scripts/long_schedule.sh

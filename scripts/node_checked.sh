@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# node_checked.sh asan | valgrind
+# node_checked.sh asan | valgrind [SUITE...]
 #
-# Runs the suites of pools against the daemon priv/sockpool_node as built with AddressSanitizer and
+# Runs the suites of pools, or those that are named (such as: stress), against the daemon priv/sockpool_node as built with AddressSanitizer and
 # UndefinedBehaviorSanitizer, or under valgrind's memcheck, with its asserts on. Fails when a case does, at
 # the first error, and on memory that was lost when the daemon has ended orderly. Reports are
 # logs/node_asan.* or logs/node_valgrind.*.
@@ -10,8 +10,10 @@ cd "$(dirname "$0")/.." || exit 1
 
 REBAR3=${REBAR3:-rebar3}
 KIND=${1:?asan or valgrind}
+shift
 DIR=$PWD/_build/node_$KIND
 LOG=$PWD/logs/node_$KIND
+POOLS="c_node_pools c_node_connect c_node_stress node_config node"
 
 build() {
     make -s -C c_src "$@" TARGET="$DIR/sockpool_nif.so" OUT="$DIR/obj" "$DIR/sockpool_node"
@@ -23,7 +25,7 @@ case $KIND in
 asan)
     build CC=gcc CFLAGS="-O1 -g" SANITIZE=address,undefined || exit 1
     export SOCKPOOL_NODE=$DIR/sockpool_node
-    SUITES="c_ops c_node"
+    SUITES=${*:-c_ops c_node c_node_limits $POOLS}
     export ASAN_OPTIONS="halt_on_error=1:exitcode=99:log_path=$LOG"
     export UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1:exitcode=99:log_path=$LOG"
     ;;
@@ -36,9 +38,9 @@ exec valgrind -q --error-exitcode=99 --log-file=$LOG.%p --leak-check=full \\
     --show-leak-kinds=definite,possible --errors-for-leak-kinds=definite,possible --num-callers=20 "$DIR/sockpool_node" "\$@"
 WRAPPER
     chmod +x "$SOCKPOOL_NODE"
-    # The others start too many of them, and some look at what is valgrind's there.
-    SUITES=""
-    $REBAR3 ct --suite test/sockpool_c_ops_SUITE --case without_port,stop_timeout || exit 1
+    # Of those of the daemon's operation others start too many of them, or look at what is valgrind's there.
+    [ $# -gt 0 ] || $REBAR3 ct --suite test/sockpool_c_ops_SUITE --case without_port,stop_timeout || exit 1
+    SUITES=${*:-$POOLS}
     ;;
 *)
     echo "usage: $0 asan | valgrind" >&2
@@ -47,10 +49,10 @@ WRAPPER
 esac
 
 status=0
-for suite in remote remote_ends remote_node; do
+[ $# -gt 0 ] || for suite in remote remote_ends remote_node; do
     $REBAR3 ct --suite "test/sockpool_${suite}_SUITE" --group c || status=1
 done
-for suite in $SUITES c_node_limits c_node_pools c_node_connect c_node_stress node_config node; do
+for suite in $SUITES; do
     $REBAR3 ct --suite "test/sockpool_${suite}_SUITE" || status=1
 done
 reports=$(find logs -name "$(basename "$LOG").*" -size +0)
