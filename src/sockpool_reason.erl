@@ -62,7 +62,8 @@ arity(Arity) -> Arity.
 cut(_Term, Left) when Left =< 0 ->
     {?CUT, 0};
 cut(Bits, Left) when is_bitstring(Bits), byte_size(Bits) > Left ->
-    {<<(binary:copy(binary:part(Bits, 0, Left)))/binary, "...">>, 0};
+    <<Kept:Left/binary, _/bits>> = Bits,
+    {<<(binary:copy(Kept))/binary, "...">>, 0};
 cut(Bits, Left) when is_bitstring(Bits) ->
     {Bits, Left - 1 - byte_size(Bits)};
 cut([Head | Tail], Left) ->
