@@ -3,6 +3,7 @@
 #include "sn_log.h"
 #include "sn_notify.h"
 
+#include <openssl/crypto.h>
 #include <string.h>
 
 static struct sn_pool *running(struct sn_reload *reload, const char *name)
@@ -184,6 +185,8 @@ static void on_work(uv_work_t *work)
         sn_settings_free(&reload->next);
         reload->is_good = false;
     }
+    /* libuv's thread lives as long as the process: nobody else would free what OpenSSL keeps for it. */
+    OPENSSL_thread_stop();
 }
 
 static void on_read(uv_work_t *work, int status)
