@@ -31,7 +31,6 @@ bool sp_close_one(struct sp_pool *pool, const struct sp_call *call)
 
     if (!conn)
         return false;
-    sp_control_learn(pool, call, conn);
     sp_conn_set_state(conn, SP_CONN_CLOSED);
     sp_conn_cleanup(conn);
     sp_conn_settle(conn, call);
@@ -55,6 +54,7 @@ void sp_close_queue(struct sp_conn *conn, const struct sp_call *call)
 {
     struct sp_pool *pool = conn->pool;
 
+    sp_control_learn(pool, call, conn);
     sp_table_remove(pool, conn);
     pthread_mutex_lock(&pool->closing.lock);
     sp_list_push_newest(&pool->closing.list, &conn->node);

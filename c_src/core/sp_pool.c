@@ -97,23 +97,29 @@ static bool usable(struct sp_pool *pool, const struct sp_call *call, struct sp_c
 
 static void leave(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
 {
-    enum sp_conn_state state = sp_conn_state(conn);
-
-    if (state == SP_CONN_LEASED)
+    if (sp_conn_state(conn) == SP_CONN_LEASED)
         sp_count(sp_pool_home(pool, call), closed);
     else
         atomic_fetch_sub(&pool->connecting, 1);
     sp_conn_set_state(conn, SP_CONN_CLOSING);
     sp_take(call, SP_PIECES_RETIRE);
     sp_conn_begin_close(conn, call);
-    /* Capacity went down before this: whether somebody needs it is for the control step. */
-    sp_pool_wake(pool, call);
 }
 
 void sp_pool_retire(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
 {
-    atomic_fetch_sub(&pool->total, 1);
+    bool attempt = sp_conn_unready(conn);
+
+    /* An attempt leaves `total` before `connecting`, or it would pass for a connection, see
+     * sp_control_unavailable(). A connection leaves it last: what its end tells of the server is
+     * known by then, see sp_close_queue(). */
+    if (attempt)
+        atomic_fetch_sub(&pool->total, 1);
     leave(pool, call, conn);
+    if (!attempt)
+        atomic_fetch_sub(&pool->total, 1);
+    /* Whether somebody needs the place is for the control step. */
+    sp_pool_wake(pool, call);
 }
 
 bool sp_pool_retire_surplus(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
@@ -125,6 +131,7 @@ bool sp_pool_retire_surplus(struct sp_pool *pool, const struct sp_call *call, st
             return false;
     } while (!atomic_compare_exchange_weak(&pool->total, &total, total - 1));
     leave(pool, call, conn);
+    sp_pool_wake(pool, call);
     return true;
 }
 

@@ -66,6 +66,22 @@ KIT_TEST(refusal, lengthens_the_delay_although_every_attempt_succeeds)
     cr_assert_eq(kit_stats().connect_failures, 0);
 }
 
+/* Where many are to be closed the step does not come to this one, and begins attempts before. */
+KIT_TEST(refusal, is_known_before_the_next_attempt_begins)
+{
+    struct handle *handle;
+
+    open_refusing(1);
+    cr_assert_eq(kit_grow(), 1);
+    handle = kit_checkout(KIT_OWNER);
+    handle->conn->shaken = true;
+    handle->conn->fault = REFUSAL;
+    cr_assert_eq(kit_discard(handle), SP_OK);
+    cr_assert(sp_control_unavailable(kit_pool));
+    cr_assert_eq(step(32), 0);
+    cr_assert_neq(plan.wait_ns, SP_NEVER);
+}
+
 KIT_TEST(refusal, of_one_round_counts_once)
 {
     struct handle *held[3];
