@@ -229,7 +229,7 @@ static bool announce(const struct sp_call *call, struct sp_waiter *waiter, struc
 static bool deliver(struct sp_pool *pool, const struct sp_call *call, struct sp_waiter *waiter,
                     struct sp_conn *conn)
 {
-    bool request = waiter->iov_count > 0, told = false, reused, kept;
+    bool request = waiter->iov_count > 0, told = false, reused, late, delivered, ended;
     uint32_t open = SP_HANDOFF_OPEN;
     uint64_t lease;
 
@@ -248,26 +248,30 @@ static bool deliver(struct sp_pool *pool, const struct sp_call *call, struct sp_
     waiter->conn = conn;
     /* Leased too late for a close to see, and nobody else knows the number yet, so it cannot move on:
      * the receiver is told of a lease that has ended. */
-    if (!current(pool, conn) && sp_conn_unlease(conn, lease))
+    late = !current(pool, conn) && sp_conn_unlease(conn, lease);
+    if (late)
         sp_pool_retire(pool, call, conn);
-    if (atomic_compare_exchange_strong(&waiter->handoff, &open, SP_HANDOFF_DELIVERED)) {
+    delivered = atomic_compare_exchange_strong(&waiter->handoff, &open, SP_HANDOFF_DELIVERED);
+    if (delivered) {
         count_checkout(sp_pool_home(pool, call), reused);
         told = announce(call, waiter, conn);
     } else {
         pool->host->conn_unref(conn);
     }
     /* Whoever else ended the lease already, a sweep or a close, has the connection. */
-    kept = told || !sp_conn_unlease(conn, lease);
+    ended = !told && !late && sp_conn_unlease(conn, lease);
+    if (delivered && (late || ended))
+        sp_count(sp_pool_home(pool, call), abandoned);
     if (request)
         sp_conn_unpin(conn, call);
     /* Used for a dead receiver, which may still be in a call: not for the next one. */
-    if (!kept && (sp_conn_pinned(conn) || conn->touched)) {
+    if (ended && (sp_conn_pinned(conn) || conn->touched)) {
         sp_pool_retire(pool, call, conn);
-        kept = true;
+        ended = false;
     }
     pool->host->conn_unref(conn);
     sp_waiter_unref(waiter);
-    return kept;
+    return !ended;
 }
 
 void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
@@ -318,14 +322,16 @@ sp_status sp_pool_checkout(struct sp_pool *pool, const struct sp_call *call, uin
         return phase_status(phase);
     while (!atomic_load(&pool->nwait) && (*conn = sp_shard_pop_any(pool, call))) {
         if (usable(pool, call, *conn)) {
+            bool reused = used_before(*conn);
             pool->host->conn_ref(*conn);
-            count_checkout(sp_pool_home(pool, call), used_before(*conn));
             *keepsake = (*conn)->keepsake;
             (*conn)->keepsake = NULL;
             *lease = sp_conn_lease(*conn, owner, call->now_ns);
             /* A close that was too early to see this lease is seen here. */
-            if (current(pool, *conn) || !sp_conn_unlease(*conn, *lease))
+            if (current(pool, *conn) || !sp_conn_unlease(*conn, *lease)) {
+                count_checkout(sp_pool_home(pool, call), reused);
                 return SP_OK;
+            }
             (*conn)->keepsake = *keepsake;
             pool->host->conn_unref(*conn);
         }

@@ -1,6 +1,7 @@
 #include "pool_kit.h"
 
 #include <criterion/criterion.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,12 +68,24 @@ void kit_shut(enum sp_phase phase, sp_status status)
     cr_assert_eq(sp_pool_phase(kit_pool), phase);
 }
 
+/* Every lease that was given has been counted as it ended. */
+static void check_leases(void)
+{
+    struct sp_snapshot stats = kit_stats();
+
+    cr_assert_eq(stats.leased, 0);
+    cr_assert_eq(stats.checkouts, stats.checkins + stats.abandoned,
+                 "%" PRIu64 " check-outs, %" PRIu64 " check-ins, %" PRIu64 " abandoned",
+                 stats.checkouts, stats.checkins, stats.abandoned);
+}
+
 void kit_close(void)
 {
     kit_check();
     for (unsigned i = 0; i < HANDLES_MAX; i++)
         kit_drop(&handles[i]);
     kit_check();
+    check_leases();
     check_references();
     kit_shut(SP_PHASE_CLOSED, SP_DRAINING);
     kit_check();

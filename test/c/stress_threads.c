@@ -330,6 +330,8 @@ static void run(unsigned ops)
     for (unsigned i = 0; i < WORKERS; i++)
         waits += worker_judge(&workers[i]);
     judge_rest();
+    if (stats.checkouts != stats.checkins + stats.abandoned)
+        stress_die("a lease was given, and its end not counted");
     printf("stress %s ticks: %llu check-outs, %u waits, %llu connects, %llu abandoned, "
            "%llu timeouts, %llu epochs: exact\n",
            ticking ? "with" : "without", (unsigned long long)stats.checkouts, waits,
