@@ -262,6 +262,8 @@ static bool deliver(struct sp_pool *pool, const struct sp_call *call, struct sp_
     ended = !told && !late && sp_conn_unlease(conn, lease);
     if (delivered && (late || ended))
         sp_count(sp_pool_home(pool, call), abandoned);
+    else if (!delivered && !late && !ended) /* that one has counted the end */
+        count_checkout(sp_pool_home(pool, call), reused);
     if (request)
         sp_conn_unpin(conn, call);
     /* Used for a dead receiver, which may still be in a call: not for the next one. */

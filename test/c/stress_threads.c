@@ -331,7 +331,9 @@ static void run(unsigned ops)
         waits += worker_judge(&workers[i]);
     judge_rest();
     if (stats.checkouts != stats.checkins + stats.abandoned)
-        stress_die("a lease was given, and its end not counted");
+        stress_die("%llu check-outs, but %llu check-ins and %llu abandoned",
+                   (unsigned long long)stats.checkouts, (unsigned long long)stats.checkins,
+                   (unsigned long long)stats.abandoned);
     printf("stress %s ticks: %llu check-outs, %u waits, %llu connects, %llu abandoned, "
            "%llu timeouts, %llu epochs: exact\n",
            ticking ? "with" : "without", (unsigned long long)stats.checkouts, waits,
