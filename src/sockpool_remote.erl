@@ -132,7 +132,7 @@ all({error, _} = Error) -> Error.
 %% are then at an unknown place. Target is the pool or the lease whose time-outs are meant by `default'.
 cancellable(Node, Id, Target, Request, Timeout) ->
     Begun = sockpool_wait:deadline(0),
-    case ask(Node, Request, limit(Timeout)) of
+    case ask(Node, Request, limit(Timeout), connect_limit(Timeout)) of
         {silent, Asked} when Timeout =:= default ->
             waited(wait_default(Node, Target, Request, Asked, Begun), Node, Id);
         Result ->
@@ -173,13 +173,16 @@ add(Begun, Ms) -> Begun + limit(Ms).
 wait_until(Node, Deadline, Asked) ->
     result(sockpool_wait:wait_on(Asked, sockpool_wait:left(Deadline)), Node).
 
+connect_limit(default) -> ?ASK_AFTER_MS + ?MARGIN_MS;
+connect_limit(Timeout) -> limit(Timeout).
+
 limit(default) -> ?ASK_AFTER_MS;
 limit(infinity) -> infinity;
 limit(0) -> ?NO_WAIT_MS;
 limit(Timeout) -> min(Timeout + ?MARGIN_MS, ?MAX_MS).
 
 call(Node, Request, Limit) ->
-    case ask(Node, Request, Limit) of
+    case ask(Node, Request, Limit, Limit) of
         {silent, Asked} ->
             case sockpool_wait:give_up(Asked) of
                 {answer, Reply} -> Reply;
@@ -191,12 +194,30 @@ call(Node, Request, Limit) ->
             Result
     end.
 
-ask(Node, _Request, _Limit) when node() =:= nonode@nohost, Node =/= node() -> {error, not_alive};
-ask(Node, Request, Limit) ->
+%% Milliseconds until it is silence, and for a connection to the node where there is none.
+ask(Node, _Request, _Limit, _ConnectLimit) when node() =:= nonode@nohost, Node =/= node() -> {error, not_alive};
+ask(Node, Request, Limit, ConnectLimit) ->
+    Until = {sockpool_wait:deadline(Limit), sockpool_wait:deadline(ConnectLimit)},
     try
-        result(sockpool_wait:ask(sockpool_watch:on(Node), Node, Request, Limit), Node)
+        ask_connected(Node, Request, Until, true)
     catch
         error:system_limit -> {error, system_limit}
+    end.
+
+ask_connected(Node, Request, {Silence, _} = Until, Again) ->
+    Watch = sockpool_watch:on(Node),
+    case sockpool_wait:ask(Watch, Node, Request, sockpool_wait:left(Silence)) of
+        not_connected -> connect(Node, Request, Until, Again, Watch);
+        Answer -> result(Answer, Node)
+    end.
+
+%% Nothing has been sent. One that watched the connection before this ends by that; the next one connects.
+connect(Node, Request, {_, Connect} = Until, Again, {old, Watch}) ->
+    case sockpool_watch:connected(Watch, sockpool_wait:left(Connect)) of
+        up -> ask_connected(Node, Request, Until, Again);
+        {down, _} when Again -> ask_connected(Node, Request, Until, false);
+        {down, _} = Down -> result(Down, Node);
+        timeout -> {error, timeout}
     end.
 
 result({answer, Reply}, _Node) -> Reply;

@@ -5,33 +5,47 @@
 %%% this process does.
 -module(sockpool_watch).
 
--export([on/1, cancel/2]).
+-export([on/1, connected/2, cancel/2]).
 -export([init/1, loop/2]).
 
-%% @doc The process that watches the server of that node. It ends with `noconnection'; with `not_found',
+%% @doc The process that watches the server of that node, and whether this call has started it. It ends with `noconnection'; with `not_found',
 %% where no server is; with `full', where that takes no more monitors; or with `ended', as the server does. Or
 %% the reason is not known any more.
--spec on(node()) -> pid().
+-spec on(node()) -> {new | old, pid()}.
 on(Node) ->
     Name = name(Node),
     case whereis(Name) of
         undefined -> start(Name, Node);
-        Pid -> Pid
+        Pid -> {old, Pid}
     end.
 
 start(Name, Node) ->
     Pid = spawn(?MODULE, init, [Node]),
     try register(Name, Pid) of
-        true -> Pid
+        true -> {new, Pid}
     catch
         error:badarg ->
             case whereis(Name) of
                 undefined ->
-                    Pid; % it has ended already
+                    {new, Pid}; % it has ended already
                 Earlier ->
                     true = exit(Pid, kill),
-                    Earlier
+                    {old, Earlier}
             end
+    end.
+
+%% @doc Waits until the connection that it watches is up, or it has ended with that: it may be about to connect, or
+%% not have heard yet that its connection is gone.
+-spec connected(pid(), timeout()) -> up | {down, Reason :: term()} | timeout.
+connected(Watch, Timeout) ->
+    Ref = monitor(process, Watch, [{alias, reply_demonitor}]),
+    Watch ! {connected, Ref},
+    receive
+        {Ref, up} -> up;
+        {'DOWN', Ref, process, _, Reason} -> {down, Reason}
+    after Timeout ->
+        true = demonitor(Ref, [flush]),
+        receive {Ref, up} -> up after 0 -> timeout end
     end.
 
 %% @doc Has the server take back what a call with this Id may have been given, or end this lease. Where its
@@ -44,8 +58,10 @@ cancel(Node, What) ->
     end.
 
 cancel_later(Node, What) ->
-    try on(Node) ! {cancel, What} of
-        _ -> ok
+    try on(Node) of
+        {_, Watch} ->
+            Watch ! {cancel, What},
+            ok
     catch
         error:system_limit -> ok % the end of its client takes it back
     end.
@@ -69,13 +85,27 @@ init(Node) ->
 -spec loop(node(), reference()) -> no_return().
 loop(Node, Monitor) ->
     receive
-        {'DOWN', Monitor, process, _, noconnection} -> exit(noconnection);
-        {'DOWN', Monitor, process, _, noproc} -> exit(not_found);
-        {'DOWN', Monitor, process, _, system_limit} -> exit(full);
-        {'DOWN', Monitor, process, _, _Reason} -> exit(ended);
+        {'DOWN', Monitor, process, _, Reason} -> exit(ended(Reason));
         {cancel, What} ->
             _ = erlang:send({sockpool, Node}, cancel_cast(What), [noconnect]),
+            erlang:hibernate(?MODULE, loop, [Node, Monitor]);
+        {connected, Ref} ->
+            ok = net_kernel:monitor_nodes(true, [{node_type, all}]),
+            lists:member(Node, nodes(connected)) orelse await_up(Node, Monitor),
+            ok = net_kernel:monitor_nodes(false, [{node_type, all}]),
+            Ref ! {Ref, up},
             erlang:hibernate(?MODULE, loop, [Node, Monitor]);
         _Stray ->
             erlang:hibernate(?MODULE, loop, [Node, Monitor])
     end.
+
+await_up(Node, Monitor) ->
+    receive
+        {nodeup, Node, _} -> ok;
+        {'DOWN', Monitor, process, _, Reason} -> exit(ended(Reason))
+    end.
+
+ended(noconnection) -> noconnection;
+ended(noproc) -> not_found;
+ended(system_limit) -> full;
+ended(_Reason) -> ended.

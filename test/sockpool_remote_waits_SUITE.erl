@@ -9,7 +9,7 @@
          end_per_group/2, init_per_testcase/2, end_per_testcase/2]).
 -export([suspend/2]).
 -export([node_stands_still/1, connection_is_full/1, default_is_the_pools/1, default_is_infinity/1,
-         connected_anew/1, served_anew/1, call_after_its_cancel/1]).
+         connected_anew/1, right_after_a_cut/1, served_anew/1, call_after_its_cancel/1]).
 -export([server_is_suspended/1, session_is_suspended/1]).
 
 -import(sockpool_test_util, [settled/1, start/1, await/1, assert_no_messages/0]).
@@ -28,7 +28,8 @@ groups() ->
      {c, cases()}].
 
 cases() ->
-    [node_stands_still, connection_is_full, default_is_the_pools, default_is_infinity, connected_anew].
+    [node_stands_still, connection_is_full, default_is_the_pools, default_is_infinity, connected_anew,
+     right_after_a_cut].
 
 init_per_suite(Config) -> sockpool_remote_kit:init_suite(Config).
 end_per_suite(Config) -> sockpool_remote_kit:end_suite(Config).
@@ -94,15 +95,29 @@ default_is_infinity(Config) ->
 %% What watched the connection that is gone ends a call that went over the next one.
 connected_anew(Config) ->
     {_, Node} = Pool = started(Config, #{size => 1, max_overflow => 0}),
-    Watch = sockpool_watch:on(Node),
+    {_, Watch} = sockpool_watch:on(Node),
     true = erlang:suspend_process(Watch),
     true = erlang:disconnect_node(Node),
+    sockpool_test_util:wait_until(fun() -> net_kernel:connect_node(Node) end),
     taken_back({error, {nodedown, Node}}, Watch, Pool).
+
+%% Who calls then has sent nothing over the connection that is gone, and gets a new one.
+right_after_a_cut(Config) ->
+    {_, Node} = Pool = started(Config, #{size => 1, max_overflow => 0}),
+    [begin
+         {ok, Conn} = sockpool:checkout(Pool),
+         true = erlang:disconnect_node(Node),
+         ?assertMatch({ok, _}, sockpool:stats(Pool)),
+         ?assertMatch({ok, <<"anew">>}, sockpool:request(Pool, "anew", 4, 30000)),
+         ?assertEqual({error, closed}, sockpool:checkin(Conn))
+     end || _ <- lists:seq(1, 50)],
+    ?assertMatch(#{leased := 0}, settled(Pool)),
+    assert_no_messages().
 
 %% Likewise of the server.
 served_anew(Config) ->
     {_, Node} = Pool = started(Config, #{size => 1, max_overflow => 0}),
-    Watch = sockpool_watch:on(Node),
+    {_, Watch} = sockpool_watch:on(Node),
     true = erlang:suspend_process(Watch),
     ok = sockpool_cluster:restart_server(Node),
     taken_back({error, closed}, Watch, Pool).
