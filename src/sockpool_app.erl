@@ -40,8 +40,8 @@ format_error({library, Path, Text}) ->
     io_lib:format("the library ~ts.so cannot be loaded (~ts); ~ts", [Path, Text, advice(Path)]);
 format_error({pool, Name, Reason}) ->
     io_lib:format("pool ~0tp of its environment: ~ts", [Name, sockpool:format_error(Reason)]);
-format_error({bad_option, pools, Value}) ->
-    io_lib:format("its environment has pools that are no map of names and options: ~0tP", [Value, 30]);
+format_error({bad_option, pools, not_a_map}) ->
+    "its environment has pools that are no map of names and options";
 format_error(Reason) ->
     io_lib:format("~0tp", [Reason]).
 

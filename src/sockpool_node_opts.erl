@@ -31,13 +31,13 @@ parse(Opts) when is_map(Opts) ->
     catch
         throw:{bad_option, _, _} = Bad -> {error, Bad}
     end;
-parse(Opts) ->
-    {error, {bad_option, opts, Opts}}.
+parse(_Opts) ->
+    {error, {bad_option, opts, not_a_map}}.
 
 checked(Opts) ->
     case maps:to_list(maps:without([Key || {Key, _, _, _} <- rows()], Opts)) of
         [] -> ok;
-        [{Unknown, Value} | _] -> throw({bad_option, Unknown, Value})
+        [{Unknown, _Value} | _] -> throw({bad_option, Unknown, not_shown})
     end,
     maps:from_list([checked_row(Row, Opts) || Row <- rows()]).
 
@@ -50,6 +50,8 @@ checked_row({Key, Default, Check, _Allowed}, Opts) ->
 
 %% It may well be the cookie, in another type.
 shown(cookie, _Value) -> not_shown;
+%% Options of pools, in another shape.
+shown(pools, _Value) -> not_shown;
 shown(_Key, Value) -> Value.
 
 -spec rows() -> [row()].
@@ -69,11 +71,15 @@ rows() ->
      {stop_timeout, 10000, integer(?MAX_MS), Ms}].
 
 %% @doc The options with nothing in them that must not be in a log.
--spec seal(Opts) -> Opts when Opts :: term().
-seal(#{pools := Pools} = Opts) when is_map(Pools) ->
-    sockpool_opts:seal(Opts#{pools := sealed_pools(Pools)});
-seal(Opts) ->
-    sockpool_opts:seal(Opts).
+-spec seal(term()) -> map() | not_a_map.
+seal(Opts) when is_map(Opts) -> maps:map(fun sealed/2, Opts);
+seal(_Opts) -> not_a_map.
+
+sealed(cookie, Cookie) -> maps:get(cookie, sockpool_opts:seal(#{cookie => Cookie}));
+sealed(pools, Pools) when is_map(Pools) -> sealed_pools(Pools);
+sealed(pools, _Pools) -> not_shown;
+sealed(Key, Value) ->
+    case lists:keymember(Key, 1, rows()) of true -> Value; false -> not_shown end.
 
 sealed_pools(Pools) ->
     maps:map(fun(_Name, Opts) -> sockpool_opts:seal(Opts) end, Pools).
@@ -95,8 +101,8 @@ format_error({bad_option, Key, Value}) ->
             format("option ~0tp: ~0tP is not allowed; it must be ~ts", [Key, Value, 30, Allowed]);
         false ->
             Keys = [atom_to_list(Known) || {Known, _, _, _} <- rows()],
-            format("option ~0tP (with value ~0tP) does not exist; the options are ~ts",
-                   [Key, 30, Value, 30, lists:append(lists:join(", ", Keys))])
+            format("option ~0tP does not exist; the options are ~ts",
+                   [Key, 30, lists:append(lists:join(", ", Keys))])
     end.
 
 not_in_c(Name, What, Value, Allowed) ->

@@ -89,8 +89,7 @@ format_error({bad_option, Key, Value}) ->
                    end,
             format(Says, [Key, Value, 30, Allowed]);
         false ->
-            format("option ~0tP (with value ~0tP) does not exist; the options are ~ts",
-                   [Key, 30, Value, 30, words(keys())])
+            format("option ~0tP does not exist; the options are ~ts", [Key, 30, words(keys())])
     end.
 
 %% The cookie's value is not the one that was given.
@@ -145,7 +144,7 @@ keys() ->
 checked(Name, _Opts) when not is_atom(Name); Name =:= undefined ->
     throw({bad_option, name, Name});
 checked(_Name, Opts) when not is_map(Opts) ->
-    throw({bad_option, opts, Opts});
+    throw({bad_option, opts, not_a_map});
 checked(Name, Opts) ->
     ok = check_known(Opts),
     Defaults = maps:from_list([{Key, Default} || {Key, Default, _Kind} <- rows()]),
@@ -172,21 +171,22 @@ with_node(Parsed) ->
     Parsed.
 
 %% @doc The options with nothing in them that must not be in a log.
--spec seal(Opts) -> Opts when Opts :: term().
+-spec seal(term()) -> map() | not_a_map.
 seal(Opts) when is_map(Opts) -> maps:map(fun sealed/2, Opts);
-seal(Opts) -> Opts.
+seal(_Opts) -> not_a_map.
 
 sealed(cookie, Cookie) when Cookie =/= undefined, not is_function(Cookie) ->
     sockpool_secret:seal(Cookie);
 sealed(tls, Tls) when Tls =/= undefined ->
     sockpool_tls:seal(Tls);
-sealed(_Key, Value) ->
-    Value.
+sealed(Key, Value) ->
+    case lists:member(Key, keys()) of true -> Value; false -> not_shown end.
 
 check_known(Opts) ->
     case maps:to_list(maps:without(keys(), Opts)) of
         [] -> ok;
-        [{Key, Value} | _] -> throw({bad_option, Key, Value})
+        %% A password may be in the value: which option was meant is not known.
+        [{Key, _Value} | _] -> throw({bad_option, Key, not_shown})
     end.
 
 checked_value(Key, Value, {Check, _Allowed}) ->

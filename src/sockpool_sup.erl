@@ -72,8 +72,8 @@ configured(Pools) when is_map(Pools) ->
         [] -> {ok, [{Name, Opts} || {Name, {ok, Opts}} <- Parsed]};
         [Bad | _] -> {error, Bad}
     end;
-configured(Pools) ->
-    {error, {bad_option, pools, Pools}}.
+configured(_Pools) ->
+    {error, {bad_option, pools, not_a_map}}.
 
 %% @doc Returns when the pool is open and its files are read.
 -spec start_pool(atom(), sockpool_opts:opts()) -> {ok, pid()} | {error, term()}.

@@ -63,7 +63,7 @@ proper(Opts) ->
 checked(Opts) ->
     case maps:to_list(maps:without([Key || {Key, _, _, _} <- rows()], Opts)) of
         [] -> ok;
-        [{Unknown, Value} | _] -> throw({bad_option, {tls, Unknown}, Value})
+        [{Unknown, Value} | _] -> throw({bad_option, {tls, Unknown}, shown(Unknown, Value)})
     end,
     Parsed = maps:from_list([checked_row(Row, Opts) || Row <- rows()]),
     ok = check_pairs(Parsed),
@@ -79,7 +79,8 @@ checked_row({Key, Default, Check, _Allowed}, Opts) ->
 
 %% What was meant as a password must not end up in a log.
 shown(password, Value) when Value =/= undefined, not is_function(Value, 0) -> not_a_fun;
-shown(_Key, Value) -> Value.
+shown(Key, Value) ->
+    case lists:keymember(Key, 1, rows()) of true -> Value; false -> not_shown end.
 
 %% @doc The options, which may be wrong, without a password in clear: as wrong as they were.
 -spec seal(term()) -> term().
@@ -123,8 +124,8 @@ format_error({bad_option, {tls, Key}, Value}) ->
             format(Says, [Key, Value, 30, Allowed]);
         false ->
             Keys = [atom_to_list(Known) || {Known, _, _, _} <- rows()],
-            format("tls option ~0tP (with value ~0tP) does not exist; the options are ~ts",
-                   [Key, 30, Value, 30, lists:append(lists:join(", ", Keys))])
+            format("tls option ~0tP does not exist; the options are ~ts",
+                   [Key, 30, lists:append(lists:join(", ", Keys))])
     end.
 
 -spec rows() -> [row()].

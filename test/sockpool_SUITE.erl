@@ -124,13 +124,13 @@ pools_from_the_environment(Config) ->
 bad_environment_stops_the_start(Config) ->
     Good = options(Config, #{}),
     Bad = [{#{a => Good#{size => none}}, {pool, a, {bad_option, size, none}}},
-           {#{a => Good, b => Good#{colour => red}}, {pool, b, {bad_option, colour, red}}},
+           {#{a => Good, b => Good#{colour => red}}, {pool, b, {bad_option, colour, not_shown}}},
            {#{a => Good#{port => 0}}, {pool, a, {bad_option, port, 0}}},
            {#{a => not_a_map}, {pool, a, {bad_option, opts, not_a_map}}},
            {#{"a" => Good}, {pool, "a", {bad_option, name, "a"}}},
            {#{a => Good#{name => b}}, {pool, a, {bad_option, name, b}}},
-           {[{a, Good}], {bad_option, pools, [{a, Good}]}},
-           {none, {bad_option, pools, none}}],
+           {[{a, Good}], {bad_option, pools, not_a_map}},
+           {none, {bad_option, pools, not_a_map}}],
     try
         lists:foreach(fun({Pools, Reason}) ->
                               ?assertMatch({error, {Reason, _}}, restart_with(Pools)),

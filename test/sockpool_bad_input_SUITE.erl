@@ -66,7 +66,11 @@ wrong_options() ->
      {recv_limit, 0}, {recv_limit, infinity},
      {backoff, 100}, {backoff, {0, 1}}, {backoff, {2, 1}},
      {name, another}, {name, "a string"},
+     %% Not what it is given: a password may be in that.
      {colour, red}, {"size", 1}, {{a, b}, c}, {opts, #{}}].
+
+shown(Key, Value) ->
+    case lists:member(Key, [colour, "size", {a, b}, opts]) of true -> not_shown; false -> Value end.
 
 wrong_maps() ->
     [not_a_map, [], [{size, 1}], <<>>, 1, {size, 1}].
@@ -80,9 +84,9 @@ options_of_start_link(Config) ->
 every_wrong_option(Config, Start) ->
     Pool = ?config(pool, Config),
     Good = good(Config),
-    [?assertEqual({error, {bad_option, Key, Value}}, Start(Pool, Good#{Key => Value}))
+    [?assertEqual({error, {bad_option, Key, shown(Key, Value)}}, Start(Pool, Good#{Key => Value}))
      || {Key, Value} <- wrong_options()],
-    [?assertEqual({error, {bad_option, opts, Opts}}, Start(Pool, Opts)) || Opts <- wrong_maps()],
+    [?assertEqual({error, {bad_option, opts, not_a_map}}, Start(Pool, Opts)) || Opts <- wrong_maps()],
     ?assertEqual({error, {bad_option, host, undefined}}, Start(Pool, maps:remove(host, Good))),
     ?assertEqual({error, {bad_option, port, undefined}}, Start(Pool, maps:remove(port, Good))),
     ?assertEqual({error, {bad_option, path, undefined}}, Start(Pool, #{transport => unix})),
@@ -110,7 +114,8 @@ options_of_the_environment(Config) ->
              ok = application:stop(sockpool),
              ok = application:set_env(sockpool, pools, #{Pool => Good#{Key => Value}}),
              Started = application:start(sockpool),
-             ?assertMatch({error, {{pool, Pool, {bad_option, Key, Value}}, _}}, Started),
+             Shown = shown(Key, Value),
+             ?assertMatch({error, {{pool, Pool, {bad_option, Key, Shown}}, _}}, Started),
              ok = application:set_env(sockpool, pools, #{}),
              ok = application:start(sockpool)
          end || {Key, Value} <- wrong_options()]
@@ -141,7 +146,7 @@ messages_name_the_value(Config) ->
                           Words = lists:flatten(sockpool:format_error(Reason)),
                           Shown = lists:flatten(io_lib:format("~0tP", [Value, 30])),
                           ?assertNotEqual(nomatch, string:find(Words, key_words(Key))),
-                          ?assertNotEqual(nomatch, string:find(Words, Shown)),
+                          ?assertEqual(Value =:= not_shown andalso Key =/= opts, string:find(Words, Shown) =:= nomatch),
                           ?assert(length(Words) > length(Shown) + 20)
                   end, Options ++ Arguments).
 

@@ -9,7 +9,7 @@
 -export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2,
          end_per_group/2, init_per_testcase/2, end_per_testcase/2]).
 -export([killed_under_load/1, leases_of_an_earlier_run/1, asleep_when_nobody_speaks/1, drained_at_sigterm/1,
-         drain_has_an_end/1, second_sigterm/1, names_that_nobody_knows/1]).
+         drain_has_an_end/1, drained_before_all_is_closed/1, second_sigterm/1, names_that_nobody_knows/1]).
 -export([crowd_of_two_nodes/1, stop_with_everything_under_way/1, started_and_stopped_often/1,
          calls_behind_a_waiting_one/1, to_a_full_socket/1, wrong_sends/1, more_than_may_be_kept/1,
          many_processes_of_a_node/1, calls_passed_on/1, longest_data/1]).
@@ -28,7 +28,7 @@ all() -> [{group, alone}, {group, c}].
 
 groups() ->
     [{alone, [killed_under_load, leases_of_an_earlier_run, asleep_when_nobody_speaks, drained_at_sigterm,
-              drain_has_an_end, second_sigterm, names_that_nobody_knows]},
+              drain_has_an_end, drained_before_all_is_closed, second_sigterm, names_that_nobody_knows]},
      {c, [crowd_of_two_nodes, stop_with_everything_under_way, started_and_stopped_often,
           calls_behind_a_waiting_one, to_a_full_socket, wrong_sends, more_than_may_be_kept,
           many_processes_of_a_node, calls_passed_on, longest_data,
@@ -53,12 +53,15 @@ end_per_group(c, Config) -> sockpool_remote_kit:end_group(c, Config).
 init_per_testcase(Case, Config) ->
     case ?config(kind, Config) of
         undefined ->
-            #{node := Node} = Daemon = sockpool_c_daemon:start(),
+            #{node := Node} = Daemon = sockpool_c_daemon:start(options(Case)),
             [{daemon, Daemon}, {pool, {Case, Node}}, {node, Node}, {server, sockpool_test_server:start()},
              {other_node, maps:get(node, ?config(other, Config))} | Config];
         c ->
             [{daemon, ?config(serving, Config)} | sockpool_remote_kit:init_case(Case, Config)]
     end.
+
+options(drained_before_all_is_closed) -> #{args => ["--stop-timeout", "1"]};
+options(_Case) -> #{}.
 
 end_per_testcase(_Case, Config) ->
     case ?config(kind, Config) of
@@ -163,6 +166,15 @@ drain_has_an_end(Config) ->
     ?assertEqual(0, await(Stopping)),
     ?assertEqual({error, {nodedown, Node}}, sockpool:checkin(Conn)).
 
+%% The drain has its time, and closing takes longer: that is no lease that is still held.
+drained_before_all_is_closed(Config) ->
+    Pool = {_, Node} = started(Config, #{size => 500, max_overflow => 0}),
+    ?assertMatch(#{idle := 500}, settled(Pool)),
+    Daemon = ?config(daemon, Config),
+    ok = sockpool_c_daemon:terminate(Daemon),
+    assert_drained(Daemon),
+    ?assertEqual({error, {nodedown, Node}}, down(Pool)).
+
 second_sigterm(Config) ->
     Pool = {_, Node} = started(Config, #{size => 1, max_overflow => 0}),
     Holder = start(fun() ->
@@ -176,9 +188,12 @@ second_sigterm(Config) ->
     ok = sockpool_c_daemon:terminate(Daemon),
     ?assertEqual({error, closed}, await(Holder)),
     ?assertEqual({error, {nodedown, Node}}, down(Pool)),
+    assert_drained(Daemon).
+
+%% It was not the drain's time that was over.
+assert_drained(Daemon) ->
     Lines = sockpool_c_daemon:lines_until(Daemon, "exit_status="),
     ?assertEqual("exit_status=0", lists:last(Lines)),
-    %% It was not the drain's time that was over.
     ?assertEqual([], [Line || Line <- Lines, string:find(Line, "event=not_drained") =/= nomatch]).
 
 %% A lookup that does not end keeps nobody: not the attempt, not the pool's stop, not the daemon's end.

@@ -202,7 +202,7 @@ wrong_environment(_Config) ->
                   ["sockpool does not start: pool api of its environment: tls option cacertfile"]},
                  {#{api => #{}}, {pool, api, {bad_option, host, undefined}},
                   ["sockpool does not start: pool api of its environment: option host"]},
-                 {[api], {bad_option, pools, [api]}, ["sockpool does not start: .* no map of names"]}]].
+                 {[api], {bad_option, pools, not_a_map}, ["sockpool does not start: .* no map of names"]}]].
 
 %% What is logged in words, as a message to the case.
 log(#{msg := {Format, Args}}, #{config := Pid}) when is_list(Args) ->

@@ -112,8 +112,11 @@ waiting(Config) ->
 %% The first is shut out at once, though he may wait for ever; the lease of the other one has its time.
 holding_too_long(Config) ->
     Pool = started(Config, #{max_hold => 2000}),
+    Begun = erlang:monotonic_time(millisecond),
     Held = asked(Pool, <<"held">>),
     N = requests_until(Pool, fun() -> stat(Pool, abandoned) =:= 1 end, 0),
+    HeldMs = erlang:monotonic_time(millisecond) - Begun,
+    ?assert(HeldMs >= 2000 andalso HeldMs < 10000, HeldMs),
     ?assertEqual({error, closed}, sockpool:recv(Held, 4, infinity)),
     ?assertEqual({error, closed}, sockpool:checkin(Held)),
     ?assertEqual(#{abandoned => 1, closed => 1, created => 3, checkouts => N + 1, checkins => N, timeouts => 0},
@@ -188,6 +191,10 @@ calls_at_once(Config) ->
     [Busy, Calm] = [sockpool_node_kit:checked_out(Pool) || _ <- [1, 2]],
     Jobs = [sockpool_node_kit:waiting_call(Busy, Name) || Name <- [limits_1, limits_2]],
     Other = sockpool_node_kit:waiting_call(Calm, limits_3),
+    %% Told without the process of the connection, which has enough to do.
+    ok = sys:suspend(element(2, Busy)),
+    ?assertEqual({error, busy}, sockpool:call(Busy, erlang, node, [], 0)),
+    ok = sys:resume(element(2, Busy)),
     [begin
          ?assertEqual({error, busy}, sockpool:call(Busy, erlang, node, [], ?WAIT_MS)),
          ?assertEqual({ok, Node}, sockpool:call(Calm, erlang, node, [], ?WAIT_MS))
@@ -195,9 +202,27 @@ calls_at_once(Config) ->
     [ok = sockpool_node_kit:tell(Node, Name, Name) || Name <- [limits_1, limits_2, limits_3]],
     ?assertEqual([{ok, limits_1}, {ok, limits_2}, {ok, limits_3}], [await(Job) || Job <- Jobs ++ [Other]]),
     ?assertEqual({ok, Node}, sockpool:call(Busy, erlang, node, [], ?WAIT_MS)),
+    one_too_many(Busy, Node),
     [ok = sockpool:checkin(Conn) || Conn <- [Busy, Calm]],
     ?assertMatch(#{checkouts := 2, checkins := 2}, no_losses(Pool, 2)),
     unharmed(Config).
+
+%% Who called when there was room, at the same time as others: that process tells whose call came last.
+one_too_many(Busy, Node) ->
+    Reader = element(2, Busy),
+    ok = sys:suspend(Reader),
+    Jobs = [begin
+                Job = start(fun() -> sockpool:call(Busy, sockpool_node_kit, answer_when_told, [Name, Self], ?WAIT_MS) end),
+                wait_until(fun() -> process_info(Reader, message_queue_len) =:= {message_queue_len, N} end),
+                Job
+            end || Self <- [self()], {N, Name} <- [{1, limits_4}, {2, limits_5}, {3, limits_6}]],
+    ok = sys:resume(Reader),
+    ?assertEqual({error, busy}, await(lists:last(Jobs))),
+    [begin
+         ok = sockpool_node_kit:is_waiting(Name),
+         ok = sockpool_node_kit:tell(Node, Name, Name)
+     end || Name <- [limits_4, limits_5]],
+    ?assertEqual([{ok, limits_4}, {ok, limits_5}], [await(Job) || Job <- lists:droplast(Jobs)]).
 
 %%% Connecting.
 

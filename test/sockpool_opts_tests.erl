@@ -152,7 +152,7 @@ normalised_options_parse_again_test() ->
     ?assertEqual({ok, Unix}, sockpool_opts:parse(cache, Unix)).
 
 unknown_option_test_() ->
-    [?_assertEqual({error, {bad_option, Key, 1}}, parse_tcp(#{Key => 1}))
+    [?_assertEqual({error, {bad_option, Key, not_shown}}, parse_tcp(#{Key => 1}))
      || Key <- [sise, "size", <<"size">>, {size}, 1, undefined]].
 
 wrong_name_test_() ->
@@ -160,7 +160,7 @@ wrong_name_test_() ->
      || Name <- [undefined, "cache", <<"cache">>, 1, {cache, node()}]].
 
 opts_not_a_map_test_() ->
-    [?_assertEqual({error, {bad_option, opts, Opts}}, sockpool_opts:parse(cache, Opts))
+    [?_assertEqual({error, {bad_option, opts, not_a_map}}, sockpool_opts:parse(cache, Opts))
      || Opts <- [[], [{port, 80}], undefined, 1]].
 
 missing_option_test_() ->
@@ -269,15 +269,33 @@ message_names_option_value_and_what_is_allowed_test_() ->
      || {Key, _Right, [Value | _], Words} <- [Path | table()]].
 
 message_about_options_that_are_no_map_test() ->
-    Message = sockpool_opts:format_error({bad_option, opts, [{port, 80}]}),
-    ?assertNotEqual(nomatch, string:find(Message, "[{port,80}]")),
+    Message = sockpool_opts:format_error({bad_option, opts, not_a_map}),
     ?assertNotEqual(nomatch, string:find(Message, "a map")).
 
 message_about_an_unknown_option_lists_the_options_test() ->
-    Message = sockpool_opts:format_error({bad_option, sise, 17}),
+    Message = sockpool_opts:format_error({bad_option, sise, not_shown}),
     Keys = [atom_to_list(Key) || Key <- maps:keys(defaults())],
     [?assertNotEqual({nomatch, Part}, {string:find(Message, Part), Part})
-     || Part <- ["sise", "17", "does not exist" | Keys]].
+     || Part <- ["sise", "does not exist" | Keys]].
+
+%% Of options with a password in them, in a place or a shape in which none is looked for.
+no_password_is_repeated_test_() ->
+    Secret = "hunter2",
+    Tls = #{password => Secret},
+    Tcp = #{host => "localhost", port => 1},
+    Pool = fun(Opts) -> sockpool_opts:parse(p, Opts) end,
+    Node = fun sockpool_node_opts:parse/1,
+    Cases = [{Pool, maps:to_list(Tcp#{tls => Tls})}, {Pool, Tcp#{pasword => Secret}}, {Pool, Tcp#{ssl => Tls}},
+             {Pool, Tcp#{transport => tls, tls => #{passwort => Secret}}},
+             {Pool, Tcp#{transport => tls, tls => [{passwort, Secret}]}},
+             {Node, [{cookie, Secret}]}, {Node, #{name => 'a@b', cooky => Secret}},
+             {Node, #{name => 'a@b', pools => [{p, Tcp#{tls => Tls}}]}},
+             {Node, #{name => 'a@b', pools => #{p => maps:to_list(Tcp#{tls => Tls})}}}],
+    Shown = [sockpool_opts:seal(Opts) || {_, Opts} <- lists:sublist(Cases, 4)]
+        ++ [sockpool_node_opts:seal(Opts) || {_, Opts} <- lists:nthtail(5, Cases)],
+    [{Said, ?_assertEqual(nomatch, string:find(Said, Secret))}
+     || Said <- [lists:flatten(io_lib:format("~p", [Parse(Opts)])) || {Parse, Opts} <- Cases]
+            ++ [lists:flatten(io_lib:format("~p", [Spec])) || Spec <- Shown]].
 
 %% A wrong value may be huge: the message stays readable.
 message_about_a_huge_value_is_short_test() ->

@@ -243,9 +243,11 @@ static sp_status service_frame(struct sp_conn *conn, size_t *budget_bytes)
     if (status != SP_OK)
         return status;
     len = (size_t)sp_get(header, sizeof header);
-    if (len + sizeof header > *budget_bytes)
+    /* No sums: size_t has 32 bits somewhere, as the length has. */
+    if (len > *budget_bytes || sizeof header > *budget_bytes - len)
         return SP_UNREAD;
-    *budget_bytes -= len + sizeof header;
+    *budget_bytes -= sizeof header;
+    *budget_bytes -= len;
     /* A node takes for dead who is silent: a tick is answered by one. */
     return len == 0 ? say(conn, header, 0) : take_frame(conn, len);
 }

@@ -77,8 +77,10 @@ bool sn_option_take_map(const struct sn_option *rows, size_t count, struct sn_gi
     if (!sn_pairs_begin(map, &pairs))
         return false;
     while (sn_pairs_next(&pairs, &bad->key, &bad->value))
-        if (!sn_option_take(rows, count, given, bad->key, bad->value))
+        if (!sn_option_take(rows, count, given, bad->key, bad->value)) {
+            bad->value = SN_NOT_SHOWN;
             return false;
+        }
     return true;
 }
 

@@ -77,6 +77,9 @@ struct sn_given {
 /* Puts one pair where it belongs. False: no row has such a key. A second value of a key is dropped. */
 bool sn_option_take(const struct sn_option *rows, size_t count, struct sn_given *given,
                     struct sn_slice key, struct sn_slice value);
+/* Instead of what an unknown option was given: a password may be in it. */
+#define SN_NOT_SHOWN SN_ATOM("\11", "not_shown")
+
 /* All pairs of the map. False, and key and value of bad: one is unknown. */
 bool sn_option_take_map(const struct sn_option *rows, size_t count, struct sn_given *given,
                         struct sn_slice map, struct sn_bad_option *bad);

@@ -520,7 +520,7 @@ static enum sn_verdict parse(struct sn_slice name, struct sn_slice terms,
     if (!sn_value_atom(name, options->name, &options->name_len) ||
         sn_slice_is_atom(name, "undefined"))
         return SN_WRONG;
-    *bad = (struct sn_bad_option){false, SN_ATOM("\4", "opts"), terms};
+    *bad = (struct sn_bad_option){false, SN_ATOM("\4", "opts"), SN_ATOM("\11", "not_a_map")};
     if (terms.len > SN_OPTIONS_BYTES_MAX)
         bad->value = SN_ATOM("\10", "too_long");
     if (terms.len > SN_OPTIONS_BYTES_MAX || !sn_option_take_map(ROW, ROWS, &given, terms, bad))

@@ -196,7 +196,7 @@ static bool take_pairs(struct sn_slice list, struct sn_given *given, struct sn_b
             return false;
         if (!sn_option_take(ROW, ROWS, given, parts[0], parts[1])) {
             bad->key = parts[0];
-            bad->value = parts[1];
+            bad->value = SN_NOT_SHOWN;
             return false;
         }
     }

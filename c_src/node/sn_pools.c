@@ -189,7 +189,7 @@ sp_status sn_pools_stop(struct sn_pools *pools, const char *name, size_t name_le
     return SP_OK;
 }
 
-static bool are_unused(struct sn_pools *pools)
+bool sn_pools_are_unused(struct sn_pools *pools)
 {
     for (struct sp_node *at = pools->list.head.prev; at != &pools->list.head; at = at->prev)
         if (!sp_list_empty(&pool_of(at)->jobs))
@@ -200,7 +200,7 @@ static bool are_unused(struct sn_pools *pools)
 void sn_pools_drain(struct sn_pools *pools, void (*drained)(void *arg), void *arg)
 {
     pools->draining = true;
-    await(pools, are_unused, drained, arg);
+    await(pools, sn_pools_are_unused, drained, arg);
 }
 
 static bool are_gone(struct sn_pools *pools)

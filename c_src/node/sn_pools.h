@@ -56,6 +56,9 @@ struct sn_pool *sn_pools_next(struct sn_pools *pools, struct sn_pool *pool);
  * none. */
 void sn_pools_drain(struct sn_pools *pools, void (*drained)(void *arg), void *arg);
 
+/* Nobody has a lease, waits for one, or has a request under way. */
+bool sn_pools_are_unused(struct sn_pools *pools);
+
 /* Stops all pools, drained or not. closed(arg) is called, never within this call, when it is done; the
  * loop must go on until it ends by itself before sn_pools_free(). */
 void sn_pools_close(struct sn_pools *pools, void (*closed)(void *arg), void *arg);

@@ -55,6 +55,7 @@ static void stop(void *arg)
     if (server->stopping)
         return;
     server->stopping = true;
+    (void)uv_timer_stop(&server->drain);
     sn_pools_close(&server->service.pools, say_goodbye, server);
 }
 
@@ -62,7 +63,8 @@ static void on_drain_over(uv_timer_t *timer)
 {
     struct sn_server *server = timer->data;
 
-    sn_log(SN_LOG_WARNING, "not_drained", "reason=\"leases are still held\"");
+    if (!sn_pools_are_unused(&server->service.pools))
+        sn_log(SN_LOG_WARNING, "not_drained", "reason=\"leases are still held\"");
     stop(server);
 }
 

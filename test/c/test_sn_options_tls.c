@@ -202,7 +202,7 @@ Test(sn_options_tls, options_that_exclude_each_other)
 
 Test(sn_options_tls, unknown)
 {
-    wrong_one("verifi => peer", "verifi", "peer");
+    wrong_one("verifi => peer", "verifi", "not_shown");
 }
 
 Test(sn_options_tls, a_list_of_which_the_first_counts)
@@ -213,6 +213,7 @@ Test(sn_options_tls, a_list_of_which_the_first_counts)
     cr_assert(bad.is_tls && sn_slice_is_atom(bad.key, "ktls"));
     cr_assert_eq(parse_value("[{ktls, true}, {other, 7}]"), SP_BAD_DATA);
     cr_assert(bad.is_tls && sn_slice_is_atom(bad.key, "other"));
+    cr_assert(sn_slice_is_atom(bad.value, "not_shown"));
 }
 
 Test(sn_options_tls, no_options_at_all)
