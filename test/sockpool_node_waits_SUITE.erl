@@ -6,7 +6,8 @@
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
 
--export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
+-export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2, end_per_group/2,
+         init_per_testcase/2, end_per_testcase/2]).
 -export([node_stands_still/1, node_reads_nothing/1, reader_is_suspended/1]).
 -export([output_that_nobody_takes/1, input_that_comes_late/1, output_to_the_dead/1]).
 -export([killed_while_encoding/1]).
@@ -19,14 +20,20 @@
 
 suite() -> [{timetrap, {minutes, 3}}].
 
-all() ->
-    [node_stands_still, node_reads_nothing, reader_is_suspended, output_that_nobody_takes,
-     input_that_comes_late, output_to_the_dead, killed_while_encoding].
+all() -> [{group, side_by_side}, killed_while_encoding].
+
+%% Who only waits.
+groups() ->
+    [{side_by_side, [parallel],
+      [node_stands_still, node_reads_nothing, reader_is_suspended, output_that_nobody_takes,
+       input_that_comes_late, output_to_the_dead]}].
 
 init_per_suite(Config) -> sockpool_node_kit:init_suite(Config).
 end_per_suite(Config) -> sockpool_node_kit:end_suite(Config).
+init_per_group(side_by_side, Config) -> Config.
+end_per_group(side_by_side, _Config) -> ok.
 init_per_testcase(Case, Config) -> sockpool_node_kit:init_case(Case, Config).
-end_per_testcase(_Case, _Config) -> sockpool_node_kit:end_case().
+end_per_testcase(_Case, Config) -> sockpool:stop_pool(?config(pool, Config)).
 
 %%% The node.
 

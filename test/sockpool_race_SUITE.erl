@@ -23,6 +23,9 @@
 -define(ROUNDS, 200).
 -define(LONG_WAITERS, 2000).
 -define(LONG_ROUNDS, 8).
+-define(LONG_APART_MS, 250).
+%% Before the moment that is meant, so that it is not missed.
+-define(SPIN_MS, 20).
 -define(ID_BYTES, 24).
 
 suite() -> [{timetrap, {minutes, 5}}].
@@ -50,14 +53,14 @@ end_per_testcase(_Case, _Config) ->
 
 checkout_timeouts_against_grants(Config) ->
     Pool = started(Config, echo, #{size => 4, max_overflow => 0}),
-    Counts = rounds(Pool, fun(Ms) -> checked_out(Pool, Ms) end, ?WAITERS, fun short/0, ?ROUNDS),
+    Counts = rounds(Pool, fun(Ms) -> checked_out(Pool, Ms) end, ?WAITERS, shorts(?ROUNDS)),
     #{timeouts := Timeouts} = settled(Pool),
     ?assertEqual(maps:get(timeout, Counts), Timeouts),
     ?assertMatch(#{total := 4, created := 4, abandoned := 0}, settled(Pool)).
 
 request_timeouts_against_grants(Config) ->
     Pool = started(Config, echo, #{size => 4, max_overflow => 0, backoff => {1, 10}}),
-    _ = rounds(Pool, fun(Ms) -> requested(Pool, Ms) end, ?WAITERS, fun short/0, ?ROUNDS),
+    _ = rounds(Pool, fun(Ms) -> requested(Pool, Ms) end, ?WAITERS, shorts(?ROUNDS)),
     ?assertMatch(#{total := 4, abandoned := 0}, settled(Pool)).
 
 checked_out(Pool, Ms) ->
@@ -74,19 +77,33 @@ requested(Pool, Ms) ->
     end.
 
 %% Waits that are the pool's to end: what is given back about then goes from waiter to waiter, or
-%% finds that their time is over.
+%% finds that their time is over. Each round has a pool of its own, and begins a while after the one before.
 long_checkouts_against_grants(Config) ->
-    Pool = started(Config, echo, #{size => 4, max_overflow => 0}),
-    Counts = rounds(Pool, fun(Ms) -> checked_out(Pool, Ms) end, ?LONG_WAITERS, fun long/0,
-                    ?LONG_ROUNDS),
-    #{timeouts := Timeouts} = Stats = settled(Pool),
-    ?assertEqual(maps:get(timeout, Counts, 0), Timeouts),
-    ?assertMatch(#{total := 4, created := 4, abandoned := 0}, Stats).
+    [begin
+         #{timeouts := Timeouts} = Stats = settled(Pool),
+         ?assertEqual(maps:get(timeout, Counts, 0), Timeouts),
+         ?assertMatch(#{total := 4, created := 4, abandoned := 0}, Stats)
+     end || {Pool, Counts} <- long_rounds(Config, fun checked_out/2)].
 
 long_requests_against_grants(Config) ->
-    Pool = started(Config, echo, #{size => 4, max_overflow => 0, backoff => {1, 10}}),
-    _ = rounds(Pool, fun(Ms) -> requested(Pool, Ms) end, ?LONG_WAITERS, fun long/0, ?LONG_ROUNDS),
-    ?assertMatch(#{total := 4, abandoned := 0}, settled(Pool)).
+    [?assertMatch(#{total := 4, abandoned := 0}, settled(Pool))
+     || {Pool, _Counts} <- long_rounds(Config, fun requested/2)].
+
+long_rounds(Config, Wait) ->
+    Name = atom_to_list(?config(pool, Config)),
+    Server = sockpool_test_server:start(),
+    Round = fun(N, Times) ->
+                    Pool = list_to_atom(Name ++ integer_to_list(N)),
+                    Opts = #{size => 4, max_overflow => 0, backoff => {1, 10}},
+                    {ok, _} = sockpool:start_pool(Pool, maps:merge(sockpool_test_server:target(Server), Opts)),
+                    _ = settled(Pool),
+                    receive after N * ?LONG_APART_MS -> ok end,
+                    {Pool, rounds(Pool, fun(Ms) -> Wait(Pool, Ms) end, ?LONG_WAITERS, [Times])}
+            end,
+    run_all([begin
+                 Times = long(),
+                 fun() -> Round(N, Times) end
+             end || N <- lists:seq(1, ?LONG_ROUNDS)]).
 
 %% A request without bytes is granted as a check-out is.
 empty_requests_against_grants(Config) ->
@@ -95,7 +112,7 @@ empty_requests_against_grants(Config) ->
                    {error, timeout} = sockpool:request(Pool, [], 1, Ms),
                    timeout
            end,
-    #{timeout := _} = rounds(Pool, Wait, ?WAITERS, fun short/0, ?ROUNDS div 4),
+    #{timeout := _} = rounds(Pool, Wait, ?WAITERS, shorts(?ROUNDS div 4)),
     ?assertMatch(#{total := 4, abandoned := 0}, settled(Pool)).
 
 %% {milliseconds to wait, microseconds until the connections are given back}.
@@ -103,23 +120,25 @@ short() ->
     Ms = 2 + rand:uniform(4),
     {Ms, Ms * 1000 + rand:uniform(1600) - 800}.
 
+shorts(Count) -> [short() || _ <- lists:seq(1, Count)].
+
 long() -> {2000, 1980000 + rand:uniform(40000)}.
 
 %% In each round everybody waits for the same time, and the connections are given back at its end,
 %% a little before or after. Every waiter says what it got, and later that its mailbox is empty.
-rounds(Pool, Wait, Count, Times, Rounds) ->
+rounds(Pool, Wait, Count, Rounds) ->
     Parent = self(),
     Waiters = [spawn_link(fun() -> waiter(Parent, Wait) end) || _ <- lists:seq(1, Count)],
-    Counts = lists:foldl(fun(_, Done) -> round(Pool, Waiters, Times(), Done) end, #{},
-                         lists:seq(1, Rounds)),
+    Counts = lists:foldl(fun(Times, Done) -> round(Pool, Waiters, Times, Done) end, #{}, Rounds),
     [begin unlink(Pid), exit(Pid, kill) end || Pid <- Waiters],
-    ct:pal("~b waits: ~p", [Rounds * Count, maps:to_list(Counts)]),
+    ct:pal("~b waits: ~p", [length(Rounds) * Count, maps:to_list(Counts)]),
     Counts.
 
 round(Pool, Waiters, {Ms, BackAfterUs}, Done) ->
     Conns = take_all(Pool, []),
     Start = erlang:monotonic_time(microsecond),
     [Pid ! {wait, Ms} || Pid <- Waiters],
+    receive after max(0, BackAfterUs div 1000 - ?SPIN_MS) -> ok end,
     spin_until(Start + BackAfterUs),
     [ok = sockpool:checkin(Conn) || Conn <- Conns],
     Results = [receive {Pid, Result} -> Result end || Pid <- Waiters],

@@ -8,8 +8,10 @@
 -export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2,
          end_per_group/2, init_per_testcase/2, end_per_testcase/2]).
 -export([suspend/2]).
--export([node_stands_still/1, connection_is_full/1, default_is_the_pools/1, default_is_infinity/1,
-         connected_anew/1, right_after_a_cut/1, served_anew/1, call_after_its_cancel/1]).
+-export([erlang_node_stands_still/1, c_node_stands_still/1, connection_to_erlang_is_full/1,
+         connection_to_c_is_full/1]).
+-export([default_is_the_pools/1, default_is_infinity/1, connected_anew/1, right_after_a_cut/1, served_anew/1,
+         call_after_its_cancel/1]).
 -export([server_is_suspended/1, session_is_suspended/1]).
 
 -import(sockpool_test_util, [settled/1, start/1, await/1, assert_no_messages/0]).
@@ -21,24 +23,58 @@
 
 suite() -> [{timetrap, {minutes, 3}}].
 
-all() -> [{group, erlang}, {group, c}].
+all() -> [{group, side_by_side}].
 
+%% To start or stop a pool may take half a minute, so who stands still does it as long. Those have a node each,
+%% and the others run meanwhile, one after the other.
 groups() ->
-    [{erlang, cases() ++ [served_anew, server_is_suspended, session_is_suspended, call_after_its_cancel]},
+    [{side_by_side, [parallel], stopped() ++ [{group, erlang}, {group, c}]},
+     {erlang, cases() ++ [served_anew, server_is_suspended, session_is_suspended, call_after_its_cancel]},
      {c, cases()}].
 
+stopped() ->
+    [erlang_node_stands_still, c_node_stands_still, connection_to_erlang_is_full, connection_to_c_is_full].
+
 cases() ->
-    [node_stands_still, connection_is_full, default_is_the_pools, default_is_infinity, connected_anew,
-     right_after_a_cut].
+    [default_is_the_pools, default_is_infinity, connected_anew, right_after_a_cut].
 
 init_per_suite(Config) -> sockpool_remote_kit:init_suite(Config).
 end_per_suite(Config) -> sockpool_remote_kit:end_suite(Config).
+
+init_per_group(side_by_side, Config) -> Config;
 init_per_group(Kind, Config) -> sockpool_remote_kit:init_group(Kind, Config).
+
+end_per_group(side_by_side, _Config) -> ok;
 end_per_group(Kind, Config) -> sockpool_remote_kit:end_group(Kind, Config).
-init_per_testcase(Case, Config) -> sockpool_remote_kit:init_case(Case, Config).
-end_per_testcase(_Case, Config) -> sockpool_remote_kit:end_case(Config).
+
+init_per_testcase(Case, Config) ->
+    case own_node(Case) of
+        none -> sockpool_remote_kit:init_case(Case, Config);
+        Kind -> with_own_node(Case, sockpool_remote_kit:init_group(Kind, Config))
+    end.
+
+with_own_node(_Case, {skip, _} = Skip) -> Skip;
+with_own_node(Case, Config) -> sockpool_remote_kit:init_case(Case, Config).
+
+end_per_testcase(Case, Config) ->
+    ok = sockpool_remote_kit:end_case(Config),
+    case own_node(Case) of
+        none -> ok;
+        Kind -> sockpool_remote_kit:end_group(Kind, Config)
+    end.
+
+own_node(erlang_node_stands_still) -> erlang;
+own_node(connection_to_erlang_is_full) -> erlang;
+own_node(c_node_stands_still) -> c;
+own_node(connection_to_c_is_full) -> c;
+own_node(_Case) -> none.
 
 %%% Cases.
+
+erlang_node_stands_still(Config) -> node_stands_still(Config).
+c_node_stands_still(Config) -> node_stands_still(Config).
+connection_to_erlang_is_full(Config) -> connection_is_full(Config).
+connection_to_c_is_full(Config) -> connection_is_full(Config).
 
 node_stands_still(Config) ->
     {Pool, NodePool} = both(Config),

@@ -8,19 +8,33 @@
 -compile(export_all).
 -compile(nowarn_export_all).
 
--import(sockpool_test_util, [wait_until/1, settled/1, start/1, await/1, assert_no_messages/0]).
+-import(sockpool_test_util, [wait_until/1, settled/1, start/1, await/1, run_all/1, assert_no_messages/0]).
+
+%% In a row: more than supervisors bear, of which many allow ten in ten seconds.
+-define(CRASHES, 11).
 
 suite() -> [{timetrap, {minutes, 1}}].
 
 all() ->
-    [crashes_of_one_pool, crashes_of_the_server, a_crashed_pool_is_stopped,
+    [{group, side_by_side},
      a_slow_start_holds_up_nobody, a_stop_during_a_start, a_crash_during_a_start,
-     in_the_order_of_the_calls, a_stop_that_takes_too_long,
      start_link_of_a_running_name, start_that_fails, what_supervisors_answer].
+
+%% Pauses that grow take their time.
+groups() ->
+    [{side_by_side, [parallel],
+      [crashes_of_one_pool, crashes_of_the_server, a_crashed_pool_is_stopped, in_the_order_of_the_calls,
+       a_stop_that_takes_too_long]}].
 
 init_per_suite(Config) -> sockpool_tls_kit:with_certificates(Config).
 
 end_per_suite(_Config) -> ok.
+
+init_per_group(side_by_side, Config) ->
+    {ok, _} = application:ensure_all_started(sockpool),
+    [{shared, true} | Config].
+
+end_per_group(side_by_side, _Config) -> application:stop(sockpool).
 
 init_per_testcase(Case, Config) ->
     {ok, _} = application:ensure_all_started(sockpool),
@@ -29,13 +43,16 @@ init_per_testcase(Case, Config) ->
     Quiet = list_to_atom(atom_to_list(Case) ++ "_quiet"),
     {ok, _} = sockpool:start_pool(Quiet, Options),
     _ = settled(Quiet),
-    ok = logger:add_handler(?MODULE, ?MODULE, #{config => self(), level => notice}),
+    ok = logger:add_handler(Case, ?MODULE, #{config => self(), level => notice}),
     [{pool, Case}, {quiet, Quiet}, {options, Options}, {before, untouched(Quiet)} | Config].
 
-end_per_testcase(_Case, Config) ->
-    ok = logger:remove_handler(?MODULE),
+end_per_testcase(Case, Config) ->
+    ok = logger:remove_handler(Case),
     ?assertEqual(?config(before, Config), untouched(?config(quiet, Config))),
-    application:stop(sockpool).
+    case proplists:get_value(shared, Config, false) of
+        true -> lists:foreach(fun sockpool:stop_pool/1, [Case, ?config(quiet, Config)]);
+        false -> application:stop(sockpool)
+    end.
 
 untouched(Quiet) ->
     {ok, #{created := Created, closed := Closed}} = sockpool:stats(Quiet),
@@ -71,7 +88,7 @@ assert_quiet(Config) ->
 
 %%% Crashes.
 
-%% More than a supervisor would bear. It comes back each time, is told of twice, and then by itself.
+%% It comes back each time, is told of twice, and then by itself.
 crashes_of_one_pool(Config) ->
     Pool = ?config(pool, Config),
     {ok, First} = sockpool:start_pool(Pool, ?config(options, Config)),
@@ -79,18 +96,20 @@ crashes_of_one_pool(Config) ->
                                ok = kill(Pid),
                                assert_quiet(Config),
                                again(fun() -> controller(Pool) end, Pid)
-                       end, First, lists:seq(1, 15)),
+                       end, First, lists:seq(1, ?CRASHES)),
     ?assertEqual({ok, <<"works">>}, sockpool:request(Pool, "works", 5, 5000)),
     ?assertEqual(Last, controller(Pool)),
     ?assertMatch([_, _], [Line || Line <- logged(), is_list(Line), string:find(Line, atom_to_list(Pool)) =/= nomatch]).
 
 crashes_of_the_server(Config) ->
     Leased = sockpool:checkout(?config(quiet, Config)),
-    [begin
-         Old = whereis(Name),
-         ok = kill(Old),
-         _ = again(fun() -> whereis(Name) end, Old)
-     end || _ <- lists:seq(1, 12), Name <- [sockpool, sockpool_janitor]],
+    Crash = fun(Name) ->
+                    Old = whereis(Name),
+                    ok = kill(Old),
+                    again(fun() -> whereis(Name) end, Old)
+            end,
+    _ = run_all([fun() -> [Crash(Name) || _ <- lists:seq(1, ?CRASHES)] end
+                 || Name <- [sockpool, sockpool_janitor]]),
     {ok, Conn} = Leased,
     ok = sockpool:checkin(Conn),
     assert_quiet(Config).

@@ -6,8 +6,8 @@
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
 
--export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2,
-         end_per_testcase/2]).
+-export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2, end_per_group/2,
+         init_per_testcase/2, end_per_testcase/2]).
 -export([pool_process_suspended/1, pool_process_behind_at_its_start/1, pool_process_starved/1,
          pool_gone_and_janitor_suspended/1, many_waits_of_a_suspended_pool/1,
          wait_is_granted_by_others/1]).
@@ -25,24 +25,31 @@
 
 suite() -> [{timetrap, {minutes, 2}}].
 
-all() ->
-    [pool_process_suspended, pool_process_behind_at_its_start, pool_process_starved,
-     pool_gone_and_janitor_suspended, many_waits_of_a_suspended_pool, wait_is_granted_by_others,
-     janitor_dies_with_its_message, janitor_of_before_is_told, janitor_and_strange_pools,
-     name_lookup_never_answers, connect_never_answers, handshake_never_answers, init_never_returns,
-     peer_never_reads, peer_never_sends].
+%% Most of them only wait, and do it side by side. The others do something to what all pools share.
+all() -> [{group, side_by_side}, {group, alone}].
 
-init_per_suite(Config) -> Config.
+groups() ->
+    [{side_by_side, [parallel],
+      [pool_process_suspended, pool_process_behind_at_its_start, many_waits_of_a_suspended_pool,
+       wait_is_granted_by_others, connect_never_answers, handshake_never_answers, init_never_returns,
+       peer_never_reads, peer_never_sends, {group, of_one_janitor}]},
+     {of_one_janitor, [pool_gone_and_janitor_suspended, name_lookup_never_answers]},
+     {alone, [pool_process_starved, janitor_dies_with_its_message, janitor_of_before_is_told,
+              janitor_and_strange_pools]}].
 
-end_per_suite(_Config) -> ok.
-
-init_per_testcase(Case, Config) ->
+init_per_suite(Config) ->
     {ok, _} = application:ensure_all_started(sockpool),
-    [{pool, Case} | Config].
+    Config.
 
-end_per_testcase(_Case, _Config) ->
-    lists:foreach(fun sockpool:stop_pool/1, sockpool:which_pools()),
-    application:stop(sockpool).
+end_per_suite(_Config) -> application:stop(sockpool).
+
+init_per_group(_Group, Config) -> Config.
+
+end_per_group(_Group, _Config) -> ok.
+
+init_per_testcase(Case, Config) -> [{pool, Case} | Config].
+
+end_per_testcase(Case, _Config) -> sockpool:stop_pool(Case).
 
 %%% What waits for a connection.
 
@@ -315,10 +322,11 @@ peer_never_reads(Config) ->
     assert_holds([on_a_conn(Pool, fun(Conn) -> sockpool:send(Conn, Data) end)], 300).
 
 peer_never_sends(Config) ->
-    Pool = with_peer(Config, silent, #{}),
+    Pool = with_peer(Config, silent, #{size => 5}),
+    Default = timed([on_a_conn(Pool, fun(Conn) -> sockpool:recv(Conn, 1) end)]),
     [assert_holds([on_a_conn(Pool, fun(Conn) -> sockpool:recv(Conn, 1, Timeout) end),
                    on_a_conn(Pool, fun(Conn) -> sockpool:recv(Conn, 0, Timeout) end),
                    fun() -> sockpool:request(Pool, "x", 1, Timeout) end,
                    fun() -> sockpool:request(Pool, "x", packet, Timeout) end], Timeout)
      || Timeout <- [100, ?LONG_MS]],
-    assert_holds([on_a_conn(Pool, fun(Conn) -> sockpool:recv(Conn, 1) end)], 5000).
+    assert_timed_out(Default, 5000).
