@@ -30,16 +30,17 @@ struct sp_allowance {
 #define SP_PIECES_GOODBYE 20
 /* A stream ended both ways under somebody who waits on it. */
 #define SP_PIECES_SHUTDOWN 10
-/* A connection made, to be connected. */
+/* A connection made, to be connected; and its socket opened, with its options and the connect. */
 #define SP_PIECES_ATTEMPT 5
+#define SP_PIECES_OPEN 30
 /* A connection taken out of the pool. */
-#define SP_PIECES_RETIRE 1
+#define SP_PIECES_RETIRE 2
 /* A system call on a socket; one that sends, which on a loopback does the receiving as well. */
-#define SP_PIECES_SYSCALL 1
+#define SP_PIECES_SYSCALL 3
 #define SP_PIECES_SEND 5
 /* So many bytes that are moved or encrypted, into memory that is touched for the first time; and so many
  * that are searched. */
-#define SP_BYTES_PER_PIECE 512
+#define SP_BYTES_PER_PIECE 256
 #define SP_BYTES_SEARCHED_PER_PIECE 8192
 /* A record or a handshake message of TLS, beside its bytes. */
 #define SP_PIECES_RECORD 1

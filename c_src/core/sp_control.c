@@ -227,13 +227,16 @@ sp_status sp_control_begin(struct sp_pool *pool, const struct sp_call *call, str
     if (!sp_conn_unlease(conn, *lease))
         return SP_CLOSED;
     sp_conn_cleanup(conn);
-    if (conn->fd >= 0)
+    if (conn->fd >= 0) {
+        sp_take(call, SP_PIECES_CLOSE);
         pool->host->conn_stop(call, conn, conn->fd);
+    }
     conn->fd = -1;
     conn->tainted = false;
     pthread_mutex_lock(&pool->control.lock);
     opts = pool->control.config.sockopts;
     pthread_mutex_unlock(&pool->control.lock);
+    sp_take(call, SP_PIECES_OPEN);
     status = conn->transport->open(conn, addr, &opts);
     *lease = sp_conn_lease(conn, owner, call->now_ns);
     return status;

@@ -10,6 +10,8 @@
 /* And from this on to the most that it may become: to grow means to copy, but the system gives no memory
  * for what was not touched yet. */
 #define RBUF_LEAP (1024 * 1024)
+/* By so many bytes the last receive of a call may overdraw its allowance: not to take crumbs. */
+#define OVERDRAWN_BYTES (16 * 1024)
 /* In so many bytes a line end is looked for at once. */
 #define SEARCH_BYTES (256 * 1024)
 
@@ -112,6 +114,16 @@ static sp_status take(struct sp_conn *conn, const struct sp_call *call, void *bu
     return status;
 }
 
+/* How much of the room that the buffer has is still within the allowance. */
+static size_t affordable(const struct sp_call *call, size_t room)
+{
+    size_t most = OVERDRAWN_BYTES;
+
+    if (!sp_spent(call))
+        most += (size_t)call->allowance->left * SP_BYTES_PER_PIECE;
+    return room < most ? room : most;
+}
+
 static sp_status recv_buffered(struct sp_conn *conn, const struct sp_call *call,
                                const struct sp_want *want, struct sp_received *received)
 {
@@ -139,7 +151,7 @@ static sp_status recv_buffered(struct sp_conn *conn, const struct sp_call *call,
         if (!make_room(conn, want, frame.total))
             return broken(conn, SP_NO_MEMORY);
         status = take(conn, call, rbuf->base + rbuf->len,
-                      ask(conn, want, have, rbuf->cap - rbuf->len), &got);
+                      ask(conn, want, have, affordable(call, rbuf->cap - rbuf->len)), &got);
         if (status != SP_OK)
             return sp_wants(status) ? status : broken(conn, status);
         rbuf->len += got;

@@ -54,6 +54,7 @@ sp_status sp_stream_opened(struct sp_conn *conn)
     socklen_t len = sizeof code;
     struct sp_addr *peer = &conn->peer, *own = &conn->own;
 
+    conn->pieces += 3 * SP_PIECES_SYSCALL;
     peer->len = own->len = sizeof peer->storage;
     if (conn->sys->getsockopt(conn->fd, SOL_SOCKET, SO_ERROR, &code, &len) < 0)
         return -errno;

@@ -192,8 +192,8 @@ void sp_nif_tls_release(ErlNifEnv *env, struct sp_nif_pool *pool);
 
 /* Queues the calling process. `request` is a list of binaries, the empty list for a check-out.
  * `expiry` is the time in ms after which the pool tells it that its time is over, or infinity. */
-ERL_NIF_TERM sp_nif_enqueue_waiter(ErlNifEnv *env, struct sp_nif_pool *pool, ERL_NIF_TERM ref,
-                                   ERL_NIF_TERM expiry, ERL_NIF_TERM request);
+ERL_NIF_TERM sp_nif_enqueue_waiter(const struct sp_call *call, struct sp_nif_pool *pool,
+                                   ERL_NIF_TERM ref, ERL_NIF_TERM expiry, ERL_NIF_TERM request);
 
 #define SP_NIF(name) ERL_NIF_TERM name(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[])
 

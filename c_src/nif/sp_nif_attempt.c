@@ -136,6 +136,7 @@ SP_NIF(sp_nif_attempt_begin)
     else if (get_attempt(env, argv[0], SP_CONN_CONNECTING, &lease, &result))
         result = begin(&call, lease, &addr, argv[4]);
     OPENSSL_cleanse(texts, sizeof texts);
+    sp_nif_charge(&call);
     return result;
 }
 
@@ -156,6 +157,7 @@ SP_NIF(sp_nif_attempt_opened)
     status = sp_control_opened(lease->conn, &lease->lease, &call);
     if (status == SP_WANT_WRITE)
         status = wait_until_open(&call, lease, argv[1]);
+    sp_nif_charge(&call);
     return attempt_term(env, status);
 }
 
@@ -216,6 +218,7 @@ SP_NIF(sp_nif_attempt_ready)
                  ? enif_make_tuple2(env, sp_atoms.error, sp_nif_words_term(env, lease->conn))
                  : attempt_term(env, status);
     sp_nif_drop_conn(lease, &call);
+    sp_nif_charge(&call);
     return result;
 }
 
@@ -233,6 +236,7 @@ SP_NIF(sp_nif_attempt_failed)
         return enif_make_badarg(env);
     (void)sp_pool_abandon(lease->conn->pool, &call, lease->conn, lease->lease);
     sp_nif_drop_conn(lease, &call);
+    sp_nif_charge(&call);
     return sp_atoms.ok;
 }
 
@@ -254,5 +258,6 @@ SP_NIF(sp_nif_attempt_abort)
         return enif_make_badarg(env);
     if (lease->conn && sp_conn_unready(lease->conn))
         (void)sp_pool_abandon(lease->conn->pool, &call, lease->conn, lease->lease);
+    sp_nif_charge(&call);
     return sp_atoms.ok;
 }

@@ -12,7 +12,7 @@
  * environment for each costs 5-10 % of a hand-over. */
 #define CACHED_WAITERS_MAX 256
 /* A call that took fewer pieces costs its process nothing beside the call itself. */
-#define UNCHARGED_PIECES 16
+#define UNCHARGED_PIECES 32
 
 ErlNifResourceType *sp_nif_pool_type, *sp_nif_conn_type, *sp_nif_lease_type;
 

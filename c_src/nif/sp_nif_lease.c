@@ -151,17 +151,18 @@ SP_NIF(sp_nif_checkout)
 SP_NIF(sp_nif_enqueue)
 {
     struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
+    struct sp_call call = sp_nif_call(env);
 
     (void)argc;
     if (!pool || !enif_is_ref(env, argv[1]))
         return enif_make_badarg(env);
-    return sp_nif_enqueue_waiter(env, pool, argv[1], argv[2], enif_make_list(env, 0));
+    return sp_nif_enqueue_waiter(&call, pool, argv[1], argv[2], enif_make_list(env, 0));
 }
 
-ERL_NIF_TERM sp_nif_enqueue_waiter(ErlNifEnv *env, struct sp_nif_pool *pool, ERL_NIF_TERM ref,
-                                   ERL_NIF_TERM expiry, ERL_NIF_TERM request)
+ERL_NIF_TERM sp_nif_enqueue_waiter(const struct sp_call *call, struct sp_nif_pool *pool,
+                                   ERL_NIF_TERM ref, ERL_NIF_TERM expiry, ERL_NIF_TERM request)
 {
-    struct sp_call call = sp_nif_call(env);
+    ErlNifEnv *env = call->env;
     struct sp_nif_waiter *waiter = sp_nif_waiter_new(pool, ref);
     struct sp_nif_lease *lease;
     ERL_NIF_TERM handle;
@@ -179,11 +180,11 @@ ERL_NIF_TERM sp_nif_enqueue_waiter(ErlNifEnv *env, struct sp_nif_pool *pool, ERL
     }
     enif_self(env, &self);
     waiter->core.owner = self.pid;
-    waiter->core.expires_ns = expiry_ms ? call.now_ns + expiry_ms * SP_MS : 0;
+    waiter->core.expires_ns = expiry_ms ? call->now_ns + expiry_ms * SP_MS : 0;
     lease = sp_nif_lease_again(NULL, &self);
     handle = sp_nif_lease_handle(env, lease);
-    status = sp_pool_enqueue(&pool->core, &call, &waiter->core);
-    sp_nif_charge(&call);
+    status = sp_pool_enqueue(&pool->core, call, &waiter->core);
+    sp_nif_charge(call);
     if (status != SP_OK) {
         pool->core.host->waiter_free(&waiter->core);
         return sp_nif_error_term(env, status);
@@ -212,6 +213,7 @@ SP_NIF(sp_nif_cancel)
     }
     if (request && adopt(lease))
         (void)sp_pool_discard(lease->conn->pool, &call, lease->conn, lease->lease);
+    sp_nif_charge(&call);
     return sp_atoms.told;
 }
 

@@ -321,6 +321,7 @@ SP_NIF(sp_nif_pool_idle_event)
     if (!pool || !enif_get_uint(env, argv[1], &slot) || !enif_get_uint(env, argv[2], &generation))
         return not_a_pool(env);
     sp_control_idle_event(&pool->core, &call, slot, generation);
+    sp_nif_charge(&call);
     return sp_atoms.ok;
 }
 

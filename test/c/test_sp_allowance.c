@@ -143,6 +143,25 @@ KIT_TEST(allowance, a_slice_of_a_shut_tells_some)
     drop_all();
 }
 
+/* What the socket and the buffer hold is no reason to take more than the call may. */
+KIT_TEST(allowance, a_receive_takes_some_of_a_long_message)
+{
+    static char long_one[2 * SP_SLICE_BYTES];
+    struct sp_want want = {.len_bytes = sizeof long_one};
+    struct sp_received received;
+    uint8_t scratch[1];
+    unsigned calls = 1;
+
+    holder->conn->recv_limit_bytes = sizeof long_one;
+    fake_peer_sends(holder->conn->fd, long_one, sizeof long_one);
+    for (; sp_recv(holder->conn, kit_call(), &want, scratch, 1, &received) == SP_AGAIN; calls++)
+        assert_within(SP_PIECES_SYSCALL + 16 * 1024 / SP_BYTES_PER_PIECE);
+    cr_assert_eq(received.len, sizeof long_one);
+    cr_assert_geq(calls, sizeof long_one / SP_BYTES_PER_PIECE / SP_ALLOWANCE_PIECES);
+    sp_recv_taken(holder->conn, &received);
+    kit_drop(holder);
+}
+
 /* ---- connections ---- */
 
 #define CONNS 500
