@@ -25,8 +25,9 @@
 -define(RETRY_MS, 100).
 
 %% A process of sockpool_session.
--record(job, {%% Who is to be watched; `undefined' for calls about pools and over leases.
+-record(job, {%% Who is watched; `undefined' for calls about pools and over leases.
               client :: pid() | undefined,
+              monitor :: reference() | undefined,
               id :: reference() | undefined,
               %% Of its lease, until that is given back.
               number :: pos_integer() | undefined,
@@ -40,7 +41,9 @@
                 jobs = #{} :: #{pid() => #job{}},
                 ids = #{} :: #{reference() => pid()},
                 leases = #{} :: #{pos_integer() => pid()},
-                clients = #{} :: #{pid() => {Monitor :: reference(), Jobs :: #{pid() => []}}}}).
+                %% One for each job. A process that has been cut off may ask again, over the next connection, before
+                %% the end of the last one is heard here: that ends only what it had then.
+                monitors = #{} :: #{reference() => pid()}}).
 
 -spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() ->
@@ -71,8 +74,8 @@ got({'$gen_cast', {cancel, What}}, State) ->
     wait(cancel(What, fun retry/1, State));
 got({'$sockpool_cancel', What}, State) ->
     wait(cancel(What, fun drop/1, State));
-got({'DOWN', Monitor, process, Client, _Reason}, State) ->
-    wait(client_down(Client, Monitor, State));
+got({'DOWN', Monitor, process, _Client, _Reason}, State) ->
+    wait(client_down(Monitor, State));
 got({'$sockpool_over', Worker}, State) when is_map_key(Worker, State#state.jobs) ->
     wait(over(Worker, State));
 got({'EXIT', Parent, Reason}, #state{parent = Parent}) ->
@@ -244,36 +247,26 @@ answer_elsewhere(From, Reply) ->
 
 %%% Jobs and their clients.
 
-started(Worker, #job{id = Id, from = {Client, _}} = Job, #state{jobs = Jobs, ids = Ids} = State) ->
-    hold(Client, Worker, State#state{jobs = Jobs#{Worker => Job#job{client = Client}},
-                                     ids = Ids#{Id => Worker}}).
+started(Worker, #job{id = Id, from = {Client, _}} = Job, #state{ids = Ids} = State) ->
+    hold(Client, Worker, Job, State#state{ids = Ids#{Id => Worker}}).
 
 unwatched(Worker, From, #state{jobs = Jobs} = State) ->
     State#state{jobs = Jobs#{Worker => #job{from = From}}}.
 
 move(Worker, Heir, #state{jobs = Jobs} = State) ->
-    #{Worker := #job{client = Client} = Job} = Jobs,
-    hold(Heir, Worker, release(Client, Worker, State#state{
-                                                 jobs = Jobs#{Worker := Job#job{client = Heir}}})).
+    #{Worker := Job} = Jobs,
+    hold(Heir, Worker, Job, release(Job, State)).
 
-%% One monitor for each process, however many jobs it has.
-hold(Client, Worker, #state{clients = Clients} = State) ->
-    {Monitor, Jobs} = case Clients of
-                          #{Client := Known} -> Known;
-                          #{} -> {monitor(process, Client), #{}}
-                      end,
-    State#state{clients = Clients#{Client => {Monitor, Jobs#{Worker => []}}}}.
+hold(Client, Worker, Job, #state{jobs = Jobs, monitors = Monitors} = State) ->
+    Monitor = monitor(process, Client),
+    State#state{jobs = Jobs#{Worker => Job#job{client = Client, monitor = Monitor}},
+                monitors = Monitors#{Monitor => Worker}}.
 
-release(Client, Worker, #state{clients = Clients} = State) ->
-    case Clients of
-        #{Client := {Monitor, #{Worker := []} = Jobs}} when map_size(Jobs) =:= 1 ->
-            true = demonitor(Monitor, [flush]),
-            State#state{clients = maps:remove(Client, Clients)};
-        #{Client := {Monitor, Jobs}} ->
-            State#state{clients = Clients#{Client := {Monitor, maps:remove(Worker, Jobs)}}};
-        #{} ->
-            State
-    end.
+release(#job{monitor = undefined}, State) ->
+    State;
+release(#job{monitor = Monitor}, #state{monitors = Monitors} = State) ->
+    true = demonitor(Monitor, [flush]),
+    State#state{monitors = maps:remove(Monitor, Monitors)}.
 
 %% From now on the lease is closed for every call; those that came before are with the worker.
 unlisted(Worker, #state{jobs = Jobs, leases = Leases} = State) ->
@@ -281,11 +274,11 @@ unlisted(Worker, #state{jobs = Jobs, leases = Leases} = State) ->
     State#state{jobs = Jobs#{Worker := Job#job{number = undefined}},
                 leases = maps:remove(Number, Leases)}.
 
-forget(Worker, #job{client = Client, id = Id, number = Number}, State) ->
+forget(Worker, #job{id = Id, number = Number} = Job, State) ->
     #state{jobs = Jobs, ids = Ids, leases = Leases} = State,
-    release(Client, Worker, State#state{jobs = maps:remove(Worker, Jobs),
-                                        ids = maps:remove(Id, Ids),
-                                        leases = maps:remove(Number, Leases)}).
+    release(Job, State#state{jobs = maps:remove(Worker, Jobs),
+                             ids = maps:remove(Id, Ids),
+                             leases = maps:remove(Number, Leases)}).
 
 %%% Ends.
 
@@ -312,9 +305,9 @@ retry(What) ->
 
 drop(_What) -> ok.
 
-client_down(Client, Monitor, #state{clients = Clients} = State) ->
-    case Clients of
-        #{Client := {Monitor, Jobs}} -> lists:foldl(fun kill/2, State, maps:keys(Jobs));
+client_down(Monitor, #state{monitors = Monitors} = State) ->
+    case Monitors of
+        #{Monitor := Worker} -> kill(Worker, State);
         #{} -> State
     end.
 

@@ -11,7 +11,7 @@
 -export([erlang_node_stands_still/1, c_node_stands_still/1, connection_to_erlang_is_full/1,
          connection_to_c_is_full/1]).
 -export([default_is_the_pools/1, default_is_infinity/1, connected_anew/1, right_after_a_cut/1, served_anew/1,
-         call_after_its_cancel/1]).
+         asked_anew_before_the_end/1, call_after_its_cancel/1]).
 -export([server_is_suspended/1, session_is_suspended/1]).
 
 -import(sockpool_test_util, [settled/1, start/1, await/1, assert_no_messages/0]).
@@ -29,7 +29,8 @@ all() -> [{group, side_by_side}].
 %% and the others run meanwhile, one after the other.
 groups() ->
     [{side_by_side, [parallel], stopped() ++ [{group, erlang}, {group, c}]},
-     {erlang, cases() ++ [served_anew, server_is_suspended, session_is_suspended, call_after_its_cancel]},
+     {erlang, cases() ++ [served_anew, asked_anew_before_the_end, server_is_suspended, session_is_suspended,
+                          call_after_its_cancel]},
      {c, cases()}].
 
 stopped() ->
@@ -175,6 +176,28 @@ taken_back(Heard, Watch, Pool) ->
 await_waiting(Count, Pool) ->
     sockpool_test_util:wait_until(
       fun() -> {ok, #{waiting := Now}} = sockpool:stats(Pool), Now =:= Count orelse Now end).
+
+%% What was asked over the next connection goes on, though the server hears later that the last one is gone.
+asked_anew_before_the_end(Config) ->
+    {Name, Node} = Pool = started(Config, #{size => 2, max_overflow => 0}),
+    {ok, Conn} = sockpool:checkout(Pool),
+    Server = erpc:call(Node, erlang, whereis, [sockpool]),
+    ok = erpc:call(Node, sys, suspend, [sockpool]),
+    {sockpool, Node} ! {'$gen_call', {self(), anew}, {request, make_ref(), Name, <<"anew">>, 4, infinity}},
+    true = erlang:disconnect_node(Node),
+    sockpool_test_util:wait_until(
+      fun() ->
+              {messages, Messages} = erpc:call(Node, erlang, process_info, [Server, messages]),
+              case Messages of
+                  [{'$gen_call', _, _}, {'DOWN', _, process, _, noconnection} | _] -> true;
+                  _ -> Messages
+              end
+      end),
+    ok = erpc:call(Node, sys, resume, [sockpool]),
+    receive {anew, Reply} -> ?assertEqual({ok, <<"anew">>}, Reply) after 30000 -> error(no_answer) end,
+    ?assertEqual({error, closed}, sockpool:checkin(Conn)),
+    ?assertMatch(#{abandoned := 1, checkouts := 2, checkins := 1}, settled(Pool)),
+    assert_no_messages().
 
 %% By two ways they may come in the wrong order.
 call_after_its_cancel(Config) ->
