@@ -53,12 +53,16 @@ end_per_group(c, Config) -> sockpool_remote_kit:end_group(c, Config).
 init_per_testcase(Case, Config) ->
     case ?config(kind, Config) of
         undefined ->
-            #{node := Node} = Daemon = sockpool_c_daemon:start(),
+            #{node := Node} = Daemon = sockpool_c_daemon:start(#{args => args(Case)}),
             [{daemon, Daemon}, {pool, {Case, Node}}, {node, Node}, {server, sockpool_test_server:start()},
              {other_node, maps:get(node, ?config(other, Config))} | Config];
         c ->
             [{daemon, ?config(serving, Config)} | sockpool_remote_kit:init_case(Case, Config)]
     end.
+
+%% A time that can be waited for; the others give back what they have.
+args(drain_has_an_end) -> ["--stop-timeout", "500"];
+args(_Case) -> [].
 
 end_per_testcase(_Case, Config) ->
     case ?config(kind, Config) of
@@ -158,9 +162,10 @@ drain_has_an_end(Config) ->
     Pool = {_, Node} = started(Config, #{size => 1, max_overflow => 0}),
     {ok, Conn} = sockpool:checkout(Pool),
     Daemon = ?config(daemon, Config),
-    Stopping = start(fun() -> sockpool_c_daemon:stop(Daemon) end),
+    ok = sockpool_c_daemon:terminate(Daemon),
     ok = wait_until(fun() -> sockpool:checkout(Pool, 0) =:= {error, draining} end),
-    ?assertEqual(0, await(Stopping)),
+    _ = sockpool_c_daemon:await_line(Daemon, "event=not_drained"),
+    ?assertEqual("exit_status=0", sockpool_c_daemon:await_line(Daemon, "exit_status=")),
     ?assertEqual({error, {nodedown, Node}}, sockpool:checkin(Conn)).
 
 second_sigterm(Config) ->
@@ -361,7 +366,7 @@ more_than_may_be_kept(Config) ->
     Calls = [begin
                  Id = make_ref(),
                  {Id, gen_server:send_request(Server, {request, Id, Name, Data, byte_size(Data), infinity})}
-             end || _ <- lists:seq(1, 10)],
+             end || _ <- lists:seq(1, 6)],
     {Waiting, Refused} = lists:split(4, Calls),
     [?assertEqual({reply, {error, enobufs}}, gen_server:receive_response(Call, 60000))
      || {_, Call} <- Refused],
