@@ -239,7 +239,7 @@ ref(N) ->
     Node = <<"crowd@127.0.0.1">>,
     binary_to_term(<<131, 90, 3:16, 119, (byte_size(Node)), Node/binary, 7:32, 0:32, 0:32, N:32>>).
 
-%% A node gets half of what there is, and another one something all the same.
+%% A node gets half of the 256 MB that there are, and another one something all the same.
 bytes_that_are_kept(Config) ->
     Pool = {Name, Node} = started(Config, #{size => 1, max_overflow => 0}),
     Other = client(?config(other_node, Config)),
@@ -251,7 +251,9 @@ bytes_that_are_kept(Config) ->
     ?assertEqual({4, 2}, {length(Mine), length(Refused)}),
     {Theirs, _} = run(Other, Kept),
     ?assertEqual(2, length(Theirs)),
+    ?assertMatch({ok, #{waiting := 6}}, sockpool:stats(Pool)),
     [ok = gen_server:cast(Server, {cancel, Id}) || Id <- Mine ++ Theirs],
+    ?assertMatch({ok, #{waiting := 0}}, sockpool:stats(Pool)),
     %% There is room again.
     ok = sockpool:checkin(Conn),
     ?assert({ok, Data} =:= sockpool:request(Pool, Data, byte_size(Data), 60000)),
@@ -356,8 +358,8 @@ settings(Config) ->
     Dir = ?config(priv_dir, Config),
     {ok, Pem} = file:read_file(sockpool_tls_kit:pem(Config, "ca")),
     Certificates = case os:getenv("SOCKPOOL_NODE") of
-                       false -> 1000;
-                       _Checked -> 200 % for each thing it does, that one takes many times as long
+                       false -> 400;
+                       _Checked -> 100 % for each thing it does, that one takes many times as long
                    end,
     Pools = [begin
                  File = filename:join(Dir, lists:concat(["ca", N, ".pem"])),
