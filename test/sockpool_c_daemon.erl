@@ -96,11 +96,14 @@ lines_until(#{pid := Pid}, Part) ->
     Pid ! {await, self(), Part},
     receive {Pid, lines, Lines} -> Lines after ?WAIT_MS -> error({no_line, Part}) end.
 
-%% SIGTERM; its exit status.
+%% SIGTERM; its exit status. Nobody has a lease any more, or it is given back now: a daemon that waited in vain
+%% for one is an error here, for that takes ten seconds.
 -spec stop(daemon()) -> integer().
 stop(Daemon) ->
     ok = terminate(Daemon),
-    "exit_status=" ++ Status = await_line(Daemon, "exit_status="),
+    Lines = lines_until(Daemon, "exit_status="),
+    [error({not_drained, Lines}) || Line <- Lines, string:find(Line, "event=not_drained") =/= nomatch],
+    "exit_status=" ++ Status = lists:last(Lines),
     forget(Daemon),
     list_to_integer(Status).
 

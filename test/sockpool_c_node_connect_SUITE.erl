@@ -5,7 +5,7 @@
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
 
--export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2,
+-export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2,
          end_per_testcase/2]).
 -export([ticks_while_idle/1, ticks_while_leased/1, unasked_messages/1, killed_under_calls/1,
          many_connections/1]).
@@ -23,11 +23,14 @@
 suite() -> [{timetrap, {minutes, 3}}].
 
 all() ->
-    [ticks_while_idle, ticks_while_leased, unasked_messages, killed_under_calls, many_connections,
+    [{group, ticks}, unasked_messages, killed_under_calls, many_connections,
      wrong_cookie, cookie_is_not_logged, cookie_of_a_daemon_pool, unknown_node, no_epmd,
      port_without_epmd, other_node, not_a_node, tls, tls_without_a_certificate, plain_to_tls,
      hostile_frames, replies_to_nobody, cut_frame, nested_reply, silent_target, clients_die,
      slow_client, slow_client_dies].
+
+%% These only wait.
+groups() -> [{ticks, [parallel], [ticks_while_idle, ticks_while_leased]}].
 
 init_per_suite(Config) ->
     sockpool_c_daemon:if_built(

@@ -11,7 +11,7 @@
 -export([killed_under_load/1, leases_of_an_earlier_run/1, asleep_when_nobody_speaks/1, drained_at_sigterm/1,
          drain_has_an_end/1, drained_before_all_is_closed/1, second_sigterm/1, names_that_nobody_knows/1]).
 -export([crowd_of_two_nodes/1, stop_with_everything_under_way/1, started_and_stopped_often/1,
-         calls_behind_a_waiting_one/1, to_a_full_socket/1, wrong_sends/1, more_than_may_be_kept/1,
+         calls_behind_a_waiting_one/1, to_a_full_socket/1, wrong_sends/1,
          many_processes_of_a_node/1, calls_passed_on/1, longest_data/1]).
 -export([unix_socket/1, names/1, nobody_listens/1, silent_host/1, server_comes_back/1,
          several_hosts/1, idle_connections_that_end/1, many_dead_before_those_alive/1]).
@@ -30,7 +30,7 @@ groups() ->
     [{alone, [killed_under_load, leases_of_an_earlier_run, asleep_when_nobody_speaks, drained_at_sigterm,
               drain_has_an_end, drained_before_all_is_closed, second_sigterm, names_that_nobody_knows]},
      {c, [crowd_of_two_nodes, stop_with_everything_under_way, started_and_stopped_often,
-          calls_behind_a_waiting_one, to_a_full_socket, wrong_sends, more_than_may_be_kept,
+          calls_behind_a_waiting_one, to_a_full_socket, wrong_sends,
           many_processes_of_a_node, calls_passed_on, longest_data,
           unix_socket, names, nobody_listens, silent_host,
           server_comes_back, several_hosts, idle_connections_that_end, many_dead_before_those_alive, tls, tls_refusals, tls_files,
@@ -53,15 +53,17 @@ end_per_group(c, Config) -> sockpool_remote_kit:end_group(c, Config).
 init_per_testcase(Case, Config) ->
     case ?config(kind, Config) of
         undefined ->
-            #{node := Node} = Daemon = sockpool_c_daemon:start(options(Case)),
+            #{node := Node} = Daemon = sockpool_c_daemon:start(#{args => args(Case)}),
             [{daemon, Daemon}, {pool, {Case, Node}}, {node, Node}, {server, sockpool_test_server:start()},
              {other_node, maps:get(node, ?config(other, Config))} | Config];
         c ->
             [{daemon, ?config(serving, Config)} | sockpool_remote_kit:init_case(Case, Config)]
     end.
 
-options(drained_before_all_is_closed) -> #{args => ["--stop-timeout", "1"]};
-options(_Case) -> #{}.
+%% A time that can be waited for; the others give back what they have.
+args(drain_has_an_end) -> ["--stop-timeout", "500"];
+args(drained_before_all_is_closed) -> ["--stop-timeout", "1"];
+args(_Case) -> [].
 
 end_per_testcase(_Case, Config) ->
     case ?config(kind, Config) of
@@ -161,9 +163,10 @@ drain_has_an_end(Config) ->
     Pool = {_, Node} = started(Config, #{size => 1, max_overflow => 0}),
     {ok, Conn} = sockpool:checkout(Pool),
     Daemon = ?config(daemon, Config),
-    Stopping = start(fun() -> sockpool_c_daemon:stop(Daemon) end),
+    ok = sockpool_c_daemon:terminate(Daemon),
     ok = wait_until(fun() -> sockpool:checkout(Pool, 0) =:= {error, draining} end),
-    ?assertEqual(0, await(Stopping)),
+    _ = sockpool_c_daemon:await_line(Daemon, "event=not_drained"),
+    ?assertEqual("exit_status=0", sockpool_c_daemon:await_line(Daemon, "exit_status=")),
     ?assertEqual({error, {nodedown, Node}}, sockpool:checkin(Conn)).
 
 %% The drain has its time, and closing takes longer: that is no lease that is still held.
@@ -366,26 +369,6 @@ wrong_sends(Config) ->
     ?assertEqual({ok, <<>>}, sockpool:request(Pool, "", packet, 5000)),
     #{closed := Closed} = settled(Pool),
     ?assert(Closed >= 1).
-
-%% 256 MB of requests may wait.
-more_than_may_be_kept(Config) ->
-    Pool = {Name, Node} = started(Config, #{size => 1, max_overflow => 0}),
-    Server = {sockpool, Node},
-    {ok, Conn} = sockpool:checkout(Pool),
-    Data = binary:copy(<<"k">>, 32 * 1024 * 1024),
-    Calls = [begin
-                 Id = make_ref(),
-                 {Id, gen_server:send_request(Server, {request, Id, Name, Data, byte_size(Data), infinity})}
-             end || _ <- lists:seq(1, 10)],
-    {Waiting, Refused} = lists:split(4, Calls),
-    [?assertEqual({reply, {error, enobufs}}, gen_server:receive_response(Call, 60000))
-     || {_, Call} <- Refused],
-    ?assertEqual(4, stat(Pool, waiting)),
-    [ok = gen_server:cast(Server, {cancel, Id}) || {Id, _} <- Waiting],
-    ?assertEqual(0, stat(Pool, waiting)),
-    %% There is room again.
-    ok = sockpool:checkin(Conn),
-    ?assert({ok, Data} =:= sockpool:request(Pool, Data, byte_size(Data), 60000)).
 
 %% More than are watched while they have nothing.
 many_processes_of_a_node(Config) ->

@@ -138,19 +138,29 @@ give(Cookie) ->
 
 %% One that takes connections and says nothing is given up, and asked again.
 silent_epmd(_Config) ->
+    {Early, Daemon1} = at_an_epmd(),
+    First = answered(Early, Daemon1),
+    {Late, Daemon2} = at_an_epmd(),
+    {ok, Silent} = gen_tcp:accept(Late, ?WAIT_MS),
+    ?assertNotEqual(nomatch, string:find(await_line(Daemon2, "event=not_registered"), "epmd does not answer")),
+    Second = answered(Late, Daemon2),
+    %% The daemon that had its answer before that does not wait for another one.
+    ?assertEqual({error, timeout}, gen_tcp:accept(Early, 1000)),
+    [?assertEqual(0, terminated(Daemon)) || Daemon <- [Daemon1, Daemon2]],
+    lists:foreach(fun gen_tcp:close/1, [Early, Late, First, Silent, Second]).
+
+at_an_epmd() ->
     {ok, Listener} = gen_tcp:listen(0, [{active, false}, {ip, {127, 0, 0, 1}}]),
     {ok, Port} = inet:port(Listener),
-    Daemon = start(#{args => ["--name", name()], env => [cookie(), {"ERL_EPMD_PORT", integer_to_list(Port)}]}),
-    {ok, First} = gen_tcp:accept(Listener, ?WAIT_MS),
-    ?assertNotEqual(nomatch, string:find(await_line(Daemon, "event=not_registered"), "epmd does not answer")),
-    {ok, Second} = gen_tcp:accept(Listener, ?WAIT_MS),
-    {ok, [_, _, 120 | _]} = gen_tcp:recv(Second, 0, ?WAIT_MS),
-    ok = gen_tcp:send(Second, <<118, 0, 1:32>>),
+    Env = [cookie(), {"ERL_EPMD_PORT", integer_to_list(Port)}],
+    {Listener, start(#{args => ["--name", name()], env => Env})}.
+
+answered(Listener, Daemon) ->
+    {ok, Socket} = gen_tcp:accept(Listener, ?WAIT_MS),
+    {ok, [_, _, 120 | _]} = gen_tcp:recv(Socket, 0, ?WAIT_MS),
+    ok = gen_tcp:send(Socket, <<118, 0, 1:32>>),
     _ = await_line(Daemon, "event=registered"),
-    %% It does not wait for another answer.
-    ?assertEqual({error, timeout}, gen_tcp:accept(Listener, 6000)),
-    ?assertEqual(0, terminated(Daemon)),
-    lists:foreach(fun gen_tcp:close/1, [Listener, First, Second]).
+    Socket.
 
 %%% Its input and output.
 

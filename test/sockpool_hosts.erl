@@ -12,8 +12,8 @@
                   address := string()}.
 -type net() :: #{switch := string(), hosts := [host()], spaces := [string()]}.
 
-%% Seconds. A node that says nothing is given up after 3 to 5 of them.
--define(TICK_TIME, "4").
+%% Seconds. A node that says nothing is given up after 1.5 to 2.5 of them.
+-define(TICK_TIME, "2").
 
 -spec start() -> {ok, net()} | {skip, string()}.
 start() ->

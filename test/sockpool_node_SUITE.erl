@@ -111,7 +111,8 @@ killed_without_a_file(Config) ->
     _ = new_child(Sup, Next),
     ?assertEqual({tls, {cacertfile, enoent}}, sockpool_test_util:unavailable({p, Node})),
     Copy(),
-    sockpool_test_util:wait_until(fun() -> element(1, sockpool:checkout({p, Node}, 1000)) =:= ok end),
+    sockpool_test_util:wait_until(
+      fun() -> sockpool:request({p, Node}, <<"ping">>, 4, 1000) =:= {ok, <<"ping">>} end),
     ok = file:delete(Ca),
     [{Id, _, worker, _}] = supervisor:which_children(Sup),
     ok = supervisor:terminate_child(Sup, Id),

@@ -15,9 +15,12 @@ suite() -> [{timetrap, {minutes, 3}}].
 all() ->
     [same_errors, same_errors_of_paths, same_errors_of_tls, options_in_any_order,
      pools_of_the_file, new_and_gone_pools, changed_pool, stopped_by_call, twice, broken_file,
-     files_of_tls, broken_files_of_tls, needs_restart, ends_while_it_restarts_a_pool,
-     names_in_the_log, without_a_file, no_file_of_tls_at_the_start,
+     {group, tls}, needs_restart, ends_while_it_restarts_a_pool, names_in_the_log,
      pool_that_was_started_by_call, all_of_the_file, command_line_comes_first].
+
+%% One of them waits for five seconds, until an outage is over.
+groups() ->
+    [{tls, [parallel], [files_of_tls, broken_files_of_tls, without_a_file, no_file_of_tls_at_the_start]}].
 
 init_per_suite(Config) ->
     sockpool_c_daemon:if_built(
@@ -134,6 +137,7 @@ new_and_gone_pools(Config) ->
     ?assertEqual({ok, <<"x">>}, sockpool:recv(Kept, 1)),
     ?assertEqual({error, closed}, sockpool:send(Lost, <<"x">>)),
     ?assertEqual({error, not_found}, sockpool:checkout({goes, Node})),
+    ok = sockpool:checkin(Kept),
     0 = sockpool_c_daemon:stop(Daemon).
 
 changed_pool(Config) ->
@@ -205,6 +209,7 @@ broken_file(Config) ->
     _ = await_line(Daemon, "No such file"),
     ok = sockpool:send(Kept, <<"x">>),
     ?assertEqual({ok, <<"x">>}, sockpool:recv(Kept, 1)),
+    ok = sockpool:checkin(Kept),
     0 = sockpool_c_daemon:stop(Daemon).
 
 %% The authority's file has another content: only who reads it again trusts the server.
@@ -215,8 +220,7 @@ files_of_tls(Config) ->
     ?assertMatch({tls, _}, sockpool_test_util:unavailable({p, Node})),
     use(Config, "ca.pem"),
     reload(Daemon),
-    sockpool_test_util:wait_until(fun() -> element(1, sockpool:checkout({p, Node}, 1000)) =:= ok end),
-    echo(p, Node),
+    served(p, Node),
     0 = sockpool_c_daemon:stop(Daemon).
 
 broken_files_of_tls(Config) ->
@@ -245,16 +249,47 @@ needs_restart(Config) ->
                              {"name", "\"other@host\""}]],
     0 = sockpool_c_daemon:stop(Daemon).
 
+%% While it reads the file, while it stops the pool, and when the next one is there. Nothing begins after that.
 ends_while_it_restarts_a_pool(Config) ->
     Server = sockpool_test_server:start(),
-    [begin
-         write(Config, #{p => tcp(Server)}),
-         #{node := Node} = Daemon = start(Config),
-         {ok, _} = sockpool:checkout({p, Node}),
-         write(Config, #{p => (tcp(Server))#{size => 4}}),
-         hang_up(Daemon),
-         ?assertEqual(0, sockpool_c_daemon:stop(Daemon))
-     end || _ <- lists:seq(1, 10)].
+    ReadsIt = fun(Daemon) ->
+                      ok = sockpool_c_daemon:suspend(Daemon),
+                      hang_up(Daemon),
+                      ok = sockpool_c_daemon:terminate(Daemon),
+                      ok = sockpool_c_daemon:resume(Daemon),
+                      []
+              end,
+    Has = fun(Event) ->
+                  fun(Daemon) ->
+                          hang_up(Daemon),
+                          Lines = sockpool_c_daemon:lines_until(Daemon, Event),
+                          ok = sockpool_c_daemon:terminate(Daemon),
+                          Lines
+                  end
+          end,
+    [?assertEqual([], restarted(Config, Server, 1, ReadsIt)) || _ <- [1, 2]],
+    %% Many connections, so that it takes until the signal comes.
+    ok = sockpool_test_util:wait_until(fun() -> restarted(Config, Server, 1000, Has("event=pool_stopped")) =:= [] end),
+    [?assertMatch([_], restarted(Config, Server, 1, Has("event=configured"))) || _ <- [1, 2]].
+
+%% That it has started another pool, by the time it is told to end by Then.
+restarted(Config, Server, Size, Then) ->
+    Pool = tcp(Server),
+    write(Config, #{p => Pool#{size => Size}}),
+    #{node := Node} = Daemon = start(Config),
+    {ok, Lease} = sockpool:checkout({p, Node}),
+    sockpool_test_util:wait_until(
+      fun() -> {ok, #{connecting := Connecting}} = sockpool:stats({p, Node}), Connecting =:= 0 orelse Connecting end),
+    write(Config, #{p => Pool#{size => 4}}),
+    Lines = Then(Daemon) ++ sockpool_c_daemon:lines_until(Daemon, "event=ending"),
+    %% Its pool may be gone.
+    _ = sockpool:checkin(Lease),
+    After = sockpool_c_daemon:lines_until(Daemon, "exit_status="),
+    ?assertEqual("exit_status=0", lists:last(After)),
+    ?assertEqual([], with(["event=pool_", "event=configured", "event=not_"], After)),
+    with(["event=pool_started"], Lines).
+
+with(Words, Lines) -> [Line || Line <- Lines, Word <- Words, string:find(Line, Word) =/= nomatch].
 
 %% None can look like another event or level.
 names_in_the_log(Config) ->
@@ -284,7 +319,7 @@ without_a_file(Config) ->
     ?assertNotEqual(nomatch, string:find(Line, "pool=p ")),
     use(Config, "ca.pem"),
     hang_up(Daemon),
-    sockpool_test_util:wait_until(fun() -> element(1, sockpool:checkout({p, Node}, 1000)) =:= ok end),
+    served(p, Node),
     0 = sockpool_c_daemon:stop(Daemon).
 
 %% A pool whose file of TLS is not there yet says so, and works once it is; the others work at once.
@@ -392,6 +427,11 @@ pools(Node) ->
 
 echo(Pool, Node) ->
     ?assertEqual({ok, <<"ping">>}, sockpool:request({Pool, Node}, <<"ping">>, 4, 30000)).
+
+%% As soon as it has a connection.
+served(Pool, Node) ->
+    sockpool_test_util:wait_until(
+      fun() -> sockpool:request({Pool, Node}, <<"ping">>, 4, 1000) =:= {ok, <<"ping">>} end).
 
 tcp(Server) ->
     #{host := {A, B, C, D}, port := Port} = sockpool_test_server:target(Server),

@@ -16,7 +16,7 @@
 
 %%% Lives.
 
-%% The node sends a tick each second, and takes for dead who does not answer four of them. It counts
+%% The node sends a tick each half a second, and takes for dead who does not answer four of them. It counts
 %% what it got: two packets of the handshake, and the answers.
 ticks_while_idle(Config) ->
     with_ticking_node(
@@ -45,7 +45,7 @@ ticks_while_leased(Config) ->
 %% This VM is not connected to it: its own tick time is another one.
 with_ticking_node(Fun) ->
     #{control := Control, node := Node} =
-        start_apart(peer:random_name(ticking), ["-kernel", "net_ticktime", "4"]),
+        start_apart(peer:random_name(ticking), ["-kernel", "net_ticktime", "2"]),
     try Fun(Control, Node) after peer:stop(Control) end.
 
 %% So many connections, each with so many packets to the node. A client calls over the daemon only.
