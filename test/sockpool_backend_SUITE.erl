@@ -4,7 +4,7 @@
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
 
--export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2,
+-export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2,
          end_per_testcase/2]).
 -export([killed_and_restarted_under_load/1, resets_under_load/1, starts_while_down/1,
          comes_up_for_waiters/1, silent_backend/1]).
@@ -22,9 +22,13 @@ suite() -> [{timetrap, {minutes, 5}}].
 
 all() ->
     [killed_and_restarted_under_load, resets_under_load, starts_while_down, comes_up_for_waiters,
-     silent_backend, closed_idle_connection_is_not_handed_out, stray_bytes_are_not_handed_out,
-     close_is_noticed_without_traffic, stray_bytes_are_noticed_without_traffic,
-     waiters_get_clean_connections_only, validate_never, validate_after].
+     silent_backend, {group, side_by_side}].
+
+groups() ->
+    [{side_by_side, [parallel],
+      [closed_idle_connection_is_not_handed_out, stray_bytes_are_not_handed_out,
+       close_is_noticed_without_traffic, stray_bytes_are_noticed_without_traffic,
+       waiters_get_clean_connections_only, validate_never, validate_after]}].
 
 init_per_suite(Config) ->
     {ok, _} = application:ensure_all_started(sockpool),
@@ -35,8 +39,9 @@ end_per_suite(_Config) ->
 
 init_per_testcase(Case, Config) -> [{pool, Case} | Config].
 
-end_per_testcase(_Case, _Config) ->
-    lists:foreach(fun sockpool:stop_pool/1, sockpool:which_pools()).
+end_per_testcase(Case, _Config) ->
+    lists:foreach(fun sockpool:stop_pool/1,
+                  [Pool || Pool <- sockpool:which_pools(), lists:prefix(atom_to_list(Case), atom_to_list(Pool))]).
 
 %%% Down and up again.
 
@@ -208,13 +213,13 @@ silent_backend(Config) ->
 both(Config, Options, Test) ->
     Tcp = sockpool_test_server:start(silent),
     Unix = sockpool_test_server:start(silent, #{path => sockpool_test_util:unix_path()}),
-    lists:foreach(fun({Name, Server}) ->
-                          {ok, _} = sockpool:start_pool(Name, options(Server, Options)),
-                          #{total := Total} = settled(Name),
-                          wait_until(fun() -> sockpool_test_server:accepted(Server) =:= Total end),
-                          Test(Name, Server),
-                          ok = sockpool:stop_pool(Name)
-                  end, [{name(Config, "_tcp"), Tcp}, {name(Config, "_unix"), Unix}]).
+    run_all([fun() ->
+                     {ok, _} = sockpool:start_pool(Name, options(Server, Options)),
+                     #{total := Total} = settled(Name),
+                     wait_until(fun() -> sockpool_test_server:accepted(Server) =:= Total end),
+                     Test(Name, Server),
+                     ok = sockpool:stop_pool(Name)
+             end || {Name, Server} <- [{name(Config, "_tcp"), Tcp}, {name(Config, "_unix"), Unix}]]).
 
 name(Config, Suffix) -> list_to_atom(atom_to_list(?config(pool, Config)) ++ Suffix).
 

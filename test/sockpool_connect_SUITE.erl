@@ -4,7 +4,7 @@
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
 
--export([all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
+-export([all/0, groups/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([log/2]).
 -export([first_host_dead/1, every_host_dead/1, hosts_are_taken_in_turn/1, host_names/1,
          unknown_host/1, ipv6/1, unix_socket/1, missing_unix_socket/1, bind_address/1,
@@ -19,13 +19,18 @@
 -import(sockpool_test_util, [wait_until/1, settled/1, stat/2, stats/1, start/1, await/1,
                              elapsed_ms/1]).
 
+%% Those alone look at all that is logged.
 all() ->
+    [{group, side_by_side},
+     init_crash_tells_no_arguments, init_reason_is_bounded, init_with_somebody_who_crashes].
+
+groups() -> [{side_by_side, [parallel], cases()}].
+
+cases() ->
     [first_host_dead, every_host_dead, hosts_are_taken_in_turn, host_names, unknown_host, ipv6,
      unix_socket, missing_unix_socket, bind_address, bad_bind_address, socket_options,
      init_does_a_handshake, init_sees_the_pools_packet, init_error, init_crash,
-     init_crash_tells_no_arguments, init_reason_is_bounded, init_with_somebody_who_crashes,
-     init_bad_return,
-     init_hangs, init_cannot_end_its_lease, init_leaves_bytes_unread,
+     init_bad_return, init_hangs, init_cannot_end_its_lease, init_leaves_bytes_unread,
      init_dies_with_its_connection, init_keeps_the_handle, backs_off,
      attempts_are_one_at_a_time_while_down, dirty_from_the_start, closed_from_the_start].
 
@@ -38,8 +43,10 @@ end_per_suite(_Config) ->
 
 init_per_testcase(Case, Config) -> [{pool, Case} | Config].
 
-end_per_testcase(_Case, _Config) ->
-    lists:foreach(fun sockpool:stop_pool/1, sockpool:which_pools()).
+end_per_testcase(Case, _Config) ->
+    Prefix = atom_to_list(Case) ++ "_",
+    lists:foreach(fun sockpool:stop_pool/1,
+                  [Pool || Pool <- sockpool:which_pools(), lists:prefix(Prefix, atom_to_list(Pool))]).
 
 %%% Targets.
 

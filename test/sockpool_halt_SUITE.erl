@@ -5,7 +5,7 @@
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
 
--export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
+-export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([halt_during_handshakes/1, halt_during_handshakes_after_crypto/1, halt_at_once/1,
          halt_with_a_node_pool/1]).
 %% Run in the other VM.
@@ -17,9 +17,11 @@
 
 suite() -> [{timetrap, {minutes, 10}}].
 
-all() ->
-    [halt_during_handshakes, halt_during_handshakes_after_crypto, halt_at_once,
-     halt_with_a_node_pool].
+all() -> [{group, side_by_side}].
+
+groups() ->
+    [{side_by_side, [parallel],
+      [halt_during_handshakes, halt_during_handshakes_after_crypto, halt_at_once, halt_with_a_node_pool]}].
 
 init_per_suite(Config) -> sockpool_tls_kit:start(Config).
 

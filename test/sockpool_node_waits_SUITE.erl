@@ -104,6 +104,8 @@ reader_is_suspended(Config) ->
 
 output_that_nobody_takes(Config) ->
     Pool = started(Config, #{}),
+    %% Otherwise the time may be over before it has the connection.
+    _ = settled(Pool),
     Print = fun() -> sockpool:call(Pool, sockpool_node_kit, print, ["nobody hears me"], 500) end,
     {Us, Result} = led_by(spawn(fun sockpool_node_kit:linger/0), fun() -> timer:tc(Print) end),
     ?assertEqual({error, timeout}, Result),

@@ -20,7 +20,7 @@
                   max_waiting => 20, recv_limit => 65536, connect_timeout => 20000}).
 
 -spec seconds() -> pos_integer().
-seconds() -> list_to_integer(os:getenv("SOCKPOOL_STRESS_SECONDS", "10")).
+seconds() -> list_to_integer(os:getenv("SOCKPOOL_STRESS_SECONDS", "5")).
 
 %% @doc Ends the VM: 0 when all went well.
 -spec main() -> no_return().

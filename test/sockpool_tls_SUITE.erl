@@ -16,11 +16,11 @@
 all() -> [{group, Name} || {Name, _, _} <- groups()].
 
 groups() ->
-    [{trust, [], [ca_file, ca_der, by_address, wrong_host, wrong_address, another_name_is_expected,
+    [{trust, [parallel], [ca_file, ca_der, by_address, wrong_host, wrong_address, another_name_is_expected,
                   expired, self_signed, unknown_ca, nobody_is_trusted_by_default, verify_none]},
-     {refusals, [], [old_versions_only, plain_tcp, stalled, reset_in_handshake, files_of_no_use,
+     {refusals, [parallel], [old_versions_only, plain_tcp, stalled, reset_in_handshake, files_of_no_use,
                      counts_for_backoff, client_certificate_missing]},
-     {stream, [], [framings, large, to_a_full_socket, half_close, truncated, reset_in_a_record,
+     {stream, [parallel], [framings, large, to_a_full_socket, half_close, truncated, reset_in_a_record,
                    empty_record, key_update_when_idle, closed_when_idle, data_when_idle,
                    part_of_data_when_idle]}].
 
@@ -230,14 +230,16 @@ to_a_full_socket(Config) ->
 proxied(Config, Options) ->
     Server = ssl_server(Options ++ identity(Config, "server")),
     Proxy = sockpool_tls_peers:proxy(port(Server)),
-    Pool = pool(Config, Proxy, #{}, #{keylog => file(?config(tls_dir, Config), "keys")}),
+    Pool = pool(Config, Proxy, #{}, #{keylog => keys(Config)}),
     echo(Pool),
     {Proxy, Pool}.
+
+keys(Config) -> file(?config(tls_dir, Config), atom_to_list(?config(pool, Config)) ++ ".keys").
 
 %% The server says that it sends no more, and the socket stays open: nothing but the record tells.
 half_close(Config) ->
     {Proxy, Pool} = proxied(Config, [{versions, ['tlsv1.3']}]),
-    Secret = server_secret(file(?config(tls_dir, Config), "keys")),
+    Secret = server_secret(keys(Config)),
     with_conn(Pool, fun(Conn) ->
         sockpool_tls_peers:spoil(Proxy, fun(Client) ->
             ok = gen_tcp:send(Client, [sealed(Secret, 1, data, <<"abc">>),
@@ -275,7 +277,7 @@ reset_in_a_record(Config) ->
 %% No server makes one: it is forged with the key from the key log, and one with data after it.
 empty_record(Config) ->
     {Proxy, Pool} = proxied(Config, [{versions, ['tlsv1.3']}]),
-    Secret = server_secret(file(?config(tls_dir, Config), "keys")),
+    Secret = server_secret(keys(Config)),
     with_conn(Pool, fun(Conn) ->
         %% The echo in proxied/2 was the server's record number 0.
         sockpool_tls_peers:spoil(Proxy, fun(Client) ->
@@ -360,7 +362,7 @@ data_when_idle(Config) ->
 part_of_data_when_idle(Config) ->
     {Proxy, Pool} = proxied(Config, [{versions, ['tlsv1.3']}]),
     [begin
-         Secret = server_secret(file(?config(tls_dir, Config), "keys")),
+         Secret = server_secret(keys(Config)),
          <<Part:Length/binary, _/binary>> = iolist_to_binary(sealed(Secret, 1, data, <<"unasked">>)),
          ok = sockpool_tls_peers:spoil(Proxy, fun(Client) -> gen_tcp:send(Client, Part) end),
          wait_until(fun() -> stat(Pool, closed) =:= Closed end),

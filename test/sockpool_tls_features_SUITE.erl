@@ -17,14 +17,13 @@
 all() -> [{group, Name} || {Name, _, _} <- groups()].
 
 groups() ->
-    [{features, [], [versions, ciphers, alpn, client_certificate, encrypted_key, what_info_tells,
+    [{features, [parallel],
+                    [versions, ciphers, alpn, client_certificate, encrypted_key, what_info_tells,
                      keylog, a_stop_frees_the_key, a_stop_in_a_handshake_frees_the_key,
                      a_crash_frees_the_key, a_crash_in_a_handshake_frees_the_key,
-                     one_context_after_an_upgrade,
                      ktls_is_told, reload, reload_that_fails, reload_of_what_has_none]},
-     {resumption, [], [resumes_13, resumes_12, no_reuse]},
-     {programs, [], [through_stunnel, from_nginx]},
-     {limits, [], [memory_of_100]}].
+     {resumption, [parallel], [resumes_13, resumes_12, no_reuse, through_stunnel, from_nginx]},
+     {alone, [], [one_context_after_an_upgrade, memory_of_100]}].
 
 init_per_suite(Config) ->
     sockpool_tls_kit:start(Config).
@@ -219,9 +218,11 @@ kernel_has_tls() ->
     end.
 
 served(Config, Name) ->
-    [{ok, _} = file:copy(Of(Name), Of("current"))
+    [{ok, _} = file:copy(Of(Name), Of(current(Config)))
      || Of <- [fun(N) -> pem(Config, N) end, fun(N) -> key(Config, N) end]],
     ok.
+
+current(Config) -> "current_" ++ atom_to_list(?config(pool, Config)).
 
 %% A client certificate is replaced under a pool that runs: what is open stays, what is new has it.
 reload(Config) ->
@@ -229,7 +230,7 @@ reload(Config) ->
     Shown = fun() -> lists:sort([Der || {ok, Der} <- tell(Server, fun ssl:peercert/1)]) end,
     [Client, Renewed] = [sockpool_tls_peers:der(pem(Config, Name)) || Name <- ["client", "renewed"]],
     ok = served(Config, "client"),
-    Pool = pool(Config, Server, #{}, maps:from_list(identity(Config, "current"))),
+    Pool = pool(Config, Server, #{}, maps:from_list(identity(Config, current(Config)))),
     echo(Pool),
     ?assertEqual([Client], Shown()),
     ok = served(Config, "renewed"),
@@ -244,9 +245,9 @@ reload(Config) ->
 reload_that_fails(Config) ->
     Server = ssl_server(asks_for_certificate(Config)),
     ok = served(Config, "client"),
-    Pool = pool(Config, Server, #{}, maps:from_list(identity(Config, "current"))),
+    Pool = pool(Config, Server, #{}, maps:from_list(identity(Config, current(Config)))),
     echo(Pool),
-    ok = file:delete(pem(Config, "current")),
+    ok = file:delete(pem(Config, current(Config))),
     ?assertEqual({error, {tls, {certfile, enoent}}}, sockpool:reload_tls(Pool)),
     ok = sockpool_tls_kit:all_closed(Server, Pool),
     echo(Pool).

@@ -12,10 +12,13 @@
 -import(sockpool_tls_peers, [file/2, ssl_server/1]).
 -import(sockpool_tls_kit, [pem/2, identity/2, pool/3, pool/4, echo/1, unavailable/1]).
 
-all() ->
-    [crashes_without_files, crashes_with_a_password_that_blocks, a_reload_ends_it,
-     a_first_start_fails, a_start_after_a_stop_fails, a_start_by_another_fails,
-     password_that_blocks, password_that_blocks_in_a_reload, reload_of_the_own_node].
+all() -> [{group, side_by_side}].
+
+groups() ->
+    [{side_by_side, [parallel],
+      [crashes_without_files, crashes_with_a_password_that_blocks, a_reload_ends_it,
+       a_first_start_fails, a_start_after_a_stop_fails, a_start_by_another_fails,
+       password_that_blocks, password_that_blocks_in_a_reload, reload_of_the_own_node]}].
 
 init_per_suite(Config) ->
     sockpool_tls_kit:start(Config).
@@ -46,7 +49,6 @@ crash(Pool) ->
     exit(Pid, kill),
     wait_until(fun() -> Now = controller(Pool), is_pid(Now) andalso Now =/= Pid end).
 
-%% Each crash is one restart, of ten in ten seconds that the supervisor allows.
 crashes_without_files(Config) ->
     Server = ssl_server(identity(Config, "server")),
     Pool = pool(Config, Server, #{size => 4}, #{cacertfile => ?config(ca, Config)}),

@@ -5,7 +5,7 @@
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
 
--export([all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
+-export([all/0, groups/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([counts_for_backoff/1, of_an_idle_connection/1]).
 
 -import(sockpool_test_util, [wait_until/1, stats/1, stat/2]).
@@ -16,7 +16,9 @@
 -define(BACKOFF_MS, 3600000).
 -define(REFUSED, {tls, {alert, certificate_required}}).
 
-all() -> [counts_for_backoff, of_an_idle_connection].
+all() -> [{group, side_by_side}].
+
+groups() -> [{side_by_side, [parallel], [counts_for_backoff, of_an_idle_connection]}].
 
 init_per_suite(Config) -> sockpool_tls_kit:start(Config).
 end_per_suite(Config) -> sockpool_tls_kit:stop(Config).
