@@ -11,9 +11,9 @@
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2]).
 -export([from_the_last_release/1, back_to_the_last_release/1, to_another_build/1,
-         to_another_declaration/1, every_declaration_counts/1]).
+         to_another_declaration/1, every_declaration_counts/1, waiters_are_put_by_once/1]).
 %% Run in the other VM.
--export([begin_work/1, take_over/1, end_work/1]).
+-export([begin_work/1, take_over/1, end_work/1, put_by/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1, start/1, await/1]).
 
@@ -24,7 +24,7 @@ suite() -> [{timetrap, {minutes, 10}}].
 
 all() ->
     [from_the_last_release, back_to_the_last_release, to_another_build, to_another_declaration,
-     every_declaration_counts].
+     every_declaration_counts, waiters_are_put_by_once].
 
 init_per_suite(Config) ->
     Root = filename:join([code:lib_dir(sockpool) | lists:duplicate(4, "..")]),
@@ -268,3 +268,40 @@ layout_with(Dir, {File, Expression}) ->
     Layout = layout(Dir),
     ok = file:write_file(Path, Before),
     Layout.
+
+%% What threads keep to use again is the next library's: not kept once more for each. The plain library, whose
+%% allocations the VM can count.
+waiters_are_put_by_once(Config) ->
+    Dirs = [copied(filename:dirname(filename:dirname(code:which(sockpool_nif))),
+                   filename:join([?config(versions, Config), "kept" ++ integer_to_list(N), "sockpool"]),
+                   "-L ebin priv") || N <- lists:seq(1, 4)],
+    Tests = filename:dirname(code:which(?MODULE)),
+    {ok, Vm, _} = peer:start(#{connection => standard_io, wait_boot => ?PATIENCE_MS,
+                               args => ["+S", "2", "-pa", Tests, "-pa", filename:join(hd(Dirs), "ebin")]}),
+    try
+        [First | Others] = peer:call(Vm, ?MODULE, put_by, [Dirs], ?PATIENCE_MS),
+        ct:pal("~p allocations, then ~p", [First, Others]),
+        ?assert(lists:last(Others) < First + 1000)
+    after
+        peer:stop(Vm)
+    end.
+
+%% How many allocations of the NIF's there are after many have waited, in a pool of each library's own.
+-spec put_by([file:filename()]) -> [non_neg_integer()].
+put_by(Dirs) ->
+    {ok, _} = application:ensure_all_started(sockpool),
+    [put_by(list_to_atom(Dir), filename:join(Dir, "ebin")) || Dir <- Dirs].
+
+put_by(Name, Ebin) ->
+    true = code:replace_path(sockpool, Ebin),
+    accepted = take_over(Ebin, code:priv_dir(sockpool)),
+    Server = sockpool_test_server:start(),
+    {ok, _} = sockpool:start_pool(Name, (sockpool_test_server:target(Server))#{size => 1, max_overflow => 0,
+                                                                               max_waiting => infinity}),
+    {ok, Conn} = sockpool:checkout(Name, ?PATIENCE_MS),
+    Waits = [start(fun() -> sockpool:checkout(Name, 500) end) || _ <- lists:seq(1, 2000)],
+    [{error, timeout} = await(Wait) || Wait <- Waits],
+    ok = sockpool:checkin(Conn),
+    ok = sockpool:stop_pool(Name),
+    {ok, {_, _, Origins}} = instrument:allocations(),
+    lists:sum([lists:sum(tuple_to_list(Sizes)) || #{nif_internal := Sizes} <- maps:values(Origins)]).

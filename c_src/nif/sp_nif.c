@@ -28,6 +28,8 @@ static void roots_free(struct sp_nif_roots *roots)
         sp_nif_clock_stop(roots->clock);
     if (roots->tls)
         sp_nif_tls_roots_free(roots);
+    /* Where there never was a pool, which the clock keeps, no thread has put anything by. */
+    enif_tsd_key_destroy(roots->waiters);
     enif_free(roots);
 }
 
@@ -39,6 +41,11 @@ static int load(ErlNifEnv *env, void **priv_data, ERL_NIF_TERM info)
     if (!roots)
         return 1;
     *roots = (struct sp_nif_roots){.layout = LAYOUT, .users = 1};
+    if (enif_tsd_key_create("sockpool_waiters", &roots->waiters) != 0) {
+        enif_free(roots);
+        return 1;
+    }
+    sp_nif_keep_waiters(roots);
     if (!sp_tls_exit_prepare() || !sp_nif_tls_roots_init(roots) ||
         !(roots->clock = sp_nif_clock_start()) || !sp_nif_open_types(env, ERL_NIF_RT_CREATE)) {
         roots_free(roots);
@@ -60,6 +67,7 @@ static int upgrade(ErlNifEnv *env, void **priv_data, void **old_priv_data, ERL_N
         return 1;
     sp_nif_make_atoms(env);
     delay_halt(env);
+    sp_nif_keep_waiters(roots);
     roots->users++;
     *priv_data = roots;
     return 0;

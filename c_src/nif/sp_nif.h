@@ -31,6 +31,7 @@ struct sp_nif_roots {
                        serialises */
     struct sp_tls_registry *tls; /* one reference */
     struct sp_nif_clock *clock;  /* runs in the code of the library that made it */
+    ErlNifTSDKey waiters;        /* what each thread has put by, sp_nif_host.c's */
 };
 
 struct sp_nif_pool {
@@ -136,6 +137,8 @@ bool sp_nif_arm(const struct sp_call *call, struct sp_nif_lease *lease, bool wri
                 const ErlNifPid *pid, ERL_NIF_TERM ref);
 struct sp_nif_pool *sp_nif_pool_alloc(ErlNifEnv *env, uint32_t shard_count, ERL_NIF_TERM *term);
 struct sp_nif_waiter *sp_nif_waiter_new(struct sp_nif_pool *pool, ERL_NIF_TERM ref);
+/* At load and upgrade: goes on with what threads have put by in the library before this one. */
+void sp_nif_keep_waiters(const struct sp_nif_roots *roots);
 /* The calling thread, which will end, puts no waiters by for reuse. */
 void sp_nif_keep_no_waiters(void);
 /* Has the waiter carry these bytes. False: not a list of binaries. */

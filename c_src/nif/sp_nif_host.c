@@ -20,10 +20,15 @@ struct sp_nif_pool_resource {
     struct sp_nif_pool *pool;
 };
 
-static __thread struct {
+struct waiter_cache {
     struct sp_nif_waiter *first;
     unsigned count;
-} cached_waiters;
+};
+
+/* The thread's own, which every library finds by the roots' key: one that was taken over from would keep
+ * its waiters for ever. */
+static __thread struct waiter_cache *thread_cache;
+static ErlNifTSDKey cache_key;
 
 /* ---- calls ---- */
 
@@ -257,13 +262,31 @@ static void wake(const struct sp_call *call, struct sp_pool *core)
 
 /* ---- waiters ---- */
 
+static struct waiter_cache *find_cache(void)
+{
+    struct waiter_cache *cache = enif_tsd_get(cache_key);
+
+    if (!cache && (cache = enif_alloc(sizeof *cache))) {
+        *cache = (struct waiter_cache){.count = 0};
+        enif_tsd_set(cache_key, cache);
+    }
+    return thread_cache = cache;
+}
+
+/* NULL where there is no memory for it. */
+static struct waiter_cache *waiter_cache(void)
+{
+    return thread_cache ? thread_cache : find_cache();
+}
+
 struct sp_nif_waiter *sp_nif_waiter_new(struct sp_nif_pool *pool, ERL_NIF_TERM ref)
 {
-    struct sp_nif_waiter *waiter = cached_waiters.first;
+    struct waiter_cache *cache = waiter_cache();
+    struct sp_nif_waiter *waiter = cache ? cache->first : NULL;
 
     if (waiter) {
-        cached_waiters.first = waiter->next;
-        cached_waiters.count--;
+        cache->first = waiter->next;
+        cache->count--;
     } else {
         waiter = enif_alloc(sizeof *waiter);
         if (!waiter)
@@ -277,9 +300,16 @@ struct sp_nif_waiter *sp_nif_waiter_new(struct sp_nif_pool *pool, ERL_NIF_TERM r
     return waiter;
 }
 
+void sp_nif_keep_waiters(const struct sp_nif_roots *roots)
+{
+    cache_key = roots->waiters;
+}
+
 void sp_nif_keep_no_waiters(void)
 {
-    cached_waiters.count = CACHED_WAITERS_MAX;
+    static struct waiter_cache full = {.count = CACHED_WAITERS_MAX};
+
+    thread_cache = &full;
 }
 
 /* Into the waiter's own bytes. False: more than fit there, or not a list of binaries. */
@@ -321,19 +351,20 @@ bool sp_nif_waiter_carry(ErlNifEnv *env, struct sp_nif_waiter *waiter, ERL_NIF_T
 static void waiter_free(struct sp_waiter *core)
 {
     struct sp_nif_waiter *waiter = SP_CONTAINER(core, struct sp_nif_waiter, core);
+    struct waiter_cache *cache = waiter_cache();
 
     if (waiter->iov)
         enif_free_iovec(waiter->iov);
     enif_release_resource(nif_pool(core->pool)->resource);
-    if (cached_waiters.count == CACHED_WAITERS_MAX) {
+    if (!cache || cache->count == CACHED_WAITERS_MAX) {
         enif_free_env(waiter->env);
         enif_free(waiter);
         return;
     }
     enif_clear_env(waiter->env);
-    waiter->next = cached_waiters.first;
-    cached_waiters.first = waiter;
-    cached_waiters.count++;
+    waiter->next = cache->first;
+    cache->first = waiter;
+    cache->count++;
 }
 
 static void refused(struct sp_pool *core, const struct sp_conn *conn, sp_status why)
