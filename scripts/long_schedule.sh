@@ -1,17 +1,31 @@
 #!/usr/bin/env bash
 # long_schedule.sh [DIR]
 #
-# Runs test/sockpool_long_schedule.erl in a VM: how long one call keeps a scheduler. DIR is another build
-# of sockpool (one that has ebin and priv), to compare with.
-set -u
-cd "$(dirname "$0")/.." || exit 1
+# Runs test/sockpool_long_schedule.erl in a VM: how long one call keeps a scheduler. With a library that measures
+# each call (test/nif/timed_nif.c), where the linker can put it together. DIR is another build of
+# sockpool (one that has ebin and priv), to compare with; that one does not measure.
+set -eu
+cd "$(dirname "$0")/.."
 
-BUILD=_build/default/lib/sockpool
 DIR=_build/long_schedule
-${REBAR3:-rebar3} compile || exit 1
-mkdir -p "$DIR"
+BUILD=$DIR/sockpool
+${REBAR3:-rebar3} compile
+rm -rf "$BUILD"
+mkdir -p "$BUILD/priv"
+cp -RL _build/default/lib/sockpool/ebin "$BUILD"
+if [ "$(uname -s)" = Linux ]; then
+    INCLUDE=$(erl -noshell -noinput -eval 'io:format("~ts/usr/include", [code:root_dir()]), halt().')
+    ${CC:-cc} -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror -isystem "$INCLUDE" -c \
+        -o "$DIR/timed_nif.o" test/nif/timed_nif.c
+    make -s -C c_src OUT="../$DIR/c_src" TARGET="../$BUILD/priv/sockpool_nif.so" \
+        CFLAGS='-O2 -g -Dnif_init=sockpool_nif_init' \
+        LDFLAGS="-Wl,--wrap=sp_nif_charge -Wl,--wrap=enif_open_resource_type_x ../$DIR/timed_nif.o" \
+        "../$BUILD/priv/sockpool_nif.so"
+else
+    cp priv/sockpool_nif.so "$BUILD/priv"
+fi
 for module in long_schedule test_server test_util tls_peers scripts; do
-    erlc -o "$DIR" "test/sockpool_$module.erl" || exit 1
+    erlc -o "$DIR" "test/sockpool_$module.erl"
 done
 ulimit -n 20000
 exec erl +P 500000 -noshell -noinput -pa "$DIR" "${1:-$BUILD}/ebin" -run sockpool_long_schedule main

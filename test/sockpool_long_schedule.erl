@@ -1,7 +1,13 @@
 %%% How long one call keeps a scheduler, in the scenes where there is much to do: `make test-long-schedule'
 %%% runs it. The VM tells of every process that held its scheduler for a millisecond or more; those that
-%%% did it in sockpool's code are counted, and the longest is printed. Other programs on the machine make
-%%% figures longer, never shorter: so a scene is repeated where it took too long, and its best run counts.
+%%% did it in sockpool's code are counted, and the longest is printed. That is time on the wall: it has
+%%% in it what other programs took meanwhile, and what the process did itself, its collections too.
+%%%
+%%% So each call into C is measured as well, as time on the processor (test/nif/timed_nif.c): printed are the
+%%% functions of which a call took half a millisecond. That still has interrupts in it, and what the host takes
+%%% from a virtual machine, which are rare: a scene has failed where more than one call of a hundred, and
+%%% more than three, took 2 ms. It is repeated then, and its best run counts. Where the library does not
+%%% measure, the VM's longest decides.
 %%%
 %%% With SCENES="wheel lines" in the environment, only those; with RUNS=1, one run of each.
 -module(sockpool_long_schedule).
@@ -17,10 +23,9 @@ main() ->
     {ok, _} = application:ensure_all_started(ssl),
     {ok, _} = application:ensure_all_started(sockpool),
     io:format("~-24s ~12s ~12s  ~s~n", [scene, "longest, ms", "1 ms or more", "the longest's code"]),
-    Worst = [best_of(Name, Scene, runs()) || {Name, Scene} <- scenes(), is_wanted(Name)],
-    case [Name || {Name, Longest} <- Worst, Longest > ?LIMIT_MS] of
+    case [Name || {Name, Scene} <- scenes(), is_wanted(Name), not is_short(Name, Scene, runs())] of
         [] ->
-            io:format("long_schedule: no call of more than ~b ms~n", [?LIMIT_MS]),
+            io:format("long_schedule: no calls of more than ~b ms~n", [?LIMIT_MS]),
             halt(0);
         Names ->
             io:format("long_schedule: FAILED, more than ~b ms in ~p~n", [?LIMIT_MS, Names]),
@@ -51,19 +56,36 @@ is_wanted(Name) ->
 
 runs() -> list_to_integer(os:getenv("RUNS", "4")).
 
-best_of(Name, Scene, Runs) ->
-    {Longest, _, _} = Result = watched(Scene),
-    io:format("~-24s ~12b ~12b  ~s~n", [Name, Longest, element(2, Result), element(3, Result)]),
-    if
-        Longest > ?LIMIT_MS, Runs > 1 -> best_of(Name, Scene, Runs - 1);
-        true -> {Name, Longest}
+is_short(Name, Scene, Runs) ->
+    _ = timed(),
+    {{Longest, Count, Where}, {LongestGc, Gcs}} = watched(Scene),
+    Calls = timed(),
+    io:format("~-24s ~12b ~12b  ~s~n", [Name, Longest, Count, Where]),
+    _ = [io:format("    ~-24s ~7b calls, mean ~4b us, longest ~5b us with ~b pieces; 1 ms: ~b, 2 ms: ~b~n",
+                   [Function, Of, Mean div 1000, Ns div 1000, Pieces, Ones, Twos])
+         || {Function, Of, Mean, Ns, Pieces, {Ones, Twos}} <- Calls, Ns > 500000],
+    _ = Gcs > 0 andalso io:format("    collections of 1 ms or more: ~b, longest ~b ms~n", [Gcs, LongestGc]),
+    Short = case Calls of
+                [] -> Longest =< ?LIMIT_MS;
+                _ -> [] =:= [Function || {Function, Of, _, _, _, {_, Twos}} <- Calls, not is_dirty(Function),
+                                         Twos > 3, 100 * Twos > Of]
+            end,
+    Short orelse (Runs > 1 andalso is_short(Name, Scene, Runs - 1)).
+
+is_dirty(Function) -> lists:member(Function, ["attempt_handshake", "tls_configure"]).
+
+%% What the library has measured since it was asked last, the longest first.
+timed() ->
+    case sockpool_nif:info(timed) of
+        Calls when is_list(Calls) -> lists:reverse(lists:keysort(4, Calls));
+        _ -> []
     end.
 
 %% A scene does what comes before by itself and runs the rest in the fun that it is given.
 watched(Scene) ->
-    Collector = spawn_link(fun() -> collect([]) end),
+    Collector = spawn_link(fun() -> collect([], []) end),
     Watch = fun(Fun) ->
-                    _ = erlang:system_monitor(Collector, [{long_schedule, 1}]),
+                    _ = erlang:system_monitor(Collector, [{long_schedule, 1}, {long_gc, 1}]),
                     %% What is running already is not measured.
                     receive after 10 -> ok end,
                     try Fun() after erlang:system_monitor(undefined) end
@@ -76,22 +98,25 @@ watched(Scene) ->
     _ = sockpool:stop_pool(?POOL),
     Collector ! {told, self()},
     receive
-        {Collector, Events} -> summed_up(lists:reverse(lists:sort(Events)))
+        {Collector, Events, Gcs} ->
+            {summed_up(lists:reverse(lists:sort(Events))), {lists:max([0 | Gcs]), length(Gcs)}}
     end.
 
-collect(Events) ->
+collect(Events, Gcs) ->
     receive
         {monitor, Pid, long_schedule, Info} when is_pid(Pid) ->
             Ms = proplists:get_value(timeout, Info),
             Places = {proplists:get_value(in, Info), proplists:get_value(out, Info)},
             case is_ours(Places) of
-                true -> collect([{Ms, Places} | Events]);
-                false -> collect(Events)
+                true -> collect([{Ms, Places} | Events], Gcs);
+                false -> collect(Events, Gcs)
             end;
+        {monitor, _Pid, long_gc, Info} ->
+            collect(Events, [proplists:get_value(timeout, Info) | Gcs]);
         {monitor, _Port, long_schedule, _Info} ->
-            collect(Events);
+            collect(Events, Gcs);
         {told, From} ->
-            From ! {self(), Events}
+            From ! {self(), Events, Gcs}
     end.
 
 %% All but those of the servers, which are in the same VM.
@@ -150,8 +175,9 @@ expired() ->
             {ok, Conn} = sockpool:checkout(?POOL),
             Pool = pool_process(),
             true = erlang:suspend_process(Pool),
-            Jobs = waiters(20000, fun() -> {error, timeout} = sockpool:checkout(?POOL, 2000) end),
-            receive after 2200 -> ok end,
+            %% Long enough that all wait at the same time, on a slow machine too.
+            Jobs = waiters(20000, fun() -> {error, timeout} = sockpool:checkout(?POOL, 8000) end),
+            receive after 8200 -> ok end,
             Watch(fun() ->
                           ok = sockpool:checkin(Conn),
                           true = erlang:resume_process(Pool),
