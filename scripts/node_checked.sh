@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # node_checked.sh asan | valgrind [SUITE...]
 #
-# Runs the suites of pools, or those that are named (such as: stress), against the daemon priv/sockpool_node as built with AddressSanitizer and
-# UndefinedBehaviorSanitizer, or under valgrind's memcheck, with its asserts on. Fails when a case does, at
+# Runs the suites of the daemon priv/sockpool_node, or those that are named (such as: stress), against it as
+# built with AddressSanitizer and UndefinedBehaviorSanitizer, or under valgrind's memcheck, with its asserts
+# on; under valgrind fewer cases of them (below). Fails when a case does, at
 # the first error, and on memory that was lost when the daemon has ended orderly. Reports are
 # logs/node_asan.* or logs/node_valgrind.*.
 set -u
@@ -13,7 +14,23 @@ KIND=${1:?asan or valgrind}
 shift
 DIR=$PWD/_build/node_$KIND
 LOG=$PWD/logs/node_$KIND
-POOLS="c_node_pools c_node_connect c_node_stress node_config node"
+
+# Each daemon takes seconds under valgrind: to start, to run what it has not run before, and to be looked
+# through at its end. All cases run under AddressSanitizer, which sees the same overruns and nearly the same
+# leaks; what valgrind sees more is what was never written, and what a thread took with it. For that each path
+# is taken once here: not again under load, with data that is only larger, by another Erlang program, or up to
+# a refusal of the command line.
+run_few() {
+    run test/sockpool_c_node_pools_SUITE --group c
+    run test/sockpool_c_node_pools_SUITE --case drained_at_sigterm,second_sigterm
+    run test/sockpool_c_node_stress_SUITE
+    run test/sockpool_c_node_connect_SUITE --case "ticks_while_leased,killed_under_calls,wrong_cookie,\
+not_a_node,tls,plain_to_tls,hostile_frames,replies_to_nobody,cut_frame,clients_die"
+    run test/sockpool_node_config_SUITE --case "same_errors,same_errors_of_tls,options_in_any_order,changed_pool,\
+files_of_tls,broken_files_of_tls,without_a_file,needs_restart,all_of_the_file,broken_file"
+    run test/sockpool_node_SUITE --case serves,tls_pool,killed_without_a_file,stop_timeouts
+    run test/sockpool_c_ops_SUITE --case without_port,stop_timeout
+}
 
 build() {
     make -s -C c_src "$@" TARGET="$DIR/sockpool_nif.so" OUT="$DIR/obj" "$DIR/sockpool_node"
@@ -25,7 +42,7 @@ case $KIND in
 asan)
     build CC=gcc CFLAGS="-O1 -g" SANITIZE=address,undefined || exit 1
     export SOCKPOOL_NODE=$DIR/sockpool_node
-    SUITES=${*:-c_ops c_node c_node_limits $POOLS}
+    SUITES=${*:-c_ops c_node c_node_limits c_node_pools c_node_connect c_node_stress node_config node}
     export ASAN_OPTIONS="halt_on_error=1:exitcode=99:log_path=$LOG"
     export UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1:exitcode=99:log_path=$LOG"
     ;;
@@ -38,9 +55,7 @@ exec valgrind -q --error-exitcode=99 --log-file=$LOG.%p --leak-check=full \\
     --show-leak-kinds=definite,possible --errors-for-leak-kinds=definite,possible --num-callers=20 "$DIR/sockpool_node" "\$@"
 WRAPPER
     chmod +x "$SOCKPOOL_NODE"
-    # Of those of the daemon's operation others start too many of them, or look at what is valgrind's there.
-    [ $# -gt 0 ] || $REBAR3 ct --suite test/sockpool_c_ops_SUITE --case without_port,stop_timeout || exit 1
-    SUITES=${*:-$POOLS}
+    SUITES=$*
     ;;
 *)
     echo "usage: $0 asan | valgrind" >&2
@@ -49,12 +64,19 @@ WRAPPER
 esac
 
 status=0
-[ $# -gt 0 ] || for suite in remote remote_ends remote_node; do
-    $REBAR3 ct --suite "test/sockpool_${suite}_SUITE" --group c || status=1
-done
-# All of them in one run: each start of rebar3 takes seconds.
+# Those of a suite that follow, or all of several suites: each start of rebar3 takes seconds.
+run() {
+    $REBAR3 ct --suite "$@" || status=1
+}
+
 # shellcheck disable=SC2086 # a list of names
-$REBAR3 ct --suite "$(printf ',test/sockpool_%s_SUITE' $SUITES | cut -c 2-)" || status=1
+[ -z "$SUITES" ] || run "$(printf ',test/sockpool_%s_SUITE' $SUITES | cut -c 2-)"
+if [ $# -eq 0 ]; then
+    for suite in remote remote_ends remote_node; do
+        run "test/sockpool_${suite}_SUITE" --group c
+    done
+    [ "$KIND" = asan ] || run_few
+fi
 reports=$(find logs -name "$(basename "$LOG").*" -size +0)
 if [ -n "$reports" ]; then
     cat $reports >&2

@@ -20,11 +20,14 @@
 
 all() ->
     [ping, calls, atoms, noproc, down_at_sigterm, busy_watcher, links, demonitored_and_unlinked, wrong_cookie,
-     silent_connections, random_bytes, malformed_frames, frames_too_long, malformed_headers, malformed_payload,
-     newer_replaces_older,
-     ticks_are_sent_and_answered, not_reading, replies_that_nobody_reads,
+     {group, waiting}, random_bytes, malformed_frames, frames_too_long, malformed_headers, malformed_payload,
+     replies_that_nobody_reads,
      one_monitor_for_each_process, epmd_restarts, epmd_comes_later, stdin_is_closed,
      cookies, wrong_options].
+
+%% These wait for limits of the daemon, each of one of its own.
+groups() ->
+    [{waiting, [parallel], [silent_connections, newer_replaces_older, ticks_are_sent_and_answered, not_reading]}].
 
 init_per_suite(Config) -> sockpool_c_daemon:if_built(fun() -> Config end).
 
@@ -192,6 +195,7 @@ frames_too_long(Config) ->
     ?assertEqual({{2, '', self()}, {3, {error, {bad_request, undefined}}}}, recv_message(Socket)),
     ok = gen_tcp:send(Socket, which_pools_frame(4)),
     ?assertEqual({{2, '', self()}, {4, []}}, recv_message(Socket)),
+    ok = gen_tcp:close(Socket),
     is_well(Config, Daemon).
 
 send_zeros(_Socket, 0) -> ok;
@@ -227,6 +231,7 @@ malformed_headers(Config) ->
     {Told, Before} = lists:splitwith(fun(Atom) -> Atom =/= <<"$gen_call">> end, told_atoms(Atoms, Reply)),
     ?assertMatch([_ | _], Before),
     ?assertEqual(<<104, 2, "R", (length(Told)), 106>>, binary_part(Reply, byte_size(Reply), -5)),
+    ok = gen_tcp:close(Socket),
     is_well(Config, Daemon).
 
 %% Of a frame's header, where all are new: behind half a byte of flags for each, and half a byte more. How
@@ -252,6 +257,7 @@ malformed_payload(Config) ->
     ok = gen_tcp:send(Socket, frame([112, 131, term({77, self(), x})])),
     ok = gen_tcp:send(Socket, frame([112, 131, To, 131, term({'$gen_call', {self(), tag}, which_pools})])),
     ?assertEqual({{2, '', self()}, {tag, []}}, recv_message(Socket)),
+    ok = gen_tcp:close(Socket),
     is_well(Config, Daemon).
 
 newer_replaces_older(Config) ->
@@ -264,6 +270,7 @@ newer_replaces_older(Config) ->
          ok = gen_tcp:send(Socket, which_pools_frame(1)),
          ?assertMatch({_, {1, []}}, recv_message(Socket))
      end || Socket <- [Other, Newer]],
+    %% As it ends it waits a second for these, which do not end theirs.
     is_well(Config, Daemon).
 
 ticks_are_sent_and_answered(Config) ->
@@ -271,6 +278,7 @@ ticks_are_sent_and_answered(Config) ->
     Socket = join(Daemon, "ticks@127.0.0.1"),
     ok = gen_tcp:send(Socket, <<0:32>>),
     ?assertEqual({ok, <<0:32>>}, gen_tcp:recv(Socket, 4, ?WAIT_MS)),
+    ok = gen_tcp:close(Socket),
     stop(Daemon),
     Quick = start_registered(Config, ["--tick-time", "1"]),
     Silent = join(Quick, "silent@127.0.0.1"),
@@ -293,6 +301,7 @@ not_reading(Config) ->
     is_alive(Config),
     [?assertMatch({_, {N, {error, {bad_request, Blob}}}}, recv_message(Socket))
      || N <- lists:seq(1, Sent)],
+    ok = gen_tcp:close(Socket),
     is_well(Config, Daemon).
 
 %% 300 MB of replies: what the node does not read is left with the pool's server, and read by the node
@@ -317,6 +326,7 @@ replies_that_nobody_reads(Config) ->
     ?assert(sockpool_c_daemon:memory_kb(Daemon) < 150 * 1024),
     ?assertEqual(Numbers, lists:sort([reply_number(Socket, Reply) || _ <- Numbers])),
     ?assertMatch(#{leased := 0, checkins := 300, closed := 0}, Stats()),
+    ok = gen_tcp:close(Socket),
     stop_peer(Peer),
     stop(Daemon).
 

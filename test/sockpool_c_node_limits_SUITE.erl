@@ -217,6 +217,7 @@ more_monitors_than_a_node_may_have(Config) ->
     ok = gen_tcp:send(Socket, [monitor_frame(N) || N <- [Most + 4, Most + 5]]),
     ?assertEqual({21, sockpool, self(), ref(Most + 5), system_limit},
                  sockpool_handmade_node:recv_control(Socket)),
+    ok = gen_tcp:close(Socket),
     ?assertEqual(system_limit, run(client(?config(other_node, Config)), fun() -> crowd_of_one(Node, Most) end)),
     unharmed(Config).
 

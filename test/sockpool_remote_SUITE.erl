@@ -407,6 +407,8 @@ hostile_messages(Config) ->
                 {'$sockpool_over', self()}, {'$sockpool_over', x}, binary:copy(<<"x">>, 1000000)]
         ++ [{'$gen_call', From, Request} || From <- Froms, Request <- Requests],
     [{sockpool, Node} ! Message || Message <- Messages],
+    %% Behind so many terms that are deep: under valgrind they may take longer than a call has.
+    ok = wait_until(fun() -> sockpool:which_pools(Node) =/= {error, timeout} end),
     ?assertEqual({ok, [Name]}, sockpool:which_pools(Node)),
     ?assertEqual(Before, server_identity(Config)),
     %% What was asked for in the name of this process came here, and its leases with it.
