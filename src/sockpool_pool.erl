@@ -263,6 +263,9 @@ handle_cast(_Request, State) ->
 -spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, normal, #state{}}.
 handle_info(sockpool_wake, State) ->
     {noreply, step(State)};
+%% Of a connection that was made: under TLS 1.3 the server looks at the client's certificate after that.
+handle_info({sockpool_refused, Reason}, State) ->
+    {noreply, connected({error, Reason}, sockpool_step:new(), State)};
 handle_info({timeout, Retry, retry}, #state{retry = Retry} = State) ->
     {noreply, step(State#state{retry = undefined})};
 handle_info({tick, Cursor}, #state{pool = Pool} = State) ->

@@ -9,7 +9,7 @@
 -module(sockpool_server).
 
 -export([start_link/0]).
--export([init/1, got/2, idle/1]).
+-export([init/1, got/2, idle/1, loop/1]).
 -export([system_continue/3, system_terminate/4, system_code_change/4]).
 
 -include("sockpool_lease.hrl").
@@ -31,6 +31,7 @@
               id :: reference() | undefined,
               %% Of its lease, until that is given back.
               number :: pos_integer() | undefined,
+              %% Where it was checked out; `undefined' too of a lease that code of before has given.
               pool :: atom(),
               %% The call that came last, to be answered where the process crashes.
               from :: gen_server:from()}).
@@ -93,14 +94,25 @@ got(_Unknown, State) ->
 -spec idle(#state{}) -> no_return().
 idle(State) -> proc_lib:hibernate(sockpool_wait, next, [?MODULE, State, ?IDLE_MS]).
 
--spec system_continue(pid(), [sys:dbg_opt()], #state{}) -> no_return().
-system_continue(_Parent, _Debug, State) -> wait(State).
+%% Where code of before sockpool_wait:next/3 goes on, with its state.
+-spec loop(tuple()) -> no_return().
+loop(State) -> wait(of_now(State)).
+
+%% The jobs did not know their pools.
+of_now(#state{jobs = Jobs} = State) ->
+    State#state{jobs = maps:map(fun(_Worker, Job) -> job_of_now(Job) end, Jobs)}.
+
+job_of_now(#job{} = Job) -> Job;
+job_of_now({job, Client, Id, Number, From}) -> #job{client = Client, id = Id, number = Number, from = From}.
+
+-spec system_continue(pid(), [sys:dbg_opt()], tuple()) -> no_return().
+system_continue(_Parent, _Debug, State) -> wait(of_now(State)).
 
 -spec system_terminate(term(), pid(), [sys:dbg_opt()], #state{}) -> no_return().
 system_terminate(Reason, _Parent, _Debug, _State) -> exit(Reason).
 
--spec system_code_change(#state{}, module(), term(), term()) -> {ok, #state{}}.
-system_code_change(State, _Module, _OldVersion, _Extra) -> {ok, State}.
+-spec system_code_change(tuple(), module(), term(), term()) -> {ok, #state{}}.
+system_code_change(State, _Module, _OldVersion, _Extra) -> {ok, of_now(State)}.
 
 %%% Requests.
 
@@ -129,7 +141,7 @@ request({timeouts, ?LEASE(_, Incarnation, Number)}, From,
         #state{incarnation = Incarnation, leases = Leases, jobs = Jobs} = State)
   when is_map_key(Number, Leases) ->
     #job{pool = Name} = maps:get(maps:get(Number, Leases), Jobs),
-    answer(From, timeouts(Name), State);
+    answer(From, lease_timeouts(Name), State);
 request({timeouts, ?LEASE(_)}, From, State) ->
     answer(From, {error, closed}, State);
 request({stats, Name}, From, State) when is_atom(Name) ->
@@ -156,6 +168,10 @@ work(Function, Args, From, State, Started) ->
     catch
         error:system_limit -> answer(From, {error, system_limit}, State)
     end.
+
+%% Where the pool is not known, the client waits for as long as the lease's process takes.
+lease_timeouts(undefined) -> {ok, {infinity, infinity}};
+lease_timeouts(Name) -> timeouts(Name).
 
 timeouts(Name) ->
     case sockpool_pool:find(Name) of

@@ -5,7 +5,7 @@
 %%% done here.
 -module(sockpool_session).
 
--export([lease/5, request/5, over_pool/2, over_lease/3, pools/2, got/2, idle/1, reply/2, destination/2]).
+-export([lease/5, request/5, over_pool/2, over_lease/3, pools/2, got/2, idle/1, serve/2, reply/2, destination/2]).
 
 -include("sockpool_lease.hrl").
 
@@ -28,7 +28,8 @@ checkout(Name, default) -> sockpool:checkout(Name);
 checkout(Name, Timeout) -> sockpool:checkout(Name, Timeout).
 
 %% What the server routed here before it has heard that the lease is over is still answered, by
-%% `{error, closed}'.
+%% `{error, closed}'. Code of before sockpool_wait:next/3 goes on here, too.
+-spec serve(pid(), sockpool:conn()) -> ok.
 serve(Server, Conn) -> sockpool_wait:next(?MODULE, {Server, Conn}, ?CHECK_MS).
 
 -spec got(term(), {pid(), sockpool:conn()}) -> ok.

@@ -9,7 +9,8 @@
 -export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2,
          end_per_group/2, init_per_testcase/2, end_per_testcase/2]).
 -export([killed_under_load/1, leases_of_an_earlier_run/1, asleep_when_nobody_speaks/1, drained_at_sigterm/1,
-         drain_has_an_end/1, drained_before_all_is_closed/1, second_sigterm/1, names_that_nobody_knows/1]).
+         drain_has_an_end/1, drained_before_all_is_closed/1, second_sigterm/1, names_that_nobody_knows/1,
+         no_memory_for_a_connection/1]).
 -export([crowd_of_two_nodes/1, stop_with_everything_under_way/1, started_and_stopped_often/1,
          calls_behind_a_waiting_one/1, to_a_full_socket/1, wrong_sends/1,
          many_processes_of_a_node/1, calls_passed_on/1, longest_data/1]).
@@ -28,7 +29,8 @@ all() -> [{group, alone}, {group, c}].
 
 groups() ->
     [{alone, [killed_under_load, leases_of_an_earlier_run, asleep_when_nobody_speaks, drained_at_sigterm,
-              drain_has_an_end, drained_before_all_is_closed, second_sigterm, names_that_nobody_knows]},
+              drain_has_an_end, drained_before_all_is_closed, second_sigterm, names_that_nobody_knows,
+              no_memory_for_a_connection]},
      {c, [crowd_of_two_nodes, stop_with_everything_under_way, started_and_stopped_often,
           calls_behind_a_waiting_one, to_a_full_socket, wrong_sends,
           many_processes_of_a_node, calls_passed_on, longest_data,
@@ -201,17 +203,22 @@ assert_drained(Daemon) ->
 
 %% A lookup that does not end keeps nobody: not the attempt, not the pool's stop, not the daemon's end.
 names_that_nobody_knows(Config) ->
+    with_library(Config, "slow_lookup", [], fun(Daemon) -> slow_lookup(Config, Daemon) end).
+
+%% A daemon that has this library before its own.
+with_library(Config, Name, Env, Fun) ->
     case os:getenv("SOCKPOOL_NODE") of
-        false -> slow_lookup(Config);
-        _ -> {skip, "the sanitizers do not want another library before theirs"}
+        false ->
+            Library = filename:join(?config(priv_dir, Config), Name ++ ".so"),
+            Source = filename:join(?config(data_dir, Config), Name ++ ".c"),
+            "" = os:cmd(lists:concat(["cc -shared -fPIC -o ", Library, " ", Source, " -ldl"])),
+            0 = sockpool_c_daemon:stop(?config(daemon, Config)),
+            Fun(sockpool_c_daemon:start(#{env => [{"LD_PRELOAD", Library} | Env]}));
+        _ ->
+            {skip, "the sanitizers do not want another library before theirs"}
     end.
 
-slow_lookup(Config) ->
-    Library = filename:join(?config(priv_dir, Config), "slow_lookup.so"),
-    Source = filename:join(?config(data_dir, Config), "slow_lookup.c"),
-    "" = os:cmd(lists:concat(["cc -shared -fPIC -o ", Library, " ", Source, " -ldl"])),
-    0 = sockpool_c_daemon:stop(?config(daemon, Config)),
-    #{node := Node} = Daemon = sockpool_c_daemon:start(#{env => [{"LD_PRELOAD", Library}]}),
+slow_lookup(Config, #{node := Node} = Daemon) ->
     Opts = #{port => 1, connect_timeout => 50, backoff => {1, 10}, size => 1},
     Slow = Opts#{host => "slow.invalid"},
     {One, Two} = {{one, Node}, {two, Node}},
@@ -232,6 +239,22 @@ slow_lookup(Config) ->
     ok = sockpool:start_pool(Two, Slow#{connect_timeout => 60000}),
     ok = wait_until(fun() -> stat(Two, connecting) =:= 1 end),
     ?assertEqual(0, sockpool_c_daemon:stop(Daemon)).
+
+%% It waits until there is, and so do those after it.
+no_memory_for_a_connection(Config) ->
+    Order = filename:join(?config(priv_dir, Config), "fail_calloc"),
+    ok = file:write_file(Order, <<>>),
+    with_library(Config, "fail_calloc", [{"FAIL_CALLOC", Order}], fun(#{node := Node} = Daemon) ->
+        [Name, Host] = string:lexemes(atom_to_list(Node), "@"),
+        {port, Port, _} = erl_epmd:port_please(Name, Host),
+        Listens = #{listens => Port, name => Node, cookie => atom_to_list(erlang:get_cookie())},
+        ok = file:write_file(Order, <<"fail">>),
+        First = sockpool_handmade_node:join(Listens, "first@127.0.0.1"),
+        ?assertNotEqual(nomatch, string:find(sockpool_c_daemon:await_line(Daemon, "event=not_accepted"), "not enough memory")),
+        Second = sockpool_handmade_node:join(Listens, "second@127.0.0.1"),
+        [ok = gen_tcp:close(Socket) || Socket <- [First, Second]],
+        ?assertEqual(0, sockpool_c_daemon:stop(Daemon))
+    end).
 
 down(Pool) ->
     ok = wait_until(fun() -> element(1, element(2, sockpool:stats(Pool))) =:= nodedown end),

@@ -13,7 +13,7 @@
 suite() -> [{timetrap, {minutes, 2}}].
 
 all() ->
-    [two_loads_without_a_message, two_loads_of_what_is_waited_in, the_library_made_anew,
+    [two_loads_without_a_message, two_loads_of_what_is_waited_in, server_of_before, the_library_made_anew,
      funs_of_code_that_is_gone, no_library, library_in_an_archive, not_a_library, wrong_environment].
 
 init_per_suite(Config) -> sockpool_tls_kit:with_certificates(Config).
@@ -69,6 +69,43 @@ two_loads_of_what_is_waited_in(_Config) ->
     load_twice(sockpool_wait),
     ?assertEqual(Before, processes_of_sockpool()),
     ?assertMatch([_ | _], gen_server:call(sockpool, which_pools)).
+
+%% What goes on with the state of a release before: its leases live, and so does what changes its code by sys.
+server_of_before(Config) ->
+    Pool = ?config(pool, Config),
+    Self = self(),
+    Incarnation = make_ref(),
+    Lease = {'$sockpool_lease', node(), Incarnation, 1},
+    Begin = fun() ->
+                    process_flag(trap_exit, true),
+                    {Server, Client} = {self(), Self},
+                    Holder = spawn_link(fun() ->
+                                                {ok, Conn} = sockpool:checkout(Pool),
+                                                Client ! holds,
+                                                sockpool_session:serve(Server, Conn)
+                                        end),
+                    Id = make_ref(),
+                    Monitor = monitor(process, Client),
+                    {state, Self, Incarnation, 2, #{Holder => {job, Client, Id, 1, {Client, make_ref()}}},
+                     #{Id => Holder}, #{1 => Holder}, #{Client => {Monitor, #{Holder => []}}}}
+            end,
+    [begin
+         Server = spawn_link(fun() -> GoOn(Begin()) end),
+         receive holds -> ok end,
+         Call = fun(Request) -> gen_server:call(Server, Request) end,
+         ?assertEqual({ok, {infinity, infinity}}, Call({timeouts, Lease})),
+         ?assertEqual(ok, Call({send, Lease, <<"lease">>, 5000})),
+         ok = sys:suspend(Server),
+         ok = sys:change_code(Server, sockpool_server, before, []),
+         ok = sys:resume(Server),
+         ?assertEqual({ok, <<"lease">>}, Call({recv, Lease, 5, 5000})),
+         ?assertEqual(ok, Call({checkin, Lease})),
+         ?assertEqual({error, closed}, Call({checkin, Lease})),
+         unlink(Server),
+         exit(Server, kill)
+     end || GoOn <- [fun sockpool_server:loop/1,
+                     fun(State) -> sockpool_server:system_continue(Self, [], State) end]],
+    ?assertMatch(#{leased := 0, abandoned := 0}, settled(Pool)).
 
 %%% Deleted.
 

@@ -6,7 +6,7 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, groups/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([counts_for_backoff/1, of_an_idle_connection/1]).
+-export([counts_for_backoff/1, of_an_idle_connection/1, is_an_outage/1]).
 
 -import(sockpool_test_util, [wait_until/1, stats/1, stat/2]).
 -import(sockpool_tls_peers, [ssl_server/1, port/1]).
@@ -16,7 +16,7 @@
 -define(BACKOFF_MS, 3600000).
 -define(REFUSED, {tls, {alert, certificate_required}}).
 
-all() -> [{group, side_by_side}].
+all() -> [{group, side_by_side}, is_an_outage].
 
 groups() -> [{side_by_side, [parallel], [counts_for_backoff, of_an_idle_connection]}].
 
@@ -48,6 +48,28 @@ of_an_idle_connection(Config) ->
     wait_until(fun() -> stat(Pool, closed) =:= 1 end),
     ?assertEqual({error, {unavailable, ?REFUSED}}, sockpool:checkout(Pool, 2000)),
     ?assertMatch(#{connect_attempts := 1}, stats(Pool)).
+
+%% Logged as one, whatever the attempt was that made the connection: by a pool here, and by the daemon's.
+is_an_outage(Config) ->
+    {Pool, Relay} = pool_that_is_ready(Config),
+    ok = logger:add_handler(?MODULE, sockpool_outage_SUITE, #{config => {self(), Pool}}),
+    Relay ! pass,
+    Line = receive {log, Said} -> Said after 30000 -> error(nothing_logged) end,
+    ok = logger:remove_handler(?MODULE),
+    [?assertNotEqual({nomatch, Part, Line}, {string:find(Line, Part), Part, Line})
+     || Part <- [atom_to_list(Pool), "cannot connect to localhost", "certificate_required"]],
+    ok = case sockpool_c_daemon:is_built() of true -> of_the_daemon(Config); false -> ok end.
+
+of_the_daemon(Config) ->
+    ok = sockpool_cluster:be_a_node(),
+    #{node := Node} = Daemon = sockpool_c_daemon:start(),
+    ok = sockpool:start_pool({refused, Node},
+                             #{transport => tls, host => "localhost", port => port(?config(server, Config)), size => 1,
+                               max_overflow => 0, tls => #{cacertfile => pem(Config, "ca")}}),
+    ?assertNotEqual(nomatch, string:find(sockpool_c_daemon:await_line(Daemon, "event=cannot_connect"),
+                                         "certificate")),
+    ?assertEqual(0, sockpool_c_daemon:stop(Daemon)),
+    ok.
 
 pool_that_is_ready(Config) ->
     Relay = relay(port(?config(server, Config))),

@@ -255,14 +255,17 @@ janitor_and_strange_pools(Config) ->
 
 connecting_hangs(Config, Opts) ->
     Pool = ?config(pool, Config),
+    BeganMs = erlang:monotonic_time(millisecond),
     {ok, _} = sockpool:start_pool(Pool, maps:merge(#{size => 1, max_overflow => 0,
                                                      connect_timeout => 1000}, Opts)),
     Short = timed(waits(Pool, 100)),
     Long = timed(waits(Pool, ?LONG_MS)),
     assert_timed_out(Short, 100),
     assert_timed_out(Long, ?LONG_MS),
-    %% The attempt ends as well, and another follows.
+    %% The attempt ends as well, in its time, and another follows.
     wait_until(fun() -> stat(Pool, connect_failures) >= 2 end),
+    AttemptsMs = erlang:monotonic_time(millisecond) - BeganMs,
+    ?assert(AttemptsMs < 2 * (1000 + ?LATE_MS), {late, AttemptsMs}),
     Pool.
 
 %% A name server that is there and says nothing.

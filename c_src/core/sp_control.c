@@ -348,7 +348,7 @@ void sp_control_lost_unused(struct sp_pool *pool, const struct sp_call *call)
 
 static void refused(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
 {
-    pool->host->refused(pool, conn, conn->fault);
+    pool->host->refused(call, conn, conn->fault, true);
     pthread_mutex_lock(&pool->control.lock);
     atomic_store(&pool->doubted, true);
     sp_backoff_failed(&pool->control.state, conn->round, call->now_ns);

@@ -63,8 +63,10 @@ struct sp_host {
     /* Has the control process call sp_control_step() soon. */
     void (*wake)(const struct sp_call *call, struct sp_pool *pool);
     /* The server has refused a connection: this is why the pool is unavailable, if it is. SP_UNREAD: the
-     * connection has the words. */
-    void (*refused)(struct sp_pool *pool, const struct sp_conn *conn, sp_status why);
+     * connection has the words. An outage is an attempt that has failed after all; none is what servers do with
+     * connections that nobody uses. */
+    void (*refused)(const struct sp_call *call, const struct sp_conn *conn, sp_status why,
+                    bool is_outage);
 };
 
 #endif

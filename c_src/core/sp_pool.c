@@ -139,10 +139,11 @@ void sp_pool_retire_unusable(struct sp_pool *pool, const struct sp_call *call, s
 {
     if (!conn->used && current(pool, conn)) {
         bool words = sp_recv_words(conn);
-        pool->host->refused(pool, conn,
+        pool->host->refused(call, conn,
                             words                  ? SP_UNREAD
                             : conn->fault != SP_OK ? conn->fault
-                                                   : SP_CLOSED);
+                                                   : SP_CLOSED,
+                            words);
         sp_control_lost_unused(pool, call);
     }
     sp_pool_retire(pool, call, conn);

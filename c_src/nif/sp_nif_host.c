@@ -367,12 +367,20 @@ static void waiter_free(struct sp_waiter *core)
     cache->count++;
 }
 
-static void refused(struct sp_pool *core, const struct sp_conn *conn, sp_status why)
+/* Of an outage {sockpool_refused, Reason} to the control process. */
+static void refused(const struct sp_call *call, const struct sp_conn *conn, sp_status why,
+                    bool is_outage)
 {
+    struct sp_nif_pool *pool = nif_pool(conn->pool);
     ErlNifEnv *env = enif_alloc_env();
+    ERL_NIF_TERM reason =
+        why == SP_UNREAD ? sp_nif_words_term(env, conn) : sp_nif_reason_term(env, why);
+    ErlNifPid pid;
 
-    sp_nif_error_set(nif_pool(core), why == SP_UNREAD ? sp_nif_words_term(env, conn)
-                                                      : sp_nif_reason_term(env, why));
+    sp_nif_error_set(pool, reason);
+    if (is_outage && sp_nif_get_controller(pool, &pid))
+        (void)enif_send(call->env, &pid, env,
+                        enif_make_tuple2(env, enif_make_atom(env, "sockpool_refused"), reason));
     enif_free_env(env);
 }
 

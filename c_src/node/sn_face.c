@@ -282,11 +282,13 @@ static void wake(const struct sp_call *call, struct sp_pool *core)
     home->wake(home);
 }
 
-static void refused(struct sp_pool *core, const struct sp_conn *conn, sp_status why)
+static void refused(const struct sp_call *call, const struct sp_conn *conn, sp_status why,
+                    bool is_outage)
 {
-    struct sn_home *home = home_of(core);
+    struct sn_home *home = home_of(conn->pool);
 
-    home->refused(home, conn, why);
+    (void)call;
+    home->refused(home, conn, why, is_outage);
 }
 
 /* No lease leaves anything with its connection, so there is no keepsake_drop. */

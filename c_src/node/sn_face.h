@@ -14,7 +14,8 @@ struct sn_home {
     struct sn_loop *loop;
     /* The core wants a step of the control plane soon. */
     void (*wake)(struct sn_home *home);
-    void (*refused)(struct sn_home *home, const struct sp_conn *conn, sp_status why);
+    void (*refused)(struct sn_home *home, const struct sp_conn *conn, sp_status why,
+                    bool is_outage);
     /* The last connection is gone. */
     void (*emptied)(struct sn_home *home);
     size_t conns;

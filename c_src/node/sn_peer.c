@@ -520,7 +520,7 @@ static void make_room(struct sn_server *server)
     sn_peer_close(oldest, sn_refusal_text(SN_REFUSED_CROWD));
 }
 
-void sn_peer_accept(struct sn_server *server, uv_stream_t *listener)
+bool sn_peer_accept(struct sn_server *server, uv_stream_t *listener)
 {
     struct sn_peer *peer = calloc(1, sizeof *peer);
     uint32_t challenge;
@@ -528,7 +528,7 @@ void sn_peer_accept(struct sn_server *server, uv_stream_t *listener)
 
     if (!peer) {
         sn_server_not_accepted(server, UV_ENOMEM);
-        return;
+        return false;
     }
     peer->server = server;
     peer->open_handles = 2;
@@ -556,6 +556,7 @@ void sn_peer_accept(struct sn_server *server, uv_stream_t *listener)
         sn_server_not_accepted(server, status);
         sn_peer_close(peer, uv_strerror(status));
     }
+    return true;
 }
 
 static void on_farewell_over(uv_timer_t *timer)

@@ -36,8 +36,9 @@ struct sn_peer {
     struct sn_tick tick;
 };
 
-/* Takes the connection that waits on this listener. */
-void sn_peer_accept(struct sn_server *server, uv_stream_t *listener);
+/* Takes the connection that waits on this listener. False: there is no memory for it, and the listener tells of no
+ * other until it was taken; ask again. */
+bool sn_peer_accept(struct sn_server *server, uv_stream_t *listener);
 
 /* Closes at once; `reason` is for the log. */
 void sn_peer_close(struct sn_peer *peer, const char *reason);

@@ -192,9 +192,15 @@ static void on_emptied(struct sn_home *home)
     free_later(pool_of(home));
 }
 
-static void on_refused(struct sn_home *home, const struct sp_conn *conn, sp_status why)
+static void on_refused(struct sn_home *home, const struct sp_conn *conn, sp_status why,
+                       bool is_outage)
 {
-    pool_of(home)->last = sn_reason_of_conn(conn, why);
+    struct sn_pool *pool = pool_of(home);
+
+    if (is_outage)
+        note_end(pool, sn_reason_of_conn(conn, why), "");
+    else
+        pool->last = sn_reason_of_conn(conn, why);
 }
 
 void sn_pool_set_tls(struct sn_pool *pool, struct sp_tls_ctx *ctx)

@@ -15,6 +15,7 @@
 #define BACKLOG 1024
 /* For the farewell to all nodes, which takes a second at most. */
 #define LAST_CALL_MS 2000
+#define ACCEPT_AGAIN_MS 100
 #define BUSY_WAIT_NS UINT64_C(200000)
 
 /* A lookup of a name cannot be ended. Nobody waits for it any more. */
@@ -39,6 +40,7 @@ static void say_goodbye(void *arg)
     uv_timer_start(&server->drain, on_last_call, LAST_CALL_MS, 0);
     uv_unref((uv_handle_t *)&server->drain);
     uv_close((uv_handle_t *)&server->watchdog, NULL);
+    uv_close((uv_handle_t *)&server->accept_again, NULL);
     if (server->config->is_port)
         uv_close((uv_handle_t *)&server->input, NULL);
     sn_epmd_stop(&server->epmd);
@@ -140,12 +142,35 @@ void sn_server_not_accepted(struct sn_server *server, int status)
         sn_log(SN_LOG_ERROR, "not_accepted", "reason=\"%s\" count=%u", uv_strerror(status), count);
 }
 
+static void on_accept_again(uv_timer_t *timer);
+
+static void accept_from(struct sn_server *server, unsigned index)
+{
+    if (sn_peer_accept(server, (uv_stream_t *)&server->listeners[index])) {
+        server->unaccepted &= ~(1u << index);
+    } else {
+        server->unaccepted |= 1u << index;
+        uv_timer_start(&server->accept_again, on_accept_again, ACCEPT_AGAIN_MS, 0);
+    }
+}
+
+static void on_accept_again(uv_timer_t *timer)
+{
+    struct sn_server *server = timer->data;
+
+    for (unsigned i = 0; i < server->config->listen->count; i++)
+        if (server->unaccepted & 1u << i)
+            accept_from(server, i);
+}
+
 static void on_connection(uv_stream_t *listener, int status)
 {
+    struct sn_server *server = listener->data;
+
     if (status == 0)
-        sn_peer_accept(listener->data, listener);
+        accept_from(server, (unsigned)((uv_tcp_t *)listener - server->listeners));
     else
-        sn_server_not_accepted(listener->data, status);
+        sn_server_not_accepted(server, status);
 }
 
 static int listen_on(struct sn_server *server)
@@ -217,10 +242,11 @@ static void init_handles(struct sn_server *server)
     (void)uv_signal_init(&server->loop, &server->sighup);
     (void)uv_timer_init(&server->loop, &server->drain);
     (void)uv_timer_init(&server->loop, &server->watchdog);
+    (void)uv_timer_init(&server->loop, &server->accept_again);
     if (server->config->is_port)
         (void)uv_pipe_init(&server->loop, &server->input, 0);
     server->sigterm.data = server->sigint.data = server->sighup.data = server;
-    server->input.data = server->drain.data = server;
+    server->input.data = server->drain.data = server->accept_again.data = server;
 }
 
 int sn_server_run(struct sn_server *server, const struct sn_config *config)

@@ -40,8 +40,9 @@ struct sn_server {
     struct sp_list handshakes; /* of them, those that are not members yet */
     unsigned handshake_count, handshakes_max;
     struct sn_log_limit refusals[SN_REFUSED_CRYPTO + 1], drops, not_accepted, comings, goings;
-    uv_timer_t drain, watchdog;
-    uint64_t heard_ns; /* when a node was last read from */
+    uv_timer_t drain, watchdog, accept_again;
+    unsigned unaccepted; /* a bit for each listener: a connection waits there for memory */
+    uint64_t heard_ns;   /* when a node was last read from */
     bool draining, stopping, over;
 };
 

@@ -252,9 +252,11 @@ static void wake(const struct sp_call *call, struct sp_pool *pool)
     run_hook(FAKE_ON_WAKE);
 }
 
-static void conn_refused(struct sp_pool *pool, const struct sp_conn *conn, sp_status why)
+static void conn_refused(const struct sp_call *call, const struct sp_conn *conn, sp_status why,
+                         bool is_outage)
 {
-    (void)pool;
+    (void)is_outage;
+    check_call(call);
     (void)conn;
     world.refusal = why;
 }

@@ -454,9 +454,11 @@ unsigned stress_fds(void)
     return count;
 }
 
-static void refused(struct sp_pool *pool, const struct sp_conn *conn, sp_status why)
+static void refused(const struct sp_call *call, const struct sp_conn *conn, sp_status why,
+                    bool is_outage)
 {
-    (void)pool;
+    (void)call;
+    (void)is_outage;
     if (why != SP_CLOSED && (why != SP_UNREAD || !conn->words.text[0]))
         abort(); /* its connections have no transport that could say more */
 }
