@@ -9,14 +9,16 @@
          init_per_testcase/2, end_per_testcase/2]).
 -export([of_a_request/1, of_a_request_for_whatever_comes/1, of_a_lease/1, said_after_the_last_receive/1,
          to_one_who_waits/1, of_a_request_that_waited/1, of_a_dead_owner/1, of_a_framed_stream/1,
-         nothing/1, before_the_first_use/1, greeting/1, last_words/1, last_words_to_a_lease/1]).
+         nothing/1, before_the_first_use/1, greeting/1, last_words/1, last_words_to_a_lease/1,
+         last_words_to_init/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1, stat/2, start/1, await/1]).
 
 all() -> [{group, Name} || {Name, _, _} <- groups()].
 
 groups() ->
-    [{tls, [], cases()} | [{Name, [], cases() ++ unasked()} || Name <- [tcp, unix, c]]].
+    [{tls, [], cases() ++ [last_words_to_init]}, {c, [], cases() ++ unasked()}
+     | [{Name, [], cases() ++ unasked() ++ [last_words_to_init]} || Name <- [tcp, unix]]].
 
 cases() ->
     [of_a_request, of_a_lease, to_one_who_waits, of_a_request_that_waited, of_a_dead_owner,
@@ -204,6 +206,27 @@ last_words_to_a_lease(Config) ->
                              ?assertEqual({ok, <<"no\n">>}, await(Job)),
                              closed(Pool, 1)
                      end).
+
+last_words_to_init(Config) ->
+    Tester = self(),
+    Init = fun(Conn) ->
+                   Tester ! {connector, self()},
+                   {error, _} = sockpool:send(Conn, large(), 20000),
+                   {error, {said, sockpool:recv(Conn, 3)}}
+           end,
+    {Server, Target} = case ?config(transport, Config) of
+                           tls -> server(Config, silent);
+                           _ -> server(Config, {script, fun refuse/1})
+                       end,
+    Pool = name(Config),
+    {ok, _} = sockpool:start_pool(Pool, Target#{size => 1, init => Init, backoff => {3600000, 3600000}}),
+    Connector = receive {connector, Pid} -> Pid end,
+    case ?config(transport, Config) of
+        tls -> refuse(Server, Connector);
+        _ -> ok
+    end,
+    wait_until(fun() -> stat(Pool, connect_failures) =:= 1 end),
+    ?assertEqual({error, {unavailable, {init, {said, {ok, <<"no\n">>}}}}}, sockpool:checkout(Pool, 200)).
 
 large() -> binary:copy(<<"large">>, 4000000).
 

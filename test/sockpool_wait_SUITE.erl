@@ -268,17 +268,20 @@ connecting_hangs(Config, Opts) ->
     ?assert(AttemptsMs < 2 * (1000 + ?LATE_MS), {late, AttemptsMs}),
     Pool.
 
-%% A name server that is there and says nothing.
+%% A name server that is there and says nothing, and a resolver that asks it for longer than there is time.
 name_lookup_never_answers(Config) ->
     {ok, Socket} = gen_udp:open(0, [{ip, {127, 0, 0, 1}}]),
     {ok, Port} = inet:port(Socket),
     Lookup = inet_db:res_option(lookup),
     Servers = inet_db:res_option(nameservers),
+    Patience = inet_db:res_option(timeout),
     ok = inet_db:set_lookup([dns]),
     ok = inet_db:res_option(nameservers, [{{127, 0, 0, 1}, Port}]),
+    ok = inet_db:res_option(timeout, 60000),
     try
         connecting_hangs(Config, #{host => "silent.example.org", port => 1})
     after
+        ok = inet_db:res_option(timeout, Patience),
         ok = inet_db:res_option(nameservers, Servers),
         ok = inet_db:set_lookup(Lookup),
         gen_udp:close(Socket)
