@@ -2,7 +2,8 @@
 # layout.sh DIR...
 #
 # Prints a number for all that two versions of the library would share in a running VM, where one takes over
-# from the other: the headers in these directories, and every struct, union, enum and macro in the .c files.
+# from the other: the headers in and below these directories, and every struct, union, enum and macro in the
+# .c files.
 # Comments and white space do not count, nor do functions in .c files. Whatever else changes gives another
 # number, and so no upgrade while it runs: there is nothing that somebody has to remember.
 set -eu
@@ -39,5 +40,6 @@ wanted { text = line; gsub(/[ \t]/, "", text); printf "%s", text }
 '
 
 for dir in "$@"; do
-    awk "$declarations" "$dir"/*.h "$dir"/*.c
-done | cksum | cut -d ' ' -f 1
+    find "$dir" -name '*.h' | sort
+    find "$dir" -name '*.c' | sort
+done | xargs awk "$declarations" | cksum | cut -d ' ' -f 1

@@ -15,7 +15,7 @@ mkdir -p "$BUILD/priv"
 cp -RL _build/default/lib/sockpool/ebin "$BUILD"
 if [ "$(uname -s)" = Linux ]; then
     INCLUDE=$(erl -noshell -noinput -eval 'io:format("~ts/usr/include", [code:root_dir()]), halt().')
-    ${CC:-cc} -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror -isystem "$INCLUDE" -c \
+    ${CC:-cc} -std=c11 -D_GNU_SOURCE -O2 -fPIC -Wall -Wextra -Werror -Ic_src -isystem "$INCLUDE" -c \
         -o "$DIR/timed_nif.o" test/nif/timed_nif.c
     make -s -C c_src OUT="../$DIR/c_src" TARGET="../$BUILD/priv/sockpool_nif.so" \
         CFLAGS='-O2 -g -Dnif_init=sockpool_nif_init' \

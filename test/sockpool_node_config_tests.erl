@@ -131,7 +131,7 @@ example_of_the_documentation_test() ->
 
 every_event_is_documented_test() ->
     {ok, Text} = file:read_file("docs/c_node.md"),
-    Sources = [Source || File <- filelib:wildcard("c_src/node/*.c"),
+    Sources = [Source || File <- filelib:wildcard("c_src/node/*/*.c"),
                          {ok, Source} <- [file:read_file(File)]],
     {match, Events} = re:run(Sources, "sn_log\\(SN_LOG_[A-Z]+,\\s+\"(\\w+)\"",
                              [global, {capture, all_but_first, binary}]),

@@ -248,7 +248,7 @@ to_another_build(Config) ->
 %% As between the two whose TLS structs differed.
 to_another_declaration(Config) ->
     Dir = copied(Config, "another_declaration"),
-    ok = changed(Dir, "core/sp_tls.c", "s/^struct tls {/&\\n    char more[512];/"),
+    ok = changed(Dir, "core/tls/sp_tls.c", "s/^struct tls {/&\\n    char more[512];/"),
     [] = library_built(Dir),
     Now = ?config(now, Config),
     [?assertEqual([{Part, refused, true} || Part <- Says, _ <- [1, 2]],
@@ -260,20 +260,20 @@ to_another_declaration(Config) ->
 every_declaration_counts(Config) ->
     Dir = copied(Config, "declarations"),
     Is = layout(Dir),
-    Alike = [{"core/sp_pool.h", "1i /* some\\nwords */"},
-             {"core/sp_conn.h", "s/^    int fd;/    int  fd; \\/\\/ words/"},
-             {"core/sp_pool.c", "s/^static void leave(/static inline void leave(/"}],
+    Alike = [{"core/pool/sp_pool.h", "1i /* some\\nwords */"},
+             {"core/conn/sp_conn.h", "s/^    int fd;/    int  fd; \\/\\/ words/"},
+             {"core/pool/sp_pool.c", "s/^static void leave(/static inline void leave(/"}],
     Others = [{"nif/sp_nif.h", "s/#define SP_NIF_LAYOUT .*/#define SP_NIF_LAYOUT 99/"},
-              {"core/sp_stats.h", "s/X(checkouts)/X(others) X(checkouts)/"},
-              {"core/sp_conn.c", "s/0x80000000u/0x40000000u/"},
-              {"core/sp_status.h", "s/X(EMPTY, 4/X(VOID, 4/"}],
+              {"core/pool/sp_stats.h", "s/X(checkouts)/X(others) X(checkouts)/"},
+              {"core/conn/sp_conn.c", "s/0x80000000u/0x40000000u/"},
+              {"core/base/sp_status.h", "s/X(EMPTY, 4/X(VOID, 4/"}],
     [?assertEqual(Is, layout_with(Dir, Change), Change) || Change <- Alike],
     [?assertNotEqual(Is, layout_with(Dir, Change), Change) || Change <- Others ++ every_struct(Dir)],
     ?assertEqual(Is, layout(Dir)).
 
 %% A change that makes it longer, for each.
 every_struct(Dir) ->
-    Found = run(["cd ", Dir, "/c_src && grep -HE '^struct [a-z_0-9]+ [{]' core/* nif/*"]),
+    Found = run(["cd ", Dir, "/c_src && grep -HE '^struct [a-z_0-9]+ [{]' core/*/* nif/*"]),
     Structs = [string:split(Line, ":") || Line <- string:lexemes(Found, "\n")],
     ?assert(length(Structs) > 40),
     [{File, "s/^" ++ Begin ++ "/&\\n    int more;/"} || [File, Begin] <- Structs].

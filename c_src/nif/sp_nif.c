@@ -1,7 +1,7 @@
 /* Loading, upgrading, and the table of functions that sockpool_nif.erl declares. */
 #include "sp_nif.h"
 
-#include "../core/sp_tls_exit.h"
+#include "core/tls/sp_tls_exit.h"
 #include "declarations.h"
 
 #include <openssl/opensslv.h>

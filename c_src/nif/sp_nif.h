@@ -9,9 +9,9 @@
 #ifndef SP_NIF_H
 #define SP_NIF_H
 
-#include "../core/sp_control.h"
-#include "../core/sp_pool.h"
-#include "../core/sp_recv.h"
+#include "core/pool/sp_control.h"
+#include "core/pool/sp_pool.h"
+#include "core/conn/sp_recv.h"
 
 #include <erl_nif.h>
 

@@ -1,7 +1,7 @@
 /* NIFs of a connector process: one attempt to make a connection. */
 #include "sp_nif.h"
 
-#include "../core/sp_node.h"
+#include "core/dist/sp_node.h"
 
 #include <openssl/crypto.h>
 #include <sched.h>

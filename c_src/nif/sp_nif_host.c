@@ -1,7 +1,7 @@
 /* The core's face inside the VM: resources, messages, enif_select. */
 #include "sp_nif.h"
 
-#include "../core/sp_sys.h"
+#include "core/base/sp_sys.h"
 
 #include <stdlib.h>
 #include <string.h>

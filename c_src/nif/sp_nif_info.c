@@ -1,9 +1,9 @@
 /* NIFs that look at a connection, and setopts. */
 #include "sp_nif.h"
 
-#include "../core/sp_dist_answer.h"
+#include "core/dist/sp_dist_answer.h"
 
-#include "../core/sp_node.h"
+#include "core/dist/sp_node.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* NIFs that begin, move and end a lease. */
 #include "sp_nif.h"
 
-#include "../core/sp_node.h"
+#include "core/dist/sp_node.h"
 
 #include <string.h>
 

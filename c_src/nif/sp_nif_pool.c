@@ -1,8 +1,8 @@
 /* NIFs of a pool's control process. */
 #include "sp_nif.h"
 
-#include "../core/sp_node.h"
-#include "../core/sp_tls.h"
+#include "core/dist/sp_node.h"
+#include "core/tls/sp_tls.h"
 
 #include <limits.h>
 #include <string.h>

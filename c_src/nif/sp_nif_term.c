@@ -1,6 +1,6 @@
 #include "sp_nif.h"
 
-#include "../core/sp_dist_connect.h"
+#include "core/dist/sp_dist_connect.h"
 
 #include <netinet/in.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 /* TLS in terms: the options of a pool, and reasons. */
 #include "sp_nif.h"
 
-#include "../core/sp_tls_ctx.h"
-#include "../core/sp_tls_error.h"
+#include "core/tls/sp_tls_ctx.h"
+#include "core/tls/sp_tls_error.h"
 
 #include <string.h>
 

@@ -1,9 +1,9 @@
 /* libFuzzer over sp_dist_answer: what is answered does not depend on what follows, fits, and is a frame of
  * whole terms where the question is one. The first byte tells which operation and arity the input is put
  * behind, if any, which parts of questions are in front of it, and whether a process has the connection. */
-#include "sn_operation.h"
-#include "sn_term.h"
-#include "sp_dist_answer.h"
+#include "node/dist/sn_operation.h"
+#include "node/etf/sn_term.h"
+#include "core/dist/sp_dist_answer.h"
 
 #include <stdbool.h>
 #include <stdlib.h>

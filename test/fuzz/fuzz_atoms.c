@@ -1,8 +1,8 @@
 /* libFuzzer over sn_atoms_in and sn_atoms_out: frames with any headers, one after the other over one cache;
  * a good message that comes of one is the same after it was sent with numbers and taken again. */
-#include "sn_atoms_in.h"
-#include "sn_atoms_out.h"
-#include "sn_term.h"
+#include "node/dist/sn_atoms_in.h"
+#include "node/dist/sn_atoms_out.h"
+#include "node/etf/sn_term.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,9 +1,9 @@
 /* libFuzzer over the calls of the daemon's clients: the input is a program of requests, casts, control
  * messages, ends of processes and turns of the loop, against a pool whose server is in here. At its end
  * the client goes, the pools are stopped, and nothing may be left. */
-#include "sn_io.h"
-#include "sn_service.h"
-#include "sp_bytes.h"
+#include "node/serve/sn_io.h"
+#include "node/serve/sn_service.h"
+#include "core/base/sp_bytes.h"
 
 #include <fcntl.h>
 #include <stdio.h>

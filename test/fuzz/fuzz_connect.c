@@ -2,7 +2,7 @@
  * wanted and cut by the input itself, come to the same end with the same bytes said, and only the right
  * proof comes through. Where the first byte is odd, a right status and challenge come before the input;
  * where its next bit is set, the right proof comes after it. */
-#include "sp_dist_connect.h"
+#include "core/dist/sp_dist_connect.h"
 
 #include <openssl/evp.h>
 #include <stdlib.h>

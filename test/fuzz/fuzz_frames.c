@@ -1,8 +1,8 @@
 /* libFuzzer over sn_reader and sn_message: the stream in pieces of any size comes to the same frames as the
  * stream in one piece, and each frame opened in pieces to the same message; no frame exceeds the cap, and no
  * message reaches past its frame. */
-#include "sn_message.h"
-#include "sn_reader.h"
+#include "node/dist/sn_message.h"
+#include "node/dist/sn_reader.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 /* libFuzzer over sn_handshake: the input in one piece and byte by byte come to the same end with the
  * same bytes said, and only the right proof comes through. Where the first byte is odd, the right
  * proof follows the input. */
-#include "sn_handshake.h"
+#include "node/dist/sn_handshake.h"
 
 #include <openssl/evp.h>
 #include <stdlib.h>

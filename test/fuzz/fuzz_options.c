@@ -1,9 +1,9 @@
 /* libFuzzer over sn_options: pairs of an option and any term. The first byte of a pair picks the option
  * from one of the tables; above them, it is a key of the input's own. What is wrong must be said in
  * whole terms, and what is right must be usable. */
-#include "sp_bytes.h"
-#include "sn_options.h"
-#include "sn_term.h"
+#include "core/base/sp_bytes.h"
+#include "node/option/sn_options.h"
+#include "node/etf/sn_term.h"
 
 #include <stdlib.h>
 #include <string.h>

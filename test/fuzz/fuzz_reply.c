@@ -1,7 +1,7 @@
 /* libFuzzer over sn_reply: whatever a node sends, the terms that are found lie within the frame and are
  * whole, and so are the parts of an outcome. */
-#include "sn_reply.h"
-#include "sn_term.h"
+#include "node/dist/sn_reply.h"
+#include "node/etf/sn_term.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* libFuzzer over the configuration file: what cannot be used is told in one line that begins with the
  * path, and what can be leaves nothing behind. */
-#include "sn_settings.h"
+#include "node/run/sn_settings.h"
 
 #include <stdio.h>
 #include <stdlib.h>

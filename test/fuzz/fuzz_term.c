@@ -1,6 +1,6 @@
 /* libFuzzer over sn_term: whatever passes, libei skips to the same end without a look at what follows.
  * The input lies before a page that nobody may touch, because libei is not instrumented. */
-#include "sn_term.h"
+#include "node/etf/sn_term.h"
 
 #include <ei.h>
 #include <stdlib.h>

@@ -4,8 +4,8 @@
  * The first byte is the version and how the socket is cut; each further step is an operation and its
  * arguments. What must hold, besides memory: data that came through an unspoiled stream is what the
  * server sent; a fault stays a fault; nothing runs for ever. */
-#include "sp_tls_error.h"
-#include "tls_kit.h"
+#include "core/tls/sp_tls_error.h"
+#include "kit/tls_kit.h"
 
 #include <openssl/err.h>
 #include <stdlib.h>

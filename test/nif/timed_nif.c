@@ -1,7 +1,7 @@
 /* Linked with the NIF's objects for scripts/long_schedule.sh: how long each call was on the processor, which other
  * programs on the machine do not make longer, and how many pieces it counted. The NIF itself knows nothing of
  * this: ERTS is given functions that call its own. */
-#include "../../c_src/nif/sp_nif.h"
+#include "nif/sp_nif.h"
 
 #include <string.h>
 #include <time.h>

@@ -1,0 +1,173 @@
+/* One connection: its state, who holds it, and what keeps its descriptor open.
+ *
+ * States. State equals list membership; sp_conn_set_state() is the only setter.
+ *
+ *     CONNECTING -> INITIALISING -> LEASED <-> IDLE
+ *          |              |            |
+ *          +--------------+------------+--> CLOSING -> CLOSED
+ *
+ *   CONNECTING, INITIALISING  held by a connector's lease; counted as connecting
+ *   IDLE                      in one shard's list
+ *   LEASED                    held by a lease, or by the thread that carries it between two places
+ *   CLOSING                   out of the pool's table; waits for its last pin, then in the close
+ * list CLOSED                    its descriptor is given to the face to close
+ *
+ * Holding. Exactly one party holds a connection: the thread that unlinked it from its list, or
+ * the lease whose number stands in `lease`. A lease ends by a compare-and-swap of that number to
+ * 0; who wins holds the connection. Numbers are never used twice on a connection. Only the holder
+ * changes the state or starts the close.
+ *
+ * Pins. Whoever makes a system call on the descriptor without being sure to be the holder for its
+ * whole length pins it first, and so does an armed descriptor; closing sets a bit that lets no new
+ * pin in, and the last unpin puts the connection on the close list. So no descriptor is closed
+ * under a call. A pin is taken before the lease number is read and the number is cleared before the
+ * pins are read (both sequentially consistent), so a call and a revocation cannot miss each other.
+ *
+ * Thread rules of the fields are given by group below. */
+#ifndef SP_CONN_H
+#define SP_CONN_H
+
+#include "sp_frame.h"
+#include "sp_host.h"
+#include "core/base/sp_list.h"
+#include "sp_transport.h"
+
+#include <stdatomic.h>
+
+struct sp_sys;
+
+enum sp_conn_state {
+    SP_CONN_CONNECTING,
+    SP_CONN_INITIALISING,
+    SP_CONN_IDLE,
+    SP_CONN_LEASED,
+    SP_CONN_CLOSING,
+    SP_CONN_CLOSED
+};
+
+#define SP_LEASE_NONE 0
+#define SP_LEASE_MOVING UINT64_MAX /* between two owners, for a few instructions */
+
+/* Received bytes that were not taken yet: base[pos..len). */
+struct sp_rbuf {
+    uint8_t *base;
+    size_t pos, len, cap;
+    size_t searched; /* bytes after pos known to hold no line end */
+};
+
+/* What a server said that nobody read, made fit to be shown: printable ASCII, no quotes, ended by a 0. */
+#define SP_WORDS_MAX 64
+struct sp_words {
+    char text[SP_WORDS_MAX + 1];
+};
+
+struct sp_conn {
+    /* constant since it was made */
+    struct sp_pool *pool;
+    const struct sp_sys *sys;
+    const struct sp_transport *transport;
+    uint32_t slot;  /* in the pool's table */
+    uint64_t epoch; /* the pool's, when it was made */
+    uint32_t round; /* the backoff's failures, when it was made */
+    uint64_t born_ns;
+    uint64_t recv_limit_bytes;
+    enum sp_packet pool_packet; /* the pool's own, which `packet` goes back to */
+    bool nodelay, keepalive;    /* the pool's own */
+
+    /* atomics */
+    _Atomic uint32_t pins;
+    _Atomic uint32_t state;
+    _Atomic uint64_t lease;
+    _Atomic uint64_t owner;     /* the lease's; written before `lease` */
+    _Atomic uint64_t leased_ns; /* likewise */
+    _Atomic uint64_t armed;     /* the lease whose owner has a select pending; has a pin */
+    _Atomic uint32_t shard;     /* whose list it was last put into */
+
+    /* under the lock of the list that it is in */
+    struct sp_node node;
+    bool cold;      /* in the shard's cold list */
+    uint32_t watch; /* generation of its idle watch */
+    uint64_t idle_since_ns;
+
+    /* the holder's */
+    int fd;
+    struct sp_addr peer, own; /* since `opened`; after a reset the system knows them no more */
+    uint64_t lease_seq;
+    bool used;            /* has been leased to a user */
+    bool touched;         /* the lease has done I/O */
+    bool tainted;         /* must not be used by the next */
+    bool drained;         /* the last receive has taken all that was there */
+    bool buffers_changed; /* sndbuf or recbuf are not the pool's, and cannot be put back */
+    bool flags_changed;   /* nodelay or keepalive are not the pool's */
+    bool shaken;          /* the transport's handshake is done */
+    bool heard;           /* the peer has sent something after that */
+    bool more;            /* the transport's: its last receive has left something that it holds */
+    sp_status fault;      /* the transport's: why no further call can succeed, or SP_OK */
+    int pieces;           /* what its operations cost, until sp_conn_settle() */
+    void *transport_state;
+    struct sp_node_state *dist; /* sp_node.c's, over that */
+    enum sp_packet packet;
+    struct sp_rbuf rbuf;
+    struct sp_words words; /* once sp_recv_words() has looked */
+    void *keepsake;        /* the face's, from its last check-in */
+};
+
+/* Only the holder; asserts that the pictured transition is allowed. */
+void sp_conn_set_state(struct sp_conn *conn, enum sp_conn_state to);
+enum sp_conn_state sp_conn_state(const struct sp_conn *conn);
+/* Not usable yet: its connector has it. */
+static inline bool sp_conn_unready(const struct sp_conn *conn)
+{
+    return sp_conn_state(conn) == SP_CONN_CONNECTING || sp_conn_state(conn) == SP_CONN_INITIALISING;
+}
+
+static inline bool sp_wants(sp_status status)
+{
+    return status == SP_WANT_READ || status == SP_WANT_WRITE;
+}
+
+/* False once closing. The last unpin after closing puts the connection on its pool's close list. */
+SP_MUST_CHECK bool sp_conn_pin(struct sp_conn *conn);
+void sp_conn_unpin(struct sp_conn *conn, const struct sp_call *call);
+/* Holder only, once: no new pins; wakes whoever waits on the descriptor. */
+void sp_conn_begin_close(struct sp_conn *conn, const struct sp_call *call);
+bool sp_conn_pinned(const struct sp_conn *conn);
+/* Holder only, without pins: the transport's cleanup. The descriptor stays open. */
+void sp_conn_cleanup(struct sp_conn *conn);
+/* Takes from the call what the transport's operations have cost. After each, by who made it. */
+static inline void sp_conn_settle(struct sp_conn *conn, const struct sp_call *call)
+{
+    sp_take(call, conn->pieces);
+    conn->pieces = 0;
+}
+
+/* Holder only: makes a lease for the owner and gives its number. */
+uint64_t sp_conn_lease(struct sp_conn *conn, uint64_t owner, uint64_t now_ns);
+/* True where this call ended the lease: the caller is the holder now. */
+SP_MUST_CHECK bool sp_conn_unlease(struct sp_conn *conn, uint64_t lease);
+/* The lease's owner only: another owner, under a new lease number. 0 where the lease has ended. */
+SP_MUST_CHECK uint64_t sp_conn_give_away(struct sp_conn *conn, uint64_t lease, uint64_t owner);
+/* Brackets a call of the lease's owner: pinned, and the lease known to hold at its start. */
+SP_MUST_CHECK bool sp_conn_enter(struct sp_conn *conn, uint64_t lease, const struct sp_call *call);
+static inline void sp_conn_leave(struct sp_conn *conn, const struct sp_call *call)
+{
+    sp_conn_unpin(conn, call);
+}
+
+/* Called pinned, before the face arms its event loop for the lease's owner: false where it is
+ * armed already. The arm holds a pin until sp_conn_disarmed() for the same lease, which may be
+ * called at any time and more than once. */
+SP_MUST_CHECK bool sp_conn_arming(struct sp_conn *conn, uint64_t lease);
+void sp_conn_disarmed(struct sp_conn *conn, uint64_t lease, const struct sp_call *call);
+static inline bool sp_conn_armed(struct sp_conn *conn, uint64_t lease)
+{
+    return atomic_load(&conn->armed) == lease;
+}
+
+/* For the lease's owner, within enter/leave; sp_conn_restore() undoes it. */
+SP_MUST_CHECK sp_status sp_conn_setopt(struct sp_conn *conn, enum sp_option option, int value);
+void sp_conn_set_packet(struct sp_conn *conn, enum sp_packet packet);
+/* Holder only: the pool's own options again. False where that is not possible. */
+SP_MUST_CHECK bool sp_conn_restore(struct sp_conn *conn);
+
+#endif

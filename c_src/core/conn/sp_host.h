@@ -1,0 +1,72 @@
+/* What the core asks of its face (the NIF, the C node, or a test).
+ *
+ * Every entry gets the `struct sp_call` of the core function that led to it; none but
+ * conn_ref and conn_unref is called with a core lock held, and none may block. */
+#ifndef SP_HOST_H
+#define SP_HOST_H
+
+#include "core/base/sp_allowance.h"
+#include "core/base/sp_status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct sp_conn;
+struct sp_pool;
+struct sp_waiter;
+
+/* One call into the core: what the core may not find out by itself. */
+struct sp_call {
+    uint64_t now_ns; /* monotonic; a coarse clock is good enough */
+    unsigned shard;  /* the caller's home shard; taken modulo the pool's shard count */
+    void *env;       /* the face's own, passed through */
+    struct sp_allowance
+        *allowance; /* what the call may still do; for the C node a turn of its loop */
+};
+
+static inline void sp_take(const struct sp_call *call, int pieces)
+{
+    sp_allowance_take(call->allowance, pieces);
+}
+
+static inline bool sp_spent(const struct sp_call *call)
+{
+    return sp_allowance_is_spent(call->allowance);
+}
+
+struct sp_host {
+    /* A zeroed connection with one reference, or NULL where memory is short. */
+    struct sp_conn *(*conn_new)(struct sp_pool *pool);
+    void (*conn_ref)(struct sp_conn *conn);
+    void (*conn_unref)(struct sp_conn *conn);
+    /* Takes the descriptor out of the event loop and closes it, now or later; the face keeps the
+     * connection referenced until it has. */
+    void (*conn_stop)(const struct sp_call *call, struct sp_conn *conn, int fd);
+    /* Releases conn->keepsake, which is not NULL, and sets it to NULL. Holder only. */
+    void (*keepsake_drop)(struct sp_conn *conn);
+    /* Makes the connection's receive buffer hold at least `cap` bytes, its content kept. */
+    bool (*rbuf_reserve)(struct sp_conn *conn, size_t cap);
+    void (*rbuf_free)(struct sp_conn *conn);
+
+    bool (*owner_alive)(const struct sp_call *call, uint64_t owner);
+    /* Tells the waiter's owner: granted (SP_OK, `sent` bytes of its request are out), or why not.
+     * False where it is known to be dead. Once for each waiter. */
+    bool (*waiter_notify)(const struct sp_call *call, struct sp_waiter *waiter, sp_status status,
+                          size_t sent);
+    /* The last reference is gone. */
+    void (*waiter_free)(struct sp_waiter *waiter);
+
+    /* Has the control process call sp_control_idle_event(pool, slot, generation), once, when the
+     * idle connection becomes readable. */
+    bool (*watch)(const struct sp_call *call, struct sp_conn *conn, uint32_t generation);
+    /* Has the control process call sp_control_step() soon. */
+    void (*wake)(const struct sp_call *call, struct sp_pool *pool);
+    /* The server has refused a connection: this is why the pool is unavailable, if it is. SP_UNREAD: the
+     * connection has the words. An outage is an attempt that has failed after all; none is what servers do with
+     * connections that nobody uses. */
+    void (*refused)(const struct sp_call *call, const struct sp_conn *conn, sp_status why,
+                    bool is_outage);
+};
+
+#endif

@@ -1,0 +1,522 @@
+#include "sp_control.h"
+
+#include "sp_close.h"
+#include "core/dist/sp_node.h"
+#include "core/conn/sp_recv.h"
+#include "sp_shard.h"
+#include "sp_table.h"
+
+#include <sched.h>
+
+/* Connectors at work at once while the backend answers: a bound on the herd after its restart. */
+#define CONNECTING_MAX 64
+/* Where each has a handshake: that is work for the processor, and takes buffers meanwhile. */
+#define SHAKING_MAX 16
+
+/* ---- opening and closing ---- */
+
+void sp_control_open(struct sp_pool *pool, const struct sp_call *call,
+                     const struct sp_config *config, uint64_t seed)
+{
+    pthread_mutex_lock(&pool->control.lock);
+    pool->control.config = *config;
+    sp_backoff_init(&pool->control.state, config->backoff_min_ns, config->backoff_max_ns, seed);
+    atomic_store(&pool->doubted, false);
+    pthread_mutex_unlock(&pool->control.lock);
+    atomic_store(&pool->size, config->size);
+    atomic_store(&pool->limit, config->size + config->max_overflow);
+    atomic_store(&pool->overflow_ttl_ns, config->overflow_ttl_ns);
+    atomic_store(&pool->validate_after_ns, config->validate_after_ns);
+    atomic_store(&pool->max_hold_ns, config->max_hold_ns);
+    atomic_store(&pool->max_waiting, config->max_waiting);
+    atomic_store(&pool->strategy, (uint32_t)config->strategy);
+    atomic_store(&pool->eager, 0);
+    atomic_store(&pool->woken, 0);
+    atomic_fetch_add(&pool->epoch, 1);
+    atomic_store(&pool->phase, SP_PHASE_OPEN);
+    sp_pool_wake(pool, call);
+}
+
+void sp_control_shut_begin(struct sp_pool *pool, enum sp_phase phase)
+{
+    pool->control.shutting_to = phase;
+    pool->control.cursor = 0;
+    atomic_store(&pool->phase, phase == SP_PHASE_CLOSED ? SP_PHASE_DRAINING : phase);
+    /* From here on no connection of this epoch is usable, wherever it is on its way to. */
+    atomic_fetch_add(&pool->epoch, 1);
+}
+
+/* Revoked while its owner waited, who died before it could say that it no longer does. */
+static void disarm_dead(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+{
+    /* In this order: an arm seen before the lease's end keeps the connection from another lease, so
+     * the owner is still the arm's. */
+    uint64_t armed = atomic_load(&conn->armed);
+    uint64_t lease = atomic_load(&conn->lease), owner = atomic_load(&conn->owner);
+
+    if (lease == SP_LEASE_NONE && armed != SP_LEASE_NONE && !pool->host->owner_alive(call, owner))
+        sp_conn_disarmed(conn, armed, call);
+}
+
+static void revoke(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+{
+    uint64_t lease;
+
+    /* Where it fails the lease has ended, or goes on under another number. */
+    while ((lease = atomic_load(&conn->lease)) != SP_LEASE_NONE &&
+           !sp_pool_revoke(pool, call, conn, lease))
+        sched_yield();
+    /* No sweep comes after a shut, and a handle may live on in a log event. */
+    disarm_dead(pool, call, conn);
+}
+
+static bool shut_piece(struct sp_pool *pool, const struct sp_call *call, sp_status status)
+{
+    return sp_pool_fail_waiter(pool, call, status) || sp_pool_close_idle(pool, call) ||
+           sp_close_one(pool, call);
+}
+
+bool sp_control_shut_slice(struct sp_pool *pool, const struct sp_call *call, sp_status status)
+{
+    struct sp_conn *conn;
+
+    while (shut_piece(pool, call, status))
+        if (sp_spent(call))
+            return true;
+    do {
+        conn = sp_table_next(pool, call, &pool->control.cursor);
+        if (conn) {
+            revoke(pool, call, conn);
+            pool->host->conn_unref(conn);
+        }
+    } while (pool->control.cursor > 0 && !sp_spent(call));
+    if (pool->control.cursor > 0 || sp_close_work(pool, call))
+        return true;
+    atomic_store(&pool->phase, pool->control.shutting_to);
+    return false;
+}
+
+/* ---- growth ---- */
+
+static bool reserve(struct sp_pool *pool)
+{
+    uint32_t total = atomic_load(&pool->total);
+
+    do {
+        if (total >= atomic_load(&pool->limit))
+            return false;
+    } while (!atomic_compare_exchange_weak(&pool->total, &total, total + 1));
+    atomic_fetch_add(&pool->connecting, 1);
+    return true;
+}
+
+/* How many connections should be begun now, without regard to the limit. */
+static uint64_t wanted(struct sp_pool *pool, uint64_t eager)
+{
+    uint64_t size = atomic_load(&pool->size), total = atomic_load(&pool->total);
+    uint64_t connecting = atomic_load(&pool->connecting);
+    uint64_t demand = atomic_load(&pool->nwait) + eager;
+    uint64_t missing = size > total ? size - total : 0;
+    uint64_t called_for = demand > connecting ? demand - connecting : 0;
+
+    return missing > called_for ? missing : called_for;
+}
+
+static uint64_t attempts_allowed(struct sp_pool *pool, uint64_t now_ns, uint32_t *round,
+                                 uint64_t *wait_ns)
+{
+    uint32_t connecting = atomic_load(&pool->connecting), max;
+    struct sp_backoff state;
+
+    pthread_mutex_lock(&pool->control.lock);
+    state = pool->control.state;
+    max = pool->control.config.transport->handshake ? SHAKING_MAX : CONNECTING_MAX;
+    pthread_mutex_unlock(&pool->control.lock);
+    *round = state.failures;
+    if (!sp_backoff_failing(&state))
+        return connecting < max ? max - connecting : 0;
+    if (connecting > 0)
+        return 0;
+    if (now_ns < state.until_ns) {
+        *wait_ns = state.until_ns - now_ns;
+        return 0;
+    }
+    return 1;
+}
+
+static bool attempt(struct sp_pool *pool, const struct sp_call *call, uint32_t round,
+                    struct sp_attempt *attempt)
+{
+    const struct sp_config *config = &pool->control.config; /* only this process changes it */
+    struct sp_conn *conn = pool->host->conn_new(pool);
+
+    if (!conn)
+        return false;
+    conn->pool = pool;
+    conn->sys = pool->sys;
+    conn->transport = config->transport;
+    conn->packet = conn->pool_packet = config->packet;
+    conn->nodelay = config->sockopts.nodelay;
+    conn->keepalive = config->sockopts.keepalive || config->sockopts.silence_s > 0;
+    conn->recv_limit_bytes = config->recv_limit_bytes;
+    conn->epoch = atomic_load(&pool->epoch);
+    conn->round = round;
+    conn->born_ns = conn->idle_since_ns = call->now_ns;
+    conn->fd = -1;
+    pool->host->conn_ref(conn);
+    attempt->conn = conn;
+    attempt->lease = sp_conn_lease(conn, 0, call->now_ns);
+    if (!sp_table_add(pool, conn)) {
+        pool->host->conn_unref(conn);
+        pool->host->conn_unref(conn);
+        return false;
+    }
+    sp_count(sp_pool_home(pool, call), connect_attempts);
+    sp_take(call, SP_PIECES_ATTEMPT);
+    return true;
+}
+
+static void grow(struct sp_pool *pool, const struct sp_call *call, struct sp_attempt *attempts,
+                 size_t max, struct sp_plan *plan)
+{
+    uint64_t eager = atomic_exchange(&pool->eager, 0), want = wanted(pool, eager), allowed;
+    uint32_t round;
+
+    if (want == 0)
+        return;
+    allowed = attempts_allowed(pool, call->now_ns, &round, &plan->wait_ns);
+    while (plan->attempts < max && plan->attempts < want && plan->attempts < allowed) {
+        if (!reserve(pool))
+            return;
+        if (!attempt(pool, call, round, &attempts[plan->attempts])) {
+            atomic_fetch_sub(&pool->connecting, 1);
+            atomic_fetch_sub(&pool->total, 1);
+            plan->wait_ns = 100 * SP_MS;
+            return;
+        }
+        plan->attempts++;
+    }
+    if (plan->attempts == max)
+        plan->more = true;
+}
+
+void sp_control_step(struct sp_pool *pool, const struct sp_call *call, struct sp_attempt *attempts,
+                     size_t max, struct sp_plan *plan)
+{
+    *plan = (struct sp_plan){.wait_ns = SP_NEVER};
+    /* Cleared before anything is looked at: what changes after the look wakes again. */
+    atomic_store(&pool->woken, 0);
+    if (sp_pool_phase(pool) == SP_PHASE_OPEN) {
+        sp_pool_serve(pool, call, NULL);
+        grow(pool, call, attempts, max, plan);
+    }
+    /* Last, since nobody waits for it; one at least, or it would never be done. */
+    if (sp_close_work(pool, call))
+        plan->more = true;
+}
+
+/* ---- connectors ---- */
+
+sp_status sp_control_begin(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                           uint64_t *lease, uint64_t owner, const struct sp_addr *addr)
+{
+    struct sp_sockopts opts;
+    sp_status status;
+
+    /* Without a lease the caller is the holder, so nobody looks at fd while it changes. */
+    if (!sp_conn_unlease(conn, *lease))
+        return SP_CLOSED;
+    sp_conn_cleanup(conn);
+    if (conn->fd >= 0) {
+        sp_take(call, SP_PIECES_CLOSE);
+        pool->host->conn_stop(call, conn, conn->fd);
+    }
+    conn->fd = -1;
+    conn->tainted = false;
+    pthread_mutex_lock(&pool->control.lock);
+    opts = pool->control.config.sockopts;
+    pthread_mutex_unlock(&pool->control.lock);
+    sp_take(call, SP_PIECES_OPEN);
+    status = conn->transport->open(conn, addr, &opts);
+    *lease = sp_conn_lease(conn, owner, call->now_ns);
+    return status;
+}
+
+sp_status sp_control_opened(struct sp_conn *conn, uint64_t *lease, const struct sp_call *call)
+{
+    sp_status status;
+    bool shaken;
+
+    if (!sp_conn_enter(conn, *lease, call))
+        return SP_CLOSED;
+    shaken = conn->shaken || !conn->transport->handshake;
+    /* Not after the handshake: whoever refuses then says why in the stream and resets the connection,
+     * and this would take the reset for all there is. */
+    status = conn->shaken ? SP_OK : conn->transport->opened(conn);
+    sp_conn_settle(conn, call); /* with what a handshake cost, whose call is over */
+    sp_conn_leave(conn, call);
+    if (status != SP_OK)
+        return status;
+    if (!shaken)
+        return SP_HANDSHAKE;
+    if (!sp_conn_unlease(conn, *lease))
+        return SP_CLOSED;
+    sp_conn_set_state(conn, SP_CONN_INITIALISING);
+    *lease = sp_conn_lease(conn, atomic_load(&conn->owner), call->now_ns);
+    return SP_OK;
+}
+
+sp_status sp_control_handshake(struct sp_conn *conn)
+{
+    sp_status status = conn->transport->handshake(conn);
+
+    conn->shaken = status == SP_OK;
+    return status;
+}
+
+/* Whether a connection that its connector calls ready is what a user may get. */
+static sp_status check_new(struct sp_pool *pool, struct sp_conn *conn)
+{
+    enum sp_clean clean = SP_CLEAN;
+
+    if (conn->rbuf.len > conn->rbuf.pos)
+        clean = SP_DIRTY;
+    else if (conn->tainted)
+        return SP_CLOSED;
+    else if (conn->touched || atomic_load(&pool->validate_after_ns) != SP_NEVER)
+        clean = conn->transport->validate(conn);
+    /* What the init function set for good is how this connection is. */
+    conn->buffers_changed = false;
+    conn->drained = true; /* looked at */
+    if (clean == SP_DEAD && conn->fault != SP_OK)
+        return conn->fault;
+    if (clean != SP_DIRTY)
+        return clean == SP_CLEAN ? SP_OK : SP_CLOSED;
+    (void)sp_recv_words(conn);
+    return SP_UNREAD;
+}
+
+static void succeeded(struct sp_pool *pool)
+{
+    pthread_mutex_lock(&pool->control.lock);
+    sp_backoff_succeeded(&pool->control.state);
+    pthread_mutex_unlock(&pool->control.lock);
+}
+
+sp_status sp_control_ready(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                           uint64_t lease)
+{
+    sp_status status;
+
+    if (!sp_conn_unlease(conn, lease))
+        return SP_CLOSED;
+    status = check_new(pool, conn);
+    sp_conn_settle(conn, call);
+    if (status != SP_OK) {
+        sp_control_attempt_failed(pool, call, conn);
+        return status;
+    }
+    if (!atomic_load(&pool->doubted))
+        succeeded(pool);
+    sp_count(sp_pool_home(pool, call), created);
+    sp_conn_set_state(conn, SP_CONN_LEASED);
+    atomic_fetch_sub(&pool->connecting, 1);
+    sp_pool_accept(pool, call, conn);
+    /* Others may have had to wait for the outcome, and it changed what a step would count. */
+    sp_pool_wake(pool, call);
+    return SP_OK;
+}
+
+void sp_control_attempt_failed(struct sp_pool *pool, const struct sp_call *call,
+                               struct sp_conn *conn)
+{
+    pthread_mutex_lock(&pool->control.lock);
+    if (conn->epoch == atomic_load(&pool->epoch))
+        sp_backoff_failed(&pool->control.state, conn->round, call->now_ns);
+    pthread_mutex_unlock(&pool->control.lock);
+    sp_count(sp_pool_home(pool, call), connect_failures);
+    sp_pool_retire(pool, call, conn);
+}
+
+void sp_control_lost_unused(struct sp_pool *pool, const struct sp_call *call)
+{
+    pthread_mutex_lock(&pool->control.lock);
+    if (!sp_backoff_failing(&pool->control.state))
+        sp_backoff_failed(&pool->control.state, 0, call->now_ns);
+    pthread_mutex_unlock(&pool->control.lock);
+}
+
+static void refused(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+{
+    pool->host->refused(call, conn, conn->fault, true);
+    pthread_mutex_lock(&pool->control.lock);
+    atomic_store(&pool->doubted, true);
+    sp_backoff_failed(&pool->control.state, conn->round, call->now_ns);
+    pthread_mutex_unlock(&pool->control.lock);
+}
+
+void sp_control_learn(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+{
+    const struct sp_transport *transport = conn->transport;
+
+    if (conn->epoch != atomic_load(&pool->epoch))
+        return;
+    if (conn->heard && atomic_load(&pool->doubted) && atomic_exchange(&pool->doubted, false))
+        succeeded(pool);
+    if (conn->shaken && !conn->heard && transport->is_refusal && transport->is_refusal(conn->fault))
+        refused(pool, call, conn);
+}
+
+bool sp_control_unavailable(struct sp_pool *pool)
+{
+    bool failing;
+
+    pthread_mutex_lock(&pool->control.lock);
+    failing = sp_backoff_failing(&pool->control.state);
+    pthread_mutex_unlock(&pool->control.lock);
+    return failing && atomic_load(&pool->total) <= atomic_load(&pool->connecting);
+}
+
+/* ---- sweeps ---- */
+
+static void sweep_lease(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+{
+    uint64_t lease = atomic_load(&conn->lease);
+    uint64_t owner = atomic_load(&conn->owner), leased_ns = atomic_load(&conn->leased_ns);
+    uint64_t max_hold_ns = atomic_load(&pool->max_hold_ns);
+
+    disarm_dead(pool, call, conn);
+    /* The same number before and after: owner and time belong to it. */
+    if (lease == SP_LEASE_NONE || owner == 0 || atomic_load(&conn->lease) != lease)
+        return;
+    if (!pool->host->owner_alive(call, owner))
+        (void)sp_pool_abandon(pool, call, conn, lease);
+    else if (max_hold_ns != SP_NEVER && call->now_ns > leased_ns + max_hold_ns &&
+             sp_conn_state(conn) == SP_CONN_LEASED)
+        (void)sp_pool_revoke(pool, call, conn, lease);
+}
+
+enum idle_age { TURNED_COLD, OUTLIVED };
+
+/* The longest idle connection of the shard, where it is old enough; the caller holds it. */
+static struct sp_conn *pop_aged(struct sp_shard *shard, enum idle_age age, uint64_t before_ns)
+{
+    struct sp_node *node = NULL;
+    struct sp_conn *conn = NULL;
+
+    if (!atomic_load(&shard->top))
+        return NULL;
+    pthread_mutex_lock(&shard->lock);
+    if (age == OUTLIVED)
+        node = sp_list_oldest(&shard->cold);
+    if (!node)
+        node = sp_list_oldest(&shard->fresh);
+    if (node && SP_CONTAINER(node, struct sp_conn, node)->idle_since_ns < before_ns) {
+        conn = SP_CONTAINER(node, struct sp_conn, node);
+        sp_shard_unlink(shard, conn);
+    }
+    pthread_mutex_unlock(&shard->lock);
+    return conn;
+}
+
+static void close_outlived(struct sp_pool *pool, const struct sp_call *call, struct sp_shard *shard)
+{
+    uint64_t ttl_ns = atomic_load(&pool->overflow_ttl_ns);
+    struct sp_conn *conn;
+
+    if (ttl_ns == SP_NEVER || call->now_ns < ttl_ns)
+        return;
+    while (!sp_spent(call) && atomic_load(&pool->total) > atomic_load(&pool->size)) {
+        sp_take(call, SP_PIECES_LOOK);
+        if (!(conn = pop_aged(shard, OUTLIVED, call->now_ns - ttl_ns)))
+            return;
+        if (!sp_pool_retire_surplus(pool, call, conn)) {
+            sp_pool_serve(pool, call, conn);
+            return;
+        }
+    }
+}
+
+static void watch_cold(struct sp_pool *pool, const struct sp_call *call, struct sp_shard *shard)
+{
+    struct sp_conn *conn;
+
+    if (call->now_ns < SP_COLD_NS)
+        return;
+    while (!sp_spent(call) && (conn = pop_aged(shard, TURNED_COLD, call->now_ns - SP_COLD_NS))) {
+        sp_take(call, SP_PIECES_WATCH);
+        if (pool->host->watch(call, conn, ++conn->watch))
+            sp_pool_put(pool, call, shard, conn, true);
+        else
+            sp_pool_retire(pool, call, conn);
+    }
+}
+
+bool sp_control_tick(struct sp_pool *pool, const struct sp_call *call, uint32_t *cursor)
+{
+    struct sp_conn *conn;
+
+    if (sp_pool_expire(pool, call))
+        return true;
+    if (*cursor == 0) {
+        for (uint32_t i = 0; i < pool->shard_count; i++) {
+            close_outlived(pool, call, &pool->shards[i]);
+            watch_cold(pool, call, &pool->shards[i]);
+        }
+        /* Each may have been out of its shard while a waiter looked there. */
+        sp_pool_serve(pool, call, NULL);
+        if (sp_spent(call))
+            return true;
+    }
+    do {
+        conn = sp_table_next(pool, call, cursor);
+        if (conn) {
+            sweep_lease(pool, call, conn);
+            pool->host->conn_unref(conn);
+        }
+    } while (*cursor > 0 && !sp_spent(call));
+    return *cursor > 0;
+}
+
+/* The caller holds it. */
+static void stirred(struct sp_pool *pool, const struct sp_call *call, struct sp_shard *shard,
+                    struct sp_conn *conn)
+{
+    enum sp_clean clean = conn->transport->validate(conn);
+
+    sp_conn_settle(conn, call);
+    if (clean == SP_CLEAN) {
+        sp_pool_serve(pool, call, conn);
+    } else if (clean == SP_DIRTY && !conn->used && !sp_is_node(conn->transport) &&
+               atomic_load(&pool->validate_after_ns) == SP_NEVER) {
+        /* The first user's, but for a node's, of which the look has taken a part. Not watched any more: there
+         * is something to read all the time. */
+        sp_pool_put(pool, call, shard, conn, true);
+        sp_pool_serve(pool, call, NULL);
+    } else {
+        sp_pool_retire_unusable(pool, call, conn);
+    }
+}
+
+void sp_control_idle_event(struct sp_pool *pool, const struct sp_call *call, uint32_t slot,
+                           uint32_t generation)
+{
+    struct sp_conn *conn = sp_table_get(pool, slot);
+    struct sp_shard *shard;
+    bool held;
+
+    if (!conn)
+        return;
+    shard = &pool->shards[atomic_load(&conn->shard)];
+    pthread_mutex_lock(&shard->lock);
+    /* First that the connection is under this lock, then what the lock guards. */
+    held = sp_conn_state(conn) == SP_CONN_IDLE &&
+           &pool->shards[atomic_load(&conn->shard)] == shard && conn->cold &&
+           conn->watch == generation;
+    if (held)
+        sp_shard_unlink(shard, conn);
+    pthread_mutex_unlock(&shard->lock);
+    if (held)
+        stirred(pool, call, shard, conn);
+    pool->host->conn_unref(conn);
+}

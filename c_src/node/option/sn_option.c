@@ -1,0 +1,166 @@
+#include "sn_option.h"
+
+#include "node/etf/sn_value.h"
+
+#include <stdio.h>
+#include <string.h>
+
+struct sn_slice sn_option_key(const struct sn_option *option)
+{
+    return (struct sn_slice){&option->key.tag, 2u + option->key.len};
+}
+
+struct sn_slice sn_option_default(const struct sn_option *option)
+{
+    return (struct sn_slice){option->def.term, option->def.len};
+}
+
+/* ---- words ---- */
+
+struct line {
+    char *buf;
+    size_t size, len;
+};
+
+static void add(struct line *line, const char *before, const char *text, const char *after)
+{
+    int len;
+
+    if (!text || line->len >= line->size)
+        return;
+    len = snprintf(line->buf + line->len, line->size - line->len, "%s%s%s", before, text, after);
+    line->len += len > 0 ? (size_t)len : 0;
+}
+
+void sn_option_allowed(const struct sn_option *option, char *buf, size_t size)
+{
+    struct line line = {.buf = buf, .size = size};
+    char range[64];
+
+    buf[0] = '\0';
+    if (option->what) {
+        add(&line, "", option->what, "");
+    } else if (option->words[0]) {
+        add(&line, "one of ", option->words[0], "");
+        for (size_t i = 1; i < SN_OPTION_WORDS_MAX; i++)
+            add(&line, ", ", option->words[i], "");
+    } else {
+        snprintf(range, sizeof range, "%lld to %lld", (long long)option->min,
+                 (long long)option->max);
+        add(&line, "an integer from ", range, "");
+    }
+    add(&line, " (", option->unit, ")");
+    add(&line, ", or ", option->also_unsaid ? NULL : option->also, "");
+    add(&line, " (", option->note, ")");
+}
+
+/* ---- a map against a table ---- */
+
+bool sn_option_take(const struct sn_option *rows, size_t count, struct sn_given *given,
+                    struct sn_slice key, struct sn_slice value)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (sn_slice_is_atom(key, rows[i].key.text)) {
+            if (!given->values[i].data)
+                given->values[i] = value;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool sn_option_take_map(const struct sn_option *rows, size_t count, struct sn_given *given,
+                        struct sn_slice map, struct sn_bad_option *bad)
+{
+    struct sn_pairs pairs;
+
+    if (!sn_pairs_begin(map, &pairs))
+        return false;
+    while (sn_pairs_next(&pairs, &bad->key, &bad->value))
+        if (!sn_option_take(rows, count, given, bad->key, bad->value)) {
+            bad->value = SN_NOT_SHOWN;
+            return false;
+        }
+    return true;
+}
+
+static enum sn_verdict check_row(const struct sn_option *row, struct sn_slice value,
+                                 struct sn_memory *memory, struct sn_parsed *parsed)
+{
+    if (row->also && sn_slice_is_atom(value, row->also)) {
+        parsed->number = strcmp(row->also, "infinity") == 0 ? UINT64_MAX : 0;
+        return SN_RIGHT;
+    }
+    return row->check(row, value, memory, parsed);
+}
+
+enum sn_verdict sn_option_check(const struct sn_option *rows, size_t count,
+                                const struct sn_given *given, struct sn_memory *memory,
+                                struct sn_parsed *parsed, struct sn_bad_option *bad)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct sn_slice value =
+            given->values[i].data ? given->values[i] : sn_option_default(&rows[i]);
+        enum sn_verdict verdict = check_row(&rows[i], value, memory, &parsed[i]);
+
+        if (verdict == SN_WRONG) {
+            bad->key = sn_option_key(&rows[i]);
+            bad->value = value;
+        }
+        if (verdict != SN_RIGHT)
+            return verdict;
+    }
+    return SN_RIGHT;
+}
+
+/* ---- checks ---- */
+
+enum sn_verdict sn_check_number(const struct sn_option *option, struct sn_slice value,
+                                struct sn_memory *memory, struct sn_parsed *parsed)
+{
+    int64_t number;
+
+    (void)memory;
+    if (!sn_value_integer(value, &number) || number < option->min || number > option->max)
+        return SN_WRONG;
+    parsed->number = (uint64_t)number * (option->scale ? option->scale : 1);
+    return SN_RIGHT;
+}
+
+enum sn_verdict sn_check_word(const struct sn_option *option, struct sn_slice value,
+                              struct sn_memory *memory, struct sn_parsed *parsed)
+{
+    (void)memory;
+    for (size_t i = 0; i < SN_OPTION_WORDS_MAX && option->words[i]; i++) {
+        if (sn_slice_is_atom(value, option->words[i])) {
+            parsed->number = i;
+            return SN_RIGHT;
+        }
+    }
+    return SN_WRONG;
+}
+
+enum sn_verdict sn_check_text(const struct sn_option *option, struct sn_slice value,
+                              struct sn_memory *memory, struct sn_parsed *parsed)
+{
+    size_t len;
+
+    if (!sn_value_text(value, NULL, 0, &len) || len < (size_t)option->min ||
+        len > (size_t)option->max)
+        return SN_WRONG;
+    parsed->data = sn_memory_get(memory, len + 1, 1);
+    if (!parsed->data)
+        return SN_NO_MEMORY;
+    (void)sn_value_text(value, parsed->data, len, &parsed->len);
+    return memchr(parsed->data, 0, len) ? SN_WRONG : SN_RIGHT;
+}
+
+enum sn_verdict sn_check_nothing(const struct sn_option *option, struct sn_slice value,
+                                 struct sn_memory *memory, struct sn_parsed *parsed)
+{
+    (void)option;
+    (void)value;
+    (void)memory;
+    (void)parsed;
+    return SN_WRONG;
+}

@@ -1,0 +1,596 @@
+#include "sn_options.h"
+
+#include "core/dist/sp_node.h"
+#include "core/tls/sp_tls.h"
+
+#include <arpa/inet.h>
+#include <limits.h>
+#include <openssl/crypto.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/un.h>
+
+#define MAX_COUNT INT64_C(4294967295)
+#define MAX_MS INT64_C(4294967295)
+#define MAX_BYTES INT64_C(2147483647)
+#define MAX_CONNECTIONS 1000000
+#define MAX_HOSTNAME_CHARS 255
+#define INFLIGHT_BY_DEFAULT 64
+/* Linux has room for 107 bytes and a 0, others for less. */
+#define SUN_PATH_BYTES (sizeof((struct sockaddr_un){0}.sun_path) - 1)
+#define MAX_PATH_BYTES (SUN_PATH_BYTES < 107 ? SUN_PATH_BYTES : 107)
+
+enum {
+    NAME,
+    TRANSPORT,
+    HOST,
+    PORT,
+    PATH,
+    SIZE,
+    MAX_OVERFLOW,
+    OVERFLOW_TTL,
+    STRATEGY,
+    MAX_WAITING,
+    CHECKOUT_TIMEOUT,
+    CONNECT_TIMEOUT,
+    SEND_TIMEOUT,
+    PACKET,
+    NODELAY,
+    KEEPALIVE,
+    SNDBUF,
+    RECBUF,
+    BIND,
+    INIT,
+    VALIDATE,
+    MAX_HOLD,
+    RECV_LIMIT,
+    BACKOFF,
+    TLS,
+    NODE,
+    COOKIE,
+    MAX_INFLIGHT,
+    ROWS
+};
+_Static_assert(ROWS <= SN_OPTION_ROWS_MAX, "all rows have room");
+
+/* ---- checks of one option ---- */
+
+static enum sn_verdict check_name(const struct sn_option *option, struct sn_slice value,
+                                  struct sn_memory *memory, struct sn_parsed *parsed)
+{
+    (void)option;
+    (void)memory;
+    (void)parsed;
+    return sn_slice_is_any_atom(value) && !sn_slice_is_atom(value, "undefined") ? SN_RIGHT
+                                                                                : SN_WRONG;
+}
+
+/* {A,B,C,D}, or eight numbers of 16 bits. */
+static bool get_address(struct sn_slice value, sa_family_t *family, uint8_t bytes[16])
+{
+    struct sn_slice parts[SN_SLICE_PARTS_MAX];
+    int arity = sn_slice_tuple(value, parts);
+    int64_t number;
+
+    if (arity != 4 && arity != 8)
+        return false;
+    *family = arity == 4 ? AF_INET : AF_INET6;
+    for (int i = 0; i < arity; i++) {
+        if (!sn_value_integer(parts[i], &number) || number < 0 ||
+            number > (arity == 4 ? UINT8_MAX : UINT16_MAX))
+            return false;
+        if (arity == 4) {
+            bytes[i] = (uint8_t)number;
+        } else {
+            bytes[2 * i] = (uint8_t)(number >> 8);
+            bytes[2 * i + 1] = (uint8_t)number;
+        }
+    }
+    return true;
+}
+
+/* Visible ASCII only: what else a resolver makes of it differs from system to system. */
+static bool get_hostname(struct sn_slice value, char name[SN_ATOM_BYTES_MAX + 1])
+{
+    size_t len;
+
+    if (sn_slice_is_atom(value, "undefined") ||
+        (!sn_value_atom(value, name, &len) &&
+         !sn_value_text(value, name, MAX_HOSTNAME_CHARS, &len)) ||
+        len == 0 || len > MAX_HOSTNAME_CHARS)
+        return false;
+    name[len] = '\0';
+    for (size_t i = 0; i < len; i++)
+        if (name[i] <= ' ' || name[i] > '~')
+            return false;
+    return true;
+}
+
+static sa_family_t family_of(const char *text, uint8_t address[16])
+{
+    return inet_pton(AF_INET, text, address) == 1    ? AF_INET
+           : inet_pton(AF_INET6, text, address) == 1 ? AF_INET6
+                                                     : AF_UNSPEC;
+}
+
+/* A port, a URL, an address with brackets or a zone. */
+#define NO_NAME_HAS "%/[]@?#"
+
+static enum sn_verdict get_host(struct sn_slice value, struct sn_memory *memory,
+                                struct sn_host *host)
+{
+    char text[SN_ATOM_BYTES_MAX + 1], *kept;
+
+    if (get_address(value, &host->family, host->address)) {
+        if (!inet_ntop(host->family, host->address, text, sizeof text))
+            return SN_WRONG;
+    } else if (get_hostname(value, text)) {
+        host->family = family_of(text, host->address);
+        if (strpbrk(text, host->family == AF_UNSPEC ? NO_NAME_HAS ":" : NO_NAME_HAS))
+            return SN_WRONG;
+    } else {
+        return SN_WRONG;
+    }
+    kept = sn_memory_get(memory, strlen(text) + 1, 1);
+    if (!kept)
+        return SN_NO_MEMORY;
+    strcpy(kept, text);
+    host->text = kept;
+    return SN_RIGHT;
+}
+
+/* A string is a list too: of integers, which no single host is. */
+static bool is_list_of_hosts(struct sn_slice value)
+{
+    struct sn_items items;
+    struct sn_slice first;
+
+    return sn_items_begin(value, &items) && sn_items_next(&items, &first) && first.data[0] != 'a' &&
+           first.data[0] != 'b' && first.data[0] != 'n' && first.data[0] != 'o';
+}
+
+static enum sn_verdict check_hosts(const struct sn_option *option, struct sn_slice value,
+                                   struct sn_memory *memory, struct sn_parsed *parsed)
+{
+    enum sn_verdict verdict = SN_RIGHT;
+    struct sn_host *hosts;
+    struct sn_items items;
+    struct sn_slice item;
+
+    (void)option;
+    if (!is_list_of_hosts(value)) {
+        parsed->len = 1;
+        parsed->data = sn_memory_get(memory, 1, sizeof *hosts);
+        return parsed->data ? get_host(value, memory, parsed->data) : SN_NO_MEMORY;
+    }
+    if (!sn_items_begin(value, &items))
+        return SN_WRONG;
+    hosts = sn_memory_get(memory, items.left, sizeof *hosts);
+    if (!hosts)
+        return SN_NO_MEMORY;
+    parsed->data = hosts;
+    while (verdict == SN_RIGHT && sn_items_next(&items, &item))
+        verdict = get_host(item, memory, &hosts[parsed->len++]);
+    return verdict != SN_RIGHT || items.is_proper ? verdict : SN_WRONG;
+}
+
+static enum sn_verdict check_bind(const struct sn_option *option, struct sn_slice value,
+                                  struct sn_memory *memory, struct sn_parsed *parsed)
+{
+    sa_family_t family;
+    uint8_t bytes[16];
+
+    (void)option;
+    if (!get_address(value, &family, bytes))
+        return SN_WRONG;
+    parsed->number = family;
+    parsed->data = sn_memory_get(memory, 1, sizeof bytes);
+    if (!parsed->data)
+        return SN_NO_MEMORY;
+    memcpy(parsed->data, bytes, sizeof bytes);
+    return SN_RIGHT;
+}
+
+bool sn_options_packet(struct sn_slice value, enum sp_packet *packet)
+{
+    int64_t number;
+
+    if (sn_slice_is_atom(value, "raw"))
+        *packet = SP_PACKET_RAW;
+    else if (sn_slice_is_atom(value, "line"))
+        *packet = SP_PACKET_LINE;
+    else if (sn_value_integer(value, &number) &&
+             (number == 0 || number == 1 || number == 2 || number == 4))
+        *packet = (enum sp_packet)number;
+    else
+        return false;
+    return true;
+}
+
+static enum sn_verdict check_packet(const struct sn_option *option, struct sn_slice value,
+                                    struct sn_memory *memory, struct sn_parsed *parsed)
+{
+    enum sp_packet packet;
+
+    (void)option;
+    (void)memory;
+    if (!sn_options_packet(value, &packet))
+        return SN_WRONG;
+    parsed->number = packet;
+    return SN_RIGHT;
+}
+
+static enum sn_verdict check_validate(const struct sn_option *option, struct sn_slice value,
+                                      struct sn_memory *memory, struct sn_parsed *parsed)
+{
+    struct sn_slice parts[SN_SLICE_PARTS_MAX];
+
+    if (sn_slice_is_atom(value, "always")) {
+        parsed->number = 0;
+        return SN_RIGHT;
+    }
+    if (sn_slice_is_atom(value, "never")) {
+        parsed->number = SP_NEVER;
+        return SN_RIGHT;
+    }
+    if (sn_slice_tuple(value, parts) != 2 || !sn_slice_is_atom(parts[0], "after"))
+        return SN_WRONG;
+    return sn_check_number(option, parts[1], memory, parsed);
+}
+
+static enum sn_verdict check_backoff(const struct sn_option *option, struct sn_slice value,
+                                     struct sn_memory *memory, struct sn_parsed *parsed)
+{
+    struct sn_slice parts[SN_SLICE_PARTS_MAX];
+    struct sn_parsed most = {0};
+
+    if (sn_slice_tuple(value, parts) != 2 ||
+        sn_check_number(option, parts[0], memory, parsed) != SN_RIGHT ||
+        sn_check_number(option, parts[1], memory, &most) != SN_RIGHT ||
+        parsed->number > most.number)
+        return SN_WRONG;
+    parsed->other = most.number;
+    return SN_RIGHT;
+}
+
+/* Only what it is: what is in it, sn_options_parse_tls() checks. */
+static enum sn_verdict check_tls(const struct sn_option *option, struct sn_slice value,
+                                 struct sn_memory *memory, struct sn_parsed *parsed)
+{
+    struct sn_slice parts[SN_SLICE_PARTS_MAX], item;
+    struct sn_items items;
+
+    (void)option;
+    (void)memory;
+    (void)parsed;
+    if (value.data[0] == 't')
+        return SN_RIGHT;
+    if (!sn_items_begin(value, &items))
+        return SN_WRONG;
+    while (sn_items_next(&items, &item))
+        if (sn_slice_tuple(item, parts) != 2)
+            return SN_WRONG;
+    return items.is_proper ? SN_RIGHT : SN_WRONG;
+}
+
+/* ---- the table ---- */
+
+#define WITH_NODE "only with transport node"
+#define TOGETHER "size and max_overflow together from 1 to 1000000"
+#define FLAG .words = {"true", "false"}, .check = sn_check_word
+#define NUMBER(least, most) .min = (least), .max = (most), .check = sn_check_number
+#define MS(least) .min = (least), .max = MAX_MS, .scale = SP_MS
+#define MS_NUMBER(least) MS(least), .unit = "milliseconds", .check = sn_check_number
+#define BYTES NUMBER(1, MAX_BYTES), .unit = "bytes"
+
+static const struct sn_option ROW[ROWS] = {
+    [NAME] = {SN_KEY("name"), .def = SN_UNDEFINED, .check = check_name, .written = SN_WRITTEN_NOT,
+              .what = "an atom other than undefined, and the name that the pool is started under"},
+    [TRANSPORT] = {SN_KEY("transport"), .def = SN_WORD("\3", "tcp"),
+                   .words = {"tcp", "tls", "unix", "node"}, .check = sn_check_word},
+    [HOST] = {SN_KEY("host"), .def = SN_UNDEFINED, .check = check_hosts, .also = "undefined",
+              .written = SN_WRITTEN_TEXT,
+              .note = "required with transport tcp and tls, not allowed with unix and node",
+              .what = "an IP address, a host name (string, binary or atom), or a non-empty list of "
+                      "those; without a port, which is an option of its own, and no URL, brackets "
+                      "or zone"},
+    [PORT] = {SN_KEY("port"), .def = SN_UNDEFINED, NUMBER(1, UINT16_MAX), .also = "undefined",
+              .note = "required with transport tcp and tls; with node instead of asking epmd; not "
+                      "allowed with unix"},
+    [PATH] = {SN_KEY("path"), .def = SN_UNDEFINED, .min = 1, .max = MAX_PATH_BYTES,
+              .check = sn_check_text, .also = "undefined", .written = SN_WRITTEN_TEXT,
+              .what = "a socket's path as a string or binary of 1 to 107 bytes, none of them 0",
+              .note = "required with transport unix, not allowed with others"},
+    [SIZE] = {SN_KEY("size"), .def = SN_INT(10), NUMBER(0, MAX_CONNECTIONS), .note = TOGETHER},
+    [MAX_OVERFLOW] = {SN_KEY("max_overflow"), .def = SN_INT(10), NUMBER(0, MAX_CONNECTIONS),
+                      .note = TOGETHER},
+    [OVERFLOW_TTL] = {SN_KEY("overflow_ttl"), .def = SN_INT(10000), MS_NUMBER(0),
+                      .also = "infinity"},
+    [STRATEGY] = {SN_KEY("strategy"), .def = SN_WORD("\4", "lifo"), .words = {"lifo", "fifo"},
+                  .check = sn_check_word},
+    [MAX_WAITING] = {SN_KEY("max_waiting"), .def = SN_WORD("\10", "infinity"), NUMBER(0, MAX_COUNT),
+                     .also = "infinity"},
+    [CHECKOUT_TIMEOUT] = {SN_KEY("checkout_timeout"), .def = SN_INT(5000), MS_NUMBER(0),
+                          .also = "infinity"},
+    [CONNECT_TIMEOUT] = {SN_KEY("connect_timeout"), .def = SN_INT(5000), MS_NUMBER(1)},
+    [SEND_TIMEOUT] = {SN_KEY("send_timeout"), .def = SN_INT(5000), MS_NUMBER(0),
+                      .also = "infinity"},
+    [PACKET] = {SN_KEY("packet"), .def = SN_WORD("\3", "raw"), .check = check_packet,
+                .what = "one of raw, 0, 1, 2, 4, line", .note = "with transport node it is 4"},
+    [NODELAY] = {SN_KEY("nodelay"), .def = SN_WORD("\4", "true"), FLAG},
+    [KEEPALIVE] = {SN_KEY("keepalive"), .def = SN_WORD("\5", "false"), FLAG},
+    [SNDBUF] = {SN_KEY("sndbuf"), .def = SN_UNDEFINED, BYTES, .also = "undefined"},
+    [RECBUF] = {SN_KEY("recbuf"), .def = SN_UNDEFINED, BYTES, .also = "undefined"},
+    [BIND] = {SN_KEY("bind"), .def = SN_UNDEFINED, .check = check_bind, .also = "undefined",
+              .written = SN_WRITTEN_ADDRESS,
+              .what = "an IP address as a tuple, such as {127,0,0,1}",
+              .note = "not allowed with transport unix"},
+    [INIT] = {SN_KEY("init"), .def = SN_UNDEFINED, .check = sn_check_nothing, .also = "undefined",
+              .written = SN_WRITTEN_NOT, .what = "left out, because a node in C cannot call a fun"},
+    [VALIDATE] = {SN_KEY("validate"), .def = SN_WORD("\6", "always"), MS(0),
+                  .check = check_validate, .written = SN_WRITTEN_AFTER,
+                  .what = "always, never, or {'after', Ms} with Ms an integer from 0 to 4294967295 "
+                          "(milliseconds)"},
+    [MAX_HOLD] = {SN_KEY("max_hold"), .def = SN_WORD("\10", "infinity"), MS_NUMBER(1),
+                  .also = "infinity"},
+    [RECV_LIMIT] = {SN_KEY("recv_limit"), .def = SN_INT(67108864), BYTES},
+    [BACKOFF] = {SN_KEY("backoff"),
+                 .def = {9, "h\2a\x64"
+                            "b\0\0\x27\x10"},
+                 MS(1), .check = check_backoff, .written = SN_WRITTEN_TUPLE,
+                 .what =
+                     "{MinMs, MaxMs}, each an integer from 1 to 4294967295 (milliseconds), with "
+                     "MinMs not above MaxMs"},
+    [TLS] = {SN_KEY("tls"), .def = SN_UNDEFINED, .check = check_tls, .also = "undefined",
+             .written = SN_WRITTEN_TLS, .what = "a map, or a list of {Key, Value}, of TLS options",
+             .note = "with transport tls, and with node for TLS distribution"},
+    [NODE] = {SN_KEY("node"), .def = SN_UNDEFINED, .check = sn_check_node, .also = "undefined",
+              .what = "the name of a node, an atom of the form name@host of visible ASCII "
+                      "characters",
+              .note = "required with transport node, not allowed with others"},
+    [COOKIE] = {SN_KEY("cookie"), .def = SN_UNDEFINED, .check = sn_check_cookie,
+                .also = "undefined", .written = SN_WRITTEN_NOT,
+                .what = "an atom or a binary of 1 to 255 bytes, none of them 0",
+                .note = WITH_NODE "; by default that of this node"},
+    [MAX_INFLIGHT] = {SN_KEY("max_inflight"), .def = SN_UNDEFINED, NUMBER(1, MAX_COUNT),
+                      .also = "undefined", .note = WITH_NODE "; 64 by default"}};
+
+const struct sn_option *sn_options_table(size_t *count)
+{
+    *count = ROWS;
+    return ROW;
+}
+
+/* ---- several options together ---- */
+
+/* What was meant as a cookie must not end up in a log. */
+static struct sn_slice shown(int row, struct sn_slice value)
+{
+    return row == COOKIE ? SN_ATOM("\14", "not_a_cookie") : value;
+}
+
+static bool wrong(int row, struct sn_slice value, struct sn_bad_option *bad)
+{
+    bad->key = sn_option_key(&ROW[row]);
+    bad->value = shown(row, value);
+    return false;
+}
+
+static struct sn_slice given_or_default(const struct sn_given *given, int row)
+{
+    return given->values[row].data ? given->values[row] : sn_option_default(&ROW[row]);
+}
+
+static bool is_absent(const struct sn_given *given, int row)
+{
+    return sn_slice_is_atom(given_or_default(given, row), "undefined");
+}
+
+static bool check_present(const struct sn_given *given, const uint8_t *rows, bool are_wanted,
+                          struct sn_bad_option *bad)
+{
+    for (; *rows != ROWS; rows++)
+        if (is_absent(given, *rows) == are_wanted)
+            return wrong(*rows, given_or_default(given, *rows), bad);
+    return true;
+}
+
+/* Which have to be given, and which must not be; each ends with ROWS. */
+static const struct {
+    uint8_t wanted[3], unwanted[8];
+} BY_TRANSPORT[] = {
+    [SN_TCP] = {{HOST, PORT, ROWS}, {PATH, TLS, NODE, COOKIE, MAX_INFLIGHT, ROWS}},
+    [SN_TLS] = {{HOST, PORT, ROWS}, {PATH, NODE, COOKIE, MAX_INFLIGHT, ROWS}},
+    [SN_UNIX] = {{PATH, ROWS}, {HOST, PORT, BIND, TLS, NODE, COOKIE, MAX_INFLIGHT, ROWS}},
+    [SN_NODE] = {{NODE, ROWS}, {HOST, PATH, ROWS}},
+};
+
+static bool check_together(const struct sn_given *given, const struct sn_parsed *parsed,
+                           struct sn_bad_option *bad)
+{
+    enum sn_transport transport = (enum sn_transport)parsed[TRANSPORT].number;
+    uint64_t size = parsed[SIZE].number + parsed[MAX_OVERFLOW].number;
+
+    if (!check_present(given, BY_TRANSPORT[transport].wanted, true, bad) ||
+        !check_present(given, BY_TRANSPORT[transport].unwanted, false, bad))
+        return false;
+    if (size < 1 || size > MAX_CONNECTIONS)
+        return wrong(SIZE, given_or_default(given, SIZE), bad);
+    if (transport == SN_NODE && parsed[PACKET].number != SP_PACKET_RAW &&
+        parsed[PACKET].number != 4)
+        return wrong(PACKET, given_or_default(given, PACKET), bad);
+    return true;
+}
+
+static bool same_name(const struct sn_options *options, struct sn_slice value)
+{
+    char text[SN_ATOM_BYTES_MAX + 1];
+    size_t len;
+
+    return sn_value_atom(value, text, &len) && len == options->name_len &&
+           memcmp(text, options->name, len) == 0;
+}
+
+/* ---- all ---- */
+
+static void set_address(struct sp_addr *addr, sa_family_t family, const uint8_t *bytes,
+                        uint16_t port)
+{
+    struct sockaddr_in *v4 = (struct sockaddr_in *)&addr->storage;
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&addr->storage;
+
+    memset(addr, 0, sizeof *addr);
+    addr->storage.ss_family = family;
+    if (family == AF_INET) {
+        v4->sin_port = htons(port);
+        memcpy(&v4->sin_addr, bytes, sizeof v4->sin_addr);
+        addr->len = sizeof *v4;
+    } else {
+        v6->sin6_port = htons(port);
+        memcpy(&v6->sin6_addr, bytes, sizeof v6->sin6_addr);
+        addr->len = sizeof *v6;
+    }
+}
+
+static void fill(struct sn_options *options, const struct sn_parsed *parsed)
+{
+    static const struct sp_transport *const transports[] = {&sp_transport_tcp, &sp_transport_tls,
+                                                            &sp_transport_unix, &sp_transport_node};
+    struct sp_config *config = &options->config;
+
+    options->transport = (enum sn_transport)parsed[TRANSPORT].number;
+    options->hosts = parsed[HOST].data;
+    options->host_count = parsed[HOST].len;
+    options->port = (uint16_t)parsed[PORT].number;
+    options->path = parsed[PATH].data;
+    options->checkout_timeout_ns = parsed[CHECKOUT_TIMEOUT].number;
+    options->connect_timeout_ns = parsed[CONNECT_TIMEOUT].number;
+    options->send_timeout_ns = parsed[SEND_TIMEOUT].number;
+    config->transport = transports[options->transport];
+    config->size = (uint32_t)parsed[SIZE].number;
+    config->max_overflow = (uint32_t)parsed[MAX_OVERFLOW].number;
+    config->overflow_ttl_ns = parsed[OVERFLOW_TTL].number;
+    config->validate_after_ns = parsed[VALIDATE].number;
+    config->max_hold_ns = parsed[MAX_HOLD].number;
+    config->max_waiting = parsed[MAX_WAITING].number;
+    config->backoff_min_ns = parsed[BACKOFF].number;
+    config->backoff_max_ns = parsed[BACKOFF].other;
+    config->recv_limit_bytes = parsed[RECV_LIMIT].number;
+    config->strategy = (enum sp_strategy)parsed[STRATEGY].number;
+    config->packet = (enum sp_packet)parsed[PACKET].number;
+    config->sockopts.nodelay = parsed[NODELAY].number == 0;
+    config->sockopts.keepalive = parsed[KEEPALIVE].number == 0;
+    config->sockopts.sndbuf_bytes = (int)parsed[SNDBUF].number;
+    config->sockopts.recbuf_bytes = (int)parsed[RECBUF].number;
+    if (options->transport == SN_NODE) {
+        config->packet = SP_PACKET_4;
+        options->max_inflight =
+            parsed[MAX_INFLIGHT].number ? parsed[MAX_INFLIGHT].number : INFLIGHT_BY_DEFAULT;
+        if (options->has_tls)
+            config->transport = &sp_transport_node_tls;
+    }
+    if (parsed[BIND].data)
+        set_address(&config->sockopts.bind, (sa_family_t)parsed[BIND].number, parsed[BIND].data, 0);
+}
+
+/* Its host is where to connect to. */
+static enum sn_verdict set_node_host(struct sn_options *options)
+{
+    const char *text = strchr(options->node, '@') + 1;
+    struct sn_host *host = sn_memory_get(&options->memory, 1, sizeof *host);
+
+    if (!host)
+        return SN_NO_MEMORY;
+    host->family = family_of(text, host->address);
+    host->text = text;
+    options->hosts = host;
+    options->host_count = 1;
+    return SN_RIGHT;
+}
+
+static enum sn_verdict parse(struct sn_slice name, struct sn_slice terms,
+                             struct sn_options *options, struct sn_bad_option *bad)
+{
+    struct sn_parsed parsed[ROWS] = {0};
+    struct sn_given given = {0};
+    enum sn_verdict verdict;
+    struct sn_slice tls;
+
+    *bad = (struct sn_bad_option){false, sn_option_key(&ROW[NAME]), name};
+    if (!sn_value_atom(name, options->name, &options->name_len) ||
+        sn_slice_is_atom(name, "undefined"))
+        return SN_WRONG;
+    *bad = (struct sn_bad_option){false, SN_ATOM("\4", "opts"), SN_ATOM("\11", "not_a_map")};
+    if (terms.len > SN_OPTIONS_BYTES_MAX)
+        bad->value = SN_ATOM("\10", "too_long");
+    if (terms.len > SN_OPTIONS_BYTES_MAX || !sn_option_take_map(ROW, ROWS, &given, terms, bad))
+        return SN_WRONG;
+    if (!given.values[NAME].data)
+        given.values[NAME] = name;
+    verdict = sn_option_check(ROW, ROWS, &given, &options->memory, parsed, bad);
+    options->cookie = parsed[COOKIE].data;
+    if (verdict == SN_WRONG && sn_slice_equals(bad->key, sn_option_key(&ROW[COOKIE])))
+        bad->value = shown(COOKIE, bad->value);
+    /* A password may be in it. */
+    if (verdict == SN_WRONG && sn_slice_equals(bad->key, sn_option_key(&ROW[TLS])))
+        bad->value = SN_ATOM("\25", "not_a_list_of_options");
+    if (verdict != SN_RIGHT)
+        return verdict;
+    tls = given_or_default(&given, TLS);
+    options->has_tls = !sn_slice_is_atom(tls, "undefined") || parsed[TRANSPORT].number == SN_TLS;
+    if (options->has_tls) {
+        verdict = sn_options_parse_tls(tls, &options->memory, &options->tls, bad);
+        if (verdict != SN_RIGHT)
+            return verdict;
+    }
+    if (!same_name(options, given.values[NAME])) {
+        (void)wrong(NAME, given.values[NAME], bad);
+        return SN_WRONG;
+    }
+    if (!check_together(&given, parsed, bad))
+        return SN_WRONG;
+    options->node = parsed[NODE].data;
+    fill(options, parsed);
+    return options->node ? set_node_host(options) : SN_RIGHT;
+}
+
+sp_status sn_options_parse(struct sn_slice name, struct sn_slice terms, struct sn_options *options,
+                           struct sn_bad_option *bad)
+{
+    enum sn_verdict verdict;
+
+    memset(options, 0, sizeof *options);
+    verdict = parse(name, terms, options, bad);
+    if (verdict != SN_RIGHT)
+        sn_options_free(options);
+    return verdict == SN_RIGHT ? SP_OK : verdict == SN_WRONG ? SP_BAD_DATA : SP_NO_MEMORY;
+}
+
+void sn_options_free(struct sn_options *options)
+{
+    if (options->cookie)
+        OPENSSL_cleanse(options->cookie, strlen(options->cookie));
+    if (options->tls_ctx)
+        sp_tls_ctx_unref(options->tls_ctx);
+    sn_memory_free(&options->memory);
+    memset(options, 0, sizeof *options);
+}
+
+bool sn_options_address(const struct sn_options *options, size_t i, struct sp_addr *addr)
+{
+    struct sockaddr_un *local = (struct sockaddr_un *)&addr->storage;
+
+    if (options->transport == SN_UNIX) {
+        memset(addr, 0, sizeof *addr);
+        local->sun_family = AF_UNIX;
+        strcpy(local->sun_path, options->path);
+        addr->len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(options->path) + 1);
+        addr->host = options->path;
+        return true;
+    }
+    if (options->hosts[i].family == AF_UNSPEC)
+        return false;
+    set_address(addr, options->hosts[i].family, options->hosts[i].address, options->port);
+    addr->host = options->hosts[i].text;
+    return true;
+}

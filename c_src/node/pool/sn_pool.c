@@ -1,0 +1,347 @@
+#include "sn_pool.h"
+
+#include "node/base/sn_descriptors.h"
+#include "node/base/sn_log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ATTEMPTS_PER_STEP 32
+/* Connecting has not failed for that long. */
+#define OUTAGE_ENDS_NS (5000 * SP_MS)
+#define SERVER_CHARS 300
+#define HOSTS_SHOWN 3
+
+static struct sn_pool *pool_of(struct sn_home *home)
+{
+    return SP_CONTAINER(home, struct sn_pool, home);
+}
+
+/* ---- connecting ---- */
+
+/* To whom it connects. */
+static void put_server(const struct sn_options *options, char server[SERVER_CHARS])
+{
+    int len = 0;
+
+    if (options->path)
+        len = snprintf(server, SERVER_CHARS, "%s", options->path);
+    else if (options->node)
+        len = snprintf(server, SERVER_CHARS, "%s", options->node);
+    for (size_t i = 0; !options->path && !options->node && i < options->host_count; i++) {
+        const struct sn_host *host = &options->hosts[i];
+        bool is_v6 = host->family == AF_INET6;
+
+        if (i == HOSTS_SHOWN || len >= SERVER_CHARS) {
+            snprintf(server + (len < SERVER_CHARS - 20 ? len : SERVER_CHARS - 20), 20, " and more");
+            break;
+        }
+        len += snprintf(server + len, SERVER_CHARS - (size_t)len, "%s%s%s%s:%u", i ? ", " : "",
+                        is_v6 ? "[" : "", host->text, is_v6 ? "]" : "", options->port);
+    }
+}
+
+static void log_failure(const struct sn_pool *pool, struct sn_reason reason, const char *step)
+{
+    bool is_timeout = !reason.kind && strcmp(reason.word, sp_status_name(SP_TIMEOUT)) == 0;
+    char server[SERVER_CHARS], text[SN_REASON_TEXT_MAX];
+
+    put_server(&pool->options, server);
+    if (is_timeout)
+        sn_log(SN_LOG_WARNING, "cannot_connect", "pool=%s server=\"%s\" reason=\"%s\" step=%s",
+               pool->options.name, server, sn_reason_text(reason, text), step);
+    else
+        sn_log(SN_LOG_WARNING, "cannot_connect", "pool=%s server=\"%s\" reason=\"%s\"",
+               pool->options.name, server, sn_reason_text(reason, text));
+}
+
+/* Each outage is logged, not every attempt, and not every turn where it fails now and then. */
+static void note_end(struct sn_pool *pool, struct sn_reason reason, const char *step)
+{
+    if (reason.word) {
+        pool->last = reason;
+        if (pool->failures++ == 0)
+            log_failure(pool, reason, step);
+        pool->outage_ends_ns = 0;
+    } else if (pool->failures && !pool->outage_ends_ns) {
+        pool->outage_ends_ns = sn_loop_now_ns(pool->home.loop) + OUTAGE_ENDS_NS;
+    }
+}
+
+static void look_for_the_end(struct sn_pool *pool, uint64_t now_ns)
+{
+    char server[SERVER_CHARS];
+
+    if (!pool->outage_ends_ns || now_ns < pool->outage_ends_ns)
+        return;
+    put_server(&pool->options, server);
+    sn_log(SN_LOG_INFO, "connected_again", "pool=%s server=\"%s\" failures=%u", pool->options.name,
+           server, pool->failures);
+    pool->failures = 0;
+    pool->outage_ends_ns = 0;
+}
+
+static void on_attempt_ended(struct sn_attempt *attempt, struct sn_reason reason)
+{
+    note_end(pool_of(attempt->home), reason, attempt->step);
+}
+
+/* One that was opened without what it needs for TLS looks whether that is there now. */
+static bool has_tls(struct sn_pool *pool)
+{
+    struct sp_tls_refusal refusal;
+
+    if (pool->lacks_tls && sn_pool_reload_tls(pool, &refusal) != SP_OK)
+        note_end(pool, sn_reason_of_tls(&refusal), "files");
+    return !pool->lacks_tls;
+}
+
+static void step(struct sn_pool *pool)
+{
+    struct sp_call call = sn_loop_call(pool->home.loop);
+    struct sp_attempt attempts[ATTEMPTS_PER_STEP];
+    struct sp_plan plan;
+    sp_status status;
+
+    sp_control_step(&pool->home.core, &call, attempts, ATTEMPTS_PER_STEP, &plan);
+    if (plan.more)
+        sn_loop_later(pool->home.loop, &pool->task);
+    status = sn_loop_limit(pool->home.loop, &pool->retry,
+                           plan.wait_ns == SP_NEVER ? UINT64_MAX : call.now_ns + plan.wait_ns);
+    (void)status; /* the tick steps too */
+    if (plan.attempts > 0 && !has_tls(pool)) {
+        for (size_t i = 0; i < plan.attempts; i++)
+            sn_attempt_refuse(&pool->home, &attempts[i]);
+        return;
+    }
+    for (size_t i = 0; i < plan.attempts; i++)
+        if (!sn_attempt_start(&pool->home, pool->lookups, &pool->options, pool->here, &attempts[i],
+                              pool->turn++, &pool->attempts, on_attempt_ended))
+            pool->last = sn_reason_of(SP_NO_MEMORY);
+}
+
+static void on_retry(struct sn_limit *limit)
+{
+    step(SP_CONTAINER(limit, struct sn_pool, retry));
+}
+
+static void on_wake(struct sn_home *home)
+{
+    sn_loop_later(home->loop, &pool_of(home)->task);
+}
+
+/* ---- life ---- */
+
+static void pool_free(struct sn_pool *pool)
+{
+    sn_loop_unlimit(pool->home.loop, &pool->retry);
+    sn_loop_drop(&pool->task);
+    sp_pool_destroy(&pool->home.core);
+    sp_tls_slot_destroy(&pool->tls);
+    sn_options_free(&pool->options);
+    free(pool);
+}
+
+static void free_later(struct sn_pool *pool);
+
+static void stop_slice(struct sn_pool *pool)
+{
+    struct sp_call call = sn_loop_call(pool->home.loop);
+
+    if (pool->stopped) {
+        if (pool->home.conns == 0 && sp_list_empty(&pool->jobs))
+            pool_free(pool);
+        return;
+    }
+    if (sp_control_shut_slice(&pool->home.core, &call, SP_DRAINING)) {
+        sn_loop_later(pool->home.loop, &pool->task);
+        return;
+    }
+    pool->stopped = true;
+    pool->ended_leases(pool);
+    pool->on_stopped(pool);
+    free_later(pool);
+}
+
+static void on_task(struct sn_task *task)
+{
+    struct sn_pool *pool = SP_CONTAINER(task, struct sn_pool, task);
+
+    if (pool->stopping)
+        stop_slice(pool);
+    else
+        step(pool);
+}
+
+/* The core may be in the middle of something. */
+static void free_later(struct sn_pool *pool)
+{
+    if (pool->stopped)
+        sn_loop_later(pool->home.loop, &pool->task);
+}
+
+void sn_pool_released(struct sn_pool *pool)
+{
+    pool->released(pool);
+    free_later(pool);
+}
+
+static void on_emptied(struct sn_home *home)
+{
+    free_later(pool_of(home));
+}
+
+static void on_refused(struct sn_home *home, const struct sp_conn *conn, sp_status why,
+                       bool is_outage)
+{
+    struct sn_pool *pool = pool_of(home);
+
+    if (is_outage)
+        note_end(pool, sn_reason_of_conn(conn, why), "");
+    else
+        pool->last = sn_reason_of_conn(conn, why);
+}
+
+void sn_pool_set_tls(struct sn_pool *pool, struct sp_tls_ctx *ctx)
+{
+    sp_tls_slot_set(&pool->tls, ctx, ++pool->tls_turn);
+    pool->lacks_tls = false;
+}
+
+sp_status sn_pool_reload_tls(struct sn_pool *pool, struct sp_tls_refusal *refusal)
+{
+    struct sp_tls_ctx *ctx;
+
+    if (!pool->options.has_tls)
+        return SP_OK;
+    ctx = sp_tls_ctx_get(pool->registry, &pool->options.tls, refusal);
+    if (!ctx)
+        return SP_BAD_DATA;
+    sn_pool_set_tls(pool, ctx);
+    return SP_OK;
+}
+
+/* For the first time. */
+static sp_status set_up_tls(struct sn_pool *pool, struct sp_tls_refusal *refusal)
+{
+    struct sp_tls_ctx *ctx = pool->options.tls_ctx;
+
+    if (!ctx)
+        return sn_pool_reload_tls(pool, refusal);
+    pool->options.tls_ctx = NULL;
+    sn_pool_set_tls(pool, ctx);
+    return SP_OK;
+}
+
+sp_status sn_pool_open(struct sn_pool **made, struct sn_loop *loop, const struct sn_here *here,
+                       struct sp_tls_registry *registry, struct sn_options *options, uint64_t seed,
+                       struct sp_tls_refusal *refusal)
+{
+    struct sp_call call = sn_loop_call(loop);
+    struct sp_tls_refusal unheard;
+    struct sn_pool *pool;
+    void *memory = NULL;
+    sp_status status;
+
+    if (posix_memalign(&memory, _Alignof(struct sn_pool), sizeof *pool) != 0)
+        return SP_NO_MEMORY;
+    pool = memset(memory, 0, sizeof *pool);
+    if (sp_pool_init(&pool->home.core, &sn_face, sn_descriptors_sys(), 1) != SP_OK) {
+        free(pool);
+        return SP_NO_MEMORY;
+    }
+    pool->home.loop = loop;
+    pool->here = here;
+    pool->home.wake = on_wake;
+    pool->home.refused = on_refused;
+    pool->home.emptied = on_emptied;
+    pool->registry = registry;
+    sp_tls_slot_init(&pool->tls);
+    pool->task.run = on_task;
+    pool->retry.over = on_retry;
+    sp_list_init(&pool->attempts);
+    sp_list_init(&pool->jobs);
+    pool->options = *options;
+    if (options->node)
+        pool->options.config.sockopts.silence_s = here->tick_time_s;
+    status = set_up_tls(pool, refusal ? refusal : &unheard);
+    pool->lacks_tls = status != SP_OK;
+    if (status != SP_OK && refusal) {
+        pool->options = (struct sn_options){0};
+        pool_free(pool);
+        return status;
+    }
+    pool->options.config.sockopts.settings = &pool->tls;
+    *options = (struct sn_options){0};
+    sp_control_open(&pool->home.core, &call, &pool->options.config, seed);
+    *made = pool;
+    return SP_OK;
+}
+
+bool sn_pool_tick(struct sn_pool *pool)
+{
+    struct sp_call call = sn_loop_call(pool->home.loop);
+
+    if (pool->stopping)
+        return false;
+    if (pool->tick_cursor == 0)
+        look_for_the_end(pool, call.now_ns);
+    if (sp_control_tick(&pool->home.core, &call, &pool->tick_cursor))
+        return true;
+    if (pool->options.config.max_hold_ns != SP_NEVER)
+        pool->ended_leases(pool);
+    sn_loop_later(pool->home.loop, &pool->task);
+    return false;
+}
+
+void sn_pool_stop(struct sn_pool *pool)
+{
+    struct sp_node *node;
+
+    pool->stopping = true;
+    sn_loop_unlimit(pool->home.loop, &pool->retry);
+    while ((node = sp_list_oldest(&pool->attempts)))
+        sn_attempt_abort(SP_CONTAINER(node, struct sn_attempt, node));
+    sp_control_shut_begin(&pool->home.core, SP_PHASE_CLOSED);
+    sp_tls_slot_set(&pool->tls, NULL, ++pool->tls_turn);
+    sn_loop_later(pool->home.loop, &pool->task);
+}
+
+/* ---- terms ---- */
+
+void sn_pool_put_give_up(struct sn_writer *writer, struct sn_pool *pool)
+{
+    if (!sp_control_unavailable(&pool->home.core) || !pool->last.word) {
+        sn_put_error(writer, sn_reason_of(SP_TIMEOUT));
+        return;
+    }
+    sn_put_tuple(writer, 2);
+    sn_put_atom(writer, "error");
+    sn_put_tuple(writer, 2);
+    sn_put_atom(writer, "unavailable");
+    sn_put_reason(writer, pool->last);
+}
+
+void sn_pool_put_stats(struct sn_writer *writer, struct sn_pool *pool)
+{
+    struct sp_call call = sn_loop_call(pool->home.loop);
+    struct sp_snapshot snapshot = {0};
+    uint32_t cursor = 0;
+#define ONE_MORE(name) +1
+    enum { KEYS = 2 SP_SNAPSHOT_MAP(ONE_MORE) };
+#undef ONE_MORE
+
+    while (sp_stats_snapshot(&pool->home.core, &call, &snapshot, &cursor))
+        ;
+    sn_put_map(writer, KEYS);
+    sn_put_atom(writer, "name");
+    sn_put_atom_len(writer, pool->options.name, pool->options.name_len);
+    sn_put_atom(writer, "last_error");
+    sn_put_reason(writer, pool->last.word ? pool->last : (struct sn_reason){.word = "undefined"});
+#define PUT(field)                                                                                 \
+    sn_put_atom(writer, #field);                                                                   \
+    sn_put_number(writer, snapshot.field);
+    SP_SNAPSHOT_MAP(PUT)
+#undef PUT
+}

@@ -1,0 +1,308 @@
+#include "sn_info.h"
+
+#include "sn_answer.h"
+#include "node/etf/sn_value.h"
+#include "core/dist/sp_node.h"
+
+#include <limits.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/un.h>
+
+/* Enters a call of the owner; where the lease has ended it is answered, and the job is gone. */
+static bool look(struct sn_job *job, struct sn_client *client, const struct sn_caller *caller,
+                 const struct sp_call *call)
+{
+    if (sp_conn_enter(&job->conn->core, job->lease, call))
+        return true;
+    sn_answer_status(job->jobs->mail, client, caller, SP_CLOSED);
+    sn_job_free(job);
+    return false;
+}
+
+/* ---- addresses ---- */
+
+static void put_groups(struct sn_writer *writer, const uint8_t *bytes, unsigned groups,
+                       unsigned width)
+{
+    sn_put_tuple(writer, groups);
+    for (unsigned i = 0; i < groups; i++) {
+        unsigned value = 0;
+
+        for (unsigned j = 0; j < width; j++)
+            value = value << 8 | bytes[i * width + j];
+        sn_put_number(writer, value);
+    }
+}
+
+static void put_address(struct sn_writer *writer, const struct sp_addr *addr)
+{
+    const struct sockaddr_un *un = (const struct sockaddr_un *)&addr->storage;
+    size_t prefix = offsetof(struct sockaddr_un, sun_path);
+
+    sn_put_tuple(writer, 2);
+    if (addr->storage.ss_family == AF_INET) {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)&addr->storage;
+        put_groups(writer, (const uint8_t *)&in->sin_addr, 4, 1);
+        sn_put_number(writer, ntohs(in->sin_port));
+    } else if (addr->storage.ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&addr->storage;
+        put_groups(writer, in6->sin6_addr.s6_addr, 8, 2);
+        sn_put_number(writer, ntohs(in6->sin6_port));
+    } else {
+        sn_put_atom(writer, "local");
+        sn_put_binary(writer, un->sun_path,
+                      addr->len > prefix ? strnlen(un->sun_path, addr->len - prefix) : 0);
+    }
+}
+
+void sn_info_address(struct sn_job *job, struct sn_client *client, const struct sn_caller *caller,
+                     bool peer)
+{
+    struct sp_call call = sn_loop_call(job->jobs->loop);
+    struct sn_mail *mail = job->jobs->mail;
+    struct sn_writer reply;
+
+    if (!look(job, client, caller, &call))
+        return;
+    reply = sn_mail_begin_reply(mail, caller);
+    sn_put_tuple(&reply, 2);
+    sn_put_atom(&reply, "ok");
+    put_address(&reply, peer ? &job->conn->core.peer : &job->conn->core.own);
+    sp_conn_leave(&job->conn->core, &call);
+    sn_answer_end(mail, client, caller, &reply);
+}
+
+/* ---- all that is known ---- */
+
+/* A transport tells one fact after the other; a map says first how many it has. */
+struct facts {
+    struct sn_writer *writer; /* NULL: only counts */
+    long count;
+};
+
+static void put_fact(void *arg, const char *key, enum sp_fact_kind kind, const void *data,
+                     size_t len)
+{
+    struct facts *facts = arg;
+
+    facts->count++;
+    if (!facts->writer)
+        return;
+    sn_put_atom(facts->writer, key);
+    if (kind == SP_FACT_FLAG)
+        sn_put_flag(facts->writer, len > 0);
+    else if (kind == SP_FACT_NUMBER)
+        sn_put_number(facts->writer, len);
+    else if (kind == SP_FACT_WORD)
+        sn_put_atom_len(facts->writer, data, len);
+    else
+        sn_put_binary(facts->writer, data, len);
+}
+
+static void put_packet(struct sn_writer *writer, enum sp_packet packet)
+{
+    if (packet == SP_PACKET_RAW)
+        sn_put_atom(writer, "raw");
+    else if (packet == SP_PACKET_LINE)
+        sn_put_atom(writer, "line");
+    else
+        sn_put_number(writer, packet);
+}
+
+static void put_info(struct sn_writer *writer, struct sn_job *job, uint64_t now_ns)
+{
+    struct sp_conn *conn = &job->conn->core;
+    struct facts facts = {.count = 6};
+
+    if (conn->transport->describe)
+        conn->transport->describe(conn, put_fact, &facts);
+    facts.count += job->line != NULL;
+    sn_put_map(writer, facts.count);
+    sn_put_atom(writer, "pool");
+    sn_put_atom_len(writer, job->pool->options.name, job->pool->options.name_len);
+    sn_put_atom(writer, "transport");
+    sn_put_atom(writer, conn->transport->name);
+    sn_put_atom(writer, "packet");
+    put_packet(writer, conn->packet);
+    sn_put_atom(writer, "age");
+    sn_put_number(writer, (now_ns - conn->born_ns) / SP_MS);
+    sn_put_atom(writer, "peername");
+    put_address(writer, &conn->peer);
+    sn_put_atom(writer, "sockname");
+    put_address(writer, &conn->own);
+    if (job->line) {
+        sn_put_atom(writer, "max_inflight");
+        sn_put_number(writer, job->pool->options.max_inflight);
+    }
+    facts.writer = writer;
+    if (conn->transport->describe)
+        conn->transport->describe(conn, put_fact, &facts);
+}
+
+void sn_info_all(struct sn_job *job, struct sn_client *client, const struct sn_caller *caller)
+{
+    struct sp_call call = sn_loop_call(job->jobs->loop);
+    struct sn_writer reply;
+
+    if (!look(job, client, caller, &call))
+        return;
+    reply = sn_mail_begin_reply(job->jobs->mail, caller);
+    sn_put_tuple(&reply, 2);
+    sn_put_atom(&reply, "ok");
+    put_info(&reply, job, call.now_ns);
+    sp_conn_leave(&job->conn->core, &call);
+    sn_answer_end(job->jobs->mail, client, caller, &reply);
+}
+
+/* ---- options ---- */
+
+static bool get_flag(struct sn_slice value, int *flag)
+{
+    *flag = sn_slice_is_atom(value, "true");
+    return *flag || sn_slice_is_atom(value, "false");
+}
+
+static bool get_size(struct sn_slice value, int *size)
+{
+    int64_t number;
+
+    if (!sn_value_integer(value, &number) || number <= 0 || number > INT_MAX)
+        return false;
+    *size = (int)number;
+    return true;
+}
+
+/* SP_OK, SP_BAD_DATA for what is no option, or why it could not be set. */
+static sp_status set_option(struct sp_conn *conn, struct sn_slice key, struct sn_slice value)
+{
+    enum sp_packet packet;
+    int number;
+
+    if (sn_slice_is_atom(key, "packet")) {
+        if (sp_is_node(conn->transport) || !sn_options_packet(value, &packet))
+            return SP_BAD_DATA;
+        sp_conn_set_packet(conn, packet);
+        return SP_OK;
+    }
+    if (sn_slice_is_atom(key, "nodelay"))
+        return get_flag(value, &number) ? sp_conn_setopt(conn, SP_OPT_NODELAY, number)
+                                        : SP_BAD_DATA;
+    if (sn_slice_is_atom(key, "keepalive"))
+        return get_flag(value, &number) ? sp_conn_setopt(conn, SP_OPT_KEEPALIVE, number)
+                                        : SP_BAD_DATA;
+    if (sn_slice_is_atom(key, "sndbuf"))
+        return get_size(value, &number) ? sp_conn_setopt(conn, SP_OPT_SNDBUF, number) : SP_BAD_DATA;
+    if (sn_slice_is_atom(key, "recbuf"))
+        return get_size(value, &number) ? sp_conn_setopt(conn, SP_OPT_RECBUF, number) : SP_BAD_DATA;
+    return SP_BAD_DATA;
+}
+
+static void answer_bad_option(struct sn_mail *mail, struct sn_client *client,
+                              const struct sn_caller *caller, const struct sn_slice *pair)
+{
+    struct sn_writer reply = sn_mail_begin_reply(mail, caller);
+
+    sn_put_bad(&reply, "bad_option");
+    sn_put_slice(&reply, pair[0]);
+    sn_put_slice(&reply, pair[1]);
+    sn_answer_end(mail, client, caller, &reply);
+}
+
+/* {error, {bad_argument, opts, Rest}}, where the rest of the list begins with something that is no pair,
+ * or is no list. `before` is as it was before that was looked at. */
+static void answer_bad_opts(struct sn_mail *mail, struct sn_client *client,
+                            const struct sn_caller *caller, struct sn_slice opts,
+                            const struct sn_items *before)
+{
+    struct sn_writer reply;
+
+    if (before->is_string) {
+        sn_answer_bad_argument(mail, client, caller, "opts", opts);
+        return;
+    }
+    reply = sn_mail_begin_reply(mail, caller);
+    sn_put_bad(&reply, "bad_argument");
+    sn_put_atom(&reply, "opts");
+    sn_put_list(&reply, (long)before->left);
+    sn_put_slice(&reply, before->rest);
+    sn_answer_end(mail, client, caller, &reply);
+}
+
+void sn_info_setopts(struct sn_job *job, struct sn_client *client, const struct sn_caller *caller,
+                     struct sn_slice opts)
+{
+    struct sp_call call = sn_loop_call(job->jobs->loop);
+    struct sn_mail *mail = job->jobs->mail;
+    struct sn_slice item, pair[SN_SLICE_PARTS_MAX];
+    struct sn_items items, before;
+    sp_status status = SP_OK;
+    bool is_pair = true;
+
+    if (!sn_items_begin(opts, &items)) {
+        sn_answer_bad_argument(mail, client, caller, "opts", opts);
+        return;
+    }
+    if (!look(job, client, caller, &call))
+        return;
+    while (status == SP_OK && is_pair && (before = items, sn_items_next(&items, &item))) {
+        is_pair = sn_slice_tuple(item, pair) == 2;
+        if (is_pair)
+            status = set_option(&job->conn->core, pair[0], pair[1]);
+    }
+    sp_conn_leave(&job->conn->core, &call);
+    if (status == SP_BAD_DATA)
+        answer_bad_option(mail, client, caller, pair);
+    else if (status == SP_OK && (!is_pair || !items.is_proper))
+        answer_bad_opts(mail, client, caller, opts, &before);
+    else
+        sn_answer_status(mail, client, caller, status);
+}
+
+/* ---- time-outs ---- */
+
+static void put_ms(struct sn_writer *writer, uint64_t ns)
+{
+    if (ns == SP_NEVER)
+        sn_put_atom(writer, "infinity");
+    else
+        sn_put_number(writer, ns / SP_MS);
+}
+
+static void answer_timeouts(struct sn_mail *mail, struct sn_client *client,
+                            const struct sn_caller *caller, const struct sn_options *options)
+{
+    struct sn_writer reply = sn_mail_begin_reply(mail, caller);
+
+    sn_put_tuple(&reply, 2);
+    sn_put_atom(&reply, "ok");
+    sn_put_tuple(&reply, 2);
+    put_ms(&reply, options->checkout_timeout_ns);
+    put_ms(&reply, options->send_timeout_ns);
+    sn_answer_end(mail, client, caller, &reply);
+}
+
+bool sn_info_timeouts(struct sn_jobs *jobs, struct sn_pools *pools, struct sn_client *client,
+                      const struct sn_caller *caller, struct sn_slice target)
+{
+    char name[SN_ATOM_BYTES_MAX + 1];
+    const struct sn_pool *pool = NULL;
+    sp_status status = SP_CLOSED;
+    uint64_t number;
+    size_t len;
+
+    if (sn_lease_number(jobs, target, &number)) {
+        const struct sn_job *job = sn_job_by_number(jobs, number);
+        pool = job ? job->pool : NULL;
+    } else if (sn_value_atom(target, name, &len)) {
+        pool = sn_pools_find(pools, name, len);
+        status = SP_NOT_FOUND;
+    } else {
+        return false;
+    }
+    if (pool)
+        answer_timeouts(jobs->mail, client, caller, &pool->options);
+    else
+        sn_answer_status(jobs->mail, client, caller, status);
+    return true;
+}

@@ -1,0 +1,75 @@
+/* The core's face on libuv: connections, waiters, descriptors. Everything runs in the loop's thread.
+ *
+ * A descriptor is polled from the first time that somebody waits for it, and goes on being polled for
+ * bytes to read: so a wait for a reply costs no system call. Whoever waits is told once. */
+#ifndef SN_FACE_H
+#define SN_FACE_H
+
+#include "sn_loop.h"
+#include "core/pool/sp_pool.h"
+
+/* A struct sp_pool is part of one of these: what its face has to know. */
+struct sn_home {
+    struct sp_pool core;
+    struct sn_loop *loop;
+    /* The core wants a step of the control plane soon. */
+    void (*wake)(struct sn_home *home);
+    void (*refused)(struct sn_home *home, const struct sp_conn *conn, sp_status why,
+                    bool is_outage);
+    /* The last connection is gone. */
+    void (*emptied)(struct sn_home *home);
+    size_t conns;
+};
+
+struct sn_conn {
+    struct sp_conn core;
+    unsigned refs;
+    struct sn_poll *poll; /* of core.fd; NULL before anybody waited for it */
+    /* Who waits, and for what: a lease's owner (armed), or the pool (watched). */
+    int wanted; /* libuv's events; 0: nobody */
+    void (*ready)(void *arg);
+    void *arg;
+    bool watched;
+    uint32_t generation;
+};
+
+/* A place in the queue of a pool. `told` is called once, within some call of the core: it may not call
+ * the core itself. */
+struct sn_waiter {
+    struct sp_waiter core;
+    void (*told)(struct sn_waiter *waiter, sp_status status, size_t sent);
+    void *arg;
+    struct iovec bytes; /* of a request; somebody else's, for as long as it is queued */
+};
+
+extern const struct sp_host sn_face;
+
+/* Whose leases they are is the daemon's business, who takes them back by itself: to the core there is
+ * one owner, who lives. */
+#define SN_OWNER 1
+
+static inline struct sn_conn *sn_conn_of(struct sp_conn *core)
+{
+    return SP_CONTAINER(core, struct sn_conn, core);
+}
+
+void sn_conn_unref(struct sn_conn *conn);
+
+/* Within enter/leave, after SP_WANT_READ or SP_WANT_WRITE: ready(arg) is called once when it is worth
+ * trying again, never within this call. SP_OK; SP_BUSY: it is armed already; or why it cannot be. */
+SP_MUST_CHECK sp_status sn_conn_arm(struct sn_conn *conn, uint64_t lease, sp_status wants,
+                                    void (*ready)(void *arg), void *arg);
+/* After ready(), or instead of it, which then does not come. Does nothing where it is not armed. */
+void sn_conn_disarm(struct sn_conn *conn, uint64_t lease, const struct sp_call *call);
+
+/* Within enter/leave. Sends as far as it goes, of two parts at most; *sent counts on. SP_OK: all is out.
+ * SP_AGAIN: the turn has had its part. */
+SP_MUST_CHECK sp_status sn_conn_send(struct sn_conn *self, const struct sp_call *call,
+                                     const struct iovec *iov, int count, size_t *sent);
+
+/* NULL where memory is short. Give it to sp_pool_enqueue(), or else to sn_face.waiter_free(). */
+struct sn_waiter *
+sn_waiter_new(struct sp_pool *pool, struct iovec bytes,
+              void (*told)(struct sn_waiter *waiter, sp_status status, size_t sent), void *arg);
+
+#endif

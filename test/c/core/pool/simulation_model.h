@@ -1,0 +1,85 @@
+/* A pool as plain arrays: what the core must look like after each operation of the simulation.
+ *
+ * Written for clearness, not speed: no locks, no lists, one thing after the other. Each m_ function
+ * predicts what the core's function of that name does, notifications included. */
+#ifndef SIMULATION_MODEL_H
+#define SIMULATION_MODEL_H
+
+#include "kit/pool_kit.h"
+
+#define M_CONNS 32
+#define M_WAITERS 64
+#define M_SHARDS 4
+
+enum m_state { M_GONE, M_CONNECTING, M_IDLE, M_LEASED };
+
+struct m_conn {
+    enum m_state state;
+    struct sp_conn *conn; /* the core's, to compare with */
+    unsigned serial;      /* of its lease: one more each time it changes hands */
+    uint64_t owner, idle_since_ns, leased_ns;
+    bool bad, touched, tainted, used, armed;
+    size_t room; /* of its socket */
+    uint32_t watch;
+};
+
+/* Indexes into conns, oldest first. */
+struct m_idle {
+    unsigned list[M_CONNS], count;
+};
+
+struct m_waiter {
+    uint64_t owner;
+    bool request;
+};
+
+struct m_note {
+    uint64_t owner;
+    sp_status status;
+    size_t sent;
+    struct sp_conn *conn;
+};
+
+struct model {
+    const struct sp_config *config;
+    unsigned shards, home;
+    enum sp_phase phase;
+    struct m_conn conns[M_CONNS];
+    struct m_idle idle[M_SHARDS][2]; /* [1]: the cold ones */
+    struct m_waiter waiters[M_WAITERS];
+    unsigned waiter_count;
+    struct m_note notes[4 * M_WAITERS]; /* of the operation at hand */
+    unsigned note_count;
+    unsigned serials;
+    uint64_t checkouts, checkins, created, reused, closed, abandoned, timeouts, connect_attempts,
+        connect_failures;
+};
+
+extern struct model m;
+/* A request's only vector. */
+extern const struct iovec M_REQUEST;
+
+unsigned m_total(void);
+unsigned m_count(enum m_state state);
+unsigned m_index(const struct sp_conn *conn);
+
+/* The connection, or M_CONNS where there is none. */
+unsigned m_checkout(uint64_t owner);
+void m_checkin(unsigned i);
+void m_retire(unsigned i);
+/* The lease ends without its owner: abandon or revoke. */
+void m_end(unsigned i, bool disarm);
+void m_failed(unsigned i);
+/* Whether a new connection passes as ready. */
+bool m_fit(unsigned i);
+void m_ready(unsigned i);
+void m_enqueue(uint64_t owner, bool request);
+void m_leave_queue(uint64_t owner);
+void m_tick(void);
+void m_idle_event(unsigned i);
+void m_shut(sp_status status);
+/* How many attempts a step makes. */
+unsigned m_step(unsigned max);
+void m_attempt(struct sp_conn *conn);
+
+#endif
