@@ -29,7 +29,7 @@ compile: deps-build ## build the NIF and the Erlang application
 	@$(REBAR3) compile
 
 # The order is the order of running: the quick and the basic ones come first.
-TESTS = format-check test-c test-asan test-tsan test-spin xref dialyzer test-erl test-gleam \
+TESTS = format-check house-check test-c test-asan test-tsan test-spin xref dialyzer test-erl test-gleam \
         test-asan-vm test-valgrind test-node-asan test-node-valgrind
 
 .PHONY: test $(TESTS)
@@ -50,6 +50,10 @@ format-check: deps-test ## check the layout of the C files
 	*"$(LAYOUT_OF)."*) $(CLANG_FORMAT) --dry-run -Werror $(C_FILES) ;; \
 	*) echo "format-check: not checked: the layout is that of $(LAYOUT_OF), here is $$($(CLANG_FORMAT) --version)" ;; \
 	esac
+
+house-check: ## check who includes whom in the C code, and how long files and functions are
+	@scripts/check_house.sh
+	@scripts/check_house_test.sh
 
 test-c: deps-test ## C unit tests (Criterion)
 	@$(MAKE) -s -C test/c test

@@ -10,7 +10,7 @@
 #define SP_NIF_H
 
 #include "core/pool/sp_control.h"
-#include "core/pool/sp_pool.h"
+#include "core/pool/sp_queue.h"
 #include "core/conn/sp_recv.h"
 
 #include <erl_nif.h>

@@ -2,6 +2,7 @@
 #include "sp_nif.h"
 
 #include "core/dist/sp_node.h"
+#include "core/pool/sp_lease.h"
 
 #include <openssl/crypto.h>
 #include <sched.h>

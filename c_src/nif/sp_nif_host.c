@@ -2,6 +2,7 @@
 #include "sp_nif.h"
 
 #include "core/base/sp_sys.h"
+#include "core/pool/sp_lease.h"
 
 #include <stdlib.h>
 #include <string.h>

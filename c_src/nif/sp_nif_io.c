@@ -1,6 +1,9 @@
 /* NIFs that move bytes: send, receive, and request, which is both with check-out and check-in. */
 #include "sp_nif.h"
 
+#include "core/pool/sp_grant.h"
+#include "core/pool/sp_lease.h"
+
 #include <string.h>
 
 /* Messages up to this size pass through the stack; longer ones through the connection's buffer. */

@@ -2,6 +2,8 @@
 #include "sp_nif.h"
 
 #include "core/dist/sp_node.h"
+#include "core/pool/sp_grant.h"
+#include "core/pool/sp_lease.h"
 
 #include <string.h>
 

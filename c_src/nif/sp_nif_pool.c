@@ -3,6 +3,9 @@
 
 #include "core/dist/sp_node.h"
 #include "core/tls/sp_tls.h"
+#include "core/pool/sp_health.h"
+#include "core/pool/sp_lease.h"
+#include "core/pool/sp_snapshot.h"
 
 #include <limits.h>
 #include <string.h>
@@ -361,7 +364,7 @@ SP_NIF(sp_nif_pool_stats)
         return not_a_pool(env);
     if (!sp_nif_get_controller(pool, &pid))
         return enif_make_atom(env, "not_found");
-    more = sp_stats_snapshot(&pool->core, &call, &snapshot, &cursor);
+    more = sp_pool_snapshot(&pool->core, &call, &snapshot, &cursor);
     sp_nif_charge(&call);
     if (more)
         return enif_make_tuple4(
@@ -425,7 +428,7 @@ SP_NIF(sp_nif_pool_give_up)
     (void)argc;
     if (!pool)
         return not_a_pool(env);
-    if (!sp_control_unavailable(&pool->core) || !sp_nif_error_get(pool, env, &reason))
+    if (!sp_health_unavailable(&pool->core) || !sp_nif_error_get(pool, env, &reason))
         return enif_make_tuple2(env, sp_atoms.error, sp_atoms.timeout);
     return enif_make_tuple2(env, sp_atoms.error,
                             enif_make_tuple2(env, sp_atoms.unavailable, reason));

@@ -1,5 +1,5 @@
-/* Who holds a connection: hand-over, leases, pins, close. c_src/core/sp_conn.c, sp_close.c, and of
- * sp_pool.c and sp_control.c: deliver(), sp_waiter_cancel/_abandon/_adopt, check-out, check-in,
+/* Who holds a connection: hand-over, leases, pins, close. c_src/core/conn/sp_conn.c, and of
+ * c_src/core/pool: deliver(), sp_waiter_cancel/_abandon/_adopt, check-out, check-in,
  * discard, revoke, abandon, sweep_lease() and the shut-down; of c_src/nif: the owner's calls and the
  * handle's destructor.
  *

@@ -1,4 +1,4 @@
-/* The idle / waiter / capacity protocol of c_src/core/sp_pool.c and sp_control.c.
+/* The idle / waiter / capacity protocol of c_src/core/pool.
  *
  * Shards, the queue, capacity, the wake flag with the control process, connectors, cancelled and
  * dead waiters, connections that fail validation, failed connects, the tick and the shut-down.

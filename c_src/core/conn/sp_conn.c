@@ -1,7 +1,5 @@
 #include "sp_conn.h"
 
-#include "core/pool/sp_close.h"
-
 #include <assert.h>
 
 #define CLOSING_BIT 0x80000000u
@@ -56,7 +54,7 @@ void sp_conn_unpin(struct sp_conn *conn, const struct sp_call *call)
 
     assert((before & ~CLOSING_BIT) > 0);
     if (before == (CLOSING_BIT | 1))
-        sp_close_queue(conn, call);
+        conn->unpinned(conn, call);
 }
 
 void sp_conn_begin_close(struct sp_conn *conn, const struct sp_call *call)

@@ -9,8 +9,8 @@
  *   CONNECTING, INITIALISING  held by a connector's lease; counted as connecting
  *   IDLE                      in one shard's list
  *   LEASED                    held by a lease, or by the thread that carries it between two places
- *   CLOSING                   out of the pool's table; waits for its last pin, then in the close
- * list CLOSED                    its descriptor is given to the face to close
+ *   CLOSING                   in no list while it waits for its last pin, then in that of closes
+ *   CLOSED                    its descriptor is given to the face to close
  *
  * Holding. Exactly one party holds a connection: the thread that unlinked it from its list, or
  * the lease whose number stands in `lease`. A lease ends by a compare-and-swap of that number to
@@ -19,7 +19,7 @@
  *
  * Pins. Whoever makes a system call on the descriptor without being sure to be the holder for its
  * whole length pins it first, and so does an armed descriptor; closing sets a bit that lets no new
- * pin in, and the last unpin puts the connection on the close list. So no descriptor is closed
+ * pin in, and the last unpin gives the connection to those who close it. So no descriptor is closed
  * under a call. A pin is taken before the lease number is read and the number is cleared before the
  * pins are read (both sequentially consistent), so a call and a revocation cannot miss each other.
  *
@@ -64,6 +64,10 @@ struct sp_words {
 struct sp_conn {
     /* constant since it was made */
     struct sp_pool *pool;
+    const struct sp_host *host;
+    /* Called once, closing and without pins: whoever closes connections has it then. Of the library that made
+     * the connection, as its transport is. */
+    void (*unpinned)(struct sp_conn *conn, const struct sp_call *call);
     const struct sp_sys *sys;
     const struct sp_transport *transport;
     uint32_t slot;  /* in the pool's table */
@@ -126,7 +130,7 @@ static inline bool sp_wants(sp_status status)
     return status == SP_WANT_READ || status == SP_WANT_WRITE;
 }
 
-/* False once closing. The last unpin after closing puts the connection on its pool's close list. */
+/* False once closing. The last unpin after closing calls conn->unpinned(). */
 SP_MUST_CHECK bool sp_conn_pin(struct sp_conn *conn);
 void sp_conn_unpin(struct sp_conn *conn, const struct sp_call *call);
 /* Holder only, once: no new pins; wakes whoever waits on the descriptor. */

@@ -1,7 +1,5 @@
 #include "sp_recv.h"
 
-#include "core/pool/sp_pool.h"
-
 #include <assert.h>
 #include <string.h>
 
@@ -63,7 +61,7 @@ static sp_status keep(struct sp_conn *conn, const uint8_t *data, size_t len)
 {
     if (len == 0)
         return SP_OK;
-    if (!conn->pool->host->rbuf_reserve(conn, len))
+    if (!conn->host->rbuf_reserve(conn, len))
         return broken(conn, SP_NO_MEMORY);
     memcpy(conn->rbuf.base, data, len);
     conn->rbuf.pos = 0;
@@ -73,7 +71,7 @@ static sp_status keep(struct sp_conn *conn, const uint8_t *data, size_t len)
 
 static bool grow(struct sp_conn *conn, size_t total)
 {
-    const struct sp_host *host = conn->pool->host;
+    const struct sp_host *host = conn->host;
     const struct sp_rbuf *rbuf = &conn->rbuf;
     size_t next = 2 * rbuf->cap > RBUF_STEP ? 2 * rbuf->cap : RBUF_STEP, most = total;
 
@@ -98,7 +96,7 @@ static bool make_room(struct sp_conn *conn, const struct sp_want *want, size_t t
     if (rbuf->len < rbuf->cap)
         return true;
     if (conn->packet == SP_PACKET_RAW && want->len_bytes)
-        return conn->pool->host->rbuf_reserve(conn, total); /* the user's own claim */
+        return conn->host->rbuf_reserve(conn, total); /* the user's own claim */
     return grow(conn, total);
 }
 

@@ -79,8 +79,15 @@ struct sp_transport {
     /* A recv that gives fewer bytes than asked for, and than SP_FULL_RECV_BYTES, proves that none are
      * left anywhere, and costs no more for having been asked for too many. */
     bool short_is_all;
-    bool node; /* see sp_node.h */
+    bool node; /* of a distribution connection; see core/dist/sp_node.h */
 };
+
+/* By a flag and not by its address: after an upgrade connections have the tables of the library that
+ * made them. */
+static inline bool sp_is_node(const struct sp_transport *transport)
+{
+    return transport->node;
+}
 
 extern const struct sp_transport sp_transport_tcp;
 extern const struct sp_transport sp_transport_unix;

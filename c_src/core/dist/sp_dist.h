@@ -38,6 +38,13 @@ static inline uint64_t sp_dist_flags(uint64_t told)
     return told & SP_DIST_FLAG_MANDATORY_DIGEST ? told | SP_DIST_FLAGS_MANDATORY : told;
 }
 
+/* Who is who on a connection that we have made. */
+struct sp_node_names {
+    uint32_t creation;                    /* ours there */
+    char name[SP_DIST_NODE_NAME_MAX + 1]; /* likewise */
+    char peer_name[SP_DIST_NODE_NAME_MAX + 1];
+};
+
 /* name@host, of printable ASCII, with one @ and letters, digits, _ or - before it. */
 bool sp_dist_is_node_name(const char *name, size_t len);
 

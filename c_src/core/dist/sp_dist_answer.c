@@ -1,7 +1,6 @@
 #include "sp_dist_answer.h"
 
 #include "core/base/sp_bytes.h"
-#include "sp_node.h"
 
 #include <string.h>
 

@@ -9,10 +9,7 @@
 #ifndef SP_DIST_ANSWER_H
 #define SP_DIST_ANSWER_H
 
-#include "core/base/sp_status.h"
-
-#include <stddef.h>
-#include <stdint.h>
+#include "sp_dist.h"
 
 /* Of a question that is answered: two pids, a reference and a tag that is one, each with the longest name. */
 #define SP_DIST_QUESTION_MAX 2048
@@ -26,8 +23,6 @@
  * NULL: functions that it calls print by it, and watch it while they do. */
 size_t sp_dist_answer(const uint8_t *frame, size_t len, const uint8_t *user,
                       uint8_t answer[SP_DIST_ANSWER_MAX]);
-
-struct sp_node_names;
 
 /* A monitor on a name that no process can have, so the node answers at once. Its reference has the number
  * 0, which no call has. */

@@ -21,21 +21,7 @@ struct sp_node_target {
     const char *cookie; /* kept until the handshake is over */
 };
 
-/* Who is who on a connection. */
-struct sp_node_names {
-    uint32_t creation;                    /* ours there */
-    char name[SP_DIST_NODE_NAME_MAX + 1]; /* likewise */
-    char peer_name[SP_DIST_NODE_NAME_MAX + 1];
-};
-
 extern const struct sp_transport sp_transport_node, sp_transport_node_tls;
-
-/* By a flag and not by its address: after an upgrade connections have the tables of the library that
- * made them. */
-static inline bool sp_is_node(const struct sp_transport *transport)
-{
-    return transport->node;
-}
 
 /* Of a connection whose handshake is done; NULL for others. Valid as long as it is not closed. */
 const struct sp_node_names *sp_node_names(const struct sp_conn *conn);

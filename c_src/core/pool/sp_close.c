@@ -1,6 +1,6 @@
 #include "sp_close.h"
 
-#include "sp_control.h"
+#include "sp_health.h"
 #include "sp_table.h"
 
 static struct sp_conn *next_queued(struct sp_pool *pool)
@@ -54,7 +54,7 @@ void sp_close_queue(struct sp_conn *conn, const struct sp_call *call)
 {
     struct sp_pool *pool = conn->pool;
 
-    sp_control_learn(pool, call, conn);
+    sp_health_learn(pool, call, conn);
     sp_table_remove(pool, conn);
     pthread_mutex_lock(&pool->closing.lock);
     sp_list_push_newest(&pool->closing.list, &conn->node);

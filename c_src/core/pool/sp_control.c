@@ -1,8 +1,11 @@
 #include "sp_control.h"
 
-#include "sp_close.h"
-#include "core/dist/sp_node.h"
 #include "core/conn/sp_recv.h"
+#include "sp_close.h"
+#include "sp_grant.h"
+#include "sp_health.h"
+#include "sp_lease.h"
+#include "sp_retire.h"
 #include "sp_shard.h"
 #include "sp_table.h"
 
@@ -18,11 +21,7 @@
 void sp_control_open(struct sp_pool *pool, const struct sp_call *call,
                      const struct sp_config *config, uint64_t seed)
 {
-    pthread_mutex_lock(&pool->control.lock);
-    pool->control.config = *config;
-    sp_backoff_init(&pool->control.state, config->backoff_min_ns, config->backoff_max_ns, seed);
-    atomic_store(&pool->doubted, false);
-    pthread_mutex_unlock(&pool->control.lock);
+    sp_health_begin(pool, config, seed);
     atomic_store(&pool->size, config->size);
     atomic_store(&pool->limit, config->size + config->max_overflow);
     atomic_store(&pool->overflow_ttl_ns, config->overflow_ttl_ns);
@@ -153,6 +152,8 @@ static bool attempt(struct sp_pool *pool, const struct sp_call *call, uint32_t r
     if (!conn)
         return false;
     conn->pool = pool;
+    conn->host = pool->host;
+    conn->unpinned = sp_close_queue;
     conn->sys = pool->sys;
     conn->transport = config->transport;
     conn->packet = conn->pool_packet = config->packet;
@@ -296,13 +297,6 @@ static sp_status check_new(struct sp_pool *pool, struct sp_conn *conn)
     return SP_UNREAD;
 }
 
-static void succeeded(struct sp_pool *pool)
-{
-    pthread_mutex_lock(&pool->control.lock);
-    sp_backoff_succeeded(&pool->control.state);
-    pthread_mutex_unlock(&pool->control.lock);
-}
-
 sp_status sp_control_ready(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
                            uint64_t lease)
 {
@@ -313,11 +307,10 @@ sp_status sp_control_ready(struct sp_pool *pool, const struct sp_call *call, str
     status = check_new(pool, conn);
     sp_conn_settle(conn, call);
     if (status != SP_OK) {
-        sp_control_attempt_failed(pool, call, conn);
+        sp_pool_retire_failed(pool, call, conn);
         return status;
     }
-    if (!atomic_load(&pool->doubted))
-        succeeded(pool);
+    sp_health_up(pool);
     sp_count(sp_pool_home(pool, call), created);
     sp_conn_set_state(conn, SP_CONN_LEASED);
     atomic_fetch_sub(&pool->connecting, 1);
@@ -325,56 +318,6 @@ sp_status sp_control_ready(struct sp_pool *pool, const struct sp_call *call, str
     /* Others may have had to wait for the outcome, and it changed what a step would count. */
     sp_pool_wake(pool, call);
     return SP_OK;
-}
-
-void sp_control_attempt_failed(struct sp_pool *pool, const struct sp_call *call,
-                               struct sp_conn *conn)
-{
-    pthread_mutex_lock(&pool->control.lock);
-    if (conn->epoch == atomic_load(&pool->epoch))
-        sp_backoff_failed(&pool->control.state, conn->round, call->now_ns);
-    pthread_mutex_unlock(&pool->control.lock);
-    sp_count(sp_pool_home(pool, call), connect_failures);
-    sp_pool_retire(pool, call, conn);
-}
-
-void sp_control_lost_unused(struct sp_pool *pool, const struct sp_call *call)
-{
-    pthread_mutex_lock(&pool->control.lock);
-    if (!sp_backoff_failing(&pool->control.state))
-        sp_backoff_failed(&pool->control.state, 0, call->now_ns);
-    pthread_mutex_unlock(&pool->control.lock);
-}
-
-static void refused(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
-{
-    pool->host->refused(call, conn, conn->fault, true);
-    pthread_mutex_lock(&pool->control.lock);
-    atomic_store(&pool->doubted, true);
-    sp_backoff_failed(&pool->control.state, conn->round, call->now_ns);
-    pthread_mutex_unlock(&pool->control.lock);
-}
-
-void sp_control_learn(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
-{
-    const struct sp_transport *transport = conn->transport;
-
-    if (conn->epoch != atomic_load(&pool->epoch))
-        return;
-    if (conn->heard && atomic_load(&pool->doubted) && atomic_exchange(&pool->doubted, false))
-        succeeded(pool);
-    if (conn->shaken && !conn->heard && transport->is_refusal && transport->is_refusal(conn->fault))
-        refused(pool, call, conn);
-}
-
-bool sp_control_unavailable(struct sp_pool *pool)
-{
-    bool failing;
-
-    pthread_mutex_lock(&pool->control.lock);
-    failing = sp_backoff_failing(&pool->control.state);
-    pthread_mutex_unlock(&pool->control.lock);
-    return failing && atomic_load(&pool->total) <= atomic_load(&pool->connecting);
 }
 
 /* ---- sweeps ---- */

@@ -63,18 +63,5 @@ SP_MUST_CHECK sp_status sp_control_handshake(struct sp_conn *conn);
  * transport's fault: not fit for a user, which ends it as a failed attempt. */
 SP_MUST_CHECK sp_status sp_control_ready(struct sp_pool *pool, const struct sp_call *call,
                                          struct sp_conn *conn, uint64_t lease);
-/* Holder only, CONNECTING or INITIALISING: the attempt failed. Retires and counts for backoff. */
-void sp_control_attempt_failed(struct sp_pool *pool, const struct sp_call *call,
-                               struct sp_conn *conn);
-/* A connection that nobody ever used was found closed or dirty: the next attempt waits for the
- * first backoff, so that a server that accepts and closes is not stormed. */
-void sp_control_lost_unused(struct sp_pool *pool, const struct sp_call *call);
-/* Holder only, at a check-in and before the connection's cleanup: what it tells of the server. Where the
- * server refused it, before it said anything on it, that counts for backoff as a failed attempt, and from
- * now on a connection that is ready does not end the backoff, but one on which the server has said
- * something. TLS 1.3 servers refuse a client's certificate so. */
-void sp_control_learn(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn);
-/* Whether the last attempt failed and no connection is up. */
-bool sp_control_unavailable(struct sp_pool *pool);
 
 #endif

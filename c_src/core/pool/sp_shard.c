@@ -1,5 +1,7 @@
 #include "sp_shard.h"
 
+#include "sp_retire.h"
+
 static struct sp_conn *pop(struct sp_pool *pool, struct sp_shard *shard)
 {
     struct sp_node *node;
@@ -55,4 +57,13 @@ void sp_pool_put(struct sp_pool *pool, const struct sp_call *call, struct sp_sha
     /* Everybody who puts one into a shut pool takes one out of the same shard: so none is left. */
     if (sp_pool_phase(pool) != SP_PHASE_OPEN && (conn = pop(pool, shard)))
         sp_pool_retire(pool, call, conn);
+}
+
+bool sp_pool_close_idle(struct sp_pool *pool, const struct sp_call *call)
+{
+    struct sp_conn *conn = sp_shard_pop_any(pool, call);
+
+    if (conn)
+        sp_pool_retire(pool, call, conn);
+    return conn != NULL;
 }

@@ -12,5 +12,7 @@ void sp_pool_put(struct sp_pool *pool, const struct sp_call *call, struct sp_sha
                  struct sp_conn *conn, bool cold);
 /* Under the shard's lock: the caller becomes the holder. */
 void sp_shard_unlink(struct sp_shard *shard, struct sp_conn *conn);
+/* After the phase has left OPEN: closes one idle connection; false where there is none. */
+bool sp_pool_close_idle(struct sp_pool *pool, const struct sp_call *call);
 
 #endif

@@ -44,13 +44,12 @@ struct tls {
     SSL *ssl; /* from the first step of the handshake */
     struct sp_tls_ctx *ctx;
     struct sp_tls_io io;
-    int64_t resumed_until_s; /* the session that was offered is good until then */
+    struct sp_tls_destination destination;
     bool shaken;
     bool write_pending; /* a record of a send that was not accepted yet is half out */
     sp_status
         send_fault; /* why no send can succeed any more, while there may be something to receive */
-    size_t destination_len;
-    char destination[]; /* the address, then the name to verify, with a 0 at its end */
+    char bytes[]; /* the destination's: the address, then the name to verify, with a 0 at its end */
 };
 
 static struct tls *state(const struct sp_conn *conn)
@@ -60,7 +59,7 @@ static struct tls *state(const struct sp_conn *conn)
 
 static const char *name(const struct tls *tls)
 {
-    return tls->destination + ADDRESS_BYTES;
+    return tls->bytes + ADDRESS_BYTES;
 }
 
 static bool is_address(const char *host)
@@ -109,9 +108,9 @@ static struct tls *state_new(struct sp_conn *conn, const struct sp_addr *addr,
     tls->ctx = ctx;
     tls->io.conn = conn;
     tls->io.messages_left = MESSAGES_MAX;
-    tls->destination_len = len;
-    put_address(tls->destination, addr);
-    memcpy(tls->destination + ADDRESS_BYTES, host, host_len);
+    tls->destination = (struct sp_tls_destination){.bytes = tls->bytes, .len = len};
+    put_address(tls->bytes, addr);
+    memcpy(tls->bytes + ADDRESS_BYTES, host, host_len);
     return tls;
 }
 
@@ -195,8 +194,9 @@ static void resume(struct tls *tls)
     SSL_SESSION *session = NULL;
 
     if (tls->ctx->session_reuse)
-        session = sp_tls_sessions_take(&tls->ctx->sessions, tls->destination, tls->destination_len,
-                                       (int64_t)time(NULL), &tls->resumed_until_s);
+        session =
+            sp_tls_sessions_take(&tls->ctx->sessions, tls->destination.bytes, tls->destination.len,
+                                 (int64_t)time(NULL), &tls->destination.resumed_until_s);
     if (session)
         (void)SSL_set_session(tls->ssl, session);
     SSL_SESSION_free(session);
@@ -218,7 +218,7 @@ static bool attach(struct sp_conn *conn, struct tls *tls)
 static void count_message(int sent, int version, int type, const void *data, size_t len, SSL *ssl,
                           void *arg)
 {
-    struct tls *tls = SSL_get_app_data(ssl);
+    struct tls *tls = SP_CONTAINER(SSL_get_app_data(ssl), struct tls, destination);
     unsigned cost = 1;
 
     (void)version;
@@ -243,7 +243,7 @@ static bool start(struct sp_conn *conn, struct tls *tls)
     tls->ssl = SSL_new(tls->ctx->ssl_ctx);
     if (!tls->ssl)
         return false;
-    SSL_set_app_data(tls->ssl, tls);
+    SSL_set_app_data(tls->ssl, &tls->destination);
     SSL_set_msg_callback(tls->ssl, count_message);
     SSL_set_connect_state(tls->ssl);
     if (!attach(conn, tls) || !expect_name(tls))
@@ -284,36 +284,6 @@ static sp_status tls_handshake(struct sp_conn *conn)
         return conn->fault = SP_TLS_NO_CERTIFICATE;
     tls->shaken = true;
     return SP_OK;
-}
-
-/* When the first certificate ends of those that were verified; 0 where none were. */
-static int64_t chain_until_s(const SSL *ssl, int64_t now_s)
-{
-    const STACK_OF(X509) *chain = SSL_get0_verified_chain(ssl);
-    int64_t until_s = sk_X509_num(chain) > 0 ? INT64_MAX : 0;
-
-    for (int i = 0; i < sk_X509_num(chain); i++) {
-        const ASN1_TIME *end = X509_get0_notAfter(sk_X509_value(chain, i));
-        int days, seconds;
-        if (ASN1_TIME_diff(&days, &seconds, NULL, end) != 1)
-            return 0;
-        int64_t end_s = now_s + (int64_t)days * 86400 + seconds;
-        if (end_s < until_s)
-            until_s = end_s;
-    }
-    return until_s;
-}
-
-void sp_tls_new_session(SSL *ssl, SSL_SESSION *session)
-{
-    struct tls *tls = SSL_get_app_data(ssl);
-    int64_t now_s = (int64_t)time(NULL), until_s = INT64_MAX;
-
-    /* In a resumption no certificate is looked at, so a chain of them would go on for ever. */
-    if (tls->ctx->verify_peer)
-        until_s = SSL_session_reused(ssl) ? tls->resumed_until_s : chain_until_s(ssl, now_s);
-    sp_tls_sessions_put(&tls->ctx->sessions, tls->destination, tls->destination_len, session,
-                        until_s, now_s);
 }
 
 /* ---- bytes ---- */

@@ -13,7 +13,4 @@
 
 extern const struct sp_transport sp_transport_tls;
 
-/* From sp_tls_ctx.c, within a call of the transport: the server gave a ticket. */
-void sp_tls_new_session(SSL *ssl, SSL_SESSION *session);
-
 #endif

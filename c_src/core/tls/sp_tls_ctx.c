@@ -1,6 +1,5 @@
 #include "sp_tls_ctx.h"
 
-#include "sp_tls.h"
 #include "sp_tls_exit.h"
 #include "sp_tls_file.h"
 
@@ -11,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 struct files {
@@ -180,9 +180,37 @@ static bool use_keylog(struct sp_tls_ctx *ctx, const char *path, struct sp_tls_r
     return true;
 }
 
+/* When the first certificate ends of those that were verified; 0 where none were. */
+static int64_t chain_until_s(const SSL *ssl, int64_t now_s)
+{
+    const STACK_OF(X509) *chain = SSL_get0_verified_chain(ssl);
+    int64_t until_s = sk_X509_num(chain) > 0 ? INT64_MAX : 0;
+
+    for (int i = 0; i < sk_X509_num(chain); i++) {
+        const ASN1_TIME *end = X509_get0_notAfter(sk_X509_value(chain, i));
+        int days, seconds;
+        if (ASN1_TIME_diff(&days, &seconds, NULL, end) != 1)
+            return 0;
+        int64_t end_s = now_s + (int64_t)days * 86400 + seconds;
+        if (end_s < until_s)
+            until_s = end_s;
+    }
+    return until_s;
+}
+
+/* Within a call of the transport: the server gave a ticket. */
 static int keep_session(SSL *ssl, SSL_SESSION *session)
 {
-    sp_tls_new_session(ssl, session);
+    struct sp_tls_ctx *ctx = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+    const struct sp_tls_destination *destination = SSL_get_app_data(ssl);
+    int64_t now_s = (int64_t)time(NULL), until_s = INT64_MAX;
+
+    /* In a resumption no certificate is looked at, so a chain of them would go on for ever. */
+    if (ctx->verify_peer)
+        until_s =
+            SSL_session_reused(ssl) ? destination->resumed_until_s : chain_until_s(ssl, now_s);
+    sp_tls_sessions_put(&ctx->sessions, destination->bytes, destination->len, session, until_s,
+                        now_s);
     return 0; /* no reference was kept */
 }
 

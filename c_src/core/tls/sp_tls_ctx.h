@@ -9,6 +9,7 @@
 #ifndef SP_TLS_CTX_H
 #define SP_TLS_CTX_H
 
+#include "sp_tls_file.h"
 #include "sp_tls_session.h"
 
 #include <stdatomic.h>
@@ -28,11 +29,6 @@ SP_MUST_CHECK struct sp_tls_registry *sp_tls_registry_new(void);
 void sp_tls_registry_ref(struct sp_tls_registry *registry);
 void sp_tls_registry_unref(struct sp_tls_registry *registry);
 
-struct sp_tls_blob {
-    const void *data;
-    size_t len;
-};
-
 /* NULL, 0 or an empty blob: OpenSSL's default. All is read during the call only. */
 struct sp_tls_options {
     bool verify_peer, session_reuse, ktls;
@@ -44,6 +40,14 @@ struct sp_tls_options {
     size_t cacert_count;
     struct sp_tls_blob alpn; /* each name after its length, in one byte */
     struct sp_tls_blob password;
+};
+
+/* Where a connection goes: the app data of its SSL object, by which the context keeps the tickets that the
+ * server gives. */
+struct sp_tls_destination {
+    const void *bytes;
+    size_t len;
+    int64_t resumed_until_s; /* the session that was offered is good until then */
 };
 
 struct sp_tls_ctx {

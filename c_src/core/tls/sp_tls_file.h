@@ -2,7 +2,16 @@
 #ifndef SP_TLS_FILE_H
 #define SP_TLS_FILE_H
 
-#include "sp_tls_ctx.h"
+#include "core/base/sp_status.h"
+
+#include <openssl/ssl.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+struct sp_tls_blob {
+    const void *data;
+    size_t len;
+};
 
 struct sp_tls_file {
     unsigned char *data;

@@ -1,5 +1,7 @@
 #include "sn_attempt.h"
 
+#include "core/pool/sp_lease.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

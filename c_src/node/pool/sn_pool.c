@@ -2,6 +2,8 @@
 
 #include "node/base/sn_descriptors.h"
 #include "node/base/sn_log.h"
+#include "core/pool/sp_health.h"
+#include "core/pool/sp_snapshot.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -312,7 +314,7 @@ void sn_pool_stop(struct sn_pool *pool)
 
 void sn_pool_put_give_up(struct sn_writer *writer, struct sn_pool *pool)
 {
-    if (!sp_control_unavailable(&pool->home.core) || !pool->last.word) {
+    if (!sp_health_unavailable(&pool->home.core) || !pool->last.word) {
         sn_put_error(writer, sn_reason_of(SP_TIMEOUT));
         return;
     }
@@ -332,7 +334,7 @@ void sn_pool_put_stats(struct sn_writer *writer, struct sn_pool *pool)
     enum { KEYS = 2 SP_SNAPSHOT_MAP(ONE_MORE) };
 #undef ONE_MORE
 
-    while (sp_stats_snapshot(&pool->home.core, &call, &snapshot, &cursor))
+    while (sp_pool_snapshot(&pool->home.core, &call, &snapshot, &cursor))
         ;
     sn_put_map(writer, KEYS);
     sn_put_atom(writer, "name");

@@ -3,7 +3,7 @@
 #include "node/base/sn_descriptors.h"
 #include "node/base/sn_log_ring.h"
 #include "sn_process.h"
-#include "sn_server.h"
+#include "sn_run.h"
 #include "sn_settings.h"
 #include "sn_show.h"
 
@@ -314,7 +314,7 @@ static int serve(struct sn_config *config)
         }
     }
     sn_log_ring_start(STDERR_FILENO);
-    status = sn_server_run(&server, config);
+    status = sn_run(&server, config);
     sn_log_ring_stop(SN_LOG_LAST_MS);
     if (status != 0)
         complain("cannot start", config->us.name, uv_strerror(status));

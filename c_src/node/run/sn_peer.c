@@ -520,6 +520,14 @@ static void make_room(struct sn_server *server)
     sn_peer_close(oldest, sn_refusal_text(SN_REFUSED_CROWD));
 }
 
+void sn_peer_not_accepted(struct sn_server *server, int status)
+{
+    unsigned count = sn_log_allowed(&server->not_accepted, uv_hrtime());
+
+    if (count)
+        sn_log(SN_LOG_ERROR, "not_accepted", "reason=\"%s\" count=%u", uv_strerror(status), count);
+}
+
 bool sn_peer_accept(struct sn_server *server, uv_stream_t *listener)
 {
     struct sn_peer *peer = calloc(1, sizeof *peer);
@@ -527,7 +535,7 @@ bool sn_peer_accept(struct sn_server *server, uv_stream_t *listener)
     int status;
 
     if (!peer) {
-        sn_server_not_accepted(server, UV_ENOMEM);
+        sn_peer_not_accepted(server, UV_ENOMEM);
         return false;
     }
     peer->server = server;
@@ -553,7 +561,7 @@ bool sn_peer_accept(struct sn_server *server, uv_stream_t *listener)
         status = uv_read_start((uv_stream_t *)&peer->tcp, on_alloc, on_read);
     }
     if (status != 0) {
-        sn_server_not_accepted(server, status);
+        sn_peer_not_accepted(server, status);
         sn_peer_close(peer, uv_strerror(status));
     }
     return true;

@@ -40,6 +40,8 @@ struct sn_peer {
  * other until it was taken; ask again. */
 bool sn_peer_accept(struct sn_server *server, uv_stream_t *listener);
 
+/* Logs a connection that could not be taken; `status` is libuv's. */
+void sn_peer_not_accepted(struct sn_server *server, int status);
 /* Closes at once; `reason` is for the log. */
 void sn_peer_close(struct sn_peer *peer, const char *reason);
 

@@ -1,5 +1,5 @@
-/* The node on a libuv loop: its listening socket, the connections of other nodes, epmd, and an
- * orderly end. Everything runs in the loop's thread. */
+/* What the node consists of: a libuv loop, listening sockets, the connections of other nodes, epmd, pools. All
+ * of it is the loop's thread's. */
 #ifndef SN_SERVER_H
 #define SN_SERVER_H
 
@@ -45,12 +45,5 @@ struct sn_server {
     uint64_t heard_ns;   /* when a node was last read from */
     bool draining, stopping, over;
 };
-
-/* Serves until SIGTERM or SIGINT, or until it is told to end on stdin. 0 after such an end, else a libuv
- * error that kept it from starting. */
-int sn_server_run(struct sn_server *server, const struct sn_config *config);
-
-/* Logs a connection that could not be taken; `status` is libuv's. */
-void sn_server_not_accepted(struct sn_server *server, int status);
 
 #endif

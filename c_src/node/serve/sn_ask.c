@@ -9,7 +9,8 @@
 
 /* One of them: {_, Id, Target, ...} */
 struct asked {
-    struct sn_calls *calls;
+    struct sn_jobs *jobs;
+    struct sn_pools *pools;
     struct sn_client *client;
     const struct sn_caller *caller;
     struct sn_slice id, target;
@@ -21,29 +22,29 @@ struct asked {
 
 static void answer_status(const struct asked *asked, sp_status status)
 {
-    sn_answer_status(asked->calls->mail, asked->client, asked->caller, status);
+    sn_answer_status(asked->jobs->mail, asked->client, asked->caller, status);
 }
 
 static void answer_bad_argument(const struct asked *asked, const char *name, struct sn_slice value)
 {
-    sn_answer_bad_argument(asked->calls->mail, asked->client, asked->caller, name, value);
+    sn_answer_bad_argument(asked->jobs->mail, asked->client, asked->caller, name, value);
 }
 
-static void refuse_transport(struct sn_calls *calls, struct sn_client *client,
+static void refuse_transport(struct sn_mail *mail, struct sn_client *client,
                              const struct sn_caller *caller, const char *transport)
 {
-    struct sn_writer reply = sn_mail_begin_reply(calls->mail, caller);
+    struct sn_writer reply = sn_mail_begin_reply(mail, caller);
 
     sn_put_bad(&reply, "bad_option");
     sn_put_atom(&reply, "transport");
     sn_put_atom(&reply, transport);
-    sn_answer_end(calls->mail, client, caller, &reply);
+    sn_answer_end(mail, client, caller, &reply);
 }
 
-void sn_ask_refuse_stream(struct sn_calls *calls, struct sn_client *client,
+void sn_ask_refuse_stream(struct sn_mail *mail, struct sn_client *client,
                           const struct sn_caller *caller)
 {
-    refuse_transport(calls, client, caller, "node");
+    refuse_transport(mail, client, caller, "node");
 }
 
 /* ---- the errand ---- */
@@ -106,7 +107,7 @@ static bool answer_wrong(const struct asked *asked)
 
 static void ask_lease(struct asked *asked, uint64_t number)
 {
-    struct sn_job *job = sn_job_by_number(&asked->calls->jobs, number);
+    struct sn_job *job = sn_job_by_number(asked->jobs, number);
 
     if (!job || job->state == SN_JOB_WAITING) {
         answer_status(asked, SP_CLOSED);
@@ -123,24 +124,23 @@ static void ask_lease(struct asked *asked, uint64_t number)
 
 static void ask_pool(struct asked *asked, const char *name, size_t name_len)
 {
-    struct sn_calls *calls = asked->calls;
-    struct sn_pool *pool = sn_pools_find(calls->pools, name, name_len);
+    struct sn_pool *pool = sn_pools_find(asked->pools, name, name_len);
 
     if (answer_wrong(asked))
         return;
     if (!pool) {
         answer_status(asked, SP_NOT_FOUND);
-    } else if (calls->pools->draining) {
+    } else if (asked->pools->draining) {
         answer_status(asked, SP_DRAINING);
     } else if (!pool->options.node) {
-        refuse_transport(calls, asked->client, asked->caller, pool->options.config.transport->name);
-    } else if (!sn_jobs_may_keep(&calls->jobs, asked->client, sn_errand_len(&asked->errand))) {
+        refuse_transport(asked->jobs->mail, asked->client, asked->caller,
+                         pool->options.config.transport->name);
+    } else if (!sn_jobs_may_keep(asked->jobs, asked->client, sn_errand_len(&asked->errand))) {
         answer_status(asked, -ENOBUFS);
     } else {
         check_destination(asked, pool);
         if (!answer_wrong(asked))
-            sn_io_errand(&calls->jobs, asked->client, asked->caller, pool, asked->id,
-                         &asked->errand,
+            sn_io_errand(asked->jobs, asked->client, asked->caller, pool, asked->id, &asked->errand,
                          asked->errand.is_by_default ? pool->options.checkout_timeout_ns
                                                      : asked->timeout_ns);
     }
@@ -154,21 +154,21 @@ static bool ask(struct asked *asked)
 
     if (!sn_slice_is_reference(asked->id))
         return false;
-    if (sn_lease_number(&asked->calls->jobs, asked->target, &number)) {
+    if (sn_lease_number(asked->jobs, asked->target, &number)) {
         ask_lease(asked, number);
         return true;
     }
-    if (!sn_value_atom(asked->target, name, &len) || sn_job_by_id(&asked->calls->jobs, asked->id))
+    if (!sn_value_atom(asked->target, name, &len) || sn_job_by_id(asked->jobs, asked->id))
         return false;
     ask_pool(asked, name, len);
     return true;
 }
 
-bool sn_ask_call(struct sn_calls *calls, struct sn_client *client, const struct sn_caller *caller,
-                 const struct sn_request *request)
+bool sn_ask_call(struct sn_jobs *jobs, struct sn_pools *pools, struct sn_client *client,
+                 const struct sn_caller *caller, const struct sn_request *request)
 {
     const struct sn_slice *parts = request->parts;
-    struct asked asked = {.calls = calls, .client = client, .caller = caller};
+    struct asked asked = {.jobs = jobs, .pools = pools, .client = client, .caller = caller};
 
     asked.id = parts[1];
     asked.target = parts[2];
@@ -178,11 +178,11 @@ bool sn_ask_call(struct sn_calls *calls, struct sn_client *client, const struct 
     return ask(&asked);
 }
 
-bool sn_ask_send(struct sn_calls *calls, struct sn_client *client, const struct sn_caller *caller,
-                 const struct sn_request *request)
+bool sn_ask_send(struct sn_jobs *jobs, struct sn_pools *pools, struct sn_client *client,
+                 const struct sn_caller *caller, const struct sn_request *request)
 {
     const struct sn_slice *parts = request->parts;
-    struct asked asked = {.calls = calls, .client = client, .caller = caller};
+    struct asked asked = {.jobs = jobs, .pools = pools, .client = client, .caller = caller};
 
     asked.id = parts[1];
     asked.target = parts[2];

@@ -2,20 +2,23 @@
 #ifndef SN_ASK_H
 #define SN_ASK_H
 
-#include "sn_calls.h"
+#include "sn_job.h"
+#include "node/dist/sn_message.h"
 
 /* {call, Id, Target, Module, Function, Args, Timeout} and {send_to, Id, Target, Destination, Message, Timeout}.
  * False where the arguments are not of their kinds; else it is answered, now or later. */
-SP_MUST_CHECK bool sn_ask_call(struct sn_calls *calls, struct sn_client *client,
-                               const struct sn_caller *caller, const struct sn_request *request);
-SP_MUST_CHECK bool sn_ask_send(struct sn_calls *calls, struct sn_client *client,
-                               const struct sn_caller *caller, const struct sn_request *request);
+SP_MUST_CHECK bool sn_ask_call(struct sn_jobs *jobs, struct sn_pools *pools,
+                               struct sn_client *client, const struct sn_caller *caller,
+                               const struct sn_request *request);
+SP_MUST_CHECK bool sn_ask_send(struct sn_jobs *jobs, struct sn_pools *pools,
+                               struct sn_client *client, const struct sn_caller *caller,
+                               const struct sn_request *request);
 
 /* A time-out in an argument, as nanoseconds. */
 SP_MUST_CHECK bool sn_ask_timeout(struct sn_slice term, uint64_t *ns);
 
 /* What send, recv and request get for these: {error, {bad_option, transport, node}}. */
-void sn_ask_refuse_stream(struct sn_calls *calls, struct sn_client *client,
+void sn_ask_refuse_stream(struct sn_mail *mail, struct sn_client *client,
                           const struct sn_caller *caller);
 
 #endif

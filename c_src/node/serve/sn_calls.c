@@ -4,7 +4,9 @@
 #include "sn_ask.h"
 #include "sn_info.h"
 #include "sn_io.h"
+#include "sn_job_end.h"
 #include "sn_line.h"
+#include "core/pool/sp_lease.h"
 
 #include <stdlib.h>
 
@@ -283,7 +285,7 @@ static bool request(const struct incoming *in)
     if (!pool)
         return true;
     if (pool->options.node)
-        sn_ask_refuse_stream(in->calls, in->client, in->caller);
+        sn_ask_refuse_stream(in->calls->mail, in->client, in->caller);
     else if (!sn_value_binary(in->parts[3], &data))
         answer_bad_argument(in, "data", in->parts[3]);
     else if (!want.packet && has_framing(pool->options.config.packet))
@@ -335,7 +337,7 @@ static bool end_lease(const struct incoming *in, bool discard)
     discard = discard || (job->line && !sn_line_is_at_rest(job->line));
     status = discard ? sp_pool_discard(core, &call, &job->conn->core, job->lease)
                      : sp_pool_checkin(core, &call, &job->conn->core, job->lease, NULL);
-    sn_job_free(job);
+    sn_job_end(job);
     answer_status(in, status);
     return true;
 }
@@ -365,7 +367,7 @@ static bool send_data(const struct incoming *in)
     else if (!sn_value_binary(in->parts[2], &data))
         answer_bad_argument(in, "data", in->parts[2]);
     else if (job->line)
-        sn_ask_refuse_stream(in->calls, in->client, in->caller);
+        sn_ask_refuse_stream(in->calls->mail, in->client, in->caller);
     else
         sn_io_send(job, in->client, in->caller, data,
                    timeout_ns == DEFAULT_NS ? job->pool->options.send_timeout_ns : timeout_ns);
@@ -385,7 +387,7 @@ static bool recv_data(const struct incoming *in)
     if (!get_timeout(in->parts[3], false, &timeout_ns))
         answer_bad_argument(in, "timeout", in->parts[3]);
     else if (job->line)
-        sn_ask_refuse_stream(in->calls, in->client, in->caller);
+        sn_ask_refuse_stream(in->calls->mail, in->client, in->caller);
     else if (!get_length(in->parts[2], false, &want) ||
              (!want.packet && has_framing(job->conn->core.packet)))
         answer_bad_argument(in, "length", in->parts[2]);
@@ -474,12 +476,12 @@ static bool timeouts(const struct incoming *in)
 
 static bool call(const struct incoming *in)
 {
-    return sn_ask_call(in->calls, in->client, in->caller, in->request);
+    return sn_ask_call(&in->calls->jobs, in->calls->pools, in->client, in->caller, in->request);
 }
 
 static bool send_to(const struct incoming *in)
 {
-    return sn_ask_send(in->calls, in->client, in->caller, in->request);
+    return sn_ask_send(&in->calls->jobs, in->calls->pools, in->client, in->caller, in->request);
 }
 
 /* ---- all ---- */

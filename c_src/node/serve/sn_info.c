@@ -1,6 +1,7 @@
 #include "sn_info.h"
 
 #include "sn_answer.h"
+#include "sn_job_end.h"
 #include "node/etf/sn_value.h"
 #include "core/dist/sp_node.h"
 
@@ -16,7 +17,7 @@ static bool look(struct sn_job *job, struct sn_client *client, const struct sn_c
     if (sp_conn_enter(&job->conn->core, job->lease, call))
         return true;
     sn_answer_status(job->jobs->mail, client, caller, SP_CLOSED);
-    sn_job_free(job);
+    sn_job_end(job);
     return false;
 }
 

@@ -1,7 +1,10 @@
 #include "sn_io.h"
 
 #include "sn_answer.h"
+#include "sn_job_end.h"
 #include "sn_line.h"
+#include "core/pool/sp_grant.h"
+#include "core/pool/sp_lease.h"
 
 #include <errno.h>
 #include <string.h>
@@ -31,7 +34,7 @@ static void closed(struct sn_job *job)
 {
     if (job->promise)
         answer(job, SP_CLOSED);
-    sn_job_free(job);
+    sn_job_end(job);
 }
 
 /* A request gives its connection up; a lease stays, and is closed when it is given back. */
@@ -46,7 +49,7 @@ static void fail(struct sn_job *job, sp_status status)
     }
     sn_conn_disarm(job->conn, job->lease, &call);
     (void)sp_pool_discard(core_of(job), &call, &job->conn->core, job->lease);
-    sn_job_free(job);
+    sn_job_end(job);
 }
 
 static void answer_lease(struct sn_job *job, struct sn_client *client,
@@ -286,7 +289,7 @@ static void finish(struct sn_job *job)
     }
     status = sp_pool_finish(core_of(job), &call, &job->conn->core, job->lease);
     (void)status;
-    sn_job_free(job);
+    sn_job_end(job);
 }
 
 static void hold_up(struct sn_job *job)

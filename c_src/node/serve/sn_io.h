@@ -3,7 +3,7 @@
 #ifndef SN_IO_H
 #define SN_IO_H
 
-#include "sn_errand.h"
+#include "sn_job.h"
 
 /* Timeouts are nanoseconds; 0 does not wait, SP_NEVER has no end. */
 

@@ -1,10 +1,8 @@
 #include "sn_job.h"
 
-#include "sn_errand.h"
-#include "sn_line.h"
-
 #include "core/base/sp_bytes.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -141,6 +139,62 @@ void sn_job_unkeep(struct sn_job *job)
     job->kept = NULL;
 }
 
+/* ---- errands ---- */
+
+size_t sn_errand_len(const struct sn_errand *errand)
+{
+    return errand->module.len + errand->function.len + errand->args.len + errand->destination.len +
+           errand->message.len;
+}
+
+static void move(struct sn_slice *slice, uint8_t **at)
+{
+    if (slice->len)
+        memcpy(*at, slice->data, slice->len);
+    slice->data = *at;
+    *at += slice->len;
+}
+
+bool sn_errand_keep(struct sn_job *job, const struct sn_errand *errand)
+{
+    size_t len = sn_errand_len(errand);
+    struct sn_errand *copy = malloc(sizeof *copy + len);
+    uint8_t *at;
+
+    if (!copy)
+        return false;
+    *copy = *errand;
+    at = (uint8_t *)(copy + 1);
+    move(&copy->module, &at);
+    move(&copy->function, &at);
+    move(&copy->args, &at);
+    move(&copy->destination, &at);
+    move(&copy->message, &at);
+    job->errand = copy;
+    sn_job_count_kept(job, len, 0);
+    return true;
+}
+
+void sn_errand_unkeep(struct sn_job *job)
+{
+    if (!job->errand)
+        return;
+    sn_job_count_kept(job, 0, sn_errand_len(job->errand));
+    free(job->errand);
+    job->errand = NULL;
+}
+
+bool sn_errand_destination(const struct sn_options *options, struct sn_slice *destination)
+{
+    struct sn_slice parts[SN_SLICE_PARTS_MAX];
+
+    if (sn_slice_tuple(*destination, parts) == 2 && sn_slice_is_atom(parts[1], options->node))
+        *destination = parts[0];
+    else if (sn_slice_is_pid(*destination))
+        return sn_slice_is_atom(sn_slice_pid_node(*destination), options->node);
+    return sn_slice_is_any_atom(*destination);
+}
+
 /* ---- ends ---- */
 
 void sn_job_rest(struct sn_job *job)
@@ -167,8 +221,7 @@ void sn_job_free(struct sn_job *job)
     struct sn_holder *holder = job->holder;
     struct sn_pool *pool = job->pool;
 
-    if (job->line)
-        sn_line_close(job);
+    assert(!job->line);
     sn_errand_unkeep(job);
     sn_job_rest(job);
     if (job->conn)
@@ -181,32 +234,6 @@ void sn_job_free(struct sn_job *job)
     free(job);
     sn_holder_rest(&jobs->holders, holder);
     sn_pool_released(pool);
-}
-
-/* An answered call leaves no trace on a connection to a node; bytes sent would on a stream. */
-static void give_back(struct sn_job *job)
-{
-    struct sp_call call = sn_loop_call(job->jobs->loop);
-    struct sp_pool *core = &job->pool->home.core;
-    sp_status status = SP_CLOSED;
-
-    sn_conn_disarm(job->conn, job->lease, &call);
-    if (job->line && sn_line_is_at_rest(job->line))
-        status = sp_pool_checkin(core, &call, &job->conn->core, job->lease, NULL);
-    if (status != SP_OK)
-        (void)sp_pool_abandon(core, &call, &job->conn->core, job->lease);
-}
-
-void sn_job_drop(struct sn_job *job)
-{
-    struct sp_call call = sn_loop_call(job->jobs->loop);
-
-    if (job->waiter)
-        sp_waiter_abandon(&job->waiter->core, &call);
-    job->waiter = NULL;
-    if (job->conn)
-        give_back(job);
-    sn_job_free(job);
 }
 
 bool sn_job_give_away(struct sn_job *job, struct sn_client *client, struct sn_slice pid)
@@ -224,33 +251,6 @@ bool sn_job_give_away(struct sn_job *job, struct sn_client *client, struct sn_sl
     sn_holder_stir(heir);
     sn_holder_rest(holders, before);
     return true;
-}
-
-static void lose_all(struct sn_jobs *jobs, struct sn_holder *holder)
-{
-    struct sp_node *node;
-
-    while ((node = sp_list_oldest(&holder->jobs)))
-        sn_job_drop(SP_CONTAINER(node, struct sn_job, in_holder));
-    sn_holder_forget(&jobs->holders, holder);
-}
-
-void sn_jobs_process_down(struct sn_jobs *jobs, struct sn_slice pid, uint64_t monitor)
-{
-    struct sn_holder *holder = sn_holder_find(&jobs->holders, pid);
-
-    if (holder && holder->monitor == monitor)
-        lose_all(jobs, holder);
-}
-
-void sn_jobs_client_down(struct sn_jobs *jobs, struct sn_client *client)
-{
-    struct sp_node *node;
-
-    while ((node = sp_list_oldest(&client->holders)))
-        lose_all(jobs, SP_CONTAINER(node, struct sn_holder, in_client));
-    sn_client_leave(client);
-    sn_jobs_resume(jobs, client);
 }
 
 void sn_jobs_resume(struct sn_jobs *jobs, struct sn_client *client)

@@ -24,6 +24,15 @@ struct sn_jobs {
     uint8_t incarnation[SN_INCARNATION_BYTES]; /* of this run of the daemon, and of no other */
 };
 
+/* What a client wants to have done on a node, by a connection of a pool: a function called, or a message
+ * sent. The parts are checked terms; those of the other kind are empty. */
+struct sn_errand {
+    bool is_call;
+    bool is_by_default; /* its time is the pool's: first for a connection, then while it is stuck */
+    struct sn_slice module, function, args; /* of a call: atoms and a proper list */
+    struct sn_slice destination, message;   /* of a message: an atom or a pid */
+};
+
 enum sn_job_state {
     SN_JOB_WAITING,   /* in the pool's queue; or told of its end, and about to hear it */
     SN_JOB_HELD,      /* has a lease that no call is using */
@@ -74,9 +83,7 @@ void sn_jobs_free(struct sn_jobs *jobs);
 struct sn_job *sn_job_new(struct sn_jobs *jobs, struct sn_client *client, struct sn_slice pid,
                           struct sn_pool *pool, struct sn_slice id, bool is_request);
 
-/* Takes back what the job has, or leaves the queue, and frees it. Nobody is answered. */
-void sn_job_drop(struct sn_job *job);
-/* Frees it; its lease has ended, or it never had one. */
+/* Frees it; its lease has ended, or it never had one, and it has no line. */
 void sn_job_free(struct sn_job *job);
 /* Its call is over: no time limit, no bytes kept, nothing awaited. The lease stays. */
 void sn_job_rest(struct sn_job *job);
@@ -97,9 +104,15 @@ struct sn_job *sn_job_by_number(const struct sn_jobs *jobs, uint64_t number);
 SP_MUST_CHECK bool sn_job_give_away(struct sn_job *job, struct sn_client *client,
                                     struct sn_slice pid);
 
-/* A process, or a node with all of them, is gone. */
-void sn_jobs_process_down(struct sn_jobs *jobs, struct sn_slice pid, uint64_t monitor);
-void sn_jobs_client_down(struct sn_jobs *jobs, struct sn_client *client);
+size_t sn_errand_len(const struct sn_errand *errand);
+
+/* Copies it for the job, which keeps it; false where memory is short. */
+SP_MUST_CHECK bool sn_errand_keep(struct sn_job *job, const struct sn_errand *errand);
+/* Does nothing where there is none. */
+void sn_errand_unkeep(struct sn_job *job);
+
+/* Whether it can be a process of the pool's node. {Name, Node} becomes its name. */
+bool sn_errand_destination(const struct sn_options *options, struct sn_slice *destination);
 
 /* The client reads again, or is gone: goes on with what was held up for it. */
 void sn_jobs_resume(struct sn_jobs *jobs, struct sn_client *client);

@@ -4,6 +4,7 @@
 #include "sn_line_answer.h"
 #include "sn_line_frame.h"
 #include "core/dist/sp_dist_answer.h"
+#include "core/pool/sp_lease.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -158,6 +159,27 @@ void sn_line_close(struct sn_job *job)
     job->line = NULL;
 }
 
+void sn_line_give_back(struct sn_job *job)
+{
+    struct sp_call call = sn_loop_call(job->jobs->loop);
+    struct sp_pool *core = &job->pool->home.core;
+    sp_status status = SP_CLOSED;
+
+    sn_conn_disarm(job->conn, job->lease, &call);
+    if (job->line && sn_line_is_at_rest(job->line))
+        status = sp_pool_checkin(core, &call, &job->conn->core, job->lease, NULL);
+    if (status != SP_OK)
+        (void)sp_pool_abandon(core, &call, &job->conn->core, job->lease);
+}
+
+/* The connection is gone, and the job with it. */
+static void end(struct sn_job *job)
+{
+    if (job->line)
+        sn_line_close(job);
+    sn_job_free(job);
+}
+
 /* The connection cannot go on. */
 static void lose(struct sn_job *job, sp_status status)
 {
@@ -170,7 +192,7 @@ static void lose(struct sn_job *job, sp_status status)
         answer_status(line, job->promise, status);
     sn_conn_disarm(job->conn, job->lease, &call);
     (void)sp_pool_discard(&job->pool->home.core, &call, &job->conn->core, job->lease);
-    sn_job_free(job);
+    end(job);
 }
 
 static void on_stuck(struct sn_limit *limit)
@@ -188,7 +210,7 @@ static void finish(struct sn_job *job)
                            : sp_pool_discard(core, &call, &job->conn->core, job->lease);
 
     (void)status; /* whatever else ended the lease has the connection */
-    sn_job_free(job);
+    end(job);
 }
 
 /* ---- sending ---- */
@@ -568,5 +590,6 @@ void sn_line_run(struct sn_job *job)
     if (status == SP_OK)
         return;
     sn_answer_status(job->jobs->mail, job->promise->client, &job->promise->caller, status);
-    sn_job_drop(job);
+    sn_line_give_back(job);
+    end(job);
 }

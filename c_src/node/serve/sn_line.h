@@ -4,13 +4,16 @@
 #ifndef SN_LINE_H
 #define SN_LINE_H
 
-#include "sn_errand.h"
+#include "sn_job.h"
 
 /* For a job that has a connection of transport node and no line. SP_OK, SP_NO_MEMORY, or SP_CLOSED
  * where the connection has ended meanwhile. */
 SP_MUST_CHECK sp_status sn_line_open(struct sn_job *job);
-/* Answers all who wait by {error, closed}. For sn_job_free(); the lease is over. */
+/* Answers all who wait by {error, closed}. The lease is over. */
 void sn_line_close(struct sn_job *job);
+/* Gives the connection of a job back, with a line or without. An answered call leaves no trace on a connection to
+ * a node; bytes sent would on a stream. */
+void sn_line_give_back(struct sn_job *job);
 /* No call is under way and nothing is left to be sent. */
 bool sn_line_is_at_rest(const struct sn_line *line);
 

@@ -2,6 +2,7 @@
 
 #include "sn_answer.h"
 #include "sn_io.h"
+#include "sn_job_end.h"
 #include "node/base/sn_log.h"
 #include "node/option/sn_option.h"
 

@@ -6,7 +6,7 @@
 #define SN_FACE_H
 
 #include "sn_loop.h"
-#include "core/pool/sp_pool.h"
+#include "core/pool/sp_queue.h"
 
 /* A struct sp_pool is part of one of these: what its face has to know. */
 struct sn_home {

@@ -6,7 +6,7 @@
 #ifndef FAKE_HOST_H
 #define FAKE_HOST_H
 
-#include "core/pool/sp_pool.h"
+#include "core/pool/sp_queue.h"
 
 /* What waiter_notify told an owner; conn and lease as they stood in the waiter. */
 struct fake_note {

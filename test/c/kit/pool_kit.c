@@ -315,7 +315,7 @@ struct sp_snapshot kit_stats(void)
     struct sp_snapshot snapshot = {0};
     uint32_t cursor = 0;
 
-    while (sp_stats_snapshot(kit_pool, kit_call(), &snapshot, &cursor))
+    while (sp_pool_snapshot(kit_pool, kit_call(), &snapshot, &cursor))
         ;
     return snapshot;
 }

@@ -10,6 +10,10 @@
 #include "fake_sys.h"
 #include "core/pool/sp_close.h"
 #include "core/pool/sp_control.h"
+#include "core/pool/sp_grant.h"
+#include "core/pool/sp_health.h"
+#include "core/pool/sp_lease.h"
+#include "core/pool/sp_snapshot.h"
 #include "core/conn/sp_recv.h"
 #include "core/pool/sp_table.h"
 

@@ -1,6 +1,8 @@
 #include "stress_duel.h"
 
 #include "core/pool/sp_control.h"
+#include "core/pool/sp_grant.h"
+#include "core/pool/sp_lease.h"
 #include "stress_host.h"
 
 #include <sched.h>

@@ -5,7 +5,7 @@
 #ifndef STRESS_HOST_H
 #define STRESS_HOST_H
 
-#include "core/pool/sp_pool.h"
+#include "core/pool/sp_queue.h"
 #include "core/base/sp_sys.h"
 
 /* The answer to one wait. It outlives its waiter: it is judged at the end. */

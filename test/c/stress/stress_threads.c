@@ -194,7 +194,7 @@ static void take_snapshot(struct sp_snapshot *stats)
     *stats = (struct sp_snapshot){0};
     do {
         struct sp_call call = stress_call();
-        more = sp_stats_snapshot(pool, &call, stats, &cursor);
+        more = sp_pool_snapshot(pool, &call, stats, &cursor);
     } while (more);
 }
 

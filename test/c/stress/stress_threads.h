@@ -3,6 +3,9 @@
 #define STRESS_THREADS_H
 
 #include "core/pool/sp_control.h"
+#include "core/pool/sp_grant.h"
+#include "core/pool/sp_lease.h"
+#include "core/pool/sp_snapshot.h"
 #include "stress_host.h"
 
 #define GRAVES 8

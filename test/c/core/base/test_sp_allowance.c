@@ -297,7 +297,7 @@ KIT_TEST(allowance_conns, stats_are_counted_in_slices)
     unsigned calls = 1;
 
     kit_allow(1);
-    for (; sp_stats_snapshot(kit_pool, kit_call(), &stats, &cursor); calls++)
+    for (; sp_pool_snapshot(kit_pool, kit_call(), &stats, &cursor); calls++)
         cr_assert_leq(stats.leased, 64 * calls);
     cr_assert_gt(calls, CONNS / 64);
     cr_assert_eq(stats.leased, CONNS);

@@ -377,7 +377,7 @@ KIT_TEST(backoff_step, a_loss_amid_failures_does_not_lengthen_the_delay)
     cr_assert_eq(step(32), 2);
     fail(attempts[1]);
     kit_pool->control.state.failures = 3;
-    sp_control_lost_unused(kit_pool, kit_call());
+    sp_health_lost_unused(kit_pool, kit_call());
     cr_assert_eq(kit_pool->control.state.failures, 3);
 }
 
@@ -396,16 +396,16 @@ KIT_TEST(backoff_step, waiters_do_not_hurry_it)
 KIT_TEST(unavailable, while_the_last_attempt_failed_and_nothing_is_up)
 {
     open_pool(2, 0);
-    cr_assert_not(sp_control_unavailable(kit_pool), "nothing has failed yet");
+    cr_assert_not(sp_health_unavailable(kit_pool), "nothing has failed yet");
     cr_assert_eq(step(32), 2);
-    cr_assert_not(sp_control_unavailable(kit_pool));
+    cr_assert_not(sp_health_unavailable(kit_pool));
     fail(attempts[0]);
-    cr_assert(sp_control_unavailable(kit_pool));
+    cr_assert(sp_health_unavailable(kit_pool));
     kit_connect(attempts[1], CONNECTOR);
-    cr_assert_not(sp_control_unavailable(kit_pool));
+    cr_assert_not(sp_health_unavailable(kit_pool));
     cr_assert_eq(step(32), 1);
     fail(attempts[0]);
-    cr_assert_not(sp_control_unavailable(kit_pool), "one is up");
+    cr_assert_not(sp_health_unavailable(kit_pool), "one is up");
     cr_assert_eq(kit_discard(kit_checkout(KIT_OWNER)), SP_OK);
-    cr_assert(sp_control_unavailable(kit_pool));
+    cr_assert(sp_health_unavailable(kit_pool));
 }

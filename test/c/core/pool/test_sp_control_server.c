@@ -60,7 +60,7 @@ KIT_TEST(refusal, lengthens_the_delay_although_every_attempt_succeeds)
         used_until(REFUSAL);
         cr_assert_eq(kit_pool->control.state.failures, i);
         cr_assert_eq(fake_last_refusal(), (sp_status)REFUSAL);
-        cr_assert(sp_control_unavailable(kit_pool));
+        cr_assert(sp_health_unavailable(kit_pool));
     }
     cr_assert_eq(kit_stats().created, 5);
     cr_assert_eq(kit_stats().connect_failures, 0);
@@ -77,7 +77,7 @@ KIT_TEST(refusal, is_known_before_the_next_attempt_begins)
     handle->conn->shaken = true;
     handle->conn->fault = REFUSAL;
     cr_assert_eq(kit_discard(handle), SP_OK);
-    cr_assert(sp_control_unavailable(kit_pool));
+    cr_assert(sp_health_unavailable(kit_pool));
     cr_assert_eq(step(32), 0);
     cr_assert_neq(plan.wait_ns, SP_NEVER);
 }

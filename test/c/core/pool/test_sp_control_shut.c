@@ -407,7 +407,7 @@ KIT_TEST(reopen, forgets_the_old_backoff)
     shut(SP_PHASE_DOWN);
     kit_open();
     cr_assert_eq(kit_step(attempts, 2, &plan), 2);
-    cr_assert_not(sp_control_unavailable(kit_pool));
+    cr_assert_not(sp_health_unavailable(kit_pool));
 }
 
 KIT_TEST(reopen, a_lease_of_the_old_epoch_stays_ended)

@@ -137,12 +137,11 @@ Test(tls_flood, of_short_records_comes_in_slices)
 Test(tls_flood, of_short_records_makes_a_message)
 {
     static uint8_t scratch[SP_FULL_RECV_BYTES];
-    static struct sp_pool pool = {.host = &fake_host};
     const struct sp_want want = {.len_bytes = RECORDS};
     struct sp_received received;
     sp_status status;
 
-    pair.conn.pool = &pool;
+    pair.conn.host = &fake_host;
     pair.conn.recv_limit_bytes = RECORDS;
     records_of_one_byte();
     do {

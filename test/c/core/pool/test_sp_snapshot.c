@@ -1,4 +1,4 @@
-/* sp_stats: gauges counted over the connections, counters summed over the shards. */
+/* sp_snapshot: gauges counted over the connections, counters summed over the shards. */
 #include "kit/pool_kit.h"
 
 #include <criterion/criterion.h>

@@ -1,4 +1,4 @@
-#include "sn_server.h"
+#include "sn_run.h"
 
 #include "sn_notify.h"
 #include "node/base/sn_descriptors.h"
@@ -134,14 +134,6 @@ static void on_watchdog(uv_timer_t *timer)
     sn_notify_alive();
 }
 
-void sn_server_not_accepted(struct sn_server *server, int status)
-{
-    unsigned count = sn_log_allowed(&server->not_accepted, uv_hrtime());
-
-    if (count)
-        sn_log(SN_LOG_ERROR, "not_accepted", "reason=\"%s\" count=%u", uv_strerror(status), count);
-}
-
 static void on_accept_again(uv_timer_t *timer);
 
 static void accept_from(struct sn_server *server, unsigned index)
@@ -170,7 +162,7 @@ static void on_connection(uv_stream_t *listener, int status)
     if (status == 0)
         accept_from(server, (unsigned)((uv_tcp_t *)listener - server->listeners));
     else
-        sn_server_not_accepted(server, status);
+        sn_peer_not_accepted(server, status);
 }
 
 static int listen_on(struct sn_server *server)
@@ -249,7 +241,7 @@ static void init_handles(struct sn_server *server)
     server->input.data = server->drain.data = server->accept_again.data = server;
 }
 
-int sn_server_run(struct sn_server *server, const struct sn_config *config)
+int sn_run(struct sn_server *server, const struct sn_config *config)
 {
     int status;
 

@@ -1,6 +1,4 @@
-#include "sp_stats.h"
-
-#include "sp_pool.h"
+#include "sp_snapshot.h"
 
 /* So many connections at once, each of them in a line of memory of its own. */
 #define COUNTED_AT_ONCE 64
@@ -36,8 +34,8 @@ static void count_some(struct sp_pool *pool, struct sp_snapshot *snapshot, uint3
     pthread_mutex_unlock(&pool->table.lock);
 }
 
-bool sp_stats_snapshot(struct sp_pool *pool, const struct sp_call *call,
-                       struct sp_snapshot *snapshot, uint32_t *cursor)
+bool sp_pool_snapshot(struct sp_pool *pool, const struct sp_call *call,
+                      struct sp_snapshot *snapshot, uint32_t *cursor)
 {
     do {
         count_some(pool, snapshot, cursor);

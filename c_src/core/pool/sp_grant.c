@@ -1,0 +1,172 @@
+#include "sp_grant.h"
+
+#include "sp_queue.h"
+#include "sp_retire.h"
+#include "sp_shard.h"
+
+/* Whether the connection, idle or just checked in, may be handed out. */
+static bool usable(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+{
+    uint64_t after_ns = atomic_load_explicit(&pool->validate_after_ns, memory_order_relaxed);
+
+    if (!sp_pool_is_current(pool, conn))
+        return false;
+    /* What the server says before anybody asks is looked for until the first has it. */
+    if (after_ns == SP_NEVER ||
+        (after_ns && conn->used && call->now_ns < conn->idle_since_ns + after_ns))
+        return true;
+    enum sp_clean clean = conn->transport->validate(conn);
+    sp_conn_settle(conn, call);
+    return clean == SP_CLEAN;
+}
+
+/* Holder only, before the lease begins. */
+static bool used_before(struct sp_conn *conn)
+{
+    bool used = conn->used;
+
+    conn->used = true;
+    return used;
+}
+
+static void count_checkout(struct sp_shard *home, bool reused)
+{
+    sp_count(home, checkouts);
+    if (reused)
+        sp_count(home, reused);
+}
+
+/* Sends the request, where there is one, and tells the owner. Pinned by the caller. False where the
+ * owner is dead. */
+static bool announce(const struct sp_call *call, struct sp_waiter *waiter, struct sp_conn *conn)
+{
+    size_t sent = 0;
+
+    if (waiter->iov_count > 0) {
+        conn->touched = true;
+        /* A send that fails here fails again in the owner's hands, who reports it. */
+        (void)conn->transport->send(conn, waiter->iov, waiter->iov_count, &sent);
+        sp_conn_settle(conn, call);
+    }
+    sp_take(call, SP_PIECES_TELL);
+    return waiter->pool->host->waiter_notify(call, waiter, SP_OK, sent);
+}
+
+/* Takes over the queue's reference to the waiter. True where the connection is somebody else's
+ * now; false: its receiver is gone, and the caller holds the connection, clean, as before. */
+static bool deliver(struct sp_pool *pool, const struct sp_call *call, struct sp_waiter *waiter,
+                    struct sp_conn *conn)
+{
+    bool request = waiter->iov_count > 0, told = false, reused, late, delivered, ended;
+    uint32_t open = SP_HANDOFF_OPEN;
+    uint64_t lease;
+
+    sp_take(call, SP_PIECES_LOOK);
+    /* As the holder nothing is closing yet, so the pin cannot fail. */
+    if (!pool->host->owner_alive(call, waiter->owner) || (request && !sp_conn_pin(conn))) {
+        sp_waiter_unref(waiter);
+        return false;
+    }
+    pool->host->conn_ref(conn); /* the handle's */
+    pool->host->conn_ref(conn); /* our own: once leased, others may close and free it */
+    if (conn->keepsake)
+        pool->host->keepsake_drop(conn);
+    reused = used_before(conn);
+    lease = waiter->lease = sp_conn_lease(conn, waiter->owner, call->now_ns);
+    waiter->conn = conn;
+    /* Leased too late for a close to see, and nobody else knows the number yet, so it cannot move on:
+     * the receiver is told of a lease that has ended. */
+    late = !sp_pool_is_current(pool, conn) && sp_conn_unlease(conn, lease);
+    if (late)
+        sp_pool_retire(pool, call, conn);
+    delivered = atomic_compare_exchange_strong(&waiter->handoff, &open, SP_HANDOFF_DELIVERED);
+    if (delivered) {
+        count_checkout(sp_pool_home(pool, call), reused);
+        told = announce(call, waiter, conn);
+    } else {
+        pool->host->conn_unref(conn);
+    }
+    /* Whoever else ended the lease already, a sweep or a close, has the connection. */
+    ended = !told && !late && sp_conn_unlease(conn, lease);
+    if (delivered && (late || ended))
+        sp_count(sp_pool_home(pool, call), abandoned);
+    else if (!delivered && !late && !ended) /* that one has counted the end */
+        count_checkout(sp_pool_home(pool, call), reused);
+    if (request)
+        sp_conn_unpin(conn, call);
+    /* Used for a dead receiver, which may still be in a call: not for the next one. */
+    if (ended && (sp_conn_pinned(conn) || conn->touched)) {
+        sp_pool_retire(pool, call, conn);
+        ended = false;
+    }
+    pool->host->conn_unref(conn);
+    sp_waiter_unref(waiter);
+    return !ended;
+}
+
+void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+{
+    for (;;) {
+        if (!conn) {
+            if (!atomic_load(&pool->nwait))
+                return;
+            if (sp_spent(call))
+                break;
+            conn = sp_shard_pop_any(pool, call);
+            if (!conn)
+                return;
+        }
+        bool spent = sp_spent(call), wanted = !spent && atomic_load(&pool->nwait) > 0;
+        if (wanted ? !usable(pool, call, conn) : !sp_pool_is_current(pool, conn)) {
+            sp_pool_retire_unusable(pool, call, conn);
+            conn = NULL;
+            continue;
+        }
+        if (wanted) {
+            struct sp_waiter *waiter = sp_queue_take(pool, SP_GRANTED, call->now_ns);
+            if (waiter) {
+                if (waiter->state == SP_FAILED)
+                    sp_queue_expire(pool, call, waiter);
+                else if (deliver(pool, call, waiter, conn))
+                    conn = NULL;
+                continue;
+            }
+        }
+        if (spent || atomic_load_explicit(&pool->overflow_ttl_ns, memory_order_relaxed) ||
+            !sp_pool_retire_surplus(pool, call, conn))
+            sp_pool_put(pool, call, sp_pool_home(pool, call), conn, false);
+        conn = NULL; /* and once more: a waiter may have come between the look and the push */
+    }
+    /* Its step serves as well, and looks at everything that was changed before this. */
+    sp_pool_wake(pool, call);
+}
+
+sp_status sp_pool_checkout(struct sp_pool *pool, const struct sp_call *call, uint64_t owner,
+                           struct sp_conn **conn, uint64_t *lease, void **keepsake)
+{
+    enum sp_phase phase = sp_pool_phase(pool);
+
+    if (phase != SP_PHASE_OPEN)
+        return sp_pool_phase_status(phase);
+    while (!atomic_load(&pool->nwait) && (*conn = sp_shard_pop_any(pool, call))) {
+        if (usable(pool, call, *conn)) {
+            bool reused = used_before(*conn);
+            pool->host->conn_ref(*conn);
+            *keepsake = (*conn)->keepsake;
+            (*conn)->keepsake = NULL;
+            *lease = sp_conn_lease(*conn, owner, call->now_ns);
+            /* A close that was too early to see this lease is seen here. */
+            if (sp_pool_is_current(pool, *conn) || !sp_conn_unlease(*conn, *lease)) {
+                count_checkout(sp_pool_home(pool, call), reused);
+                return SP_OK;
+            }
+            (*conn)->keepsake = *keepsake;
+            pool->host->conn_unref(*conn);
+        }
+        sp_pool_retire_unusable(pool, call, *conn);
+        if (sp_spent(call))
+            return SP_AGAIN;
+    }
+    phase = sp_pool_phase(pool);
+    return phase == SP_PHASE_OPEN ? SP_EMPTY : sp_pool_phase_status(phase);
+}

@@ -1,0 +1,152 @@
+#include "sp_lease.h"
+
+#include "sp_grant.h"
+#include "sp_health.h"
+#include "sp_retire.h"
+
+bool sp_pool_crowded(struct sp_pool *pool)
+{
+    uint32_t limit = atomic_load(&pool->limit);
+
+    return atomic_load(&pool->total) >= limit && atomic_load(&pool->nwait) < limit;
+}
+
+void sp_pool_want(struct sp_pool *pool, const struct sp_call *call)
+{
+    if (atomic_load(&pool->total) >= atomic_load(&pool->limit))
+        return;
+    atomic_store(&pool->eager, 1);
+    sp_pool_wake(pool, call);
+}
+
+sp_status sp_pool_enqueue(struct sp_pool *pool, const struct sp_call *call,
+                          struct sp_waiter *waiter)
+{
+    sp_status status;
+
+    atomic_store(&waiter->refs, 2);
+    waiter->state = SP_WAITING;
+    pthread_mutex_lock(&pool->queue.lock);
+    status = sp_pool_phase_status(sp_pool_phase(pool));
+    if (status == SP_OK && atomic_load(&pool->nwait) >= atomic_load(&pool->max_waiting))
+        status = SP_FULL;
+    if (status == SP_OK) {
+        sp_list_push_newest(&pool->queue.list, &waiter->node);
+        if (waiter->expires_ns)
+            sp_expiry_add(&pool->queue.expiry, &waiter->deadline, waiter->expires_ns, call->now_ns);
+        atomic_fetch_add(&pool->nwait, 1);
+    }
+    pthread_mutex_unlock(&pool->queue.lock);
+    if (status == SP_FULL)
+        sp_pool_want(pool, call);
+    if (status != SP_OK)
+        return status;
+    sp_pool_serve(pool, call, NULL);
+    if (atomic_load(&pool->total) < atomic_load(&pool->limit) &&
+        atomic_load(&pool->connecting) < atomic_load(&pool->nwait))
+        sp_pool_wake(pool, call);
+    return SP_OK;
+}
+
+/* ---- ending a lease ---- */
+
+/* Whether nothing is there that is the last lease's. Who looks before each check-out looks then: later,
+ * so that it sees more. */
+static bool nothing_left(struct sp_pool *pool, struct sp_conn *conn)
+{
+    if (conn->rbuf.len > conn->rbuf.pos)
+        return false;
+    if (!conn->touched || conn->drained ||
+        !atomic_load_explicit(&pool->validate_after_ns, memory_order_relaxed))
+        return true;
+    return conn->transport->validate(conn) == SP_CLEAN;
+}
+
+void sp_pool_accept(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+{
+    if (conn->tainted || conn->fault != SP_OK || !nothing_left(pool, conn) ||
+        !sp_conn_restore(conn)) {
+        sp_pool_retire(pool, call, conn);
+        return;
+    }
+    if (conn->rbuf.base)
+        pool->host->rbuf_free(conn);
+    sp_health_learn(pool, call, conn);
+    conn->idle_since_ns = call->now_ns;
+    sp_pool_serve(pool, call, conn);
+}
+
+static sp_status check_in(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                          uint64_t lease, void *keepsake, bool looked)
+{
+    if (sp_conn_armed(conn, lease))
+        return SP_BUSY;
+    if (!sp_conn_unlease(conn, lease))
+        return SP_CLOSED;
+    conn->keepsake = keepsake;
+    /* Since its last receive the server may have said more. */
+    conn->drained = conn->drained && looked;
+    sp_count(sp_pool_home(pool, call), checkins);
+    sp_pool_accept(pool, call, conn);
+    return SP_OK;
+}
+
+sp_status sp_pool_checkin(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                          uint64_t lease, void *keepsake)
+{
+    return check_in(pool, call, conn, lease, keepsake, false);
+}
+
+sp_status sp_pool_finish(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                         uint64_t lease)
+{
+    return check_in(pool, call, conn, lease, NULL, true);
+}
+
+sp_status sp_pool_discard(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                          uint64_t lease)
+{
+    if (!sp_conn_unlease(conn, lease))
+        return SP_CLOSED;
+    sp_count(sp_pool_home(pool, call), checkins);
+    sp_pool_retire(pool, call, conn);
+    return SP_OK;
+}
+
+bool sp_pool_revoke(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                    uint64_t lease)
+{
+    if (!sp_conn_unlease(conn, lease))
+        return false;
+    if (sp_conn_unready(conn)) {
+        sp_pool_retire_failed(pool, call, conn);
+        return true;
+    }
+    sp_count(sp_pool_home(pool, call), abandoned);
+    /* The pins are read first: without one, no call that sets `touched` is under way. A pin means
+     * that a call of the old owner is, in a dirty scheduler, or that it waits. */
+    if (sp_conn_pinned(conn) || conn->touched) {
+        sp_pool_retire(pool, call, conn);
+    } else {
+        conn->idle_since_ns = call->now_ns;
+        sp_pool_serve(pool, call, conn);
+    }
+    return true;
+}
+
+bool sp_pool_abandon(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                     uint64_t lease)
+{
+    sp_conn_disarmed(conn, lease, call);
+    return sp_pool_revoke(pool, call, conn, lease);
+}
+
+void sp_waiter_abandon(struct sp_waiter *waiter, const struct sp_call *call)
+{
+    (void)sp_queue_leave(waiter);
+    if (atomic_exchange(&waiter->handoff, SP_HANDOFF_ABANDONED) == SP_HANDOFF_DELIVERED) {
+        (void)sp_pool_abandon(waiter->pool, call, waiter->conn, waiter->lease);
+        waiter->pool->host->conn_unref(waiter->conn);
+    }
+    sp_waiter_unref(waiter);
+}

@@ -1,0 +1,127 @@
+#include "sp_queue.h"
+
+void sp_waiter_unref(struct sp_waiter *waiter)
+{
+    if (atomic_fetch_sub(&waiter->refs, 1) == 1)
+        waiter->pool->host->waiter_free(waiter);
+}
+
+/* Under queue.lock. */
+static void unqueue(struct sp_waiter *waiter, enum sp_waiter_state state)
+{
+    struct sp_pool *pool = waiter->pool;
+
+    sp_list_remove(&waiter->node);
+    sp_expiry_remove(&pool->queue.expiry, &waiter->deadline);
+    atomic_fetch_sub(&pool->nwait, 1);
+    waiter->state = state;
+}
+
+struct sp_waiter *sp_queue_take(struct sp_pool *pool, enum sp_waiter_state state, uint64_t now_ns)
+{
+    struct sp_node *node;
+    struct sp_waiter *waiter = NULL;
+
+    pthread_mutex_lock(&pool->queue.lock);
+    node = sp_list_oldest(&pool->queue.list);
+    if (node) {
+        waiter = SP_CONTAINER(node, struct sp_waiter, node);
+        unqueue(waiter, waiter->expires_ns && waiter->expires_ns <= now_ns ? SP_FAILED : state);
+    }
+    pthread_mutex_unlock(&pool->queue.lock);
+    return waiter;
+}
+
+/* Takes over the queue's reference. */
+static void fail(const struct sp_call *call, struct sp_waiter *waiter, sp_status status)
+{
+    sp_take(call, SP_PIECES_TELL);
+    (void)waiter->pool->host->waiter_notify(call, waiter, status, 0);
+    sp_waiter_unref(waiter);
+}
+
+void sp_queue_expire(struct sp_pool *pool, const struct sp_call *call, struct sp_waiter *waiter)
+{
+    sp_count(sp_pool_home(pool, call), timeouts);
+    fail(call, waiter, SP_TIMEOUT);
+}
+
+enum sp_waiter_state sp_queue_leave(struct sp_waiter *waiter)
+{
+    struct sp_pool *pool = waiter->pool;
+    enum sp_waiter_state state;
+
+    pthread_mutex_lock(&pool->queue.lock);
+    state = waiter->state;
+    if (state == SP_WAITING)
+        unqueue(waiter, SP_CANCELLED);
+    pthread_mutex_unlock(&pool->queue.lock);
+    if (state != SP_WAITING)
+        return state;
+    sp_waiter_unref(waiter);
+    return SP_CANCELLED;
+}
+
+enum sp_waiter_state sp_waiter_cancel(struct sp_waiter *waiter, const struct sp_call *call)
+{
+    enum sp_waiter_state state = sp_queue_leave(waiter);
+    uint32_t open = SP_HANDOFF_OPEN;
+
+    /* A granted request answers when its peer does: better to take it back before it is sent. */
+    if (state == SP_GRANTED && waiter->iov_count > 0 &&
+        atomic_compare_exchange_strong(&waiter->handoff, &open, SP_HANDOFF_ABANDONED))
+        state = SP_CANCELLED;
+    if (state == SP_CANCELLED)
+        sp_count(sp_pool_home(waiter->pool, call), timeouts);
+    return state;
+}
+
+bool sp_waiter_adopt(struct sp_waiter *waiter, struct sp_conn **conn, uint64_t *lease)
+{
+    if (atomic_load(&waiter->handoff) != SP_HANDOFF_DELIVERED)
+        return false;
+    *conn = waiter->conn;
+    *lease = waiter->lease;
+    sp_waiter_unref(waiter);
+    return true;
+}
+
+/* A waiter whose time is over, as sp_queue_take() gives it. */
+static struct sp_waiter *take_expired(struct sp_pool *pool, const struct sp_call *call, bool *more)
+{
+    struct sp_deadline *deadline;
+    struct sp_waiter *waiter = NULL;
+
+    sp_take(call, SP_PIECES_LOOK);
+    pthread_mutex_lock(&pool->queue.lock);
+    deadline = sp_expiry_next(&pool->queue.expiry, call->now_ns, more);
+    if (deadline) {
+        waiter = SP_CONTAINER(deadline, struct sp_waiter, deadline);
+        unqueue(waiter, SP_FAILED);
+    }
+    pthread_mutex_unlock(&pool->queue.lock);
+    return waiter;
+}
+
+bool sp_pool_expire(struct sp_pool *pool, const struct sp_call *call)
+{
+    bool more;
+
+    do {
+        struct sp_waiter *waiter = take_expired(pool, call, &more);
+
+        if (waiter)
+            sp_queue_expire(pool, call, waiter);
+    } while (more && !sp_spent(call));
+    return more;
+}
+
+bool sp_pool_fail_waiter(struct sp_pool *pool, const struct sp_call *call, sp_status status)
+{
+    struct sp_waiter *waiter = sp_queue_take(pool, SP_FAILED, call->now_ns);
+
+    if (!waiter)
+        return false;
+    fail(call, waiter, status);
+    return true;
+}

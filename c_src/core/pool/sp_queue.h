@@ -1,0 +1,58 @@
+/* The queue of those who wait for a connection, first come, first served. A waiter's state changes only
+ * under queue.lock. */
+#ifndef SP_QUEUE_H
+#define SP_QUEUE_H
+
+#include "sp_pool.h"
+
+enum sp_waiter_state { SP_WAITING, SP_GRANTED, SP_CANCELLED, SP_FAILED };
+enum sp_handoff { SP_HANDOFF_OPEN, SP_HANDOFF_DELIVERED, SP_HANDOFF_ABANDONED };
+
+/* A process in the queue. Core memory that its face allocates around it, with one reference for
+ * the queue (or the thread that grants) and one for the owner's handle. A waiter with iov_count > 0
+ * carries a request: who grants also sends it. */
+struct sp_waiter {
+    /* constant while queued */
+    struct sp_pool *pool;
+    uint64_t owner;
+    const struct iovec *iov;
+    int iov_count;
+    uint64_t expires_ns; /* 0: its owner has a timer of its own, and cancels */
+
+    _Atomic uint32_t refs;
+    /* under queue.lock */
+    struct sp_node node;
+    struct sp_deadline deadline;
+    enum sp_waiter_state state;
+    /* Who comes second of the granter (DELIVERED) and the handle's destructor (ABANDONED) sees the
+     * other's mark. conn and lease are written before DELIVERED; from then on they, with one
+     * reference to conn, are the handle's. */
+    _Atomic uint32_t handoff;
+    struct sp_conn *conn;
+    uint64_t lease;
+};
+
+/* The owner waits no longer. SP_CANCELLED: nothing will come. SP_GRANTED, SP_FAILED: it is told. */
+enum sp_waiter_state sp_waiter_cancel(struct sp_waiter *waiter, const struct sp_call *call);
+/* After a grant: what it brought, with a reference to the connection. Drops the handle's reference.
+ * False where the grant was taken back by an abandon (never for a live handle). */
+SP_MUST_CHECK bool sp_waiter_adopt(struct sp_waiter *waiter, struct sp_conn **conn,
+                                   uint64_t *lease);
+void sp_waiter_unref(struct sp_waiter *waiter);
+/* Tells waiters whose time is over that it is (SP_TIMEOUT), as many as the call may; true where there
+ * may be more of them. */
+SP_MUST_CHECK bool sp_pool_expire(struct sp_pool *pool, const struct sp_call *call);
+/* After the phase has left OPEN: tells the oldest waiter the status; false where there is none. */
+bool sp_pool_fail_waiter(struct sp_pool *pool, const struct sp_call *call, sp_status status);
+
+/* For those who grant: */
+
+/* The oldest waiter, out of the queue, with the queue's reference. In the given state, or FAILED
+ * where its time was over. */
+struct sp_waiter *sp_queue_take(struct sp_pool *pool, enum sp_waiter_state state, uint64_t now_ns);
+/* Tells one that was taken that its time is over; takes over the queue's reference. */
+void sp_queue_expire(struct sp_pool *pool, const struct sp_call *call, struct sp_waiter *waiter);
+/* Its state, which is CANCELLED where it waited until now. */
+enum sp_waiter_state sp_queue_leave(struct sp_waiter *waiter);
+
+#endif

@@ -1,0 +1,18 @@
+/* How a connection leaves its pool: its place is free, its close has begun, and the control process looks
+ * whether somebody needs the place. Holder only, all of them. */
+#ifndef SP_RETIRE_H
+#define SP_RETIRE_H
+
+#include "sp_pool.h"
+
+void sp_pool_retire(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn);
+/* One that was to be handed out and is not fit for it. */
+void sp_pool_retire_unusable(struct sp_pool *pool, const struct sp_call *call,
+                             struct sp_conn *conn);
+/* Only where the pool has more connections than its size. */
+SP_MUST_CHECK bool sp_pool_retire_surplus(struct sp_pool *pool, const struct sp_call *call,
+                                          struct sp_conn *conn);
+/* CONNECTING or INITIALISING: the attempt failed, which counts for backoff. */
+void sp_pool_retire_failed(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn);
+
+#endif

@@ -1,0 +1,22 @@
+/* What is in a pool at a moment, and what it has counted. */
+#ifndef SP_SNAPSHOT_H
+#define SP_SNAPSHOT_H
+
+#include "sp_pool.h"
+
+/* What there is at a moment: idle + leased + connecting = total where no call is under way. */
+#define SP_GAUGE_MAP(X) X(size) X(max_overflow) X(total) X(idle) X(leased) X(connecting) X(waiting)
+
+#define SP_SNAPSHOT_MAP(X) SP_GAUGE_MAP(X) SP_COUNTER_MAP(X)
+#define SP_SNAPSHOT_FIELD(name) uint64_t name;
+struct sp_snapshot {
+    SP_SNAPSHOT_MAP(SP_SNAPSHOT_FIELD)
+};
+#undef SP_SNAPSHOT_FIELD
+
+/* Gauges are counted over the connections themselves, not derived from each other. *snapshot is zeroed
+ * and *cursor 0 at first; call again while it returns true, the call's allowance is used up then. */
+bool sp_pool_snapshot(struct sp_pool *pool, const struct sp_call *call,
+                      struct sp_snapshot *snapshot, uint32_t *cursor);
+
+#endif
