@@ -37,12 +37,16 @@
 -export([send/2, send/3, recv/2, recv/3, request/4]).
 -export([call/5, send_to/3, send_to/4]).
 -export([info/1, peername/1, sockname/1, setopts/2, format_error/1]).
--export_type([conn/0, pool/0, reason/0, last/0, stats/0, address/0]).
+-export_type([conn/0, pool/0, options/0, reason/0, last/0, stats/0, address/0]).
 
 -include("sockpool_lease.hrl").
 
 -type pool() :: atom() | {Name :: atom(), node()}.
 %% A pool of this node, or of the node that serves it.
+
+-type options() :: sockpool_given:options().
+%% A map, or a list of `{Key, Value}', in which the first of two with the same key counts. `nil' means that
+%% the option is not given. The README says what each is.
 
 -opaque conn() :: sockpool_nif:lease() | sockpool_remote:lease() | sockpool_node_conn:conn().
 %% A connection in the hands of the process that checked it out.
@@ -88,7 +92,7 @@
 
 %% @doc Starts a pool linked to the caller, for the user's own supervisor; see child_spec/2. Where it
 %% does not start, the caller has the error and nothing more.
--spec start_link(atom(), map()) -> {ok, pid()} | {error, term()}.
+-spec start_link(atom(), options()) -> {ok, pid()} | {error, term()}.
 start_link(Name, Opts) when ?IS_NAME(Name) ->
     case sockpool_opts:parse(Name, Opts) of
         {ok, Parsed} -> sockpool_pool:start_link(Name, Parsed);
@@ -104,7 +108,7 @@ start_link(Name, _Opts) ->
 %%     Opts = #{host => "127.0.0.1", port => 6379},
 %%     {ok, {#{strategy => one_for_one}, [sockpool:child_spec(cache, Opts)]}}.
 %% '''
--spec child_spec(atom(), map()) -> supervisor:child_spec().
+-spec child_spec(atom(), options()) -> supervisor:child_spec().
 child_spec(Name, Opts) ->
     Start = {?MODULE, start_link, [Name, sockpool_opts:seal(Opts)]},
     #{id => {sockpool, Name}, start => Start, shutdown => 5000}.
@@ -115,16 +119,19 @@ child_spec(Name, Opts) ->
 %%
 %% `{Name, Node}' starts it on that node and returns `ok'. Paths in the options are of that node, and
 %% funs must be of the form `fun Module:Function/Arity' and exported there.
--spec start_pool(atom(), map()) ->
+-spec start_pool(atom(), options()) ->
           {ok, pid()} | {error, reason() | term()};
-                ({atom(), node()}, map()) -> ok | {error, reason() | term()}.
+                ({atom(), node()}, options()) -> ok | {error, reason() | term()}.
 start_pool({Name, Node}, Opts) when is_atom(Name), Node =:= node() ->
     case start_pool(Name, Opts) of
         {ok, _Pid} -> ok;
         {error, _} = Error -> Error
     end;
 start_pool({Name, Node}, Opts) when is_atom(Name), is_atom(Node) ->
-    sockpool_remote:start_pool(Node, Name, Opts);
+    case sockpool_opts:given(Opts) of
+        {ok, Given} -> sockpool_remote:start_pool(Node, Name, Given);
+        {error, _} = Error -> Error
+    end;
 start_pool(Name, Opts) when ?IS_NAME(Name) ->
     case sockpool_opts:parse(Name, Opts) of
         {ok, Parsed} -> sockpool_sup:start_pool(Name, Parsed);

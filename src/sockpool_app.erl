@@ -41,7 +41,7 @@ format_error({library, Path, Text}) ->
 format_error({pool, Name, Reason}) ->
     io_lib:format("pool ~0tp of its environment: ~ts", [Name, sockpool:format_error(Reason)]);
 format_error({bad_option, pools, not_a_map}) ->
-    "its environment has pools that are no map of names and options";
+    "its environment has pools that are no map of names and options, and no list of {Name, Options}";
 format_error(Reason) ->
     io_lib:format("~0tp", [Reason]).
 

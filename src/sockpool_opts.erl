@@ -8,7 +8,7 @@
 %%% '''
 -module(sockpool_opts).
 
--export([parse/2, format_error/1, seal/1]).
+-export([parse/2, given/1, format_error/1, seal/1]).
 -export([server/1, address_bytes/1, address/1, address_or_name/1, split_node/1, cookie_bytes/1]).
 -export_type([opts/0, host/0, bad_option/0]).
 
@@ -63,8 +63,8 @@
 
 %% @doc Checks the options of the pool `Name' and fills in the defaults.
 %%
-%% When several options are wrong, one of them is reported. A term that is no map at all is
-%% reported under the key `opts', a name that is no atom under the key `name'.
+%% They are a map or a list of `{Key, Value}'. When several options are wrong, one of them is reported. A
+%% term that is neither is reported under the key `opts', a name that is no atom under the key `name'.
 -spec parse(Name :: term(), Opts :: term()) -> {ok, opts()} | {error, bad_option()}.
 parse(Name, Opts) ->
     try
@@ -76,8 +76,8 @@ parse(Name, Opts) ->
 %% @doc Says which option is wrong, what its value is, and what is allowed.
 -spec format_error(bad_option()) -> string().
 format_error({bad_option, opts, Value}) ->
-    format("options: ~0tP is not allowed; it must be a map of options, and no option is "
-           "called opts", [Value, 30]);
+    format("options: ~0tP is not allowed; it must be a map, or a list of {Key, Value}, of options, and no "
+           "option is called opts", [Value, 30]);
 format_error({bad_option, {tls, _}, _} = Bad) ->
     sockpool_tls:format_error(Bad);
 format_error({bad_option, Key, Value}) ->
@@ -143,12 +143,10 @@ keys() ->
 -spec checked(term(), term()) -> opts().
 checked(Name, _Opts) when not is_atom(Name); Name =:= undefined ->
     throw({bad_option, name, Name});
-checked(_Name, Opts) when not is_map(Opts) ->
-    throw({bad_option, opts, not_a_map});
 checked(Name, Opts) ->
-    ok = check_known(Opts),
+    ok = check_known(all_given(Opts)),
     Defaults = maps:from_list([{Key, Default} || {Key, Default, _Kind} <- rows()]),
-    Given = maps:merge(Defaults#{name := Name}, Opts),
+    Given = maps:merge(Defaults#{name := Name}, all_given(Opts)),
     Parsed = maps:from_list([{Key, checked_value(Key, maps:get(Key, Given), Kind)}
                              || {Key, _Default, Kind} <- rows()]),
     ok = check_name(Name, Parsed),
@@ -170,10 +168,28 @@ with_node(#{transport := node, max_inflight := Max} = Parsed) ->
 with_node(Parsed) ->
     Parsed.
 
-%% @doc The options with nothing in them that must not be in a log.
+all_given(Opts) ->
+    case sockpool_given:map(Opts, keys()) of
+        {ok, Given} -> Given;
+        error -> throw({bad_option, opts, not_a_map})
+    end.
+
+%% @doc For another node: a map, with nothing in it that is not given.
+-spec given(term()) -> {ok, map()} | {error, bad_option()}.
+given(Opts) ->
+    case sockpool_given:map(Opts, keys()) of
+        {ok, #{tls := Tls} = Given} -> {ok, Given#{tls := sockpool_tls:given(Tls)}};
+        {ok, _} = Ok -> Ok;
+        error -> {error, {bad_option, opts, not_a_map}}
+    end.
+
+%% @doc The options, as a map, with nothing in them that must not be in a log.
 -spec seal(term()) -> map() | not_a_map.
-seal(Opts) when is_map(Opts) -> maps:map(fun sealed/2, Opts);
-seal(_Opts) -> not_a_map.
+seal(Opts) ->
+    case given(Opts) of
+        {ok, Given} -> maps:map(fun sealed/2, Given);
+        {error, _} -> not_a_map
+    end.
 
 sealed(cookie, Cookie) when Cookie =/= undefined, not is_function(Cookie) ->
     sockpool_secret:seal(Cookie);

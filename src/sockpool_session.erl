@@ -133,9 +133,10 @@ pools(From, stats) -> reply(From, sockpool:stats());
 pools(From, {stop_pool, Name}) -> reply(From, sockpool:stop_pool(Name));
 pools(From, {start_pool, Name, Opts}) -> reply(From, start_pool(Name, Opts)).
 
-start_pool(Name, Opts) ->
-    case sockpool_opts:parse(Name, Opts) of
+start_pool(Name, Given) ->
+    case sockpool_opts:parse(Name, Given) of
         {ok, Parsed} ->
+            {ok, Opts} = sockpool_opts:given(Given),
             case [{bad_option, Key, Fun} || {Key, Fun} <- funs(Opts, Parsed), not callable(Fun)] of
                 [] -> started(sockpool:start_pool(Name, Opts));
                 [Bad | _] -> {error, Bad}

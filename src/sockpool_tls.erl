@@ -7,7 +7,7 @@
 %%% '''
 -module(sockpool_tls).
 
--export([parse/1, format_error/1, seal/1, configure/4, turn/0]).
+-export([parse/1, given/1, format_error/1, seal/1, configure/4, turn/0]).
 -export_type([opts/0, bad_option/0]).
 
 -type bad_option() :: {bad_option, {tls, Key :: term()}, Value :: term()}.
@@ -36,22 +36,28 @@
 %% @doc Checks the options, a map or a list of `{Key, Value}', and fills in the defaults.
 -spec parse(term()) ->
           {ok, opts()} | {error, bad_option() | {bad_option, tls, not_a_list_of_options}}.
-parse(Opts) when is_map(Opts) ->
-    try
-        {ok, checked(Opts)}
-    catch
-        throw:{bad_option, _, _} = Bad -> {error, Bad}
-    end;
-parse(Opts) when is_list(Opts) ->
-    case lists:all(fun(Opt) -> is_tuple(Opt) andalso tuple_size(Opt) =:= 2 end, proper(Opts)) of
-        true -> parse(maps:from_list(lists:reverse(Opts))); % the first counts, as in proplists
-        false -> not_options()
-    end;
-parse(_Opts) ->
-    not_options().
+parse(Opts) ->
+    case sockpool_given:map(Opts, keys()) of
+        {ok, Given} ->
+            try
+                {ok, checked(Given)}
+            catch
+                throw:{bad_option, _, _} = Bad -> {error, Bad}
+            end;
+        error ->
+            %% Not what it is instead: a password may be in it.
+            {error, {bad_option, tls, not_a_list_of_options}}
+    end.
 
-%% Not what it is instead: a password may be in it.
-not_options() -> {error, {bad_option, tls, not_a_list_of_options}}.
+%% @doc As a map, with nothing in it that is not given. What are no options stays what it is.
+-spec given(term()) -> term().
+given(Opts) ->
+    case sockpool_given:map(Opts, keys()) of
+        {ok, Given} -> Given;
+        error -> Opts
+    end.
+
+keys() -> [Key || {Key, _Default, _Check, _Allowed} <- rows()].
 
 proper(Opts) ->
     try length(Opts) of
@@ -61,7 +67,7 @@ proper(Opts) ->
     end.
 
 checked(Opts) ->
-    case maps:to_list(maps:without([Key || {Key, _, _, _} <- rows()], Opts)) of
+    case maps:to_list(maps:without(keys(), Opts)) of
         [] -> ok;
         [{Unknown, Value} | _] -> throw({bad_option, {tls, Unknown}, shown(Unknown, Value)})
     end,
@@ -80,19 +86,15 @@ checked_row({Key, Default, Check, _Allowed}, Opts) ->
 %% What was meant as a password must not end up in a log.
 shown(password, Value) when Value =/= undefined, not is_function(Value, 0) -> not_a_fun;
 shown(Key, Value) ->
-    case lists:keymember(Key, 1, rows()) of true -> Value; false -> not_shown end.
+    case lists:member(Key, keys()) of true -> Value; false -> not_shown end.
 
 %% @doc The options, which may be wrong, without a password in clear: as wrong as they were.
 -spec seal(term()) -> term().
-seal(Opts) when is_map(Opts) ->
-    maps:map(fun shown/2, Opts);
-seal(Opts) when is_list(Opts) ->
-    case parse(Opts) of
-        {error, {bad_option, tls, Shown}} -> Shown;
-        _ -> [{Key, shown(Key, Value)} || {Key, Value} <- Opts]
-    end;
-seal(_Opts) ->
-    not_a_list_of_options.
+seal(Opts) ->
+    case sockpool_given:map(Opts, keys()) of
+        {ok, Given} -> maps:map(fun shown/2, Given);
+        error -> not_a_list_of_options
+    end.
 
 check_pairs(#{keyfile := Key, certfile := undefined}) when Key =/= undefined ->
     throw({bad_option, {tls, certfile}, undefined});
@@ -123,7 +125,7 @@ format_error({bad_option, {tls, Key}, Value}) ->
                    end,
             format(Says, [Key, Value, 30, Allowed]);
         false ->
-            Keys = [atom_to_list(Known) || {Known, _, _, _} <- rows()],
+            Keys = [atom_to_list(Known) || Known <- keys()],
             format("tls option ~0tP does not exist; the options are ~ts",
                    [Key, 30, lists:append(lists:join(", ", Keys))])
     end.

@@ -77,7 +77,7 @@ starts_and_stops(Config) ->
 start_link_belongs_to_the_caller(Config) ->
     Pool = ?config(pool, Config),
     process_flag(trap_exit, true),
-    {ok, Pid} = sockpool:start_link(Pool, options(Config, #{size => 1})),
+    {ok, Pid} = sockpool:start_link(Pool, maps:to_list(options(Config, #{size => 1}))),
     {links, Links} = process_info(self(), links),
     ?assert(lists:member(Pid, Links)),
     _ = settled(Pool),
@@ -91,7 +91,7 @@ start_link_belongs_to_the_caller(Config) ->
 
 child_of_the_users_supervisor(Config) ->
     Pool = ?config(pool, Config),
-    Spec = sockpool:child_spec(Pool, options(Config, #{size => 2})),
+    Spec = sockpool:child_spec(Pool, [{init, nil} | maps:to_list(options(Config, #{size => 2}))]),
     {ok, Supervisor} = supervisor:start_link(?MODULE, [Spec]),
     _ = settled(Pool),
     [{{sockpool, Pool}, Pid, worker, [_]}] = supervisor:which_children(Supervisor),
@@ -107,8 +107,15 @@ child_of_the_users_supervisor(Config) ->
     ok = gen_server:stop(Supervisor),
     ?assertEqual({error, not_found}, sockpool:stats(Pool)).
 
+%% A keyword list of keyword lists is what Elixir's configuration has.
 pools_from_the_environment(Config) ->
     Pools = #{env_a => options(Config, #{size => 2}), env_b => options(Config, #{size => 1})},
+    [pools_from_the_environment(Config, As)
+     || As <- [Pools, maps:to_list(Pools), [{Name, [{bind, nil} | maps:to_list(Opts)]} || {Name, Opts} <- maps:to_list(Pools)]]],
+    ok = restart_with(nil),
+    ?assertEqual([], sockpool:which_pools()).
+
+pools_from_the_environment(_Config, Pools) ->
     ok = restart_with(Pools),
     try
         ?assertEqual([env_a, env_b], lists:sort(sockpool:which_pools())),
@@ -129,7 +136,9 @@ bad_environment_stops_the_start(Config) ->
            {#{a => not_a_map}, {pool, a, {bad_option, opts, not_a_map}}},
            {#{"a" => Good}, {pool, "a", {bad_option, name, "a"}}},
            {#{a => Good#{name => b}}, {pool, a, {bad_option, name, b}}},
-           {[{a, Good}], {bad_option, pools, not_a_map}},
+           {[{a, Good}, {b, [{size, none} | maps:to_list(Good)]}], {pool, b, {bad_option, size, none}}},
+           {[a], {bad_option, pools, not_a_map}},
+           {[{a, Good} | b], {bad_option, pools, not_a_map}},
            {none, {bad_option, pools, not_a_map}}],
     try
         lists:foreach(fun({Pools, Reason}) ->

@@ -73,7 +73,7 @@ shown(Key, Value) ->
     case lists:member(Key, [colour, "size", {a, b}, opts]) of true -> not_shown; false -> Value end.
 
 wrong_maps() ->
-    [not_a_map, [], [{size, 1}], <<>>, 1, {size, 1}].
+    [not_a_map, [size], [{size, 1} | x], [{size, 1, 1}], "size", <<>>, 1, {size, 1}].
 
 options_of_start_pool(Config) ->
     every_wrong_option(Config, fun sockpool:start_pool/2).

@@ -159,9 +159,63 @@ wrong_name_test_() ->
     [?_assertEqual({error, {bad_option, name, Name}}, sockpool_opts:parse(Name, #{}))
      || Name <- [undefined, "cache", <<"cache">>, 1, {cache, node()}]].
 
-opts_not_a_map_test_() ->
+opts_that_are_none_test_() ->
     [?_assertEqual({error, {bad_option, opts, not_a_map}}, sockpool_opts:parse(cache, Opts))
-     || Opts <- [[], [{port, 80}], undefined, 1]].
+     || Opts <- [[port], [{port, 80} | x], [{port, 80, 1}], "port", undefined, nil, 1]].
+
+%%% In which shapes options are given.
+
+%% As keyword lists of Elixir are.
+options_as_a_list_test_() ->
+    [{lists:flatten(io_lib:format("~p => ~0tp", [Key, Given])), fun() ->
+          Opts = maps:merge(#{host => "127.0.0.1", port => 80}, #{Key => Given}),
+          ?assertEqual(sockpool_opts:parse(cache, Opts), sockpool_opts:parse(cache, maps:to_list(Opts)))
+      end}
+     || {Key, Right, Wrong, _Words} <- table(), Given <- [Value || {Value, _} <- Right] ++ Wrong].
+
+first_of_the_same_key_counts_test() ->
+    Tcp = [{host, "127.0.0.1"}, {port, 80}],
+    ?assertMatch({ok, #{size := 1, max_hold := infinity}},
+                 sockpool_opts:parse(cache, [{size, 1}, {max_hold, nil} | Tcp] ++ [{size, 2}, {max_hold, 5}])).
+
+nil_is_not_given_test_() ->
+    {ok, Tcp} = parse_tcp(#{}),
+    [{atom_to_list(Key), fun() -> ?assertEqual({ok, Tcp}, parse_tcp(#{Key => nil})) end}
+     || Key <- maps:keys(Tcp), Key =/= host, Key =/= port]
+        ++ [?_assertEqual({error, {bad_option, Key, undefined}}, parse_tcp(#{Key => nil})) || Key <- [host, port]]
+        ++ [?_assertEqual({error, {bad_option, sise, not_shown}}, parse_tcp(#{sise => nil}))].
+
+nil_in_tls_is_not_given_test_() ->
+    {ok, Defaults} = sockpool_tls:parse(#{}),
+    [?_assertMatch({ok, #{tls := Defaults}}, parse_tcp(#{transport => tls, tls => Tls}))
+     || Key <- maps:keys(Defaults), Tls <- [#{Key => nil}, [{Key, nil}]]].
+
+%% To another node goes a map of what is given.
+given_for_another_node_test() ->
+    ?assertEqual({ok, #{size => 1, tls => #{verify => none}, sise => nil}},
+                 sockpool_opts:given([{size, 1}, {host, nil}, {sise, nil}, {tls, [{verify, none}, {ktls, nil}]}])),
+    ?assertEqual({ok, #{tls => 1}}, sockpool_opts:given(#{tls => 1})),
+    ?assertEqual({error, {bad_option, opts, not_a_map}}, sockpool_opts:given([a])).
+
+options_of_a_daemon_test_() ->
+    Pool = #{host => "h", port => 1},
+    {ok, Parsed} = sockpool_node_opts:parse(#{name => 'a@b', pools => #{p => Pool}}),
+    [?_assertEqual({ok, Parsed}, sockpool_node_opts:parse(Opts))
+     || Opts <- [[{name, 'a@b'}, {pools, [{p, maps:to_list(Pool)}]}],
+                 #{name => 'a@b', pools => [{p, [{host, "h"}, {port, 1}, {size, nil}]}], listen => nil}]]
+        ++ [?_assertEqual(sockpool_node:child_spec(#{name => 'a@b', stop_timeout => 7}),
+                          sockpool_node:child_spec([{name, 'a@b'}, {stop_timeout, 7}]))].
+
+%% Every option of the table is in the type, for whoever uses Dialyzer.
+type_lists_the_options_test_() ->
+    {ok, {_, [{abstract_code, {raw_abstract_v1, Forms}}]}} =
+        beam_lib:chunks(code:which(sockpool_given), [abstract_code]),
+    {ok, #{tls := Tls} = Opts} = parse_tcp(#{transport => tls}),
+    [?_assertEqual(lists:sort(maps:keys(Known)),
+                   lists:sort([Key || {attribute, _, type, {Name, {type, _, union, [{type, _, map, Fields} | _]}, []}}
+                                          <- Forms, Name =:= Type,
+                                      {type, _, map_field_assoc, [{atom, _, Key}, _]} <- Fields]))
+     || {Type, Known} <- [{options, Opts}, {tls, Tls}]].
 
 missing_option_test_() ->
     [{Missing, ?_assertEqual({error, {bad_option, Key, undefined}},

@@ -207,7 +207,8 @@ pools_by_call(Config) ->
                  sockpool:start_pool(Pool, Target#{size => lots})),
     ?assertEqual({error, {bad_option, opts, not_a_map}}, sockpool:start_pool(Pool, nothing)),
     ?assertEqual({ok, []}, sockpool:which_pools(Node)),
-    ok = sockpool:start_pool(Pool, Target),
+    %% As Elixir gives them.
+    ok = sockpool:start_pool(Pool, [{size, nil}, {path, nil}, {tls, nil} | maps:to_list(Target)]),
     {error, {already_started, Pid}} = sockpool:start_pool(Pool, Target),
     ?assertEqual(Node, node(Pid)),
     ?assertEqual({ok, [Name]}, sockpool:which_pools(Node)),

@@ -159,9 +159,10 @@ sealed(Opts) ->
 
 child_specification_has_what_is_right_test_() ->
     Opts = #{host => "localhost", port => 1, transport => tls},
-    [?_assertMatch(#{start := {sockpool, start_link, [p, #{tls := Tls}]}},
-                   sockpool:child_spec(p, Opts#{tls => Tls}))
-     || Tls <- [undefined, #{}, [], #{password => undefined}, [{verify, none}, {verify, peer}],
+    [fun() ->
+             #{start := {sockpool, start_link, [p, Sealed]}} = sockpool:child_spec(p, Opts#{tls => Tls}),
+             ?assertEqual(sockpool_opts:parse(p, Opts#{tls => Tls}), sockpool_opts:parse(p, Sealed))
+     end || Tls <- [undefined, #{}, [], #{password => undefined}, [{verify, none}, {verify, peer}],
                 #{password => fun() -> "x" end, certfile => "c"}]].
 
 reasons_in_words_test_() ->
