@@ -30,7 +30,7 @@
 %%% to do, and format_error/1 says it in words.
 -module(sockpool).
 
--export([start_link/2, child_spec/2, start_pool/2, stop_pool/1, which_pools/0, stats/0, stats/1]).
+-export([start_link/1, start_link/2, child_spec/1, child_spec/2, start_pool/2, stop_pool/1, which_pools/0, stats/0, stats/1]).
 -export([which_pools/1, node_stats/1, reload_tls/1]).
 -export([checkout/1, checkout/2, checkin/1, discard/1, give_away/2]).
 -export([transaction/2, transaction/3, execute/2, execute/3]).
@@ -100,6 +100,23 @@ start_link(Name, Opts) when ?IS_NAME(Name) ->
     end;
 start_link(Name, _Opts) ->
     no_pool(Name).
+
+%% @doc As start_link/2, with the name among the options.
+-spec start_link(options()) -> {ok, pid()} | {error, term()}.
+start_link(Opts) ->
+    case sockpool_opts:given(Opts) of
+        {ok, #{name := Name}} -> start_link(Name, Opts);
+        {ok, _} -> {error, {bad_option, name, undefined}};
+        {error, _} = Error -> Error
+    end.
+
+%% @doc As child_spec/2, with the name among the options. So a supervisor of Elixir has a pool as a child:
+%% `{:sockpool, name: :cache, host: "127.0.0.1", port: 6379}'.
+-spec child_spec(options()) -> supervisor:child_spec().
+child_spec(Opts) ->
+    Sealed = sockpool_opts:seal(Opts),
+    Name = case Sealed of #{name := Given} -> Given; _ -> undefined end,
+    (child_spec(Name, Opts))#{start := {?MODULE, start_link, [Sealed]}}.
 
 %% @doc A child specification for the user's own supervisor.
 %%

@@ -92,7 +92,7 @@ cookie(Node, undefined) ->
     cookie(Node, fun() -> erlang:get_cookie(Node) end);
 cookie(_Node, Fun) ->
     Given = try
-                Fun()
+                sockpool_callback:call(Fun, [])
             catch
                 error:{badfun, Fun} -> throw({cookie, badfun});
                 Class:_ -> throw({cookie, Class})
@@ -274,7 +274,7 @@ prepare(Pool, Attempt, Init, At) ->
     end.
 
 init(undefined, _Conn) -> ok;
-init(Init, Conn) -> Init(Conn).
+init(Init, Conn) -> sockpool_callback:call(Init, [Conn]).
 
 hand_over(Pool, Attempt) ->
     case sockpool_nif:attempt_ready(Attempt) of

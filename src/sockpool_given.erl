@@ -7,6 +7,7 @@
 -export_type([options/0]).
 
 -type ms() :: 0..4294967295.
+-type mfargs() :: {module(), Function :: atom(), ExtraArgs :: [term()]}.
 -type host() :: inet:ip_address() | string() | binary() | atom().
 %% Every option may be `nil', too; those with `undefined' have no default.
 -type options() :: #{name => atom(),
@@ -28,14 +29,14 @@
                      sndbuf => pos_integer() | undefined | nil,
                      recbuf => pos_integer() | undefined | nil,
                      bind => inet:ip_address() | undefined | nil,
-                     init => fun((sockpool:conn()) -> ok | {error, term()}) | undefined | nil,
+                     init => fun((sockpool:conn()) -> ok | {error, term()}) | mfargs() | undefined | nil,
                      validate => always | {'after', ms()} | never | nil,
                      max_hold => ms() | infinity | nil,
                      recv_limit => pos_integer() | nil,
                      backoff => {ms(), ms()} | nil,
                      tls => tls() | undefined | nil,
                      node => node() | undefined | nil,
-                     cookie => atom() | binary() | fun(() -> atom() | binary()) | undefined | nil,
+                     cookie => atom() | binary() | fun(() -> atom() | binary()) | mfargs() | undefined | nil,
                      max_inflight => pos_integer() | undefined | nil}
                  | [{atom(), term()}].
 
@@ -46,7 +47,7 @@
                  server_name => text() | undefined | nil,
                  certfile => text() | undefined | nil,
                  keyfile => text() | undefined | nil,
-                 password => fun(() -> iodata()) | undefined | nil,
+                 password => fun(() -> iodata()) | mfargs() | undefined | nil,
                  versions => ['tlsv1.2' | 'tlsv1.3', ...] | nil,
                  ciphers => text() | undefined | nil,
                  ciphersuites => text() | undefined | nil,

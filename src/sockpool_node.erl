@@ -19,7 +19,7 @@
 -include_lib("kernel/include/logger.hrl").
 
 -type options() :: #{name := atom(),
-                     cookie => atom() | fun(() -> atom()),
+                     cookie => atom() | fun(() -> atom()) | {module(), Function :: atom(), Args :: [term()]},
                      listen => inet:ip_address() | undefined | nil,
                      tick_time => 1..86400 | undefined | nil,
                      pools => #{Name :: atom() => sockpool:options()} | [{Name :: atom(), sockpool:options()}] | nil,
@@ -185,7 +185,7 @@ parent_cell(#state{node = Node}) ->
 cookie(#{name := Node, cookie := undefined}) ->
     erlang:get_cookie(Node);
 cookie(#{name := Node, cookie := Fun}) ->
-    try Fun() of
+    try sockpool_callback:call(Fun, []) of
         Cookie ->
             sockpool_node_opts:is_cookie(Cookie)
                 orelse throw({not_started, {cookie, bad_value}}),
@@ -284,9 +284,9 @@ start_pool(Request, {Name, Opts}, #state{node = Node} = State, Deadline) ->
     end.
 
 %% Neither reason nor stack: the cookie may be in them.
-revealed(Name, #{cookie := Fun} = Opts, State) when is_function(Fun, 0) ->
+revealed(Name, #{cookie := Fun} = Opts, State) when Fun =/= undefined ->
     try
-        Opts#{cookie := Fun()}
+        Opts#{cookie := sockpool_callback:call(Fun, [])}
     catch
         Class:_ -> throw({not_started, {pool, Name, {cookie, Class}}, State})
     end;

@@ -6,7 +6,7 @@
 -export_type([opts/0, bad_option/0]).
 
 -type opts() :: #{name := node(),
-                  cookie := fun(() -> atom()),
+                  cookie := sockpool_callback:callback() | undefined,
                   listen := inet:ip_address() | undefined,
                   tick_time := 1..86400 | undefined,
                   pools := #{atom() => map()},
@@ -67,8 +67,8 @@ rows() ->
     [{name, undefined, fun name/1,
       "an atom NAME@HOST, or NAME where HOST is that of this node (required)"},
      {cookie, undefined, fun cookie/1,
-      "an atom of 1 to 255 characters, none of them a control character; a fun without arguments "
-      "that returns one; or undefined, for the one that this node uses with that name"},
+      "an atom of 1 to 255 characters, none of them a control character; a fun without arguments, or "
+      "{Module, Function, Args}, that returns one; or undefined, for the one that this node uses with that name"},
      {listen, undefined, fun address/1, "an IP address as a tuple, such as {127,0,0,1}, or undefined"},
      {tick_time, undefined, integer_or_undefined(86400),
       "an integer from 1 to 86400 (seconds), or undefined, for this node's net_ticktime"},
@@ -141,12 +141,10 @@ own_host() ->
 
 cookie(undefined) ->
     {ok, undefined};
-cookie(Fun) when is_function(Fun, 0) ->
-    {ok, Fun};
 cookie(Cookie) ->
     case is_cookie(Cookie) of
         true -> {ok, sockpool_secret:seal(Cookie)};
-        false -> error
+        false -> sockpool_callback:check(Cookie, 0)
     end.
 
 %% @doc What the daemon and the digest take.

@@ -35,15 +35,14 @@
                   sndbuf := pos_integer() | undefined,
                   recbuf := pos_integer() | undefined,
                   bind := inet:ip_address() | undefined,
-                  %% Called with a connection, whose type this module does not know.
-                  init := fun((term()) -> ok | {error, term()}) | undefined,
+                  init := sockpool_callback:callback() | undefined,
                   validate := always | {'after', ms()} | never,
                   max_hold := ms() | infinity,
                   recv_limit := pos_integer(),
                   backoff := {ms(), ms()},
                   tls := sockpool_tls:opts() | undefined,
                   node := node() | undefined,
-                  cookie := sockpool_secret:secret() | undefined,
+                  cookie := sockpool_secret:secret() | sockpool_callback:callback() | undefined,
                   max_inflight := pos_integer() | undefined}.
 %% The options as the pool works with them: complete and normalised. Times are milliseconds.
 
@@ -192,7 +191,12 @@ seal(Opts) ->
     end.
 
 sealed(cookie, Cookie) when Cookie =/= undefined, not is_function(Cookie) ->
-    sockpool_secret:seal(Cookie);
+    case sockpool_callback:check(Cookie, 0) of
+        {ok, Callback} -> Callback;
+        error -> sockpool_secret:seal(Cookie)
+    end;
+sealed(init, Init) ->
+    sockpool_callback:shown(Init, 1);
 sealed(tls, Tls) when Tls =/= undefined ->
     sockpool_tls:seal(Tls);
 sealed(Key, Value) ->
@@ -213,6 +217,7 @@ checked_value(Key, Value, {Check, _Allowed}) ->
 
 %% What was meant as a cookie, or has a password in it, must not end up in a log.
 shown(cookie, _Value) -> not_a_cookie;
+shown(init, Value) -> sockpool_callback:shown(Value, 1);
 shown(tls, Value) -> shown_tls(sockpool_tls:parse(Value), Value);
 shown(_Key, Value) -> Value.
 
@@ -316,9 +321,10 @@ ip_address() ->
 
 -spec fun_of_one() -> kind().
 fun_of_one() ->
-    {predicate(fun(Value) -> is_function(Value, 1) end),
-     "a fun of one argument, the connection, that returns ok or {error, Reason}; for a pool of "
-     "another node of the form fun Module:Function/1, exported there"}.
+    {fun(Value) -> sockpool_callback:check(Value, 1) end,
+     "a fun of one argument, the connection, that returns ok or {error, Reason}, or {Module, Function, "
+     "ExtraArgs}, called with the connection before those; for a pool of another node exported there, and no "
+     "other fun than fun Module:Function/1"}.
 
 -spec validate() -> kind().
 validate() ->
@@ -356,16 +362,14 @@ node_name() ->
 
 -spec cookie() -> kind().
 cookie() ->
-    {fun(Value) when is_function(Value, 0) ->
-             {ok, Value};
-        (Value) ->
+    {fun(Value) ->
              case cookie_bytes(Value) of
                  {ok, _} -> {ok, sockpool_secret:seal(Value)};
-                 error -> error
+                 error -> sockpool_callback:check(Value, 0)
              end
      end,
-     format("an atom or a binary of 1 to ~b bytes, none of them 0, or a fun without arguments that "
-            "returns one", [?MAX_COOKIE_BYTES])}.
+     format("an atom or a binary of 1 to ~b bytes, none of them 0, or a fun without arguments, or "
+            "{Module, Function, Args}, that returns one", [?MAX_COOKIE_BYTES])}.
 
 -spec hosts() -> kind().
 hosts() ->

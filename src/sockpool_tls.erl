@@ -17,7 +17,7 @@
                   server_name := binary() | undefined,
                   certfile := binary() | undefined,
                   keyfile := binary() | undefined,
-                  password := fun(() -> iodata()) | undefined,
+                  password := sockpool_callback:callback() | undefined,
                   versions := ['tlsv1.2' | 'tlsv1.3', ...],
                   ciphers := binary() | undefined,
                   ciphersuites := binary() | undefined,
@@ -84,7 +84,11 @@ checked_row({Key, Default, Check, _Allowed}, Opts) ->
     end.
 
 %% What was meant as a password must not end up in a log.
-shown(password, Value) when Value =/= undefined, not is_function(Value, 0) -> not_a_fun;
+shown(password, Value) when Value =/= undefined ->
+    case sockpool_callback:check(Value, 0) of
+        {ok, Callback} -> Callback;
+        error -> not_a_fun
+    end;
 shown(Key, Value) ->
     case lists:member(Key, keys()) of true -> Value; false -> not_shown end.
 
@@ -141,8 +145,8 @@ rows() ->
       "a host name or an IP address as a string or binary of at most 255 visible ASCII characters"},
      {certfile, undefined, fun text/1, Path ++ "; keyfile needs it"},
      {keyfile, undefined, fun text/1, Path},
-     {password, undefined, fun fun_of_none/1, "a fun without arguments that returns iodata; "
-      "for a pool of another node of the form fun Module:Function/0, exported there"},
+     {password, undefined, fun fun_of_none/1, "a fun without arguments, or {Module, Function, Args}, that "
+      "returns iodata; for a pool of another node exported there, and no other fun than fun Module:Function/0"},
      {versions, ['tlsv1.2', 'tlsv1.3'], fun versions/1,
       "a list of 'tlsv1.2', 'tlsv1.3' or both"},
      {ciphers, undefined, fun text/1, "a cipher list of OpenSSL, for TLS 1.2, as text"},
@@ -213,8 +217,7 @@ certs(_Other) ->
 der({cert, Der, _Decoded}) -> Der;
 der(Der) -> Der.
 
-fun_of_none(Fun) when is_function(Fun, 0) -> {ok, Fun};
-fun_of_none(_Other) -> error.
+fun_of_none(Value) -> sockpool_callback:check(Value, 0).
 
 versions(Versions) when is_list(Versions) ->
     case lists:usort(proper(Versions)) of
@@ -330,7 +333,7 @@ set(Pool, Opts, Password, Turn) ->
 password(#{password := undefined}) ->
     {ok, undefined};
 password(#{password := Fun}) ->
-    try Fun() of
+    try sockpool_callback:call(Fun, []) of
         Given ->
             try
                 {ok, iolist_to_binary(Given)}

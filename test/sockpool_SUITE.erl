@@ -10,6 +10,7 @@
 -export([all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([init/1]).
 -export([starts_and_stops/1, start_link_belongs_to_the_caller/1, child_of_the_users_supervisor/1,
+         name_among_the_options/1, init_with_arguments/1, greet/3,
          pools_from_the_environment/1, bad_environment_stops_the_start/1,
          not_found_before_the_application/1]).
 -export([checkout_and_checkin/1, statistics_count/1, timeout_0_never_waits/1,
@@ -26,7 +27,8 @@
                              on_scheduler/2]).
 
 all() ->
-    [starts_and_stops, start_link_belongs_to_the_caller, child_of_the_users_supervisor,
+    [starts_and_stops, start_link_belongs_to_the_caller, child_of_the_users_supervisor, name_among_the_options,
+     init_with_arguments,
      pools_from_the_environment, bad_environment_stops_the_start,
      not_found_before_the_application, checkout_and_checkin, statistics_count,
      timeout_0_never_waits, timeout_0_passes_over_the_dead, timeout_elapses, default_checkout_timeout, infinity_waits,
@@ -106,6 +108,35 @@ child_of_the_users_supervisor(Config) ->
     ?assertEqual({ok, <<"again">>}, sockpool:request(Pool, "again", 5, 5000)),
     ok = gen_server:stop(Supervisor),
     ?assertEqual({error, not_found}, sockpool:stats(Pool)).
+
+%% `{:sockpool, name: ..., host: ...}' is that to a supervisor of Elixir.
+name_among_the_options(Config) ->
+    Pool = ?config(pool, Config),
+    Options = maps:to_list(options(Config, #{size => 1})),
+    {ok, Supervisor} = supervisor:start_link(?MODULE, [sockpool:child_spec([{name, Pool} | Options])]),
+    ?assertMatch([{{sockpool, Pool}, _, worker, [_]}], supervisor:which_children(Supervisor)),
+    ?assertEqual({ok, <<"named">>}, sockpool:request(Pool, "named", 5, 5000)),
+    ?assertMatch({error, {already_started, _}}, sockpool:start_link([{name, Pool} | Options])),
+    Nameless = {bad_option, name, undefined},
+    ?assertMatch({error, {Nameless, _}}, supervisor:start_child(Supervisor, sockpool:child_spec(Options))),
+    ?assertEqual({error, Nameless}, sockpool:start_link([{name, nil} | Options])),
+    NoOptions = {bad_option, opts, not_a_map},
+    ?assertEqual({error, NoOptions}, sockpool:start_link(Pool)),
+    ?assertMatch({error, {NoOptions, _}}, supervisor:start_child(Supervisor, sockpool:child_spec(Pool))),
+    ok = gen_server:stop(Supervisor).
+
+init_with_arguments(Config) ->
+    Pool = started(Config, #{init => {?MODULE, greet, [self(), "hello"]}, size => 1, max_overflow => 0}),
+    receive {greeted, Reply} -> ?assertEqual({ok, <<"hello">>}, Reply) end,
+    ok = sockpool:stop_pool(Pool),
+    {ok, _} = sockpool:start_pool(Pool, options(Config, #{init => {?MODULE, no_such, ["s3cret"]}})),
+    {error, {unavailable, {init, {error, undef, [{?MODULE, no_such, 2, []} | _]}}}} =
+        sockpool:checkout(Pool, 2000).
+
+greet(Conn, Tester, Text) ->
+    ok = sockpool:send(Conn, Text),
+    Tester ! {greeted, sockpool:recv(Conn, length(Text))},
+    ok.
 
 %% A keyword list of keyword lists is what Elixir's configuration has.
 pools_from_the_environment(Config) ->

@@ -91,7 +91,10 @@ cookie_is_not_logged(Config) ->
          ?assertEqual({cookie, Why}, unavailable(Pool)),
          ok = sockpool:stop_pool(Pool)
      end || {Fun, Why} <- [{fun() -> error(s3cret) end, error}, {fun() -> throw(s3cret) end, throw},
-                           {fun() -> "s3cret" end, not_a_cookie}]].
+                           {fun() -> "s3cret" end, not_a_cookie}, {{erlang, error, [s3cret]}, error},
+                           {{erlang, list_to_binary, [[]]}, not_a_cookie}]],
+    _ = started(Config, #{cookie => {erlang, get_cookie, []}}),
+    ?assertMatch({ok, _}, sockpool:call(Pool, erlang, node, [], 5000)).
 
 unknown_node(Config) -> sockpool_node_connect_cases:unknown_node(Config).
 

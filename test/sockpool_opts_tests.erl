@@ -197,6 +197,24 @@ given_for_another_node_test() ->
     ?assertEqual({ok, #{tls => 1}}, sockpool_opts:given(#{tls => 1})),
     ?assertEqual({error, {bad_option, opts, not_a_map}}, sockpool_opts:given([a])).
 
+%% Functions with extra arguments, which may be secrets: they are kept, and not shown.
+module_function_and_arguments_test_() ->
+    Login = {m, login, ["hunter2"]},
+    Tls = #{host => "h", port => 1, transport => tls},
+    {ok, #{init := {m, login, Extra}} = Opts} = parse_tcp(#{init => Login}),
+    {ok, #{tls := #{password := {m, login, Password}}} = Secured} =
+        sockpool_opts:parse(cache, Tls#{tls => [{password, Login}]}),
+    {ok, #{cookie := {m, login, Cookie}} = Node} = parse_node(#{cookie => Login}),
+    Shown = [Opts, Secured, Node, sockpool:child_spec(cache, #{init => Login, cookie => Login, tls => #{password => Login}}),
+             parse_node(#{init => Login}), parse_tcp(#{init => {m, login, ["hunter2" | x]}}),
+             parse_tcp(#{init => {"m", login, ["hunter2"]}}), parse_tcp(#{cookie => Login}),
+             parse_tcp(#{tls => #{password => {"m", login, ["hunter2"]}}}), parse_tcp(#{tls => #{password => Login}})],
+    [?_assertEqual([["hunter2"], ["hunter2"], ["hunter2"]], [Extra(), Password(), Cookie()]),
+     ?_assertEqual({ok, Opts}, sockpool_opts:parse(cache, Opts)),
+     ?_assertEqual(["hunter2", 1], sockpool_callback:call({erlang, '++', sockpool_secret:seal([[1]])}, [["hunter2"]])),
+     ?_assertEqual({error, {bad_option, init, not_a_fun}}, parse_tcp(#{init => {m, login, x}}))]
+        ++ [?_assertEqual(nomatch, string:find(io_lib:format("~p", [What]), "hunter2")) || What <- Shown].
+
 options_of_a_daemon_test_() ->
     Pool = #{host => "h", port => 1},
     {ok, Parsed} = sockpool_node_opts:parse(#{name => 'a@b', pools => #{p => Pool}}),

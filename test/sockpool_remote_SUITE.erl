@@ -225,7 +225,8 @@ pools_by_call(Config) ->
 funs_in_options(Config) ->
     Pool = ?config(pool, Config),
     Opts = (target(Config))#{packet => line},
-    Bad = [fun(_) -> ok end, fun unexported/1, fun ?MODULE:unexported/1, fun no_such_module:init/1],
+    Bad = [fun(_) -> ok end, fun unexported/1, fun ?MODULE:unexported/1, fun no_such_module:init/1,
+           {?MODULE, unexported, []}, {?MODULE, greet, [x]}, {no_such_module, init, []}],
     [?assertEqual({error, {bad_option, init, Fun}}, sockpool:start_pool(Pool, Opts#{init => Fun}))
      || Fun <- Bad],
     Tls = Opts#{transport => tls, tls => #{certfile => "c.pem", password => fun() -> "x" end}},
@@ -236,6 +237,9 @@ funs_in_options(Config) ->
     _ = settled(Pool),
     Node = ?config(node, Config),
     receive {greeted_on, Where} -> ?assertEqual(Node, Where) end,
+    ok = sockpool:stop_pool(Pool),
+    ok = sockpool:start_pool(Pool, Opts#{init => {?MODULE, greet, []}, size => 1}),
+    receive {greeted_on, Again} -> ?assertEqual(Node, Again) end,
     Text = lists:flatten(sockpool:format_error({bad_option, init, hd(Bad)})),
     ?assertNotEqual(nomatch, string:find(Text, "another node")).
 
@@ -244,9 +248,9 @@ unexported(_Conn) -> ok.
 %% The C node runs no Erlang code.
 no_funs_in_options(Config) ->
     Pool = ?config(pool, Config),
-    Init = fun ?MODULE:greet/1,
-    ?assertEqual({error, {bad_option, init, Init}},
-                 sockpool:start_pool(Pool, (target(Config))#{init => Init})),
+    [?assertEqual({error, {bad_option, init, Init}},
+                  sockpool:start_pool(Pool, (target(Config))#{init => Init}))
+     || Init <- [fun ?MODULE:greet/1, {?MODULE, greet, []}]],
     ?assertEqual({error, not_found}, sockpool:stats(Pool)).
 
 greet(Conn) ->

@@ -99,6 +99,9 @@ password_fun_that_fails_test_() ->
                        {raised, fun() -> throw("hunter2") end},
                        {raised, fun() -> exit("hunter2") end},
                        {raised, fun() -> exit(self(), kill) end},
+                       {raised, {erlang, error, ["hunter2"]}},
+                       {raised, {no_such_module, password, ["hunter2"]}},
+                       {not_iodata, {erlang, list_to_atom, ["hunter2"]}},
                        {not_iodata, fun() -> os:getenv("SOCKPOOL_NO_SUCH_VARIABLE") end},
                        {not_iodata, fun() -> {ok, "hunter2"} end},
                        {not_iodata, fun() -> [1000] end},
@@ -110,10 +113,12 @@ no_password_in_time_test() ->
     {ok, Opts} = sockpool_tls:parse(#{}),
     ?assertEqual(ok, sockpool_tls:configure(Pool, Opts, 1, 0)).
 
-password_in_time_test() ->
+password_in_time_test_() ->
     Pool = sockpool_nif:pool_new(password_time_test, 1),
-    {ok, Opts} = sockpool_tls:parse(#{password => fun() -> "" end}),
-    ?assertEqual(ok, sockpool_tls:configure(Pool, Opts, 1, 5000)).
+    [fun() ->
+             {ok, Opts} = sockpool_tls:parse(#{password => Password}),
+             ?assertEqual(ok, sockpool_tls:configure(Pool, Opts, 1, 5000))
+     end || Password <- [fun() -> "" end, {lists, append, [["a", "b"]]}]].
 
 options_that_exclude_each_other_test_() ->
     [?_assertEqual({error, {bad_option, {tls, certfile}, undefined}},
