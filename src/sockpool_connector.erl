@@ -117,7 +117,7 @@ targets(#{transport := node, node := Node, port := Port}, _Turn) ->
     {Name, Host} = sockpool_opts:split_node(Node),
     Epmd = epmd(),
     At = case Port of undefined -> {epmd, Epmd, Node, Name}; _ -> Port end,
-    case {sockpool_opts:address_or_name(Host), finds_addresses(Epmd)} of
+    case {sockpool_host:address_or_name(Host), finds_addresses(Epmd)} of
         {_, true} when Port =:= undefined ->
             [{{address_please, Epmd, Name, Host, Family}, At} || Family <- [inet, inet6]];
         {Host, _} ->
@@ -190,7 +190,7 @@ connect_one({Address, Port}, _Epmd, Host, Attempt, Deadline) ->
     connect_one(Address, Port, Host, Attempt, Deadline);
 connect_one(Address, {epmd, Epmd, Node, Name}, Host, {_, _, At} = Attempt, Deadline) ->
     ok = sockpool_step:enter(At, epmd),
-    case port_please(Epmd, Name, sockpool_opts:address(Address), Deadline) of
+    case port_please(Epmd, Name, sockpool_host:address(Address), Deadline) of
         {port, Port, _Version} -> connect_one(Address, Port, Host, Attempt, Deadline);
         noport -> {error, {no_such_node, Node}};
         {error, {epmd, _}} = Error -> Error;
@@ -238,19 +238,19 @@ resolve({Family, Name}, Deadline) when is_atom(Family) ->
     addresses([lookup(Name, Family, Deadline)]);
 resolve({address_please, Epmd, Name, Host, Family}, _Deadline) ->
     case ask(Epmd, address_please, [Name, Host, Family]) of
-        {ok, Address} -> {ok, [sockpool_opts:address_bytes(Address)]};
-        {ok, Address, Port, _Version} -> {ok, [{sockpool_opts:address_bytes(Address), Port}]};
+        {ok, Address} -> {ok, [sockpool_host:address_bytes(Address)]};
+        {ok, Address, Port, _Version} -> {ok, [{sockpool_host:address_bytes(Address), Port}]};
         {error, Reason} = Error when is_atom(Reason) -> Error;
         {error, {epmd, _}} = Error -> Error;
         Other -> {error, {epmd, sockpool_reason:bounded(Other)}}
     end;
 resolve(Address, _Deadline) when is_tuple(Address) ->
-    {ok, [sockpool_opts:address_bytes(Address)]};
+    {ok, [sockpool_host:address_bytes(Address)]};
 resolve(Name, Deadline) ->
     addresses([lookup(Name, inet, Deadline), lookup(Name, inet6, Deadline)]).
 
 addresses(Lookups) ->
-    case [sockpool_opts:address_bytes(A) || {ok, As} <- Lookups, A <- As] of
+    case [sockpool_host:address_bytes(A) || {ok, As} <- Lookups, A <- As] of
         [] -> hd(Lookups);
         Addresses -> {ok, Addresses}
     end.

@@ -9,16 +9,15 @@
 -module(sockpool_opts).
 
 -export([parse/2, given/1, format_error/1, seal/1]).
--export([server/1, address_bytes/1, address/1, address_or_name/1, split_node/1, cookie_bytes/1]).
--export_type([opts/0, host/0, bad_option/0]).
+-export([server/1, split_node/1, cookie_bytes/1]).
+-export_type([opts/0, bad_option/0]).
 
--type host() :: inet:ip_address() | string().
 -type ms() :: 0..4294967295.
 -type bad_option() :: {bad_option, Key :: term(), Value :: term()}.
 %% The key is `{tls, Key}' for an option in the map `tls'.
 -type opts() :: #{name := atom(),
                   transport := tcp | tls | unix | node,
-                  host := [host(), ...] | undefined,
+                  host := [sockpool_host:host(), ...] | undefined,
                   port := inet:port_number() | undefined,
                   path := binary() | undefined,
                   size := non_neg_integer(),
@@ -54,7 +53,7 @@
 -define(MAX_COUNT, 4294967295).
 -define(MAX_BYTES, 2147483647).
 -define(MAX_CONNECTIONS, 1000000).
--define(MAX_HOSTNAME_CHARS, 255).
+-define(MAX_NODE_CHARS, 254).
 -define(MAX_PATH_BYTES, 107).
 -define(MAX_COOKIE_BYTES, 255).
 -define(MAX_INFLIGHT, 64).
@@ -86,10 +85,18 @@ format_error({bad_option, Key, Value}) ->
                        true -> "option ~0tp: ~0tP is not allowed here, or not with the other options; in general it is ~ts";
                        false -> "option ~0tp: ~0tP is not allowed; it must be ~ts"
                    end,
-            format(Says, [Key, Value, 30, Allowed]);
+            format(Says, [Key, Value, 30, Allowed]) ++ hint(Key, Value);
         false ->
             format("option ~0tP does not exist; the options are ~ts", [Key, 30, words(keys())])
     end.
+
+hint(host, Value) ->
+    case sockpool_host:hint(Value) of
+        "" -> "";
+        Hint -> "; " ++ Hint
+    end;
+hint(_Key, _Value) ->
+    "".
 
 %% The cookie's value is not the one that was given.
 fits(_Check, not_a_cookie) -> false;
@@ -373,7 +380,7 @@ cookie() ->
 
 -spec hosts() -> kind().
 hosts() ->
-    {fun to_hosts/1,
+    {fun sockpool_host:hosts/1,
      "an IP address, a host name (string, binary or atom), or a non-empty list of those; without a port, "
      "which is an option of its own, and no URL, brackets or zone"}.
 
@@ -384,68 +391,6 @@ path() ->
             [?MAX_PATH_BYTES])}.
 
 %% Normalising.
-
-%% A string is a list too: of integers, which no single host is.
-to_hosts([First | _] = Hosts) when not is_integer(First) ->
-    to_host_list(Hosts, []);
-to_hosts(Host) ->
-    to_host_list([Host], []).
-
-to_host_list([Host | Rest], Done) ->
-    case to_host(Host) of
-        {ok, Normalised} -> to_host_list(Rest, [Normalised | Done]);
-        error -> error
-    end;
-to_host_list([], Done) ->
-    {ok, lists:reverse(Done)};
-to_host_list(_ImproperTail, _Done) ->
-    error.
-
-to_host(undefined) -> error;
-to_host(Host) when is_atom(Host) -> to_host(atom_to_list(Host));
-to_host(Host) when is_binary(Host) -> to_host(binary_to_list(Host));
-to_host(Host) when is_tuple(Host) ->
-    case inet:is_ip_address(Host) of
-        true -> {ok, Host};
-        false -> error
-    end;
-to_host(Host) ->
-    case is_hostname(Host, ?MAX_HOSTNAME_CHARS) of
-        true -> address_or_plain_name(Host);
-        false -> error
-    end.
-
-%% A port, a URL, or an address with brackets or a zone is neither: no name server would know it, and
-%% the zone would be lost.
-address_or_plain_name(Host) ->
-    case lists:any(fun(Char) -> lists:member(Char, "%/[]@?#") end, Host) of
-        true -> error;
-        false ->
-            case address_or_name(Host) of
-                Host -> plain_name(lists:member($:, Host), Host);
-                Address -> {ok, Address}
-            end
-    end.
-
-plain_name(true, _Host) -> error;
-plain_name(false, Host) -> {ok, Host}.
-
-%% @doc An IP address written as a string as a tuple, another string as it is.
--spec address_or_name(string()) -> host().
-address_or_name(Host) ->
-    case inet:parse_strict_address(Host) of
-        {ok, Address} -> Address;
-        {error, einval} -> Host
-    end.
-
-%% Visible ASCII only: what else a resolver makes of it differs from system to system.
-is_hostname([Char], CharsLeft) -> is_hostname_char(Char) andalso CharsLeft > 0;
-is_hostname([Char | Rest], CharsLeft) when CharsLeft > 0 ->
-    is_hostname_char(Char) andalso is_hostname(Rest, CharsLeft - 1);
-is_hostname(_Other, _CharsLeft) -> false.
-
-is_hostname_char(Char) ->
-    is_integer(Char) andalso Char > $\s andalso Char =< $~.
 
 to_path(Path) when is_binary(Path), byte_size(Path) >= 1, byte_size(Path) =< ?MAX_PATH_BYTES ->
     case binary:match(Path, <<0>>) of
@@ -476,18 +421,14 @@ server(#{host := Hosts, port := Port}) ->
                0 -> "";
                More -> format(" and ~b more", [More])
            end,
-    lists:append(lists:join(", ", [format("~ts:~b", [host_text(Host), Port]) || Host <- Shown])) ++ Rest.
-
-host_text(Address) when tuple_size(Address) =:= 8 -> "[" ++ inet:ntoa(Address) ++ "]";
-host_text(Address) when is_tuple(Address) -> inet:ntoa(Address);
-host_text(Name) -> Name.
+    lists:append(lists:join(", ", [format("~ts:~b", [sockpool_host:text(Host), Port]) || Host <- Shown])) ++ Rest.
 
 %% @doc The two parts of a node's name.
 -spec split_node(term()) -> {Name :: string(), Host :: string()} | error.
 split_node(Node) when is_atom(Node) ->
     case string:split(atom_to_list(Node), "@", all) of
         [[_ | _] = Name, [_ | _] = Host] ->
-            case is_hostname(Name ++ Host, ?MAX_HOSTNAME_CHARS - 1) of
+            case sockpool_host:is_name(Name ++ Host, ?MAX_NODE_CHARS) of
                 true -> {Name, Host};
                 false -> error
             end;
@@ -531,17 +472,3 @@ words(Terms) ->
 -spec format(io:format(), [term()]) -> string().
 format(Format, Args) ->
     lists:flatten(io_lib:format(Format, Args)).
-
-%% @doc An IP address in network byte order: 4 or 16 bytes.
--spec address_bytes(inet:ip_address()) -> binary().
-address_bytes({_, _, _, _} = Address) ->
-    list_to_binary(tuple_to_list(Address));
-address_bytes(Address) ->
-    << <<Group:16>> || Group <- tuple_to_list(Address) >>.
-
-%% @doc What address_bytes/1 made into bytes.
--spec address(binary()) -> inet:ip_address().
-address(<<A, B, C, D>>) ->
-    {A, B, C, D};
-address(<<Bytes:16/binary>>) ->
-    list_to_tuple([Group || <<Group:16>> <= Bytes]).

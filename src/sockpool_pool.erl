@@ -226,7 +226,7 @@ config(#{backoff := {Min, Max}, validate := Validate, bind := Bind} = Opts) ->
           backoff_min => Min,
           backoff_max => Max,
           validate := case Validate of {'after', Ms} -> Ms; When -> When end,
-          bind := case Bind of undefined -> undefined; _ -> sockpool_opts:address_bytes(Bind) end}.
+          bind := case Bind of undefined -> undefined; _ -> sockpool_host:address_bytes(Bind) end}.
 
 %% Of connections to nodes: as of those of the VM.
 tick_time_s() ->

@@ -340,6 +340,25 @@ message_names_option_value_and_what_is_allowed_test_() ->
       end}
      || {Key, _Right, [Value | _], Words} <- [Path | table()]].
 
+message_about_a_host_hints_at_what_was_meant_test_() ->
+    Message = fun(Host) -> sockpool_opts:format_error({bad_option, host, Host}) end,
+    [{lists:flatten(io_lib:format("~0tp", [Host])),
+      ?_assertEqual("; did you mean " ++ Meant ++ "?", lists:nthtail(max(0, length(Message(Host)) - 16 - length(Meant)), Message(Host)))}
+     || {Host, Meant} <- [{"127.0.0.1:7000", "host => \"127.0.0.1\", port => 7000"},
+                          {<<"db.example:7000">>, "host => \"db.example\", port => 7000"},
+                          {'localhost:1', "host => \"localhost\", port => 1"},
+                          {["a", "b:2", "c:3"], "host => \"b\", port => 2"},
+                          {"[::1]:80", "host => \"::1\", port => 80"},
+                          {"[::1]", "host => \"::1\""},
+                          {"http://localhost", "host => \"localhost\", port => 80"},
+                          {"http://localhost:8080/x", "host => \"localhost\", port => 8080"},
+                          {"https://[::1]/", "host => \"::1\", port => 443, transport => tls"},
+                          {"redis://me:pw@cache:6379/0", "host => \"cache\", port => 6379"},
+                          {"redis://cache", "host => \"cache\""}]]
+        ++ [?_assertEqual(nomatch, string:find(Message(Host), "did you mean"))
+            || Host <- [undefined, "", "a:b", "a:0", "a:65536", "[::1", "[::1]x", "::1::2", "fe80::1%eth0", "a/b", "http://",
+                        "http://a b", lists:duplicate(300, $a) ++ ":1", [$a | b], 1, {1, 2}, "db.example"]].
+
 message_about_options_that_are_no_map_test() ->
     Message = sockpool_opts:format_error({bad_option, opts, not_a_map}),
     ?assertNotEqual(nomatch, string:find(Message, "a map")).
