@@ -3,6 +3,24 @@
 -module(sockpool_error).
 
 -export([format/1]).
+-export_type([reason/0, last/0]).
+
+-type reason() :: timeout | full | closed | not_found | draining | busy | not_owner | system_limit
+                | {unavailable, Last :: last()}
+                | {nodedown, node()} | not_alive | {bad_request, term()}
+                | {tls, term()}
+                | {spawn, term()} | bad_reply | noproc
+                | {exception, throw | exit | error, term(), list()}
+                | {already_started, pid()} | {not_started, sockpool}
+                | {bad_option, Key :: term(), Value :: term()}
+                | {bad_argument, Name :: atom(), Value :: term()}
+                | inet:posix().
+
+-type last() :: timeout | {timeout, dirty_schedulers} | closed | nxdomain | system_limit
+              | {unread_bytes, Text :: binary()} | {tls, term()} | {init, term()}
+              | {node, term()} | {no_such_node, node()} | {epmd, term()} | {cookie, term()}
+              | inet:posix() | term().
+%% Why connecting fails; any term where the process of an attempt was killed.
 
 %% @doc A reason that is not known comes back as it is written in Erlang.
 -spec format(sockpool:reason() | term()) -> iolist().
@@ -41,7 +59,7 @@ allowed(pool) -> "the name of a pool, an atom, or {Name, Node} for one that a no
 allowed(local_pool) -> "an atom: only pools of this node";
 allowed(node) -> "the name of a node, an atom";
 allowed(timeout) -> "milliseconds from 0 to 4294967295, or infinity";
-allowed(length) -> "a number of bytes; 0 or, for request/4, packet on a connection with a framing";
+allowed(length) -> "a number of bytes, or packet; on a connection with a framing packet or 0";
 allowed(data) -> "iodata";
 allowed(pid) -> "a process of this node, or of any node for a connection of another node's pool";
 allowed(opts) -> "a list of {Key, Value}";

@@ -228,7 +228,7 @@ shown(init, Value) -> sockpool_callback:shown(Value, 1);
 shown(tls, Value) -> shown_tls(sockpool_tls:parse(Value), Value);
 shown(_Key, Value) -> Value.
 
-shown_tls({ok, _Opts}, Value) -> Value;
+shown_tls({ok, _Opts}, Value) -> sockpool_tls:seal(Value);
 shown_tls({error, {bad_option, _, Shown}}, _Value) -> Shown.
 
 check_name(Name, #{name := Name}) -> ok;

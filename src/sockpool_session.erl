@@ -128,8 +128,8 @@ over(To, {send_to, _, _, Destination, Message, Timeout}) ->
 %%% Calls about pools.
 
 -spec pools(gen_server:from(), term()) -> ok.
-pools(From, which_pools) -> reply(From, sockpool:which_pools());
-pools(From, stats) -> reply(From, sockpool:stats());
+pools(From, which_pools) -> reply(From, sockpool_pool:names());
+pools(From, stats) -> {ok, Stats} = sockpool:stats(), reply(From, Stats);
 pools(From, {stop_pool, Name}) -> reply(From, sockpool:stop_pool(Name));
 pools(From, {start_pool, Name, Opts}) -> reply(From, start_pool(Name, Opts)).
 
@@ -139,15 +139,12 @@ start_pool(Name, Given) ->
             {ok, Opts} = sockpool_opts:given(Given),
             case [{bad_option, Key, Value} || {Key, Value, Arity} <- callbacks(Opts),
                                               not sockpool_callback:is_exported(Value, Arity)] of
-                [] -> started(sockpool:start_pool(Name, Opts));
+                [] -> sockpool:start_pool(Name, Opts);
                 [Bad | _] -> {error, Bad}
             end;
         {error, _} = Error ->
             Error
     end.
-
-started({ok, _Pid}) -> ok;
-started({error, _} = Error) -> Error.
 
 callbacks(Opts) ->
     Tls = case Opts of #{tls := #{} = Given} -> Given; #{} -> #{} end,

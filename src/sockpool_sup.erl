@@ -75,11 +75,14 @@ configured(Pools) ->
     end.
 
 parsed(Pools) ->
-    Parsed = [{Name, sockpool_opts:parse(Name, Opts)} || {Name, Opts} <- Pools],
+    Parsed = [{Name, parsed(Name, Opts)} || {Name, Opts} <- Pools],
     case [{pool, Name, Reason} || {Name, {error, Reason}} <- Parsed] of
         [] -> {ok, [{Name, Opts} || {Name, {ok, Opts}} <- Parsed]};
         [Bad | _] -> {error, Bad}
     end.
+
+parsed(Name, Opts) when is_atom(Name), Name =/= undefined -> sockpool_opts:parse(Name, Opts);
+parsed(Name, _Opts) -> {error, {bad_argument, pool, Name}}.
 
 %% @doc Returns when the pool is open and its files are read.
 -spec start_pool(atom(), sockpool_opts:opts()) -> {ok, pid()} | {error, term()}.

@@ -60,15 +60,19 @@ end_per_testcase(Case, _Config) ->
 starts_and_stops(Config) ->
     Pool = ?config(pool, Config),
     Options = options(Config, #{size => 3, max_overflow => 4}),
-    {ok, Pid} = sockpool:start_pool(Pool, Options),
+    ?assertEqual(ok, sockpool:start_pool(Pool, Options)),
+    Pid = sockpool_nif:pool_controller(sockpool_pool:find(Pool)),
     #{name := Pool, size := 3, max_overflow := 4, total := 3} = settled(Pool),
     wait_until(fun() -> sockpool_test_server:accepted(?config(server, Config)) =:= 3 end),
-    ?assert(lists:member(Pool, sockpool:which_pools())),
-    ?assertEqual([Pool], [Name || #{name := Name} <- sockpool:stats(), Name =:= Pool]),
+    ?assert(lists:member(Pool, sockpool_test_util:pools())),
+    {ok, All} = sockpool:stats(),
+    ?assertEqual({ok, All}, sockpool:node_stats(node())),
+    ?assertEqual([Pool], [Name || #{name := Name} <- All, Name =:= Pool]),
+    ?assertEqual(sockpool:which_pools(), sockpool:which_pools(node())),
     ?assertEqual({error, {already_started, Pid}}, sockpool:start_pool(Pool, Options)),
     ok = sockpool:stop_pool(Pool),
     ?assertNot(is_process_alive(Pid)),
-    ?assertNot(lists:member(Pool, sockpool:which_pools())),
+    ?assertNot(lists:member(Pool, sockpool_test_util:pools())),
     ?assertEqual({error, not_found}, sockpool:stats(Pool)),
     ?assertEqual({error, not_found}, sockpool:checkout(Pool)),
     ?assertEqual({error, not_found}, sockpool:checkout(Pool, 0)),
@@ -129,7 +133,7 @@ init_with_arguments(Config) ->
     Pool = started(Config, #{init => {?MODULE, greet, [self(), "hello"]}, size => 1, max_overflow => 0}),
     receive {greeted, Reply} -> ?assertEqual({ok, <<"hello">>}, Reply) end,
     ok = sockpool:stop_pool(Pool),
-    {ok, _} = sockpool:start_pool(Pool, options(Config, #{init => {?MODULE, no_such, ["s3cret"]}})),
+    ok = sockpool:start_pool(Pool, options(Config, #{init => {?MODULE, no_such, ["s3cret"]}})),
     {error, {unavailable, {init, {error, undef, [{?MODULE, no_such, 2, []} | _]}}}} =
         sockpool:checkout(Pool, 2000).
 
@@ -144,20 +148,20 @@ pools_from_the_environment(Config) ->
     [pools_from_the_environment(Config, As)
      || As <- [Pools, maps:to_list(Pools), [{Name, [{bind, nil} | maps:to_list(Opts)]} || {Name, Opts} <- maps:to_list(Pools)]]],
     ok = restart_with(nil),
-    ?assertEqual([], sockpool:which_pools()).
+    ?assertEqual([], sockpool_test_util:pools()).
 
 pools_from_the_environment(_Config, Pools) ->
     ok = restart_with(Pools),
     try
-        ?assertEqual([env_a, env_b], lists:sort(sockpool:which_pools())),
+        ?assertEqual([env_a, env_b], lists:sort(sockpool_test_util:pools())),
         #{total := 2} = settled(env_a),
         ?assertEqual({ok, <<"env">>}, sockpool:request(env_b, "env", 3, 5000)),
         ?assertEqual(ok, sockpool:stop_pool(env_a)),
-        ?assertEqual([env_b], sockpool:which_pools())
+        ?assertEqual([env_b], sockpool_test_util:pools())
     after
         ok = restart_with(#{})
     end,
-    ?assertEqual([], sockpool:which_pools()).
+    ?assertEqual([], sockpool_test_util:pools()).
 
 bad_environment_stops_the_start(Config) ->
     Good = options(Config, #{}),
@@ -165,7 +169,7 @@ bad_environment_stops_the_start(Config) ->
            {#{a => Good, b => Good#{colour => red}}, {pool, b, {bad_option, colour, not_shown}}},
            {#{a => Good#{port => 0}}, {pool, a, {bad_option, port, 0}}},
            {#{a => not_a_map}, {pool, a, {bad_option, opts, not_a_map}}},
-           {#{"a" => Good}, {pool, "a", {bad_option, name, "a"}}},
+           {#{"a" => Good}, {pool, "a", {bad_argument, pool, "a"}}},
            {#{a => Good#{name => b}}, {pool, a, {bad_option, name, b}}},
            {[{a, Good}, {b, [{size, none} | maps:to_list(Good)]}], {pool, b, {bad_option, size, none}}},
            {[a], {bad_option, pools, not_a_map}},
@@ -174,7 +178,7 @@ bad_environment_stops_the_start(Config) ->
     try
         lists:foreach(fun({Pools, Reason}) ->
                               ?assertMatch({error, {Reason, _}}, restart_with(Pools)),
-                              ?assertEqual([], sockpool:which_pools())
+                              ?assertEqual([], sockpool_test_util:pools())
                       end, Bad)
     after
         ok = restart_with(#{})
@@ -191,7 +195,7 @@ not_found_before_the_application(Config) ->
     ?assertEqual({error, {not_started, sockpool}}, sockpool:start_pool(Pool, options(Config, #{}))),
     ?assertEqual({error, not_found}, sockpool:stop_pool(Pool)),
     ?assertEqual({error, not_found}, sockpool:checkout(Pool)),
-    ?assertEqual([], sockpool:which_pools()).
+    ?assertEqual([], sockpool_test_util:pools()).
 
 %% This suite is also the supervisor that a user would write.
 init(Specs) ->
@@ -483,7 +487,7 @@ lifo_and_fifo(Config) ->
 %% In which order three connections, checked in as 1, 2, 3, are handed out again.
 order(Config, Pool, Strategy) ->
     Options = options(Config, #{size => 3, max_overflow => 0, strategy => Strategy}),
-    {ok, _} = sockpool:start_pool(Pool, Options),
+    ok = sockpool:start_pool(Pool, Options),
     _ = settled(Pool),
     Order = on_scheduler(1, fun() ->
                                     Names = checkin_all(checkout_all(Pool)),
@@ -511,6 +515,6 @@ options(Config, More) ->
 
 started(Config, More) ->
     Pool = ?config(pool, Config),
-    {ok, _} = sockpool:start_pool(Pool, options(Config, More)),
+    ok = sockpool:start_pool(Pool, options(Config, More)),
     _ = settled(Pool),
     Pool.

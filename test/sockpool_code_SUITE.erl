@@ -24,7 +24,7 @@ init_per_testcase(Case, Config) ->
     {ok, _} = application:ensure_all_started(sockpool),
     Server = sockpool_test_server:start(),
     Options = (sockpool_test_server:target(Server))#{size => 2, max_overflow => 0, backoff => {1, 10}},
-    {ok, _} = sockpool:start_pool(Case, Options),
+    ok = sockpool:start_pool(Case, Options),
     _ = settled(Case),
     [{pool, Case}, {options, Options} | Config].
 
@@ -112,20 +112,20 @@ server_of_before(Config) ->
 %% Its resources are no longer those of the module.
 the_library_made_anew(Config) ->
     Pool = ?config(pool, Config),
-    {ok, _} = sockpool:start_pool(stopped, ?config(options, Config)),
+    ok = sockpool:start_pool(stopped, ?config(options, Config)),
     ok = sockpool:stop_pool(stopped),
     {ok, Held} = sockpool:checkout(Pool),
     true = code:delete(sockpool_nif),
     _ = code:purge(sockpool_nif),
     {module, sockpool_nif} = code:load_file(sockpool_nif),
     %% The pool's process finds out at its next tick, and its successor makes the pool anew.
-    wait_until(fun() -> sockpool:which_pools() =:= [Pool] end),
+    wait_until(fun() -> sockpool_test_util:pools() =:= [Pool] end),
     ?assertEqual({ok, <<"works">>}, sockpool:request(Pool, "works", 5, 5000)),
     ?assertMatch({error, {bad_argument, conn, _}}, sockpool:checkin(Held)),
     ?assertEqual([{error, not_found} || _ <- [1, 2, 3, 4, 5]],
                  [sockpool:checkout(stopped), sockpool:request(stopped, "x", 1, 1000), sockpool:stats(stopped),
                   sockpool:reload_tls(stopped), sockpool:call(stopped, erlang, node, [], 1000)]),
-    {ok, _} = sockpool:start_pool(stopped, ?config(options, Config)),
+    ok = sockpool:start_pool(stopped, ?config(options, Config)),
     ?assertEqual({ok, <<"again">>}, sockpool:request(stopped, "again", 5, 5000)),
     ?assertMatch(#{idle := 2}, settled(Pool)).
 
@@ -137,8 +137,8 @@ funs_of_code_that_is_gone(Config) ->
     ok = load_version(Module, 1),
     Options = maps:merge(?config(options, Config), #{size => 1, backoff => {1, 20}}),
     Tls = #{cacertfile => sockpool_tls_kit:pem(Config, "ca"), password => Module:local(0)},
-    {ok, _} = sockpool:start_pool(inits, Options#{init => Module:local(1)}),
-    {ok, _} = sockpool:start_pool(secret, Options#{transport => tls, tls => Tls, size => 0, max_overflow => 1}),
+    ok = sockpool:start_pool(inits, Options#{init => Module:local(1)}),
+    ok = sockpool:start_pool(secret, Options#{transport => tls, tls => Tls, size => 0, max_overflow => 1}),
     ?assertEqual({ok, <<"works">>}, sockpool:request(inits, "works", 5, 5000)),
     ok = load_version(Module, 2),
     ok = load_version(Module, 3),
@@ -152,7 +152,7 @@ funs_of_code_that_is_gone(Config) ->
                            {{cookie, badfun}, "cookie.*fun Module:Function/0"}]],
     %% And so it is mended.
     ok = sockpool:stop_pool(inits),
-    {ok, _} = sockpool:start_pool(inits, Options#{init => fun Module:init/1}),
+    ok = sockpool:start_pool(inits, Options#{init => fun Module:init/1}),
     ok = load_version(Module, 4),
     ok = load_version(Module, 5),
     {ok, Other} = sockpool:checkout(inits),

@@ -11,7 +11,7 @@
          "right_node() -> sockpool:start_pool({p, n@h}, #{transport => unix, path => <<\"/s\">>})."]).
 -define(WRONG,
         ["wrong_key() -> sockpool:start_pool(p, #{hst => \"h\", port => 1}).",
-         "wrong_value() -> sockpool:start_pool(p, #{host => \"h\", port => \"1\"}).",
+         "wrong_value() -> sockpool:start_pool(p, #{host => \"h\", port => 1, size => lots}).",
          "wrong_elsewhere() -> sockpool:start_pool({p, n@h}, #{hst => \"h\", port => 1}).",
          "wrong_link() -> sockpool:start_link(p, #{host => \"h\", prt => 1}).",
          "wrong_child() -> sockpool:child_spec(p, #{host => \"h\", prt => 1}).",

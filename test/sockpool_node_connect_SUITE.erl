@@ -144,9 +144,9 @@ over_epmd(Control, Config, Node, Functions) ->
     {ok, Module, Code} = compile:forms([form(Source) || Source <- Sources]),
     {module, Module} = peer:call(Control, code, load_binary, [Module, "epmd_of_the_user", Code]),
     Pool = ?config(pool, Config),
-    {ok, _} = peer:call(Control, sockpool, start_pool,
-                        [Pool, #{transport => node, node => Node, cookie => erlang:get_cookie(), size => 1,
-                                 max_overflow => 0, backoff => {1, 5}}]),
+    ok = peer:call(Control, sockpool, start_pool,
+                   [Pool, #{transport => node, node => Node, cookie => erlang:get_cookie(), size => 1,
+                            max_overflow => 0, backoff => {1, 5}}]),
     Told = told(Control, Pool, 100),
     ok = peer:call(Control, sockpool, stop_pool, [Pool]),
     Told.

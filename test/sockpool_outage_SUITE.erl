@@ -221,10 +221,8 @@ some_milliseconds() -> crypto:generate_key(rsa, {1024, 65537}).
 
 pool(Config, Opts) ->
     Pool = ?config(pool, Config),
-    case sockpool:start_pool(Pool, maps:merge(#{size => 1, max_overflow => 0, backoff => {1, 5}}, Opts)) of
-        ok -> Pool;
-        {ok, _} -> Pool
-    end.
+    ok = sockpool:start_pool(Pool, maps:merge(#{size => 1, max_overflow => 0, backoff => {1, 5}}, Opts)),
+    Pool.
 
 %% As a handler of logger: the lines about that pool.
 log(#{msg := {"sockpool " ++ _ = Format, Arguments}}, #{config := {Pid, Pool}}) ->

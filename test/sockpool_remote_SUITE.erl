@@ -53,7 +53,7 @@ every_function(Config) ->
     ok = sockpool:send(Conn, ["one", $\n]),
     ok = sockpool:send(Conn, <<"two\n">>, 1000),
     ?assertEqual({ok, <<"one\n">>}, sockpool:recv(Conn, 0)),
-    ?assertEqual({ok, <<"two\n">>}, sockpool:recv(Conn, 0, 1000)),
+    ?assertEqual({ok, <<"two\n">>}, sockpool:recv(Conn, packet, 1000)),
     Port = sockpool_test_server:port(?config(server, Config)),
     ?assertEqual({ok, {{127, 0, 0, 1}, Port}}, sockpool:peername(Conn)),
     {ok, {{127, 0, 0, 1}, OwnPort}} = sockpool:sockname(Conn),
@@ -119,7 +119,7 @@ names_after_a_reset(Config) ->
 same_results_as_here(Config) ->
     Opts = #{size => 1, max_overflow => 0, packet => 1, recv_limit => 100},
     Remote = {Name, Node} = started(Config, Opts),
-    {ok, _} = sockpool:start_pool(Name, maps:merge(target(Config), Opts)),
+    ok = sockpool:start_pool(Name, maps:merge(target(Config), Opts)),
     _ = settled(Name),
     Errors = [{error, timeout}, {error, full}, {error, closed}, {error, not_found},
               {error, {bad_argument, timeout, -1}}, {error, {bad_argument, timeout, soon}},
@@ -167,6 +167,7 @@ own_node_is_the_local_path(Config) ->
     try
         ok = sockpool:start_pool(Pool, target(Config)),
         ?assertMatch({error, {already_started, _}}, sockpool:start_pool(Pool, target(Config))),
+        ?assertMatch({error, {already_started, _}}, sockpool:start_pool(Name, target(Config))),
         {ok, Conn} = sockpool:checkout(Pool),
         ok = sockpool:checkin(Conn),
         ?assertEqual({ok, <<"x">>}, sockpool:request(Pool, "x", 1, 5000)),

@@ -38,12 +38,7 @@ ensure_started() ->
 
 -spec start(pool(), options()) -> result(nil).
 start(Pool, Options) ->
-    case sockpool:start_pool(Pool, map(Options)) of
-        {ok, _Pid} -> {ok, nil};
-        %% From another node.
-        ok -> {ok, nil};
-        {error, Reason} -> {error, reason(Reason)}
-    end.
+    result(sockpool:start_pool(Pool, map(Options))).
 
 -spec stop(pool()) -> result(nil).
 stop(Pool) -> result(sockpool:stop_pool(Pool)).
@@ -55,7 +50,9 @@ start_link(Pool, Options) -> result(sockpool:start_link(Pool, map(Options))).
 child_spec(Pool, Options) -> sockpool:child_spec(Pool, map(Options)).
 
 -spec names() -> [binary()].
-names() -> [atom_to_binary(Name) || Name <- sockpool:which_pools()].
+names() ->
+    {ok, Names} = sockpool:which_pools(),
+    [atom_to_binary(Name) || Name <- Names].
 
 -spec names_on(binary()) -> result([binary()]).
 names_on(Node) ->
@@ -107,7 +104,7 @@ send(Conn, Data, default) -> result(sockpool:send(Conn, Data));
 send(Conn, Data, Timeout) -> result(sockpool:send(Conn, Data, ms(Timeout))).
 
 -spec recv(sockpool:conn(), {bytes, integer()} | next, milliseconds()) -> result(binary()).
-recv(Conn, next, Timeout) -> result(sockpool:recv(Conn, 0, ms(Timeout)));
+recv(Conn, next, Timeout) -> result(sockpool:recv(Conn, packet, ms(Timeout)));
 recv(Conn, {bytes, Bytes}, Timeout) -> result(sockpool:recv(Conn, Bytes, ms(Timeout))).
 
 -spec checkin(sockpool:conn()) -> result(nil).
