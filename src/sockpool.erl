@@ -572,8 +572,9 @@ set(Conn, [{Key, Value} | Opts]) ->
 set(_Conn, Opts) ->
     bad_argument(opts, Opts).
 
-%% @doc Says an error in words: with an option or an argument also what is allowed. A reason that says all by
-%% itself, such as a POSIX code, and any other term, comes back as it is written in Erlang.
+%% @doc Says an error in words: with an option or an argument also what is allowed. It takes the reasons of
+%% every function here, also with the `{error, Reason}' around them, and those of a start of the application
+%% that failed. Another term comes back as it is written in Erlang.
 -spec format_error(reason() | term()) -> iolist().
 format_error(Reason) ->
     sockpool_error:format(Reason).

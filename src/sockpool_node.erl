@@ -124,7 +124,7 @@ format_error({port_closed, Reason}) ->
 format_error({start_timeout, LastLine}) ->
     format("the daemon did not serve in time; the last that it said was: ~ts", [LastLine]);
 format_error({pool, Name, Reason}) ->
-    format("pool ~0tp: ~0tp", [Name, Reason]);
+    format("pool ~0tp: ~ts", [Name, sockpool:format_error(Reason)]);
 format_error(Reason) ->
     format("~0tp", [Reason]).
 

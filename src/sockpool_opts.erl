@@ -80,6 +80,9 @@ format_error({bad_option, {tls, _}, _} = Bad) ->
     sockpool_tls:format_error(Bad);
 format_error({bad_option, Key, Value}) ->
     case lists:keyfind(Key, 1, rows()) of
+        %% A required one: it is missing.
+        {Key, undefined, {_Check, Allowed}} when Value =:= undefined ->
+            format("option ~0tp is not given; it must be ~ts", [Key, string:replace(Allowed, ", or undefined", "")]);
         {Key, _Default, {Check, Allowed}} ->
             Says = case fits(Check, Value) of
                        true -> "option ~0tp: ~0tP is not allowed here, or not with the other options; in general it is ~ts";

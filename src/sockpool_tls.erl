@@ -108,18 +108,10 @@ check_pairs(#{cacertfile := File, cacerts := Certs})
 check_pairs(_Opts) ->
     ok.
 
-%% @doc Says which option is wrong, what its value is, and what is allowed; or why the options, or a
-%% connection, are of no use.
--spec format_error(bad_option() | {tls, Why :: term()}) -> string().
-format_error({tls, {alert, Name}}) ->
-    format("TLS: the server refuses: ~0tp", [Name]);
-format_error({tls, {password, badfun}}) ->
-    "tls option password: the module of this fun was loaded twice since, and its code is gone; start the pool "
-        "again with one of the form fun Module:Function/0";
-format_error({tls, {Option, Why}}) ->
-    format("tls option ~0tp cannot be used: ~0tP", [Option, Why, 30]);
-format_error({tls, Why}) ->
-    format("TLS: ~0tP", [Why, 30]);
+%% @doc Says which option is wrong, what its value is, and what is allowed.
+-spec format_error(bad_option()) -> string().
+format_error({bad_option, {tls, certfile}, undefined}) ->
+    "tls option certfile is not given; keyfile needs it";
 format_error({bad_option, {tls, Key}, Value}) ->
     case lists:keyfind(Key, 1, rows()) of
         {Key, Default, Check, Allowed} ->

@@ -177,7 +177,7 @@ bad_environment_stops_the_start(Config) ->
            {none, {bad_option, pools, not_a_map}}],
     try
         lists:foreach(fun({Pools, Reason}) ->
-                              ?assertMatch({error, {Reason, _}}, restart_with(Pools)),
+                              ?assertMatch({error, {{_Words, Reason}, _}}, restart_with(Pools)),
                               ?assertEqual([], sockpool_test_util:pools())
                       end, Bad)
     after

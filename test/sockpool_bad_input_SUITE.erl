@@ -115,7 +115,7 @@ options_of_the_environment(Config) ->
              ok = application:set_env(sockpool, pools, #{Pool => Good#{Key => Value}}),
              Started = application:start(sockpool),
              Shown = shown(Key, Value),
-             ?assertMatch({error, {{pool, Pool, {bad_option, Key, Shown}}, _}}, Started),
+             ?assertMatch({error, {{_Words, {pool, Pool, {bad_option, Key, Shown}}}, _}}, Started),
              ok = application:set_env(sockpool, pools, #{}),
              ok = application:start(sockpool)
          end || {Key, Value} <- wrong_options()]

@@ -183,14 +183,16 @@ start_from(Ebin) ->
     {ok, Control, _} = peer:start(#{connection => standard_io,
                                     args => ["-pa", Ebin, "-kernel", "logger_level", "emergency"]}),
     try
-        {error, {sockpool, {Reason, _}}} = peer:call(Control, application, ensure_all_started, [sockpool]),
+        {error, {sockpool, {{Words, Reason}, _}}} = Told =
+            peer:call(Control, application, ensure_all_started, [sockpool]),
+        ?assertEqual(Words, peer:call(Control, lists, flatten, [peer:call(Control, sockpool_error, format, [Told])])),
         ?assertEqual(undefined, peer:call(Control, erlang, whereis, [sockpool_sup])),
         Reason
     after
         peer:stop(Control)
     end.
 
-words(Reason) -> unicode:characters_to_list(sockpool_app:format_error(Reason)).
+words(Reason) -> unicode:characters_to_list(sockpool:format_error(Reason)).
 
 copied(Config, Name) ->
     Dir = filename:join([?config(priv_dir, Config), Name, "sockpool"]),
@@ -226,11 +228,13 @@ wrong_environment(_Config) ->
     Tls = #{transport => tls, host => "localhost", port => 1, tls => #{cacertfile => "/no/such"}},
     [begin
          ok = application:set_env(sockpool, pools, Pools),
-         ok = logger:add_handler(?MODULE, ?MODULE, #{config => self(), level => error}),
+         ok = logger:add_handler(?MODULE, ?MODULE, #{config => self(), level => notice}),
          Result = application:start(sockpool),
          ok = logger:remove_handler(?MODULE),
          ok = application:unset_env(sockpool, pools),
-         ?assertMatch({error, {Reason, {sockpool_app, start, _}}}, Result),
+         {error, {{Words, Reason}, {sockpool_app, start, _}}} = Result,
+         ?assertEqual(Words, lists:flatten(sockpool:format_error(Result))),
+         ?assertNotEqual(nomatch, receive {exited, Said} -> string:find(Said, lists:flatten(io_lib:format("~tp", [Words]))) end),
          ?assertEqual([], [Says || Says <- All, not lists:any(fun(Line) -> re:run(Line, Says) =/= nomatch end,
                                                               lines())]),
          ?assertEqual(undefined, whereis(sockpool_sup))
@@ -244,6 +248,9 @@ wrong_environment(_Config) ->
 %% What is logged in words, as a message to the case.
 log(#{msg := {Format, Args}}, #{config := Pid}) when is_list(Args) ->
     Pid ! {logged, lists:flatten(io_lib:format(Format, Args))};
+%% What is said of the end of an application, which is all that a release that does not start says.
+log(#{msg := {report, #{label := {application_controller, exit}, report := Report}}}, #{config := Pid}) ->
+    Pid ! {exited, lists:flatten(io_lib:format("~0tp", [proplists:get_value(exited, Report)]))};
 log(_Report, _Config) ->
     ok.
 

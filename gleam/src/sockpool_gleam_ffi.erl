@@ -33,7 +33,7 @@ on_node(Name, Node) -> {named(Name), named(Node)}.
 ensure_started() ->
     case application:ensure_all_started(sockpool) of
         {ok, _} -> {ok, nil};
-        {error, Reason} -> {error, {other, text(Reason)}}
+        {error, Reason} -> {error, {other, explanation(Reason)}}
     end.
 
 -spec start(pool(), options()) -> result(nil).
