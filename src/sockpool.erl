@@ -30,8 +30,8 @@
 %%% to do, and format_error/1 says it in words.
 -module(sockpool).
 
--export([start_link/1, start_link/2, child_spec/1, child_spec/2, start_pool/2, stop_pool/1, which_pools/0, stats/0, stats/1]).
--export([which_pools/1, node_stats/1, reload_tls/1]).
+-export([start_link/1, start_link/2, child_spec/1, child_spec/2, start_pool/2, stop_pool/1, reload_tls/1]).
+-export([which_pools/0, which_pools/1, stats/0, stats/1, node_stats/1]).
 -export([checkout/1, checkout/2, checkin/1, discard/1, give_away/2]).
 -export([transaction/2, transaction/3, execute/2, execute/3]).
 -export([send/2, send/3, recv/2, recv/3, request/4]).
@@ -176,7 +176,8 @@ node_stats(Node) ->
 %% @doc Gauges (size, max_overflow, total, idle, leased, connecting, waiting) and counters since the
 %% pool was first started (checkouts, checkins, created, reused, closed, abandoned, timeouts,
 %% connect_attempts, connect_failures). While no call is under way, idle + leased + connecting =
-%% total. last_error is why the last attempt that failed did, or undefined.
+%% total. last_error is why the last attempt that failed did, last_error_at when, in milliseconds as of
+%% `erlang:system_time(millisecond)'; both are undefined where none has.
 -spec stats(pool()) -> {ok, stats()} | {error, reason()}.
 stats(Pool) ->
     case place(Pool) of

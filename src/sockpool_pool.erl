@@ -26,7 +26,8 @@
                    reused := non_neg_integer(), closed := non_neg_integer(),
                    abandoned := non_neg_integer(), timeouts := non_neg_integer(),
                    connect_attempts := non_neg_integer(), connect_failures := non_neg_integer(),
-                   last_error := undefined | sockpool:last()}.
+                   last_error := undefined | sockpool:last(),
+                   last_error_at := undefined | integer()}.
 
 -define(TICK_MS, 100).
 %% Of a reason, in a line of the log.
@@ -403,8 +404,9 @@ died({_Timer, Attempt, At}, Reason, #state{pool = Pool} = State) ->
 %% An outage begins with a failure, and has ended when connecting worked again and did not fail since for
 %% a while. Each is logged, not every attempt, and not every turn where it fails now and then.
 connected({error, Reason}, At, #state{outage = none, name = Name, opts = Opts} = State) ->
-    ?LOG_WARNING("sockpool ~tp: cannot connect to ~ts: ~0tP~ts",
-                 [Name, sockpool_opts:server(Opts), Reason, ?SHOWN, where(Reason, At)]),
+    ?LOG_WARNING("sockpool ~tp: cannot connect to ~ts (~ts~ts): ~0tP~ts",
+                 [Name, sockpool_opts:server(Opts), maps:get(transport, Opts), sockpool_step:attempt(At), Reason,
+                  ?SHOWN, where(Reason, At)]),
     State#state{outage = {1, failing}};
 connected({error, _Reason}, _At, #state{outage = {Failures, _}} = State) ->
     State#state{outage = {Failures + 1, failing}};

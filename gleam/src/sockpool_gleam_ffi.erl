@@ -64,19 +64,19 @@ names_on(Node) ->
 -spec stats(pool()) -> result(tuple()).
 stats(Pool) ->
     case sockpool:stats(Pool) of
-        {ok, #{name := Name, last_error := Last} = Stats} ->
+        {ok, #{name := Name, last_error := Last, last_error_at := At} = Stats} ->
             %% The order of the fields in the type Stats.
             Figures = [maps:get(Key, Stats)
                        || Key <- [size, max_overflow, total, idle, leased, connecting, waiting,
                                   checkouts, checkins, created, reused, closed, abandoned, timeouts,
                                   connect_attempts, connect_failures]],
-            {ok, list_to_tuple([stats, atom_to_binary(Name) | Figures] ++ [last_error(Last)])};
+            {ok, list_to_tuple([stats, atom_to_binary(Name) | Figures] ++ last_error(Last, At))};
         {error, Reason} ->
             {error, reason(Reason)}
     end.
 
-last_error(undefined) -> {error, nil};
-last_error(Reason) -> {ok, reason(Reason)}.
+last_error(undefined, undefined) -> [{error, nil}, {error, nil}];
+last_error(Reason, At) -> [{ok, reason(Reason)}, {ok, At}].
 
 -spec reload_tls(pool()) -> result(nil).
 reload_tls(Pool) -> result(sockpool:reload_tls(Pool)).
