@@ -48,7 +48,7 @@ same(Before, After) ->
 start(Size) ->
     {ok, _} = application:ensure_all_started(sockpool),
     Server = #{port := Port} = sockpool_bench_server:start(tcp),
-    {ok, _} = sockpool:start_pool(?POOL, #{host => {127, 0, 0, 1}, port => Port,
+    ok = sockpool:start_pool(?POOL, #{host => {127, 0, 0, 1}, port => Port,
                                            size => Size, max_overflow => 0}),
     ok = sockpool_bench_wait:until(fun() -> at_rest(Size) end),
     Server.

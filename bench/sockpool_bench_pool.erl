@@ -14,7 +14,7 @@ start(Target = #{size := Size, max_overflow := Overflow}, More) ->
     _ = sockpool:stop_pool(?POOL),
     Options = (sockpool_bench_socket:pool_options(Target))#{size => Size, max_overflow => Overflow},
     Wanted = #{size := Ready} = maps:merge(Options, More),
-    {ok, _} = sockpool:start_pool(?POOL, Wanted),
+    ok = sockpool:start_pool(?POOL, Wanted),
     ok = sockpool_bench_wait:until(fun() -> idle() =:= Ready end),
     ?POOL.
 

@@ -30,49 +30,32 @@
 %%% to do, and format_error/1 says it in words.
 -module(sockpool).
 
--export([start_link/2, child_spec/2, start_pool/2, stop_pool/1, which_pools/0, stats/0, stats/1]).
--export([which_pools/1, node_stats/1, reload_tls/1]).
+-export([start_link/1, start_link/2, child_spec/1, child_spec/2, start_pool/2, stop_pool/1, reload_tls/1]).
+-export([which_pools/0, which_pools/1, stats/0, stats/1, node_stats/1]).
 -export([checkout/1, checkout/2, checkin/1, discard/1, give_away/2]).
 -export([transaction/2, transaction/3, execute/2, execute/3]).
 -export([send/2, send/3, recv/2, recv/3, request/4]).
 -export([call/5, send_to/3, send_to/4]).
 -export([info/1, peername/1, sockname/1, setopts/2, format_error/1]).
--export_type([conn/0, pool/0, reason/0, last/0, stats/0, address/0]).
+-export_type([conn/0, pool/0, options/0, reason/0, last/0, stats/0, address/0]).
 
 -include("sockpool_lease.hrl").
 
 -type pool() :: atom() | {Name :: atom(), node()}.
 %% A pool of this node, or of the node that serves it.
 
+-type options() :: sockpool_given:options().
+%% A map, or a list of `{Key, Value}', in which the first of two with the same key counts. `nil' means that
+%% the option is not given. The README says what each is.
+
 -opaque conn() :: sockpool_nif:lease() | sockpool_remote:lease() | sockpool_node_conn:conn().
 %% A connection in the hands of the process that checked it out.
 
--type reason() :: timeout | full | closed | not_found | draining | busy | not_owner | system_limit
-                | {unavailable, Last :: last()}
-                | {nodedown, node()} | not_alive | {bad_request, term()}
-                | {tls, term()}
-                | {spawn, term()} | bad_reply | noproc
-                | {exception, throw | exit | error, term(), list()}
-                | {already_started, pid()} | {not_started, sockpool}
-                | {bad_option, Key :: term(), Value :: term()}
-                | {bad_argument, Name :: atom(), Value :: term()}
-                | inet:posix().
+-type reason() :: sockpool_error:reason().
+-type last() :: sockpool_error:last().
+%% Why connecting fails.
 
--type last() :: timeout | {timeout, dirty_schedulers} | closed | nxdomain | system_limit
-              | {unread_bytes, Text :: binary()} | {tls, term()} | {init, term()}
-              | {node, term()} | {no_such_node, node()} | {epmd, term()} | {cookie, term()}
-              | inet:posix() | term().
-%% Why connecting fails; any term where the process of an attempt was killed.
-
--type stats() :: #{name := atom(), size := non_neg_integer(), max_overflow := non_neg_integer(),
-                   total := non_neg_integer(), idle := non_neg_integer(),
-                   leased := non_neg_integer(), connecting := non_neg_integer(),
-                   waiting := non_neg_integer(), checkouts := non_neg_integer(),
-                   checkins := non_neg_integer(), created := non_neg_integer(),
-                   reused := non_neg_integer(), closed := non_neg_integer(),
-                   abandoned := non_neg_integer(), timeouts := non_neg_integer(),
-                   connect_attempts := non_neg_integer(), connect_failures := non_neg_integer(),
-                   last_error := undefined | last()}.
+-type stats() :: sockpool_pool:stats().
 
 -type address() :: {inet:ip_address(), inet:port_number()} | {local, binary()}.
 
@@ -88,7 +71,7 @@
 
 %% @doc Starts a pool linked to the caller, for the user's own supervisor; see child_spec/2. Where it
 %% does not start, the caller has the error and nothing more.
--spec start_link(atom(), map()) -> {ok, pid()} | {error, term()}.
+-spec start_link(atom(), options()) -> {ok, pid()} | {error, term()}.
 start_link(Name, Opts) when ?IS_NAME(Name) ->
     case sockpool_opts:parse(Name, Opts) of
         {ok, Parsed} -> sockpool_pool:start_link(Name, Parsed);
@@ -97,6 +80,23 @@ start_link(Name, Opts) when ?IS_NAME(Name) ->
 start_link(Name, _Opts) ->
     no_pool(Name).
 
+%% @doc As start_link/2, with the name among the options.
+-spec start_link(options()) -> {ok, pid()} | {error, term()}.
+start_link(Opts) ->
+    case sockpool_opts:given(Opts) of
+        {ok, #{name := Name}} -> start_link(Name, Opts);
+        {ok, _} -> {error, {bad_option, name, undefined}};
+        {error, _} = Error -> Error
+    end.
+
+%% @doc As child_spec/2, with the name among the options. So a supervisor of Elixir has a pool as a child:
+%% `{:sockpool, name: :cache, host: "127.0.0.1", port: 6379}'.
+-spec child_spec(options()) -> supervisor:child_spec().
+child_spec(Opts) ->
+    Sealed = sockpool_opts:seal(Opts),
+    Name = case Sealed of #{name := Given} -> Given; _ -> undefined end,
+    (child_spec(Name, Opts))#{start := {?MODULE, start_link, [Sealed]}}.
+
 %% @doc A child specification for the user's own supervisor.
 %%
 %% ```
@@ -104,7 +104,7 @@ start_link(Name, _Opts) ->
 %%     Opts = #{host => "127.0.0.1", port => 6379},
 %%     {ok, {#{strategy => one_for_one}, [sockpool:child_spec(cache, Opts)]}}.
 %% '''
--spec child_spec(atom(), map()) -> supervisor:child_spec().
+-spec child_spec(atom(), options()) -> supervisor:child_spec().
 child_spec(Name, Opts) ->
     Start = {?MODULE, start_link, [Name, sockpool_opts:seal(Opts)]},
     #{id => {sockpool, Name}, start => Start, shutdown => 5000}.
@@ -113,62 +113,61 @@ child_spec(Name, Opts) ->
 %% starts whether or not its server can be reached: connecting goes on in the background. Where it is
 %% stopped meanwhile, `{error, draining}'.
 %%
-%% `{Name, Node}' starts it on that node and returns `ok'. Paths in the options are of that node, and
-%% funs must be of the form `fun Module:Function/Arity' and exported there.
--spec start_pool(atom(), map()) ->
-          {ok, pid()} | {error, reason() | term()};
-                ({atom(), node()}, map()) -> ok | {error, reason() | term()}.
-start_pool({Name, Node}, Opts) when is_atom(Name), Node =:= node() ->
-    case start_pool(Name, Opts) of
+%% `{Name, Node}' starts it on that node. Paths in the options are of that node, and funs must be of the
+%% form `fun Module:Function/Arity' and exported there.
+-spec start_pool(pool(), options()) -> ok | {error, reason() | term()}.
+start_pool(Pool, Opts) ->
+    case place(Pool) of
+        {here, Name} -> start_here(Name, sockpool_opts:parse(Name, Opts));
+        {there, Name, Node} -> start_there(Name, Node, sockpool_opts:given(Opts));
+        nowhere -> bad_argument(pool, Pool)
+    end.
+
+start_here(Name, {ok, Opts}) ->
+    case sockpool_sup:start_pool(Name, Opts) of
         {ok, _Pid} -> ok;
         {error, _} = Error -> Error
     end;
-start_pool({Name, Node}, Opts) when is_atom(Name), is_atom(Node) ->
-    sockpool_remote:start_pool(Node, Name, Opts);
-start_pool(Name, Opts) when ?IS_NAME(Name) ->
-    case sockpool_opts:parse(Name, Opts) of
-        {ok, Parsed} -> sockpool_sup:start_pool(Name, Parsed);
-        {error, _} = Error -> Error
-    end;
-start_pool(Name, _Opts) ->
-    no_pool(Name).
+start_here(_Name, {error, _} = Error) ->
+    Error.
+
+start_there(Name, Node, {ok, Opts}) -> sockpool_remote:start_pool(Node, Name, Opts);
+start_there(_Name, _Node, {error, _} = Error) -> Error.
 
 %% @doc Stops a pool that start_pool/2 or the application environment started. Waiters get
 %% `{error, draining}', holders of its connections `{error, closed}'. A pool in the user's own
 %% supervisor is stopped there: for it this is `{error, not_found}'.
 -spec stop_pool(pool()) -> ok | {error, not_found | term()}.
-stop_pool({Name, Node}) when is_atom(Name), Node =:= node() ->
-    stop_pool(Name);
-stop_pool({Name, Node}) when is_atom(Name), is_atom(Node) ->
-    sockpool_remote:stop_pool(Node, Name);
-stop_pool(Name) when ?IS_NAME(Name) ->
-    sockpool_sup:stop_pool(Name);
-stop_pool(Name) ->
-    no_pool(Name).
+stop_pool(Pool) ->
+    case place(Pool) of
+        {here, Name} -> sockpool_sup:stop_pool(Name);
+        {there, Name, Node} -> sockpool_remote:stop_pool(Node, Name);
+        nowhere -> bad_argument(pool, Pool)
+    end.
 
 %% @doc The names of the pools that run on this node.
--spec which_pools() -> [atom()].
+-spec which_pools() -> {ok, [atom()]}.
 which_pools() ->
-    sockpool_pool:names().
+    {ok, sockpool_pool:names()}.
 
 %% @doc The names of the pools that the node serves.
 -spec which_pools(node()) -> {ok, [atom()]} | {error, term()}.
 which_pools(Node) when Node =:= node() ->
-    {ok, which_pools()};
+    which_pools();
 which_pools(Node) when is_atom(Node) ->
     sockpool_remote:which_pools(Node);
 which_pools(Node) ->
     bad_argument(node, Node).
 
 %% @doc Gauges and counters of every pool on this node.
--spec stats() -> [stats()].
+-spec stats() -> {ok, [stats()]}.
 stats() ->
-    [Stats || Name <- which_pools(), {ok, Stats} <- [stats(Name)]].
+    {ok, [Stats || Name <- sockpool_pool:names(), {ok, Stats} <- [stats(Name)]]}.
 
 %% @doc Gauges and counters of every pool that the node serves.
 -spec node_stats(node()) -> {ok, [stats()]} | {error, term()}.
 node_stats(Node) when Node =:= node() ->
-    {ok, stats()};
+    stats();
 node_stats(Node) when is_atom(Node) ->
     sockpool_remote:stats(Node);
 node_stats(Node) ->
@@ -177,21 +176,14 @@ node_stats(Node) ->
 %% @doc Gauges (size, max_overflow, total, idle, leased, connecting, waiting) and counters since the
 %% pool was first started (checkouts, checkins, created, reused, closed, abandoned, timeouts,
 %% connect_attempts, connect_failures). While no call is under way, idle + leased + connecting =
-%% total. last_error is why the last attempt that failed did, or undefined.
+%% total. last_error is why the last attempt that failed did, last_error_at when, in milliseconds as of
+%% `erlang:system_time(millisecond)'; both are undefined where none has.
 -spec stats(pool()) -> {ok, stats()} | {error, reason()}.
-stats({Name, Node}) when is_atom(Name), Node =:= node() ->
-    stats(Name);
-stats({Name, Node}) when is_atom(Name), is_atom(Node) ->
-    sockpool_remote:stats(Node, Name);
-stats(Name) ->
-    case sockpool_pool:find(Name) of
-        undefined ->
-            no_pool(Name);
-        Pool ->
-            case sockpool_pool:stats(Pool) of
-                not_found -> {error, not_found};
-                Stats -> {ok, Stats}
-            end
+stats(Pool) ->
+    case place(Pool) of
+        {here, Name} -> sockpool_pool:stats(Name);
+        {there, Name, Node} -> sockpool_remote:stats(Node, Name);
+        nowhere -> bad_argument(pool, Pool)
     end.
 
 %% @doc Reads the certificates, keys and trusted certificates of a pool with `transport => tls' again,
@@ -199,14 +191,11 @@ stats(Name) ->
 %% as they are. Where the new files are of no use, `{error, {tls, {Option, Why}}}', and nothing
 %% changes. Only for pools of this node.
 -spec reload_tls(pool()) -> ok | {error, reason()}.
-reload_tls({Name, Node}) when is_atom(Name), Node =:= node() ->
-    reload_tls(Name);
-reload_tls({Name, Node}) when is_atom(Name), is_atom(Node) ->
-    bad_argument(local_pool, {Name, Node});
-reload_tls(Name) ->
-    case sockpool_pool:find(Name) of
-        undefined -> no_pool(Name);
-        Pool -> sockpool_pool:reload_tls(Pool)
+reload_tls(Pool) ->
+    case place(Pool) of
+        {here, Name} -> sockpool_pool:reload_tls(Name);
+        {there, _, _} -> bad_argument(local_pool, Pool);
+        nowhere -> bad_argument(pool, Pool)
     end.
 
 %%% Leases.
@@ -249,9 +238,9 @@ leased(Name, Timeout, Yields) ->
     end.
 
 %% No pool has a name that is a tuple, so that pools of this node do not pay for the others.
-checkout_elsewhere({Name, Node}, Timeout) when is_atom(Name), Node =:= node() ->
+checkout_elsewhere({Name, Node}, Timeout) when ?IS_NAME(Name), Node =:= node() ->
     leased(Name, Timeout, ?YIELDS);
-checkout_elsewhere({Name, Node}, Timeout) when is_atom(Name), is_atom(Node) ->
+checkout_elsewhere({Name, Node}, Timeout) when ?IS_NAME(Name), is_atom(Node) ->
     sockpool_remote:checkout(Node, Name, Timeout);
 checkout_elsewhere(Name, _Timeout) ->
     no_pool(Name).
@@ -372,14 +361,17 @@ do_send(Conn, Data, Timeout) ->
     end.
 
 %% @equiv recv(Conn, Length, 5000)
--spec recv(conn(), non_neg_integer()) -> {ok, binary()} | {error, reason()}.
+-spec recv(conn(), non_neg_integer() | packet) -> {ok, binary()} | {error, reason()}.
 recv(Conn, Length) ->
     recv(Conn, Length, ?DEFAULT_TIMEOUT_MS).
 
-%% @doc Receives exactly `Length' bytes, or with 0 whatever there is, at least one byte. On a
-%% connection with a `packet' framing the length must be 0, and one message is received. After a
-%% time-out what had come is kept for the next recv, and the connection will be closed at check-in.
--spec recv(conn(), non_neg_integer(), timeout()) -> {ok, binary()} | {error, reason()}.
+%% @doc Receives exactly `Length' bytes, or with `packet' one message of the connection's framing; where it
+%% has none, whatever there is, at least one byte. 0 means the same as `packet', and with a framing nothing
+%% else is allowed. After a time-out what had come is kept for the next recv, and the connection will be
+%% closed at check-in.
+-spec recv(conn(), non_neg_integer() | packet, timeout()) -> {ok, binary()} | {error, reason()}.
+recv(Conn, packet, Timeout) ->
+    recv(Conn, 0, Timeout);
 recv(?LEASE(_) = Lease, Length, Timeout) when ?IS_LENGTH(Length), ?IS_TIMEOUT(Timeout) ->
     sockpool_remote:recv(Lease, Length, Timeout);
 recv(?NODE_CONN(_), Length, Timeout) when ?IS_LENGTH(Length), ?IS_TIMEOUT(Timeout) ->
@@ -418,9 +410,9 @@ request(_Name, _Data, Length, Timeout) when ?IS_TIMEOUT(Timeout) ->
 request(_Name, _Data, _Length, Timeout) ->
     bad_argument(timeout, Timeout).
 
-request_elsewhere({Name, Node}, Data, Length, Timeout) when is_atom(Name), Node =:= node() ->
+request_elsewhere({Name, Node}, Data, Length, Timeout) when ?IS_NAME(Name), Node =:= node() ->
     request(Name, Data, Length, Timeout);
-request_elsewhere({Name, Node}, Data, Length, Timeout) when is_atom(Name), is_atom(Node) ->
+request_elsewhere({Name, Node}, Data, Length, Timeout) when ?IS_NAME(Name), is_atom(Node) ->
     try erlang:iolist_to_binary(Data) of
         Binary -> sockpool_remote:request(Node, Name, Binary, Length, Timeout)
     catch
@@ -456,7 +448,7 @@ call(To, Module, Function, Args, Timeout)
             sockpool_node_conn:call(To, Module, Function, Args, Timeout);
         ?LEASE(Node) ->
             sockpool_remote:call(Node, To, Module, Function, Args, Timeout);
-        {Name, Node} when is_atom(Name), is_atom(Node), Node =/= node() ->
+        {Name, Node} when ?IS_NAME(Name), is_atom(Node), Node =/= node() ->
             sockpool_remote:call(Node, Name, Module, Function, Args, Timeout);
         _ ->
             Deadline = sockpool_wait:deadline(Timeout),
@@ -495,7 +487,7 @@ do_send_to(?NODE_CONN(_) = Conn, Destination, Message, Timeout) ->
 do_send_to(?LEASE(Node) = Lease, Destination, Message, Timeout) ->
     sockpool_remote:send_to(Node, Lease, Destination, Message, Timeout);
 do_send_to({Name, Node}, Destination, Message, Timeout)
-  when is_atom(Name), is_atom(Node), Node =/= node() ->
+  when ?IS_NAME(Name), is_atom(Node), Node =/= node() ->
     sockpool_remote:send_to(Node, Name, Destination, Message, Timeout);
 do_send_to(Pool, Destination, Message, default) ->
     once(Pool, default, fun(Lease) ->
@@ -581,8 +573,9 @@ set(Conn, [{Key, Value} | Opts]) ->
 set(_Conn, Opts) ->
     bad_argument(opts, Opts).
 
-%% @doc Says an error in words: with an option or an argument also what is allowed. A reason that says all by
-%% itself, such as a POSIX code, and any other term, comes back as it is written in Erlang.
+%% @doc Says an error in words: with an option or an argument also what is allowed. It takes the reasons of
+%% every function here, also with the `{error, Reason}' around them, and those of a start of the application
+%% that failed. Another term comes back as it is written in Erlang.
 -spec format_error(reason() | term()) -> iolist().
 format_error(Reason) ->
     sockpool_error:format(Reason).
@@ -591,6 +584,11 @@ format_error(Reason) ->
 
 conn_error(not_a_conn, Conn) -> bad_argument(conn, Conn);
 conn_error(Result, _Conn) -> Result.
+
+place({Name, Node}) when ?IS_NAME(Name), Node =:= node() -> {here, Name};
+place({Name, Node}) when ?IS_NAME(Name), is_atom(Node) -> {there, Name, Node};
+place(Name) when ?IS_NAME(Name) -> {here, Name};
+place(_Other) -> nowhere.
 
 no_pool(Name) when ?IS_NAME(Name) -> {error, not_found};
 no_pool(Name) -> bad_argument(pool, Name).

@@ -17,7 +17,7 @@
             Configure :: integer() | done) -> {ok, pid(), At :: sockpool_step:at()} | {error, system_limit}.
 start(Pool, Attempt, Opts, Turn, Configure) ->
     Parent = self(),
-    At = sockpool_step:new(),
+    At = sockpool_step:new(Turn + 1),
     try spawn_link(fun() -> connector(Parent, Pool, Attempt, Opts, Turn, Configure, At) end) of
         Pid ->
             %% Not by the process itself: it may be killed before it gets so far.
@@ -66,8 +66,11 @@ run(Pool, Attempt, Opts, Turn, At) ->
     try credentials(Opts) of
         Credentials ->
             case connect(targets(Opts, Turn), {Attempt, Credentials, At}, Deadline, none) of
-                ok -> prepare(Pool, Attempt, maps:get(init, Opts), At);
-                {error, Reason} -> failed(Pool, Attempt, Reason)
+                ok ->
+                    prepare(Pool, Attempt, maps:get(init, Opts), At);
+                {error, Reason, Tried} ->
+                    ok = sockpool_step:tried(At, Tried),
+                    failed(Pool, Attempt, Reason)
             end
     catch
         throw:{cookie, _} = Reason -> failed(Pool, Attempt, Reason)
@@ -92,7 +95,7 @@ cookie(Node, undefined) ->
     cookie(Node, fun() -> erlang:get_cookie(Node) end);
 cookie(_Node, Fun) ->
     Given = try
-                Fun()
+                sockpool_callback:call(Fun, [])
             catch
                 error:{badfun, Fun} -> throw({cookie, badfun});
                 Class:_ -> throw({cookie, Class})
@@ -117,7 +120,7 @@ targets(#{transport := node, node := Node, port := Port}, _Turn) ->
     {Name, Host} = sockpool_opts:split_node(Node),
     Epmd = epmd(),
     At = case Port of undefined -> {epmd, Epmd, Node, Name}; _ -> Port end,
-    case {sockpool_opts:address_or_name(Host), finds_addresses(Epmd)} of
+    case {sockpool_host:address_or_name(Host), finds_addresses(Epmd)} of
         {_, true} when Port =:= undefined ->
             [{{address_please, Epmd, Name, Host, Family}, At} || Family <- [inet, inet6]];
         {Host, _} ->
@@ -147,12 +150,12 @@ connect([{Host, Port} | Rest] = Targets, {_, _, At} = Attempt, Deadline, Last) -
     Share = case family(Host) of inet -> Deadline; _ -> share(Deadline, Targets) end,
     Result = case resolve(Host, Share) of
                  {ok, Addresses} -> connect_any(Addresses, Port, host_text(Host), Attempt, Share, none);
-                 {error, _} = Error -> Error
+                 {error, Reason} -> {error, Reason, none}
              end,
     case {Result, family(Host)} of
         {ok, _} -> ok;
         %% The node was asked. A node listens on one of the two, mostly on this.
-        {{error, {_, _}}, inet} -> Result;
+        {{error, {_, _}, _}, inet} -> Result;
         _ -> connect(Rest, Attempt, Deadline, more_telling(Last, Result))
     end.
 
@@ -172,10 +175,10 @@ connect_any([Address | Rest] = Addresses, Port, Host, Attempt, Deadline, Last) -
 %% Who answered and refused says more than an address where nobody listens, and that more than one to
 %% which there is no way from here, or a name that stands for none.
 more_telling(none, Error) -> Error;
-more_telling({error, Last}, {error, Reason}) ->
+more_telling({error, Last, _} = Before, {error, Reason, _} = Error) ->
     case telling(Reason) >= telling(Last) of
-        true -> {error, Reason};
-        false -> {error, Last}
+        true -> Error;
+        false -> Before
     end.
 
 telling(Reason) when not is_atom(Reason) -> 2;
@@ -190,20 +193,22 @@ connect_one({Address, Port}, _Epmd, Host, Attempt, Deadline) ->
     connect_one(Address, Port, Host, Attempt, Deadline);
 connect_one(Address, {epmd, Epmd, Node, Name}, Host, {_, _, At} = Attempt, Deadline) ->
     ok = sockpool_step:enter(At, epmd),
-    case port_please(Epmd, Name, sockpool_opts:address(Address), Deadline) of
+    case port_please(Epmd, Name, sockpool_host:address(Address), Deadline) of
         {port, Port, _Version} -> connect_one(Address, Port, Host, Attempt, Deadline);
-        noport -> {error, {no_such_node, Node}};
-        {error, {epmd, _}} = Error -> Error;
-        Other -> {error, {epmd, sockpool_reason:bounded(Other)}}
+        noport -> {error, {no_such_node, Node}, none};
+        {error, {epmd, _} = Reason} -> {error, Reason, none};
+        Other -> {error, {epmd, sockpool_reason:bounded(Other)}, none}
     end;
 connect_one(Address, Port, Host, {Attempt, Credentials, At}, Deadline) ->
     To = case Credentials of
              none -> Host;
              {Node, OurHost, Cookie} -> {Host, Node, OurHost, Cookie}
          end,
+    ok = sockpool_step:tried(At, {Address, Port}),
     case sockpool_wait:open(Attempt, Address, Port, To, Deadline, At) of
-        {error, timeout} -> {error, sockpool_step:timeout(At)};
-        Result -> Result
+        ok -> ok;
+        {error, timeout} -> {error, sockpool_step:timeout(At), {Address, Port}};
+        {error, Reason} -> {error, Reason, {Address, Port}}
     end.
 
 %% Half of what is left: the other half is for the connect.
@@ -238,19 +243,19 @@ resolve({Family, Name}, Deadline) when is_atom(Family) ->
     addresses([lookup(Name, Family, Deadline)]);
 resolve({address_please, Epmd, Name, Host, Family}, _Deadline) ->
     case ask(Epmd, address_please, [Name, Host, Family]) of
-        {ok, Address} -> {ok, [sockpool_opts:address_bytes(Address)]};
-        {ok, Address, Port, _Version} -> {ok, [{sockpool_opts:address_bytes(Address), Port}]};
+        {ok, Address} -> {ok, [sockpool_host:address_bytes(Address)]};
+        {ok, Address, Port, _Version} -> {ok, [{sockpool_host:address_bytes(Address), Port}]};
         {error, Reason} = Error when is_atom(Reason) -> Error;
         {error, {epmd, _}} = Error -> Error;
         Other -> {error, {epmd, sockpool_reason:bounded(Other)}}
     end;
 resolve(Address, _Deadline) when is_tuple(Address) ->
-    {ok, [sockpool_opts:address_bytes(Address)]};
+    {ok, [sockpool_host:address_bytes(Address)]};
 resolve(Name, Deadline) ->
     addresses([lookup(Name, inet, Deadline), lookup(Name, inet6, Deadline)]).
 
 addresses(Lookups) ->
-    case [sockpool_opts:address_bytes(A) || {ok, As} <- Lookups, A <- As] of
+    case [sockpool_host:address_bytes(A) || {ok, As} <- Lookups, A <- As] of
         [] -> hd(Lookups);
         Addresses -> {ok, Addresses}
     end.
@@ -274,7 +279,7 @@ prepare(Pool, Attempt, Init, At) ->
     end.
 
 init(undefined, _Conn) -> ok;
-init(Init, Conn) -> Init(Conn).
+init(Init, Conn) -> sockpool_callback:call(Init, [Conn]).
 
 hand_over(Pool, Attempt) ->
     case sockpool_nif:attempt_ready(Attempt) of

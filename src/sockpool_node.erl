@@ -19,13 +19,14 @@
 -include_lib("kernel/include/logger.hrl").
 
 -type options() :: #{name := atom(),
-                     cookie => atom() | fun(() -> atom()),
-                     listen => inet:ip_address(),
-                     tick_time => 1..86400,
-                     pools => #{Name :: atom() => map()},
-                     program => file:name_all(),
-                     start_timeout => pos_integer(),
-                     stop_timeout => pos_integer()}.
+                     cookie => atom() | fun(() -> atom()) | {module(), Function :: atom(), Args :: [term()]},
+                     listen => inet:ip_address() | undefined | nil,
+                     tick_time => 1..86400 | undefined | nil,
+                     pools => #{Name :: atom() => sockpool:options()} | [{Name :: atom(), sockpool:options()}] | nil,
+                     program => file:name_all() | undefined | nil,
+                     start_timeout => pos_integer() | nil,
+                     stop_timeout => pos_integer() | nil}
+                 | [{atom(), term()}].
 %% `name': the daemon's node name; where it has no host, that of this node. Required.
 %%
 %% `cookie': by default what this node uses with that name, which is `erlang:get_cookie/0' unless
@@ -94,12 +95,13 @@ start_parsed(Opts) ->
 %% @doc For your supervisor. A daemon that ends is started again, with its pools.
 -spec child_spec(options()) -> supervisor:child_spec().
 child_spec(Options) ->
-    StopMs = case Options of
+    Sealed = sockpool_node_opts:seal(Options),
+    StopMs = case Sealed of
                  #{stop_timeout := Ms} when is_integer(Ms) -> Ms;
                  _ -> 10000
              end,
-    #{id => {?MODULE, case Options of #{name := Name} -> Name; _ -> undefined end},
-      start => {?MODULE, start_link, [sockpool_node_opts:seal(Options)]},
+    #{id => {?MODULE, case Sealed of #{name := Name} -> Name; _ -> undefined end},
+      start => {?MODULE, start_link, [Sealed]},
       %% Longer than what the process itself waits for the daemon's end, as far as a time can be.
       shutdown => min(max(0, StopMs) + ?GOODBYE_MS + 2 * ?KILL_MS, ?MAX_MS)}.
 
@@ -122,7 +124,7 @@ format_error({port_closed, Reason}) ->
 format_error({start_timeout, LastLine}) ->
     format("the daemon did not serve in time; the last that it said was: ~ts", [LastLine]);
 format_error({pool, Name, Reason}) ->
-    format("pool ~0tp: ~0tp", [Name, Reason]);
+    format("pool ~0tp: ~ts", [Name, sockpool:format_error(Reason)]);
 format_error(Reason) ->
     format("~0tp", [Reason]).
 
@@ -183,7 +185,7 @@ parent_cell(#state{node = Node}) ->
 cookie(#{name := Node, cookie := undefined}) ->
     erlang:get_cookie(Node);
 cookie(#{name := Node, cookie := Fun}) ->
-    try Fun() of
+    try sockpool_callback:call(Fun, []) of
         Cookie ->
             sockpool_node_opts:is_cookie(Cookie)
                 orelse throw({not_started, {cookie, bad_value}}),
@@ -282,9 +284,9 @@ start_pool(Request, {Name, Opts}, #state{node = Node} = State, Deadline) ->
     end.
 
 %% Neither reason nor stack: the cookie may be in them.
-revealed(Name, #{cookie := Fun} = Opts, State) when is_function(Fun, 0) ->
+revealed(Name, #{cookie := Fun} = Opts, State) when Fun =/= undefined ->
     try
-        Opts#{cookie := Fun()}
+        Opts#{cookie := sockpool_callback:call(Fun, [])}
     catch
         Class:_ -> throw({not_started, {pool, Name, {cookie, Class}}, State})
     end;

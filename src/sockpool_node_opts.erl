@@ -6,7 +6,7 @@
 -export_type([opts/0, bad_option/0]).
 
 -type opts() :: #{name := node(),
-                  cookie := fun(() -> atom()),
+                  cookie := sockpool_callback:callback() | undefined,
                   listen := inet:ip_address() | undefined,
                   tick_time := 1..86400 | undefined,
                   pools := #{atom() => map()},
@@ -25,17 +25,24 @@
 -define(MAX_MS, 4294967295).
 
 -spec parse(term()) -> {ok, opts()} | {error, bad_option()}.
-parse(Opts) when is_map(Opts) ->
-    try
-        {ok, checked(Opts)}
-    catch
-        throw:{bad_option, _, _} = Bad -> {error, Bad}
-    end;
-parse(_Opts) ->
-    {error, {bad_option, opts, not_a_map}}.
+parse(Opts) ->
+    case given(Opts) of
+        {ok, Given} ->
+            try
+                {ok, checked(Given)}
+            catch
+                throw:{bad_option, _, _} = Bad -> {error, Bad}
+            end;
+        error ->
+            {error, {bad_option, opts, not_a_map}}
+    end.
+
+given(Opts) -> sockpool_given:map(Opts, keys()).
+
+keys() -> [Key || {Key, _Default, _Check, _Allowed} <- rows()].
 
 checked(Opts) ->
-    case maps:to_list(maps:without([Key || {Key, _, _, _} <- rows()], Opts)) of
+    case maps:to_list(maps:without(keys(), Opts)) of
         [] -> ok;
         [{Unknown, _Value} | _] -> throw({bad_option, Unknown, not_shown})
     end,
@@ -60,26 +67,32 @@ rows() ->
     [{name, undefined, fun name/1,
       "an atom NAME@HOST, or NAME where HOST is that of this node (required)"},
      {cookie, undefined, fun cookie/1,
-      "an atom of 1 to 255 characters, none of them a control character; a fun without arguments "
-      "that returns one; or undefined, for the one that this node uses with that name"},
+      "an atom of 1 to 255 characters, none of them a control character; a fun without arguments, or "
+      "{Module, Function, Args}, that returns one; or undefined, for the one that this node uses with that name"},
      {listen, undefined, fun address/1, "an IP address as a tuple, such as {127,0,0,1}, or undefined"},
      {tick_time, undefined, integer_or_undefined(86400),
       "an integer from 1 to 86400 (seconds), or undefined, for this node's net_ticktime"},
-     {pools, #{}, fun pools/1, "a map of pools' options by their names"},
+     {pools, #{}, fun pools/1, "a map, or a list of {Name, Options}, of pools' options by their names"},
      {program, undefined, fun program/1, "a file's path as a string or binary, or undefined"},
      {start_timeout, 10000, integer(?MAX_MS), Ms},
      {stop_timeout, 10000, integer(?MAX_MS), Ms}].
 
-%% @doc The options with nothing in them that must not be in a log.
+%% @doc The options, as a map, with nothing in them that must not be in a log.
 -spec seal(term()) -> map() | not_a_map.
-seal(Opts) when is_map(Opts) -> maps:map(fun sealed/2, Opts);
-seal(_Opts) -> not_a_map.
+seal(Opts) ->
+    case given(Opts) of
+        {ok, Given} -> maps:map(fun sealed/2, Given);
+        error -> not_a_map
+    end.
 
 sealed(cookie, Cookie) -> maps:get(cookie, sockpool_opts:seal(#{cookie => Cookie}));
-sealed(pools, Pools) when is_map(Pools) -> sealed_pools(Pools);
-sealed(pools, _Pools) -> not_shown;
+sealed(pools, Pools) ->
+    case sockpool_given:map(Pools, []) of
+        {ok, Given} -> sealed_pools(Given);
+        error -> not_shown
+    end;
 sealed(Key, Value) ->
-    case lists:keymember(Key, 1, rows()) of true -> Value; false -> not_shown end.
+    case lists:member(Key, keys()) of true -> Value; false -> not_shown end.
 
 sealed_pools(Pools) ->
     maps:map(fun(_Name, Opts) -> sockpool_opts:seal(Opts) end, Pools).
@@ -87,7 +100,7 @@ sealed_pools(Pools) ->
 %% @doc Says which option is wrong, what its value is, and what is allowed.
 -spec format_error(bad_option()) -> string().
 format_error({bad_option, opts, Value}) ->
-    format("options: ~0tP is not allowed; it must be a map of options", [Value, 30]);
+    format("options: ~0tP is not allowed; it must be a map, or a list of {Key, Value}, of options", [Value, 30]);
 format_error({bad_option, {pools, Name, init}, Value}) ->
     not_in_c(Name, "init", Value, "left out, because a node in C cannot call a fun");
 format_error({bad_option, {pools, Name, {tls, password}}, Value}) ->
@@ -100,7 +113,7 @@ format_error({bad_option, Key, Value}) ->
         {Key, _Default, _Check, Allowed} ->
             format("option ~0tp: ~0tP is not allowed; it must be ~ts", [Key, Value, 30, Allowed]);
         false ->
-            Keys = [atom_to_list(Known) || {Known, _, _, _} <- rows()],
+            Keys = [atom_to_list(Known) || Known <- keys()],
             format("option ~0tP does not exist; the options are ~ts",
                    [Key, 30, lists:append(lists:join(", ", Keys))])
     end.
@@ -128,12 +141,10 @@ own_host() ->
 
 cookie(undefined) ->
     {ok, undefined};
-cookie(Fun) when is_function(Fun, 0) ->
-    {ok, Fun};
 cookie(Cookie) ->
     case is_cookie(Cookie) of
         true -> {ok, sockpool_secret:seal(Cookie)};
-        false -> error
+        false -> sockpool_callback:check(Cookie, 0)
     end.
 
 %% @doc What the daemon and the digest take.
@@ -178,11 +189,14 @@ program_path(Path) ->
         false -> {ok, Path}
     end.
 
-pools(Pools) when is_map(Pools) ->
-    ok = maps:foreach(fun check_pool/2, Pools),
-    {ok, sealed_pools(Pools)};
-pools(_Other) ->
-    error.
+pools(Pools) ->
+    case sockpool_given:map(Pools, []) of
+        {ok, Given} ->
+            ok = maps:foreach(fun check_pool/2, Given),
+            {ok, sealed_pools(Given)};
+        error ->
+            error
+    end.
 
 check_pool(Name, Opts) ->
     case sockpool_opts:parse(Name, Opts) of

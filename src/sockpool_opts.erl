@@ -8,17 +8,16 @@
 %%% '''
 -module(sockpool_opts).
 
--export([parse/2, format_error/1, seal/1]).
--export([server/1, address_bytes/1, address/1, address_or_name/1, split_node/1, cookie_bytes/1]).
--export_type([opts/0, host/0, bad_option/0]).
+-export([parse/2, given/1, format_error/1, seal/1]).
+-export([server/1, split_node/1, cookie_bytes/1]).
+-export_type([opts/0, bad_option/0]).
 
--type host() :: inet:ip_address() | string().
 -type ms() :: 0..4294967295.
 -type bad_option() :: {bad_option, Key :: term(), Value :: term()}.
 %% The key is `{tls, Key}' for an option in the map `tls'.
 -type opts() :: #{name := atom(),
                   transport := tcp | tls | unix | node,
-                  host := [host(), ...] | undefined,
+                  host := [sockpool_host:host(), ...] | undefined,
                   port := inet:port_number() | undefined,
                   path := binary() | undefined,
                   size := non_neg_integer(),
@@ -35,15 +34,14 @@
                   sndbuf := pos_integer() | undefined,
                   recbuf := pos_integer() | undefined,
                   bind := inet:ip_address() | undefined,
-                  %% Called with a connection, whose type this module does not know.
-                  init := fun((term()) -> ok | {error, term()}) | undefined,
+                  init := sockpool_callback:callback() | undefined,
                   validate := always | {'after', ms()} | never,
                   max_hold := ms() | infinity,
                   recv_limit := pos_integer(),
                   backoff := {ms(), ms()},
                   tls := sockpool_tls:opts() | undefined,
                   node := node() | undefined,
-                  cookie := sockpool_secret:secret() | undefined,
+                  cookie := sockpool_secret:secret() | sockpool_callback:callback() | undefined,
                   max_inflight := pos_integer() | undefined}.
 %% The options as the pool works with them: complete and normalised. Times are milliseconds.
 
@@ -55,7 +53,7 @@
 -define(MAX_COUNT, 4294967295).
 -define(MAX_BYTES, 2147483647).
 -define(MAX_CONNECTIONS, 1000000).
--define(MAX_HOSTNAME_CHARS, 255).
+-define(MAX_NODE_CHARS, 254).
 -define(MAX_PATH_BYTES, 107).
 -define(MAX_COOKIE_BYTES, 255).
 -define(MAX_INFLIGHT, 64).
@@ -63,8 +61,8 @@
 
 %% @doc Checks the options of the pool `Name' and fills in the defaults.
 %%
-%% When several options are wrong, one of them is reported. A term that is no map at all is
-%% reported under the key `opts', a name that is no atom under the key `name'.
+%% They are a map or a list of `{Key, Value}'. When several options are wrong, one of them is reported. A
+%% term that is neither is reported under the key `opts', a name that is no atom under the key `name'.
 -spec parse(Name :: term(), Opts :: term()) -> {ok, opts()} | {error, bad_option()}.
 parse(Name, Opts) ->
     try
@@ -76,21 +74,32 @@ parse(Name, Opts) ->
 %% @doc Says which option is wrong, what its value is, and what is allowed.
 -spec format_error(bad_option()) -> string().
 format_error({bad_option, opts, Value}) ->
-    format("options: ~0tP is not allowed; it must be a map of options, and no option is "
-           "called opts", [Value, 30]);
+    format("options: ~0tP is not allowed; it must be a map, or a list of {Key, Value}, of options, and no "
+           "option is called opts", [Value, 30]);
 format_error({bad_option, {tls, _}, _} = Bad) ->
     sockpool_tls:format_error(Bad);
 format_error({bad_option, Key, Value}) ->
     case lists:keyfind(Key, 1, rows()) of
+        %% A required one: it is missing.
+        {Key, undefined, {_Check, Allowed}} when Value =:= undefined ->
+            format("option ~0tp is not given; it must be ~ts", [Key, string:replace(Allowed, ", or undefined", "")]);
         {Key, _Default, {Check, Allowed}} ->
             Says = case fits(Check, Value) of
                        true -> "option ~0tp: ~0tP is not allowed here, or not with the other options; in general it is ~ts";
                        false -> "option ~0tp: ~0tP is not allowed; it must be ~ts"
                    end,
-            format(Says, [Key, Value, 30, Allowed]);
+            format(Says, [Key, Value, 30, Allowed]) ++ hint(Key, Value);
         false ->
             format("option ~0tP does not exist; the options are ~ts", [Key, 30, words(keys())])
     end.
+
+hint(host, Value) ->
+    case sockpool_host:hint(Value) of
+        "" -> "";
+        Hint -> "; " ++ Hint
+    end;
+hint(_Key, _Value) ->
+    "".
 
 %% The cookie's value is not the one that was given.
 fits(_Check, not_a_cookie) -> false;
@@ -143,12 +152,10 @@ keys() ->
 -spec checked(term(), term()) -> opts().
 checked(Name, _Opts) when not is_atom(Name); Name =:= undefined ->
     throw({bad_option, name, Name});
-checked(_Name, Opts) when not is_map(Opts) ->
-    throw({bad_option, opts, not_a_map});
 checked(Name, Opts) ->
-    ok = check_known(Opts),
+    ok = check_known(all_given(Opts)),
     Defaults = maps:from_list([{Key, Default} || {Key, Default, _Kind} <- rows()]),
-    Given = maps:merge(Defaults#{name := Name}, Opts),
+    Given = maps:merge(Defaults#{name := Name}, all_given(Opts)),
     Parsed = maps:from_list([{Key, checked_value(Key, maps:get(Key, Given), Kind)}
                              || {Key, _Default, Kind} <- rows()]),
     ok = check_name(Name, Parsed),
@@ -170,13 +177,36 @@ with_node(#{transport := node, max_inflight := Max} = Parsed) ->
 with_node(Parsed) ->
     Parsed.
 
-%% @doc The options with nothing in them that must not be in a log.
+all_given(Opts) ->
+    case sockpool_given:map(Opts, keys()) of
+        {ok, Given} -> Given;
+        error -> throw({bad_option, opts, not_a_map})
+    end.
+
+%% @doc For another node: a map, with nothing in it that is not given.
+-spec given(term()) -> {ok, map()} | {error, bad_option()}.
+given(Opts) ->
+    case sockpool_given:map(Opts, keys()) of
+        {ok, #{tls := Tls} = Given} -> {ok, Given#{tls := sockpool_tls:given(Tls)}};
+        {ok, _} = Ok -> Ok;
+        error -> {error, {bad_option, opts, not_a_map}}
+    end.
+
+%% @doc The options, as a map, with nothing in them that must not be in a log.
 -spec seal(term()) -> map() | not_a_map.
-seal(Opts) when is_map(Opts) -> maps:map(fun sealed/2, Opts);
-seal(_Opts) -> not_a_map.
+seal(Opts) ->
+    case given(Opts) of
+        {ok, Given} -> maps:map(fun sealed/2, Given);
+        {error, _} -> not_a_map
+    end.
 
 sealed(cookie, Cookie) when Cookie =/= undefined, not is_function(Cookie) ->
-    sockpool_secret:seal(Cookie);
+    case sockpool_callback:check(Cookie, 0) of
+        {ok, Callback} -> Callback;
+        error -> sockpool_secret:seal(Cookie)
+    end;
+sealed(init, Init) ->
+    sockpool_callback:shown(Init, 1);
 sealed(tls, Tls) when Tls =/= undefined ->
     sockpool_tls:seal(Tls);
 sealed(Key, Value) ->
@@ -197,10 +227,11 @@ checked_value(Key, Value, {Check, _Allowed}) ->
 
 %% What was meant as a cookie, or has a password in it, must not end up in a log.
 shown(cookie, _Value) -> not_a_cookie;
+shown(init, Value) -> sockpool_callback:shown(Value, 1);
 shown(tls, Value) -> shown_tls(sockpool_tls:parse(Value), Value);
 shown(_Key, Value) -> Value.
 
-shown_tls({ok, _Opts}, Value) -> Value;
+shown_tls({ok, _Opts}, Value) -> sockpool_tls:seal(Value);
 shown_tls({error, {bad_option, _, Shown}}, _Value) -> Shown.
 
 check_name(Name, #{name := Name}) -> ok;
@@ -300,9 +331,10 @@ ip_address() ->
 
 -spec fun_of_one() -> kind().
 fun_of_one() ->
-    {predicate(fun(Value) -> is_function(Value, 1) end),
-     "a fun of one argument, the connection, that returns ok or {error, Reason}; for a pool of "
-     "another node of the form fun Module:Function/1, exported there"}.
+    {fun(Value) -> sockpool_callback:check(Value, 1) end,
+     "a fun of one argument, the connection, that returns ok or {error, Reason}, or {Module, Function, "
+     "ExtraArgs}, called with the connection before those; for a pool of another node exported there, and no "
+     "other fun than fun Module:Function/1"}.
 
 -spec validate() -> kind().
 validate() ->
@@ -340,20 +372,18 @@ node_name() ->
 
 -spec cookie() -> kind().
 cookie() ->
-    {fun(Value) when is_function(Value, 0) ->
-             {ok, Value};
-        (Value) ->
+    {fun(Value) ->
              case cookie_bytes(Value) of
                  {ok, _} -> {ok, sockpool_secret:seal(Value)};
-                 error -> error
+                 error -> sockpool_callback:check(Value, 0)
              end
      end,
-     format("an atom or a binary of 1 to ~b bytes, none of them 0, or a fun without arguments that "
-            "returns one", [?MAX_COOKIE_BYTES])}.
+     format("an atom or a binary of 1 to ~b bytes, none of them 0, or a fun without arguments, or "
+            "{Module, Function, Args}, that returns one", [?MAX_COOKIE_BYTES])}.
 
 -spec hosts() -> kind().
 hosts() ->
-    {fun to_hosts/1,
+    {fun sockpool_host:hosts/1,
      "an IP address, a host name (string, binary or atom), or a non-empty list of those; without a port, "
      "which is an option of its own, and no URL, brackets or zone"}.
 
@@ -364,68 +394,6 @@ path() ->
             [?MAX_PATH_BYTES])}.
 
 %% Normalising.
-
-%% A string is a list too: of integers, which no single host is.
-to_hosts([First | _] = Hosts) when not is_integer(First) ->
-    to_host_list(Hosts, []);
-to_hosts(Host) ->
-    to_host_list([Host], []).
-
-to_host_list([Host | Rest], Done) ->
-    case to_host(Host) of
-        {ok, Normalised} -> to_host_list(Rest, [Normalised | Done]);
-        error -> error
-    end;
-to_host_list([], Done) ->
-    {ok, lists:reverse(Done)};
-to_host_list(_ImproperTail, _Done) ->
-    error.
-
-to_host(undefined) -> error;
-to_host(Host) when is_atom(Host) -> to_host(atom_to_list(Host));
-to_host(Host) when is_binary(Host) -> to_host(binary_to_list(Host));
-to_host(Host) when is_tuple(Host) ->
-    case inet:is_ip_address(Host) of
-        true -> {ok, Host};
-        false -> error
-    end;
-to_host(Host) ->
-    case is_hostname(Host, ?MAX_HOSTNAME_CHARS) of
-        true -> address_or_plain_name(Host);
-        false -> error
-    end.
-
-%% A port, a URL, or an address with brackets or a zone is neither: no name server would know it, and
-%% the zone would be lost.
-address_or_plain_name(Host) ->
-    case lists:any(fun(Char) -> lists:member(Char, "%/[]@?#") end, Host) of
-        true -> error;
-        false ->
-            case address_or_name(Host) of
-                Host -> plain_name(lists:member($:, Host), Host);
-                Address -> {ok, Address}
-            end
-    end.
-
-plain_name(true, _Host) -> error;
-plain_name(false, Host) -> {ok, Host}.
-
-%% @doc An IP address written as a string as a tuple, another string as it is.
--spec address_or_name(string()) -> host().
-address_or_name(Host) ->
-    case inet:parse_strict_address(Host) of
-        {ok, Address} -> Address;
-        {error, einval} -> Host
-    end.
-
-%% Visible ASCII only: what else a resolver makes of it differs from system to system.
-is_hostname([Char], CharsLeft) -> is_hostname_char(Char) andalso CharsLeft > 0;
-is_hostname([Char | Rest], CharsLeft) when CharsLeft > 0 ->
-    is_hostname_char(Char) andalso is_hostname(Rest, CharsLeft - 1);
-is_hostname(_Other, _CharsLeft) -> false.
-
-is_hostname_char(Char) ->
-    is_integer(Char) andalso Char > $\s andalso Char =< $~.
 
 to_path(Path) when is_binary(Path), byte_size(Path) >= 1, byte_size(Path) =< ?MAX_PATH_BYTES ->
     case binary:match(Path, <<0>>) of
@@ -456,18 +424,14 @@ server(#{host := Hosts, port := Port}) ->
                0 -> "";
                More -> format(" and ~b more", [More])
            end,
-    lists:append(lists:join(", ", [format("~ts:~b", [host_text(Host), Port]) || Host <- Shown])) ++ Rest.
-
-host_text(Address) when tuple_size(Address) =:= 8 -> "[" ++ inet:ntoa(Address) ++ "]";
-host_text(Address) when is_tuple(Address) -> inet:ntoa(Address);
-host_text(Name) -> Name.
+    lists:append(lists:join(", ", [format("~ts:~b", [sockpool_host:text(Host), Port]) || Host <- Shown])) ++ Rest.
 
 %% @doc The two parts of a node's name.
 -spec split_node(term()) -> {Name :: string(), Host :: string()} | error.
 split_node(Node) when is_atom(Node) ->
     case string:split(atom_to_list(Node), "@", all) of
         [[_ | _] = Name, [_ | _] = Host] ->
-            case is_hostname(Name ++ Host, ?MAX_HOSTNAME_CHARS - 1) of
+            case sockpool_host:is_name(Name ++ Host, ?MAX_NODE_CHARS) of
                 true -> {Name, Host};
                 false -> error
             end;
@@ -511,17 +475,3 @@ words(Terms) ->
 -spec format(io:format(), [term()]) -> string().
 format(Format, Args) ->
     lists:flatten(io_lib:format(Format, Args)).
-
-%% @doc An IP address in network byte order: 4 or 16 bytes.
--spec address_bytes(inet:ip_address()) -> binary().
-address_bytes({_, _, _, _} = Address) ->
-    list_to_binary(tuple_to_list(Address));
-address_bytes(Address) ->
-    << <<Group:16>> || Group <- tuple_to_list(Address) >>.
-
-%% @doc What address_bytes/1 made into bytes.
--spec address(binary()) -> inet:ip_address().
-address(<<A, B, C, D>>) ->
-    {A, B, C, D};
-address(<<Bytes:16/binary>>) ->
-    list_to_tuple([Group || <<Group:16>> <= Bytes]).

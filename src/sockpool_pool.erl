@@ -14,7 +14,20 @@
 -export([start_link/2, launch/2, find/1, all/0, names/0, stats/1, reload_tls/1]).
 -export([run/3, init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
+-export_type([stats/0]).
+
 -include_lib("kernel/include/logger.hrl").
+
+-type stats() :: #{name := atom(), size := non_neg_integer(), max_overflow := non_neg_integer(),
+                   total := non_neg_integer(), idle := non_neg_integer(),
+                   leased := non_neg_integer(), connecting := non_neg_integer(),
+                   waiting := non_neg_integer(), checkouts := non_neg_integer(),
+                   checkins := non_neg_integer(), created := non_neg_integer(),
+                   reused := non_neg_integer(), closed := non_neg_integer(),
+                   abandoned := non_neg_integer(), timeouts := non_neg_integer(),
+                   connect_attempts := non_neg_integer(), connect_failures := non_neg_integer(),
+                   last_error := undefined | sockpool:last(),
+                   last_error_at := undefined | integer()}.
 
 -define(TICK_MS, 100).
 %% Of a reason, in a line of the log.
@@ -90,20 +103,28 @@ names() ->
              sockpool_nif:pool_controller(Pool) =/= undefined].
 
 %% @doc Its connections are counted in as many calls as that takes.
--spec stats(sockpool_nif:pool()) -> map() | not_found.
-stats(Pool) -> stats(Pool, {0, 0, 0, 0}).
+-spec stats(atom() | sockpool_nif:pool()) -> {ok, stats()} | {error, not_found}.
+stats(Name) when is_atom(Name) ->
+    case find(Name) of
+        undefined -> {error, not_found};
+        Pool -> stats(Pool)
+    end;
+stats(Pool) ->
+    stats(Pool, {0, 0, 0, 0}).
 
 stats(Pool, Counted) ->
     case sockpool_nif:pool_stats(Pool, Counted) of
         {_, _, _, _} = More -> stats(Pool, More);
-        Result -> Result
+        not_found -> {error, not_found};
+        Stats -> {ok, Stats}
     end.
 
 %% @doc See sockpool:reload_tls/1.
--spec reload_tls(sockpool_nif:pool()) -> ok | {error, term()}.
-reload_tls(Pool) ->
-    case sockpool_nif:pool_controller(Pool) of
-        undefined ->
+-spec reload_tls(atom()) -> ok | {error, term()}.
+reload_tls(Name) ->
+    Pool = find(Name),
+    case Pool =/= undefined andalso sockpool_nif:pool_controller(Pool) of
+        Gone when Gone =:= false; Gone =:= undefined ->
             {error, not_found};
         Pid ->
             try
@@ -226,7 +247,7 @@ config(#{backoff := {Min, Max}, validate := Validate, bind := Bind} = Opts) ->
           backoff_min => Min,
           backoff_max => Max,
           validate := case Validate of {'after', Ms} -> Ms; When -> When end,
-          bind := case Bind of undefined -> undefined; _ -> sockpool_opts:address_bytes(Bind) end}.
+          bind := case Bind of undefined -> undefined; _ -> sockpool_host:address_bytes(Bind) end}.
 
 %% Of connections to nodes: as of those of the VM.
 tick_time_s() ->
@@ -383,8 +404,9 @@ died({_Timer, Attempt, At}, Reason, #state{pool = Pool} = State) ->
 %% An outage begins with a failure, and has ended when connecting worked again and did not fail since for
 %% a while. Each is logged, not every attempt, and not every turn where it fails now and then.
 connected({error, Reason}, At, #state{outage = none, name = Name, opts = Opts} = State) ->
-    ?LOG_WARNING("sockpool ~tp: cannot connect to ~ts: ~0tP~ts",
-                 [Name, sockpool_opts:server(Opts), Reason, ?SHOWN, where(Reason, At)]),
+    ?LOG_WARNING("sockpool ~tp: cannot connect to ~ts (~ts~ts): ~0tP~ts",
+                 [Name, sockpool_opts:server(Opts), maps:get(transport, Opts), sockpool_step:attempt(At), Reason,
+                  ?SHOWN, where(Reason, At)]),
     State#state{outage = {1, failing}};
 connected({error, _Reason}, _At, #state{outage = {Failures, _}} = State) ->
     State#state{outage = {Failures + 1, failing}};

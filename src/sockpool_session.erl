@@ -128,41 +128,30 @@ over(To, {send_to, _, _, Destination, Message, Timeout}) ->
 %%% Calls about pools.
 
 -spec pools(gen_server:from(), term()) -> ok.
-pools(From, which_pools) -> reply(From, sockpool:which_pools());
-pools(From, stats) -> reply(From, sockpool:stats());
+pools(From, which_pools) -> reply(From, sockpool_pool:names());
+pools(From, stats) -> {ok, Stats} = sockpool:stats(), reply(From, Stats);
 pools(From, {stop_pool, Name}) -> reply(From, sockpool:stop_pool(Name));
 pools(From, {start_pool, Name, Opts}) -> reply(From, start_pool(Name, Opts)).
 
-start_pool(Name, Opts) ->
-    case sockpool_opts:parse(Name, Opts) of
-        {ok, Parsed} ->
-            case [{bad_option, Key, Fun} || {Key, Fun} <- funs(Opts, Parsed), not callable(Fun)] of
-                [] -> started(sockpool:start_pool(Name, Opts));
+start_pool(Name, Given) ->
+    case sockpool_opts:parse(Name, Given) of
+        {ok, _Parsed} ->
+            {ok, Opts} = sockpool_opts:given(Given),
+            case [{bad_option, Key, Value} || {Key, Value, Arity} <- callbacks(Opts),
+                                              not sockpool_callback:is_exported(Value, Arity)] of
+                [] -> sockpool:start_pool(Name, Opts);
                 [Bad | _] -> {error, Bad}
             end;
         {error, _} = Error ->
             Error
     end.
 
-started({ok, _Pid}) -> ok;
-started({error, _} = Error) -> Error.
-
-funs(Opts, #{init := Init, tls := Tls}) ->
-    Password = case Tls of #{password := Fun} -> Fun; undefined -> undefined end,
-    Cookie = case Opts of #{cookie := Given} when is_function(Given) -> Given; #{} -> undefined end,
-    [{init, Init}, {{tls, password}, Password}, {cookie, Cookie}].
-
-%% A local fun needs its module here in the very version of the node that made it, and for as long as
-%% the pool lives: those are refused, and what is named and exported here is taken.
-callable(undefined) ->
-    true;
-callable(Fun) ->
-    {module, Module} = erlang:fun_info(Fun, module),
-    {name, Name} = erlang:fun_info(Fun, name),
-    {arity, Arity} = erlang:fun_info(Fun, arity),
-    erlang:fun_info(Fun, type) =:= {type, external}
-        andalso code:ensure_loaded(Module) =:= {module, Module}
-        andalso erlang:function_exported(Module, Name, Arity).
+callbacks(Opts) ->
+    Tls = case Opts of #{tls := #{} = Given} -> Given; #{} -> #{} end,
+    [{Key, Value, Arity} || {Key, Value, Arity} <- [{init, maps:get(init, Opts, undefined), 1},
+                                                    {{tls, password}, maps:get(password, Tls, undefined), 0},
+                                                    {cookie, maps:get(cookie, Opts, undefined), 0}],
+                            is_function(Value) orelse is_tuple(Value)].
 
 %%% Answers.
 

@@ -66,14 +66,23 @@ answers(Asked) ->
     [{Name, gen_server:wait_response(Request, infinity)} || {Name, Request} <- Asked].
 
 %% Checked before anything is started, so that the application's start names the bad option.
-configured(Pools) when is_map(Pools) ->
-    Parsed = [{Name, sockpool_opts:parse(Name, Opts)} || {Name, Opts} <- maps:to_list(Pools)],
+configured(nil) ->
+    {ok, []};
+configured(Pools) ->
+    case sockpool_given:map(Pools, []) of
+        {ok, Given} -> parsed(maps:to_list(Given));
+        error -> {error, {bad_option, pools, not_a_map}}
+    end.
+
+parsed(Pools) ->
+    Parsed = [{Name, parsed(Name, Opts)} || {Name, Opts} <- Pools],
     case [{pool, Name, Reason} || {Name, {error, Reason}} <- Parsed] of
         [] -> {ok, [{Name, Opts} || {Name, {ok, Opts}} <- Parsed]};
         [Bad | _] -> {error, Bad}
-    end;
-configured(_Pools) ->
-    {error, {bad_option, pools, not_a_map}}.
+    end.
+
+parsed(Name, Opts) when is_atom(Name), Name =/= undefined -> sockpool_opts:parse(Name, Opts);
+parsed(Name, _Opts) -> {error, {bad_argument, pool, Name}}.
 
 %% @doc Returns when the pool is open and its files are read.
 -spec start_pool(atom(), sockpool_opts:opts()) -> {ok, pid()} | {error, term()}.

@@ -7,7 +7,7 @@
 %%% '''
 -module(sockpool_tls).
 
--export([parse/1, format_error/1, seal/1, configure/4, turn/0]).
+-export([parse/1, given/1, format_error/1, seal/1, configure/4, turn/0]).
 -export_type([opts/0, bad_option/0]).
 
 -type bad_option() :: {bad_option, {tls, Key :: term()}, Value :: term()}.
@@ -17,7 +17,7 @@
                   server_name := binary() | undefined,
                   certfile := binary() | undefined,
                   keyfile := binary() | undefined,
-                  password := fun(() -> iodata()) | undefined,
+                  password := sockpool_callback:callback() | undefined,
                   versions := ['tlsv1.2' | 'tlsv1.3', ...],
                   ciphers := binary() | undefined,
                   ciphersuites := binary() | undefined,
@@ -36,22 +36,28 @@
 %% @doc Checks the options, a map or a list of `{Key, Value}', and fills in the defaults.
 -spec parse(term()) ->
           {ok, opts()} | {error, bad_option() | {bad_option, tls, not_a_list_of_options}}.
-parse(Opts) when is_map(Opts) ->
-    try
-        {ok, checked(Opts)}
-    catch
-        throw:{bad_option, _, _} = Bad -> {error, Bad}
-    end;
-parse(Opts) when is_list(Opts) ->
-    case lists:all(fun(Opt) -> is_tuple(Opt) andalso tuple_size(Opt) =:= 2 end, proper(Opts)) of
-        true -> parse(maps:from_list(lists:reverse(Opts))); % the first counts, as in proplists
-        false -> not_options()
-    end;
-parse(_Opts) ->
-    not_options().
+parse(Opts) ->
+    case sockpool_given:map(Opts, keys()) of
+        {ok, Given} ->
+            try
+                {ok, checked(Given)}
+            catch
+                throw:{bad_option, _, _} = Bad -> {error, Bad}
+            end;
+        error ->
+            %% Not what it is instead: a password may be in it.
+            {error, {bad_option, tls, not_a_list_of_options}}
+    end.
 
-%% Not what it is instead: a password may be in it.
-not_options() -> {error, {bad_option, tls, not_a_list_of_options}}.
+%% @doc As a map, with nothing in it that is not given. What are no options stays what it is.
+-spec given(term()) -> term().
+given(Opts) ->
+    case sockpool_given:map(Opts, keys()) of
+        {ok, Given} -> Given;
+        error -> Opts
+    end.
+
+keys() -> [Key || {Key, _Default, _Check, _Allowed} <- rows()].
 
 proper(Opts) ->
     try length(Opts) of
@@ -61,7 +67,7 @@ proper(Opts) ->
     end.
 
 checked(Opts) ->
-    case maps:to_list(maps:without([Key || {Key, _, _, _} <- rows()], Opts)) of
+    case maps:to_list(maps:without(keys(), Opts)) of
         [] -> ok;
         [{Unknown, Value} | _] -> throw({bad_option, {tls, Unknown}, shown(Unknown, Value)})
     end,
@@ -78,21 +84,21 @@ checked_row({Key, Default, Check, _Allowed}, Opts) ->
     end.
 
 %% What was meant as a password must not end up in a log.
-shown(password, Value) when Value =/= undefined, not is_function(Value, 0) -> not_a_fun;
+shown(password, Value) when Value =/= undefined ->
+    case sockpool_callback:check(Value, 0) of
+        {ok, Callback} -> Callback;
+        error -> not_a_fun
+    end;
 shown(Key, Value) ->
-    case lists:keymember(Key, 1, rows()) of true -> Value; false -> not_shown end.
+    case lists:member(Key, keys()) of true -> Value; false -> not_shown end.
 
 %% @doc The options, which may be wrong, without a password in clear: as wrong as they were.
 -spec seal(term()) -> term().
-seal(Opts) when is_map(Opts) ->
-    maps:map(fun shown/2, Opts);
-seal(Opts) when is_list(Opts) ->
-    case parse(Opts) of
-        {error, {bad_option, tls, Shown}} -> Shown;
-        _ -> [{Key, shown(Key, Value)} || {Key, Value} <- Opts]
-    end;
-seal(_Opts) ->
-    not_a_list_of_options.
+seal(Opts) ->
+    case sockpool_given:map(Opts, keys()) of
+        {ok, Given} -> maps:map(fun shown/2, Given);
+        error -> not_a_list_of_options
+    end.
 
 check_pairs(#{keyfile := Key, certfile := undefined}) when Key =/= undefined ->
     throw({bad_option, {tls, certfile}, undefined});
@@ -102,18 +108,10 @@ check_pairs(#{cacertfile := File, cacerts := Certs})
 check_pairs(_Opts) ->
     ok.
 
-%% @doc Says which option is wrong, what its value is, and what is allowed; or why the options, or a
-%% connection, are of no use.
--spec format_error(bad_option() | {tls, Why :: term()}) -> string().
-format_error({tls, {alert, Name}}) ->
-    format("TLS: the server refuses: ~0tp", [Name]);
-format_error({tls, {password, badfun}}) ->
-    "tls option password: the module of this fun was loaded twice since, and its code is gone; start the pool "
-        "again with one of the form fun Module:Function/0";
-format_error({tls, {Option, Why}}) ->
-    format("tls option ~0tp cannot be used: ~0tP", [Option, Why, 30]);
-format_error({tls, Why}) ->
-    format("TLS: ~0tP", [Why, 30]);
+%% @doc Says which option is wrong, what its value is, and what is allowed.
+-spec format_error(bad_option()) -> string().
+format_error({bad_option, {tls, certfile}, undefined}) ->
+    "tls option certfile is not given; keyfile needs it";
 format_error({bad_option, {tls, Key}, Value}) ->
     case lists:keyfind(Key, 1, rows()) of
         {Key, Default, Check, Allowed} ->
@@ -123,7 +121,7 @@ format_error({bad_option, {tls, Key}, Value}) ->
                    end,
             format(Says, [Key, Value, 30, Allowed]);
         false ->
-            Keys = [atom_to_list(Known) || {Known, _, _, _} <- rows()],
+            Keys = [atom_to_list(Known) || Known <- keys()],
             format("tls option ~0tP does not exist; the options are ~ts",
                    [Key, 30, lists:append(lists:join(", ", Keys))])
     end.
@@ -139,8 +137,8 @@ rows() ->
       "a host name or an IP address as a string or binary of at most 255 visible ASCII characters"},
      {certfile, undefined, fun text/1, Path ++ "; keyfile needs it"},
      {keyfile, undefined, fun text/1, Path},
-     {password, undefined, fun fun_of_none/1, "a fun without arguments that returns iodata; "
-      "for a pool of another node of the form fun Module:Function/0, exported there"},
+     {password, undefined, fun fun_of_none/1, "a fun without arguments, or {Module, Function, Args}, that "
+      "returns iodata; for a pool of another node exported there, and no other fun than fun Module:Function/0"},
      {versions, ['tlsv1.2', 'tlsv1.3'], fun versions/1,
       "a list of 'tlsv1.2', 'tlsv1.3' or both"},
      {ciphers, undefined, fun text/1, "a cipher list of OpenSSL, for TLS 1.2, as text"},
@@ -211,8 +209,7 @@ certs(_Other) ->
 der({cert, Der, _Decoded}) -> Der;
 der(Der) -> Der.
 
-fun_of_none(Fun) when is_function(Fun, 0) -> {ok, Fun};
-fun_of_none(_Other) -> error.
+fun_of_none(Value) -> sockpool_callback:check(Value, 0).
 
 versions(Versions) when is_list(Versions) ->
     case lists:usort(proper(Versions)) of
@@ -328,7 +325,7 @@ set(Pool, Opts, Password, Turn) ->
 password(#{password := undefined}) ->
     {ok, undefined};
 password(#{password := Fun}) ->
-    try Fun() of
+    try sockpool_callback:call(Fun, []) of
         Given ->
             try
                 {ok, iolist_to_binary(Given)}

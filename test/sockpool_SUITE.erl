@@ -10,6 +10,7 @@
 -export([all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([init/1]).
 -export([starts_and_stops/1, start_link_belongs_to_the_caller/1, child_of_the_users_supervisor/1,
+         name_among_the_options/1, init_with_arguments/1, greet/3,
          pools_from_the_environment/1, bad_environment_stops_the_start/1,
          not_found_before_the_application/1]).
 -export([checkout_and_checkin/1, statistics_count/1, timeout_0_never_waits/1,
@@ -26,7 +27,8 @@
                              on_scheduler/2]).
 
 all() ->
-    [starts_and_stops, start_link_belongs_to_the_caller, child_of_the_users_supervisor,
+    [starts_and_stops, start_link_belongs_to_the_caller, child_of_the_users_supervisor, name_among_the_options,
+     init_with_arguments,
      pools_from_the_environment, bad_environment_stops_the_start,
      not_found_before_the_application, checkout_and_checkin, statistics_count,
      timeout_0_never_waits, timeout_0_passes_over_the_dead, timeout_elapses, default_checkout_timeout, infinity_waits,
@@ -58,15 +60,19 @@ end_per_testcase(Case, _Config) ->
 starts_and_stops(Config) ->
     Pool = ?config(pool, Config),
     Options = options(Config, #{size => 3, max_overflow => 4}),
-    {ok, Pid} = sockpool:start_pool(Pool, Options),
+    ?assertEqual(ok, sockpool:start_pool(Pool, Options)),
+    Pid = sockpool_nif:pool_controller(sockpool_pool:find(Pool)),
     #{name := Pool, size := 3, max_overflow := 4, total := 3} = settled(Pool),
     wait_until(fun() -> sockpool_test_server:accepted(?config(server, Config)) =:= 3 end),
-    ?assert(lists:member(Pool, sockpool:which_pools())),
-    ?assertEqual([Pool], [Name || #{name := Name} <- sockpool:stats(), Name =:= Pool]),
+    ?assert(lists:member(Pool, sockpool_test_util:pools())),
+    {ok, All} = sockpool:stats(),
+    ?assertEqual({ok, All}, sockpool:node_stats(node())),
+    ?assertEqual([Pool], [Name || #{name := Name} <- All, Name =:= Pool]),
+    ?assertEqual(sockpool:which_pools(), sockpool:which_pools(node())),
     ?assertEqual({error, {already_started, Pid}}, sockpool:start_pool(Pool, Options)),
     ok = sockpool:stop_pool(Pool),
     ?assertNot(is_process_alive(Pid)),
-    ?assertNot(lists:member(Pool, sockpool:which_pools())),
+    ?assertNot(lists:member(Pool, sockpool_test_util:pools())),
     ?assertEqual({error, not_found}, sockpool:stats(Pool)),
     ?assertEqual({error, not_found}, sockpool:checkout(Pool)),
     ?assertEqual({error, not_found}, sockpool:checkout(Pool, 0)),
@@ -77,7 +83,7 @@ starts_and_stops(Config) ->
 start_link_belongs_to_the_caller(Config) ->
     Pool = ?config(pool, Config),
     process_flag(trap_exit, true),
-    {ok, Pid} = sockpool:start_link(Pool, options(Config, #{size => 1})),
+    {ok, Pid} = sockpool:start_link(Pool, maps:to_list(options(Config, #{size => 1}))),
     {links, Links} = process_info(self(), links),
     ?assert(lists:member(Pid, Links)),
     _ = settled(Pool),
@@ -91,7 +97,7 @@ start_link_belongs_to_the_caller(Config) ->
 
 child_of_the_users_supervisor(Config) ->
     Pool = ?config(pool, Config),
-    Spec = sockpool:child_spec(Pool, options(Config, #{size => 2})),
+    Spec = sockpool:child_spec(Pool, [{init, nil} | maps:to_list(options(Config, #{size => 2}))]),
     {ok, Supervisor} = supervisor:start_link(?MODULE, [Spec]),
     _ = settled(Pool),
     [{{sockpool, Pool}, Pid, worker, [_]}] = supervisor:which_children(Supervisor),
@@ -107,19 +113,55 @@ child_of_the_users_supervisor(Config) ->
     ok = gen_server:stop(Supervisor),
     ?assertEqual({error, not_found}, sockpool:stats(Pool)).
 
+%% `{:sockpool, name: ..., host: ...}' is that to a supervisor of Elixir.
+name_among_the_options(Config) ->
+    Pool = ?config(pool, Config),
+    Options = maps:to_list(options(Config, #{size => 1})),
+    {ok, Supervisor} = supervisor:start_link(?MODULE, [sockpool:child_spec([{name, Pool} | Options])]),
+    ?assertMatch([{{sockpool, Pool}, _, worker, [_]}], supervisor:which_children(Supervisor)),
+    ?assertEqual({ok, <<"named">>}, sockpool:request(Pool, "named", 5, 5000)),
+    ?assertMatch({error, {already_started, _}}, sockpool:start_link([{name, Pool} | Options])),
+    Nameless = {bad_option, name, undefined},
+    ?assertMatch({error, {Nameless, _}}, supervisor:start_child(Supervisor, sockpool:child_spec(Options))),
+    ?assertEqual({error, Nameless}, sockpool:start_link([{name, nil} | Options])),
+    NoOptions = {bad_option, opts, not_a_map},
+    ?assertEqual({error, NoOptions}, sockpool:start_link(Pool)),
+    ?assertMatch({error, {NoOptions, _}}, supervisor:start_child(Supervisor, sockpool:child_spec(Pool))),
+    ok = gen_server:stop(Supervisor).
+
+init_with_arguments(Config) ->
+    Pool = started(Config, #{init => {?MODULE, greet, [self(), "hello"]}, size => 1, max_overflow => 0}),
+    receive {greeted, Reply} -> ?assertEqual({ok, <<"hello">>}, Reply) end,
+    ok = sockpool:stop_pool(Pool),
+    ok = sockpool:start_pool(Pool, options(Config, #{init => {?MODULE, no_such, ["s3cret"]}})),
+    {error, {unavailable, {init, {error, undef, [{?MODULE, no_such, 2, []} | _]}}}} =
+        sockpool:checkout(Pool, 2000).
+
+greet(Conn, Tester, Text) ->
+    ok = sockpool:send(Conn, Text),
+    Tester ! {greeted, sockpool:recv(Conn, length(Text))},
+    ok.
+
+%% A keyword list of keyword lists is what Elixir's configuration has.
 pools_from_the_environment(Config) ->
     Pools = #{env_a => options(Config, #{size => 2}), env_b => options(Config, #{size => 1})},
+    [pools_from_the_environment(Config, As)
+     || As <- [Pools, maps:to_list(Pools), [{Name, [{bind, nil} | maps:to_list(Opts)]} || {Name, Opts} <- maps:to_list(Pools)]]],
+    ok = restart_with(nil),
+    ?assertEqual([], sockpool_test_util:pools()).
+
+pools_from_the_environment(_Config, Pools) ->
     ok = restart_with(Pools),
     try
-        ?assertEqual([env_a, env_b], lists:sort(sockpool:which_pools())),
+        ?assertEqual([env_a, env_b], lists:sort(sockpool_test_util:pools())),
         #{total := 2} = settled(env_a),
         ?assertEqual({ok, <<"env">>}, sockpool:request(env_b, "env", 3, 5000)),
         ?assertEqual(ok, sockpool:stop_pool(env_a)),
-        ?assertEqual([env_b], sockpool:which_pools())
+        ?assertEqual([env_b], sockpool_test_util:pools())
     after
         ok = restart_with(#{})
     end,
-    ?assertEqual([], sockpool:which_pools()).
+    ?assertEqual([], sockpool_test_util:pools()).
 
 bad_environment_stops_the_start(Config) ->
     Good = options(Config, #{}),
@@ -127,14 +169,16 @@ bad_environment_stops_the_start(Config) ->
            {#{a => Good, b => Good#{colour => red}}, {pool, b, {bad_option, colour, not_shown}}},
            {#{a => Good#{port => 0}}, {pool, a, {bad_option, port, 0}}},
            {#{a => not_a_map}, {pool, a, {bad_option, opts, not_a_map}}},
-           {#{"a" => Good}, {pool, "a", {bad_option, name, "a"}}},
+           {#{"a" => Good}, {pool, "a", {bad_argument, pool, "a"}}},
            {#{a => Good#{name => b}}, {pool, a, {bad_option, name, b}}},
-           {[{a, Good}], {bad_option, pools, not_a_map}},
+           {[{a, Good}, {b, [{size, none} | maps:to_list(Good)]}], {pool, b, {bad_option, size, none}}},
+           {[a], {bad_option, pools, not_a_map}},
+           {[{a, Good} | b], {bad_option, pools, not_a_map}},
            {none, {bad_option, pools, not_a_map}}],
     try
         lists:foreach(fun({Pools, Reason}) ->
-                              ?assertMatch({error, {Reason, _}}, restart_with(Pools)),
-                              ?assertEqual([], sockpool:which_pools())
+                              ?assertMatch({error, {{_Words, Reason}, _}}, restart_with(Pools)),
+                              ?assertEqual([], sockpool_test_util:pools())
                       end, Bad)
     after
         ok = restart_with(#{})
@@ -151,7 +195,7 @@ not_found_before_the_application(Config) ->
     ?assertEqual({error, {not_started, sockpool}}, sockpool:start_pool(Pool, options(Config, #{}))),
     ?assertEqual({error, not_found}, sockpool:stop_pool(Pool)),
     ?assertEqual({error, not_found}, sockpool:checkout(Pool)),
-    ?assertEqual([], sockpool:which_pools()).
+    ?assertEqual([], sockpool_test_util:pools()).
 
 %% This suite is also the supervisor that a user would write.
 init(Specs) ->
@@ -443,7 +487,7 @@ lifo_and_fifo(Config) ->
 %% In which order three connections, checked in as 1, 2, 3, are handed out again.
 order(Config, Pool, Strategy) ->
     Options = options(Config, #{size => 3, max_overflow => 0, strategy => Strategy}),
-    {ok, _} = sockpool:start_pool(Pool, Options),
+    ok = sockpool:start_pool(Pool, Options),
     _ = settled(Pool),
     Order = on_scheduler(1, fun() ->
                                     Names = checkin_all(checkout_all(Pool)),
@@ -471,6 +515,6 @@ options(Config, More) ->
 
 started(Config, More) ->
     Pool = ?config(pool, Config),
-    {ok, _} = sockpool:start_pool(Pool, options(Config, More)),
+    ok = sockpool:start_pool(Pool, options(Config, More)),
     _ = settled(Pool),
     Pool.

@@ -41,7 +41,7 @@ init_per_testcase(Case, Config) -> [{pool, Case} | Config].
 
 end_per_testcase(Case, _Config) ->
     lists:foreach(fun sockpool:stop_pool/1,
-                  [Pool || Pool <- sockpool:which_pools(), lists:prefix(atom_to_list(Case), atom_to_list(Pool))]).
+                  [Pool || Pool <- sockpool_test_util:pools(), lists:prefix(atom_to_list(Case), atom_to_list(Pool))]).
 
 %%% Down and up again.
 
@@ -157,7 +157,7 @@ resets_under_load(Config) ->
 starts_while_down(Config) ->
     Server = sockpool_test_server:start(echo, #{listen => false}),
     Pool = ?config(pool, Config),
-    {ok, _} = sockpool:start_pool(Pool, options(Server, #{size => 2, backoff => {10, 50}})),
+    ok = sockpool:start_pool(Pool, options(Server, #{size => 2, backoff => {10, 50}})),
     Unavailable = {error, {unavailable, econnrefused}},
     wait_until(fun() -> stat(Pool, connect_failures) > 0 end),
     {CheckoutMs, Checkout} = elapsed_ms(fun() -> sockpool:checkout(Pool, 200) end),
@@ -175,7 +175,7 @@ starts_while_down(Config) ->
 comes_up_for_waiters(Config) ->
     Server = sockpool_test_server:start(echo, #{listen => false}),
     Pool = ?config(pool, Config),
-    {ok, _} = sockpool:start_pool(Pool, options(Server, #{size => 3, max_overflow => 0,
+    ok = sockpool:start_pool(Pool, options(Server, #{size => 3, max_overflow => 0,
                                                           backoff => {10, 100}})),
     Waiters = [start(fun() -> request_for_long(Pool) end) || _ <- lists:seq(1, 50)],
     wait_until(fun() -> stat(Pool, waiting) =:= 50 end),
@@ -214,7 +214,7 @@ both(Config, Options, Test) ->
     Tcp = sockpool_test_server:start(silent),
     Unix = sockpool_test_server:start(silent, #{path => sockpool_test_util:unix_path()}),
     run_all([fun() ->
-                     {ok, _} = sockpool:start_pool(Name, options(Server, Options)),
+                     ok = sockpool:start_pool(Name, options(Server, Options)),
                      #{total := Total} = settled(Name),
                      wait_until(fun() -> sockpool_test_server:accepted(Server) =:= Total end),
                      Test(Name, Server),
@@ -339,6 +339,6 @@ options(Server, More) -> maps:merge(sockpool_test_server:target(Server), More).
 
 started(Config, Server, More) ->
     Pool = ?config(pool, Config),
-    {ok, _} = sockpool:start_pool(Pool, options(Server, More)),
+    ok = sockpool:start_pool(Pool, options(Server, More)),
     _ = settled(Pool),
     Pool.

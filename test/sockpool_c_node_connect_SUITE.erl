@@ -103,7 +103,7 @@ cookie_of_a_daemon_pool(Config) ->
                                            atom_to_list(erlang:get_cookie()))),
          unlink(Pid),
          ok = gen_server:stop(Pid)
-     end || Cookie <- [erlang:get_cookie(), fun erlang:get_cookie/0]],
+     end || Cookie <- [erlang:get_cookie(), fun erlang:get_cookie/0, {erlang, get_cookie, []}]],
     ?assertEqual({error, {pool, p, {cookie, error}}}, Start(fun() -> error(s3cret) end)),
     ?assertEqual({error, {bad_option, {pools, p, cookie}, not_a_cookie}}, Start(fun() -> "s3cret" end)).
 

@@ -24,7 +24,7 @@ init_per_testcase(Case, Config) ->
     {ok, _} = application:ensure_all_started(sockpool),
     Server = sockpool_test_server:start(),
     Options = (sockpool_test_server:target(Server))#{size => 2, max_overflow => 0, backoff => {1, 10}},
-    {ok, _} = sockpool:start_pool(Case, Options),
+    ok = sockpool:start_pool(Case, Options),
     _ = settled(Case),
     [{pool, Case}, {options, Options} | Config].
 
@@ -112,20 +112,20 @@ server_of_before(Config) ->
 %% Its resources are no longer those of the module.
 the_library_made_anew(Config) ->
     Pool = ?config(pool, Config),
-    {ok, _} = sockpool:start_pool(stopped, ?config(options, Config)),
+    ok = sockpool:start_pool(stopped, ?config(options, Config)),
     ok = sockpool:stop_pool(stopped),
     {ok, Held} = sockpool:checkout(Pool),
     true = code:delete(sockpool_nif),
     _ = code:purge(sockpool_nif),
     {module, sockpool_nif} = code:load_file(sockpool_nif),
     %% The pool's process finds out at its next tick, and its successor makes the pool anew.
-    wait_until(fun() -> sockpool:which_pools() =:= [Pool] end),
+    wait_until(fun() -> sockpool_test_util:pools() =:= [Pool] end),
     ?assertEqual({ok, <<"works">>}, sockpool:request(Pool, "works", 5, 5000)),
     ?assertMatch({error, {bad_argument, conn, _}}, sockpool:checkin(Held)),
     ?assertEqual([{error, not_found} || _ <- [1, 2, 3, 4, 5]],
                  [sockpool:checkout(stopped), sockpool:request(stopped, "x", 1, 1000), sockpool:stats(stopped),
                   sockpool:reload_tls(stopped), sockpool:call(stopped, erlang, node, [], 1000)]),
-    {ok, _} = sockpool:start_pool(stopped, ?config(options, Config)),
+    ok = sockpool:start_pool(stopped, ?config(options, Config)),
     ?assertEqual({ok, <<"again">>}, sockpool:request(stopped, "again", 5, 5000)),
     ?assertMatch(#{idle := 2}, settled(Pool)).
 
@@ -137,8 +137,8 @@ funs_of_code_that_is_gone(Config) ->
     ok = load_version(Module, 1),
     Options = maps:merge(?config(options, Config), #{size => 1, backoff => {1, 20}}),
     Tls = #{cacertfile => sockpool_tls_kit:pem(Config, "ca"), password => Module:local(0)},
-    {ok, _} = sockpool:start_pool(inits, Options#{init => Module:local(1)}),
-    {ok, _} = sockpool:start_pool(secret, Options#{transport => tls, tls => Tls, size => 0, max_overflow => 1}),
+    ok = sockpool:start_pool(inits, Options#{init => Module:local(1)}),
+    ok = sockpool:start_pool(secret, Options#{transport => tls, tls => Tls, size => 0, max_overflow => 1}),
     ?assertEqual({ok, <<"works">>}, sockpool:request(inits, "works", 5, 5000)),
     ok = load_version(Module, 2),
     ok = load_version(Module, 3),
@@ -152,7 +152,7 @@ funs_of_code_that_is_gone(Config) ->
                            {{cookie, badfun}, "cookie.*fun Module:Function/0"}]],
     %% And so it is mended.
     ok = sockpool:stop_pool(inits),
-    {ok, _} = sockpool:start_pool(inits, Options#{init => fun Module:init/1}),
+    ok = sockpool:start_pool(inits, Options#{init => fun Module:init/1}),
     ok = load_version(Module, 4),
     ok = load_version(Module, 5),
     {ok, Other} = sockpool:checkout(inits),
@@ -183,14 +183,16 @@ start_from(Ebin) ->
     {ok, Control, _} = peer:start(#{connection => standard_io,
                                     args => ["-pa", Ebin, "-kernel", "logger_level", "emergency"]}),
     try
-        {error, {sockpool, {Reason, _}}} = peer:call(Control, application, ensure_all_started, [sockpool]),
+        {error, {sockpool, {{Words, Reason}, _}}} = Told =
+            peer:call(Control, application, ensure_all_started, [sockpool]),
+        ?assertEqual(Words, peer:call(Control, lists, flatten, [peer:call(Control, sockpool_error, format, [Told])])),
         ?assertEqual(undefined, peer:call(Control, erlang, whereis, [sockpool_sup])),
         Reason
     after
         peer:stop(Control)
     end.
 
-words(Reason) -> unicode:characters_to_list(sockpool_app:format_error(Reason)).
+words(Reason) -> unicode:characters_to_list(sockpool:format_error(Reason)).
 
 copied(Config, Name) ->
     Dir = filename:join([?config(priv_dir, Config), Name, "sockpool"]),
@@ -226,11 +228,13 @@ wrong_environment(_Config) ->
     Tls = #{transport => tls, host => "localhost", port => 1, tls => #{cacertfile => "/no/such"}},
     [begin
          ok = application:set_env(sockpool, pools, Pools),
-         ok = logger:add_handler(?MODULE, ?MODULE, #{config => self(), level => error}),
+         ok = logger:add_handler(?MODULE, ?MODULE, #{config => self(), level => notice}),
          Result = application:start(sockpool),
          ok = logger:remove_handler(?MODULE),
          ok = application:unset_env(sockpool, pools),
-         ?assertMatch({error, {Reason, {sockpool_app, start, _}}}, Result),
+         {error, {{Words, Reason}, {sockpool_app, start, _}}} = Result,
+         ?assertEqual(Words, lists:flatten(sockpool:format_error(Result))),
+         ?assertNotEqual(nomatch, receive {exited, Said} -> string:find(Said, lists:flatten(io_lib:format("~tp", [Words]))) end),
          ?assertEqual([], [Says || Says <- All, not lists:any(fun(Line) -> re:run(Line, Says) =/= nomatch end,
                                                               lines())]),
          ?assertEqual(undefined, whereis(sockpool_sup))
@@ -244,6 +248,9 @@ wrong_environment(_Config) ->
 %% What is logged in words, as a message to the case.
 log(#{msg := {Format, Args}}, #{config := Pid}) when is_list(Args) ->
     Pid ! {logged, lists:flatten(io_lib:format(Format, Args))};
+%% What is said of the end of an application, which is all that a release that does not start says.
+log(#{msg := {report, #{label := {application_controller, exit}, report := Report}}}, #{config := Pid}) ->
+    Pid ! {exited, lists:flatten(io_lib:format("~0tp", [proplists:get_value(exited, Report)]))};
 log(_Report, _Config) ->
     ok.
 

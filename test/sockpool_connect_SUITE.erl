@@ -46,7 +46,7 @@ init_per_testcase(Case, Config) -> [{pool, Case} | Config].
 end_per_testcase(Case, _Config) ->
     Prefix = atom_to_list(Case) ++ "_",
     lists:foreach(fun sockpool:stop_pool/1,
-                  [Pool || Pool <- sockpool:which_pools(), lists:prefix(Prefix, atom_to_list(Pool))]).
+                  [Pool || Pool <- sockpool_test_util:pools(), lists:prefix(Prefix, atom_to_list(Pool))]).
 
 %%% Targets.
 
@@ -420,5 +420,5 @@ pool_and_server(Config, Behaviour, Options) ->
 pool(Config, Options) ->
     Name = io_lib:format("~s_~b", [?config(pool, Config), erlang:unique_integer([positive])]),
     Pool = list_to_atom(lists:flatten(Name)),
-    {ok, _} = sockpool:start_pool(Pool, Options),
+    ok = sockpool:start_pool(Pool, Options),
     Pool.

@@ -14,8 +14,7 @@ start(Pool, Dead, Alive) ->
         Test ! {serving, Port, self()},
         receive die -> ok end
     end}),
-    started(sockpool:start_pool(Pool, (sockpool_test_server:target(Server))#{size => Dead + Alive,
-                                                                             max_overflow => 0})),
+    ok = sockpool:start_pool(Pool, (sockpool_test_server:target(Server))#{size => Dead + Alive, max_overflow => 0}),
     _ = settled(Pool),
     Conns = [begin {ok, Conn} = sockpool:checkout(Pool, 10000), Conn end
              || _ <- lists:seq(1, Dead + Alive)],
@@ -23,9 +22,6 @@ start(Pool, Dead, Alive) ->
     lists:foreach(fun end_server_of/1, Dying),
     %% Who came last goes first.
     lists:foreach(fun(Conn) -> ok = sockpool:checkin(Conn) end, Living ++ Dying).
-
-started(ok) -> ok;
-started({ok, _}) -> ok.
 
 end_server_of(Conn) ->
     {ok, {_, Port}} = sockpool:sockname(Conn),

@@ -14,7 +14,8 @@ forms() ->
      fun(A, _) -> {cookie, A} end, fun(A, _) -> {init, A} end, fun(A, _) -> {spawn, A} end,
      fun(A, B) -> {exception, A, B, []} end, fun(A, _) -> {already_started, A} end,
      fun(A, B) -> {bad_option, A, B} end, fun(A, B) -> {bad_option, {tls, A}, B} end,
-     fun(A, B) -> {bad_argument, A, B} end, fun(A, B) -> {unavailable, {tls, {A, B}}} end].
+     fun(A, _) -> {error, A} end, fun(A, B) -> {pool, A, B} end, fun(A, B) -> {library, A, B} end, fun(A, _) -> {unread_bytes, A} end,
+     fun(A, B) -> {init, {error, A, B}} end, fun(A, B) -> {bad_argument, A, B} end, fun(A, B) -> {unavailable, {tls, {A, B}}} end].
 
 term(0) -> pick(leaves());
 term(Depth) ->
@@ -50,6 +51,61 @@ atoms_test_() ->
     [?_assertMatch(<<_, _/binary>>, unicode:characters_to_binary(sockpool:format_error(Reason)))
      || Reason <- [timeout, full, closed, not_found, draining, busy, not_owner, system_limit, enomem, emsgsize,
                    bad_reply, noproc, unread_bytes, nxdomain, econnreset]].
+
+%% Those of the tables in the documentation. None is only written down.
+documented() ->
+    [timeout, full, closed, not_found, draining, not_owner, busy, emsgsize, enomem, system_limit, noproc, not_alive, bad_reply,
+     killed, {nodedown, n@h}, {bad_request, hello}, {already_started, self()}, {not_started, sockpool}, {spawn, system_limit},
+     {exception, error, badarg, []}, {exception, exit, {signal, killed}, []}, {bad_option, size, lots},
+     {bad_option, opts, not_a_map}, {bad_option, sise, not_shown}, {bad_option, host, undefined}, {bad_option, name, undefined},
+     {bad_option, {tls, certfile}, undefined}, {bad_argument, pool, 1}]
+        ++ [Reason || Last <- lasts(), Reason <- [Last, {unavailable, Last}]]
+        ++ [{tls, Reason} || Reason <- tls_reasons()] ++ [{tls, {certfile, Why}} || Why <- whys()]
+        ++ [{tls, {password, Why}} || Why <- [badfun, raised, not_iodata, timeout]].
+
+lasts() ->
+    [nxdomain, timeout, {timeout, dirty_schedulers}, closed, {unread_bytes, <<"hello">>}, system_limit, {init, wrong_password},
+     {init, {error, undef, [{m, f, 1, []}]}}, {init, {bad_return, okay}}, {init, badfun}, {no_such_node, n@h}, {epmd, odd},
+     {cookie, error}, {cookie, not_a_cookie}, {cookie, badfun}, econnrefused, econnreset, etimedout, ehostunreach, eagain,
+     enoent, emfile, enobufs]
+        ++ [{node, Why} || Why <- [wrong_cookie, not_allowed, other_node, lacks_capability, closed, protocol_error, no_md5]].
+
+tls_reasons() ->
+    [unknown_ca, self_signed, hostname_mismatch, certificate_expired, certificate_not_yet_valid, no_certificate, invalid_purpose,
+     invalid_ca, weak_certificate, bad_certificate_signature, bad_certificate, protocol_version, no_shared_cipher,
+     signature_algorithm, weak_dh_key, legacy_renegotiation, not_tls, closed, truncated, bad_record_mac, protocol_error]
+        ++ [{alert, Name} || Name <- [handshake_failure, certificate_required, unknown_ca, certificate_expired,
+                                      certificate_revoked]].
+
+whys() ->
+    [enoent, eacces, einval, no_certificate, no_key, bad_certificate, key_does_not_fit_certificate, encrypted, password_required,
+     bad_password, unknown].
+
+every_documented_reason_is_a_sentence_test_() ->
+    [{lists:flatten(io_lib:format("~0p", [Reason])), fun() ->
+          Words = lists:flatten(sockpool:format_error(Reason)),
+          Term = lists:flatten(io_lib:format("~0tp", [Reason])),
+          ?assert(length(string:lexemes(Words, " ")) >= 3),
+          %% What it closes with may be a term of the user's, but it is not the reason itself.
+          ?assertEqual({nomatch, Words}, {string:find(Words, "{unavailable"), Words}),
+          ?assertNotEqual(Term, Words),
+          ?assertEqual(Words, lists:flatten(sockpool:format_error({error, Reason})))
+      end} || Reason <- documented()].
+
+%% What is asked for is not what was given.
+what_is_missing_test_() ->
+    [?_assertMatch({Key, nomatch, {match, _}}, {Key, string:find(Words, "undefined"), re:run(Words, "is not given")})
+     || Key <- [host, port, path, node, {tls, certfile}], Words <- [lists:flatten(sockpool:format_error({bad_option, Key, undefined}))]].
+
+%% As application:start/1, application:ensure_all_started/1 and a supervisor return them.
+starts_that_failed_test_() ->
+    Bad = {bad_option, host, undefined},
+    Words = lists:flatten(sockpool:format_error(Bad)),
+    Exit = {{"words", {pool, cache, Bad}}, {sockpool_app, start, [normal, []]}},
+    [?_assertEqual("pool cache" ++ Where ++ ": " ++ Words, lists:flatten(sockpool:format_error(Reason)))
+     || {Where, Reason} <- [{" of its environment", {error, Exit}}, {" of its environment", {error, {sockpool, Exit}}},
+                            {" of its environment", {pool, cache, Bad}},
+                            {"", {shutdown, {failed_to_start_child, {sockpool, cache}, Bad}}}]].
 
 %% A value that is right by itself is not called wrong.
 not_contradicting_test_() ->

@@ -24,7 +24,7 @@ with_pool(Opts, Fun) ->
 -spec started(map()) -> atom().
 started(Opts) ->
     Name = list_to_atom("exercise_" ++ integer_to_list(erlang:unique_integer([positive]))),
-    {ok, _} = sockpool:start_pool(Name, maps:merge(#{size => 2, max_overflow => 0}, Opts)),
+    ok = sockpool:start_pool(Name, maps:merge(#{size => 2, max_overflow => 0}, Opts)),
     Name.
 
 %% Polls until the fun returns true; fails with what it returned last.

@@ -69,7 +69,7 @@ status(Port) ->
 main([Port, Ca, HaltOptions, Ms | First]) ->
     [first(What) || What <- First],
     {ok, _} = application:ensure_all_started(sockpool),
-    {ok, _} = sockpool:start_pool(halting, #{host => "127.0.0.1", port => list_to_integer(Port),
+    ok = sockpool:start_pool(halting, #{host => "127.0.0.1", port => list_to_integer(Port),
                                              size => 32, max_overflow => 0, transport => tls,
                                              tls => #{cacertfile => Ca, server_name => "localhost",
                                                       session_reuse => false}}),
@@ -90,4 +90,4 @@ first("crypto") ->
     _ = crypto:hash(sha256, <<"first">>);
 first("node") ->
     {ok, _} = application:ensure_all_started(sockpool),
-    {ok, _} = sockpool:start_pool(node, #{transport => node, node => 'nobody@127.0.0.1', port => 1, cookie => abc, size => 1, max_overflow => 0}).
+    ok = sockpool:start_pool(node, #{transport => node, node => 'nobody@127.0.0.1', port => 1, cookie => abc, size => 1, max_overflow => 0}).

@@ -57,7 +57,7 @@ end_per_group(_Group, _Config) -> ok.
 init_per_testcase(_Case, Config) -> Config.
 
 end_per_testcase(_Case, _Config) ->
-    lists:foreach(fun sockpool:stop_pool/1, sockpool:which_pools()).
+    lists:foreach(fun sockpool:stop_pool/1, sockpool_test_util:pools()).
 
 %%% Receiving.
 
@@ -74,6 +74,10 @@ recv_what_there_is(Config) ->
     {_, Server, Conn} = conn(Config, silent, #{}),
     ok = sockpool_test_server:push(Server, "abc"),
     ?assertEqual({ok, <<"abc">>}, recv_all(Conn, 3)),
+    ok = sockpool_test_server:push(Server, "i"),
+    ?assertEqual({ok, <<"i">>}, sockpool:recv(Conn, packet)),
+    ok = sockpool_test_server:push(Server, "j"),
+    ?assertEqual({ok, <<"j">>}, sockpool:recv(Conn, packet, 5000)),
     ok = sockpool_test_server:push(Server, "defgh"),
     ?assertEqual({ok, <<"de">>}, sockpool:recv(Conn, 2)),
     ?assertEqual({ok, <<"fgh">>}, recv_all(Conn, 3)),
@@ -557,7 +561,7 @@ pool(Config, Behaviour, Options) ->
 pool_and_server(Config, Behaviour, Options) ->
     Server = server(Config, Behaviour),
     Pool = list_to_atom("io_" ++ integer_to_list(erlang:unique_integer([positive]))),
-    {ok, _} = sockpool:start_pool(Pool, maps:merge(sockpool_test_server:target(Server), Options)),
+    ok = sockpool:start_pool(Pool, maps:merge(sockpool_test_server:target(Server), Options)),
     #{total := Total} = settled(Pool),
     wait_until(fun() -> sockpool_test_server:accepted(Server) =:= Total end),
     {Pool, Server}.

@@ -271,7 +271,7 @@ with_pool(Config, Opts, Fun) ->
 
 with_pool_to(Config, Server, Target, Opts, Fun) ->
     Pool = name(Config),
-    {ok, _} = started(Pool, maps:merge(Target#{size => 1, max_overflow => 0, backoff => {1, 10}}, Opts)),
+    ok = sockpool:start_pool(Pool, maps:merge(Target#{size => 1, max_overflow => 0, backoff => {1, 10}}, Opts)),
     _ = settled(Pool),
     _ = is_map_key(accepted, Server) andalso
         wait_until(fun() -> sockpool_test_server:accepted(Server) =:= 1 end),
@@ -280,11 +280,6 @@ with_pool_to(Config, Server, Target, Opts, Fun) ->
         _ -> Fun(Pool, Server)
     end,
     ok = sockpool:stop_pool(Pool).
-
-started({_, _} = Pool, Opts) ->
-    {sockpool:start_pool(Pool, Opts), Pool};
-started(Pool, Opts) ->
-    sockpool:start_pool(Pool, Opts).
 
 server(Config, Behaviour) ->
     case ?config(transport, Config) of
@@ -315,7 +310,7 @@ name(Config) ->
 pools(Config) ->
     case ?config(daemon, Config) of
         undefined ->
-            sockpool:which_pools();
+            sockpool_test_util:pools();
         #{node := Node} ->
             {ok, Names} = sockpool:which_pools(Node),
             [{Name, Node} || Name <- Names]

@@ -35,7 +35,7 @@ init_per_testcase(Case, Config) ->
     [{pool, Case} | Config].
 
 end_per_testcase(_Case, _Config) ->
-    lists:foreach(fun sockpool:stop_pool/1, sockpool:which_pools()),
+    lists:foreach(fun sockpool:stop_pool/1, sockpool_test_util:pools()),
     application:stop(sockpool).
 
 %% A supervisor of the user's own that lets its pools crash as often as they like.
@@ -113,7 +113,7 @@ crash_tells_everybody(Config) ->
     Pool = ?config(pool, Config),
     Server = sockpool_test_server:start(sink),
     Before = sockpool_test_util:descriptors(),
-    {ok, Pid} = sockpool:start_pool(Pool, full_pool(Server)),
+    {ok, Pid} = sockpool_test_util:start_pool(Pool, full_pool(Server)),
     _ = settled(Pool),
     Users = users(Pool),
     exit(Pid, kill),
@@ -175,7 +175,7 @@ crash_while_connecting(Config) ->
 
 stop_tells_everybody(Config) ->
     Pool = ?config(pool, Config),
-    goes(Pool, fun(Options) -> {ok, _} = sockpool:start_pool(Pool, Options), Pool end,
+    goes(Pool, fun(Options) -> ok = sockpool:start_pool(Pool, Options), Pool end,
          fun sockpool:stop_pool/1, draining).
 
 supervisor_shutdown_tells_everybody(Config) ->
@@ -185,7 +185,7 @@ supervisor_shutdown_tells_everybody(Config) ->
 
 application_stop_tells_everybody(Config) ->
     Pool = ?config(pool, Config),
-    goes(Pool, fun(Options) -> {ok, _} = sockpool:start_pool(Pool, Options), sockpool end,
+    goes(Pool, fun(Options) -> ok = sockpool:start_pool(Pool, Options), sockpool end,
          fun application:stop/1, draining).
 
 goes(Pool, Start, Stop, Reason) ->
@@ -196,7 +196,7 @@ goes(Pool, Start, Stop, Reason) ->
     Users = users(Pool),
     ok = Stop(Started),
     assert_told(Users, Reason),
-    ?assertNot(lists:member(Pool, sockpool:which_pools())),
+    ?assertNot(lists:member(Pool, sockpool_test_util:pools())),
     ?assertEqual({error, case Reason of draining -> not_found; closed -> closed end},
                  sockpool:checkout(Pool)),
     ?assertEqual({error, not_found}, sockpool:stats(Pool)),
@@ -215,12 +215,12 @@ descriptors_are(Before, Own, Server) ->
 stop_and_start_under_load(Config) ->
     Pool = ?config(pool, Config),
     Server = sockpool_test_server:start(),
-    {ok, _} = sockpool:start_pool(Pool, full_pool(Server)),
+    ok = sockpool:start_pool(Pool, full_pool(Server)),
     Workers = start_workers(Pool),
     [begin
          wait_for_replies(Workers, 50),
          ok = sockpool:stop_pool(Pool),
-         {ok, _} = sockpool:start_pool(Pool, full_pool(Server))
+         ok = sockpool:start_pool(Pool, full_pool(Server))
      end || _ <- lists:seq(1, 50)],
     wait_for_replies(Workers, 50),
     Kinds = stop_workers(Workers),
@@ -282,7 +282,7 @@ nothing_left_after_stops(Config) ->
     Pool = ?config(pool, Config),
     Server = sockpool_test_server:start(),
     Round = fun(_) ->
-                    {ok, _} = sockpool:start_pool(Pool, full_pool(Server)),
+                    ok = sockpool:start_pool(Pool, full_pool(Server)),
                     [ok, ok] = run_all([fun() -> request(Pool) end, fun() -> checkout(Pool) end]),
                     ok = sockpool:stop_pool(Pool)
             end,
@@ -301,12 +301,12 @@ restart_with_other_options(Config) ->
     Pool = ?config(pool, Config),
     One = sockpool_test_server:start(),
     Two = sockpool_test_server:start(echo, #{path => sockpool_test_util:unix_path()}),
-    {ok, _} = sockpool:start_pool(Pool, full_pool(One)),
+    ok = sockpool:start_pool(Pool, full_pool(One)),
     _ = settled(Pool),
     {ok, Old} = sockpool:checkout(Pool),
     ok = sockpool:stop_pool(Pool),
     Target = sockpool_test_server:target(Two),
-    {ok, _} = sockpool:start_pool(Pool, Target#{size => 2, max_overflow => 1, packet => 2,
+    ok = sockpool:start_pool(Pool, Target#{size => 2, max_overflow => 1, packet => 2,
                                                 checkout_timeout => 30}),
     ?assertMatch(#{size := 2, max_overflow := 1, total := 2}, settled(Pool)),
     wait_until(fun() -> sockpool_test_server:live(Two) =:= 2 end),
@@ -341,9 +341,9 @@ upgrade_to_another_library(Config) ->
 reloaded(Config, Prepare) ->
     Pool = ?config(pool, Config),
     Quiet = list_to_atom(atom_to_list(Pool) ++ "_quiet"),
-    {ok, _} = sockpool:start_pool(Pool, full_pool(sockpool_test_server:start())),
+    ok = sockpool:start_pool(Pool, full_pool(sockpool_test_server:start())),
     Server = sockpool_test_server:start(silent),
-    {ok, _} = sockpool:start_pool(Quiet, full_pool(Server)),
+    ok = sockpool:start_pool(Quiet, full_pool(Server)),
     _ = [settled(Pool), settled(Quiet)],
     {ok, Held} = sockpool:checkout(Pool),
     Reader = start(fun() ->

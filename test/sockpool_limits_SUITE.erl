@@ -34,7 +34,7 @@ init_per_testcase(Case, Config) ->
     Calm = list_to_atom("limits_calm_" ++ atom_to_list(Case)),
     Config1 = [{pool, list_to_atom("limits_" ++ atom_to_list(Case))}, {server, Server}, {calm, Calm},
                {node, maps:get(node, ?config(peer, Config))} | Config],
-    {ok, _} = sockpool:start_pool(Calm, (target(Config1))#{size => 2, max_overflow => 0}),
+    ok = sockpool:start_pool(Calm, (target(Config1))#{size => 2, max_overflow => 0}),
     _ = settled(Calm),
     [{lease, asked(Calm, <<"calm">>)} | Config1].
 
@@ -46,7 +46,7 @@ target(Config) -> sockpool_test_server:target(?config(server, Config)).
 started(Config, Opts) ->
     Pool = ?config(pool, Config),
     Defaults = (target(Config))#{size => 2, max_overflow => 0, backoff => {1, 50}, connect_timeout => ?WAIT_MS},
-    {ok, _} = sockpool:start_pool(Pool, maps:merge(Defaults, Opts)),
+    ok = sockpool:start_pool(Pool, maps:merge(Defaults, Opts)),
     _ = settled(Pool),
     Pool.
 
@@ -231,7 +231,7 @@ attempts_at_once(Config) ->
     Self = self(),
     Wait = fun(_Conn) -> Self ! {attempt, self()}, receive go -> ok end end,
     Pool = ?config(pool, Config),
-    {ok, _} = sockpool:start_pool(Pool, (target(Config))#{size => 200, max_overflow => 0, init => Wait,
+    ok = sockpool:start_pool(Pool, (target(Config))#{size => 200, max_overflow => 0, init => Wait,
                                                           connect_timeout => ?WAIT_MS}),
     First = [received(attempt) || _ <- lists:seq(1, 64)],
     another_connects(Config, target(Config)),
@@ -251,7 +251,7 @@ handshakes_at_once(Config) ->
     end}),
     Pool = ?config(pool, Config),
     Tls = #{transport => tls, tls => #{cacertfile => sockpool_tls_kit:pem(Config, "ca")}},
-    {ok, _} = sockpool:start_pool(Pool, maps:merge(sockpool_test_server:target(Silent),
+    ok = sockpool:start_pool(Pool, maps:merge(sockpool_test_server:target(Silent),
                                                    Tls#{size => 40, max_overflow => 0, connect_timeout => ?WAIT_MS})),
     _ = [received(hello) || _ <- lists:seq(1, 16)],
     Server = sockpool_tls_peers:ssl_server(sockpool_tls_kit:identity(Config, "server")),
@@ -263,7 +263,7 @@ received(Tag) -> receive {Tag, Pid} -> Pid after ?WAIT_MS -> error({none, Tag}) 
 
 another_connects(Config, Target) ->
     Other = list_to_atom(atom_to_list(?config(pool, Config)) ++ "_other"),
-    {ok, _} = sockpool:start_pool(Other, Target#{size => 3, max_overflow => 0, connect_timeout => ?WAIT_MS}),
+    ok = sockpool:start_pool(Other, Target#{size => 3, max_overflow => 0, connect_timeout => ?WAIT_MS}),
     ?assertEqual({ok, <<"x">>}, sockpool:request(Other, "x", 1, ?WAIT_MS)),
     _ = no_losses(Other, 3),
     ok = sockpool:stop_pool(Other).
@@ -272,7 +272,7 @@ another_connects(Config, Target) ->
 reasons_of_init(Config) ->
     Pool = ?config(pool, Config),
     Long = binary:copy(<<"x">>, 1 bsl 20),
-    {ok, _} = sockpool:start_pool(Pool, (target(Config))#{init => fun(_) -> {error, {Long, lists:seq(1, 100000)}} end}),
+    ok = sockpool:start_pool(Pool, (target(Config))#{init => fun(_) -> {error, {Long, lists:seq(1, 100000)}} end}),
     {init, Reason} = sockpool_test_util:unavailable(Pool),
     ?assert(erlang:external_size(Reason) < 10000),
     ?assertMatch({_, '...'}, Reason),
@@ -324,12 +324,12 @@ files_of_tls(Config) ->
 %%% Options.
 
 bounds_of_options(Config) ->
-    Names = sockpool:which_pools(),
+    Names = sockpool_test_util:pools(),
     [?assertEqual({error, {bad_option, Key, Value}}, sockpool:start_pool(Name, (target(Config))#{Key => Value}))
      || Name <- [?config(pool, Config), ?config(calm, Config)], {Key, Value} <- beyond()],
     ?assertEqual({error, {bad_option, size, 500000}},
                  sockpool:start_pool(?config(pool, Config), (target(Config))#{size => 500000, max_overflow => 500001})),
-    ?assertEqual(lists:sort(Names), lists:sort(sockpool:which_pools())),
+    ?assertEqual(lists:sort(Names), lists:sort(sockpool_test_util:pools())),
     unharmed(Config).
 
 beyond() ->

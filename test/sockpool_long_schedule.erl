@@ -142,7 +142,7 @@ pool(Size, Opts) ->
     Server.
 
 pool(Server, Size, Opts) ->
-    {ok, _} = sockpool:start_pool(?POOL, maps:merge(maps:merge(sockpool_test_server:target(Server),
+    ok = sockpool:start_pool(?POOL, maps:merge(maps:merge(sockpool_test_server:target(Server),
                                                                #{size => Size, max_overflow => 0,
                                                                  max_waiting => infinity,
                                                                  connect_timeout => 60000}), Opts)),
@@ -226,7 +226,7 @@ records() ->
                 Scene ! all_sent,
                 receive after infinity -> ok end
             end),
-            {ok, _} = sockpool:start_pool(?POOL, #{host => "127.0.0.1", port => Port, size => 1,
+            ok = sockpool:start_pool(?POOL, #{host => "127.0.0.1", port => Port, size => 1,
                                                    transport => tls, connect_timeout => 60000,
                                                    tls => #{verify => none}}),
             {ok, Conn} = sockpool:checkout(?POOL, 60000),
@@ -324,7 +324,7 @@ stats() ->
             _ = pool(3000, #{}),
             Watch(fun() ->
                           [_ = sockpool:stats(?POOL) || _ <- lists:seq(1, 1000)],
-                          [_ = sockpool:which_pools() || _ <- lists:seq(1, 1000)]
+                          [_ = sockpool_test_util:pools() || _ <- lists:seq(1, 1000)]
                   end)
     end.
 

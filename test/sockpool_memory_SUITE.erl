@@ -95,7 +95,7 @@ told_well(_) -> false.
 %% each, where it comes in pieces.
 exercise(Name, Opts, N) ->
     Started = case sockpool:start_pool(Name, Opts) of
-                  {ok, _} -> ok;
+                  ok -> ok;
                   {error, {already_started, _}} -> ok;
                   Error -> Error
               end,

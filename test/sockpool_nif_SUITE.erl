@@ -32,13 +32,13 @@ end_per_suite(_Config) ->
 init_per_testcase(Case, Config) ->
     Server = sockpool_test_server:start(),
     Options = (sockpool_test_server:target(Server))#{size => 4, max_overflow => 4},
-    {ok, _} = sockpool:start_pool(Case, Options),
+    ok = sockpool:start_pool(Case, Options),
     _ = settled(Case),
     wait_until(fun() -> sockpool_test_server:accepted(Server) =:= 4 end),
     [{server, Server}, {pool, Case} | Config].
 
 end_per_testcase(_Case, _Config) ->
-    lists:foreach(fun sockpool:stop_pool/1, sockpool:which_pools()).
+    lists:foreach(fun sockpool:stop_pool/1, sockpool_test_util:pools()).
 
 %%% Garbage.
 
@@ -326,10 +326,10 @@ attempt_in_state(Config, State, Make, F, Arguments) ->
                      badarg -> ok;
                      {returned, Value} -> documented(Value)
                  end,
-        #{total := Total, connecting := Connecting} = sockpool_pool:stats(Pool),
+        {ok, #{total := Total, connecting := Connecting}} = sockpool_pool:stats(Pool),
         true = Connecting =< Total andalso Total =< 4,
         wait_until(fun() -> sockpool_nif:pool_shut(Pool) =:= ok end),
-        not_found = sockpool_pool:stats(Pool),
+        {error, not_found} = sockpool_pool:stats(Pool),
         Result
     end))}.
 

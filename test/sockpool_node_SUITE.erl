@@ -283,7 +283,7 @@ wrong_options(_Config) ->
              {cookie, [1, "cookie", '', 'a\nb', fun(X) -> X end]},
              {listen, ["127.0.0.1", {1, 2, 3}, localhost]},
              {tick_time, [0, 86401, 60.0, infinity]},
-             {pools, [[], [{p, #{}}], p]},
+             {pools, [[p], [{p, #{}} | q], p]},
              {program, ["", <<>>, "a\0b", 1, [-1]]},
              {start_timeout, [0, infinity, 4294967296]},
              {stop_timeout, [0, infinity, 4294967296]},
@@ -295,7 +295,7 @@ wrong_options(_Config) ->
          ?assertNotEqual(nomatch, string:find(sockpool_node:format_error(Bad), atom_to_list(Key)))
      end || {Key, Values} <- Wrong, Value <- Values],
     [?assertEqual({error, {bad_option, opts, not_a_map}}, sockpool_node:start_link(Opts))
-     || Opts <- [[], undefined, [{name, p}]]].
+     || Opts <- [[name], undefined, [{name, p} | x]]].
 
 %% Found before the daemon is started.
 wrong_pools(_Config) ->
@@ -304,7 +304,8 @@ wrong_pools(_Config) ->
     Password = fun() -> "" end,
     Tls = fun(Opts) -> Good#{transport => tls, tls => Opts} end,
     Wrong = [{p, port, 0, Good#{port => 0}},
-             {p, opts, not_a_map, []},
+             {p, opts, not_a_map, [port]},
+             {p, host, undefined, []},
              {p, host, undefined, #{port => 1}},
              {p, sise, not_shown, Good#{sise => 1}},
              {"p", name, "p", Good},

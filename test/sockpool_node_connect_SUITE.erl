@@ -91,7 +91,10 @@ cookie_is_not_logged(Config) ->
          ?assertEqual({cookie, Why}, unavailable(Pool)),
          ok = sockpool:stop_pool(Pool)
      end || {Fun, Why} <- [{fun() -> error(s3cret) end, error}, {fun() -> throw(s3cret) end, throw},
-                           {fun() -> "s3cret" end, not_a_cookie}]].
+                           {fun() -> "s3cret" end, not_a_cookie}, {{erlang, error, [s3cret]}, error},
+                           {{erlang, list_to_binary, [[]]}, not_a_cookie}]],
+    _ = started(Config, #{cookie => {erlang, get_cookie, []}}),
+    ?assertMatch({ok, _}, sockpool:call(Pool, erlang, node, [], 5000)).
 
 unknown_node(Config) -> sockpool_node_connect_cases:unknown_node(Config).
 
@@ -141,9 +144,9 @@ over_epmd(Control, Config, Node, Functions) ->
     {ok, Module, Code} = compile:forms([form(Source) || Source <- Sources]),
     {module, Module} = peer:call(Control, code, load_binary, [Module, "epmd_of_the_user", Code]),
     Pool = ?config(pool, Config),
-    {ok, _} = peer:call(Control, sockpool, start_pool,
-                        [Pool, #{transport => node, node => Node, cookie => erlang:get_cookie(), size => 1,
-                                 max_overflow => 0, backoff => {1, 5}}]),
+    ok = peer:call(Control, sockpool, start_pool,
+                   [Pool, #{transport => node, node => Node, cookie => erlang:get_cookie(), size => 1,
+                            max_overflow => 0, backoff => {1, 5}}]),
     Told = told(Control, Pool, 100),
     ok = peer:call(Control, sockpool, stop_pool, [Pool]),
     Told.

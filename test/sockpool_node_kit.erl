@@ -26,7 +26,7 @@ init_case(Case, Config) ->
     [{pool, list_to_atom("node_" ++ atom_to_list(Case))}, {node, Node} | Config].
 
 end_case() ->
-    lists:foreach(fun sockpool:stop_pool/1, sockpool:which_pools()).
+    lists:foreach(fun sockpool:stop_pool/1, sockpool_test_util:pools()).
 
 %% A pool of one connection, unless the options say otherwise. Connecting has all the time it takes: what
 %% it fails with is looked at.
@@ -36,10 +36,8 @@ started(Config, Node, Opts) ->
     Pool = ?config(pool, Config),
     Defaults = #{transport => node, node => Node, size => 1, max_overflow => 0, backoff => {1, 50},
                  connect_timeout => 60000},
-    case sockpool:start_pool(Pool, maps:merge(Defaults, Opts)) of
-        {ok, _Pid} -> Pool;
-        ok -> Pool % of another node
-    end.
+    ok = sockpool:start_pool(Pool, maps:merge(Defaults, Opts)),
+    Pool.
 
 checked_out(Pool) ->
     {ok, Conn} = sockpool:checkout(Pool, ?DEADLINE_MS),

@@ -122,6 +122,7 @@ lease_functions(Config) ->
     ?assertEqual({error, {bad_option, packet, raw}}, sockpool:setopts(Conn, [{packet, raw}])),
     ?assertEqual({error, {bad_option, nodelay, 1}}, sockpool:setopts(Conn, [{nodelay, 1}])),
     ?assertEqual({error, {bad_argument, opts, x}}, sockpool:setopts(Conn, x)),
+    ?assertEqual({error, {bad_option, transport, node}}, sockpool:recv(Conn, packet)),
     ?assertEqual({error, not_owner}, await(start(fun() -> sockpool:checkin(Conn) end))),
     ?assertEqual({error, not_owner}, await(start(fun() -> sockpool:discard(Conn) end))),
     ?assertEqual({error, not_owner}, await(start(fun() -> sockpool:info(Conn) end))),
@@ -140,7 +141,7 @@ no_stream(Config) ->
     ?assertEqual({error, {bad_option, transport, node}}, sockpool:reload_tls(?config(pool, Config))),
     %% And the other way round.
     Server = sockpool_test_server:start(),
-    {ok, _} = sockpool:start_pool(tcp, sockpool_test_server:target(Server)),
+    ok = sockpool:start_pool(tcp, sockpool_test_server:target(Server)),
     ?assertEqual({error, {bad_option, transport, tcp}}, sockpool:call(tcp, erlang, node, [], 30000)),
     ?assertEqual({error, {bad_option, transport, tcp}}, sockpool:send_to(tcp, x, y)),
     Stream = checked_out(tcp),

@@ -109,7 +109,8 @@ wrong_values_test_() ->
      || {Key, _Right, Wrong, _Words} <- table(), Value <- Wrong].
 
 %% What may have a password in it is not repeated.
-shown(tls, Value) when Value =/= #{}, Value =/= [] -> not_a_list_of_options;
+shown(tls, []) -> #{};
+shown(tls, Value) when Value =/= #{} -> not_a_list_of_options;
 shown(_Key, Value) -> Value.
 
 right_paths_test_() ->
@@ -159,9 +160,81 @@ wrong_name_test_() ->
     [?_assertEqual({error, {bad_option, name, Name}}, sockpool_opts:parse(Name, #{}))
      || Name <- [undefined, "cache", <<"cache">>, 1, {cache, node()}]].
 
-opts_not_a_map_test_() ->
+opts_that_are_none_test_() ->
     [?_assertEqual({error, {bad_option, opts, not_a_map}}, sockpool_opts:parse(cache, Opts))
-     || Opts <- [[], [{port, 80}], undefined, 1]].
+     || Opts <- [[port], [{port, 80} | x], [{port, 80, 1}], "port", undefined, nil, 1]].
+
+%%% In which shapes options are given.
+
+%% As keyword lists of Elixir are.
+options_as_a_list_test_() ->
+    [{lists:flatten(io_lib:format("~p => ~0tp", [Key, Given])), fun() ->
+          Opts = maps:merge(#{host => "127.0.0.1", port => 80}, #{Key => Given}),
+          ?assertEqual(sockpool_opts:parse(cache, Opts), sockpool_opts:parse(cache, maps:to_list(Opts)))
+      end}
+     || {Key, Right, Wrong, _Words} <- table(), Given <- [Value || {Value, _} <- Right] ++ Wrong].
+
+first_of_the_same_key_counts_test() ->
+    Tcp = [{host, "127.0.0.1"}, {port, 80}],
+    ?assertMatch({ok, #{size := 1, max_hold := infinity}},
+                 sockpool_opts:parse(cache, [{size, 1}, {max_hold, nil} | Tcp] ++ [{size, 2}, {max_hold, 5}])).
+
+nil_is_not_given_test_() ->
+    {ok, Tcp} = parse_tcp(#{}),
+    [{atom_to_list(Key), fun() -> ?assertEqual({ok, Tcp}, parse_tcp(#{Key => nil})) end}
+     || Key <- maps:keys(Tcp), Key =/= host, Key =/= port]
+        ++ [?_assertEqual({error, {bad_option, Key, undefined}}, parse_tcp(#{Key => nil})) || Key <- [host, port]]
+        ++ [?_assertEqual({error, {bad_option, sise, not_shown}}, parse_tcp(#{sise => nil}))].
+
+nil_in_tls_is_not_given_test_() ->
+    {ok, Defaults} = sockpool_tls:parse(#{}),
+    [?_assertMatch({ok, #{tls := Defaults}}, parse_tcp(#{transport => tls, tls => Tls}))
+     || Key <- maps:keys(Defaults), Tls <- [#{Key => nil}, [{Key, nil}]]].
+
+%% To another node goes a map of what is given.
+given_for_another_node_test() ->
+    ?assertEqual({ok, #{size => 1, tls => #{verify => none}, sise => nil}},
+                 sockpool_opts:given([{size, 1}, {host, nil}, {sise, nil}, {tls, [{verify, none}, {ktls, nil}]}])),
+    ?assertEqual({ok, #{tls => 1}}, sockpool_opts:given(#{tls => 1})),
+    ?assertEqual({error, {bad_option, opts, not_a_map}}, sockpool_opts:given([a])).
+
+%% Functions with extra arguments, which may be secrets: they are kept, and not shown.
+module_function_and_arguments_test_() ->
+    Login = {m, login, ["hunter2"]},
+    Tls = #{host => "h", port => 1, transport => tls},
+    {ok, #{init := {m, login, Extra}} = Opts} = parse_tcp(#{init => Login}),
+    {ok, #{tls := #{password := {m, login, Password}}} = Secured} =
+        sockpool_opts:parse(cache, Tls#{tls => [{password, Login}]}),
+    {ok, #{cookie := {m, login, Cookie}} = Node} = parse_node(#{cookie => Login}),
+    Shown = [Opts, Secured, Node, sockpool:child_spec(cache, #{init => Login, cookie => Login, tls => #{password => Login}}),
+             parse_node(#{init => Login}), parse_tcp(#{init => {m, login, ["hunter2" | x]}}),
+             parse_tcp(#{init => {"m", login, ["hunter2"]}}), parse_tcp(#{cookie => Login}),
+             parse_tcp(#{tls => #{password => {"m", login, ["hunter2"]}}}), parse_tcp(#{tls => #{password => Login}})],
+    [?_assertEqual([["hunter2"], ["hunter2"], ["hunter2"]], [Extra(), Password(), Cookie()]),
+     ?_assertEqual({ok, Opts}, sockpool_opts:parse(cache, Opts)),
+     ?_assertEqual(["hunter2", 1], sockpool_callback:call({erlang, '++', sockpool_secret:seal([[1]])}, [["hunter2"]])),
+     ?_assertEqual({error, {bad_option, init, not_a_fun}}, parse_tcp(#{init => {m, login, x}}))]
+        ++ [?_assertEqual(nomatch, string:find(io_lib:format("~p", [What]), "hunter2")) || What <- Shown].
+
+options_of_a_daemon_test_() ->
+    Pool = #{host => "h", port => 1},
+    {ok, Parsed} = sockpool_node_opts:parse(#{name => 'a@b', pools => #{p => Pool}}),
+    [?_assertEqual({ok, Parsed}, sockpool_node_opts:parse(Opts))
+     || Opts <- [[{name, 'a@b'}, {pools, [{p, maps:to_list(Pool)}]}],
+                 #{name => 'a@b', pools => [{p, [{host, "h"}, {port, 1}, {size, nil}]}], listen => nil}]]
+        ++ [?_assertEqual(sockpool_node:child_spec(#{name => 'a@b', stop_timeout => 7}),
+                          sockpool_node:child_spec([{name, 'a@b'}, {stop_timeout, 7}]))].
+
+%% Every option of the table is in the type, for whoever uses Dialyzer.
+type_lists_the_options_test_() ->
+    {ok, {_, [{abstract_code, {raw_abstract_v1, Forms}}]}} =
+        beam_lib:chunks(code:which(sockpool_given), [abstract_code]),
+    {ok, #{tls := Tls} = Opts} = parse_tcp(#{transport => tls}),
+    [?_assertEqual(lists:sort(maps:keys(Known)),
+                   lists:sort([Key || {attribute, _, type, {Name, {type, _, union, [{type, _, map, Fields} | _]}, []}}
+                                          <- Forms, Name =:= Type,
+                                      {type, _, map_field_assoc, [{atom, _, Key}, _]} <- Fields]))
+     || {Type, Known} <- [{options, Opts}, {tls, Tls}]].
 
 missing_option_test_() ->
     [{Missing, ?_assertEqual({error, {bad_option, Key, undefined}},
@@ -266,7 +339,26 @@ message_names_option_value_and_what_is_allowed_test_() ->
           [?assertNotEqual({nomatch, Part}, {string:find(Message, Part), Part})
            || Part <- [atom_to_list(Key), Said, Words]]
       end}
-     || {Key, _Right, [Value | _], Words} <- [Path | table()]].
+     || {Key, _Right, Wrong, Words} <- [Path | table()], Value <- lists:sublist(Wrong -- [undefined], 1)].
+
+message_about_a_host_hints_at_what_was_meant_test_() ->
+    Message = fun(Host) -> sockpool_opts:format_error({bad_option, host, Host}) end,
+    [{lists:flatten(io_lib:format("~0tp", [Host])),
+      ?_assertEqual("; did you mean " ++ Meant ++ "?", lists:nthtail(max(0, length(Message(Host)) - 16 - length(Meant)), Message(Host)))}
+     || {Host, Meant} <- [{"127.0.0.1:7000", "host => \"127.0.0.1\", port => 7000"},
+                          {<<"db.example:7000">>, "host => \"db.example\", port => 7000"},
+                          {'localhost:1', "host => \"localhost\", port => 1"},
+                          {["a", "b:2", "c:3"], "host => \"b\", port => 2"},
+                          {"[::1]:80", "host => \"::1\", port => 80"},
+                          {"[::1]", "host => \"::1\""},
+                          {"http://localhost", "host => \"localhost\", port => 80"},
+                          {"http://localhost:8080/x", "host => \"localhost\", port => 8080"},
+                          {"https://[::1]/", "host => \"::1\", port => 443, transport => tls"},
+                          {"redis://me:pw@cache:6379/0", "host => \"cache\", port => 6379"},
+                          {"redis://cache", "host => \"cache\""}]]
+        ++ [?_assertEqual(nomatch, string:find(Message(Host), "did you mean"))
+            || Host <- [undefined, "", "a:b", "a:0", "a:65536", "[::1", "[::1]x", "::1::2", "fe80::1%eth0", "a/b", "http://",
+                        "http://a b", lists:duplicate(300, $a) ++ ":1", [$a | b], 1, {1, 2}, "db.example"]].
 
 message_about_options_that_are_no_map_test() ->
     Message = sockpool_opts:format_error({bad_option, opts, not_a_map}),

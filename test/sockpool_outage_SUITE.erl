@@ -62,11 +62,21 @@ end_per_testcase(_Case, Config) ->
 
 one_outage(Config) ->
     Server = sockpool_test_server:start(echo, #{listen => false}),
+    Before = erlang:system_time(millisecond),
     Pool = pool(Config, sockpool_test_server:target(Server)),
+    wait_until(fun() -> stat(Pool, connect_failures) > 0 end),
+    #{last_error_at := First} = stats(Pool),
+    ?assert(Before =< First),
     wait_until(fun() -> stat(Pool, connect_failures) > 20 end),
+    #{last_error_at := At} = stats(Pool),
+    ?assert(First < At),
+    ?assert(At =< erlang:system_time(millisecond)),
     ok = sockpool_test_server:up(Server),
     [Failed, Again] = logged(Config),
     assert_in(Failed, ["econnrefused", server_text(Server)]),
+    ?config(kind, Config) =:= erlang
+        andalso assert_in(Failed, [": cannot connect to " ++ server_text(Server) ++ " (tcp, attempt 1, at "
+                                   ++ server_text(Server) ++ "): econnrefused"]),
     assert_in(Again, [server_text(Server), failures(Config, stat(Pool, connect_failures))]),
     ?assertMatch(#{last_error := econnrefused}, settled(Pool)).
 
@@ -74,7 +84,7 @@ one_outage(Config) ->
 failing_now_and_then(Config) ->
     Server = sockpool_test_server:start(),
     Pool = pool(Config, sockpool_test_server:target(Server)),
-    ?assertMatch(#{last_error := undefined}, settled(Pool)),
+    ?assertMatch(#{last_error := undefined, last_error_at := undefined}, settled(Pool)),
     [begin
          Failures = stat(Pool, connect_failures),
          ok = sockpool_test_server:down(Server),
@@ -101,13 +111,17 @@ look(Pool) ->
 names_the_server(Config) ->
     Hosts = ["127.0.0.1", {0, 0, 0, 0, 0, 0, 0, 1}, "no-such-host.invalid", {127, 0, 0, 2}],
     Pool = pool(Config, #{host => Hosts, port => 1}),
-    assert_in(failure(Config), ["127.0.0.1:1, [::1]:1, no-such-host.invalid:1 and "]),
+    Failed = failure(Config),
+    assert_in(Failed, ["127.0.0.1:1, [::1]:1, no-such-host.invalid:1 and "]),
+    ?config(kind, Config) =:= erlang andalso assert_in(Failed, [" (tcp, attempt 1, at 127.0.0.2:1): "]),
     ok = sockpool:stop_pool(Pool),
     _ = pool(Config, #{transport => unix, path => "/no/such \"socket"}),
     assert_in(failure(Config), ["/no/such ", "enoent"]),
     ok = sockpool:stop_pool(Pool),
     _ = pool(Config, #{transport => node, node => 'b@127.0.0.1', port => 1}),
-    assert_in(failure(Config), ["b@127.0.0.1", "econnrefused"]).
+    Refused = failure(Config),
+    assert_in(Refused, ["b@127.0.0.1", "econnrefused"]),
+    ?config(kind, Config) =:= erlang andalso assert_in(Refused, [" (node, attempt 1, at 127.0.0.1:1): "]).
 
 %% An address to which there is no way from here says nothing of the server, whichever is tried last. (No
 %% socket of IPv6 can have that local address.)
@@ -223,10 +237,8 @@ some_milliseconds() -> crypto:generate_key(rsa, {1024, 65537}).
 
 pool(Config, Opts) ->
     Pool = ?config(pool, Config),
-    case sockpool:start_pool(Pool, maps:merge(#{size => 1, max_overflow => 0, backoff => {1, 5}}, Opts)) of
-        ok -> Pool;
-        {ok, _} -> Pool
-    end.
+    ok = sockpool:start_pool(Pool, maps:merge(#{size => 1, max_overflow => 0, backoff => {1, 5}}, Opts)),
+    Pool.
 
 %% As a handler of logger: the lines about that pool.
 log(#{msg := {"sockpool " ++ _ = Format, Arguments}}, #{config := {Pid, Pool}}) ->

@@ -42,7 +42,7 @@ init_per_testcase(Case, Config) ->
     [{pool, Case}, {server, sockpool_test_server:start()} | Config].
 
 end_per_testcase(_Case, _Config) ->
-    lists:foreach(fun sockpool:stop_pool/1, sockpool:which_pools()).
+    lists:foreach(fun sockpool:stop_pool/1, sockpool_test_util:pools()).
 
 %%% Kills at random moments.
 
@@ -406,6 +406,6 @@ giver_dies(Config) ->
 started(Config, More) ->
     Pool = ?config(pool, Config),
     Target = sockpool_test_server:target(?config(server, Config)),
-    {ok, _} = sockpool:start_pool(Pool, maps:merge(Target, More)),
+    ok = sockpool:start_pool(Pool, maps:merge(Target, More)),
     _ = settled(Pool),
     Pool.

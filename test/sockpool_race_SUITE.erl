@@ -47,7 +47,7 @@ end_per_suite(_Config) ->
 init_per_testcase(Case, Config) -> [{pool, Case} | Config].
 
 end_per_testcase(_Case, _Config) ->
-    lists:foreach(fun sockpool:stop_pool/1, sockpool:which_pools()).
+    lists:foreach(fun sockpool:stop_pool/1, sockpool_test_util:pools()).
 
 %%% Waiters whose time ends when the connections come back.
 
@@ -95,7 +95,7 @@ long_rounds(Config, Wait) ->
     Round = fun(N, Times) ->
                     Pool = list_to_atom(Name ++ integer_to_list(N)),
                     Opts = #{size => 4, max_overflow => 0, backoff => {1, 10}},
-                    {ok, _} = sockpool:start_pool(Pool, maps:merge(sockpool_test_server:target(Server), Opts)),
+                    ok = sockpool:start_pool(Pool, maps:merge(sockpool_test_server:target(Server), Opts)),
                     _ = settled(Pool),
                     receive after N * ?LONG_APART_MS -> ok end,
                     {Pool, rounds(Pool, fun(Ms) -> Wait(Pool, Ms) end, ?LONG_WAITERS, [Times])}
@@ -440,6 +440,6 @@ id() -> (sockpool_test_util:ids(?ID_BYTES))().
 started(Config, Behaviour, More) ->
     Server = sockpool_test_server:start(Behaviour),
     Pool = ?config(pool, Config),
-    {ok, _} = sockpool:start_pool(Pool, maps:merge(sockpool_test_server:target(Server), More)),
+    ok = sockpool:start_pool(Pool, maps:merge(sockpool_test_server:target(Server), More)),
     _ = settled(Pool),
     Pool.

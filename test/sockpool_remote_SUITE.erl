@@ -53,7 +53,7 @@ every_function(Config) ->
     ok = sockpool:send(Conn, ["one", $\n]),
     ok = sockpool:send(Conn, <<"two\n">>, 1000),
     ?assertEqual({ok, <<"one\n">>}, sockpool:recv(Conn, 0)),
-    ?assertEqual({ok, <<"two\n">>}, sockpool:recv(Conn, 0, 1000)),
+    ?assertEqual({ok, <<"two\n">>}, sockpool:recv(Conn, packet, 1000)),
     Port = sockpool_test_server:port(?config(server, Config)),
     ?assertEqual({ok, {{127, 0, 0, 1}, Port}}, sockpool:peername(Conn)),
     {ok, {{127, 0, 0, 1}, OwnPort}} = sockpool:sockname(Conn),
@@ -119,7 +119,7 @@ names_after_a_reset(Config) ->
 same_results_as_here(Config) ->
     Opts = #{size => 1, max_overflow => 0, packet => 1, recv_limit => 100},
     Remote = {Name, Node} = started(Config, Opts),
-    {ok, _} = sockpool:start_pool(Name, maps:merge(target(Config), Opts)),
+    ok = sockpool:start_pool(Name, maps:merge(target(Config), Opts)),
     _ = settled(Name),
     Errors = [{error, timeout}, {error, full}, {error, closed}, {error, not_found},
               {error, {bad_argument, timeout, -1}}, {error, {bad_argument, timeout, soon}},
@@ -167,6 +167,7 @@ own_node_is_the_local_path(Config) ->
     try
         ok = sockpool:start_pool(Pool, target(Config)),
         ?assertMatch({error, {already_started, _}}, sockpool:start_pool(Pool, target(Config))),
+        ?assertMatch({error, {already_started, _}}, sockpool:start_pool(Name, target(Config))),
         {ok, Conn} = sockpool:checkout(Pool),
         ok = sockpool:checkin(Conn),
         ?assertEqual({ok, <<"x">>}, sockpool:request(Pool, "x", 1, 5000)),
@@ -207,7 +208,8 @@ pools_by_call(Config) ->
                  sockpool:start_pool(Pool, Target#{size => lots})),
     ?assertEqual({error, {bad_option, opts, not_a_map}}, sockpool:start_pool(Pool, nothing)),
     ?assertEqual({ok, []}, sockpool:which_pools(Node)),
-    ok = sockpool:start_pool(Pool, Target),
+    %% As Elixir gives them.
+    ok = sockpool:start_pool(Pool, [{size, nil}, {path, nil}, {tls, nil} | maps:to_list(Target)]),
     {error, {already_started, Pid}} = sockpool:start_pool(Pool, Target),
     ?assertEqual(Node, node(Pid)),
     ?assertEqual({ok, [Name]}, sockpool:which_pools(Node)),
@@ -224,7 +226,8 @@ pools_by_call(Config) ->
 funs_in_options(Config) ->
     Pool = ?config(pool, Config),
     Opts = (target(Config))#{packet => line},
-    Bad = [fun(_) -> ok end, fun unexported/1, fun ?MODULE:unexported/1, fun no_such_module:init/1],
+    Bad = [fun(_) -> ok end, fun unexported/1, fun ?MODULE:unexported/1, fun no_such_module:init/1,
+           {?MODULE, unexported, []}, {?MODULE, greet, [x]}, {no_such_module, init, []}],
     [?assertEqual({error, {bad_option, init, Fun}}, sockpool:start_pool(Pool, Opts#{init => Fun}))
      || Fun <- Bad],
     Tls = Opts#{transport => tls, tls => #{certfile => "c.pem", password => fun() -> "x" end}},
@@ -235,6 +238,9 @@ funs_in_options(Config) ->
     _ = settled(Pool),
     Node = ?config(node, Config),
     receive {greeted_on, Where} -> ?assertEqual(Node, Where) end,
+    ok = sockpool:stop_pool(Pool),
+    ok = sockpool:start_pool(Pool, Opts#{init => {?MODULE, greet, []}, size => 1}),
+    receive {greeted_on, Again} -> ?assertEqual(Node, Again) end,
     Text = lists:flatten(sockpool:format_error({bad_option, init, hd(Bad)})),
     ?assertNotEqual(nomatch, string:find(Text, "another node")).
 
@@ -243,9 +249,9 @@ unexported(_Conn) -> ok.
 %% The C node runs no Erlang code.
 no_funs_in_options(Config) ->
     Pool = ?config(pool, Config),
-    Init = fun ?MODULE:greet/1,
-    ?assertEqual({error, {bad_option, init, Init}},
-                 sockpool:start_pool(Pool, (target(Config))#{init => Init})),
+    [?assertEqual({error, {bad_option, init, Init}},
+                  sockpool:start_pool(Pool, (target(Config))#{init => Init}))
+     || Init <- [fun ?MODULE:greet/1, {?MODULE, greet, []}]],
     ?assertEqual({error, not_found}, sockpool:stats(Pool)).
 
 greet(Conn) ->

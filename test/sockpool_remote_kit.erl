@@ -41,7 +41,7 @@ end_case(Config) ->
     ok = sockpool_test_util:wait_until(fun() -> holds_nothing(Config) end),
     {ok, Names} = sockpool:which_pools(Node),
     lists:foreach(fun(Name) -> ok = sockpool:stop_pool({Name, Node}) end, Names),
-    lists:foreach(fun sockpool:stop_pool/1, sockpool:which_pools()).
+    lists:foreach(fun sockpool:stop_pool/1, sockpool_test_util:pools()).
 
 target(Config) -> sockpool_test_server:target(?config(server, Config)).
 

@@ -45,7 +45,7 @@ init_per_testcase(_Case, Config) ->
     ok = run(Self, fun load_all/0),
     Server = sockpool_test_server:start(),
     %% One that is used up, and one that wants nothing.
-    [{ok, _} = run(Self, fun() -> sockpool:start_pool(Pool, options(Server)) end) || Pool <- [busy, quiet]],
+    [ok = run(Self, fun() -> sockpool:start_pool(Pool, options(Server)) end) || Pool <- [busy, quiet]],
     ok = run(Self, fun() -> _ = [settled(Pool) || Pool <- [busy, quiet]], ok end),
     ok = run(Self, fun() -> {ok, Lease} = sockpool:checkout(quiet), put(lease, Lease), ok end),
     Before = run(Self, fun() -> untouched() end),
@@ -232,8 +232,8 @@ other_children(Config) ->
 starts(Config) ->
     Server = ?config(server, Config),
     Tls = (options(Server))#{transport => tls, tls => #{verify => none}},
-    {ok, _} = in(Config, fun() -> sockpool:start_pool(secret, Tls) end),
-    Stop = fun({ok, _}) -> ok = sockpool:stop_pool(new) end,
+    ok = in(Config, fun() -> sockpool:start_pool(secret, Tls) end),
+    Stop = fun(ok) -> ok = sockpool:stop_pool(new) end,
     End = fun({ok, Pid}) -> ended(Pid) end,
     [?assertEqual({error, system_limit}, refused(Config, fun() -> in(Config, Start) end,
                                                  fun(Lucky) -> in(Config, fun() -> Undo(Lucky) end) end))
@@ -246,7 +246,7 @@ starts(Config) ->
     ok = assert_untouched(Config),
     ok = free(Config),
     ?assertEqual(ok, in(Config, fun() -> sockpool:reload_tls(secret) end)),
-    {ok, _} = in(Config, fun() -> sockpool:start_pool(new, options(Server)) end),
+    ok = in(Config, fun() -> sockpool:start_pool(new, options(Server)) end),
     works(Config, new).
 
 %% Clients on another node: the server has no process to do their work.
@@ -275,7 +275,7 @@ other_nodes(Config) ->
 node_connections(Config) ->
     Us = node(),
     Options = #{transport => node, node => Us, size => 1, max_overflow => 0},
-    {ok, _} = in(Config, fun() -> sockpool:start_pool(nodes, Options) end),
+    ok = in(Config, fun() -> sockpool:start_pool(nodes, Options) end),
     ?assertEqual({ok, Us}, in(Config, fun() -> sockpool:call(nodes, erlang, node, [], 5000) end)),
     ?assertEqual({error, system_limit},
                  refused(Config, fun() -> in(Config, fun() -> sockpool:checkout(nodes) end) end,
@@ -298,7 +298,7 @@ tls_files(Config) ->
     Options = #{host => {127, 0, 0, 1}, port => sockpool_tls_peers:port(Server), transport => tls,
                 size => 0, max_overflow => 1, backoff => {1, 50},
                 tls => #{cacertfile => sockpool_tls_kit:pem(Config, "ca")}},
-    {ok, _} = in(Config, fun() -> sockpool:start_pool(secret, Options) end),
+    ok = in(Config, fun() -> sockpool:start_pool(secret, Options) end),
     Refused = {error, {tls, {cacertfile, emfile}}},
     [?assertEqual(Refused, in(Config, fun() -> ok = fill_here(descriptors), Read() end))
      || Read <- [fun() -> sockpool:start_pool(new, Options) end,
@@ -308,7 +308,7 @@ tls_files(Config) ->
     ?assertEqual({tls, {cacertfile, emfile}}, unavailable(Config, secret)),
     ok = assert_untouched(Config),
     ok = free(Config),
-    {ok, _} = in(Config, fun() -> sockpool:start_pool(new, Options) end),
+    ok = in(Config, fun() -> sockpool:start_pool(new, Options) end),
     works(Config, new),
     works(Config, secret),
     ok = assert_untouched(Config).

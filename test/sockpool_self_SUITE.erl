@@ -66,7 +66,7 @@ nobody_gets_its_own_bytes(Config) ->
 
 %% In that VM.
 attempts(Transport, Port, Attempts) ->
-    {ok, _} = sockpool:start_pool(itself, #{host => "127.0.0.1", port => Port, transport => Transport,
+    ok = sockpool:start_pool(itself, #{host => "127.0.0.1", port => Port, transport => Transport,
                                             size => 1, max_overflow => 0, backoff => {1, 1}}),
     Answers = lists:usort(answers(Attempts)),
     {ok, #{connect_failures := Failures, created := Created}} = sockpool:stats(itself),

@@ -64,7 +64,6 @@ run(#{calm := Calm, victims := Victims, trouble := Trouble, seed := Seed, second
 started(Pool, Opts) ->
     case sockpool:start_pool(Pool, Opts) of
         ok -> ok;
-        {ok, _} -> ok;
         %% Of the same options: the process that crashed is on its way back.
         {error, {already_started, _}} -> ok
     end.

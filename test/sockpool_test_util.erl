@@ -2,6 +2,7 @@
 %%% run something and report, descriptors, percentiles.
 -module(sockpool_test_util).
 
+-export([start_pool/2, pools/0]).
 -export([wait_until/1, wait_until/2, stat/2, stats/1, settled/1, unavailable/1, why_unavailable/1,
          assert_adds_up/1]).
 -export([with_library_copied/2]).
@@ -35,6 +36,20 @@ poll(Condition, Deadline, TimeoutMs) ->
     end.
 
 %%% Pools.
+
+%% With the pid of its process.
+-spec start_pool(atom(), sockpool:options()) -> {ok, pid()} | {error, term()}.
+start_pool(Pool, Opts) ->
+    case sockpool:start_pool(Pool, Opts) of
+        ok -> {ok, sockpool_nif:pool_controller(sockpool_pool:find(Pool))};
+        {error, _} = Error -> Error
+    end.
+
+%% Of this node.
+-spec pools() -> [atom()].
+pools() ->
+    {ok, Names} = sockpool:which_pools(),
+    Names.
 
 -spec stats(atom()) -> map().
 stats(Pool) ->

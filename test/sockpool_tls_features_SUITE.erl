@@ -161,7 +161,7 @@ ends_in_a_handshake(Config, End) ->
     Path = file(?config(tls_dir, Config), atom_to_list(?config(pool, Config))),
     Server = sockpool_test_server:start(silent),
     Pool = ?config(pool, Config),
-    {ok, Pid} = sockpool:start_pool(Pool, #{host => {127, 0, 0, 1}, size => 2, max_overflow => 0,
+    {ok, Pid} = sockpool_test_util:start_pool(Pool, #{host => {127, 0, 0, 1}, size => 2, max_overflow => 0,
                                             connect_timeout => 60000,
                                             port => sockpool_test_server:port(Server),
                                             transport => tls, tls => [{keylog, Path}]}),
@@ -256,7 +256,7 @@ reload_of_what_has_none(Config) ->
     ?assertEqual({error, not_found}, sockpool:reload_tls(no_such_pool)),
     ?assertEqual({error, {bad_argument, pool, "x"}}, sockpool:reload_tls("x")),
     Pool = ?config(pool, Config),
-    {ok, _} = sockpool:start_pool(Pool, #{host => "localhost", port => 1}),
+    ok = sockpool:start_pool(Pool, #{host => "localhost", port => 1}),
     ?assertEqual({error, {bad_option, transport, tcp}}, sockpool:reload_tls(Pool)),
     ok = sockpool:stop_pool(Pool),
     ?assertEqual({error, not_found}, sockpool:reload_tls(Pool)).

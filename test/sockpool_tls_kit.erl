@@ -45,7 +45,7 @@ pool(Config, Server, Opts) -> pool(Config, Server, Opts, #{}).
 pool(Config, Server, Opts, Tls) ->
     Pool = ?config(pool, Config),
     Trusting = maps:merge(#{cacertfile => pem(Config, "ca")}, Tls),
-    {ok, _} = sockpool:start_pool(Pool, maps:merge(#{host => "localhost", port => port(Server),
+    ok = sockpool:start_pool(Pool, maps:merge(#{host => "localhost", port => port(Server),
                                                      size => 1, max_overflow => 0,
                                                      backoff => {1, 50}, connect_timeout => 60000,
                                                      transport => tls, tls => Trusting}, Opts)),

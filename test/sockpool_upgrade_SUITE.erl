@@ -179,7 +179,7 @@ end_work(Work) ->
 %% Each pool has fewer connections than users, so that some always wait.
 work(Parent, Pools) ->
     {ok, _} = application:ensure_all_started(sockpool),
-    [{ok, _} = sockpool:start_pool(Name, Opts#{size => 3, max_overflow => 0, connect_timeout => 30000,
+    [ok = sockpool:start_pool(Name, Opts#{size => 3, max_overflow => 0, connect_timeout => 30000,
                                                checkout_timeout => 30000})
      || {Name, Opts} <- maps:to_list(Pools)],
     _ = [settled(Name) || Name <- maps:keys(Pools)],
@@ -204,7 +204,7 @@ work(Parent, Pools) ->
     {ok, ok} = await(Waiter),
     _ = [settled(Name) || Name <- [plain, tls]],
     [ok = sockpool:stop_pool(Name) || Name <- maps:keys(Pools)],
-    {ok, _} = sockpool:start_pool(tls, maps:get(tls, Pools)),
+    ok = sockpool:start_pool(tls, maps:get(tls, Pools)),
     ok = sockpool:transaction(tls, fun echo/1, 30000),
     ok = application:stop(sockpool),
     Asker ! {self(), finished}.
@@ -313,7 +313,7 @@ put_by(Name, Ebin) ->
     true = code:replace_path(sockpool, Ebin),
     accepted = take_over(Ebin, code:priv_dir(sockpool)),
     Server = sockpool_test_server:start(),
-    {ok, _} = sockpool:start_pool(Name, (sockpool_test_server:target(Server))#{size => 1, max_overflow => 0,
+    ok = sockpool:start_pool(Name, (sockpool_test_server:target(Server))#{size => 1, max_overflow => 0,
                                                                                max_waiting => infinity}),
     {ok, Conn} = sockpool:checkout(Name, ?PATIENCE_MS),
     Waits = [start(fun() -> sockpool:checkout(Name, 500) end) || _ <- lists:seq(1, 2000)],

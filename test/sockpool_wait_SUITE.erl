@@ -91,7 +91,7 @@ busy_pool(Config) ->
     Pool = ?config(pool, Config),
     Server = sockpool_test_server:start(),
     Opts = #{size => 1, max_overflow => 0, checkout_timeout => ?LONG_MS},
-    {ok, Pid} = sockpool:start_pool(Pool, maps:merge(sockpool_test_server:target(Server), Opts)),
+    {ok, Pid} = sockpool_test_util:start_pool(Pool, maps:merge(sockpool_test_server:target(Server), Opts)),
     _ = settled(Pool),
     {ok, Conn} = sockpool:checkout(Pool),
     {Pool, Pid, Conn}.
@@ -256,7 +256,7 @@ janitor_and_strange_pools(Config) ->
 connecting_hangs(Config, Opts) ->
     Pool = ?config(pool, Config),
     BeganMs = erlang:monotonic_time(millisecond),
-    {ok, _} = sockpool:start_pool(Pool, maps:merge(#{size => 1, max_overflow => 0,
+    ok = sockpool:start_pool(Pool, maps:merge(#{size => 1, max_overflow => 0,
                                                      connect_timeout => 1000}, Opts)),
     Short = timed(waits(Pool, 100)),
     Long = timed(waits(Pool, ?LONG_MS)),
@@ -312,7 +312,7 @@ init_never_returns(Config) ->
 with_peer(Config, Behaviour, Opts) ->
     Pool = ?config(pool, Config),
     Target = sockpool_test_server:target(sockpool_test_server:start(Behaviour)),
-    {ok, _} = sockpool:start_pool(Pool, maps:merge(Target#{size => 4, max_overflow => 0}, Opts)),
+    ok = sockpool:start_pool(Pool, maps:merge(Target#{size => 4, max_overflow => 0}, Opts)),
     _ = settled(Pool),
     Pool.
 

@@ -144,7 +144,9 @@ void sp_nif_keep_no_waiters(void);
 /* Has the waiter carry these bytes. False: not a list of binaries. */
 bool sp_nif_waiter_carry(ErlNifEnv *env, struct sp_nif_waiter *waiter, ERL_NIF_TERM request);
 void sp_nif_error_set(struct sp_nif_pool *pool, ERL_NIF_TERM term);
-bool sp_nif_error_get(struct sp_nif_pool *pool, ErlNifEnv *env, ERL_NIF_TERM *term);
+/* False: none so far. Otherwise also when it was set, in milliseconds since 1970. */
+bool sp_nif_error_get(struct sp_nif_pool *pool, ErlNifEnv *env, ERL_NIF_TERM *term,
+                      ErlNifTime *at_ms);
 /* At the end of a call: charges the process for what it did. Whose allowance was used up lets others run
  * before it goes on. */
 void sp_nif_charge(const struct sp_call *call);

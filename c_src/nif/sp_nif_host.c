@@ -407,6 +407,7 @@ struct sp_nif_error {
     _Atomic unsigned refs;
     ErlNifEnv *env;
     ERL_NIF_TERM term;
+    ErlNifTime at_ms; /* since 1970 */
 };
 
 static void error_unref(struct sp_nif_error *error)
@@ -426,6 +427,7 @@ void sp_nif_error_set(struct sp_nif_pool *pool, ERL_NIF_TERM term)
     error->refs = 1;
     error->env = enif_alloc_env();
     error->term = enif_make_copy(error->env, term);
+    error->at_ms = enif_monotonic_time(ERL_NIF_MSEC) + enif_time_offset(ERL_NIF_MSEC);
     enif_mutex_lock(pool->lock);
     old = pool->last_error;
     pool->last_error = error;
@@ -433,7 +435,8 @@ void sp_nif_error_set(struct sp_nif_pool *pool, ERL_NIF_TERM term)
     error_unref(old);
 }
 
-bool sp_nif_error_get(struct sp_nif_pool *pool, ErlNifEnv *env, ERL_NIF_TERM *term)
+bool sp_nif_error_get(struct sp_nif_pool *pool, ErlNifEnv *env, ERL_NIF_TERM *term,
+                      ErlNifTime *at_ms)
 {
     struct sp_nif_error *error;
 
@@ -445,6 +448,7 @@ bool sp_nif_error_get(struct sp_nif_pool *pool, ErlNifEnv *env, ERL_NIF_TERM *te
     if (!error)
         return false;
     *term = enif_make_copy(env, error->term);
+    *at_ms = error->at_ms;
     error_unref(error);
     return true;
 }

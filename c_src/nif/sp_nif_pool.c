@@ -354,7 +354,8 @@ SP_NIF(sp_nif_pool_stats)
     struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
     struct sp_call call = sp_nif_call(env);
     struct sp_snapshot snapshot;
-    ERL_NIF_TERM map = enif_make_new_map(env), error = sp_atoms.undefined;
+    ERL_NIF_TERM map = enif_make_new_map(env), error = sp_atoms.undefined, at = sp_atoms.undefined;
+    ErlNifTime at_ms;
     ErlNifPid pid;
     uint32_t cursor;
     bool more;
@@ -371,8 +372,10 @@ SP_NIF(sp_nif_pool_stats)
             env, enif_make_uint(env, cursor), enif_make_uint64(env, snapshot.idle),
             enif_make_uint64(env, snapshot.leased), enif_make_uint64(env, snapshot.connecting));
     enif_make_map_put(env, map, sp_atoms.name, pool->name, &map);
-    (void)sp_nif_error_get(pool, env, &error);
+    if (sp_nif_error_get(pool, env, &error, &at_ms))
+        at = enif_make_int64(env, at_ms);
     enif_make_map_put(env, map, enif_make_atom(env, "last_error"), error, &map);
+    enif_make_map_put(env, map, enif_make_atom(env, "last_error_at"), at, &map);
 #define PUT(field)                                                                                 \
     enif_make_map_put(env, map, enif_make_atom(env, #field),                                       \
                       enif_make_uint64(env, snapshot.field), &map);
@@ -424,11 +427,12 @@ SP_NIF(sp_nif_pool_give_up)
 {
     struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
     ERL_NIF_TERM reason;
+    ErlNifTime at_ms;
 
     (void)argc;
     if (!pool)
         return not_a_pool(env);
-    if (!sp_health_unavailable(&pool->core) || !sp_nif_error_get(pool, env, &reason))
+    if (!sp_health_unavailable(&pool->core) || !sp_nif_error_get(pool, env, &reason, &at_ms))
         return enif_make_tuple2(env, sp_atoms.error, sp_atoms.timeout);
     return enif_make_tuple2(env, sp_atoms.error,
                             enif_make_tuple2(env, sp_atoms.unavailable, reason));

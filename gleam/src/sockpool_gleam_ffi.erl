@@ -33,17 +33,12 @@ on_node(Name, Node) -> {named(Name), named(Node)}.
 ensure_started() ->
     case application:ensure_all_started(sockpool) of
         {ok, _} -> {ok, nil};
-        {error, Reason} -> {error, {other, text(Reason)}}
+        {error, Reason} -> {error, {other, explanation(Reason)}}
     end.
 
 -spec start(pool(), options()) -> result(nil).
 start(Pool, Options) ->
-    case sockpool:start_pool(Pool, map(Options)) of
-        {ok, _Pid} -> {ok, nil};
-        %% From another node.
-        ok -> {ok, nil};
-        {error, Reason} -> {error, reason(Reason)}
-    end.
+    result(sockpool:start_pool(Pool, map(Options))).
 
 -spec stop(pool()) -> result(nil).
 stop(Pool) -> result(sockpool:stop_pool(Pool)).
@@ -55,7 +50,9 @@ start_link(Pool, Options) -> result(sockpool:start_link(Pool, map(Options))).
 child_spec(Pool, Options) -> sockpool:child_spec(Pool, map(Options)).
 
 -spec names() -> [binary()].
-names() -> [atom_to_binary(Name) || Name <- sockpool:which_pools()].
+names() ->
+    {ok, Names} = sockpool:which_pools(),
+    [atom_to_binary(Name) || Name <- Names].
 
 -spec names_on(binary()) -> result([binary()]).
 names_on(Node) ->
@@ -67,19 +64,19 @@ names_on(Node) ->
 -spec stats(pool()) -> result(tuple()).
 stats(Pool) ->
     case sockpool:stats(Pool) of
-        {ok, #{name := Name, last_error := Last} = Stats} ->
+        {ok, #{name := Name, last_error := Last, last_error_at := At} = Stats} ->
             %% The order of the fields in the type Stats.
             Figures = [maps:get(Key, Stats)
                        || Key <- [size, max_overflow, total, idle, leased, connecting, waiting,
                                   checkouts, checkins, created, reused, closed, abandoned, timeouts,
                                   connect_attempts, connect_failures]],
-            {ok, list_to_tuple([stats, atom_to_binary(Name) | Figures] ++ [last_error(Last)])};
+            {ok, list_to_tuple([stats, atom_to_binary(Name) | Figures] ++ last_error(Last, At))};
         {error, Reason} ->
             {error, reason(Reason)}
     end.
 
-last_error(undefined) -> {error, nil};
-last_error(Reason) -> {ok, reason(Reason)}.
+last_error(undefined, undefined) -> [{error, nil}, {error, nil}];
+last_error(Reason, At) -> [{ok, reason(Reason)}, {ok, At}].
 
 -spec reload_tls(pool()) -> result(nil).
 reload_tls(Pool) -> result(sockpool:reload_tls(Pool)).
@@ -107,7 +104,7 @@ send(Conn, Data, default) -> result(sockpool:send(Conn, Data));
 send(Conn, Data, Timeout) -> result(sockpool:send(Conn, Data, ms(Timeout))).
 
 -spec recv(sockpool:conn(), {bytes, integer()} | next, milliseconds()) -> result(binary()).
-recv(Conn, next, Timeout) -> result(sockpool:recv(Conn, 0, ms(Timeout)));
+recv(Conn, next, Timeout) -> result(sockpool:recv(Conn, packet, ms(Timeout)));
 recv(Conn, {bytes, Bytes}, Timeout) -> result(sockpool:recv(Conn, Bytes, ms(Timeout))).
 
 -spec checkin(sockpool:conn()) -> result(nil).

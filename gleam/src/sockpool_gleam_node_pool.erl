@@ -61,7 +61,7 @@ start(N, Supervisor, Opts) ->
         {error, not_found} -> started(sockpool:start_pool(Name, Opts), Name, N, Supervisor, Opts)
     end.
 
-started({ok, _Pid}, Name, _N, Supervisor, _Opts) ->
+started(ok, Name, _N, Supervisor, _Opts) ->
     case sockpool:stats(Name) of
         {ok, #{size := Size, max_overflow := Overflow}} ->
             {ok, #pool{name = Name, supervisor = Supervisor, connections = Size + Overflow,

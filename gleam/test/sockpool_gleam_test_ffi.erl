@@ -38,7 +38,8 @@ tests(Module) ->
 
 %% Without the pools that a test before it has left by its failure.
 alone(Test) ->
-    _ = [sockpool:stop_pool(Name) || Name <- sockpool:which_pools()],
+    {ok, Names} = sockpool:which_pools(),
+    _ = [sockpool:stop_pool(Name) || Name <- Names],
     Test().
 
 -spec equal(A, A) -> nil.

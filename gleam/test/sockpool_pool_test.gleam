@@ -322,6 +322,7 @@ pub fn stats_test() {
       connect_attempts: 3,
       connect_failures: 0,
       last_error: Error(Nil),
+      last_error_at: Error(Nil),
     ),
     kit.stats(pool),
   )

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define ATTEMPTS_PER_STEP 32
 /* Connecting has not failed for that long. */
@@ -58,11 +59,20 @@ static void log_failure(const struct sn_pool *pool, struct sn_reason reason, con
                pool->options.name, server, sn_reason_text(reason, text));
 }
 
+static void note(struct sn_pool *pool, struct sn_reason reason)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    pool->last = reason;
+    pool->last_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
 /* Each outage is logged, not every attempt, and not every turn where it fails now and then. */
 static void note_end(struct sn_pool *pool, struct sn_reason reason, const char *step)
 {
     if (reason.word) {
-        pool->last = reason;
+        note(pool, reason);
         if (pool->failures++ == 0)
             log_failure(pool, reason, step);
         pool->outage_ends_ns = 0;
@@ -120,7 +130,7 @@ static void step(struct sn_pool *pool)
     for (size_t i = 0; i < plan.attempts; i++)
         if (!sn_attempt_start(&pool->home, pool->lookups, &pool->options, pool->here, &attempts[i],
                               pool->turn++, &pool->attempts, on_attempt_ended))
-            pool->last = sn_reason_of(SP_NO_MEMORY);
+            note(pool, sn_reason_of(SP_NO_MEMORY));
 }
 
 static void on_retry(struct sn_limit *limit)
@@ -202,7 +212,7 @@ static void on_refused(struct sn_home *home, const struct sp_conn *conn, sp_stat
     if (is_outage)
         note_end(pool, sn_reason_of_conn(conn, why), "");
     else
-        pool->last = sn_reason_of_conn(conn, why);
+        note(pool, sn_reason_of_conn(conn, why));
 }
 
 void sn_pool_set_tls(struct sn_pool *pool, struct sp_tls_ctx *ctx)
@@ -331,7 +341,7 @@ void sn_pool_put_stats(struct sn_writer *writer, struct sn_pool *pool)
     struct sp_snapshot snapshot = {0};
     uint32_t cursor = 0;
 #define ONE_MORE(name) +1
-    enum { KEYS = 2 SP_SNAPSHOT_MAP(ONE_MORE) };
+    enum { KEYS = 3 SP_SNAPSHOT_MAP(ONE_MORE) };
 #undef ONE_MORE
 
     while (sp_pool_snapshot(&pool->home.core, &call, &snapshot, &cursor))
@@ -341,6 +351,11 @@ void sn_pool_put_stats(struct sn_writer *writer, struct sn_pool *pool)
     sn_put_atom_len(writer, pool->options.name, pool->options.name_len);
     sn_put_atom(writer, "last_error");
     sn_put_reason(writer, pool->last.word ? pool->last : (struct sn_reason){.word = "undefined"});
+    sn_put_atom(writer, "last_error_at");
+    if (pool->last.word)
+        sn_put_number(writer, pool->last_ms);
+    else
+        sn_put_atom(writer, "undefined");
 #define PUT(field)                                                                                 \
     sn_put_atom(writer, #field);                                                                   \
     sn_put_number(writer, snapshot.field);

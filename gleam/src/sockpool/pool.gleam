@@ -48,6 +48,8 @@ pub type Stats {
     connect_failures: Int,
     /// Why the last attempt that failed did; `Error(Nil)` where none has.
     last_error: Result(Error, Nil),
+    /// And when: milliseconds since 1970.
+    last_error_at: Result(Int, Nil),
   )
 }
 
