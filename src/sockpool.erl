@@ -4,7 +4,7 @@
 %%% needed. A process checks a connection out, does its I/O itself, and checks it in:
 %%%
 %%% ```
-%%% {ok, _} = sockpool:start_pool(cache, #{host => "127.0.0.1", port => 6379, packet => line}),
+%%% ok = sockpool:start_pool(cache, #{host => "127.0.0.1", port => 6379, packet => line}),
 %%% {ok, Conn} = sockpool:checkout(cache),
 %%% ok = sockpool:send(Conn, "PING\r\n"),
 %%% {ok, <<"+PONG\r\n">>} = sockpool:recv(Conn, 0),

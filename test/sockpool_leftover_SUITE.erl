@@ -219,7 +219,7 @@ last_words_to_init(Config) ->
                            _ -> server(Config, {script, fun refuse/1})
                        end,
     Pool = name(Config),
-    {ok, _} = sockpool:start_pool(Pool, Target#{size => 1, init => Init, backoff => {3600000, 3600000}}),
+    ok = sockpool:start_pool(Pool, Target#{size => 1, init => Init, backoff => {3600000, 3600000}}),
     Connector = receive {connector, Pid} -> Pid end,
     case ?config(transport, Config) of
         tls -> refuse(Server, Connector);
