@@ -93,7 +93,7 @@ password_fun_that_fails_test_() ->
       fun() ->
               {ok, Opts} = sockpool_tls:parse(#{password => Fun}),
               ?assertEqual({error, {tls, {password, Why}}},
-                           sockpool_tls:configure(Pool, Opts, 1, 100))
+                           sockpool_tls:configure(Pool, Opts, 1, patience(Why)))
       end}
      || {Why, Fun} <- [{raised, fun() -> error({secret, "hunter2"}) end},
                        {raised, fun() -> throw("hunter2") end},
@@ -106,6 +106,10 @@ password_fun_that_fails_test_() ->
                        {not_iodata, fun() -> {ok, "hunter2"} end},
                        {not_iodata, fun() -> [1000] end},
                        {timeout, fun() -> timer:sleep(infinity) end}]].
+
+%% Only one of them is waited for to the end.
+patience(timeout) -> 100;
+patience(_Why) -> 30000.
 
 %% Not even with a limit of 0 where there is no fun.
 no_password_in_time_test() ->
