@@ -151,10 +151,10 @@ messages_name_the_value(Config) ->
                           ?assert(length(Words) > length(Shown) + 20)
                   end, Options ++ Arguments).
 
-%% What may be a password is not, and of what is missing it is said that it is missing.
+%% What may be a password is not, and of what is not given it is said that it is not.
 is_shown(opts, _Value, _Words) -> true;
 is_shown(_Key, not_shown, _Words) -> false;
-is_shown(_Key, undefined, Words) -> string:find(Words, "missing") =:= nomatch;
+is_shown(_Key, undefined, Words) -> string:find(Words, "is not given") =:= nomatch;
 is_shown(_Key, _Value, _Words) -> true.
 
 key_words(opts) -> "opts";

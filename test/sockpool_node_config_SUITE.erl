@@ -43,7 +43,8 @@ same_errors(_Config) ->
     Daemon = sockpool_c_daemon:start(),
     Base = #{host => "127.0.0.1", port => 1},
     Rows = sockpool_opts_tests:table(),
-    [same_error(Daemon, Base#{Key => Value}) || {Key, _, Wrong, _} <- Rows, Value <- Wrong],
+    %% An empty list of options is sent as a map.
+    [same_error(Daemon, Base#{Key => Value}) || {Key, _, Wrong, _} <- Rows, Value <- Wrong, {Key, Value} =/= {tls, []}],
     [accepted(Daemon, Base#{Key => Value})
      || {Key, Right, _, _} <- Rows, Key =/= name, Key =/= init, {Value, _} <- Right],
     Init = fun(_) -> ok end,
@@ -52,7 +53,7 @@ same_errors(_Config) ->
     ?assertEqual({error, {bad_option, cookie, not_a_cookie}},
                  start_pool(Daemon, #{transport => node, node => 'a@b', cookie => Cookie})),
     [same_error(Daemon, Opts)
-     || Opts <- [[], undefined, 1, #{port => 80}, #{host => "h"}, #{transport => unix},
+     || Opts <- [undefined, 1, #{port => 80}, #{host => "h"}, #{transport => unix},
                  #{transport => tls, port => 80}, Base#{path => "/tmp/s"}, Base#{tls => #{}},
                  Base#{sise => 1}, Base#{"size" => 1}, Base#{size => 0, max_overflow => 0},
                  Base#{size => 999991}, Base#{max_overflow => 999991}, Base#{cookie => secret},
