@@ -2,6 +2,7 @@
  * messages, ends of processes and turns of the loop, against a pool whose server is in here. At its end
  * the client goes, the pools are stopped, and nothing may be left. */
 #include "node/serve/sn_io.h"
+#include "node/serve/sn_job_end.h"
 #include "node/serve/sn_service.h"
 #include "core/base/sp_bytes.h"
 
