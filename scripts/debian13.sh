@@ -49,6 +49,8 @@ copy_tree
 # The mounts end with the command.
 export DIR TREE
 exec unshare --mount --pid --fork --kill-child bash -eu -c '
+    # Tests make mount namespaces, which needs a root that is mounted.
+    mount --rbind "$DIR" "$DIR"
     mount -t proc proc "$DIR/proc"
     mount --rbind /dev "$DIR/dev"
     mount --rbind /sys "$DIR/sys"
