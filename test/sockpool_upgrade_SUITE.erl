@@ -19,7 +19,7 @@
 
 -define(PATIENCE_MS, 60000).
 %% What was released may use what later compilers and libraries warn of.
--define(BUILD, " CC=gcc CFLAGS='-O0 -g1 -Wno-error' SANITIZE=address ").
+-define(BUILD, " -j2 CC=gcc CFLAGS='-O0 -g1 -Wno-error' SANITIZE=address ").
 
 suite() -> [{timetrap, {minutes, 10}}].
 
