@@ -68,15 +68,20 @@ words(At) ->
 %% @doc For a log: its number, and its address.
 -spec attempt(at()) -> iolist().
 attempt(At) ->
-    case {atomics:get(At, ?NUMBER), atomics:get(At, ?PLACE)} of
-        {0, _} -> "";
-        {Number, 0} -> io_lib:format(", attempt ~b", [Number]);
-        {Number, Place} ->
-            Size = Place bsr 16,
-            Padded = <<(atomics:get(At, ?HIGH)):64, (atomics:get(At, ?LOW)):64>>,
-            Address = sockpool_host:address(binary:part(Padded, 16 - Size, Size)),
-            io_lib:format(", attempt ~b, at ~ts:~b", [Number, sockpool_host:text(Address), Place band 16#ffff])
+    case atomics:info(At) of
+        #{size := ?LOW} -> attempt(At, atomics:get(At, ?NUMBER), atomics:get(At, ?PLACE));
+        #{} -> "" % of code of before
     end.
+
+attempt(_At, 0, _Place) ->
+    "";
+attempt(_At, Number, 0) ->
+    io_lib:format(", attempt ~b", [Number]);
+attempt(At, Number, Place) ->
+    Size = Place bsr 16,
+    Padded = <<(atomics:get(At, ?HIGH)):64, (atomics:get(At, ?LOW)):64>>,
+    Address = sockpool_host:address(binary:part(Padded, 16 - Size, Size)),
+    io_lib:format(", attempt ~b, at ~ts:~b", [Number, sockpool_host:text(Address), Place band 16#ffff]).
 
 step(At) -> lists:nth(atomics:get(At, ?STEP) + 1, steps()).
 
