@@ -98,12 +98,17 @@ idle(State) -> proc_lib:hibernate(sockpool_wait, next, [?MODULE, State, ?IDLE_MS
 -spec loop(tuple()) -> no_return().
 loop(State) -> wait(of_now(State)).
 
-%% The jobs did not know their pools.
-of_now(#state{jobs = Jobs} = State) ->
-    State#state{jobs = maps:map(fun(_Worker, Job) -> job_of_now(Job) end, Jobs)}.
+%% The jobs did not know their pools, and there was one monitor for each client, in the place of `monitors'.
+of_now(#state{jobs = Jobs, monitors = Monitors} = State) ->
+    Now = maps:fold(fun job_of_now/3,
+                    State#state{monitors = maps:filter(fun(_, Worker) -> is_pid(Worker) end, Monitors)}, Jobs),
+    _ = [true = demonitor(Before, [flush]) || {Before, _Jobs} <- maps:values(Monitors)],
+    Now.
 
-job_of_now(#job{} = Job) -> Job;
-job_of_now({job, Client, Id, Number, From}) -> #job{client = Client, id = Id, number = Number, from = From}.
+job_of_now(_Worker, #job{}, State) -> State;
+job_of_now(Worker, {job, undefined, _Id, _Number, From}, State) -> unwatched(Worker, From, State);
+job_of_now(Worker, {job, Client, Id, Number, From}, State) ->
+    hold(Client, Worker, #job{id = Id, number = Number, from = From}, State).
 
 -spec system_continue(pid(), [sys:dbg_opt()], tuple()) -> no_return().
 system_continue(_Parent, _Debug, State) -> wait(of_now(State)).

@@ -13,8 +13,8 @@
 suite() -> [{timetrap, {minutes, 2}}].
 
 all() ->
-    [two_loads_without_a_message, two_loads_of_what_is_waited_in, server_of_before, the_library_made_anew,
-     funs_of_code_that_is_gone, no_library, library_in_an_archive, not_a_library, wrong_environment].
+    [two_loads_without_a_message, two_loads_of_what_is_waited_in, server_of_before, client_of_before_dies,
+     the_library_made_anew, funs_of_code_that_is_gone, no_library, library_in_an_archive, not_a_library, wrong_environment].
 
 init_per_suite(Config) -> sockpool_tls_kit:with_certificates(Config).
 
@@ -73,25 +73,8 @@ two_loads_of_what_is_waited_in(_Config) ->
 %% What goes on with the state of a release before: its leases live, and so does what changes its code by sys.
 server_of_before(Config) ->
     Pool = ?config(pool, Config),
-    Self = self(),
-    Incarnation = make_ref(),
-    Lease = {'$sockpool_lease', node(), Incarnation, 1},
-    Begin = fun() ->
-                    process_flag(trap_exit, true),
-                    {Server, Client} = {self(), Self},
-                    Holder = spawn_link(fun() ->
-                                                {ok, Conn} = sockpool:checkout(Pool),
-                                                Client ! holds,
-                                                sockpool_session:serve(Server, Conn)
-                                        end),
-                    Id = make_ref(),
-                    Monitor = monitor(process, Client),
-                    {state, Self, Incarnation, 2, #{Holder => {job, Client, Id, 1, {Client, make_ref()}}},
-                     #{Id => Holder}, #{1 => Holder}, #{Client => {Monitor, #{Holder => []}}}}
-            end,
     [begin
-         Server = spawn_link(fun() -> GoOn(Begin()) end),
-         receive holds -> ok end,
+         {Server, Lease} = goes_on_from_before(GoOn, Pool, self()),
          Call = fun(Request) -> gen_server:call(Server, Request) end,
          ?assertEqual({ok, {infinity, infinity}}, Call({timeouts, Lease})),
          ?assertEqual(ok, Call({send, Lease, <<"lease">>, 5000})),
@@ -103,9 +86,47 @@ server_of_before(Config) ->
          ?assertEqual({error, closed}, Call({checkin, Lease})),
          unlink(Server),
          exit(Server, kill)
-     end || GoOn <- [fun sockpool_server:loop/1,
-                     fun(State) -> sockpool_server:system_continue(Self, [], State) end]],
+     end || GoOn <- ways_to_go_on()],
     ?assertMatch(#{leased := 0, abandoned := 0}, settled(Pool)).
+
+%% It is watched still.
+client_of_before_dies(Config) ->
+    Pool = ?config(pool, Config),
+    [begin
+         Client = spawn(fun() -> receive never -> ok end end),
+         {Server, Lease} = goes_on_from_before(GoOn, Pool, Client),
+         ?assertEqual({error, not_owner}, gen_server:call(Server, {info, Lease})),
+         exit(Client, kill),
+         wait_until(fun() -> sockpool_test_util:stat(Pool, abandoned) =:= Before + 1 end),
+         ?assertEqual({error, closed}, gen_server:call(Server, {info, Lease})),
+         unlink(Server),
+         exit(Server, kill)
+     end || {Before, GoOn} <- lists:zip([0, 1], ways_to_go_on())],
+    ?assertMatch(#{leased := 0, abandoned := 2}, settled(Pool)).
+
+ways_to_go_on() ->
+    Self = self(),
+    [fun sockpool_server:loop/1, fun(State) -> sockpool_server:system_continue(Self, [], State) end].
+
+%% A server with the state of a release before, in which the client has a lease.
+goes_on_from_before(GoOn, Pool, Client) ->
+    Self = self(),
+    Incarnation = make_ref(),
+    Server = spawn_link(fun() ->
+        process_flag(trap_exit, true),
+        Server = self(),
+        Holder = spawn_link(fun() ->
+                                    {ok, Conn} = sockpool:checkout(Pool),
+                                    Self ! holds,
+                                    sockpool_session:serve(Server, Conn)
+                            end),
+        Id = make_ref(),
+        Monitor = monitor(process, Client),
+        GoOn({state, Self, Incarnation, 2, #{Holder => {job, Client, Id, 1, {Client, make_ref()}}},
+              #{Id => Holder}, #{1 => Holder}, #{Client => {Monitor, #{Holder => []}}}})
+    end),
+    receive holds -> ok end,
+    {Server, {'$sockpool_lease', node(), Incarnation, 1}}.
 
 %%% Deleted.
 
