@@ -3,7 +3,7 @@
 %%% Elixir's word for what is not given.
 -module(sockpool_given).
 
--export([map/2]).
+-export([map/2, shown/3]).
 -export_type([options/0]).
 
 -type ms() :: 0..4294967295.
@@ -69,3 +69,8 @@ map(Opts, Known) when is_list(Opts), length(Opts) >= 0 ->
     end;
 map(_Opts, _Known) ->
     error.
+
+%% @doc For an error or a log: what a key that is not known was given may be a password.
+-spec shown(term(), term(), Known :: [atom()]) -> term().
+shown(Key, Value, Known) ->
+    case lists:member(Key, Known) of true -> Value; false -> not_shown end.

@@ -92,7 +92,7 @@ sealed(pools, Pools) ->
         error -> not_shown
     end;
 sealed(Key, Value) ->
-    case lists:member(Key, keys()) of true -> Value; false -> not_shown end.
+    sockpool_given:shown(Key, Value, keys()).
 
 sealed_pools(Pools) ->
     maps:map(fun(_Name, Opts) -> sockpool_opts:seal(Opts) end, Pools).

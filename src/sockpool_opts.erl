@@ -153,9 +153,10 @@ keys() ->
 checked(Name, _Opts) when not is_atom(Name); Name =:= undefined ->
     throw({bad_option, name, Name});
 checked(Name, Opts) ->
-    ok = check_known(all_given(Opts)),
+    Own = all_given(Opts),
+    ok = check_known(Own),
     Defaults = maps:from_list([{Key, Default} || {Key, Default, _Kind} <- rows()]),
-    Given = maps:merge(Defaults#{name := Name}, all_given(Opts)),
+    Given = maps:merge(Defaults#{name := Name}, Own),
     Parsed = maps:from_list([{Key, checked_value(Key, maps:get(Key, Given), Kind)}
                              || {Key, _Default, Kind} <- rows()]),
     ok = check_name(Name, Parsed),
@@ -210,7 +211,7 @@ sealed(init, Init) ->
 sealed(tls, Tls) when Tls =/= undefined ->
     sockpool_tls:seal(Tls);
 sealed(Key, Value) ->
-    case lists:member(Key, keys()) of true -> Value; false -> not_shown end.
+    sockpool_given:shown(Key, Value, keys()).
 
 check_known(Opts) ->
     case maps:to_list(maps:without(keys(), Opts)) of

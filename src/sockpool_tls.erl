@@ -90,7 +90,7 @@ shown(password, Value) when Value =/= undefined ->
         error -> not_a_fun
     end;
 shown(Key, Value) ->
-    case lists:member(Key, keys()) of true -> Value; false -> not_shown end.
+    sockpool_given:shown(Key, Value, keys()).
 
 %% @doc The options, which may be wrong, without a password in clear: as wrong as they were.
 -spec seal(term()) -> term().

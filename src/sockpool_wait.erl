@@ -275,9 +275,9 @@ given_up(_What, Lease) ->
 -opaque asked() :: {Monitor :: reference(), Sender :: pid() | none}.
 -type answer() :: {answer, term()} | {down, Reason :: term()} | {silent, asked()}.
 
-%% @doc `{silent, Asked}': nothing yet. Then it is to be waited on, or given up. `not_connected': nothing was sent, and an
-%% old watch may be one of a connection that is gone; a new one is about to connect. Raises system_limit where there
-%% is no process to be had that sends.
+%% @doc `{silent, Asked}': nothing yet. Then it is to be waited on, or given up. `not_connected': nothing was
+%% sent, and an old watch may be one of a connection that is gone; a new one is about to connect. Raises
+%% system_limit where there is no process to be had that sends.
 -spec ask({new | old, Watch :: pid()}, node(), term(), timeout()) -> answer() | not_connected.
 ask({Age, Watch}, Node, Request, Timeout) ->
     Ref = monitor(process, Watch, [{alias, reply_demonitor}]),
@@ -285,12 +285,12 @@ ask({Age, Watch}, Node, Request, Timeout) ->
     Message = {'$gen_call', {self(), [alias | Ref]}, Request},
     case erlang:send(To, Message, [noconnect, nosuspend]) of
         ok ->
-            wait_on(Ref, none, Timeout);
+            wait_on({Ref, none}, Timeout);
         noconnect when Age =:= old ->
             true = demonitor(Ref, [flush]),
             not_connected;
         _ConnectingOrFull ->
-            wait_on(Ref, sender(Ref, To, Message), Timeout)
+            wait_on({Ref, sender(Ref, To, Message)}, Timeout)
     end.
 
 sender(Ref, To, Message) ->
@@ -311,14 +311,12 @@ asked(Pid) -> {monitor(process, Pid, [{alias, reply_demonitor}]), none}.
 from({Ref, _Sender}) -> {self(), [alias | Ref]}.
 
 -spec wait_on(asked(), timeout()) -> answer().
-wait_on({Ref, Sender}, Timeout) -> wait_on(Ref, Sender, Timeout).
-
-wait_on(Ref, Sender, Timeout) ->
+wait_on({Ref, Sender} = Asked, Timeout) ->
     receive
         {[alias | Ref], Reply} -> {answer, Reply};
         {'DOWN', Ref, process, _, Reason} -> down(Reason, Sender)
     after Timeout ->
-        {silent, {Ref, Sender}}
+        {silent, Asked}
     end.
 
 %% @doc Nothing comes any more. The server may have heard the request, or may hear it yet.

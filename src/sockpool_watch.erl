@@ -8,9 +8,9 @@
 -export([on/1, connected/2, cancel/2]).
 -export([init/1, loop/2]).
 
-%% @doc The process that watches the server of that node, and whether this call has started it. It ends with `noconnection'; with `not_found',
-%% where no server is; with `full', where that takes no more monitors; or with `ended', as the server does. Or
-%% the reason is not known any more.
+%% @doc The process that watches the server of that node, and whether this call has started it. It ends with
+%% `noconnection'; with `not_found', where no server is; with `full', where that takes no more monitors; or with
+%% `ended', as the server does. Or the reason is not known any more.
 -spec on(node()) -> {new | old, pid()}.
 on(Node) ->
     Name = name(Node),
@@ -38,14 +38,16 @@ start(Name, Node) ->
 %% not have heard yet that its connection is gone.
 -spec connected(pid(), timeout()) -> up | {down, Reason :: term()} | timeout.
 connected(Watch, Timeout) ->
-    Ref = monitor(process, Watch, [{alias, reply_demonitor}]),
-    Watch ! {connected, Ref},
-    receive
-        {Ref, up} -> up;
-        {'DOWN', Ref, process, _, Reason} -> {down, Reason}
-    after Timeout ->
-        true = demonitor(Ref, [flush]),
-        receive {Ref, up} -> up after 0 -> timeout end
+    Asked = sockpool_wait:asked(Watch),
+    Watch ! {connected, sockpool_wait:from(Asked)},
+    connected(sockpool_wait:wait_on(Asked, Timeout)).
+
+connected({answer, up}) -> up;
+connected({down, _} = Down) -> Down;
+connected({silent, Asked}) ->
+    case sockpool_wait:give_up(Asked) of
+        {answer, up} -> up;
+        given_up -> timeout
     end.
 
 %% @doc Has the server take back what a call with this Id may have been given, or end this lease. Where its
@@ -89,11 +91,11 @@ loop(Node, Monitor) ->
         {cancel, What} ->
             _ = erlang:send({sockpool, Node}, cancel_cast(What), [noconnect]),
             erlang:hibernate(?MODULE, loop, [Node, Monitor]);
-        {connected, Ref} ->
+        {connected, From} ->
             ok = net_kernel:monitor_nodes(true, [{node_type, all}]),
             lists:member(Node, nodes(connected)) orelse await_up(Node, Monitor),
             ok = net_kernel:monitor_nodes(false, [{node_type, all}]),
-            Ref ! {Ref, up},
+            gen_server:reply(From, up),
             erlang:hibernate(?MODULE, loop, [Node, Monitor]);
         _Stray ->
             erlang:hibernate(?MODULE, loop, [Node, Monitor])

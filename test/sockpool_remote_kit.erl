@@ -113,7 +113,7 @@ await_calls(Config, Clients) ->
          ok = sockpool_test_util:wait_until(
                 fun() ->
                         case erpc:call(node(Client), erlang, process_info, [Client, current_function]) of
-                            {current_function, {sockpool_wait, wait_on, 3}} -> true;
+                            {current_function, {sockpool_wait, wait_on, 2}} -> true;
                             Other -> Other
                         end
                 end),
