@@ -98,11 +98,10 @@ boot({{_Sentence, Reason}, {sockpool_app, start, _}}) -> format(Reason);
 boot({shutdown, {failed_to_start_child, {sockpool, Name}, Reason}}) ->
     io_lib:format("pool ~0tP: ~ts", [Name, 20, format(Reason)]);
 boot({pool, Name, Reason}) -> io_lib:format("pool ~0tP of its environment: ~ts", [Name, 20, format(Reason)]);
-boot({library, Path, Text}) ->
-    try
-        io_lib:format("the library ~ts.so cannot be loaded (~ts); ~ts", [Path, Text, advice(Path)])
-    catch
-        error:_ -> other({library, Path, Text})
+boot({library, Path, Text} = Reason) ->
+    case io_lib:printable_unicode_list(Path) andalso io_lib:printable_unicode_list(Text) of
+        true -> io_lib:format("the library ~ts.so cannot be loaded (~ts); ~ts", [Path, Text, advice(Path)]);
+        false -> other(Reason)
     end;
 boot(Reason) when is_atom(Reason) ->
     case inet:format_error(Reason) of
@@ -122,6 +121,7 @@ advice(Path) ->
                              "keep sockpool beside it, as a directory in ERL_LIBS"]
     end.
 
+archive([]) -> none;
 archive([First | Parts]) -> archive(First, Parts).
 
 archive(_Path, []) ->

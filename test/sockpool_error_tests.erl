@@ -39,13 +39,18 @@ keys() ->
      versions, alpn, pool, local_pool, timeout, length, data, pid, conn, node_conn, destination, args, badfun].
 
 every_reason_is_a_text_test() ->
-    _ = rand:seed(exsss, Seed = erlang:unique_integer()),
+    _ = rand:seed(exsss, Seed = sockpool_test_util:seed()),
     [begin
          Reason = (pick(forms()))(term(2), term(2)),
          ?assertMatch({Text, _, _} when is_binary(Text) andalso Text =/= <<>>,
                       {unicode:characters_to_binary(sockpool:format_error(Reason)), Reason, Seed}),
          ?assertMatch({[_ | _], _, _}, {sockpool_node:format_error(Reason), Reason, Seed})
      end || _ <- lists:seq(1, ?REASONS)].
+
+%% What no path or text of a library is: Unicode ends before that, and a path has a part at least.
+library_that_is_none_test_() ->
+    [?_assertMatch(<<_, _/binary>>, unicode:characters_to_binary(sockpool:format_error({library, Path, Text})))
+     || {Path, Text} <- [{[16#110000], undefined}, {"", ""}, {"sockpool_nif", [16#110000]}, {<<"x">>, "x"}, {x, y}]].
 
 atoms_test_() ->
     [?_assertMatch(<<_, _/binary>>, unicode:characters_to_binary(sockpool:format_error(Reason)))
