@@ -5,9 +5,9 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, init_per_suite/1, end_per_suite/1]).
--export([library/1, daemon/1]).
+-export([library/1, system_calls_of_its_own/1, daemon/1]).
 
-all() -> [library, daemon].
+all() -> [library, system_calls_of_its_own, daemon].
 
 init_per_suite(Config) ->
     case {os:type(), os:find_executable("readelf")} of
@@ -34,6 +34,13 @@ library(_Config) ->
     Library = file("sockpool_nif.so"),
     hardened(Library),
     shows("-d", Library, "NODELETE").
+
+%% A flag may take them away (core/base/sp_direct.h), which no other test sees.
+system_calls_of_its_own(_Config) ->
+    case erlang:system_info(system_architecture) of
+        "x86_64" ++ _ -> shows_not("--dyn-syms", file("sockpool_nif.so"), " (recv|send)(@|$)");
+        Other -> {skip, Other ++ " has none"}
+    end.
 
 daemon(_Config) ->
     Daemon = file("sockpool_node"),

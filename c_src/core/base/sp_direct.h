@@ -18,7 +18,12 @@
 #define SP_HAS_FEATURE(name) 0
 #endif
 
-#if defined(__linux__) && defined(__x86_64__) && defined(__LP64__) && !defined(__CET__) &&         \
+/* The bit of -fcf-protection=return. */
+#if defined(__CET__) && (__CET__ & 2)
+#define SP_SHADOW_STACK 1
+#endif
+
+#if defined(__linux__) && defined(__x86_64__) && defined(__LP64__) && !defined(SP_SHADOW_STACK) && \
     !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) &&                             \
     !SP_HAS_FEATURE(address_sanitizer) && !SP_HAS_FEATURE(thread_sanitizer) &&                     \
     !SP_HAS_FEATURE(memory_sanitizer)
