@@ -20,7 +20,8 @@
          execute_returns/1, fun_may_end_its_lease/1]).
 -export([give_away_moves_the_lease/1, give_away_to_the_dead/1]).
 -export([overflow_grows_and_stays_within_ttl/1, overflow_ttl_0_closes_at_checkin/1,
-         overflow_ttl_infinity_stays/1, size_0_connects_on_demand/1, lifo_and_fifo/1]).
+         overflow_ttl_infinity_stays/1, size_0_connects_on_demand/1, lifo_and_fifo/1,
+         each_scheduler_has_a_shard/1, own_again/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1, stat/2, stats/1, start/1,
                              await/1, elapsed_ms/1, assert_adds_up/1, assert_no_messages/0,
@@ -37,7 +38,7 @@ all() ->
      transaction_without_connection, execute_returns, fun_may_end_its_lease,
      give_away_moves_the_lease, give_away_to_the_dead, overflow_grows_and_stays_within_ttl,
      overflow_ttl_0_closes_at_checkin, overflow_ttl_infinity_stays, size_0_connects_on_demand,
-     lifo_and_fifo].
+     lifo_and_fifo, each_scheduler_has_a_shard].
 
 init_per_suite(Config) ->
     {ok, _} = application:ensure_all_started(sockpool),
@@ -496,6 +497,48 @@ order(Config, Pool, Strategy) ->
                             end),
     ok = sockpool:stop_pool(Pool),
     Order.
+
+%% Also where a thread that is none calls the library before some of them do, here that of the handshakes.
+each_scheduler_has_a_shard(Config) ->
+    Ebins = [filename:dirname(code:which(Module)) || Module <- [sockpool, ?MODULE]],
+    {ok, Vm, _} = peer:start(#{connection => standard_io, args => ["+S", "4:4", "+SDcpu", "1:1", "-pa" | Ebins]}),
+    try
+        {Given, Got} = peer:call(Vm, ?MODULE, own_again, [options(Config, #{size => 4, max_overflow => 0})]),
+        ?assertEqual(Given, Got)
+    after
+        peer:stop(Vm)
+    end.
+
+%% What a process on each scheduler has checked in, one after another, and what each then gets. Of two with one
+%% shard the first gets the second's.
+own_again(Options) ->
+    {ok, _} = application:ensure_all_started(sockpool),
+    ok = sockpool:start_pool(no_tls, Options#{transport => tls, tls => #{verify => none}}),
+    wait_until(fun() -> stat(no_tls, connect_failures) > 0 end),
+    ok = sockpool:start_pool(?MODULE, Options),
+    _ = settled(?MODULE),
+    Users = [spawn_opt(fun user/0, [link, {scheduler, N}]) || N <- lists:seq(1, erlang:system_info(schedulers))],
+    Given = [ask(User, checkout) || User <- Users],
+    _ = [ok = ask(User, checkin) || User <- Users],
+    {Given, [ask(User, checkout) || User <- Users]}.
+
+ask(User, What) ->
+    User ! {self(), What},
+    receive {User, Answer} -> Answer end.
+
+user() ->
+    {ok, Conn} = answer(checkout, fun() -> sockpool:checkout(?MODULE, 0) end,
+                        fun({ok, C}) -> {ok, _} = sockpool:sockname(C) end),
+    ok = answer(checkin, fun() -> sockpool:checkin(Conn) end, fun(Ok) -> Ok end),
+    user().
+
+answer(What, Do, Show) ->
+    receive
+        {From, What} ->
+            Result = Do(),
+            From ! {self(), Show(Result)},
+            Result
+    end.
 
 checkout_all(Pool) ->
     [Conn || _ <- lists:seq(1, 3), {ok, Conn} <- [sockpool:checkout(Pool, 0)]].

@@ -33,13 +33,17 @@ static ErlNifTSDKey cache_key;
 
 /* ---- calls ---- */
 
+/* The schedulers are counted for themselves: no other thread's number puts two of them into one shard while
+ * one is left that is nobody's home. */
 static unsigned thread_shard(void)
 {
-    static _Atomic unsigned threads;
+    static _Atomic unsigned schedulers, others;
     static __thread unsigned shard;
 
     if (!shard)
-        shard = atomic_fetch_add(&threads, 1) + 1;
+        shard = atomic_fetch_add(
+                    enif_thread_type() == ERL_NIF_THR_NORMAL_SCHEDULER ? &schedulers : &others, 1) +
+                1;
     return shard - 1;
 }
 
