@@ -2,7 +2,7 @@
 %%% Hosts: what a user may give as one, and what is said to who gives something else; addresses as bytes.
 -module(sockpool_host).
 
--export([hosts/1, hint/1, address_or_name/1, is_name/2, address_bytes/1, address/1, text/1]).
+-export([hosts/1, hint/1, shown/1, address_or_name/1, is_name/2, address_bytes/1, address/1, text/1]).
 -export_type([host/0]).
 
 -type host() :: inet:ip_address() | string().
@@ -76,7 +76,45 @@ is_name(_Other, _CharsLeft) -> false.
 is_name_char(Char) ->
     is_integer(Char) andalso Char > $\s andalso Char =< $~.
 
-%%% What was meant by what is no host.
+%%% What was meant by what is no host, and what is shown of it.
+
+%% @doc For an error or a log: of a text with an `@', without what stands before that, which may be a password;
+%% nothing of a text that is longer than any host. Of several hosts the first such one instead of all.
+-spec shown(term()) -> term().
+shown(Given) -> first_hidden(given(Given), Given).
+
+first_hidden([Host | Rest], Given) ->
+    case hidden(text_bytes(Host)) of
+        same -> first_hidden(Rest, Given);
+        Hidden -> Hidden
+    end;
+first_hidden(_End, Given) ->
+    Given.
+
+hidden(Text) when byte_size(Text) > ?MAX_HOSTNAME_CHARS ->
+    not_shown;
+hidden(Text) when is_binary(Text) ->
+    case string:split(Text, "@", trailing) of
+        [User, Host] -> <<(scheme_of(User))/binary, "not_shown@", Host/binary>>;
+        [_] -> same
+    end;
+hidden(error) ->
+    same.
+
+scheme_of(User) ->
+    case string:split(User, "://") of
+        [Scheme, _] -> <<Scheme/binary, "://">>;
+        [_] -> <<>>
+    end.
+
+text_bytes(Host) when is_binary(Host) -> Host;
+text_bytes(Host) when is_atom(Host) -> atom_to_binary(Host);
+text_bytes(Host) when is_list(Host), length(Host) >= 0 ->
+    case lists:all(fun is_integer/1, Host) andalso catch unicode:characters_to_binary(Host) of
+        Text when is_binary(Text) -> Text;
+        _ -> error
+    end;
+text_bytes(_Host) -> error.
 
 %% @doc The options that were meant, where a port or a URL can be seen in one of the hosts.
 -spec hint(term()) -> string().

@@ -101,8 +101,9 @@ hint(host, Value) ->
 hint(_Key, _Value) ->
     "".
 
-%% The cookie's value is not the one that was given.
+%% What is shown there is not what was given.
 fits(_Check, not_a_cookie) -> false;
+fits(_Check, not_shown) -> false;
 fits(Check, Value) -> try Check(Value) =/= error catch throw:{bad_option, _, _} -> false end.
 
 -spec rows() -> [row()].
@@ -206,6 +207,8 @@ sealed(cookie, Cookie) when Cookie =/= undefined, not is_function(Cookie) ->
         {ok, Callback} -> Callback;
         error -> sockpool_secret:seal(Cookie)
     end;
+sealed(host, Host) ->
+    sockpool_host:shown(Host);
 sealed(init, Init) ->
     sockpool_callback:shown(Init, 1);
 sealed(tls, Tls) when Tls =/= undefined ->
@@ -228,6 +231,7 @@ checked_value(Key, Value, {Check, _Allowed}) ->
 
 %% What was meant as a cookie, or has a password in it, must not end up in a log.
 shown(cookie, _Value) -> not_a_cookie;
+shown(host, Value) -> sockpool_host:shown(Value);
 shown(init, Value) -> sockpool_callback:shown(Value, 1);
 shown(tls, Value) -> shown_tls(sockpool_tls:parse(Value), Value);
 shown(_Key, Value) -> Value.

@@ -53,6 +53,9 @@ same_errors(_Config) ->
     ?assertEqual({error, {bad_option, cookie, not_a_cookie}},
                  start_pool(Daemon, #{transport => node, node => 'a@b', cookie => Cookie})),
     [same_error(Daemon, Opts)
+     || {Host, _} <- sockpool_opts_tests:hosts_with_users(),
+        Opts <- [Base#{host => Host}, #{transport => unix, path => "/s", host => Host}]],
+    [same_error(Daemon, Opts)
      || Opts <- [undefined, 1, #{port => 80}, #{host => "h"}, #{transport => unix},
                  #{transport => tls, port => 80}, Base#{path => "/tmp/s"}, Base#{tls => #{}},
                  Base#{sise => 1}, Base#{"size" => 1}, Base#{size => 0, max_overflow => 0},
@@ -204,6 +207,8 @@ broken_file(Config) ->
          ?assertEqual([p], pools(Node))
      end || {Text, Words} <- [{"{", "line 1, column "},
                               {"{\"pools\": {\"q\": {\"port\": \"x\"}}}", "pools.q.port: 'x' is not allowed"},
+                              {"{\"pools\": {\"q\": {\"port\": 1, \"host\": \"http://me:pw@h\"}}}",
+                               "pools.q.host: 'http://not_shown@h' is not allowed"},
                               {"{\"nam\": 1}", "nam: does not exist"}]],
     ok = file:delete(?config(file, Config)),
     hang_up(Daemon),

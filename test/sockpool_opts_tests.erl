@@ -3,7 +3,7 @@
 -include_lib("eunit/include/eunit.hrl").
 
 %% For sockpool_node_config_SUITE.
--export([table/0, paths/0, wrong_paths/0]).
+-export([table/0, paths/0, wrong_paths/0, hosts_with_users/0]).
 
 -define(MAX_MS, 4294967295).
 
@@ -70,10 +70,32 @@ hosts() ->
 
 wrong_hosts() ->
     [undefined, "", <<>>, [], '', 127, 1.0, {127, 0, 0}, {1, 2, 3, 256}, #{},
-     "db example", "db\n", [100, 0], <<"db", 0>>, "dömäne", lists:duplicate(256, $a),
+     "db example", "db\n", [100, 0], <<"db", 0>>, "dömäne",
      [undefined], ["a", ""], ["a", 1], [["a"]], ["a" | b], [$a | b], [$a, "b"],
      "127.0.0.1:7000", <<"db.example:7000">>, 'db.example:7000', "http://db.example", "db.example/x",
-     "[::1]", "[::1]:7000", "::1::2", "fe80::1%eth0", <<"fe80::1%1">>, "me@db.example", ["a", "a:1"]].
+     "[::1]", "[::1]:7000", "::1::2", "fe80::1%eth0", <<"fe80::1%1">>, ["a", "a:1"]].
+
+%% Those of which not all is shown.
+hosts_with_users() ->
+    [{"me@db.example", <<"not_shown@db.example">>},
+     {<<"redis://me:hunter2@cache:6379/0">>, <<"redis://not_shown@cache:6379/0">>},
+     {'http://hunter2@h', <<"http://not_shown@h">>},
+     {"http://me:hun@ter://2@h?q=x", <<"http://not_shown@h?q=x">>},
+     {"hunter2@h://", <<"not_shown@h://">>},
+     {["a", "b:1", "ä:hunter2@c", "d@e"], <<"not_shown@c">>},
+     {["hunter2@a" | b], <<"not_shown@a">>},
+     {lists:duplicate(256, $a), not_shown},
+     {["a", <<"hunter2@", 0:250/unit:8>>], not_shown}].
+
+what_may_be_a_password_in_a_host_is_not_shown_test_() ->
+    [{lists:flatten(io_lib:format("~0tp", [Host])),
+      [?_assertEqual({error, {bad_option, host, Shown}}, parse_tcp(#{host => Host})),
+       ?_assertEqual({error, {bad_option, host, Shown}},
+                     sockpool_opts:parse(cache, #{transport => unix, path => "/s", host => Host})),
+       ?_assertEqual(#{host => Shown}, sockpool_opts:seal(#{host => Host})),
+       ?_assertEqual(match, re:run(sockpool_opts:format_error({bad_option, host, Shown}),
+                                         "(not_shown).* is not allowed; it must be", [{capture, none}, unicode]))]}
+     || {Host, Shown} <- hosts_with_users()].
 
 paths() ->
     [{"/tmp/s", <<"/tmp/s">>},
@@ -354,7 +376,7 @@ message_about_a_host_hints_at_what_was_meant_test_() ->
                           {"http://localhost", "host => \"localhost\", port => 80"},
                           {"http://localhost:8080/x", "host => \"localhost\", port => 8080"},
                           {"https://[::1]/", "host => \"::1\", port => 443, transport => tls"},
-                          {"redis://me:pw@cache:6379/0", "host => \"cache\", port => 6379"},
+                          {<<"redis://not_shown@cache:6379/0">>, "host => \"cache\", port => 6379"},
                           {"redis://cache", "host => \"cache\""}]]
         ++ [?_assertEqual(nomatch, string:find(Message(Host), "did you mean"))
             || Host <- [undefined, "", "a:b", "a:0", "a:65536", "[::1", "[::1]x", "::1::2", "fe80::1%eth0", "a/b", "http://",

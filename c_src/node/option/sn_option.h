@@ -55,10 +55,13 @@ struct sn_option {
     const char *what, *unit, *note;
 };
 
-/* What is wrong: the option's key, its value. Both lie in what was given, or are static. */
+#define SN_SHOWN_MAX 300
+
+/* What is wrong: the option's key, its value. Both lie in what was given, are static, or lie in `shown`. */
 struct sn_bad_option {
     bool is_tls; /* an option of the map `tls': the key of the error is {tls, Key} */
     struct sn_slice key, value;
+    uint8_t shown[SN_SHOWN_MAX]; /* a term that was made of the value */
 };
 
 struct sn_slice sn_option_key(const struct sn_option *option);
@@ -77,7 +80,7 @@ struct sn_given {
 /* Puts one pair where it belongs. False: no row has such a key. A second value of a key is dropped. */
 bool sn_option_take(const struct sn_option *rows, size_t count, struct sn_given *given,
                     struct sn_slice key, struct sn_slice value);
-/* Instead of what an unknown option was given: a password may be in it. */
+/* Instead of a value in which a password may be, such as that of an unknown option. */
 #define SN_NOT_SHOWN SN_ATOM("\11", "not_shown")
 
 /* All pairs of the map. False, and key and value of bad: one is unknown. */

@@ -14,7 +14,6 @@
 #define MAX_MS INT64_C(4294967295)
 #define MAX_BYTES INT64_C(2147483647)
 #define MAX_CONNECTIONS 1000000
-#define MAX_HOSTNAME_CHARS 255
 #define INFLIGHT_BY_DEFAULT 64
 /* Linux has room for 107 bytes and a 0, others for less. */
 #define SUN_PATH_BYTES (sizeof((struct sockaddr_un){0}.sun_path) - 1)
@@ -65,115 +64,6 @@ static enum sn_verdict check_name(const struct sn_option *option, struct sn_slic
                                                                                 : SN_WRONG;
 }
 
-/* {A,B,C,D}, or eight numbers of 16 bits. */
-static bool get_address(struct sn_slice value, sa_family_t *family, uint8_t bytes[16])
-{
-    struct sn_slice parts[SN_SLICE_PARTS_MAX];
-    int arity = sn_slice_tuple(value, parts);
-    int64_t number;
-
-    if (arity != 4 && arity != 8)
-        return false;
-    *family = arity == 4 ? AF_INET : AF_INET6;
-    for (int i = 0; i < arity; i++) {
-        if (!sn_value_integer(parts[i], &number) || number < 0 ||
-            number > (arity == 4 ? UINT8_MAX : UINT16_MAX))
-            return false;
-        if (arity == 4) {
-            bytes[i] = (uint8_t)number;
-        } else {
-            bytes[2 * i] = (uint8_t)(number >> 8);
-            bytes[2 * i + 1] = (uint8_t)number;
-        }
-    }
-    return true;
-}
-
-/* Visible ASCII only: what else a resolver makes of it differs from system to system. */
-static bool get_hostname(struct sn_slice value, char name[SN_ATOM_BYTES_MAX + 1])
-{
-    size_t len;
-
-    if (sn_slice_is_atom(value, "undefined") ||
-        (!sn_value_atom(value, name, &len) &&
-         !sn_value_text(value, name, MAX_HOSTNAME_CHARS, &len)) ||
-        len == 0 || len > MAX_HOSTNAME_CHARS)
-        return false;
-    name[len] = '\0';
-    for (size_t i = 0; i < len; i++)
-        if (name[i] <= ' ' || name[i] > '~')
-            return false;
-    return true;
-}
-
-static sa_family_t family_of(const char *text, uint8_t address[16])
-{
-    return inet_pton(AF_INET, text, address) == 1    ? AF_INET
-           : inet_pton(AF_INET6, text, address) == 1 ? AF_INET6
-                                                     : AF_UNSPEC;
-}
-
-/* A port, a URL, an address with brackets or a zone. */
-#define NO_NAME_HAS "%/[]@?#"
-
-static enum sn_verdict get_host(struct sn_slice value, struct sn_memory *memory,
-                                struct sn_host *host)
-{
-    char text[SN_ATOM_BYTES_MAX + 1], *kept;
-
-    if (get_address(value, &host->family, host->address)) {
-        if (!inet_ntop(host->family, host->address, text, sizeof text))
-            return SN_WRONG;
-    } else if (get_hostname(value, text)) {
-        host->family = family_of(text, host->address);
-        if (strpbrk(text, host->family == AF_UNSPEC ? NO_NAME_HAS ":" : NO_NAME_HAS))
-            return SN_WRONG;
-    } else {
-        return SN_WRONG;
-    }
-    kept = sn_memory_get(memory, strlen(text) + 1, 1);
-    if (!kept)
-        return SN_NO_MEMORY;
-    strcpy(kept, text);
-    host->text = kept;
-    return SN_RIGHT;
-}
-
-/* A string is a list too: of integers, which no single host is. */
-static bool is_list_of_hosts(struct sn_slice value)
-{
-    struct sn_items items;
-    struct sn_slice first;
-
-    return sn_items_begin(value, &items) && sn_items_next(&items, &first) && first.data[0] != 'a' &&
-           first.data[0] != 'b' && first.data[0] != 'n' && first.data[0] != 'o';
-}
-
-static enum sn_verdict check_hosts(const struct sn_option *option, struct sn_slice value,
-                                   struct sn_memory *memory, struct sn_parsed *parsed)
-{
-    enum sn_verdict verdict = SN_RIGHT;
-    struct sn_host *hosts;
-    struct sn_items items;
-    struct sn_slice item;
-
-    (void)option;
-    if (!is_list_of_hosts(value)) {
-        parsed->len = 1;
-        parsed->data = sn_memory_get(memory, 1, sizeof *hosts);
-        return parsed->data ? get_host(value, memory, parsed->data) : SN_NO_MEMORY;
-    }
-    if (!sn_items_begin(value, &items))
-        return SN_WRONG;
-    hosts = sn_memory_get(memory, items.left, sizeof *hosts);
-    if (!hosts)
-        return SN_NO_MEMORY;
-    parsed->data = hosts;
-    while (verdict == SN_RIGHT && sn_items_next(&items, &item))
-        verdict = get_host(item, memory, &hosts[parsed->len++]);
-    return verdict != SN_RIGHT || items.is_proper ? verdict : SN_WRONG;
-}
-
 static enum sn_verdict check_bind(const struct sn_option *option, struct sn_slice value,
                                   struct sn_memory *memory, struct sn_parsed *parsed)
 {
@@ -181,7 +71,7 @@ static enum sn_verdict check_bind(const struct sn_option *option, struct sn_slic
     uint8_t bytes[16];
 
     (void)option;
-    if (!get_address(value, &family, bytes))
+    if (!sn_options_ip(value, &family, bytes))
         return SN_WRONG;
     parsed->number = family;
     parsed->data = sn_memory_get(memory, 1, sizeof bytes);
@@ -288,7 +178,7 @@ static const struct sn_option ROW[ROWS] = {
               .what = "an atom other than undefined, and the name that the pool is started under"},
     [TRANSPORT] = {SN_KEY("transport"), .def = SN_WORD("\3", "tcp"),
                    .words = {"tcp", "tls", "unix", "node"}, .check = sn_check_word},
-    [HOST] = {SN_KEY("host"), .def = SN_UNDEFINED, .check = check_hosts, .also = "undefined",
+    [HOST] = {SN_KEY("host"), .def = SN_UNDEFINED, .check = sn_check_hosts, .also = "undefined",
               .written = SN_WRITTEN_TEXT,
               .note = "required with transport tcp and tls, not allowed with unix and node",
               .what = "an IP address, a host name (string, binary or atom), or a non-empty list of "
@@ -501,7 +391,7 @@ static enum sn_verdict set_node_host(struct sn_options *options)
 
     if (!host)
         return SN_NO_MEMORY;
-    host->family = family_of(text, host->address);
+    host->family = sn_options_family(text, host->address);
     host->text = text;
     options->hosts = host;
     options->host_count = 1;
@@ -516,11 +406,12 @@ static enum sn_verdict parse(struct sn_slice name, struct sn_slice terms,
     enum sn_verdict verdict;
     struct sn_slice tls;
 
-    *bad = (struct sn_bad_option){false, sn_option_key(&ROW[NAME]), name};
+    *bad = (struct sn_bad_option){.key = sn_option_key(&ROW[NAME]), .value = name};
     if (!sn_value_atom(name, options->name, &options->name_len) ||
         sn_slice_is_atom(name, "undefined"))
         return SN_WRONG;
-    *bad = (struct sn_bad_option){false, SN_ATOM("\4", "opts"), SN_ATOM("\11", "not_a_map")};
+    *bad =
+        (struct sn_bad_option){.key = SN_ATOM("\4", "opts"), .value = SN_ATOM("\11", "not_a_map")};
     if (terms.len > SN_OPTIONS_BYTES_MAX)
         bad->value = SN_ATOM("\10", "too_long");
     if (terms.len > SN_OPTIONS_BYTES_MAX || !sn_option_take_map(ROW, ROWS, &given, terms, bad))
@@ -561,6 +452,8 @@ sp_status sn_options_parse(struct sn_slice name, struct sn_slice terms, struct s
 
     memset(options, 0, sizeof *options);
     verdict = parse(name, terms, options, bad);
+    if (verdict == SN_WRONG && sn_slice_equals(bad->key, sn_option_key(&ROW[HOST])))
+        sn_options_hide_user(bad);
     if (verdict != SN_RIGHT)
         sn_options_free(options);
     return verdict == SN_RIGHT ? SP_OK : verdict == SN_WRONG ? SP_BAD_DATA : SP_NO_MEMORY;

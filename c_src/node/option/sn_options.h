@@ -64,6 +64,16 @@ SP_MUST_CHECK enum sn_verdict sn_check_node(const struct sn_option *option, stru
 SP_MUST_CHECK enum sn_verdict sn_check_cookie(const struct sn_option *option, struct sn_slice value,
                                               struct sn_memory *memory, struct sn_parsed *parsed);
 
+/* Likewise, sn_options_host.c: one host or a list of them, struct sn_host in `data`. */
+SP_MUST_CHECK enum sn_verdict sn_check_hosts(const struct sn_option *option, struct sn_slice value,
+                                             struct sn_memory *memory, struct sn_parsed *parsed);
+/* An IP address as a tuple. */
+SP_MUST_CHECK bool sn_options_ip(struct sn_slice value, sa_family_t *family, uint8_t bytes[16]);
+/* Of an IP address as text; AF_UNSPEC where it is none. */
+sa_family_t sn_options_family(const char *text, uint8_t address[16]);
+/* Has the value of a host that is refused be without what may be a password. */
+void sn_options_hide_user(struct sn_bad_option *bad);
+
 /* The tables, for what shows them or makes terms for them. */
 const struct sn_option *sn_options_table(size_t *count);
 const struct sn_option *sn_options_tls_table(size_t *count);

@@ -245,8 +245,21 @@ static const struct sn_option *row_of(const struct sn_bad_option *bad)
     return NULL;
 }
 
+/* What is to be shown instead of a value with a password in it, with a reference; NULL: the value itself. */
+static json_t *shown_instead(struct sn_slice given, struct sn_slice value)
+{
+    char text[SN_ATOM_BYTES_MAX + 1];
+    size_t len;
+
+    if (value.data >= given.data && value.data < given.data + given.len)
+        return NULL;
+    if (!sn_value_atom(value, text, &len) && !sn_value_text(value, text, sizeof text, &len))
+        return NULL;
+    return json_stringn(text, len);
+}
+
 static bool refuse_option(struct reader *reader, const char *where, const json_t *object,
-                          const struct sn_bad_option *bad)
+                          struct sn_slice given, const struct sn_bad_option *bad)
 {
     static const char *const hints[] = {
         [SN_WRITTEN_PLAIN] = "",
@@ -260,8 +273,10 @@ static bool refuse_option(struct reader *reader, const char *where, const json_t
     const struct sn_option *row = row_of(bad);
     char allowed[512], inner[SN_ATOM_BYTES_MAX + 64], key[64];
     const json_t *value;
+    json_t *instead;
     int64_t by_default;
     size_t len;
+    bool refused;
 
     if (!row)
         return fail(reader, "%.*s: the options are too long", (int)strlen(where) - 1, where);
@@ -276,7 +291,10 @@ static bool refuse_option(struct reader *reader, const char *where, const json_t
     if (!value && sn_value_integer(bad->value, &by_default))
         return fail(reader, "%s%s: %lld, its default, is not allowed; it must be %s", inner, key,
                     (long long)by_default, allowed);
-    return refuse(reader, inner, key, value, allowed);
+    instead = value ? shown_instead(given, bad->value) : NULL;
+    refused = refuse(reader, inner, key, instead ? instead : value, allowed);
+    json_decref(instead);
+    return refused;
 }
 
 static struct sn_slice term_in(const ei_x_buff *buf)
@@ -298,7 +316,7 @@ static bool parse_pool(struct reader *reader, const char *name, json_t *object, 
         return false;
     status = sn_options_parse(term_in(atom), term_in(&pool->terms), &pool->options, &bad);
     if (status == SP_BAD_DATA)
-        return refuse_option(reader, where, object, &bad);
+        return refuse_option(reader, where, object, term_in(&pool->terms), &bad);
     return status == SP_OK || no_memory(reader);
 }
 

@@ -61,6 +61,12 @@ static void wrong(const char *key, const char *values)
     }
 }
 
+static void wrong_map(const char *map, const char *key, const char *value)
+{
+    cr_assert_eq(parse_map(map), SP_BAD_DATA, "accepted: %s", map);
+    assert_bad(map, false, key, value);
+}
+
 /* ---- one by one ---- */
 
 Test(sn_options, defaults)
@@ -276,8 +282,14 @@ Test(sn_options, wrong_hosts)
     wrong("host", "undefined;\"\";<<\"\">>;[];'';127;{127, 0, 0};{1, 2, 3, 256};#{};\"db example\";"
                   "[100, 0];<<\"db\\0\">>;\"d\xf6m\xe4ne\";[undefined];[\"a\", \"\"];[\"a\", 1];"
                   "[[\"a\"]];[\"a\" | b];[100 | b];[100, \"b\"];fun");
-    snprintf(longer, sizeof longer, "\"%0256d\";<<\"%0200d\x7f\">>", 0, 0);
+    snprintf(longer, sizeof longer, "<<\"%0200d\x7f\">>", 0);
     wrong("host", longer);
+    snprintf(longer, sizeof longer, "#{host => \"%0256d\"}", 0);
+    wrong_map(longer, "host", "not_shown");
+    wrong_map("#{host => \"me:pw@h\"}", "host", "<<\"not_shown@h\">>");
+    wrong_map("#{host => [a, <<\"http://me:p@w@h/x\">>, \"b@c\"]}", "host",
+              "<<\"http://not_shown@h/x\">>");
+    wrong_map("#{transport => unix, path => \"s\", host => 'pw@h'}", "host", "<<\"not_shown@h\">>");
 }
 
 /* Two small bytes in a list of their own: STRING_EXT. No characters at all are another thing. */
@@ -396,12 +408,6 @@ Test(sn_options, unknown)
         cr_assert(sn_slice_equals(bad.key, term_of(keys[i])));
         cr_assert(sn_slice_is_atom(bad.value, "not_shown"));
     }
-}
-
-static void wrong_map(const char *map, const char *key, const char *value)
-{
-    cr_assert_eq(parse_map(map), SP_BAD_DATA, "accepted: %s", map);
-    assert_bad(map, false, key, value);
 }
 
 Test(sn_options, what_each_transport_needs)
