@@ -86,8 +86,12 @@ static int telling(struct sn_reason reason)
  * which there is no way from here, or a name that stands for none. */
 static void note(struct sn_attempt *attempt, struct sn_reason reason)
 {
-    if (telling(reason) >= telling(attempt->last))
-        attempt->last = reason;
+    if (telling(reason) < telling(attempt->last))
+        return;
+    attempt->last = reason;
+    memset(&attempt->last_at, 0, sizeof attempt->last_at);
+    if (attempt->next_address > 0)
+        attempt->last_at = attempt->addresses[attempt->next_address - 1].storage;
 }
 
 static void fail(struct sn_attempt *attempt, sp_status status)

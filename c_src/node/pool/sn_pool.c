@@ -5,6 +5,8 @@
 #include "core/pool/sp_health.h"
 #include "core/pool/sp_snapshot.h"
 
+#include <arpa/inet.h>
+#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +17,9 @@
 #define OUTAGE_ENDS_NS (5000 * SP_MS)
 #define SERVER_CHARS 300
 #define HOSTS_SHOWN 3
+#define ADDRESS_CHARS (sizeof "[]:65535" + INET6_ADDRSTRLEN)
+
+static const struct sockaddr_storage NOWHERE = {.ss_family = AF_UNSPEC};
 
 static struct sn_pool *pool_of(struct sn_home *home)
 {
@@ -45,18 +50,36 @@ static void put_server(const struct sn_options *options, char server[SERVER_CHAR
     }
 }
 
-static void log_failure(const struct sn_pool *pool, struct sn_reason reason, const char *step)
+/* "IP:PORT"; false where there is none, or no port: a node's, whose epmd is asked. */
+static bool put_address(const struct sockaddr_storage *address, char text[ADDRESS_CHARS])
 {
+    bool is_v6 = address->ss_family == AF_INET6;
+    char host[INET6_ADDRSTRLEN], port[sizeof "65535"];
+
+    if ((!is_v6 && address->ss_family != AF_INET) ||
+        getnameinfo((const struct sockaddr *)address,
+                    is_v6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in), host,
+                    sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0 ||
+        strcmp(port, "0") == 0)
+        return false;
+    snprintf(text, ADDRESS_CHARS, is_v6 ? "[%s]:%s" : "%s:%s", host, port);
+    return true;
+}
+
+static void log_failure(const struct sn_pool *pool, struct sn_reason reason, const char *step,
+                        const struct sockaddr_storage *at)
+{
+#define FAILURE "pool=%s server=\"%s\" transport=%s reason=\"%s\""
+    static const char *const formats[2][2] = {{FAILURE, FAILURE " address=%s"},
+                                              {FAILURE " step=%s", FAILURE " step=%s address=%s"}};
     bool is_timeout = !reason.kind && strcmp(reason.word, sp_status_name(SP_TIMEOUT)) == 0;
-    char server[SERVER_CHARS], text[SN_REASON_TEXT_MAX];
+    char server[SERVER_CHARS], text[SN_REASON_TEXT_MAX], address[ADDRESS_CHARS] = "";
+    bool has_address = put_address(at, address);
 
     put_server(&pool->options, server);
-    if (is_timeout)
-        sn_log(SN_LOG_WARNING, "cannot_connect", "pool=%s server=\"%s\" reason=\"%s\" step=%s",
-               pool->options.name, server, sn_reason_text(reason, text), step);
-    else
-        sn_log(SN_LOG_WARNING, "cannot_connect", "pool=%s server=\"%s\" reason=\"%s\"",
-               pool->options.name, server, sn_reason_text(reason, text));
+    sn_log(SN_LOG_WARNING, "cannot_connect", formats[is_timeout][has_address], pool->options.name,
+           server, pool->options.config.transport->name, sn_reason_text(reason, text),
+           is_timeout ? step : address, address);
 }
 
 static void note(struct sn_pool *pool, struct sn_reason reason)
@@ -69,12 +92,13 @@ static void note(struct sn_pool *pool, struct sn_reason reason)
 }
 
 /* Each outage is logged, not every attempt, and not every turn where it fails now and then. */
-static void note_end(struct sn_pool *pool, struct sn_reason reason, const char *step)
+static void note_end(struct sn_pool *pool, struct sn_reason reason, const char *step,
+                     const struct sockaddr_storage *at)
 {
     if (reason.word) {
         note(pool, reason);
         if (pool->failures++ == 0)
-            log_failure(pool, reason, step);
+            log_failure(pool, reason, step, at);
         pool->outage_ends_ns = 0;
     } else if (pool->failures && !pool->outage_ends_ns) {
         pool->outage_ends_ns = sn_loop_now_ns(pool->home.loop) + OUTAGE_ENDS_NS;
@@ -96,7 +120,7 @@ static void look_for_the_end(struct sn_pool *pool, uint64_t now_ns)
 
 static void on_attempt_ended(struct sn_attempt *attempt, struct sn_reason reason)
 {
-    note_end(pool_of(attempt->home), reason, attempt->step);
+    note_end(pool_of(attempt->home), reason, attempt->step, &attempt->last_at);
 }
 
 /* One that was opened without what it needs for TLS looks whether that is there now. */
@@ -105,7 +129,7 @@ static bool has_tls(struct sn_pool *pool)
     struct sp_tls_refusal refusal;
 
     if (pool->lacks_tls && sn_pool_reload_tls(pool, &refusal) != SP_OK)
-        note_end(pool, sn_reason_of_tls(&refusal), "files");
+        note_end(pool, sn_reason_of_tls(&refusal), "files", &NOWHERE);
     return !pool->lacks_tls;
 }
 
@@ -210,7 +234,7 @@ static void on_refused(struct sn_home *home, const struct sp_conn *conn, sp_stat
     struct sn_pool *pool = pool_of(home);
 
     if (is_outage)
-        note_end(pool, sn_reason_of_conn(conn, why), "");
+        note_end(pool, sn_reason_of_conn(conn, why), "", &conn->peer.storage);
     else
         note(pool, sn_reason_of_conn(conn, why));
 }
