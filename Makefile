@@ -29,16 +29,15 @@ compile: deps-build ## build the NIF and the Erlang application
 	@$(REBAR3) compile
 
 # The order is the order of running: the quick and the basic ones come first.
-TESTS = format-check house-check test-c test-asan test-tsan test-spin xref dialyzer test-erl test-gleam \
-        test-asan-vm test-valgrind test-node-asan test-node-valgrind
+TESTS = format-check house-check test-c test-asan test-tsan test-spin xref dialyzer test-erl test-gleam
+# Then these: a lane beside the other. Most of the time they wait for their VM or their daemons, which are slow.
+LANE_1 = test-asan-vm test-valgrind test-node-asan
+LANE_2 = test-node-valgrind
 
-.PHONY: test $(TESTS)
+.PHONY: test $(TESTS) $(LANE_1) $(LANE_2)
 test: deps-test ## run every test, after installing what is missing
-	@for target in $(TESTS); do \
-		echo "== $$target"; began=$$(date +%s); \
-		$(MAKE) --no-print-directory $$target || { echo "== $$target FAILED"; exit 1; }; \
-		echo "== $$target took $$(($$(date +%s) - began)) s"; \
-	done
+	@scripts/timed.sh $(TESTS)
+	@scripts/timed.sh $(LANE_1) & lane=$$!; scripts/timed.sh $(LANE_2); status=$$?; wait $$lane && exit $$status
 	@echo "== all tests passed"
 
 # Another release lays macros out otherwise.

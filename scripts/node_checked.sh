@@ -14,6 +14,8 @@ KIND=${1:?asan or valgrind}
 shift
 DIR=$PWD/_build/node_$KIND
 LOG=$PWD/logs/node_$KIND
+# Its own, for the two kinds may run at the same time.
+export REBAR_BASE_DIR=$PWD/_build/rebar_$KIND
 
 # Each daemon takes seconds under valgrind: to start, to run what it has not run before, and to be looked
 # through at its end. All cases run under AddressSanitizer, which sees the same overruns and nearly the same
@@ -66,7 +68,7 @@ esac
 status=0
 # Those of a suite that follow, or all of several suites: each start of rebar3 takes seconds.
 run() {
-    $REBAR3 ct --suite "$@" || status=1
+    $REBAR3 ct --logdir "logs/ct_$KIND" --suite "$@" || status=1
 }
 
 # shellcheck disable=SC2086 # a list of names

@@ -191,7 +191,7 @@ killed_parent_with_a_lease(_Config) ->
     OsPid = os_pid(Pid),
     exit(Pid, kill),
     _ = new_child(Sup, Pid),
-    ?assertNot(is_running(OsPid)),
+    sockpool_test_util:wait_until(fun() -> not is_running(OsPid) end),
     ?assertEqual({error, closed}, sockpool:send(Lease, <<"x">>)),
     ?assertEqual([p], pools(Node)),
     ?assertEqual({ok, <<"ping">>}, sockpool:request({p, Node}, <<"ping">>, 4, 5000)),
