@@ -29,10 +29,13 @@ compile: deps-build ## build the NIF and the Erlang application
 	@$(REBAR3) compile
 
 # The order is the order of running: the quick and the basic ones come first.
-TESTS = format-check house-check test-c test-asan test-tsan test-spin xref dialyzer test-erl test-gleam
+TESTS = format-check house-check test-warnings test-c test-asan test-tsan test-spin xref dialyzer test-erl test-gleam
 # Then these: a lane beside the other. Most of the time they wait for their VM or their daemons, which are slow.
 LANE_1 = test-asan-vm test-valgrind test-node-asan
 LANE_2 = test-node-valgrind
+
+# A warning of the C compiler is an error here (c_src/Makefile), and nowhere else.
+test $(TESTS) $(LANE_1) $(LANE_2): export SOCKPOOL_STRICT = 1
 
 .PHONY: test $(TESTS) $(LANE_1) $(LANE_2)
 test: deps-test ## run every test, after installing what is missing
@@ -53,6 +56,10 @@ format-check: deps-test ## check the layout of the C files
 house-check: ## check who includes whom in the C code, and how long files and functions are
 	@scripts/check_house.sh
 	@scripts/check_house_test.sh
+
+test-warnings: deps-test ## compile library, daemon, modules and benchmark; a warning is an error
+	@$(REBAR3) as strict compile
+	@$(MAKE) -s -B -C bench
 
 test-c: deps-test ## C unit tests (Criterion)
 	@$(MAKE) -s -C test/c test
