@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Compiles the Gleam package with its tests and the examples of its README, checks that broken
+# Compiles the Gleam package with its tests and the examples of its README and the main one, checks that broken
 # modules are refused, and runs the tests on the BEAM.
 #
 # The `gleam` program is used where there is one; otherwise the compiler of the npm package in
@@ -51,6 +51,7 @@ assemble() { # DIR
     mkdir -p "$1"
     cp -r gleam/gleam.toml gleam/src gleam/test "$1/"
     extract_examples gleam/README.md "$1/test"
+    extract_examples README.md "$1/test"
 }
 
 # Into DIR/erlang where there is no gleam program.

@@ -26,8 +26,8 @@
 %%% received then crosses the distribution, and a connection belongs to a process of any node.
 %%%
 %%% Times are milliseconds; `infinity' waits for ever and 0 never waits. Every function returns
-%%% `{error, Reason}' for what can go wrong at run time. The README says what each reason() means and what
-%%% to do, and format_error/1 says it in words.
+%%% `{error, Reason}' for what can go wrong at run time. docs/reference.md says what each reason()
+%%% means and what to do, and format_error/1 says it in words.
 -module(sockpool).
 
 -export([start_link/1, start_link/2, child_spec/1, child_spec/2, start_pool/2, stop_pool/1, reload_tls/1]).
@@ -46,7 +46,7 @@
 
 -type options() :: sockpool_given:options().
 %% A map, or a list of `{Key, Value}', in which the first of two with the same key counts. `nil' means that
-%% the option is not given. The README says what each is.
+%% the option is not given. docs/reference.md says what each is.
 
 -opaque conn() :: sockpool_nif:lease() | sockpool_remote:lease() | sockpool_node_conn:conn().
 %% A connection in the hands of the process that checked it out.

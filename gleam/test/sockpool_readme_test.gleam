@@ -1,6 +1,7 @@
-//// The examples of README.md, which the test script makes modules of, on real sockets.
+//// The examples of README.md and of the main README, which the test script makes modules of, on real sockets.
 
 import five_minutes
+import from_the_main_readme
 import login
 import node_kit
 import nodes
@@ -10,6 +11,10 @@ import sockpool_kit as kit
 
 pub fn five_minutes_test() {
   five_minutes.talk(kit.port(kit.echo_server()))
+}
+
+pub fn from_the_main_readme_test() {
+  from_the_main_readme.talk(kit.port(kit.echo_server()))
 }
 
 pub fn login_test() {
