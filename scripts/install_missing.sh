@@ -36,6 +36,8 @@ test   erlang-ssl          erlang_app ssl
 test   stunnel4            command stunnel4
 test   nginx-light         command nginx
 test   iproute2           command ip
+test   elixir              command mix
+test   git                 command git
 gleam  nodejs              gleam_or  node
 gleam  npm                 gleam_or  npm
 debian13 debootstrap        command debootstrap
