@@ -55,7 +55,8 @@ at_dots([{dot, _} = Dot | Rest], Before) -> [lists:reverse([Dot | Before]) | at_
 at_dots([Token | Rest], Before) -> at_dots(Rest, [Token | Before]).
 
 %% Whether all pools are as they are while their reader reads.
--spec settled() ->
+-spec settled() -> boolean().
+settled() ->
     whereis(sockpool_sup) =:= undefined orelse lists:all(fun is_settled/1, element(2, sockpool:stats())).
 
 is_settled(#{total := Total, connecting := Connecting, size := Size}) -> Connecting =:= 0 andalso Total >= Size.
