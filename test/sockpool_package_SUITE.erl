@@ -5,12 +5,20 @@
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
 
--export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
+-export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2, end_per_group/2]).
 -export([files/1, metadata/1, versions/1, rebar3_project/1, mix_project/1, documentation/1, extras/1, warnings/1, what_is_missing/1, without_the_node/1]).
 
 suite() -> [{timetrap, {minutes, 5}}].
 
-all() -> [files, metadata, versions, rebar3_project, mix_project, documentation, extras, warnings, what_is_missing, without_the_node].
+all() -> [files, metadata, versions, extras, {group, builds}, warnings, what_is_missing, without_the_node].
+
+groups() -> [{builds, [parallel], [rebar3_project, mix_project, documentation]}].
+
+init_per_group(_Group, Config) ->
+    _ = package(Config),
+    Config.
+
+end_per_group(_Group, _Config) -> ok.
 
 init_per_suite(Config) ->
     Root = sockpool_docs_kit:root(),
