@@ -123,11 +123,14 @@ no_such_file_test() ->
     ?assertEqual("sockpool_node: /nonexistent/file: No such file or directory\nstatus 1\n",
                  said("/nonexistent/file")).
 
-%% Its certificate is not here, but may come.
-example_of_the_documentation_test() ->
+%% A file of TLS that is not here may come.
+example_of_the_documentation_test_() ->
     {ok, Text} = file:read_file("docs/c_node.md"),
-    {match, [Example]} = re:run(Text, "```json\n(.*?)```", [dotall, {capture, all_but_first, list}]),
-    check(lists:flatten(string:replace(Example, "10.0.0.5", "127.0.0.1")), "pools.database.tls.cacertfile: cannot be used: enoent", 1).
+    {match, [Example]} = re:run(Text, "```json node.json\n(.*?)```", [dotall, {capture, all_but_first, list}]),
+    Without = lists:flatten(string:replace(Example, "\"server_name\"", "\"cacertfile\": \"/no/such.pem\", \"server_name\"")),
+    ?assertNotEqual(Example, Without),
+    [?_test(check(Example, ok)),
+     ?_test(check(Without, "pools.database.tls.cacertfile: cannot be used: enoent", 1))].
 
 every_event_is_documented_test() ->
     {ok, Text} = file:read_file("docs/c_node.md"),
