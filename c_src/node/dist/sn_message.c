@@ -84,7 +84,7 @@ static enum sn_term_result take_head(struct sn_opening *opening)
     int64_t arity;
     size_t head;
 
-    if (opening->end - frame < 2 || frame[0] != SN_PASS_THROUGH || frame[1] != SN_VERSION)
+    if (opening->end - frame < 3 || frame[0] != SN_PASS_THROUGH || frame[1] != SN_VERSION)
         return SN_TERM_BAD;
     arity = arity_at(frame + 2, opening->end);
     head = frame[2] == 'h' ? 4 : 7;
