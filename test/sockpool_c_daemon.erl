@@ -4,7 +4,7 @@
 
 -export([if_built/1, is_built/0, program/0, start/0, start/1, stop/1, terminate/1, kill/1, suspend/1, resume/1,
          hang_up/1, await_line/2, lines_until/2]).
--export([descriptors/1, memory_kb/1, is_asleep/1]).
+-export([descriptors/1, memory_kb/1, most_memory_kb/1, is_asleep/1]).
 
 -export_type([daemon/0]).
 
@@ -148,7 +148,13 @@ is_asleep(#{os_pid := OsPid}) ->
     re:run(Stat, "\\) S ") =/= nomatch.
 
 -spec memory_kb(daemon()) -> pos_integer().
-memory_kb(#{os_pid := OsPid}) ->
+memory_kb(Daemon) -> status_kb("VmRSS", Daemon).
+
+%% So far.
+-spec most_memory_kb(daemon()) -> pos_integer().
+most_memory_kb(Daemon) -> status_kb("VmHWM", Daemon).
+
+status_kb(What, #{os_pid := OsPid}) ->
     {ok, Status} = file:read_file(lists:concat(["/proc/", OsPid, "/status"])),
-    {match, [Kb]} = re:run(Status, "VmRSS:\\s+(\\d+)", [{capture, all_but_first, list}]),
+    {match, [Kb]} = re:run(Status, What ++ ":\\s+(\\d+)", [{capture, all_but_first, list}]),
     list_to_integer(Kb).
