@@ -27,7 +27,7 @@ scripts/check_house.sh "$COPY"
 
 sees 'which core/conn may not' c_src/core/conn/sp_conn.c '#include "core/pool/sp_pool.h"'
 sees 'which core/base may not' c_src/core/base/sp_list.h '#include "core/conn/sp_conn.h"'
-sees 'which node/etf may not' c_src/node/etf/sn_slice.c '#include "node/serve/sn_job.h"'
+sees 'which node/etf may not' c_src/node/etf/sn_slice.c '#include "node/serve/sn_session.h"'
 sees 'which node/run may not' c_src/node/run/sn_main.c '#include "nif/sp_nif.h"'
 sees 'which is no file' c_src/nif/sp_nif.c '#include "../core/pool/sp_pool.h"'
 sees 'which is no file' c_src/core/pool/sp_pool.c '#include "sp_conn.h"'
@@ -35,7 +35,7 @@ sees '<erl_nif.h>, which core/base may not' c_src/core/base/sp_status.c '#includ
 sees '<uv.h>, which node/dist may not' c_src/node/dist/sn_queue.c '#include <uv.h>'
 sees '<openssl/ssl.h>, which core/pool may not' c_src/core/pool/sp_pool.c '#include <openssl/ssl.h>'
 sees 'a ring: core/pool/sp_' c_src/core/pool/sp_pool.c '#include "sp_control.h"'
-sees 'a ring: node/' c_src/node/serve/sn_job.c '#include "sn_line.h"'
+sees 'a ring: node/' c_src/node/serve/sn_session.c '#include "sn_channel.h"'
 sees 'is in no room' c_src/core/sp_stray.c 'int sp_stray;'
 sees 'more than 600 lines' c_src/core/pool/sp_pool.c $(seq -f '/*%g*/' 600)
 sees 'a function of 81 lines' c_src/core/pool/sp_pool.c 'int f(void)' '{' $(seq -f '/*%g*/' 81) '}'

@@ -2,7 +2,7 @@
  * messages, ends of processes and turns of the loop, against a pool whose server is in here. At its end
  * the client goes, the pools are stopped, and nothing may be left. */
 #include "node/serve/sn_io.h"
-#include "node/serve/sn_job_end.h"
+#include "node/serve/sn_session_end.h"
 #include "node/serve/sn_service.h"
 #include "core/base/sp_bytes.h"
 
@@ -103,7 +103,7 @@ static void put_lease(struct term *term, unsigned number)
     put_atom(term, US.name);
     put_byte(term, 'm');
     put_number(term, 4, SN_INCARNATION_BYTES);
-    put(term, world.service.calls.jobs.incarnation, SN_INCARNATION_BYTES);
+    put(term, world.service.calls.sessions.incarnation, SN_INCARNATION_BYTES);
     put_byte(term, 'a');
     put_byte(term, number);
 }
@@ -244,8 +244,8 @@ static void process_down(struct input *input)
     unsigned byte = take_byte(input);
 
     put_pid(&pid, NODE, byte & 3);
-    sn_jobs_process_down(&world.service.calls.jobs, (struct sn_slice){pid.bytes, pid.len},
-                         byte >> 2);
+    sn_sessions_process_down(&world.service.calls.sessions, (struct sn_slice){pid.bytes, pid.len},
+                             byte >> 2);
 }
 
 static void frame(struct input *input)
@@ -321,7 +321,7 @@ static void act(struct input *input)
     case 6:
         world.client.out.congested = take_byte(input) & 1;
         if (!world.client.out.congested)
-            sn_jobs_resume(&world.service.calls.jobs, &world.client);
+            sn_sessions_resume(&world.service.calls.sessions, &world.client);
         turn();
         return;
     default:
@@ -331,7 +331,7 @@ static void act(struct input *input)
 
 /* ---- the world ---- */
 
-static void on_stirred(struct sn_client *client)
+static void on_wake(struct sn_client *client)
 {
     (void)client;
 }
@@ -384,7 +384,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
         sn_service_init(&world.service, &US, &HERE, &world.loop) != SP_OK)
         abort();
     atexit(leave);
-    memset(world.service.calls.jobs.incarnation, 7, SN_INCARNATION_BYTES);
+    memset(world.service.calls.sessions.incarnation, 7, SN_INCARNATION_BYTES);
     memset(world.served, -1, sizeof world.served);
     return 0;
 }
@@ -394,9 +394,9 @@ static void begin(void)
     sn_client_init(&world.client);
     world.client.name = NODE;
     world.client.flags = SP_DIST_FLAG_ALIAS;
-    world.client.stirred = on_stirred;
+    world.client.wake = on_wake;
     sn_calls_client_up(&world.service.calls, &world.client);
-    world.service.calls.jobs.numbers = 0;
+    world.service.calls.sessions.numbers = 0;
     start_pool("p");
     for (int i = 0; i < 3; i++)
         turn();
@@ -416,8 +416,8 @@ static void end(void)
         turn();
     for (int i = 0; i < 3; i++)
         turn();
-    if (calls->jobs.by_id.count || calls->jobs.by_number.count ||
-        calls->jobs.holders.by_pid.count || calls->jobs.kept_bytes)
+    if (calls->sessions.by_id.count || calls->sessions.by_number.count ||
+        calls->sessions.owners.by_pid.count || calls->sessions.kept_bytes)
         abort();
     sn_client_free(&world.client);
     for (int i = 0; i < SERVED_MAX; i++) {

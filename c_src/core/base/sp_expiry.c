@@ -58,7 +58,7 @@ struct sp_deadline *sp_expiry_next(struct sp_expiry *expiry, uint64_t now_ns, bo
 {
     *more = true;
     for (int looks = 0; looks < SP_LOOKS_PER_PIECE; looks++) {
-        struct sp_node *node = sp_list_oldest(&expiry->sweeping);
+        struct sp_list_node *node = sp_list_oldest(&expiry->sweeping);
 
         if (!node) {
             if (begin_slot(expiry, now_ns / SP_EXPIRY_GRAIN_NS))

@@ -16,7 +16,7 @@
 #define SP_EXPIRY_SLOTS 128
 
 struct sp_deadline {
-    struct sp_node node;
+    struct sp_list_node node;
     uint64_t at_ns;
     bool set; /* it is in the wheel */
 };

@@ -5,13 +5,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-struct sp_node {
-    struct sp_node *prev, *next;
+struct sp_list_node {
+    struct sp_list_node *prev, *next;
 };
 
 /* A ring through a sentinel: newest after the head, oldest before it. */
 struct sp_list {
-    struct sp_node head;
+    struct sp_list_node head;
 };
 
 static inline void sp_list_init(struct sp_list *list)
@@ -24,7 +24,7 @@ static inline bool sp_list_empty(const struct sp_list *list)
     return list->head.next == &list->head;
 }
 
-static inline void sp_list_push_newest(struct sp_list *list, struct sp_node *node)
+static inline void sp_list_push_newest(struct sp_list *list, struct sp_list_node *node)
 {
     node->prev = &list->head;
     node->next = list->head.next;
@@ -32,19 +32,19 @@ static inline void sp_list_push_newest(struct sp_list *list, struct sp_node *nod
     list->head.next = node;
 }
 
-static inline void sp_list_remove(struct sp_node *node)
+static inline void sp_list_remove(struct sp_list_node *node)
 {
     node->prev->next = node->next;
     node->next->prev = node->prev;
     node->prev = node->next = NULL;
 }
 
-static inline struct sp_node *sp_list_newest(struct sp_list *list)
+static inline struct sp_list_node *sp_list_newest(struct sp_list *list)
 {
     return sp_list_empty(list) ? NULL : list->head.next;
 }
 
-static inline struct sp_node *sp_list_oldest(struct sp_list *list)
+static inline struct sp_list_node *sp_list_oldest(struct sp_list *list)
 {
     return sp_list_empty(list) ? NULL : list->head.prev;
 }

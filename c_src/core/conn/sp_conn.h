@@ -88,7 +88,7 @@ struct sp_conn {
     _Atomic uint32_t shard;     /* whose list it was last put into */
 
     /* under the lock of the list that it is in */
-    struct sp_node node;
+    struct sp_list_node node;
     bool cold;      /* in the shard's cold list */
     uint32_t watch; /* generation of its idle watch */
     uint64_t idle_since_ns;

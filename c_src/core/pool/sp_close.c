@@ -5,7 +5,7 @@
 
 static struct sp_conn *next_queued(struct sp_pool *pool)
 {
-    struct sp_node *node;
+    struct sp_list_node *node;
 
     pthread_mutex_lock(&pool->closing.lock);
     node = sp_list_oldest(&pool->closing.list);

@@ -344,7 +344,7 @@ enum idle_age { TURNED_COLD, OUTLIVED };
 /* The longest idle connection of the shard, where it is old enough; the caller holds it. */
 static struct sp_conn *pop_aged(struct sp_shard *shard, enum idle_age age, uint64_t before_ns)
 {
-    struct sp_node *node = NULL;
+    struct sp_list_node *node = NULL;
     struct sp_conn *conn = NULL;
 
     if (!atomic_load(&shard->top))
@@ -422,8 +422,8 @@ bool sp_control_tick(struct sp_pool *pool, const struct sp_call *call, uint32_t 
 }
 
 /* The caller holds it. */
-static void stirred(struct sp_pool *pool, const struct sp_call *call, struct sp_shard *shard,
-                    struct sp_conn *conn)
+static void idle_event(struct sp_pool *pool, const struct sp_call *call, struct sp_shard *shard,
+                       struct sp_conn *conn)
 {
     enum sp_clean clean = conn->transport->validate(conn);
 
@@ -460,6 +460,6 @@ void sp_control_idle_event(struct sp_pool *pool, const struct sp_call *call, uin
         sp_shard_unlink(shard, conn);
     pthread_mutex_unlock(&shard->lock);
     if (held)
-        stirred(pool, call, shard, conn);
+        idle_event(pool, call, shard, conn);
     pool->host->conn_unref(conn);
 }

@@ -19,7 +19,7 @@ static void unqueue(struct sp_waiter *waiter, enum sp_waiter_state state)
 
 struct sp_waiter *sp_queue_take(struct sp_pool *pool, enum sp_waiter_state state, uint64_t now_ns)
 {
-    struct sp_node *node;
+    struct sp_list_node *node;
     struct sp_waiter *waiter = NULL;
 
     pthread_mutex_lock(&pool->queue.lock);

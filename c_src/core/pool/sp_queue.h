@@ -21,7 +21,7 @@ struct sp_waiter {
 
     _Atomic uint32_t refs;
     /* under queue.lock */
-    struct sp_node node;
+    struct sp_list_node node;
     struct sp_deadline deadline;
     enum sp_waiter_state state;
     /* Who comes second of the granter (DELIVERED) and the handle's destructor (ABANDONED) sees the

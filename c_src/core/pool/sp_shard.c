@@ -4,7 +4,7 @@
 
 static struct sp_conn *pop(struct sp_pool *pool, struct sp_shard *shard)
 {
-    struct sp_node *node;
+    struct sp_list_node *node;
     struct sp_conn *conn = NULL;
 
     if (!atomic_load(&shard->top))

@@ -329,8 +329,8 @@ static struct sp_tls_ctx *share(struct sp_tls_registry *registry, const unsigned
     struct sp_tls_ctx *found = NULL;
 
     pthread_mutex_lock(&registry->lock);
-    for (struct sp_node *node = registry->list.head.next; node != &registry->list.head && !found;
-         node = node->next) {
+    for (struct sp_list_node *node = registry->list.head.next;
+         node != &registry->list.head && !found; node = node->next) {
         struct sp_tls_ctx *ctx = SP_CONTAINER(node, struct sp_tls_ctx, node);
         if (memcmp(ctx->identity, identity, sizeof ctx->identity) == 0 && ref_living(ctx))
             found = ctx;

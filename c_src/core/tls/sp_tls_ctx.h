@@ -60,7 +60,7 @@ struct sp_tls_ctx {
     int keylog_fd;
     _Atomic unsigned refs;            /* 0: being freed */
     struct sp_tls_registry *registry; /* with a reference, once it is in there */
-    struct sp_node node;              /* under the registry's lock */
+    struct sp_list_node node;         /* under the registry's lock */
     unsigned char identity[32];       /* SHA-256 of the configuration */
 };
 

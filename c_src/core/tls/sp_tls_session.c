@@ -4,14 +4,14 @@
 #include <string.h>
 
 struct entry {
-    struct sp_node node;
+    struct sp_list_node node;
     SSL_SESSION *session;
     int64_t expires_s, good_until_s;
     size_t len;
     unsigned char destination[];
 };
 
-static struct entry *entry_of(struct sp_node *node)
+static struct entry *entry_of(struct sp_list_node *node)
 {
     return SP_CONTAINER(node, struct entry, node);
 }
@@ -31,7 +31,7 @@ static void entry_free(struct entry *entry)
 
 static void free_all(struct sp_list *list)
 {
-    struct sp_node *node;
+    struct sp_list_node *node;
 
     while ((node = sp_list_oldest(list))) {
         sp_list_remove(node);
@@ -62,7 +62,7 @@ static void trim(struct sp_tls_sessions *sessions, const void *destination, size
                  int64_t now_s, struct sp_list *out)
 {
     unsigned here = 0;
-    struct sp_node *node = sessions->list.head.next, *older;
+    struct sp_list_node *node = sessions->list.head.next, *older;
 
     for (; node != &sessions->list.head; node = older) {
         struct entry *entry = entry_of(node);
@@ -118,7 +118,7 @@ void sp_tls_sessions_put(struct sp_tls_sessions *sessions, const void *destinati
 static struct entry *newest(struct sp_tls_sessions *sessions, const void *destination, size_t len,
                             int64_t now_s)
 {
-    struct sp_node *node = sessions->list.head.next;
+    struct sp_list_node *node = sessions->list.head.next;
 
     for (; node != &sessions->list.head; node = node->next) {
         struct entry *entry = entry_of(node);

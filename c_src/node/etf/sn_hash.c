@@ -15,7 +15,7 @@ void sn_hash_free(struct sn_hash *hash)
     sn_hash_init(hash);
 }
 
-static struct sn_hash_node *hash_node(struct sp_node *node)
+static struct sn_hash_node *hash_node(struct sp_list_node *node)
 {
     return SP_CONTAINER(node, struct sn_hash_node, node);
 }
@@ -40,7 +40,7 @@ sp_status sn_hash_make_room(struct sn_hash *hash)
         sp_list_init(&grown.buckets[i]);
     for (size_t i = 0; i < hash->bucket_count; i++) {
         while (!sp_list_empty(&hash->buckets[i])) {
-            struct sp_node *node = sp_list_oldest(&hash->buckets[i]);
+            struct sp_list_node *node = sp_list_oldest(&hash->buckets[i]);
 
             sp_list_remove(node);
             sp_list_push_newest(bucket_of(&grown, hash_node(node)->hash), node);
@@ -69,12 +69,12 @@ void sn_hash_remove(struct sn_hash *hash, struct sn_hash_node *node)
     hash->count--;
 }
 
-static struct sn_hash_node *find_from(const struct sn_hash *hash, const struct sp_node *before,
+static struct sn_hash_node *find_from(const struct sn_hash *hash, const struct sp_list_node *before,
                                       uint64_t key)
 {
     const struct sp_list *bucket = bucket_of(hash, key);
 
-    for (struct sp_node *at = before->next; at != &bucket->head; at = at->next)
+    for (struct sp_list_node *at = before->next; at != &bucket->head; at = at->next)
         if (hash_node(at)->hash == key)
             return hash_node(at);
     return NULL;
@@ -95,7 +95,7 @@ void sn_hash_each(const struct sn_hash *hash, void (*each)(struct sn_hash_node *
 {
     for (size_t i = 0; i < hash->bucket_count; i++) {
         struct sp_list *bucket = &hash->buckets[i];
-        struct sp_node *at, *next;
+        struct sp_list_node *at, *next;
 
         for (at = bucket->head.next; at != &bucket->head; at = next) {
             next = at->next;

@@ -8,7 +8,7 @@
 #include "core/base/sp_status.h"
 
 struct sn_hash_node {
-    struct sp_node node;
+    struct sp_list_node node;
     uint64_t hash;
 };
 

@@ -16,7 +16,7 @@ static void go_on(struct sn_attempt *attempt);
 
 static struct sp_call call_of(const struct sn_attempt *attempt)
 {
-    return sn_loop_call(attempt->home->loop);
+    return sn_loop_call(attempt->hosted->loop);
 }
 
 static void addresses_free(struct sn_attempt *attempt)
@@ -29,14 +29,14 @@ static void addresses_free(struct sn_attempt *attempt)
 static void drop_port(struct sn_attempt *attempt)
 {
     if (attempt->port)
-        sn_port_drop(attempt->port);
+        sn_epmd_drop(attempt->port);
     attempt->port = NULL;
 }
 
 static void attempt_free(struct sn_attempt *attempt)
 {
-    sn_loop_unlimit(attempt->home->loop, &attempt->limit);
-    sn_asker_leave(&attempt->asker);
+    sn_loop_unlimit(attempt->hosted->loop, &attempt->limit);
+    sn_lookup_waiter_leave(&attempt->asker);
     drop_port(attempt);
     addresses_free(attempt);
     sp_list_remove(&attempt->node);
@@ -49,7 +49,7 @@ static void give_back(struct sn_attempt *attempt)
     struct sp_call call = call_of(attempt);
 
     sn_conn_disarm(attempt->conn, attempt->lease, &call);
-    (void)sp_pool_abandon(&attempt->home->core, &call, &attempt->conn->core, attempt->lease);
+    (void)sp_pool_abandon(&attempt->hosted->core, &call, &attempt->conn->core, attempt->lease);
 }
 
 void sn_attempt_abort(struct sn_attempt *attempt)
@@ -186,7 +186,7 @@ static enum progress advance(struct sn_attempt *attempt)
 
 static bool set_limit(struct sn_attempt *attempt, uint64_t at_ns)
 {
-    if (sn_loop_limit(attempt->home->loop, &attempt->limit, at_ns) == SP_OK)
+    if (sn_loop_limit(attempt->hosted->loop, &attempt->limit, at_ns) == SP_OK)
         return true;
     fail(attempt, SP_NO_MEMORY);
     return false;
@@ -207,8 +207,8 @@ static enum progress await_room(struct sn_attempt *attempt, uint64_t now_ns)
 static enum progress begin(struct sn_attempt *attempt, const struct sp_addr *address)
 {
     struct sp_call call = call_of(attempt);
-    sp_status status = sp_control_begin(&attempt->home->core, &call, &attempt->conn->core,
-                                        &attempt->lease, SN_OWNER, address);
+    sp_status status = sp_control_begin(&attempt->hosted->core, &call, &attempt->conn->core,
+                                        &attempt->lease, SN_CORE_OWNER, address);
 
     attempt->step = "connect";
     if (status == SP_WANT_WRITE)
@@ -236,7 +236,7 @@ static void on_over(struct sn_limit *limit)
         return;
     }
     fail(attempt, SP_TIMEOUT);
-    sn_asker_leave(&attempt->asker);
+    sn_lookup_waiter_leave(&attempt->asker);
     drop_port(attempt);
     sn_conn_disarm(attempt->conn, attempt->lease, &call);
     attempt->connecting = false;
@@ -269,7 +269,7 @@ static void take_found(struct sn_attempt *attempt, const struct addrinfo *found,
 }
 
 /* IPv4 first, as an Erlang node tries them. */
-static void on_found(struct sn_asker *asker, int status, const struct addrinfo *found)
+static void on_found(struct sn_lookup_waiter *asker, int status, const struct addrinfo *found)
 {
     struct sn_attempt *attempt = SP_CONTAINER(asker, struct sn_attempt, asker);
     struct sp_addr *addresses;
@@ -335,7 +335,7 @@ static enum progress ask_port(struct sn_attempt *attempt, const struct sp_addr *
         return FAILED;
     set_port(&epmd, attempt->epmd_port);
     attempt->port =
-        sn_port_ask(attempt->home->loop->uv, &epmd, attempt->target.name, on_port, attempt);
+        sn_epmd_ask(attempt->hosted->loop->uv, &epmd, attempt->target.name, on_port, attempt);
     if (attempt->port)
         return PENDING;
     fail(attempt, SP_NO_MEMORY);
@@ -344,7 +344,7 @@ static enum progress ask_port(struct sn_attempt *attempt, const struct sp_addr *
 
 static enum progress try_address(struct sn_attempt *attempt)
 {
-    uint64_t now_ns = sn_loop_now_ns(attempt->home->loop);
+    uint64_t now_ns = sn_loop_now_ns(attempt->hosted->loop);
     size_t left = attempt->address_count - attempt->next_address;
     struct sp_addr *address = &attempt->addresses[attempt->next_address++];
 
@@ -374,7 +374,7 @@ static size_t host_count(const struct sn_attempt *attempt)
 static enum progress try_host(struct sn_attempt *attempt)
 {
     size_t count = host_count(attempt), i = (attempt->turn + attempt->tried) % count;
-    uint64_t now_ns = sn_loop_now_ns(attempt->home->loop);
+    uint64_t now_ns = sn_loop_now_ns(attempt->hosted->loop);
 
     addresses_free(attempt);
     attempt->host_deadline_ns = share(attempt->deadline_ns, now_ns, count - attempt->tried);
@@ -398,7 +398,7 @@ static void succeed(struct sn_attempt *attempt)
 {
     struct sp_call call = call_of(attempt);
     sp_status status =
-        sp_control_ready(&attempt->home->core, &call, &attempt->conn->core, attempt->lease);
+        sp_control_ready(&attempt->hosted->core, &call, &attempt->conn->core, attempt->lease);
 
     end(attempt,
         status == SP_OK ? (struct sn_reason){0} : sn_reason_of_conn(&attempt->conn->core, status));
@@ -425,27 +425,27 @@ static void go_on(struct sn_attempt *attempt)
         succeed(attempt);
 }
 
-void sn_attempt_refuse(struct sn_home *home, const struct sp_attempt *made)
+void sn_attempt_refuse(struct sn_hosted_pool *hosted, const struct sp_attempt *made)
 {
-    struct sp_call call = sn_loop_call(home->loop);
+    struct sp_call call = sn_loop_call(hosted->loop);
 
-    (void)sp_pool_abandon(&home->core, &call, made->conn, made->lease);
+    (void)sp_pool_abandon(&hosted->core, &call, made->conn, made->lease);
     sn_conn_unref(sn_conn_of(made->conn));
 }
 
-bool sn_attempt_start(struct sn_home *home, struct sn_lookups *lookups,
+bool sn_attempt_start(struct sn_hosted_pool *hosted, struct sn_lookups *lookups,
                       const struct sn_options *options, const struct sn_here *here,
                       const struct sp_attempt *made, size_t turn, struct sp_list *list,
                       void (*ended)(struct sn_attempt *attempt, struct sn_reason reason))
 {
     struct sn_attempt *attempt = calloc(1, sizeof *attempt);
-    struct sp_call call = sn_loop_call(home->loop);
+    struct sp_call call = sn_loop_call(hosted->loop);
 
     if (!attempt) {
-        sn_attempt_refuse(home, made);
+        sn_attempt_refuse(hosted, made);
         return false;
     }
-    attempt->home = home;
+    attempt->hosted = hosted;
     attempt->lookups = lookups;
     attempt->options = options;
     attempt->target = (struct sp_node_target){options->node, here->host,

@@ -4,10 +4,10 @@
 #ifndef SN_ATTEMPT_H
 #define SN_ATTEMPT_H
 
-#include "node/uv/sn_face.h"
+#include "node/uv/sn_host.h"
 #include "node/uv/sn_lookup.h"
 #include "node/option/sn_options.h"
-#include "node/uv/sn_port.h"
+#include "node/uv/sn_epmd.h"
 #include "sn_reason.h"
 #include "core/pool/sp_control.h"
 #include "core/dist/sp_node.h"
@@ -20,8 +20,8 @@ struct sn_here {
 };
 
 struct sn_attempt {
-    struct sp_node node; /* for its pool's list of attempts */
-    struct sn_home *home;
+    struct sp_list_node node; /* for its pool's list of attempts */
+    struct sn_hosted_pool *hosted;
     struct sn_lookups *lookups;
     const struct sn_options *options;
     struct sp_node_target target; /* of transport node */
@@ -37,29 +37,29 @@ struct sn_attempt {
 
     size_t turn, tried; /* hosts: with which to begin, how many were begun with */
     uint64_t host_deadline_ns, address_deadline_ns;
-    struct sn_asker asker;
+    struct sn_lookup_waiter asker;
     struct sp_addr *addresses; /* of the host */
     size_t address_count, next_address;
-    struct sn_port *port; /* asked for, or NULL */
-    bool reached;         /* an epmd knows the node */
-    bool connecting;      /* to the address before the next */
-    bool again;           /* is to begin with that one, once its port is known, or after a pause */
-    bool pausing;         /* its server had no room */
+    struct sn_epmd_query *port; /* asked for, or NULL */
+    bool reached;               /* an epmd knows the node */
+    bool connecting;            /* to the address before the next */
+    bool again;   /* is to begin with that one, once its port is known, or after a pause */
+    bool pausing; /* its server had no room */
     uint64_t pause_ns;
     const char *step; /* in which it is, for a log */
 };
 
 /* Gives up what was made for an attempt that is not begun. */
-void sn_attempt_refuse(struct sn_home *home, const struct sp_attempt *made);
+void sn_attempt_refuse(struct sn_hosted_pool *hosted, const struct sp_attempt *made);
 
 /* Begins. Its capacity is given back, or the connection is the pool's, and then ended() is called, once,
  * perhaps within this call: with a reason without a word where all went well. After it the attempt is
  * gone. False where memory is short: the same without ended(). `turn` says with which of several hosts
  * to begin. Home, lookups, options and `here` outlive it. */
 SP_MUST_CHECK bool
-sn_attempt_start(struct sn_home *home, struct sn_lookups *lookups, const struct sn_options *options,
-                 const struct sn_here *here, const struct sp_attempt *made, size_t turn,
-                 struct sp_list *list,
+sn_attempt_start(struct sn_hosted_pool *hosted, struct sn_lookups *lookups,
+                 const struct sn_options *options, const struct sn_here *here,
+                 const struct sp_attempt *made, size_t turn, struct sp_list *list,
                  void (*ended)(struct sn_attempt *attempt, struct sn_reason reason));
 
 /* Ends it, without ended(). */

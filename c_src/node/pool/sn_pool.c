@@ -21,9 +21,9 @@
 
 static const struct sockaddr_storage NOWHERE = {.ss_family = AF_UNSPEC};
 
-static struct sn_pool *pool_of(struct sn_home *home)
+static struct sn_pool *pool_of(struct sn_hosted_pool *hosted)
 {
-    return SP_CONTAINER(home, struct sn_pool, home);
+    return SP_CONTAINER(hosted, struct sn_pool, hosted);
 }
 
 /* ---- connecting ---- */
@@ -101,7 +101,7 @@ static void note_end(struct sn_pool *pool, struct sn_reason reason, const char *
             log_failure(pool, reason, step, at);
         pool->outage_ends_ns = 0;
     } else if (pool->failures && !pool->outage_ends_ns) {
-        pool->outage_ends_ns = sn_loop_now_ns(pool->home.loop) + OUTAGE_ENDS_NS;
+        pool->outage_ends_ns = sn_loop_now_ns(pool->hosted.loop) + OUTAGE_ENDS_NS;
     }
 }
 
@@ -120,7 +120,7 @@ static void look_for_the_end(struct sn_pool *pool, uint64_t now_ns)
 
 static void on_attempt_ended(struct sn_attempt *attempt, struct sn_reason reason)
 {
-    note_end(pool_of(attempt->home), reason, attempt->step, &attempt->last_at);
+    note_end(pool_of(attempt->hosted), reason, attempt->step, &attempt->last_at);
 }
 
 /* One that was opened without what it needs for TLS looks whether that is there now. */
@@ -135,25 +135,25 @@ static bool has_tls(struct sn_pool *pool)
 
 static void step(struct sn_pool *pool)
 {
-    struct sp_call call = sn_loop_call(pool->home.loop);
+    struct sp_call call = sn_loop_call(pool->hosted.loop);
     struct sp_attempt attempts[ATTEMPTS_PER_STEP];
     struct sp_plan plan;
     sp_status status;
 
-    sp_control_step(&pool->home.core, &call, attempts, ATTEMPTS_PER_STEP, &plan);
+    sp_control_step(&pool->hosted.core, &call, attempts, ATTEMPTS_PER_STEP, &plan);
     if (plan.more)
-        sn_loop_later(pool->home.loop, &pool->task);
-    status = sn_loop_limit(pool->home.loop, &pool->retry,
+        sn_loop_defer(pool->hosted.loop, &pool->task);
+    status = sn_loop_limit(pool->hosted.loop, &pool->retry,
                            plan.wait_ns == SP_NEVER ? UINT64_MAX : call.now_ns + plan.wait_ns);
     (void)status; /* the tick steps too */
     if (plan.attempts > 0 && !has_tls(pool)) {
         for (size_t i = 0; i < plan.attempts; i++)
-            sn_attempt_refuse(&pool->home, &attempts[i]);
+            sn_attempt_refuse(&pool->hosted, &attempts[i]);
         return;
     }
     for (size_t i = 0; i < plan.attempts; i++)
-        if (!sn_attempt_start(&pool->home, pool->lookups, &pool->options, pool->here, &attempts[i],
-                              pool->turn++, &pool->attempts, on_attempt_ended))
+        if (!sn_attempt_start(&pool->hosted, pool->lookups, &pool->options, pool->here,
+                              &attempts[i], pool->turn++, &pool->attempts, on_attempt_ended))
             note(pool, sn_reason_of(SP_NO_MEMORY));
 }
 
@@ -162,18 +162,18 @@ static void on_retry(struct sn_limit *limit)
     step(SP_CONTAINER(limit, struct sn_pool, retry));
 }
 
-static void on_wake(struct sn_home *home)
+static void on_wake(struct sn_hosted_pool *hosted)
 {
-    sn_loop_later(home->loop, &pool_of(home)->task);
+    sn_loop_defer(hosted->loop, &pool_of(hosted)->task);
 }
 
 /* ---- life ---- */
 
 static void pool_free(struct sn_pool *pool)
 {
-    sn_loop_unlimit(pool->home.loop, &pool->retry);
+    sn_loop_unlimit(pool->hosted.loop, &pool->retry);
     sn_loop_drop(&pool->task);
-    sp_pool_destroy(&pool->home.core);
+    sp_pool_destroy(&pool->hosted.core);
     sp_tls_slot_destroy(&pool->tls);
     sn_options_free(&pool->options);
     free(pool);
@@ -183,15 +183,15 @@ static void free_later(struct sn_pool *pool);
 
 static void stop_slice(struct sn_pool *pool)
 {
-    struct sp_call call = sn_loop_call(pool->home.loop);
+    struct sp_call call = sn_loop_call(pool->hosted.loop);
 
     if (pool->stopped) {
-        if (pool->home.conns == 0 && sp_list_empty(&pool->jobs))
+        if (pool->hosted.conns == 0 && sp_list_empty(&pool->sessions))
             pool_free(pool);
         return;
     }
-    if (sp_control_shut_slice(&pool->home.core, &call, SP_DRAINING)) {
-        sn_loop_later(pool->home.loop, &pool->task);
+    if (sp_control_shut_slice(&pool->hosted.core, &call, SP_DRAINING)) {
+        sn_loop_defer(pool->hosted.loop, &pool->task);
         return;
     }
     pool->stopped = true;
@@ -214,7 +214,7 @@ static void on_task(struct sn_task *task)
 static void free_later(struct sn_pool *pool)
 {
     if (pool->stopped)
-        sn_loop_later(pool->home.loop, &pool->task);
+        sn_loop_defer(pool->hosted.loop, &pool->task);
 }
 
 void sn_pool_released(struct sn_pool *pool)
@@ -223,15 +223,15 @@ void sn_pool_released(struct sn_pool *pool)
     free_later(pool);
 }
 
-static void on_emptied(struct sn_home *home)
+static void on_emptied(struct sn_hosted_pool *hosted)
 {
-    free_later(pool_of(home));
+    free_later(pool_of(hosted));
 }
 
-static void on_refused(struct sn_home *home, const struct sp_conn *conn, sp_status why,
+static void on_refused(struct sn_hosted_pool *hosted, const struct sp_conn *conn, sp_status why,
                        bool is_outage)
 {
-    struct sn_pool *pool = pool_of(home);
+    struct sn_pool *pool = pool_of(hosted);
 
     if (is_outage)
         note_end(pool, sn_reason_of_conn(conn, why), "", &conn->peer.storage);
@@ -283,21 +283,21 @@ sp_status sn_pool_open(struct sn_pool **made, struct sn_loop *loop, const struct
     if (posix_memalign(&memory, _Alignof(struct sn_pool), sizeof *pool) != 0)
         return SP_NO_MEMORY;
     pool = memset(memory, 0, sizeof *pool);
-    if (sp_pool_init(&pool->home.core, &sn_face, sn_descriptors_sys(), 1) != SP_OK) {
+    if (sp_pool_init(&pool->hosted.core, &sn_host, sn_descriptors_sys(), 1) != SP_OK) {
         free(pool);
         return SP_NO_MEMORY;
     }
-    pool->home.loop = loop;
+    pool->hosted.loop = loop;
     pool->here = here;
-    pool->home.wake = on_wake;
-    pool->home.refused = on_refused;
-    pool->home.emptied = on_emptied;
+    pool->hosted.wake = on_wake;
+    pool->hosted.refused = on_refused;
+    pool->hosted.emptied = on_emptied;
     pool->registry = registry;
     sp_tls_slot_init(&pool->tls);
     pool->task.run = on_task;
     pool->retry.over = on_retry;
     sp_list_init(&pool->attempts);
-    sp_list_init(&pool->jobs);
+    sp_list_init(&pool->sessions);
     pool->options = *options;
     if (options->node)
         pool->options.config.sockopts.silence_s = here->tick_time_s;
@@ -310,45 +310,45 @@ sp_status sn_pool_open(struct sn_pool **made, struct sn_loop *loop, const struct
     }
     pool->options.config.sockopts.settings = &pool->tls;
     *options = (struct sn_options){0};
-    sp_control_open(&pool->home.core, &call, &pool->options.config, seed);
+    sp_control_open(&pool->hosted.core, &call, &pool->options.config, seed);
     *made = pool;
     return SP_OK;
 }
 
 bool sn_pool_tick(struct sn_pool *pool)
 {
-    struct sp_call call = sn_loop_call(pool->home.loop);
+    struct sp_call call = sn_loop_call(pool->hosted.loop);
 
     if (pool->stopping)
         return false;
     if (pool->tick_cursor == 0)
         look_for_the_end(pool, call.now_ns);
-    if (sp_control_tick(&pool->home.core, &call, &pool->tick_cursor))
+    if (sp_control_tick(&pool->hosted.core, &call, &pool->tick_cursor))
         return true;
     if (pool->options.config.max_hold_ns != SP_NEVER)
         pool->ended_leases(pool);
-    sn_loop_later(pool->home.loop, &pool->task);
+    sn_loop_defer(pool->hosted.loop, &pool->task);
     return false;
 }
 
 void sn_pool_stop(struct sn_pool *pool)
 {
-    struct sp_node *node;
+    struct sp_list_node *node;
 
     pool->stopping = true;
-    sn_loop_unlimit(pool->home.loop, &pool->retry);
+    sn_loop_unlimit(pool->hosted.loop, &pool->retry);
     while ((node = sp_list_oldest(&pool->attempts)))
         sn_attempt_abort(SP_CONTAINER(node, struct sn_attempt, node));
-    sp_control_shut_begin(&pool->home.core, SP_PHASE_CLOSED);
+    sp_control_shut_begin(&pool->hosted.core, SP_PHASE_CLOSED);
     sp_tls_slot_set(&pool->tls, NULL, ++pool->tls_turn);
-    sn_loop_later(pool->home.loop, &pool->task);
+    sn_loop_defer(pool->hosted.loop, &pool->task);
 }
 
 /* ---- terms ---- */
 
 void sn_pool_put_give_up(struct sn_writer *writer, struct sn_pool *pool)
 {
-    if (!sp_health_unavailable(&pool->home.core) || !pool->last.word) {
+    if (!sp_health_unavailable(&pool->hosted.core) || !pool->last.word) {
         sn_put_error(writer, sn_reason_of(SP_TIMEOUT));
         return;
     }
@@ -361,14 +361,14 @@ void sn_pool_put_give_up(struct sn_writer *writer, struct sn_pool *pool)
 
 void sn_pool_put_stats(struct sn_writer *writer, struct sn_pool *pool)
 {
-    struct sp_call call = sn_loop_call(pool->home.loop);
+    struct sp_call call = sn_loop_call(pool->hosted.loop);
     struct sp_snapshot snapshot = {0};
     uint32_t cursor = 0;
 #define ONE_MORE(name) +1
     enum { KEYS = 3 SP_SNAPSHOT_MAP(ONE_MORE) };
 #undef ONE_MORE
 
-    while (sp_pool_snapshot(&pool->home.core, &call, &snapshot, &cursor))
+    while (sp_pool_snapshot(&pool->hosted.core, &call, &snapshot, &cursor))
         ;
     sn_put_map(writer, KEYS);
     sn_put_atom(writer, "name");

@@ -4,7 +4,7 @@
 #define SN_POOL_H
 
 #include "sn_attempt.h"
-#include "node/uv/sn_face.h"
+#include "node/uv/sn_host.h"
 #include "node/etf/sn_hash.h"
 #include "node/option/sn_options.h"
 #include "sn_reason.h"
@@ -13,10 +13,10 @@
 struct sn_pools;
 
 struct sn_pool {
-    struct sn_home home;
+    struct sn_hosted_pool hosted;
     struct sn_pools *pools;
     const struct sn_here *here;
-    struct sp_node node; /* in the list of all pools */
+    struct sp_list_node node; /* in the list of all pools */
     struct sn_hash_node by_name;
     struct sn_options options;
     struct sp_tls_registry *registry;
@@ -39,7 +39,7 @@ struct sn_pool {
     bool lacks_tls; /* its files of TLS could not be used so far */
     bool of_file;   /* it was started by the configuration file */
 
-    struct sp_list jobs;                    /* what clients have of it; see sn_job.h */
+    struct sp_list sessions;                /* what clients have of it; see sn_session.h */
     void (*released)(struct sn_pool *pool); /* one of them is gone */
     /* The core may have ended leases: by max_hold, or because the pool was stopped. */
     void (*ended_leases)(struct sn_pool *pool);
@@ -62,9 +62,9 @@ SP_MUST_CHECK sp_status sn_pool_open(struct sn_pool **made, struct sn_loop *loop
 SP_MUST_CHECK bool sn_pool_tick(struct sn_pool *pool);
 
 /* Waiters hear SP_DRAINING, leases end, connections are closed, in slices. Then pool->on_stopped();
- * the pool is freed once nobody has a connection or a job of it any more. */
+ * the pool is freed once nobody has a connection or a session of it any more. */
 void sn_pool_stop(struct sn_pool *pool);
-/* A job of the pool is gone: it may be time to free the pool. */
+/* A session of the pool is gone: it may be time to free the pool. */
 void sn_pool_released(struct sn_pool *pool);
 
 /* Reads the files of a TLS pool again; connections made from now on use them. SP_OK, also for a pool

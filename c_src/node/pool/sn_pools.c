@@ -5,7 +5,7 @@
 
 #define TICK_MS 100
 
-static struct sn_pool *pool_of(struct sp_node *node)
+static struct sn_pool *pool_of(struct sp_list_node *node)
 {
     return SP_CONTAINER(node, struct sn_pool, node);
 }
@@ -19,7 +19,7 @@ static void on_tick_task(struct sn_task *task)
         if (!sn_pool_tick(pool_of(pools->ticking)))
             pools->ticking = pools->ticking->prev;
         if (sp_spent(&call)) {
-            sn_loop_later(pools->loop, task);
+            sn_loop_defer(pools->loop, task);
             return;
         }
     }
@@ -40,8 +40,8 @@ static bool fail_waiters(struct sn_pools *pools)
 {
     struct sp_call call = sn_loop_call(pools->loop);
 
-    for (struct sp_node *at = pools->list.head.prev; at != &pools->list.head; at = at->prev)
-        while (sp_pool_fail_waiter(&pool_of(at)->home.core, &call, SP_DRAINING))
+    for (struct sp_list_node *at = pools->list.head.prev; at != &pools->list.head; at = at->prev)
+        while (sp_pool_fail_waiter(&pool_of(at)->hosted.core, &call, SP_DRAINING))
             if (sp_spent(&call))
                 return true;
     return false;
@@ -52,7 +52,7 @@ static void on_task(struct sn_task *task)
     struct sn_pools *pools = SP_CONTAINER(task, struct sn_pools, task);
 
     if (pools->draining && fail_waiters(pools)) {
-        sn_loop_later(pools->loop, task);
+        sn_loop_defer(pools->loop, task);
         return;
     }
     if (!pools->awaited || !pools->awaited(pools))
@@ -67,7 +67,7 @@ static void await(struct sn_pools *pools, bool (*awaited)(struct sn_pools *pools
     pools->awaited = awaited;
     pools->reached = reached;
     pools->arg = arg;
-    sn_loop_later(pools->loop, &pools->task);
+    sn_loop_defer(pools->loop, &pools->task);
 }
 
 sp_status sn_pools_init(struct sn_pools *pools, struct sn_loop *loop, const struct sn_here *here,
@@ -123,7 +123,7 @@ struct sn_pool *sn_pools_find(struct sn_pools *pools, const char *name, size_t n
 
 struct sn_pool *sn_pools_next(struct sn_pools *pools, struct sn_pool *pool)
 {
-    struct sp_node *at = pool ? &pool->node : &pools->list.head;
+    struct sp_list_node *at = pool ? &pool->node : &pools->list.head;
 
     do
         at = at->prev;
@@ -134,7 +134,7 @@ struct sn_pool *sn_pools_next(struct sn_pools *pools, struct sn_pool *pool)
 static void on_released(struct sn_pool *pool)
 {
     if (pool->pools->awaited)
-        sn_loop_later(pool->pools->loop, &pool->pools->task);
+        sn_loop_defer(pool->pools->loop, &pool->pools->task);
 }
 
 static void on_stopped(struct sn_pool *pool)
@@ -191,8 +191,8 @@ sp_status sn_pools_stop(struct sn_pools *pools, const char *name, size_t name_le
 
 bool sn_pools_are_unused(struct sn_pools *pools)
 {
-    for (struct sp_node *at = pools->list.head.prev; at != &pools->list.head; at = at->prev)
-        if (!sp_list_empty(&pool_of(at)->jobs))
+    for (struct sp_list_node *at = pools->list.head.prev; at != &pools->list.head; at = at->prev)
+        if (!sp_list_empty(&pool_of(at)->sessions))
             return false;
     return true;
 }

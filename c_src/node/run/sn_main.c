@@ -5,7 +5,7 @@
 #include "sn_process.h"
 #include "sn_run.h"
 #include "sn_settings.h"
-#include "sn_show.h"
+#include "node/option/sn_options.h"
 
 #include <ei.h>
 #include <errno.h>
@@ -77,6 +77,35 @@ static int refuse(const char *what, const char *value, const char *problem)
 {
     complain(what, value, problem);
     return EXIT_USAGE;
+}
+
+static bool show_rows(FILE *to, const char *prefix, const struct sn_option *rows, size_t count)
+{
+    char allowed[512];
+    int index;
+
+    for (size_t i = 0; i < count; i++) {
+        index = 0;
+        if (fprintf(to, "%s%s\t", prefix, rows[i].key.text) < 0 ||
+            ei_print_term(to, (const char *)rows[i].def.term, &index) < 0)
+            return false;
+        sn_option_allowed(&rows[i], allowed, sizeof allowed);
+        if (fprintf(to, "\t%s\n", allowed) < 0)
+            return false;
+    }
+    return true;
+}
+
+/* What options a pool has, for people and for the test that compares them with sockpool_opts.erl. One line for each: its key (tls.KEY for those in the map `tls'), its default as an Erlang
+ * term, and what is allowed, with a tab between them. False where it could not be written. */
+static bool show_options(FILE *to)
+{
+    size_t count, tls_count;
+    const struct sn_option *rows = sn_options_table(&count);
+    const struct sn_option *tls_rows = sn_options_tls_table(&tls_count);
+
+    return show_rows(to, "", rows, count) && show_rows(to, "tls.", tls_rows, tls_count) &&
+           fflush(to) == 0;
 }
 
 struct options {
@@ -152,7 +181,7 @@ static int get_options(struct options *options, int argc, char **argv)
             options->core_dumps = true;
             break;
         case OPTIONS:
-            return 1 + (sn_show_options(stdout) ? EXIT_SUCCESS : EXIT_START);
+            return 1 + (show_options(stdout) ? EXIT_SUCCESS : EXIT_START);
         case HELP:
             usage(stdout);
             return 1 + EXIT_SUCCESS;

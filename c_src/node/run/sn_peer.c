@@ -83,7 +83,7 @@ static void go_on(struct sn_peer *peer)
 {
     if (peer->closing || peer->client.out.congested)
         return;
-    sn_jobs_resume(&peer->server->service.calls.jobs, &peer->client);
+    sn_sessions_resume(&peer->server->service.calls.sessions, &peer->client);
     if (peer->read_paused)
         work(peer);
 }
@@ -202,12 +202,12 @@ static void on_flush(struct sn_task *task)
     }
 }
 
-static void on_stirred(struct sn_client *client)
+static void on_wake(struct sn_client *client)
 {
     struct sn_peer *peer = SP_CONTAINER(client, struct sn_peer, client);
 
     if (!peer->closing)
-        sn_loop_last(&peer->server->turns, &peer->flush);
+        sn_loop_defer_to_end(&peer->server->turns, &peer->flush);
 }
 
 /* ---- the node is up ---- */
@@ -355,9 +355,9 @@ static void work(struct sn_peer *peer)
     if (peer->closing)
         return;
     if (!peer->client.out.congested) {
-        sn_jobs_resume(&peer->server->service.calls.jobs, &peer->client);
+        sn_sessions_resume(&peer->server->service.calls.sessions, &peer->client);
         if (status != SP_WANT_READ)
-            sn_loop_later(turns, &peer->work);
+            sn_loop_defer(turns, &peer->work);
     }
     pause_reading(peer, status != SP_WANT_READ);
 }
@@ -404,7 +404,7 @@ static void replace_older(struct sn_peer *peer)
 {
     struct sp_list *peers = &peer->server->peers;
 
-    for (struct sp_node *at = peers->head.next; at != &peers->head; at = at->next) {
+    for (struct sp_list_node *at = peers->head.next; at != &peers->head; at = at->next) {
         struct sn_peer *other = SP_CONTAINER(at, struct sn_peer, node);
 
         if (other != peer && other->up &&
@@ -541,7 +541,7 @@ bool sn_peer_accept(struct sn_server *server, uv_stream_t *listener)
     peer->server = server;
     peer->open_handles = 2;
     sn_client_init(&peer->client);
-    peer->client.stirred = on_stirred;
+    peer->client.wake = on_wake;
     peer->flush.run = on_flush;
     peer->work.run = on_work;
     make_room(server);

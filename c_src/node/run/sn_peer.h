@@ -10,7 +10,7 @@
 #include "node/dist/sn_tick.h"
 
 struct sn_peer {
-    struct sp_node node, in_handshakes; /* in the server's lists */
+    struct sp_list_node node, in_handshakes; /* in the server's lists */
     struct sn_server *server;
     uv_tcp_t tcp;
     uv_timer_t timer; /* the handshake's limit, then the periods of the ticks */

@@ -151,7 +151,7 @@ static void on_task(struct sn_task *task)
     }
     pool->tls_round = reload->round;
     reload_tls(pool);
-    sn_loop_later(reload->pools->loop, &reload->task);
+    sn_loop_defer(reload->pools->loop, &reload->task);
 }
 
 void sn_reload_start(struct sn_reload *reload, struct sn_pools *pools, const char *path,
@@ -216,7 +216,7 @@ void sn_reload_now(struct sn_reload *reload)
     sn_notify_reloading();
     if (!reload->path) {
         reload->round++;
-        sn_loop_later(reload->pools->loop, &reload->task);
+        sn_loop_defer(reload->pools->loop, &reload->task);
         return;
     }
     if (reload->reading || reload->stopping > 0) {

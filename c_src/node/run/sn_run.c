@@ -30,7 +30,7 @@ static void on_last_call(uv_timer_t *timer)
 static void say_goodbye(void *arg)
 {
     struct sn_server *server = arg;
-    struct sp_node *at, *next;
+    struct sp_list_node *at, *next;
 
     for (unsigned i = 0; i < server->config->listen->count; i++)
         uv_close((uv_handle_t *)&server->listeners[i], NULL);

@@ -1,11 +1,11 @@
 #include "sn_calls.h"
 
 #include "sn_answer.h"
-#include "sn_ask.h"
+#include "sn_node_calls.h"
 #include "sn_info.h"
 #include "sn_io.h"
-#include "sn_job_end.h"
-#include "sn_line.h"
+#include "sn_session_end.h"
+#include "sn_channel.h"
 #include "core/pool/sp_lease.h"
 
 #include <stdlib.h>
@@ -19,27 +19,27 @@ struct incoming {
     const struct sn_slice *parts; /* the request's */
 };
 
-sp_status sn_calls_init(struct sn_calls *calls, struct sn_loop *loop, struct sn_mail *mail,
+sp_status sn_calls_init(struct sn_calls *calls, struct sn_loop *loop, struct sn_outbox *outbox,
                         struct sn_pools *pools)
 {
-    *calls = (struct sn_calls){.mail = mail, .pools = pools};
+    *calls = (struct sn_calls){.outbox = outbox, .pools = pools};
     sp_list_init(&calls->clients);
-    return sn_jobs_init(&calls->jobs, loop, mail);
+    return sn_sessions_init(&calls->sessions, loop, outbox);
 }
 
 void sn_calls_free(struct sn_calls *calls)
 {
-    sn_jobs_free(&calls->jobs);
+    sn_sessions_free(&calls->sessions);
 }
 
 static void answer_status(const struct incoming *in, sp_status status)
 {
-    sn_answer_status(in->calls->mail, in->client, in->caller, status);
+    sn_answer_status(in->calls->outbox, in->client, in->caller, status);
 }
 
 static void answer_bad_argument(const struct incoming *in, const char *name, struct sn_slice value)
 {
-    sn_answer_bad_argument(in->calls->mail, in->client, in->caller, name, value);
+    sn_answer_bad_argument(in->calls->outbox, in->client, in->caller, name, value);
 }
 
 /* ---- arguments ---- */
@@ -53,7 +53,7 @@ static bool get_timeout(struct sn_slice term, bool may_be_default, uint64_t *ns)
         *ns = DEFAULT_NS;
         return true;
     }
-    return sn_ask_timeout(term, ns);
+    return sn_node_calls_timeout(term, ns);
 }
 
 /* A number of bytes up to 2^64-1, of which all above 2^63-1 are too many in the same way. */
@@ -108,11 +108,11 @@ static bool start_pool(const struct incoming *in)
         return true;
     }
     if (status == SP_BUSY) {
-        sn_answer_error_with(calls->mail, in->client, in->caller, "already_started",
-                             sn_mail_pid(calls->mail));
+        sn_answer_error_with(calls->outbox, in->client, in->caller, "already_started",
+                             sn_outbox_pid(calls->outbox));
         return true;
     }
-    reply = sn_mail_begin_reply(calls->mail, in->caller);
+    reply = sn_outbox_begin_reply(calls->outbox, in->caller);
     if (is_parsed) {
         sn_put_tuple(&reply, 2);
         sn_put_atom(&reply, "error");
@@ -130,12 +130,12 @@ static bool start_pool(const struct incoming *in)
         sn_put_slice(&reply, bad.key);
         sn_put_slice(&reply, bad.value);
     }
-    sn_answer_end(calls->mail, in->client, in->caller, &reply);
+    sn_answer_end(calls->outbox, in->client, in->caller, &reply);
     return true;
 }
 
 struct stop {
-    struct sn_mail *mail;
+    struct sn_outbox *outbox;
     struct sn_promise *promise;
 };
 
@@ -144,7 +144,7 @@ static void on_stopped(void *arg)
     struct stop *stop = arg;
 
     if (stop->promise->client)
-        sn_answer_ok(stop->mail, stop->promise->client, &stop->promise->caller);
+        sn_answer_ok(stop->outbox, stop->promise->client, &stop->promise->caller);
     sn_promise_free(stop->promise);
     free(stop);
 }
@@ -160,7 +160,7 @@ static bool stop_pool(const struct incoming *in)
         return false;
     stop = malloc(sizeof *stop);
     if (stop) {
-        stop->mail = in->calls->mail;
+        stop->outbox = in->calls->outbox;
         stop->promise = sn_promise_new(in->client, in->caller);
         if (stop->promise)
             status = sn_pools_stop(in->calls->pools, name, len, on_stopped, stop);
@@ -188,13 +188,13 @@ static void all_pools(const struct incoming *in,
                       void (*put)(struct sn_writer *reply, struct sn_pool *pool))
 {
     struct sn_calls *calls = in->calls;
-    struct sn_writer reply = sn_mail_begin_reply(calls->mail, in->caller);
+    struct sn_writer reply = sn_outbox_begin_reply(calls->outbox, in->caller);
 
     sn_put_list(&reply, count_pools(calls->pools));
     for (struct sn_pool *pool = NULL; (pool = sn_pools_next(calls->pools, pool));)
         put(&reply, pool);
     sn_put_nil(&reply);
-    sn_answer_end(calls->mail, in->client, in->caller, &reply);
+    sn_answer_end(calls->outbox, in->client, in->caller, &reply);
 }
 
 static void put_name(struct sn_writer *reply, struct sn_pool *pool)
@@ -214,11 +214,11 @@ static bool stats(const struct incoming *in)
         answer_status(in, SP_NOT_FOUND);
         return true;
     }
-    reply = sn_mail_begin_reply(calls->mail, in->caller);
+    reply = sn_outbox_begin_reply(calls->outbox, in->caller);
     sn_put_tuple(&reply, 2);
     sn_put_atom(&reply, "ok");
     sn_pool_put_stats(&reply, pool);
-    sn_answer_end(calls->mail, in->client, in->caller, &reply);
+    sn_answer_end(calls->outbox, in->client, in->caller, &reply);
     return true;
 }
 
@@ -228,7 +228,7 @@ static bool stats(const struct incoming *in)
 static bool is_new(const struct incoming *in)
 {
     return sn_slice_is_reference(in->parts[1]) && sn_slice_is_any_atom(in->parts[2]) &&
-           !sn_job_by_id(&in->calls->jobs, in->parts[1]);
+           !sn_session_by_id(&in->calls->sessions, in->parts[1]);
 }
 
 /* The pool, or NULL where the call was answered. */
@@ -259,7 +259,7 @@ static bool checkout(const struct incoming *in)
     pool = serving_pool(in);
     if (!pool)
         return true;
-    sn_io_checkout(&in->calls->jobs, in->client, in->caller, pool, in->parts[1],
+    sn_io_checkout(&in->calls->sessions, in->client, in->caller, pool, in->parts[1],
                    timeout_ns == DEFAULT_NS ? pool->options.checkout_timeout_ns : timeout_ns);
     return true;
 }
@@ -285,59 +285,59 @@ static bool request(const struct incoming *in)
     if (!pool)
         return true;
     if (pool->options.node)
-        sn_ask_refuse_stream(in->calls->mail, in->client, in->caller);
+        sn_node_calls_refuse_stream(in->calls->outbox, in->client, in->caller);
     else if (!sn_value_binary(in->parts[3], &data))
         answer_bad_argument(in, "data", in->parts[3]);
     else if (!want.packet && has_framing(pool->options.config.packet))
         answer_bad_argument(in, "length", in->parts[4]);
     else
-        sn_io_request(&in->calls->jobs, in->client, in->caller, pool, in->parts[1], data, &want,
+        sn_io_request(&in->calls->sessions, in->client, in->caller, pool, in->parts[1], data, &want,
                       timeout_ns);
     return true;
 }
 
 /* ---- calls for a lease ---- */
 
-/* The caller's lease that no call is using. False: this is no lease. *job is NULL where the call was
+/* The caller's lease that no call is using. False: this is no lease. *session is NULL where the call was
  * answered. */
-static bool get_lease(const struct incoming *in, struct sn_job **job)
+static bool get_lease(const struct incoming *in, struct sn_session **session)
 {
-    struct sn_jobs *jobs = &in->calls->jobs;
+    struct sn_sessions *sessions = &in->calls->sessions;
     uint64_t number;
 
-    if (!sn_lease_number(jobs, in->parts[1], &number))
+    if (!sn_lease_number(sessions, in->parts[1], &number))
         return false;
-    *job = sn_job_by_number(jobs, number);
-    if (*job && (*job)->state != SN_JOB_WAITING &&
-        !sn_slice_equals((*job)->holder->pid, in->caller->pid))
+    *session = sn_session_by_number(sessions, number);
+    if (*session && (*session)->state != SN_SESSION_WAITING &&
+        !sn_slice_equals((*session)->owner->pid, in->caller->pid))
         answer_status(in, SP_NOT_OWNER);
-    else if (!*job || (*job)->state == SN_JOB_WAITING)
+    else if (!*session || (*session)->state == SN_SESSION_WAITING)
         answer_status(in, SP_CLOSED);
-    else if ((*job)->state != SN_JOB_HELD)
+    else if ((*session)->state != SN_SESSION_HELD)
         answer_status(in, SP_BUSY);
     else
         return true;
-    *job = NULL;
+    *session = NULL;
     return true;
 }
 
 static bool end_lease(const struct incoming *in, bool discard)
 {
-    struct sp_call call = sn_loop_call(in->calls->jobs.loop);
-    struct sn_job *job;
+    struct sp_call call = sn_loop_call(in->calls->sessions.loop);
+    struct sn_session *session;
     struct sp_pool *core;
     sp_status status;
 
-    if (!get_lease(in, &job))
+    if (!get_lease(in, &session))
         return false;
-    if (!job)
+    if (!session)
         return true;
-    core = &job->pool->home.core;
-    sn_conn_disarm(job->conn, job->lease, &call);
-    discard = discard || (job->line && !sn_line_is_at_rest(job->line));
-    status = discard ? sp_pool_discard(core, &call, &job->conn->core, job->lease)
-                     : sp_pool_checkin(core, &call, &job->conn->core, job->lease, NULL);
-    sn_job_end(job);
+    core = &session->pool->hosted.core;
+    sn_conn_disarm(session->conn, session->lease, &call);
+    discard = discard || (session->channel && !sn_channel_is_at_rest(session->channel));
+    status = discard ? sp_pool_discard(core, &call, &session->conn->core, session->lease)
+                     : sp_pool_checkin(core, &call, &session->conn->core, session->lease, NULL);
+    sn_session_end(session);
     answer_status(in, status);
     return true;
 }
@@ -356,21 +356,21 @@ static bool send_data(const struct incoming *in)
 {
     uint64_t timeout_ns;
     struct sn_slice data;
-    struct sn_job *job;
+    struct sn_session *session;
 
-    if (!get_lease(in, &job))
+    if (!get_lease(in, &session))
         return false;
-    if (!job)
+    if (!session)
         return true;
     if (!get_timeout(in->parts[3], true, &timeout_ns))
         answer_bad_argument(in, "timeout", in->parts[3]);
     else if (!sn_value_binary(in->parts[2], &data))
         answer_bad_argument(in, "data", in->parts[2]);
-    else if (job->line)
-        sn_ask_refuse_stream(in->calls->mail, in->client, in->caller);
+    else if (session->channel)
+        sn_node_calls_refuse_stream(in->calls->outbox, in->client, in->caller);
     else
-        sn_io_send(job, in->client, in->caller, data,
-                   timeout_ns == DEFAULT_NS ? job->pool->options.send_timeout_ns : timeout_ns);
+        sn_io_send(session, in->client, in->caller, data,
+                   timeout_ns == DEFAULT_NS ? session->pool->options.send_timeout_ns : timeout_ns);
     return true;
 }
 
@@ -378,43 +378,43 @@ static bool recv_data(const struct incoming *in)
 {
     uint64_t timeout_ns;
     struct sp_want want;
-    struct sn_job *job;
+    struct sn_session *session;
 
-    if (!get_lease(in, &job))
+    if (!get_lease(in, &session))
         return false;
-    if (!job)
+    if (!session)
         return true;
     if (!get_timeout(in->parts[3], false, &timeout_ns))
         answer_bad_argument(in, "timeout", in->parts[3]);
-    else if (job->line)
-        sn_ask_refuse_stream(in->calls->mail, in->client, in->caller);
+    else if (session->channel)
+        sn_node_calls_refuse_stream(in->calls->outbox, in->client, in->caller);
     else if (!get_length(in->parts[2], false, &want) ||
-             (!want.packet && has_framing(job->conn->core.packet)))
+             (!want.packet && has_framing(session->conn->core.packet)))
         answer_bad_argument(in, "length", in->parts[2]);
     else
-        sn_io_recv(job, in->client, in->caller, &want, timeout_ns);
+        sn_io_recv(session, in->client, in->caller, &want, timeout_ns);
     return true;
 }
 
 static bool info(const struct incoming *in)
 {
-    struct sn_job *job;
+    struct sn_session *session;
 
-    if (!get_lease(in, &job))
+    if (!get_lease(in, &session))
         return false;
-    if (job)
-        sn_info_all(job, in->client, in->caller);
+    if (session)
+        sn_info_all(session, in->client, in->caller);
     return true;
 }
 
 static bool address(const struct incoming *in, bool peer)
 {
-    struct sn_job *job;
+    struct sn_session *session;
 
-    if (!get_lease(in, &job))
+    if (!get_lease(in, &session))
         return false;
-    if (job)
-        sn_info_address(job, in->client, in->caller, peer);
+    if (session)
+        sn_info_address(session, in->client, in->caller, peer);
     return true;
 }
 
@@ -430,12 +430,12 @@ static bool sockname(const struct incoming *in)
 
 static bool setopts(const struct incoming *in)
 {
-    struct sn_job *job;
+    struct sn_session *session;
 
-    if (!get_lease(in, &job))
+    if (!get_lease(in, &session))
         return false;
-    if (job)
-        sn_info_setopts(job, in->client, in->caller, in->parts[2]);
+    if (session)
+        sn_info_setopts(session, in->client, in->caller, in->parts[2]);
     return true;
 }
 
@@ -446,29 +446,29 @@ static bool give_away(const struct incoming *in)
     struct sn_slice pid = in->parts[2], node;
     struct sn_client *client;
     struct sn_writer reply;
-    struct sn_job *job;
+    struct sn_session *session;
 
-    if (!sn_slice_is_pid(pid) || !get_lease(in, &job))
+    if (!sn_slice_is_pid(pid) || !get_lease(in, &session))
         return false;
-    if (!job)
+    if (!session)
         return true;
     node = sn_slice_pid_node(pid);
     client = sn_calls_client(calls, node);
     if (client) {
-        answer_status(in, sn_job_give_away(job, client, pid) ? SP_OK : SP_NO_MEMORY);
-    } else if (sn_slice_is_atom(node, calls->mail->us->name)) {
-        reply = sn_mail_begin_reply(calls->mail, in->caller);
+        answer_status(in, sn_session_give_away(session, client, pid) ? SP_OK : SP_NO_MEMORY);
+    } else if (sn_slice_is_atom(node, calls->outbox->us->name)) {
+        reply = sn_outbox_begin_reply(calls->outbox, in->caller);
         sn_put_error(&reply, (struct sn_reason){.word = "noproc"});
-        sn_answer_end(calls->mail, in->client, in->caller, &reply);
+        sn_answer_end(calls->outbox, in->client, in->caller, &reply);
     } else {
-        sn_answer_error_with(calls->mail, in->client, in->caller, "nodedown", node);
+        sn_answer_error_with(calls->outbox, in->client, in->caller, "nodedown", node);
     }
     return true;
 }
 
 static bool timeouts(const struct incoming *in)
 {
-    return sn_info_timeouts(&in->calls->jobs, in->calls->pools, in->client, in->caller,
+    return sn_info_timeouts(&in->calls->sessions, in->calls->pools, in->client, in->caller,
                             in->parts[1]);
 }
 
@@ -476,12 +476,14 @@ static bool timeouts(const struct incoming *in)
 
 static bool call(const struct incoming *in)
 {
-    return sn_ask_call(&in->calls->jobs, in->calls->pools, in->client, in->caller, in->request);
+    return sn_node_calls_call(&in->calls->sessions, in->calls->pools, in->client, in->caller,
+                              in->request);
 }
 
 static bool send_to(const struct incoming *in)
 {
-    return sn_ask_send(&in->calls->jobs, in->calls->pools, in->client, in->caller, in->request);
+    return sn_node_calls_send(&in->calls->sessions, in->calls->pools, in->client, in->caller,
+                              in->request);
 }
 
 /* ---- all ---- */
@@ -534,25 +536,25 @@ void sn_calls_take(struct sn_calls *calls, struct sn_client *client, const struc
     else if (sn_slice_is_atom(request->term, "stats"))
         all_pools(&in, sn_pool_put_stats);
     else if (!row || !row->take(&in))
-        sn_answer_error_with(calls->mail, client, caller, "bad_request", request->term);
+        sn_answer_error_with(calls->outbox, client, caller, "bad_request", request->term);
 }
 
 /* {cancel, Id} or {cancel, Lease} */
 void sn_calls_take_cast(struct sn_calls *calls, const struct sn_request *request)
 {
     const struct sn_slice *parts = request->parts;
-    struct sn_job *job = NULL;
+    struct sn_session *session = NULL;
     uint64_t number;
 
     if (request->arity != 2 || request->all_terms > SN_REQUEST_TERMS_MAX ||
         !sn_slice_is_atom(parts[0], "cancel"))
         return;
     if (sn_slice_is_reference(parts[1]))
-        job = sn_job_by_id(&calls->jobs, parts[1]);
-    else if (sn_lease_number(&calls->jobs, parts[1], &number))
-        job = sn_job_by_number(&calls->jobs, number);
-    if (job)
-        sn_job_drop(job);
+        session = sn_session_by_id(&calls->sessions, parts[1]);
+    else if (sn_lease_number(&calls->sessions, parts[1], &number))
+        session = sn_session_by_number(&calls->sessions, number);
+    if (session)
+        sn_session_drop(session);
 }
 
 /* ---- connected nodes ---- */
@@ -565,14 +567,14 @@ void sn_calls_client_up(struct sn_calls *calls, struct sn_client *client)
 void sn_calls_client_down(struct sn_calls *calls, struct sn_client *client)
 {
     sp_list_remove(&client->in_clients);
-    sn_jobs_client_down(&calls->jobs, client);
+    sn_sessions_client_down(&calls->sessions, client);
 }
 
 struct sn_client *sn_calls_client(struct sn_calls *calls, struct sn_slice node)
 {
     struct sp_list *clients = &calls->clients;
 
-    for (struct sp_node *at = clients->head.next; at != &clients->head; at = at->next) {
+    for (struct sp_list_node *at = clients->head.next; at != &clients->head; at = at->next) {
         struct sn_client *client = SP_CONTAINER(at, struct sn_client, in_clients);
 
         if (sn_slice_is_atom(node, client->name))

@@ -2,19 +2,19 @@
 #ifndef SN_CALLS_H
 #define SN_CALLS_H
 
-#include "sn_job.h"
+#include "sn_session.h"
 #include "node/dist/sn_message.h"
 
 struct sn_calls {
-    struct sn_mail *mail;
+    struct sn_outbox *outbox;
     struct sn_pools *pools;
-    struct sn_jobs jobs;
+    struct sn_sessions sessions;
     struct sp_list clients; /* that are connected */
 };
 
 /* SP_OK or SP_NO_MEMORY. The others outlive the calls. */
 SP_MUST_CHECK sp_status sn_calls_init(struct sn_calls *calls, struct sn_loop *loop,
-                                      struct sn_mail *mail, struct sn_pools *pools);
+                                      struct sn_outbox *outbox, struct sn_pools *pools);
 void sn_calls_free(struct sn_calls *calls);
 
 /* The most terms that a request may have. What is only passed on, the arguments of `call' and the message of

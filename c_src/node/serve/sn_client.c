@@ -8,7 +8,7 @@ void sn_client_init(struct sn_client *client)
     *client = (struct sn_client){0};
     sn_queue_init(&client->out);
     sn_watches_init(&client->watches);
-    sp_list_init(&client->holders);
+    sp_list_init(&client->owners);
     sp_list_init(&client->idle);
     sp_list_init(&client->promises);
     sp_list_init(&client->held_up);
@@ -16,7 +16,7 @@ void sn_client_init(struct sn_client *client)
 
 void sn_client_leave(struct sn_client *client)
 {
-    struct sp_node *node;
+    struct sp_list_node *node;
 
     while ((node = sp_list_oldest(&client->promises))) {
         SP_CONTAINER(node, struct sn_promise, node)->client = NULL;
@@ -36,7 +36,7 @@ void sn_client_fail(struct sn_client *client, sp_status status)
 {
     if (client->fault == SP_OK)
         client->fault = status;
-    client->stirred(client);
+    client->wake(client);
 }
 
 struct sn_promise *sn_promise_new(struct sn_client *client, const struct sn_caller *caller)

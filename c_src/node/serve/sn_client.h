@@ -12,31 +12,31 @@
 #include "core/base/sp_status.h"
 
 struct sn_client {
-    struct sp_node in_clients; /* see sn_calls.h */
-    const char *name;          /* the node's; the owner's */
-    uint64_t flags;            /* of the handshake */
+    struct sp_list_node in_clients; /* see sn_calls.h */
+    const char *name;               /* the node's; the owner's */
+    uint64_t flags;                 /* of the handshake */
     struct sn_queue out;
     struct sn_atoms_out *atoms; /* NULL: it has no atom cache */
     struct sn_watches watches;
     struct sn_log_limit refusals; /* of more of them */
 
     /* Something was queued, or could not be: `fault` then says why, and the connection is to end. */
-    void (*stirred)(struct sn_client *client);
+    void (*wake)(struct sn_client *client);
     sp_status fault;
 
-    struct sp_list holders; /* see sn_holder.h */
-    struct sp_list idle;    /* of them, those that have nothing; the newest came last */
+    struct sp_list owners; /* see sn_owner.h */
+    struct sp_list idle;   /* of them, those that have nothing; the newest came last */
     unsigned idle_count;
-    size_t kept_bytes;       /* of its jobs; see sn_job.h */
+    size_t kept_bytes;       /* of its sessions; see sn_session.h */
     struct sp_list promises; /* answers that are due */
-    struct sp_list held_up;  /* jobs that have an answer for it, which it would not read now */
+    struct sp_list held_up;  /* sessions that have an answer for it, which it would not read now */
 };
 
 /* All zero but for name, flags, atoms (which come to belong to it) and stirred: the owner sets them. */
 void sn_client_init(struct sn_client *client);
 /* The node is gone: no answer to it is due any more. */
 void sn_client_leave(struct sn_client *client);
-/* Holders and jobs are gone already. */
+/* Holders and sessions are gone already. */
 void sn_client_free(struct sn_client *client);
 
 /* The connection cannot go on. */
@@ -49,7 +49,7 @@ struct sn_caller {
 
 /* A call whose answer comes later. */
 struct sn_promise {
-    struct sp_node node;
+    struct sp_list_node node;
     struct sn_client *client; /* NULL: the node is gone, and nobody waits */
     struct sn_caller caller;  /* copied */
 };

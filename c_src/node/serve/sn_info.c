@@ -1,7 +1,7 @@
 #include "sn_info.h"
 
 #include "sn_answer.h"
-#include "sn_job_end.h"
+#include "sn_session_end.h"
 #include "node/etf/sn_value.h"
 #include "core/dist/sp_node.h"
 
@@ -10,14 +10,14 @@
 #include <string.h>
 #include <sys/un.h>
 
-/* Enters a call of the owner; where the lease has ended it is answered, and the job is gone. */
-static bool look(struct sn_job *job, struct sn_client *client, const struct sn_caller *caller,
-                 const struct sp_call *call)
+/* Enters a call of the owner; where the lease has ended it is answered, and the session is gone. */
+static bool look(struct sn_session *session, struct sn_client *client,
+                 const struct sn_caller *caller, const struct sp_call *call)
 {
-    if (sp_conn_enter(&job->conn->core, job->lease, call))
+    if (sp_conn_enter(&session->conn->core, session->lease, call))
         return true;
-    sn_answer_status(job->jobs->mail, client, caller, SP_CLOSED);
-    sn_job_end(job);
+    sn_answer_status(session->sessions->outbox, client, caller, SP_CLOSED);
+    sn_session_end(session);
     return false;
 }
 
@@ -57,21 +57,21 @@ static void put_address(struct sn_writer *writer, const struct sp_addr *addr)
     }
 }
 
-void sn_info_address(struct sn_job *job, struct sn_client *client, const struct sn_caller *caller,
-                     bool peer)
+void sn_info_address(struct sn_session *session, struct sn_client *client,
+                     const struct sn_caller *caller, bool peer)
 {
-    struct sp_call call = sn_loop_call(job->jobs->loop);
-    struct sn_mail *mail = job->jobs->mail;
+    struct sp_call call = sn_loop_call(session->sessions->loop);
+    struct sn_outbox *outbox = session->sessions->outbox;
     struct sn_writer reply;
 
-    if (!look(job, client, caller, &call))
+    if (!look(session, client, caller, &call))
         return;
-    reply = sn_mail_begin_reply(mail, caller);
+    reply = sn_outbox_begin_reply(outbox, caller);
     sn_put_tuple(&reply, 2);
     sn_put_atom(&reply, "ok");
-    put_address(&reply, peer ? &job->conn->core.peer : &job->conn->core.own);
-    sp_conn_leave(&job->conn->core, &call);
-    sn_answer_end(mail, client, caller, &reply);
+    put_address(&reply, peer ? &session->conn->core.peer : &session->conn->core.own);
+    sp_conn_leave(&session->conn->core, &call);
+    sn_answer_end(outbox, client, caller, &reply);
 }
 
 /* ---- all that is known ---- */
@@ -111,17 +111,17 @@ static void put_packet(struct sn_writer *writer, enum sp_packet packet)
         sn_put_number(writer, packet);
 }
 
-static void put_info(struct sn_writer *writer, struct sn_job *job, uint64_t now_ns)
+static void put_info(struct sn_writer *writer, struct sn_session *session, uint64_t now_ns)
 {
-    struct sp_conn *conn = &job->conn->core;
+    struct sp_conn *conn = &session->conn->core;
     struct facts facts = {.count = 6};
 
     if (conn->transport->describe)
         conn->transport->describe(conn, put_fact, &facts);
-    facts.count += job->line != NULL;
+    facts.count += session->channel != NULL;
     sn_put_map(writer, facts.count);
     sn_put_atom(writer, "pool");
-    sn_put_atom_len(writer, job->pool->options.name, job->pool->options.name_len);
+    sn_put_atom_len(writer, session->pool->options.name, session->pool->options.name_len);
     sn_put_atom(writer, "transport");
     sn_put_atom(writer, conn->transport->name);
     sn_put_atom(writer, "packet");
@@ -132,28 +132,29 @@ static void put_info(struct sn_writer *writer, struct sn_job *job, uint64_t now_
     put_address(writer, &conn->peer);
     sn_put_atom(writer, "sockname");
     put_address(writer, &conn->own);
-    if (job->line) {
+    if (session->channel) {
         sn_put_atom(writer, "max_inflight");
-        sn_put_number(writer, job->pool->options.max_inflight);
+        sn_put_number(writer, session->pool->options.max_inflight);
     }
     facts.writer = writer;
     if (conn->transport->describe)
         conn->transport->describe(conn, put_fact, &facts);
 }
 
-void sn_info_all(struct sn_job *job, struct sn_client *client, const struct sn_caller *caller)
+void sn_info_all(struct sn_session *session, struct sn_client *client,
+                 const struct sn_caller *caller)
 {
-    struct sp_call call = sn_loop_call(job->jobs->loop);
+    struct sp_call call = sn_loop_call(session->sessions->loop);
     struct sn_writer reply;
 
-    if (!look(job, client, caller, &call))
+    if (!look(session, client, caller, &call))
         return;
-    reply = sn_mail_begin_reply(job->jobs->mail, caller);
+    reply = sn_outbox_begin_reply(session->sessions->outbox, caller);
     sn_put_tuple(&reply, 2);
     sn_put_atom(&reply, "ok");
-    put_info(&reply, job, call.now_ns);
-    sp_conn_leave(&job->conn->core, &call);
-    sn_answer_end(job->jobs->mail, client, caller, &reply);
+    put_info(&reply, session, call.now_ns);
+    sp_conn_leave(&session->conn->core, &call);
+    sn_answer_end(session->sessions->outbox, client, caller, &reply);
 }
 
 /* ---- options ---- */
@@ -199,65 +200,65 @@ static sp_status set_option(struct sp_conn *conn, struct sn_slice key, struct sn
     return SP_BAD_DATA;
 }
 
-static void answer_bad_option(struct sn_mail *mail, struct sn_client *client,
+static void answer_bad_option(struct sn_outbox *outbox, struct sn_client *client,
                               const struct sn_caller *caller, const struct sn_slice *pair)
 {
-    struct sn_writer reply = sn_mail_begin_reply(mail, caller);
+    struct sn_writer reply = sn_outbox_begin_reply(outbox, caller);
 
     sn_put_bad(&reply, "bad_option");
     sn_put_slice(&reply, pair[0]);
     sn_put_slice(&reply, pair[1]);
-    sn_answer_end(mail, client, caller, &reply);
+    sn_answer_end(outbox, client, caller, &reply);
 }
 
 /* {error, {bad_argument, opts, Rest}}, where the rest of the list begins with something that is no pair,
  * or is no list. `before` is as it was before that was looked at. */
-static void answer_bad_opts(struct sn_mail *mail, struct sn_client *client,
+static void answer_bad_opts(struct sn_outbox *outbox, struct sn_client *client,
                             const struct sn_caller *caller, struct sn_slice opts,
                             const struct sn_items *before)
 {
     struct sn_writer reply;
 
     if (before->is_string) {
-        sn_answer_bad_argument(mail, client, caller, "opts", opts);
+        sn_answer_bad_argument(outbox, client, caller, "opts", opts);
         return;
     }
-    reply = sn_mail_begin_reply(mail, caller);
+    reply = sn_outbox_begin_reply(outbox, caller);
     sn_put_bad(&reply, "bad_argument");
     sn_put_atom(&reply, "opts");
     sn_put_list(&reply, (long)before->left);
     sn_put_slice(&reply, before->rest);
-    sn_answer_end(mail, client, caller, &reply);
+    sn_answer_end(outbox, client, caller, &reply);
 }
 
-void sn_info_setopts(struct sn_job *job, struct sn_client *client, const struct sn_caller *caller,
-                     struct sn_slice opts)
+void sn_info_setopts(struct sn_session *session, struct sn_client *client,
+                     const struct sn_caller *caller, struct sn_slice opts)
 {
-    struct sp_call call = sn_loop_call(job->jobs->loop);
-    struct sn_mail *mail = job->jobs->mail;
+    struct sp_call call = sn_loop_call(session->sessions->loop);
+    struct sn_outbox *outbox = session->sessions->outbox;
     struct sn_slice item, pair[SN_SLICE_PARTS_MAX];
     struct sn_items items, before;
     sp_status status = SP_OK;
     bool is_pair = true;
 
     if (!sn_items_begin(opts, &items)) {
-        sn_answer_bad_argument(mail, client, caller, "opts", opts);
+        sn_answer_bad_argument(outbox, client, caller, "opts", opts);
         return;
     }
-    if (!look(job, client, caller, &call))
+    if (!look(session, client, caller, &call))
         return;
     while (status == SP_OK && is_pair && (before = items, sn_items_next(&items, &item))) {
         is_pair = sn_slice_tuple(item, pair) == 2;
         if (is_pair)
-            status = set_option(&job->conn->core, pair[0], pair[1]);
+            status = set_option(&session->conn->core, pair[0], pair[1]);
     }
-    sp_conn_leave(&job->conn->core, &call);
+    sp_conn_leave(&session->conn->core, &call);
     if (status == SP_BAD_DATA)
-        answer_bad_option(mail, client, caller, pair);
+        answer_bad_option(outbox, client, caller, pair);
     else if (status == SP_OK && (!is_pair || !items.is_proper))
-        answer_bad_opts(mail, client, caller, opts, &before);
+        answer_bad_opts(outbox, client, caller, opts, &before);
     else
-        sn_answer_status(mail, client, caller, status);
+        sn_answer_status(outbox, client, caller, status);
 }
 
 /* ---- time-outs ---- */
@@ -270,21 +271,22 @@ static void put_ms(struct sn_writer *writer, uint64_t ns)
         sn_put_number(writer, ns / SP_MS);
 }
 
-static void answer_timeouts(struct sn_mail *mail, struct sn_client *client,
+static void answer_timeouts(struct sn_outbox *outbox, struct sn_client *client,
                             const struct sn_caller *caller, const struct sn_options *options)
 {
-    struct sn_writer reply = sn_mail_begin_reply(mail, caller);
+    struct sn_writer reply = sn_outbox_begin_reply(outbox, caller);
 
     sn_put_tuple(&reply, 2);
     sn_put_atom(&reply, "ok");
     sn_put_tuple(&reply, 2);
     put_ms(&reply, options->checkout_timeout_ns);
     put_ms(&reply, options->send_timeout_ns);
-    sn_answer_end(mail, client, caller, &reply);
+    sn_answer_end(outbox, client, caller, &reply);
 }
 
-bool sn_info_timeouts(struct sn_jobs *jobs, struct sn_pools *pools, struct sn_client *client,
-                      const struct sn_caller *caller, struct sn_slice target)
+bool sn_info_timeouts(struct sn_sessions *sessions, struct sn_pools *pools,
+                      struct sn_client *client, const struct sn_caller *caller,
+                      struct sn_slice target)
 {
     char name[SN_ATOM_BYTES_MAX + 1];
     const struct sn_pool *pool = NULL;
@@ -292,9 +294,9 @@ bool sn_info_timeouts(struct sn_jobs *jobs, struct sn_pools *pools, struct sn_cl
     uint64_t number;
     size_t len;
 
-    if (sn_lease_number(jobs, target, &number)) {
-        const struct sn_job *job = sn_job_by_number(jobs, number);
-        pool = job ? job->pool : NULL;
+    if (sn_lease_number(sessions, target, &number)) {
+        const struct sn_session *session = sn_session_by_number(sessions, number);
+        pool = session ? session->pool : NULL;
     } else if (sn_value_atom(target, name, &len)) {
         pool = sn_pools_find(pools, name, len);
         status = SP_NOT_FOUND;
@@ -302,8 +304,8 @@ bool sn_info_timeouts(struct sn_jobs *jobs, struct sn_pools *pools, struct sn_cl
         return false;
     }
     if (pool)
-        answer_timeouts(jobs->mail, client, caller, &pool->options);
+        answer_timeouts(sessions->outbox, client, caller, &pool->options);
     else
-        sn_answer_status(jobs->mail, client, caller, status);
+        sn_answer_status(sessions->outbox, client, caller, status);
     return true;
 }

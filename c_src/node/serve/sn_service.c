@@ -2,7 +2,7 @@
 
 #include "sn_answer.h"
 #include "sn_io.h"
-#include "sn_job_end.h"
+#include "sn_session_end.h"
 #include "node/base/sn_log.h"
 #include "node/option/sn_option.h"
 
@@ -11,12 +11,12 @@
 sp_status sn_service_init(struct sn_service *service, const struct sn_identity *us,
                           const struct sn_here *here, struct sn_loop *loop)
 {
-    sp_status status = sn_mail_init(&service->mail, us);
+    sp_status status = sn_outbox_init(&service->outbox, us);
 
     if (status == SP_OK)
         status = sn_pools_init(&service->pools, loop, here, sn_io_ended_leases);
     if (status == SP_OK)
-        status = sn_calls_init(&service->calls, loop, &service->mail, &service->pools);
+        status = sn_calls_init(&service->calls, loop, &service->outbox, &service->pools);
     return status;
 }
 
@@ -24,7 +24,7 @@ void sn_service_free(struct sn_service *service)
 {
     sn_calls_free(&service->calls);
     sn_pools_free(&service->pools);
-    sn_mail_free(&service->mail);
+    sn_outbox_free(&service->outbox);
 }
 
 /* ---- monitors and links ---- */
@@ -50,10 +50,11 @@ static sp_status take_monitor(struct sn_service *service, struct sn_client *clie
 
     if (!sn_slice_is_pid(parts[1]) || !sn_slice_is_reference(parts[3]))
         return SP_BAD_DATA;
-    if (sn_mail_is_to_us(&service->mail, parts[2]))
+    if (sn_outbox_is_to_us(&service->outbox, parts[2]))
         status = sn_watches_add(&client->watches, SN_WATCH_MONITOR, parts[1], parts[3], parts[2]);
     if (status == SP_NOT_FOUND || status == SP_FULL)
-        sn_mail_down(&service->mail, client, parts[2], parts[1], parts[3], why_not(client, status));
+        sn_outbox_down(&service->outbox, client, parts[2], parts[1], parts[3],
+                       why_not(client, status));
     return status == SP_NO_MEMORY ? status : SP_OK;
 }
 
@@ -64,11 +65,11 @@ static sp_status take_link(struct sn_service *service, struct sn_client *client,
 
     if (!sn_slice_is_pid(parts[1]) || !sn_slice_is_pid(parts[2]))
         return SP_BAD_DATA;
-    if (sn_mail_is_to_us(&service->mail, parts[2]))
+    if (sn_outbox_is_to_us(&service->outbox, parts[2]))
         status = sn_watches_add(&client->watches, SN_WATCH_LINK, parts[1],
                                 (struct sn_slice){NULL, 0}, parts[2]);
     if (status == SP_NOT_FOUND || status == SP_FULL)
-        sn_mail_exit(&service->mail, client, parts[2], parts[1], why_not(client, status));
+        sn_outbox_exit(&service->outbox, client, parts[2], parts[1], why_not(client, status));
     return status == SP_NO_MEMORY ? status : SP_OK;
 }
 
@@ -77,8 +78,8 @@ static sp_status take_monitor_exit(struct sn_service *service, const struct sn_s
 {
     if (!sn_slice_is_reference(parts[3]))
         return SP_BAD_DATA;
-    sn_jobs_process_down(&service->calls.jobs, parts[1],
-                         sn_mail_monitor_number(&service->mail, parts[3]));
+    sn_sessions_process_down(&service->calls.sessions, parts[1],
+                             sn_outbox_monitor_number(&service->outbox, parts[3]));
     return SP_OK;
 }
 
@@ -112,9 +113,9 @@ static void call_net_kernel(struct sn_service *service, struct sn_client *client
 
     if (request->arity != 2 || !sn_slice_is_atom(request->parts[0], "is_auth"))
         return;
-    reply = sn_mail_begin_reply(&service->mail, caller);
+    reply = sn_outbox_begin_reply(&service->outbox, caller);
     sn_put_atom(&reply, "yes");
-    sn_mail_end_reply(&service->mail, client, caller, &reply, (struct sn_slice){NULL, 0});
+    sn_outbox_end_reply(&service->outbox, client, caller, &reply, (struct sn_slice){NULL, 0});
 }
 
 /* A request that no node sends, or that is longer than a frame may be. */
@@ -122,9 +123,9 @@ static void refuse(struct sn_service *service, struct sn_client *client,
                    const struct sn_caller *caller, enum sn_term_result result)
 {
     if (result == SN_TERM_LONG || result == SN_TERM_DEEP)
-        sn_answer_status(&service->mail, client, caller, SP_TOO_BIG);
+        sn_answer_status(&service->outbox, client, caller, SP_TOO_BIG);
     else
-        sn_answer_error_with(&service->mail, client, caller, "bad_request",
+        sn_answer_error_with(&service->outbox, client, caller, "bad_request",
                              SN_ATOM("\x9", "undefined"));
 }
 
@@ -160,7 +161,7 @@ static sp_status take_control(struct sn_service *service, struct sn_client *clie
         return SP_OK;
     case SN_OP_UNLINK_ID:
         sn_watches_drop(&client->watches, SN_WATCH_LINK, parts[2]);
-        sn_mail_unlinked(&service->mail, client, parts[1], parts[3], parts[2]);
+        sn_outbox_unlinked(&service->outbox, client, parts[1], parts[3], parts[2]);
         return SP_OK;
     case SN_OP_MONITOR:
         return take_monitor(service, client, parts);
@@ -177,7 +178,7 @@ sp_status sn_service_take(struct sn_service *service, struct sn_client *client,
 {
     if (message->kind == SN_MESSAGE_CONTROL)
         return take_control(service, client, message);
-    if (message->kind == SN_MESSAGE_OTHER || !sn_mail_is_to_us(&service->mail, message->target))
+    if (message->kind == SN_MESSAGE_OTHER || !sn_outbox_is_to_us(&service->outbox, message->target))
         return SP_OK;
     if (message->kind == SN_MESSAGE_CALL)
         take_call(service, client, message);
@@ -187,7 +188,7 @@ sp_status sn_service_take(struct sn_service *service, struct sn_client *client,
 }
 
 struct farewell {
-    struct sn_mail *mail;
+    struct sn_outbox *outbox;
     struct sn_client *client;
 };
 
@@ -196,15 +197,15 @@ static void say_farewell(const struct sn_watch *watch, void *arg)
     struct farewell *farewell = arg;
 
     if (watch->kind == SN_WATCH_MONITOR)
-        sn_mail_down(farewell->mail, farewell->client, watch->target, watch->from, watch->reference,
-                     "shutdown");
+        sn_outbox_down(farewell->outbox, farewell->client, watch->target, watch->from,
+                       watch->reference, "shutdown");
     else
-        sn_mail_exit(farewell->mail, farewell->client, watch->target, watch->from, "shutdown");
+        sn_outbox_exit(farewell->outbox, farewell->client, watch->target, watch->from, "shutdown");
 }
 
 void sn_service_stop(struct sn_service *service, struct sn_client *client)
 {
-    struct farewell farewell = {&service->mail, client};
+    struct farewell farewell = {&service->outbox, client};
 
     sn_watches_each(&client->watches, say_farewell, &farewell);
     sn_watches_free(&client->watches);

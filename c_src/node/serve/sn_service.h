@@ -11,7 +11,7 @@
 #include "node/dist/sn_message.h"
 
 struct sn_service {
-    struct sn_mail mail;
+    struct sn_outbox outbox;
     struct sn_pools pools;
     struct sn_calls calls;
 };

@@ -2,11 +2,14 @@
 
 #include "node/base/sn_log.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #define PAUSE_FIRST_MS 50
 #define PAUSE_MOST_MS 5000
 #define ANSWER_MS 5000
+
+/* ---- our own name ---- */
 
 static void try_once(uv_timer_t *timer);
 
@@ -62,7 +65,7 @@ static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
     if (epmd->registered)
         return;
     epmd->answer_len += (size_t)len;
-    status = sn_alive_answer(epmd->answer, epmd->answer_len);
+    status = sn_epmd_register_answer(epmd->answer, epmd->answer_len);
     if (status == SP_BUSY) {
         give_up(epmd, "the name is taken");
     } else if (status == SP_BAD_DATA) {
@@ -124,7 +127,7 @@ void sn_epmd_start(struct sn_epmd *epmd, uv_loop_t *loop, uint16_t epmd_port, co
     epmd->addr.sin_port = htons(epmd_port);
     epmd->addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     epmd->request_len =
-        sn_alive_request(epmd->request, name, (size_t)(strchr(name, '@') - name), port);
+        sn_epmd_register_request(epmd->request, name, (size_t)(strchr(name, '@') - name), port);
     (void)uv_timer_init(loop, &epmd->retry);
     epmd->retry.data = epmd;
     try_once(&epmd->retry);
@@ -136,4 +139,102 @@ void sn_epmd_stop(struct sn_epmd *epmd)
     uv_close((uv_handle_t *)&epmd->retry, NULL);
     if (!uv_is_closing((uv_handle_t *)&epmd->tcp))
         uv_close((uv_handle_t *)&epmd->tcp, NULL);
+}
+
+/* ---- the port of another node ---- */
+
+struct sn_epmd_query {
+    uv_tcp_t tcp;
+    uv_connect_t connect;
+    uv_write_t write;
+    void (*told)(void *arg, uint16_t port); /* NULL: nobody waits any more */
+    void *arg;
+    uint16_t port;
+    uint8_t request[SN_EPMD_PORT_REQUEST_MAX];
+    size_t request_len;
+    uint8_t answer[SN_EPMD_PORT_ANSWER_BYTES];
+    size_t answer_len;
+};
+
+static void on_query_closed(uv_handle_t *handle)
+{
+    struct sn_epmd_query *query = handle->data;
+
+    if (query->told)
+        query->told(query->arg, query->port);
+    free(query);
+}
+
+static void finish_query(struct sn_epmd_query *query)
+{
+    if (!uv_is_closing((uv_handle_t *)&query->tcp))
+        uv_close((uv_handle_t *)&query->tcp, on_query_closed);
+}
+
+void sn_epmd_drop(struct sn_epmd_query *query)
+{
+    query->told = NULL;
+    finish_query(query);
+}
+
+static void on_query_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
+{
+    struct sn_epmd_query *query = handle->data;
+
+    (void)suggested;
+    *buf = uv_buf_init((char *)query->answer + query->answer_len,
+                       (unsigned)(sizeof query->answer - query->answer_len));
+}
+
+static void on_query_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *buf)
+{
+    struct sn_epmd_query *query = stream->data;
+
+    (void)buf;
+    if (len > 0)
+        query->answer_len += (size_t)len;
+    if (len < 0 ||
+        sn_epmd_port_answer(query->answer, query->answer_len, &query->port) != SP_WANT_READ)
+        finish_query(query);
+}
+
+static void on_query_written(uv_write_t *write, int status)
+{
+    if (status != 0)
+        finish_query(write->data);
+}
+
+static void on_query_connected(uv_connect_t *connect, int status)
+{
+    struct sn_epmd_query *query = connect->data;
+    uv_buf_t request = uv_buf_init((char *)query->request, (unsigned)query->request_len);
+
+    if (status == 0)
+        status = uv_read_start((uv_stream_t *)&query->tcp, on_query_alloc, on_query_read);
+    if (status == 0)
+        status = uv_write(&query->write, (uv_stream_t *)&query->tcp, &request, 1, on_query_written);
+    if (status != 0)
+        finish_query(query);
+}
+
+struct sn_epmd_query *sn_epmd_ask(uv_loop_t *loop, const struct sockaddr_storage *epmd,
+                                  const char *name, void (*told)(void *arg, uint16_t port),
+                                  void *arg)
+{
+    struct sn_epmd_query *query = calloc(1, sizeof *query);
+    size_t len = strcspn(name, "@");
+
+    if (!query || len > SP_DIST_NODE_NAME_MAX) {
+        free(query);
+        return NULL;
+    }
+    (void)uv_tcp_init(loop, &query->tcp); /* cannot fail: no socket is made yet */
+    query->tcp.data = query->connect.data = query->write.data = query;
+    query->told = told;
+    query->arg = arg;
+    query->request_len = sn_epmd_port_request(query->request, name, len);
+    if (uv_tcp_connect(&query->connect, &query->tcp, (const struct sockaddr *)epmd,
+                       on_query_connected) != 0)
+        finish_query(query);
+    return query;
 }

@@ -4,7 +4,7 @@
 #include <string.h>
 
 struct sn_lookup {
-    struct sp_node node; /* in `running` */
+    struct sp_list_node node; /* in `running` */
     uv_getaddrinfo_t request;
     struct sp_list askers;
     bool is_given_up;
@@ -17,7 +17,7 @@ void sn_lookups_init(struct sn_lookups *lookups, struct sn_loop *loop)
     sp_list_init(&lookups->running);
 }
 
-static struct sn_lookup *lookup_of(struct sp_node *node)
+static struct sn_lookup *lookup_of(struct sp_list_node *node)
 {
     return SP_CONTAINER(node, struct sn_lookup, node);
 }
@@ -25,7 +25,7 @@ static struct sn_lookup *lookup_of(struct sp_node *node)
 /* One that has begun cannot be cancelled: it frees itself when it ends. */
 void sn_lookups_close(struct sn_lookups *lookups)
 {
-    struct sp_node *node;
+    struct sp_list_node *node;
 
     while ((node = sp_list_oldest(&lookups->running))) {
         struct sn_lookup *lookup = lookup_of(node);
@@ -39,14 +39,14 @@ void sn_lookups_close(struct sn_lookups *lookups)
 static void on_found(uv_getaddrinfo_t *request, int status, struct addrinfo *found)
 {
     struct sn_lookup *lookup = SP_CONTAINER(request, struct sn_lookup, request);
-    struct sp_node *node;
+    struct sp_list_node *node;
 
     if (!lookup->is_given_up)
         sp_list_remove(&lookup->node);
     while ((node = sp_list_oldest(&lookup->askers))) {
-        struct sn_asker *asker = SP_CONTAINER(node, struct sn_asker, node);
+        struct sn_lookup_waiter *asker = SP_CONTAINER(node, struct sn_lookup_waiter, node);
 
-        sn_asker_leave(asker);
+        sn_lookup_waiter_leave(asker);
         asker->answer(asker, status, found);
     }
     uv_freeaddrinfo(found);
@@ -57,7 +57,7 @@ static struct sn_lookup *find(struct sn_lookups *lookups, const char *name)
 {
     struct sp_list *running = &lookups->running;
 
-    for (struct sp_node *at = running->head.next; at != &running->head; at = at->next)
+    for (struct sp_list_node *at = running->head.next; at != &running->head; at = at->next)
         if (strcmp(lookup_of(at)->name, name) == 0)
             return lookup_of(at);
     return NULL;
@@ -83,7 +83,7 @@ static int begin(struct sn_lookups *lookups, const char *name, struct sn_lookup 
     return 0;
 }
 
-int sn_lookups_ask(struct sn_lookups *lookups, const char *name, struct sn_asker *asker)
+int sn_lookups_ask(struct sn_lookups *lookups, const char *name, struct sn_lookup_waiter *asker)
 {
     struct sn_lookup *lookup = find(lookups, name);
     int status = lookup ? 0 : begin(lookups, name, &lookup);
@@ -95,7 +95,7 @@ int sn_lookups_ask(struct sn_lookups *lookups, const char *name, struct sn_asker
     return 0;
 }
 
-void sn_asker_leave(struct sn_asker *asker)
+void sn_lookup_waiter_leave(struct sn_lookup_waiter *asker)
 {
     if (!asker->waits)
         return;

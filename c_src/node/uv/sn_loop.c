@@ -35,7 +35,7 @@ static void run_limits(struct sn_loop *loop)
 static void run_tasks(struct sp_list *list)
 {
     struct sp_list tasks;
-    struct sp_node *node;
+    struct sp_list_node *node;
 
     sp_list_steal(&tasks, list);
     while ((node = sp_list_oldest(&tasks))) {
@@ -125,12 +125,12 @@ static void queue(struct sp_list *list, struct sn_task *task)
     sp_list_push_newest(list, &task->node);
 }
 
-void sn_loop_later(struct sn_loop *loop, struct sn_task *task)
+void sn_loop_defer(struct sn_loop *loop, struct sn_task *task)
 {
     queue(&loop->tasks, task);
 }
 
-void sn_loop_last(struct sn_loop *loop, struct sn_task *task)
+void sn_loop_defer_to_end(struct sn_loop *loop, struct sn_task *task)
 {
     queue(&loop->last, task);
 }

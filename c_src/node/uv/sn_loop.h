@@ -12,7 +12,7 @@
 /* Something to be done soon; queued at most once. Zeroed but for `run` at first. */
 struct sn_task {
     void (*run)(struct sn_task *task);
-    struct sp_node node;
+    struct sp_list_node node;
     bool queued;
 };
 
@@ -46,9 +46,9 @@ struct sp_call sn_loop_call(struct sn_loop *loop);
 
 /* Before the loop waits the next time; what is queued by tasks themselves comes after one look at what
  * has happened meanwhile. */
-void sn_loop_later(struct sn_loop *loop, struct sn_task *task);
+void sn_loop_defer(struct sn_loop *loop, struct sn_task *task);
 /* Likewise, after all of the above. */
-void sn_loop_last(struct sn_loop *loop, struct sn_task *task);
+void sn_loop_defer_to_end(struct sn_loop *loop, struct sn_task *task);
 /* Does nothing where it is not queued. */
 void sn_loop_drop(struct sn_task *task);
 

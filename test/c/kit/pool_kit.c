@@ -324,7 +324,7 @@ static unsigned check_list(struct sp_list *list, unsigned shard, bool cold)
 {
     unsigned count = 0;
 
-    for (struct sp_node *node = list->head.next; node != &list->head; node = node->next) {
+    for (struct sp_list_node *node = list->head.next; node != &list->head; node = node->next) {
         struct sp_conn *conn = SP_CONTAINER(node, struct sp_conn, node);
         cr_assert_eq(sp_conn_state(conn), SP_CONN_IDLE);
         cr_assert_eq(atomic_load(&conn->lease), SP_LEASE_NONE);
@@ -363,7 +363,7 @@ static unsigned length(const struct sp_list *list)
 {
     unsigned count = 0;
 
-    for (const struct sp_node *node = list->head.next; node != &list->head; node = node->next)
+    for (const struct sp_list_node *node = list->head.next; node != &list->head; node = node->next)
         count++;
     return count;
 }

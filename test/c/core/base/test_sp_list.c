@@ -5,7 +5,7 @@
 
 struct item {
     int number;
-    struct sp_node node;
+    struct sp_list_node node;
 };
 
 static struct sp_list list;
@@ -23,7 +23,7 @@ static void five(void)
 /* Takes the oldest, again and again: their numbers as one decimal number. */
 static int drain(struct sp_list *from)
 {
-    struct sp_node *node;
+    struct sp_list_node *node;
     int numbers = 0;
 
     while ((node = sp_list_oldest(from))) {

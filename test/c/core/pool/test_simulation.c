@@ -35,7 +35,8 @@ static void compare_list(const struct sp_list *list, const struct m_idle *expect
 {
     unsigned place = 0;
 
-    for (struct sp_node *node = list->head.prev; node != &list->head; node = node->prev, place++) {
+    for (struct sp_list_node *node = list->head.prev; node != &list->head;
+         node = node->prev, place++) {
         SAME(place < expected->count, true, "length of an idle list below its end");
         SAME(m_index(SP_CONTAINER(node, struct sp_conn, node)), expected->list[place],
              "idle connection %u", place);
@@ -48,7 +49,8 @@ static void compare_queue(void)
     const struct sp_list *list = &kit_pool->queue.list;
     unsigned place = 0;
 
-    for (struct sp_node *node = list->head.prev; node != &list->head; node = node->prev, place++)
+    for (struct sp_list_node *node = list->head.prev; node != &list->head;
+         node = node->prev, place++)
         SAME(SP_CONTAINER(node, struct sp_waiter, node)->owner, m.waiters[place].owner, "waiter %u",
              place);
     SAME(place, m.waiter_count, "length of the queue");

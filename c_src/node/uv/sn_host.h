@@ -2,22 +2,22 @@
  *
  * A descriptor is polled from the first time that somebody waits for it, and goes on being polled for
  * bytes to read: so a wait for a reply costs no system call. Whoever waits is told once. */
-#ifndef SN_FACE_H
-#define SN_FACE_H
+#ifndef SN_HOST_H
+#define SN_HOST_H
 
 #include "sn_loop.h"
 #include "core/pool/sp_queue.h"
 
 /* A struct sp_pool is part of one of these: what its face has to know. */
-struct sn_home {
+struct sn_hosted_pool {
     struct sp_pool core;
     struct sn_loop *loop;
     /* The core wants a step of the control plane soon. */
-    void (*wake)(struct sn_home *home);
-    void (*refused)(struct sn_home *home, const struct sp_conn *conn, sp_status why,
+    void (*wake)(struct sn_hosted_pool *hosted);
+    void (*refused)(struct sn_hosted_pool *hosted, const struct sp_conn *conn, sp_status why,
                     bool is_outage);
     /* The last connection is gone. */
-    void (*emptied)(struct sn_home *home);
+    void (*emptied)(struct sn_hosted_pool *hosted);
     size_t conns;
 };
 
@@ -42,11 +42,11 @@ struct sn_waiter {
     struct iovec bytes; /* of a request; somebody else's, for as long as it is queued */
 };
 
-extern const struct sp_host sn_face;
+extern const struct sp_host sn_host;
 
 /* Whose leases they are is the daemon's business, who takes them back by itself: to the core there is
  * one owner, who lives. */
-#define SN_OWNER 1
+#define SN_CORE_OWNER 1
 
 static inline struct sn_conn *sn_conn_of(struct sp_conn *core)
 {
@@ -67,7 +67,7 @@ void sn_conn_disarm(struct sn_conn *conn, uint64_t lease, const struct sp_call *
 SP_MUST_CHECK sp_status sn_conn_send(struct sn_conn *self, const struct sp_call *call,
                                      const struct iovec *iov, int count, size_t *sent);
 
-/* NULL where memory is short. Give it to sp_pool_enqueue(), or else to sn_face.waiter_free(). */
+/* NULL where memory is short. Give it to sp_pool_enqueue(), or else to sn_host.waiter_free(). */
 struct sn_waiter *
 sn_waiter_new(struct sp_pool *pool, struct iovec bytes,
               void (*told)(struct sn_waiter *waiter, sp_status status, size_t sent), void *arg);

@@ -1,4 +1,4 @@
-#include "sn_face.h"
+#include "sn_host.h"
 
 #include "core/pool/sp_control.h"
 #include "core/base/sp_sys.h"
@@ -13,9 +13,9 @@ struct sn_poll {
     int fd, events;
 };
 
-static struct sn_home *home_of(struct sp_pool *core)
+static struct sn_hosted_pool *home_of(struct sp_pool *core)
 {
-    return SP_CONTAINER(core, struct sn_home, core);
+    return SP_CONTAINER(core, struct sn_hosted_pool, core);
 }
 
 /* ---- connections ---- */
@@ -46,14 +46,14 @@ static void rbuf_free(struct sp_conn *conn)
 static void conn_unref(struct sp_conn *core)
 {
     struct sn_conn *conn = sn_conn_of(core);
-    struct sn_home *home = home_of(core->pool);
+    struct sn_hosted_pool *hosted = home_of(core->pool);
 
     if (--conn->refs > 0)
         return;
     rbuf_free(core);
     free(conn);
-    if (--home->conns == 0)
-        home->emptied(home);
+    if (--hosted->conns == 0)
+        hosted->emptied(hosted);
 }
 
 void sn_conn_unref(struct sn_conn *conn)
@@ -246,7 +246,7 @@ sn_waiter_new(struct sp_pool *pool, struct iovec bytes,
     waiter->arg = arg;
     waiter->bytes = bytes;
     waiter->core.pool = pool;
-    waiter->core.owner = SN_OWNER;
+    waiter->core.owner = SN_CORE_OWNER;
     waiter->core.iov = &waiter->bytes;
     waiter->core.iov_count = bytes.iov_len > 0;
     return waiter;
@@ -276,23 +276,23 @@ static bool owner_alive(const struct sp_call *call, uint64_t owner)
 
 static void wake(const struct sp_call *call, struct sp_pool *core)
 {
-    struct sn_home *home = home_of(core);
+    struct sn_hosted_pool *hosted = home_of(core);
 
     (void)call;
-    home->wake(home);
+    hosted->wake(hosted);
 }
 
 static void refused(const struct sp_call *call, const struct sp_conn *conn, sp_status why,
                     bool is_outage)
 {
-    struct sn_home *home = home_of(conn->pool);
+    struct sn_hosted_pool *hosted = home_of(conn->pool);
 
     (void)call;
-    home->refused(home, conn, why, is_outage);
+    hosted->refused(hosted, conn, why, is_outage);
 }
 
 /* No lease leaves anything with its connection, so there is no keepsake_drop. */
-const struct sp_host sn_face = {
+const struct sp_host sn_host = {
     .conn_new = conn_new,
     .conn_ref = conn_ref,
     .conn_unref = conn_unref,

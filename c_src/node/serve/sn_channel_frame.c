@@ -1,4 +1,4 @@
-#include "sn_line_frame.h"
+#include "sn_channel_frame.h"
 
 #include "node/dist/sn_operation.h"
 #include "node/etf/sn_writer.h"
@@ -11,7 +11,7 @@ static void put_pid(struct sn_writer *writer, const struct sp_node_names *us)
     sn_put_pid(writer, us->name, PID_NUMBER, us->creation);
 }
 
-void sn_line_pid_numbers(const struct sp_node_names *us, uint8_t numbers[SP_DIST_PID_NUMBERS])
+void sn_channel_pid_numbers(const struct sp_node_names *us, uint8_t numbers[SP_DIST_PID_NUMBERS])
 {
     sp_put(numbers, 4, PID_NUMBER);
     sp_put(numbers + 4, 4, 0);
@@ -52,9 +52,9 @@ static sp_status end(struct frame *frame, struct sn_queue *queue, struct sn_slic
 
 /* {29, Reference, From, GroupLeader, {erpc, execute_call, 4}, [monitor]} and the arguments
  * [Number, Module, Function, Args] */
-sp_status sn_line_queue_call(struct sn_queue *queue, const struct sp_node_names *us,
-                             uint64_t number, struct sn_slice module, struct sn_slice function,
-                             struct sn_slice args)
+sp_status sn_channel_queue_call(struct sn_queue *queue, const struct sp_node_names *us,
+                                uint64_t number, struct sn_slice module, struct sn_slice function,
+                                struct sn_slice args)
 {
     struct frame frame;
 
@@ -80,8 +80,8 @@ sp_status sn_line_queue_call(struct sn_queue *queue, const struct sp_node_names 
 }
 
 /* {6, From, '', Name} or {2, '', To}, and the message */
-sp_status sn_line_queue_message(struct sn_queue *queue, const struct sp_node_names *us,
-                                struct sn_slice destination, struct sn_slice message)
+sp_status sn_channel_queue_message(struct sn_queue *queue, const struct sp_node_names *us,
+                                   struct sn_slice destination, struct sn_slice message)
 {
     bool is_pid = sn_slice_is_pid(destination);
     struct frame frame;
@@ -96,8 +96,8 @@ sp_status sn_line_queue_message(struct sn_queue *queue, const struct sp_node_nam
 }
 
 /* {2, '', To}, and the reply */
-sp_status sn_line_queue_io_reply(struct sn_queue *queue, struct sn_slice to,
-                                 struct sn_slice reply_as, bool is_ok)
+sp_status sn_channel_queue_io_reply(struct sn_queue *queue, struct sn_slice to,
+                                    struct sn_slice reply_as, bool is_ok)
 {
     struct frame frame;
 

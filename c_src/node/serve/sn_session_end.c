@@ -1,0 +1,50 @@
+#include "sn_session_end.h"
+
+#include "sn_channel.h"
+#include "core/pool/sp_lease.h"
+
+void sn_session_end(struct sn_session *session)
+{
+    if (session->channel)
+        sn_channel_close(session);
+    sn_session_free(session);
+}
+
+void sn_session_drop(struct sn_session *session)
+{
+    struct sp_call call = sn_loop_call(session->sessions->loop);
+
+    if (session->waiter)
+        sp_waiter_abandon(&session->waiter->core, &call);
+    session->waiter = NULL;
+    if (session->conn)
+        sn_channel_give_back(session);
+    sn_session_end(session);
+}
+
+static void lose_all(struct sn_sessions *sessions, struct sn_owner *owner)
+{
+    struct sp_list_node *node;
+
+    while ((node = sp_list_oldest(&owner->sessions)))
+        sn_session_drop(SP_CONTAINER(node, struct sn_session, in_owner));
+    sn_owner_forget(&sessions->owners, owner);
+}
+
+void sn_sessions_process_down(struct sn_sessions *sessions, struct sn_slice pid, uint64_t monitor)
+{
+    struct sn_owner *owner = sn_owner_find(&sessions->owners, pid);
+
+    if (owner && owner->monitor == monitor)
+        lose_all(sessions, owner);
+}
+
+void sn_sessions_client_down(struct sn_sessions *sessions, struct sn_client *client)
+{
+    struct sp_list_node *node;
+
+    while ((node = sp_list_oldest(&client->owners)))
+        lose_all(sessions, SP_CONTAINER(node, struct sn_owner, in_client));
+    sn_client_leave(client);
+    sn_sessions_resume(sessions, client);
+}
