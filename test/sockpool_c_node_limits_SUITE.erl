@@ -138,12 +138,12 @@ messages_of_more_than_64_mb(Config) ->
 %% Of two bytes each in the frame, and 1,000 once they are written out.
 atoms_that_expand(Config) ->
     Atom = binary_to_atom(unicode:characters_to_binary(lists:duplicate(255, 16#1f525))),
-    Atoms = lists:duplicate(400000, Atom),
+    Atoms = lists:duplicate(700000, Atom),
     ?assertEqual({error, emsgsize}, request(Config, {nonsense, Atoms})),
     ?assertEqual({error, emsgsize}, request(Config, {nonsense, Atoms})),
     ?assertEqual({error, {bad_request, {nonsense, Atom}}}, request(Config, {nonsense, Atom})),
-    %% They were not written out to the end, which would be 400 MB.
-    ?assert(sockpool_c_daemon:most_memory_kb(?config(daemon, Config)) < 300 * 1024),
+    %% They were not written out to the end, which would be 700 MB. (Under AddressSanitizer 300 MB are normal.)
+    ?assert(sockpool_c_daemon:most_memory_kb(?config(daemon, Config)) < 450 * 1024),
     unharmed(Config).
 
 %% Why a process ended that had a lease, or watched the daemon, is not looked at.
