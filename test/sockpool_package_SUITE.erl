@@ -170,7 +170,7 @@ warnings(Config) ->
     Package = package(Config),
     Nif = hd(filelib:wildcard("c_src/nif/**/sp_nif_clock.c", Package)),
     ok = file:write_file(filename:join(Package, Nif), "static int nobody_uses_it;\n", [append]),
-    ok = file:write_file(filename:join(Package, "src/sockpool_step.erl"), "nobody_calls_it() -> ok.\n", [append]),
+    ok = file:write_file(filename:join(Package, "src/pool/sockpool_step.erl"), "nobody_calls_it() -> ok.\n", [append]),
     {0, Said} = run(Package, rebar3() ++ " bare compile --paths _build/default/lib/*/ebin"),
     [?assert(string:find(Said, Part) =/= nomatch, Said) || Part <- ["nobody_uses_it", "nobody_calls_it"]],
     C = run(Package, "SOCKPOOL_STRICT=1 make -s -C c_src"),
