@@ -76,7 +76,7 @@ copied(Config, Name) ->
 built(Dir) ->
     library_built(Dir) ++
         run(["cd ", Dir, " && mkdir -p ebin && cp src/sockpool.app.src ebin/sockpool.app && ",
-             "erlc -I src -o ebin $(find src -name '*.erl') 2>&1"]).
+             "erlc -o ebin $(find src -name '*.erl') 2>&1"]).
 
 library_built(Dir) ->
     Library = Dir ++ "/priv/sockpool_nif.so",

@@ -8,7 +8,7 @@
 -module(sockpool_node_conn).
 -behaviour(gen_server).
 
--include("sockpool_lease.hrl").
+-include("../sockpool_lease.hrl").
 
 -export([start/1, finish/4, call/5, send_to/4, checkin/1, discard/1, give_away/2]).
 -export([info/1, peername/1, sockname/1, setopts/2]).

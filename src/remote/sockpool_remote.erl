@@ -12,7 +12,7 @@
 -export([start_pool/3, stop_pool/2, which_pools/1, stats/1, stats/2]).
 -export_type([lease/0]).
 
--include("sockpool_lease.hrl").
+-include("../sockpool_lease.hrl").
 
 -type lease() :: {'$sockpool_lease', node(), Incarnation :: term(), Number :: pos_integer()}.
 -type failure() :: {error, term()}.

@@ -12,7 +12,7 @@
 -export([init/1, got/2, idle/1, loop/1]).
 -export([system_continue/3, system_terminate/4, system_code_change/4]).
 
--include("sockpool_lease.hrl").
+-include("../sockpool_lease.hrl").
 
 -define(NAME, sockpool).
 %% Many calls carry binaries through this process: a collection that keeps old ones would keep them

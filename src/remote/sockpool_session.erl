@@ -7,7 +7,7 @@
 
 -export([lease/5, request/5, over_pool/2, over_lease/3, pools/2, got/2, idle/1, serve/2, reply/2, destination/2]).
 
--include("sockpool_lease.hrl").
+-include("../sockpool_lease.hrl").
 
 %% How often a lease that nobody calls is looked at: `max_hold' or the end of its pool may have ended it.
 -define(CHECK_MS, 60000).
