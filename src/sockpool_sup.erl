@@ -160,16 +160,20 @@ terminate(_Reason, #state{ids = Ids}) ->
     lists:foreach(fun(Service) -> end_all([Pid || {Pid, Id} <- maps:to_list(Ids), Id =:= Service]) end,
                   lists:reverse(services())).
 
+%% By monitors: the exit of one may have been heard already, by what crashed then.
 end_all(Pids) ->
-    lists:foreach(fun(Pid) -> exit(Pid, shutdown) end, Pids),
+    Ends = [begin
+                exit(Pid, shutdown),
+                {Pid, monitor(process, Pid)}
+            end || Pid <- Pids],
     Deadline = sockpool_wait:deadline(?STOP_MS),
-    lists:foreach(fun(Pid) ->
-                          receive {'EXIT', Pid, _} -> ok
+    lists:foreach(fun({Pid, Monitor}) ->
+                          receive {'DOWN', Monitor, process, _, _} -> ok
                           after sockpool_wait:left(Deadline) ->
                                   exit(Pid, kill),
-                                  receive {'EXIT', Pid, _} -> ok end
+                                  receive {'DOWN', Monitor, process, _, _} -> ok end
                           end
-                  end, Pids).
+                  end, Ends).
 
 %% As a supervisor shows itself, for supervisor:get_callback_module/1: the release handler asks.
 -spec format_status(normal | terminate, [term()]) -> term().

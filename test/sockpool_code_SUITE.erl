@@ -14,7 +14,8 @@ suite() -> [{timetrap, {minutes, 2}}].
 
 all() ->
     [two_loads_without_a_message, two_loads_of_what_is_waited_in, server_of_before, client_of_before_dies,
-     the_library_made_anew, funs_of_code_that_is_gone, no_library, library_in_an_archive, not_a_library, wrong_environment].
+     the_library_made_anew, funs_of_code_that_is_gone, no_library, library_in_an_archive, not_a_library, wrong_environment,
+     supervisor_ends_though_an_end_was_heard].
 
 init_per_suite(Config) -> sockpool_tls_kit:with_certificates(Config).
 
@@ -281,3 +282,11 @@ lines() ->
     after 0 ->
         []
     end.
+
+%% As where it crashes over the end of a child, because code for that is missing: the exit does not come again.
+supervisor_ends_though_an_end_was_heard(_Config) ->
+    {Gone, Monitor} = spawn_monitor(fun() -> ok end),
+    receive {'DOWN', Monitor, process, Gone, _} -> ok end,
+    _ = sys:replace_state(sockpool_sup, fun({state, Children, Ids}) -> {state, Children, Ids#{Gone => {sockpool, gone}}} end),
+    Stopper = sockpool_test_util:start(fun() -> application:stop(sockpool) end),
+    ?assertEqual(ok, sockpool_test_util:await(Stopper, 20000)).

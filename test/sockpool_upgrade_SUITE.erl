@@ -134,6 +134,9 @@ upgraded(Config, From, To) ->
 
 -spec begin_work(map()) -> term().
 begin_work(Pools) ->
+    %% All of it, for the path will lead to another version's.
+    Modules = filelib:wildcard(filename:join(filename:dirname(code:which(sockpool)), "*.beam")),
+    ok = code:ensure_modules_loaded([list_to_atom(filename:basename(File, ".beam")) || File <- Modules]),
     Parent = self(),
     Work = spawn(fun() -> work(Parent, Pools) end),
     receive {Work, begun} -> Work after ?PATIENCE_MS -> error(not_begun) end.

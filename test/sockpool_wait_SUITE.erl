@@ -155,7 +155,7 @@ spin(Until) ->
 
 %% Neither the pool's process nor the one that cleans up after it.
 pool_gone_and_janitor_suspended(Config) ->
-    {Pool, Pid, _Conn} = pool_of_nobody(Config),
+    {Pool, Pid, Conn} = pool_of_nobody(Config),
     Janitor = whereis(sockpool_janitor),
     true = erlang:suspend_process(Janitor),
     %% As long as it may take until all of them wait, on a machine that has other things to do.
@@ -164,6 +164,8 @@ pool_gone_and_janitor_suspended(Config) ->
     wait_until(fun() -> stat(Pool, waiting) =:= length(Long) end),
     exit(Pid, kill),
     assert_timed_out(Long, TimeMs),
+    %% Until here it was somebody's: a handle that nobody will use again is collected.
+    _ = sockpool:discard(Conn),
     true = erlang:resume_process(Janitor).
 
 %% More than one slice of a tick ends, each of them told once.
@@ -226,7 +228,7 @@ janitor_dies_with_its_message(Config) ->
 
 %% A pool that was open before its janitor died knows the new one.
 janitor_of_before_is_told(Config) ->
-    {Pool, Pid, _Conn} = pool_of_nobody(Config),
+    {Pool, Pid, Conn} = pool_of_nobody(Config),
     Janitor = whereis(sockpool_janitor),
     exit(Janitor, kill),
     New = new_janitor(Janitor),
@@ -237,7 +239,9 @@ janitor_of_before_is_told(Config) ->
     exit(Pid, kill),
     wait_until(fun() -> unread(New) =:= 1 end),
     true = erlang:resume_process(New),
-    ?assertEqual({error, closed}, await(Waiter)).
+    ?assertEqual({error, closed}, await(Waiter)),
+    %% Until here it was somebody's: a handle that nobody will use again is collected.
+    _ = sockpool:discard(Conn).
 
 %% What is in the place of a pool and is none, as one of a library that was unloaded.
 janitor_and_strange_pools(Config) ->
