@@ -39,8 +39,9 @@ test $(TESTS) $(LANE_1) $(LANE_2): export SOCKPOOL_STRICT = 1
 
 .PHONY: test $(TESTS) $(LANE_1) $(LANE_2)
 test: deps-test ## run every test, after installing what is missing
-	@scripts/timed.sh $(TESTS)
-	@scripts/timed.sh $(LANE_1) & lane=$$!; scripts/timed.sh $(LANE_2); status=$$?; wait $$lane && exit $$status
+	@MAKE='$(MAKE)' scripts/timed.sh $(TESTS)
+	@export MAKE='$(MAKE)'; \
+	scripts/timed.sh $(LANE_1) & lane=$$!; scripts/timed.sh $(LANE_2); status=$$?; wait $$lane && exit $$status
 	@echo "== all tests passed"
 
 # Another release lays macros out otherwise.

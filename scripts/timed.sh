@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # timed.sh TARGET...
 #
-# Makes one target after another, and says how long each took. Ends at the first that fails.
+# Makes one target after another, by the make in MAKE, and says how long each took. Ends at the first that fails.
 for target in "$@"; do
     echo "== $target"
     began=$SECONDS
-    make --no-print-directory "$target" || { echo "== $target FAILED"; exit 1; }
+    ${MAKE:-make} --no-print-directory "$target" || { echo "== $target FAILED"; exit 1; }
     echo "== $target took $((SECONDS - began)) s"
 done

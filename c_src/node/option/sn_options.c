@@ -253,16 +253,10 @@ const struct sn_option *sn_options_table(size_t *count)
 
 /* ---- several options together ---- */
 
-/* What was meant as a cookie must not end up in a log. */
-static struct sn_slice shown(int row, struct sn_slice value)
-{
-    return row == COOKIE ? SN_ATOM("\14", "not_a_cookie") : value;
-}
-
 static bool wrong(int row, struct sn_slice value, struct sn_bad_option *bad)
 {
     bad->key = sn_option_key(&ROW[row]);
-    bad->value = shown(row, value);
+    bad->value = value;
     return false;
 }
 
@@ -420,8 +414,6 @@ static enum sn_verdict parse(struct sn_slice name, struct sn_slice terms,
         given.values[NAME] = name;
     verdict = sn_option_check(ROW, ROWS, &given, &options->memory, parsed, bad);
     options->cookie = parsed[COOKIE].data;
-    if (verdict == SN_WRONG && sn_slice_equals(bad->key, sn_option_key(&ROW[COOKIE])))
-        bad->value = shown(COOKIE, bad->value);
     /* A password may be in it. */
     if (verdict == SN_WRONG && sn_slice_equals(bad->key, sn_option_key(&ROW[TLS])))
         bad->value = SN_ATOM("\25", "not_a_list_of_options");
@@ -445,6 +437,15 @@ static enum sn_verdict parse(struct sn_slice name, struct sn_slice terms,
     return options->node ? set_node_host(options) : SN_RIGHT;
 }
 
+/* What was meant as a cookie, or has a password in it, must not end up in a log. */
+static void hide(struct sn_bad_option *bad)
+{
+    if (sn_slice_equals(bad->key, sn_option_key(&ROW[COOKIE])))
+        bad->value = SN_ATOM("\14", "not_a_cookie");
+    else if (sn_slice_equals(bad->key, sn_option_key(&ROW[HOST])))
+        sn_options_hide_user(bad);
+}
+
 sp_status sn_options_parse(struct sn_slice name, struct sn_slice terms, struct sn_options *options,
                            struct sn_bad_option *bad)
 {
@@ -452,8 +453,8 @@ sp_status sn_options_parse(struct sn_slice name, struct sn_slice terms, struct s
 
     memset(options, 0, sizeof *options);
     verdict = parse(name, terms, options, bad);
-    if (verdict == SN_WRONG && sn_slice_equals(bad->key, sn_option_key(&ROW[HOST])))
-        sn_options_hide_user(bad);
+    if (verdict == SN_WRONG && !bad->is_tls)
+        hide(bad);
     if (verdict != SN_RIGHT)
         sn_options_free(options);
     return verdict == SN_RIGHT ? SP_OK : verdict == SN_WRONG ? SP_BAD_DATA : SP_NO_MEMORY;

@@ -36,7 +36,7 @@ static void drop_port(struct sn_attempt *attempt)
 static void attempt_free(struct sn_attempt *attempt)
 {
     sn_loop_unlimit(attempt->hosted->loop, &attempt->limit);
-    sn_lookup_waiter_leave(&attempt->asker);
+    sn_lookup_waiter_leave(&attempt->waiter);
     drop_port(attempt);
     addresses_free(attempt);
     sp_list_remove(&attempt->node);
@@ -89,9 +89,9 @@ static void note(struct sn_attempt *attempt, struct sn_reason reason)
     if (telling(reason) < telling(attempt->last))
         return;
     attempt->last = reason;
-    memset(&attempt->last_at, 0, sizeof attempt->last_at);
-    if (attempt->next_address > 0)
-        attempt->last_at = attempt->addresses[attempt->next_address - 1].storage;
+    attempt->last_at = attempt->next_address > 0
+                           ? attempt->addresses[attempt->next_address - 1].storage
+                           : (struct sockaddr_storage){.ss_family = AF_UNSPEC};
 }
 
 static void fail(struct sn_attempt *attempt, sp_status status)
@@ -236,7 +236,7 @@ static void on_over(struct sn_limit *limit)
         return;
     }
     fail(attempt, SP_TIMEOUT);
-    sn_lookup_waiter_leave(&attempt->asker);
+    sn_lookup_waiter_leave(&attempt->waiter);
     drop_port(attempt);
     sn_conn_disarm(attempt->conn, attempt->lease, &call);
     attempt->connecting = false;
@@ -269,9 +269,9 @@ static void take_found(struct sn_attempt *attempt, const struct addrinfo *found,
 }
 
 /* IPv4 first, as an Erlang node tries them. */
-static void on_found(struct sn_lookup_waiter *asker, int status, const struct addrinfo *found)
+static void on_found(struct sn_lookup_waiter *waiter, int status, const struct addrinfo *found)
 {
-    struct sn_attempt *attempt = SP_CONTAINER(asker, struct sn_attempt, asker);
+    struct sn_attempt *attempt = SP_CONTAINER(waiter, struct sn_attempt, waiter);
     struct sp_addr *addresses;
     size_t count = 1;
 
@@ -298,8 +298,8 @@ static enum progress look_up(struct sn_attempt *attempt, const char *name, uint6
     attempt->step = "look_up";
     if (!set_limit(attempt, share(attempt->host_deadline_ns, now_ns, 2)))
         return FAILED;
-    attempt->asker.answer = on_found;
-    status = sn_lookups_ask(attempt->lookups, name, &attempt->asker);
+    attempt->waiter.answer = on_found;
+    status = sn_lookups_ask(attempt->lookups, name, &attempt->waiter);
     if (status == 0)
         return PENDING;
     not_found(attempt, status == UV_ENOMEM);

@@ -167,15 +167,25 @@ static bool ask(struct asked *asked)
     return true;
 }
 
+static struct asked asked_of(struct sn_sessions *sessions, struct sn_pools *pools,
+                             struct sn_client *client, const struct sn_caller *caller,
+                             const struct sn_request *request)
+{
+    return (struct asked){.sessions = sessions,
+                          .pools = pools,
+                          .client = client,
+                          .caller = caller,
+                          .id = request->parts[1],
+                          .target = request->parts[2]};
+}
+
 bool sn_node_calls_call(struct sn_sessions *sessions, struct sn_pools *pools,
                         struct sn_client *client, const struct sn_caller *caller,
                         const struct sn_request *request)
 {
     const struct sn_slice *parts = request->parts;
-    struct asked asked = {.sessions = sessions, .pools = pools, .client = client, .caller = caller};
+    struct asked asked = asked_of(sessions, pools, client, caller, request);
 
-    asked.id = parts[1];
-    asked.target = parts[2];
     asked.node_request = (struct sn_node_request){
         .is_call = true, .module = parts[3], .function = parts[4], .args = parts[5]};
     check_call(&asked, request);
@@ -187,10 +197,8 @@ bool sn_node_calls_send(struct sn_sessions *sessions, struct sn_pools *pools,
                         const struct sn_request *request)
 {
     const struct sn_slice *parts = request->parts;
-    struct asked asked = {.sessions = sessions, .pools = pools, .client = client, .caller = caller};
+    struct asked asked = asked_of(sessions, pools, client, caller, request);
 
-    asked.id = parts[1];
-    asked.target = parts[2];
     asked.node_request = (struct sn_node_request){.destination = parts[3], .message = parts[4]};
     asked.node_request.is_by_default = sn_slice_is_atom(parts[5], "default");
     asked.timeout_ns = SP_NEVER;

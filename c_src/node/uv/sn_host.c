@@ -13,7 +13,7 @@ struct sn_poll {
     int fd, events;
 };
 
-static struct sn_hosted_pool *home_of(struct sp_pool *core)
+static struct sn_hosted_pool *hosted_of(struct sp_pool *core)
 {
     return SP_CONTAINER(core, struct sn_hosted_pool, core);
 }
@@ -28,7 +28,7 @@ static struct sp_conn *conn_new(struct sp_pool *pool)
         return NULL;
     conn->refs = 1;
     conn->core.pool = pool;
-    home_of(pool)->conns++;
+    hosted_of(pool)->conns++;
     return &conn->core;
 }
 
@@ -46,7 +46,7 @@ static void rbuf_free(struct sp_conn *conn)
 static void conn_unref(struct sp_conn *core)
 {
     struct sn_conn *conn = sn_conn_of(core);
-    struct sn_hosted_pool *hosted = home_of(core->pool);
+    struct sn_hosted_pool *hosted = hosted_of(core->pool);
 
     if (--conn->refs > 0)
         return;
@@ -123,7 +123,7 @@ static void on_event(uv_poll_t *uv, int status, int events)
     if (!conn->watched)
         return;
     conn->watched = false;
-    call = sn_loop_call(home_of(conn->core.pool)->loop);
+    call = sn_loop_call(hosted_of(conn->core.pool)->loop);
     sp_control_idle_event(conn->core.pool, &call, conn->core.slot, conn->generation);
 }
 
@@ -134,7 +134,7 @@ static sp_status poll_new(struct sn_conn *conn)
 
     if (!poll)
         return SP_NO_MEMORY;
-    status = uv_poll_init(home_of(conn->core.pool)->loop->uv, &poll->uv, conn->core.fd);
+    status = uv_poll_init(hosted_of(conn->core.pool)->loop->uv, &poll->uv, conn->core.fd);
     if (status != 0) {
         free(poll);
         return status; /* which is -errno */
@@ -169,7 +169,7 @@ sp_status sn_conn_arm(struct sn_conn *conn, uint64_t lease, sp_status wants,
         return SP_BUSY;
     status = poll_for(conn, events);
     if (status != SP_OK) {
-        call = sn_loop_call(home_of(conn->core.pool)->loop);
+        call = sn_loop_call(hosted_of(conn->core.pool)->loop);
         sp_conn_disarmed(&conn->core, lease, &call);
         return status;
     }
@@ -276,7 +276,7 @@ static bool owner_alive(const struct sp_call *call, uint64_t owner)
 
 static void wake(const struct sp_call *call, struct sp_pool *core)
 {
-    struct sn_hosted_pool *hosted = home_of(core);
+    struct sn_hosted_pool *hosted = hosted_of(core);
 
     (void)call;
     hosted->wake(hosted);
@@ -285,7 +285,7 @@ static void wake(const struct sp_call *call, struct sp_pool *core)
 static void refused(const struct sp_call *call, const struct sp_conn *conn, sp_status why,
                     bool is_outage)
 {
-    struct sn_hosted_pool *hosted = home_of(conn->pool);
+    struct sn_hosted_pool *hosted = hosted_of(conn->pool);
 
     (void)call;
     hosted->refused(hosted, conn, why, is_outage);

@@ -6,7 +6,7 @@
 struct sn_lookup {
     struct sp_list_node node; /* in `running` */
     uv_getaddrinfo_t request;
-    struct sp_list askers;
+    struct sp_list waiters;
     bool is_given_up;
     char name[];
 };
@@ -43,11 +43,11 @@ static void on_found(uv_getaddrinfo_t *request, int status, struct addrinfo *fou
 
     if (!lookup->is_given_up)
         sp_list_remove(&lookup->node);
-    while ((node = sp_list_oldest(&lookup->askers))) {
-        struct sn_lookup_waiter *asker = SP_CONTAINER(node, struct sn_lookup_waiter, node);
+    while ((node = sp_list_oldest(&lookup->waiters))) {
+        struct sn_lookup_waiter *waiter = SP_CONTAINER(node, struct sn_lookup_waiter, node);
 
-        sn_lookup_waiter_leave(asker);
-        asker->answer(asker, status, found);
+        sn_lookup_waiter_leave(waiter);
+        waiter->answer(waiter, status, found);
     }
     uv_freeaddrinfo(found);
     free(lookup);
@@ -77,28 +77,28 @@ static int begin(struct sn_lookups *lookups, const char *name, struct sn_lookup 
         return status;
     }
     strcpy(lookup->name, name);
-    sp_list_init(&lookup->askers);
+    sp_list_init(&lookup->waiters);
     sp_list_push_newest(&lookups->running, &lookup->node);
     *begun = lookup;
     return 0;
 }
 
-int sn_lookups_ask(struct sn_lookups *lookups, const char *name, struct sn_lookup_waiter *asker)
+int sn_lookups_ask(struct sn_lookups *lookups, const char *name, struct sn_lookup_waiter *waiter)
 {
     struct sn_lookup *lookup = find(lookups, name);
     int status = lookup ? 0 : begin(lookups, name, &lookup);
 
     if (status != 0)
         return status;
-    asker->waits = true;
-    sp_list_push_newest(&lookup->askers, &asker->node);
+    waiter->waits = true;
+    sp_list_push_newest(&lookup->waiters, &waiter->node);
     return 0;
 }
 
-void sn_lookup_waiter_leave(struct sn_lookup_waiter *asker)
+void sn_lookup_waiter_leave(struct sn_lookup_waiter *waiter)
 {
-    if (!asker->waits)
+    if (!waiter->waits)
         return;
-    asker->waits = false;
-    sp_list_remove(&asker->node);
+    waiter->waits = false;
+    sp_list_remove(&waiter->node);
 }

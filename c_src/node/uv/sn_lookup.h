@@ -16,16 +16,16 @@ struct sn_lookup_waiter {
     struct sp_list_node node;
     bool waits;
     /* status is libuv's; found lives during the call. */
-    void (*answer)(struct sn_lookup_waiter *asker, int status, const struct addrinfo *found);
+    void (*answer)(struct sn_lookup_waiter *waiter, int status, const struct addrinfo *found);
 };
 
 void sn_lookups_init(struct sn_lookups *lookups, struct sn_loop *loop);
 /* Nobody waits any more: gives up those that have no thread yet. */
 void sn_lookups_close(struct sn_lookups *lookups);
 
-/* asker->answer() is called, never within this call. 0, or a libuv error: then it is not. */
-int sn_lookups_ask(struct sn_lookups *lookups, const char *name, struct sn_lookup_waiter *asker);
+/* waiter->answer() is called, never within this call. 0, or a libuv error: then it is not. */
+int sn_lookups_ask(struct sn_lookups *lookups, const char *name, struct sn_lookup_waiter *waiter);
 /* It waits no longer. Does nothing where it does not wait. */
-void sn_lookup_waiter_leave(struct sn_lookup_waiter *asker);
+void sn_lookup_waiter_leave(struct sn_lookup_waiter *waiter);
 
 #endif
