@@ -79,8 +79,7 @@ CT_CASES = $(CURDIR)/logs/ct_cases.tsv
 test-erl: deps-test ## EUnit, Common Test and PropEr on real sockets
 	@$(REBAR3) eunit
 	@mkdir -p logs; rm -f $(CT_CASES)
-	@SOCKPOOL_CT_CASES=$(CT_CASES) $(REBAR3) ct
-	@scripts/ct_report.sh $(CT_CASES)
+	@SOCKPOOL_CT_CASES=$(CT_CASES) $(REBAR3) ct; status=$$?; scripts/ct_report.sh $(CT_CASES) && exit $$status
 
 test-gleam: deps-test compile ## type-check the Gleam package and its README, run its tests
 	@$(INSTALL_MISSING) gleam

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # ct_report.sh FILE      (what test/sockpool_ct_hook.erl wrote down of a run)
 #
-# Prints the slowest cases and those that were skipped. Fails where cases did not run though nothing
+# Prints the slowest cases, those that were skipped, and those that failed, with the beginning of why. Fails where cases did not run though nothing
 # said that they need not: an init_per_suite or init_per_group failed. With CI=true also where one was skipped
 # because of what this machine lacks, as what CI is to test is there; but a clone without history is none of its lacks. And where nothing was written down.
 set -u
@@ -15,6 +15,7 @@ awk -F '\t' '$1 == "ran" {printf "  %6.1f s  %s\n", $2 / 1000, $3}' "$CASES" | s
 awk -F '\t' -v ci="${CI:-}" '
     $1 == "ran" {ran++}
     $1 == "skipped" && $4 !~ /clone/ {lacking++}
+    $1 == "failed" {print "  failed " $3 ": " substr($4, 1, 1000)}
     $1 == "skipped" {skipped++; print "  skipped " $3 ": " $4}
     $1 == "not_reached" {not_reached++; print "  not reached " $3 ": " substr($4, 1, 300)}
     END {

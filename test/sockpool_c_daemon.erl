@@ -123,10 +123,10 @@ forget(#{pid := Pid}) ->
     receive {Pid, stopped} -> ok end.
 
 -spec suspend(daemon()) -> ok.
-suspend(Daemon) -> signal(Daemon, "STOP").
+suspend(#{os_pid := OsPid}) -> sockpool_test_util:stop_program(OsPid).
 
 -spec resume(daemon()) -> ok.
-resume(Daemon) -> signal(Daemon, "CONT").
+resume(#{os_pid := OsPid}) -> sockpool_test_util:continue_program(OsPid).
 
 -spec hang_up(daemon()) -> ok.
 hang_up(Daemon) -> signal(Daemon, "HUP").

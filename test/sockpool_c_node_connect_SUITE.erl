@@ -250,7 +250,7 @@ clients_die(Config) ->
 slow_client(Config) ->
     with_slow_client(Config, fun(#{os_pid := OsPid} = Peer, Pool, _Conn, Results) ->
         ?assertMatch({ok, _}, node_of(Pool)),
-        [] = os:cmd("kill -CONT " ++ OsPid),
+        ok = sockpool_test_util:continue_program(OsPid),
         [?assertEqual({ok, 8 * 1024 * 1024}, sockpool_cluster:result(Result)) || Result <- Results],
         sockpool_cluster:stop_peer(Peer),
         ?assertEqual(0, stat(Pool, closed))
@@ -273,7 +273,7 @@ with_slow_client(Config, Fun) ->
     Self = self(),
     Results = [begin_run(client(Slow), fun() -> late_answer(Conn, {Name, Self}) end) || Name <- Names],
     [ok = is_waiting(Name) || Name <- Names],
-    [] = os:cmd("kill -STOP " ++ OsPid),
+    ok = sockpool_test_util:stop_program(OsPid),
     Bytes = binary:copy(<<0>>, 8 * 1024 * 1024),
     [{Name, Target} ! {answer, Bytes} || Name <- Names],
     Fun(Peer, Pool, Conn, Results),

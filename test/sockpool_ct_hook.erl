@@ -1,8 +1,8 @@
 %%% A hook of Common Test for every suite (rebar.config). Each suite gets a new seed, `seed' in its Config, and
 %%% each case's process is seeded by it; who fails says it, and SOCKPOOL_SEED=N runs all suites under that one.
 %%%
-%%% With SOCKPOOL_CT_CASES in the environment, a line for each case that ran or was skipped is appended to
-%%% the file of that name, for scripts/ct_report.sh: what it came to, milliseconds, its name, a reason.
+%%% With SOCKPOOL_CT_CASES in the environment, a line for each case that ran, failed or was skipped is appended
+%%% to the file of that name, for scripts/ct_report.sh: what it came to, milliseconds, its name, a reason.
 -module(sockpool_ct_hook).
 
 -export([id/1, init/2, pre_init_per_suite/3, pre_init_per_testcase/4, post_end_per_testcase/5,
@@ -25,8 +25,9 @@ post_end_per_testcase(Suite, Case, Config, Return, State) ->
     write_down(ran, erlang:monotonic_time(millisecond) - Began, Suite, Case, ""),
     {Return, State}.
 
-on_tc_fail(Suite, Case, _Reason, #{seed := Seed} = State) ->
+on_tc_fail(Suite, Case, Reason, #{seed := Seed} = State) ->
     ct:pal("~p ~p failed under SOCKPOOL_SEED=~b", [Suite, Case, Seed]),
+    write_down(failed, 0, Suite, Case, {{seed, Seed}, Reason}),
     State.
 
 %% What was skipped because something before it failed is none of the machine's lacks.

@@ -356,7 +356,7 @@ program_that_says_nothing(Config) ->
 does_not_end(_Config) ->
     {Sup, Pid} = start_child(options(#{stop_timeout => 100})),
     OsPid = os_pid(Pid),
-    [] = os:cmd("kill -STOP " ++ integer_to_list(OsPid)),
+    ok = sockpool_test_util:stop_program(OsPid),
     stop(Sup),
     ?assertNot(is_running(OsPid)).
 

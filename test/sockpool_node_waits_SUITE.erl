@@ -63,7 +63,7 @@ stopped(Config, Opts, Functions) ->
     Pool = started(Config, Node, Opts),
     _ = settled(Pool),
     Conn = checked_out(Pool),
-    [] = os:cmd("kill -STOP " ++ OsPid),
+    ok = sockpool_test_util:stop_program(OsPid),
     try
         Jobs = [{Ms, start(fun() -> timer:tc(Function) end)} || {Ms, Function} <- Functions(Pool, Conn)],
         Ended = [{Ms, await(Job)} || {Ms, Job} <- Jobs],
@@ -71,7 +71,7 @@ stopped(Config, Opts, Functions) ->
         ?assertEqual([], [Wrong || {_, {_, Result}} = Wrong <- Ended,
                                    Result =/= {error, timeout}, Result =/= {error, full}])
     after
-        [] = os:cmd("kill -CONT " ++ OsPid),
+        ok = sockpool_test_util:continue_program(OsPid),
         _ = sockpool:checkin(Conn),
         ok = sockpool:stop_pool(Pool),
         peer:stop(Control)

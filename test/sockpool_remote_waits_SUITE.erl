@@ -331,13 +331,12 @@ is_ok(_) -> false.
 
 %%% What stands still.
 
-stop_node(Config) -> signal(Config, "STOP").
-go_on(Config) -> signal(Config, "CONT").
+stop_node(Config) -> sockpool_test_util:stop_program(os_pid(Config)).
+go_on(Config) -> sockpool_test_util:continue_program(os_pid(Config)).
 
-signal(Config, Signal) ->
+os_pid(Config) ->
     #{os_pid := OsPid} = ?config(serving, Config),
-    [] = os:cmd(lists:concat(["kill -", Signal, " ", OsPid])),
-    ok.
+    OsPid.
 
 %% The process that has suspended it, and must live for that.
 suspended(What) ->

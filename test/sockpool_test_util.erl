@@ -7,6 +7,7 @@
          assert_adds_up/1]).
 -export([with_library_copied/2]).
 -export([start/1, await/1, await/2, run_all/1, on_scheduler/2, assert_no_messages/0]).
+-export([stop_program/1, continue_program/1]).
 -export([ids/1, elapsed_ms/1, percentile/2, us_since/1, descriptors/0, unix_path/0, seed/0]).
 
 -export_type([job/0]).
@@ -172,6 +173,28 @@ descriptors() ->
         {ok, Names} -> length(Names);
         {error, _} -> unknown
     end.
+
+%% The signal takes its time, and threads of the program run on meanwhile: returns when none does.
+-spec stop_program(OsPid :: integer() | string()) -> ok.
+stop_program(OsPid) ->
+    "" = os:cmd(lists:concat(["kill -STOP ", OsPid])),
+    Tasks = lists:concat(["/proc/", OsPid, "/task"]),
+    wait_until(fun() ->
+                       {ok, Ids} = file:list_dir(Tasks),
+                       [] =:= [Id || Id <- Ids, not is_stopped(filename:join([Tasks, Id, "stat"]))]
+               end).
+
+%% A thread that has ended since the directory was read does not run either.
+is_stopped(Stat) ->
+    case file:read_file(Stat) of
+        {ok, Text} -> re:run(Text, "\\) [TtZX] ") =/= nomatch;
+        {error, _} -> true
+    end.
+
+-spec continue_program(OsPid :: integer() | string()) -> ok.
+continue_program(OsPid) ->
+    "" = os:cmd(lists:concat(["kill -CONT ", OsPid])),
+    ok.
 
 %% Short enough for a Unix socket, which the suites' own directories are not.
 -spec unix_path() -> string().
