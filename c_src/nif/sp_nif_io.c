@@ -338,7 +338,7 @@ SP_NIF(sp_nif_finish)
     (void)argc;
     if (!get_want(env, argv[1], &want))
         return enif_make_badarg(env);
-    want.last = true;
+    want.ends_lease = true;
     if (!begin(env, &call, argv[0], argv[2], &lease, &error))
         return error;
     conn = lease->conn;

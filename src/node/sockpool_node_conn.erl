@@ -275,7 +275,7 @@ handle_info({io_reply, {From, ReplyAs}, Reply}, #state{lease = Lease, identity =
   when Lease =/= undefined, is_pid(From) ->
     {noreply, enqueue(sockpool_dist:send(Identity, From, {io_reply, ReplyAs, Reply}), undefined, State)};
 handle_info({'DOWN', Monitor, process, _, _}, #state{owner = {_, Monitor}} = State) ->
-    {stop, normal, case at_rest(State) of true -> give_back(State); false -> abandon(State) end};
+    {stop, normal, case is_idle(State) of true -> give_back(State); false -> abandon(State) end};
 handle_info(_Other, State) ->
     {noreply, State}.
 
@@ -288,12 +288,12 @@ terminate(_Reason, State) ->
 
 %% Clean only where nothing is under way: what came late would reach the next.
 give_back(State) ->
-    case at_rest(State) of
+    case is_idle(State) of
         true -> check_in(park(State));
         false -> close(closed, State)
     end.
 
-at_rest(#state{calls = Calls, sending = Sending, queue = Queue}) ->
+is_idle(#state{calls = Calls, sending = Sending, queue = Queue}) ->
     map_size(Calls) =:= 0 andalso Sending =:= undefined andalso queue:is_empty(Queue).
 
 check_in(#state{lease = undefined} = State) ->
@@ -425,14 +425,14 @@ taken(tick, _Frame, State) ->
 taken({ended, Call}, Frame, State) ->
     Answered = answer(Call, {frame, Frame}, State),
     _ = byte_size(Frame) >= ?LARGE_BYTES andalso erlang:garbage_collect(),
-    stir(Answered);
+    tick_if_silent(Answered);
 taken({refused, Call, Reason}, _Frame, State) ->
-    stir(answer(Call, {error, {spawn, Reason}}, State));
+    tick_if_silent(answer(Call, {error, {spawn, Reason}}, State));
 taken({message, To, Payload}, _Frame, #state{identity = Identity} = State) ->
-    stir(forward(sockpool_dist:io_request(Identity, To, Payload), State));
+    tick_if_silent(forward(sockpool_dist:io_request(Identity, To, Payload), State));
 taken(other, Frame, #state{identity = Identity} = State) ->
     case sockpool_dist:answer(Identity, Frame) of
-        undefined -> stir(State);
+        undefined -> tick_if_silent(State);
         Answer -> say(Answer, State)
     end.
 
@@ -459,7 +459,7 @@ forward({From, ReplyAs, Request}, #state{identity = Identity} = State) ->
         _ -> say(sockpool_dist:send(Identity, From, {io_reply, ReplyAs, {error, terminated}}), State)
     end.
 
-stir(#state{spoke_ms = Spoke} = State) ->
+tick_if_silent(#state{spoke_ms = Spoke} = State) ->
     case now_ms() - Spoke > ?SILENT_MS of
         true -> tick(State);
         false -> State

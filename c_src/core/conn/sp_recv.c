@@ -47,7 +47,7 @@ static size_t ask(const struct sp_conn *conn, const struct sp_want *want, size_t
     size_t missing = want->len_bytes - have;
 
     if (conn->packet == SP_PACKET_RAW && want->len_bytes && missing < room)
-        return missing + (want->last && conn->transport->short_is_all);
+        return missing + (want->ends_lease && conn->transport->short_is_all);
     return room;
 }
 

@@ -5,10 +5,10 @@
 #include "sp_conn.h"
 
 /* `packet`: one message of the connection's framing (raw: as len_bytes 0). Otherwise len_bytes
- * bytes of a raw stream, 0 meaning any number above 0. `last`: the lease ends with it, by
+ * bytes of a raw stream, 0 meaning any number above 0. `ends_lease`: by
  * sp_pool_finish(), which wants to know whether something follows. */
 struct sp_want {
-    bool packet, last;
+    bool packet, ends_lease;
     size_t len_bytes;
 };
 

@@ -86,12 +86,12 @@ static int telling(struct sn_reason reason)
  * which there is no way from here, or a name that stands for none. */
 static void note(struct sn_attempt *attempt, struct sn_reason reason)
 {
-    if (telling(reason) < telling(attempt->last))
+    if (telling(reason) < telling(attempt->reason))
         return;
-    attempt->last = reason;
-    attempt->last_at = attempt->next_address > 0
-                           ? attempt->addresses[attempt->next_address - 1].storage
-                           : (struct sockaddr_storage){.ss_family = AF_UNSPEC};
+    attempt->reason = reason;
+    attempt->reason_at = attempt->next_address > 0
+                             ? attempt->addresses[attempt->next_address - 1].storage
+                             : (struct sockaddr_storage){.ss_family = AF_UNSPEC};
 }
 
 static void fail(struct sn_attempt *attempt, sp_status status)
@@ -315,7 +315,7 @@ static void on_port(void *arg, uint16_t port)
     if (!port && !attempt->reached)
         note(attempt, (struct sn_reason){.kind = "no_such_node", .word = attempt->options->node});
     else if (!attempt->reached)
-        attempt->last = (struct sn_reason){0};
+        attempt->reason = (struct sn_reason){0};
     attempt->reached = attempt->reached || port;
     if (port) {
         set_port(&attempt->addresses[attempt->next_address - 1].storage, port);
@@ -417,7 +417,7 @@ static void go_on(struct sn_attempt *attempt)
         } else if (attempt->tried < host_count(attempt)) {
             progress = try_host(attempt);
         } else {
-            end(attempt, attempt->last);
+            end(attempt, attempt->reason);
             return;
         }
     }

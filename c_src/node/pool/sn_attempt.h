@@ -30,10 +30,10 @@ struct sn_attempt {
 
     struct sn_conn *conn; /* with a reference */
     uint64_t lease;
-    struct sn_limit limit; /* of what is under way */
-    struct sn_reason last;
-    struct sockaddr_storage last_at; /* the address that it is of; AF_UNSPEC: of none */
-    uint64_t deadline_ns;            /* of all */
+    struct sn_limit limit;             /* of what is under way */
+    struct sn_reason reason;           /* the most telling one so far */
+    struct sockaddr_storage reason_at; /* the address that it is of; AF_UNSPEC: of none */
+    uint64_t deadline_ns;              /* of all */
 
     size_t turn, tried; /* hosts: with which to begin, how many were begun with */
     uint64_t host_deadline_ns, address_deadline_ns;

@@ -87,8 +87,8 @@ static void note(struct sn_pool *pool, struct sn_reason reason)
     struct timespec now;
 
     clock_gettime(CLOCK_REALTIME, &now);
-    pool->last = reason;
-    pool->last_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    pool->last_error = reason;
+    pool->last_error_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 /* Each outage is logged, not every attempt, and not every turn where it fails now and then. */
@@ -120,7 +120,7 @@ static void look_for_the_end(struct sn_pool *pool, uint64_t now_ns)
 
 static void on_attempt_ended(struct sn_attempt *attempt, struct sn_reason reason)
 {
-    note_end(pool_of(attempt->hosted), reason, attempt->step, &attempt->last_at);
+    note_end(pool_of(attempt->hosted), reason, attempt->step, &attempt->reason_at);
 }
 
 /* One that was opened without what it needs for TLS looks whether that is there now. */
@@ -348,7 +348,7 @@ void sn_pool_stop(struct sn_pool *pool)
 
 void sn_pool_put_give_up(struct sn_writer *writer, struct sn_pool *pool)
 {
-    if (!sp_health_unavailable(&pool->hosted.core) || !pool->last.word) {
+    if (!sp_health_unavailable(&pool->hosted.core) || !pool->last_error.word) {
         sn_put_error(writer, sn_reason_of(SP_TIMEOUT));
         return;
     }
@@ -356,7 +356,7 @@ void sn_pool_put_give_up(struct sn_writer *writer, struct sn_pool *pool)
     sn_put_atom(writer, "error");
     sn_put_tuple(writer, 2);
     sn_put_atom(writer, "unavailable");
-    sn_put_reason(writer, pool->last);
+    sn_put_reason(writer, pool->last_error);
 }
 
 void sn_pool_put_stats(struct sn_writer *writer, struct sn_pool *pool)
@@ -374,10 +374,11 @@ void sn_pool_put_stats(struct sn_writer *writer, struct sn_pool *pool)
     sn_put_atom(writer, "name");
     sn_put_atom_len(writer, pool->options.name, pool->options.name_len);
     sn_put_atom(writer, "last_error");
-    sn_put_reason(writer, pool->last.word ? pool->last : (struct sn_reason){.word = "undefined"});
+    sn_put_reason(writer, pool->last_error.word ? pool->last_error
+                                                : (struct sn_reason){.word = "undefined"});
     sn_put_atom(writer, "last_error_at");
-    if (pool->last.word)
-        sn_put_number(writer, pool->last_ms);
+    if (pool->last_error.word)
+        sn_put_number(writer, pool->last_error_ms);
     else
         sn_put_atom(writer, "undefined");
 #define PUT(field)                                                                                 \

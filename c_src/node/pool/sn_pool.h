@@ -30,8 +30,8 @@ struct sn_pool {
     struct sn_lookups *lookups; /* of all pools; set before the loop turns */
     struct sp_list attempts;
     size_t turn;
-    struct sn_reason last; /* why the last attempt failed, */
-    uint64_t last_ms;      /* and when: milliseconds since 1970 */
+    struct sn_reason last_error; /* why the last attempt failed, */
+    uint64_t last_error_ms;      /* and when: milliseconds since 1970 */
     /* Of an outage, which begins with a failure, and has ended when connecting worked again and did not
      * fail since for a while. Failures: 0 where there is none; the time: 0 where the last one failed. */
     unsigned failures;

@@ -334,7 +334,7 @@ static bool end_lease(const struct incoming *in, bool discard)
         return true;
     core = &session->pool->hosted.core;
     sn_conn_disarm(session->conn, session->lease, &call);
-    discard = discard || (session->channel && !sn_channel_is_at_rest(session->channel));
+    discard = discard || (session->channel && !sn_channel_is_idle(session->channel));
     status = discard ? sp_pool_discard(core, &call, &session->conn->core, session->lease)
                      : sp_pool_checkin(core, &call, &session->conn->core, session->lease, NULL);
     sn_session_end(session);

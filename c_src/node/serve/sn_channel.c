@@ -126,7 +126,7 @@ static void end_all(struct sn_channel *channel, sp_status status)
     }
 }
 
-bool sn_channel_is_at_rest(const struct sn_channel *channel)
+bool sn_channel_is_idle(const struct sn_channel *channel)
 {
     return channel->by_number.count == 0 && channel->out.bytes == 0;
 }
@@ -159,7 +159,7 @@ void sn_channel_give_back(struct sn_session *session)
     sp_status status = SP_CLOSED;
 
     sn_conn_disarm(session->conn, session->lease, &call);
-    if (session->channel && sn_channel_is_at_rest(session->channel))
+    if (session->channel && sn_channel_is_idle(session->channel))
         status = sp_pool_checkin(core, &call, &session->conn->core, session->lease, NULL);
     if (status != SP_OK)
         (void)sp_pool_abandon(core, &call, &session->conn->core, session->lease);
@@ -199,7 +199,7 @@ static void finish(struct sn_session *session)
     struct sp_call call = sn_loop_call(session->sessions->loop);
     struct sp_pool *core = &session->pool->hosted.core;
     sp_status status =
-        sn_channel_is_at_rest(session->channel)
+        sn_channel_is_idle(session->channel)
             ? sp_pool_checkin(core, &call, &session->conn->core, session->lease, NULL)
             : sp_pool_discard(core, &call, &session->conn->core, session->lease);
 

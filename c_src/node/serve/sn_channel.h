@@ -15,7 +15,7 @@ void sn_channel_close(struct sn_session *session);
  * a node; bytes sent would on a stream. */
 void sn_channel_give_back(struct sn_session *session);
 /* No call is under way and nothing is left to be sent. */
-bool sn_channel_is_at_rest(const struct sn_channel *channel);
+bool sn_channel_is_idle(const struct sn_channel *channel);
 
 /* For a lease: does it and answers, now or later. What has no answer after the time gets `timeout', and
  * its reply is dropped when it comes. */

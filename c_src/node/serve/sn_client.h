@@ -32,7 +32,7 @@ struct sn_client {
     struct sp_list held_up;  /* sessions that have an answer for it, which it would not read now */
 };
 
-/* All zero but for name, flags, atoms (which come to belong to it) and stirred: the owner sets them. */
+/* All zero but for name, flags, atoms (which come to belong to it) and wake: the owner sets them. */
 void sn_client_init(struct sn_client *client);
 /* The node is gone: no answer to it is due any more. */
 void sn_client_leave(struct sn_client *client);

@@ -547,7 +547,7 @@ void sn_io_request(struct sn_sessions *sessions, struct sn_client *client,
     if (!session)
         return;
     session->want = *want;
-    session->want.last = true;
+    session->want.ends_lease = true;
     status = promise(session, client, caller, timeout_ns);
     if (status == SP_OK && !session->conn)
         status = sn_session_keep(session, pieces, 2);

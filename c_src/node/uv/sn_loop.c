@@ -72,9 +72,9 @@ static void on_prepare(uv_prepare_t *prepare)
     sp_allowance_fill(&loop->allowance);
     run_limits(loop);
     run_tasks(&loop->tasks);
-    run_tasks(&loop->last);
+    run_tasks(&loop->end_tasks);
     set_timer(loop);
-    if (sp_list_empty(&loop->tasks) && sp_list_empty(&loop->last))
+    if (sp_list_empty(&loop->tasks) && sp_list_empty(&loop->end_tasks))
         uv_idle_stop(&loop->idle);
     else
         uv_idle_start(&loop->idle, on_idle);
@@ -87,7 +87,7 @@ int sn_loop_init(struct sn_loop *loop, uv_loop_t *uv)
     *loop = (struct sn_loop){.uv = uv, .timer_at_ns = UINT64_MAX};
     sn_deadlines_init(&loop->deadlines);
     sp_list_init(&loop->tasks);
-    sp_list_init(&loop->last);
+    sp_list_init(&loop->end_tasks);
     sp_allowance_fill(&loop->allowance);
     (void)uv_timer_init(uv, &loop->timer);
     (void)uv_prepare_init(uv, &loop->prepare);
@@ -102,10 +102,10 @@ int sn_loop_init(struct sn_loop *loop, uv_loop_t *uv)
 
 void sn_loop_close(struct sn_loop *loop)
 {
-    while (!sp_list_empty(&loop->tasks) || !sp_list_empty(&loop->last)) {
+    while (!sp_list_empty(&loop->tasks) || !sp_list_empty(&loop->end_tasks)) {
         sp_allowance_fill(&loop->allowance);
         run_tasks(&loop->tasks);
-        run_tasks(&loop->last);
+        run_tasks(&loop->end_tasks);
     }
     uv_close((uv_handle_t *)&loop->timer, NULL);
     uv_close((uv_handle_t *)&loop->prepare, NULL);
@@ -132,7 +132,7 @@ void sn_loop_defer(struct sn_loop *loop, struct sn_task *task)
 
 void sn_loop_defer_to_end(struct sn_loop *loop, struct sn_task *task)
 {
-    queue(&loop->last, task);
+    queue(&loop->end_tasks, task);
 }
 
 void sn_loop_drop(struct sn_task *task)

@@ -29,7 +29,7 @@ struct sn_loop {
     uint64_t timer_at_ns; /* what the timer is set to, or UINT64_MAX */
     uv_prepare_t prepare;
     uv_idle_t idle; /* runs while something is queued, so that the loop does not wait */
-    struct sp_list tasks, last;
+    struct sp_list tasks, end_tasks;
     uint64_t turns;                /* since the start */
     struct sp_allowance allowance; /* of a turn: from before it waits to before it waits again */
 };

@@ -126,15 +126,15 @@ KIT_TEST(pool_finish, needs_no_look_where_the_receive_was_one)
 {
     kit_start(5, 0);
     atomic_store(&kit_pool->validate_after_ns, SP_NEVER);
-    cr_assert_eq(finish_one("abc", (struct sp_want){.len_bytes = 3, .last = true}), 1);
-    cr_assert_eq(finish_one("abc", (struct sp_want){.packet = true, .last = true}), 1);
+    cr_assert_eq(finish_one("abc", (struct sp_want){.len_bytes = 3, .ends_lease = true}), 1);
+    cr_assert_eq(finish_one("abc", (struct sp_want){.packet = true, .ends_lease = true}), 1);
     cr_assert_eq(kit_stats().idle, 5);
-    cr_assert_eq(finish_one("abcd", (struct sp_want){.len_bytes = 3, .last = true}), 1);
+    cr_assert_eq(finish_one("abcd", (struct sp_want){.len_bytes = 3, .ends_lease = true}), 1);
     cr_assert_eq(kit_stats().idle, 4, "one was there that is not the request's");
-    cr_assert_eq(finish_one("abcdefgh", (struct sp_want){.len_bytes = 8, .last = true}), 2);
+    cr_assert_eq(finish_one("abcdefgh", (struct sp_want){.len_bytes = 8, .ends_lease = true}), 2);
     cr_assert_eq(kit_stats().idle, 4, "as much as one receive takes: looked at");
-    cr_assert_eq(finish_one("abcdefghi", (struct sp_want){.len_bytes = 8, .last = true}), 2);
-    cr_assert_eq(finish_one("abcdefghi", (struct sp_want){.packet = true, .last = true}), 2);
+    cr_assert_eq(finish_one("abcdefghi", (struct sp_want){.len_bytes = 8, .ends_lease = true}), 2);
+    cr_assert_eq(finish_one("abcdefghi", (struct sp_want){.packet = true, .ends_lease = true}), 2);
     cr_assert_eq(kit_stats().idle, 2);
 }
 
@@ -145,8 +145,8 @@ KIT_TEST(pool_finish, believes_no_short_receive_of_other_transports)
     kit_open();
     cr_assert_eq(kit_grow(), 2);
     atomic_store(&kit_pool->validate_after_ns, SP_NEVER);
-    cr_assert_eq(finish_one("abc", (struct sp_want){.len_bytes = 3, .last = true}), 2);
-    cr_assert_eq(finish_one("abcd", (struct sp_want){.len_bytes = 3, .last = true}), 2);
+    cr_assert_eq(finish_one("abc", (struct sp_want){.len_bytes = 3, .ends_lease = true}), 2);
+    cr_assert_eq(finish_one("abcd", (struct sp_want){.len_bytes = 3, .ends_lease = true}), 2);
     cr_assert_eq(kit_stats().idle, 1);
 }
 
