@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # asan_vm.sh
 #
-# Runs test/sockpool_exercise.erl in a VM with AddressSanitizer preloaded and the NIF built with it
+# Runs test/nif/sockpool_exercise.erl in a VM with AddressSanitizer preloaded and the NIF built with it
 # and with UndefinedBehaviorSanitizer. Sees overruns of the C stack and use after return of a
 # function, which valgrind does not; but no leaks, which valgrind does. Fails when the exercise does
 # or at the first report. Reports are logs/asan.log.*.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# ct_report.sh FILE      (what test/sockpool_ct_hook.erl wrote down of a run)
+# ct_report.sh FILE      (what test/kit/sockpool_ct_hook.erl wrote down of a run)
 #
 # Prints the slowest cases, those that were skipped, and those that failed, with the beginning of why. Fails where cases did not run though nothing
 # said that they need not: an init_per_suite or init_per_group failed. With CI=true also where one was skipped

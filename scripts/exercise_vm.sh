@@ -1,9 +1,9 @@
 # For valgrind_vm.sh and asan_vm.sh, which source this: a build of sockpool in a directory of its
-# own, with test/sockpool_exercise.erl, and how to start the emulator on it without erlexec.
+# own, with test/nif/sockpool_exercise.erl, and how to start the emulator on it without erlexec.
 #
 # SOCKPOOL_TLS_CONNECTS=N in the environment: instead of the exercise, N connects to the benchmark's
 # TLS server.
-# SOCKPOOL_STRESS_SECONDS=N: instead of the exercise, test/sockpool_stress.erl for so long.
+# SOCKPOOL_STRESS_SECONDS=N: instead of the exercise, test/pool/sockpool_stress.erl for so long.
 
 EXERCISE_MODULES="sockpool_exercise sockpool_exercise_util sockpool_exercise_leases \
     sockpool_exercise_bytes sockpool_exercise_pools sockpool_exercise_nif sockpool_exercise_tls sockpool_exercise_node sockpool_fake_node \
@@ -17,7 +17,7 @@ build_exercise() {
     "${REBAR3:-rebar3}" compile || return 1
     cp _build/default/lib/sockpool/ebin/* "$dir/ebin/" || return 1
     for module in $EXERCISE_MODULES; do
-        erlc -Werror +debug_info -o "$dir/ebin" "test/$module.erl" || return 1
+        erlc -Werror +debug_info -o "$dir/ebin" test/*/"$module.erl" || return 1
     done
     if [ -n "${SOCKPOOL_TLS_CONNECTS:-}" ]; then
         make -s -C bench bin/tls_echo_server || return 1

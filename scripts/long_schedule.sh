@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # long_schedule.sh [DIR]
 #
-# Runs test/sockpool_long_schedule.erl in a VM: how long one call keeps a scheduler. With a library that measures
+# Runs test/nif/sockpool_long_schedule.erl in a VM: how long one call keeps a scheduler. With a library that measures
 # each call (test/nif/timed_nif.c), where the linker can put it together. DIR is another build of
 # sockpool (one that has ebin and priv), to compare with; that one does not measure.
 set -eu
@@ -24,8 +24,8 @@ if [ "$(uname -s)" = Linux ]; then
 else
     cp priv/sockpool_nif.so "$BUILD/priv"
 fi
-for module in long_schedule test_server test_util tls_peers scripts; do
-    erlc -o "$DIR" "test/sockpool_$module.erl"
+for module in nif/sockpool_long_schedule kit/sockpool_test_server kit/sockpool_test_util kit/sockpool_tls_peers; do
+    erlc -o "$DIR" "test/$module.erl"
 done
 ulimit -n 20000
 exec erl +P 500000 -noshell -noinput -pa "$DIR" "${1:-$BUILD}/ebin" -run sockpool_long_schedule main

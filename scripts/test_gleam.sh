@@ -91,9 +91,9 @@ pub fn main(e: error.Error) { case e { error.Timeout -> 1 error.Full -> 2 } }'
 compile_helpers() {
     rm -rf "$HELPERS"
     mkdir -p "$HELPERS"
-    erlc -Werror -o "$HELPERS" test/sockpool_test_server.erl test/sockpool_test_util.erl \
-        test/sockpool_tls_peers.erl test/sockpool_cluster.erl test/sockpool_c_daemon.erl \
-        test/sockpool_node_kit.erl
+    erlc -Werror -o "$HELPERS" test/kit/sockpool_test_server.erl test/kit/sockpool_test_util.erl \
+        test/kit/sockpool_tls_peers.erl test/kit/sockpool_cluster.erl test/kit/sockpool_c_daemon.erl \
+        test/kit/sockpool_node_kit.erl
 }
 
 run_tests() {

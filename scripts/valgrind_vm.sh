@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # valgrind_vm.sh
 #
-# Runs test/sockpool_exercise.erl in a VM under valgrind's memcheck. Fails when the exercise does,
+# Runs test/nif/sockpool_exercise.erl in a VM under valgrind's memcheck. Fails when the exercise does,
 # on any memory error that is not the emulator's own doing (see valgrind_errors.awk), and on memory
 # that the NIF allocated and nothing points to any more. The log is logs/valgrind.log.
 set -u

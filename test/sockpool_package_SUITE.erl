@@ -21,7 +21,7 @@ init_per_group(_Group, Config) ->
 end_per_group(_Group, _Config) -> ok.
 
 init_per_suite(Config) ->
-    Root = sockpool_docs_kit:root(),
+    Root = sockpool_test_util:root(),
     {ok, [{application, sockpool, App}]} = file:consult(filename:join(Root, "src/sockpool.app.src")),
     Package = filename:join(?config(priv_dir, Config), "package"),
     [{root, Root}, {app, App}, {package, Package} | Config].

@@ -1,6 +1,6 @@
 /* One option: a row of a table, and how a map of options is checked against such a table. The tables
  * are those of sockpool_opts.erl and sockpool_tls.erl, in C: the same keys, defaults, bounds and words,
- * so that a caller sees the same whatever serves. test/sockpool_node_options_tests.erl compares them. */
+ * so that a caller sees the same whatever serves. test/daemon/sockpool_node_options_tests.erl compares them. */
 #ifndef SN_OPTION_H
 #define SN_OPTION_H
 

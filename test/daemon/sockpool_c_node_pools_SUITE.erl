@@ -210,7 +210,7 @@ with_library(Config, Name, Env, Fun) ->
     case os:getenv("SOCKPOOL_NODE") of
         false ->
             Library = filename:join(?config(priv_dir, Config), Name ++ ".so"),
-            Source = filename:join(?config(data_dir, Config), Name ++ ".c"),
+            Source = filename:join([sockpool_test_util:root(), "test/daemon", Name ++ ".c"]),
             "" = os:cmd(lists:concat(["cc -shared -fPIC -o ", Library, " ", Source, " -ldl"])),
             0 = sockpool_c_daemon:stop(?config(daemon, Config)),
             Fun(sockpool_c_daemon:start(#{env => [{"LD_PRELOAD", Library} | Env]}));

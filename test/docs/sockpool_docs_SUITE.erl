@@ -15,8 +15,8 @@
 -export([every_block/1, links/1, options/1, ten_options/1, statistics/1]).
 -export([readme/1, readme_elixir/1, tls/1, nodes/1, c_node/1, performance/1, troubleshooting/1]).
 
--import(sockpool_test_util, [wait_until/1, wait_until/2]).
--import(sockpool_docs_kit, [root/0, documents/0, lines/1, prose/1, blocks/1]).
+-import(sockpool_test_util, [root/0, wait_until/1, wait_until/2]).
+-import(sockpool_docs_kit, [documents/0, lines/1, prose/1, blocks/1]).
 
 -define(PATIENCE_MS, 60000).
 -define(READING_MS, 2000).

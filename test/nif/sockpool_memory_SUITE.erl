@@ -21,7 +21,7 @@ suite() -> [{timetrap, {minutes, 10}}].
 all() -> [raw_pool, tls_pool].
 
 init_per_suite(Config) ->
-    Root = filename:join([code:lib_dir(sockpool) | lists:duplicate(4, "..")]),
+    Root = sockpool_test_util:root(),
     Dir = filename:join(?config(priv_dir, Config), "short/sockpool"),
     Control = filename:join(Dir, "control"),
     ok = filelib:ensure_path(filename:join(Dir, "priv")),

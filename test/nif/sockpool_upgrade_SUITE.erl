@@ -2,7 +2,7 @@
 %%% under way. It is accepted where all that the two share is declared alike, else refused, and either way
 %%% nobody notices. Under AddressSanitizer, which sees a library that takes a struct for longer than it is.
 %%%
-%%% "Before" is the last release's tag, or else the commit in test/upgrade_from, whose TLS structs were
+%%% "Before" is the last release's tag, or else the commit in test/nif/upgrade_from, whose TLS structs were
 %%% others. Without git, or in a clone without that history, those cases are skipped.
 -module(sockpool_upgrade_SUITE).
 
@@ -28,12 +28,12 @@ all() ->
      every_declaration_counts, waiters_are_put_by_once].
 
 init_per_suite(Config) ->
-    Root = filename:join([code:lib_dir(sockpool) | lists:duplicate(4, "..")]),
+    Root = sockpool_test_util:root(),
     Dir = filename:join(?config(priv_dir, Config), "versions"),
     Now = copied(Root, filename:join(Dir, "now/sockpool"), "c_src src"),
     [] = built(Now),
     Before = case run(["cd ", Root, " && if [ -e .git ]; then git describe --tags --abbrev=0 2>/dev/null || "
-                       "cat test/upgrade_from; fi"]) of
+                       "cat test/nif/upgrade_from; fi"]) of
                  "" -> {skip, "not a clone of the repository: no version before this one"};
                  Said -> before(Root, string:trim(Said), filename:join(Dir, "before/sockpool"))
              end,

@@ -2,13 +2,11 @@
 %%% a word that says in what language it is; a second word is the name of the file to which it belongs.
 -module(sockpool_docs_kit).
 
--export([root/0, documents/0, lines/1, prose/1, blocks/1, file/2]).
+-export([documents/0, lines/1, prose/1, blocks/1, file/2]).
+
+-import(sockpool_test_util, [root/0]).
 
 -type block() :: {Language :: string(), File :: string(), Line :: pos_integer(), Text :: string()}.
-
-%% Of this repository.
--spec root() -> file:filename().
-root() -> filename:absname(filename:join([code:lib_dir(sockpool) | lists:duplicate(4, "..")])).
 
 -spec documents() -> [file:filename()].
 documents() -> ["README.md" | filelib:wildcard("docs/*.md", root())].

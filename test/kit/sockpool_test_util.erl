@@ -5,7 +5,7 @@
 -export([start_pool/2, pools/0]).
 -export([wait_until/1, wait_until/2, stat/2, stats/1, settled/1, unavailable/1, why_unavailable/1,
          assert_adds_up/1]).
--export([with_library_copied/2]).
+-export([root/0, with_library_copied/2]).
 -export([start/1, await/1, await/2, run_all/1, on_scheduler/2, assert_no_messages/0]).
 -export([stop_program/1, continue_program/1]).
 -export([ids/1, elapsed_ms/1, percentile/2, us_since/1, descriptors/0, unix_path/0, seed/0]).
@@ -201,6 +201,10 @@ continue_program(OsPid) ->
 unix_path() ->
     Unique = erlang:unique_integer([positive]),
     lists:flatten(io_lib:format("/tmp/sockpool-~s-~b", [os:getpid(), Unique])).
+
+%% Of this repository.
+-spec root() -> file:filename().
+root() -> filename:absname(filename:join([code:lib_dir(sockpool) | lists:duplicate(4, "..")])).
 
 %% Copies sockpool into the directory. The fun gets a fun that makes it the place from which modules,
 %% and with them the library, are loaded; afterwards it is what it was.
