@@ -3,7 +3,7 @@
 REBAR3 ?= rebar3
 CLANG_FORMAT ?= clang-format
 INSTALL_MISSING = scripts/install_missing.sh
-C_FILES = $(shell find c_src test bench -name '*.[ch]' 2>/dev/null)
+C_FILES = $(shell find c_src test bench -name '*.[ch]' ! -path '*/bin/*' 2>/dev/null)
 
 .DEFAULT_GOAL := help
 

@@ -44,7 +44,7 @@
 -type pool() :: atom() | {Name :: atom(), node()}.
 %% A pool of this node, or of the node that serves it.
 
--type options() :: sockpool_given:options().
+-type options() :: sockpool_option_table:options().
 %% A map, or a list of `{Key, Value}', in which the first of two with the same key counts. `nil' means that
 %% the option is not given. docs/reference.md says what each is.
 

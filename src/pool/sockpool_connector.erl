@@ -87,7 +87,7 @@ our_host(nonode@nohost) ->
     {ok, Host} = inet:gethostname(),
     list_to_binary(Host);
 our_host(Node) ->
-    {_Name, Host} = sockpool_opts:split_node(Node),
+    {_Name, Host} = sockpool_option:split_node(Node),
     list_to_binary(Host).
 
 %% Neither reason nor stack: the cookie may be in them.
@@ -100,7 +100,7 @@ cookie(_Node, Fun) ->
                 error:{badfun, Fun} -> throw({cookie, badfun});
                 Class:_ -> throw({cookie, Class})
             end,
-    case sockpool_opts:cookie_bytes(Given) of
+    case sockpool_option:cookie_bytes(Given) of
         {ok, Bytes} -> Bytes;
         error -> throw({cookie, not_a_cookie})
     end.
@@ -117,7 +117,7 @@ failed(Pool, Attempt, Reason) ->
 targets(#{transport := unix, path := Path}, _Turn) ->
     [{Path, local}];
 targets(#{transport := node, node := Node, port := Port}, _Turn) ->
-    {Name, Host} = sockpool_opts:split_node(Node),
+    {Name, Host} = sockpool_option:split_node(Node),
     Epmd = epmd(),
     At = case Port of undefined -> {epmd, Epmd, Node, Name}; _ -> Port end,
     case {sockpool_host:address_or_name(Host), finds_addresses(Epmd)} of

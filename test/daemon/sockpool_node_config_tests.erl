@@ -75,7 +75,7 @@ cases() ->
      {pool("\"host\": [], \"port\": 1"), "pools.p.host: [] is not allowed"},
      {pool("\"host\": \"a b\", \"port\": 1"), "pools.p.host: \"a b\" is not allowed"},
      {tls("\"verify\": \"none\", \"versions\": [\"tlsv1.3\"], \"alpn\": [\"h2\"], \"ktls\": true"), ok},
-     {tls("\"verify\": false"), "pools.p.tls.verify: false is not allowed; it must be peer or none"},
+     {tls("\"verify\": false"), "pools.p.tls.verify: false is not allowed; it must be one of peer, none"},
      {tls("\"verifi\": false"), "pools.p.tls.verifi: does not exist; there are verify, cacertfile, "},
      {tls("\"password\": \"secret\""), "pools.p.tls.password: cannot be given in a file"},
      {tls("\"cacerts\": []"), "pools.p.tls.cacerts: cannot be given in a file"},

@@ -107,6 +107,8 @@ static void use(const struct sn_options *options)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     static const struct sn_slice name = {(const uint8_t *)"w\1p", 3};
+    static const struct sn_atom tls_key = SN_ATOM("tls"), host = SN_ATOM("host"), h = SN_ATOM("h"),
+                                port = SN_ATOM("port");
     struct map map, tls;
     struct sn_slice rest = {data, len}, whole;
     struct sn_options options;
@@ -120,15 +122,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     while (map.len + tls.len < TERM_MAX && take_pair(&rest, &map, &tls))
         ;
     if (tls.count) {
-        put(&map, SN_ATOM("\3", "tls"));
+        put(&map, sn_atom_slice(&tls_key));
         put(&map, finish(&tls));
         map.count++;
     }
     /* Where the input has them too, its own count: what comes first. */
     if (len % 2) {
-        put(&map, SN_ATOM("\4", "host"));
-        put(&map, SN_ATOM("\1", "h"));
-        put(&map, SN_ATOM("\4", "port"));
+        put(&map, sn_atom_slice(&host));
+        put(&map, sn_atom_slice(&h));
+        put(&map, sn_atom_slice(&port));
         put(&map, (struct sn_slice){(const uint8_t *)"a\1", 2});
         map.count += 2;
     }

@@ -25,7 +25,7 @@ misspelled_options() ->
     ok = filelib:ensure_dir(filename:join(Dir, "x")),
     try
         Plt = filename:join(Dir, "plt"),
-        Interface = [code:which(Module) || Module <- [sockpool, sockpool_given]],
+        Interface = [code:which(Module) || Module <- [sockpool, sockpool_option_table]],
         _ = dialyzer:run([{analysis_type, plt_build}, {output_plt, Plt}, {files, Interface}]),
         User = compiled(Dir, "user", ?RIGHT ++ ?WRONG),
         Warnings = dialyzer:run([{analysis_type, succ_typings}, {init_plt, Plt}, {files, [User]}, {check_plt, false}]),

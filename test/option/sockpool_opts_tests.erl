@@ -47,7 +47,7 @@ table() ->
       [{0, 10}, {10, 9}, {1, ?MAX_MS + 1}, {1, 2, 3}, 100, {1.0, 2}, [1, 2]], "MinMs"},
      {tls, same([undefined]), [#{}, [], 1, "x", [a], [{verify, none} | x]], "TLS options"},
      {node, same([undefined]), wrong_nodes(), "name@host"},
-     {max_inflight, same([undefined]), [0, -1, 4294967296, 1.0, infinity], "64 by default"}].
+     {max_inflight, same([undefined]), [0, -1, 4294967296, 1.0, infinity], "only with transport node"}].
 
 wrong_nodes() ->
     ['b@host', b, '@host', 'b@', 'b@h@h', 'b c@host', "b@host", <<"b@host">>, 1].
@@ -247,17 +247,6 @@ options_of_a_daemon_test_() ->
         ++ [?_assertEqual(sockpool_node:child_spec(#{name => 'a@b', stop_timeout => 7}),
                           sockpool_node:child_spec([{name, 'a@b'}, {stop_timeout, 7}]))].
 
-%% Every option of the table is in the type, for whoever uses Dialyzer.
-type_lists_the_options_test_() ->
-    {ok, {_, [{abstract_code, {raw_abstract_v1, Forms}}]}} =
-        beam_lib:chunks(code:which(sockpool_given), [abstract_code]),
-    {ok, #{tls := Tls} = Opts} = parse_tcp(#{transport => tls}),
-    [?_assertEqual(lists:sort(maps:keys(Known)),
-                   lists:sort([Key || {attribute, _, type, {Name, {type, _, union, [{type, _, map, Fields} | _]}, []}}
-                                          <- Forms, Name =:= Type,
-                                      {type, _, map_field_assoc, [{atom, _, Key}, _]} <- Fields]))
-     || {Type, Known} <- [{options, Opts}, {tls, Tls}]].
-
 missing_option_test_() ->
     [{Missing, ?_assertEqual({error, {bad_option, Key, undefined}},
                              sockpool_opts:parse(cache, Opts))}
@@ -342,10 +331,10 @@ cookies_are_not_shown_test() ->
     ?assertMatch({ok, #{cookie := Fun}}, parse_node(#{cookie => Fun})).
 
 cookie_bytes_test() ->
-    ?assertEqual({ok, <<"abc">>}, sockpool_opts:cookie_bytes(abc)),
-    ?assertEqual({ok, <<228>>}, sockpool_opts:cookie_bytes('ä')),
-    ?assertEqual({ok, <<228>>}, sockpool_opts:cookie_bytes(<<228>>)),
-    ?assertEqual(error, sockpool_opts:cookie_bytes(undefined)).
+    ?assertEqual({ok, <<"abc">>}, sockpool_option:cookie_bytes(abc)),
+    ?assertEqual({ok, <<228>>}, sockpool_option:cookie_bytes('ä')),
+    ?assertEqual({ok, <<228>>}, sockpool_option:cookie_bytes(<<228>>)),
+    ?assertEqual(error, sockpool_option:cookie_bytes(undefined)).
 
 size_and_max_overflow_together_test_() ->
     [?_assertEqual({error, {bad_option, size, 0}}, parse_tcp(#{size => 0, max_overflow => 0})),

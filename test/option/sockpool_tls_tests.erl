@@ -13,7 +13,7 @@ table() ->
              {undefined, undefined}],
     Long = lists:duplicate(256, $a),
     NoText = ["", <<>>, "a\0b", <<"a", 0>>, 1, atom, [-1], [a | b]],
-    [{verify, same([peer, none]), [true, verify_peer, undefined], "peer or none"},
+    [{verify, same([peer, none]), [true, verify_peer, undefined], "peer, none"},
      {cacertfile, Paths, NoText, "path"},
      {cacerts, [{undefined, undefined}, {[<<1>>, {cert, <<2>>, otp}], [<<1>>, <<2>>]}],
       [[], <<1>>, [""], [<<>>], [{cert, x, y}], [<<1>> | <<2>>]], "cacerts_get"},
@@ -30,9 +30,9 @@ table() ->
      {groups, [{"X25519:P-256", <<"X25519:P-256">>}], NoText, "X25519"},
      {alpn, [{[], []}, {["h2", <<"http/1.1">>], [<<"h2">>, <<"http/1.1">>]}],
       [h2, "h2", [""], [Long], [<<"a">> | <<"b">>]], "protocol names"},
-     {session_reuse, same([true, false]), [1, yes, undefined], "true or false"},
+     {session_reuse, same([true, false]), [1, yes, undefined], "true, false"},
      {keylog, Paths, NoText, "path"},
-     {ktls, same([true, false]), [1, yes, undefined], "true or false"},
+     {ktls, same([true, false]), [1, yes, undefined], "true, false"},
      {password, same([Fun, undefined]), [], "fun"}].
 
 same(Values) -> [{Value, Value} || Value <- Values].

@@ -2,56 +2,23 @@
 
 #include "node/etf/sn_value.h"
 
-#include <stdio.h>
 #include <string.h>
+
+const struct sn_atom sn_not_shown = SN_ATOM("not_shown");
+
+struct sn_slice sn_atom_slice(const struct sn_atom *atom)
+{
+    return (struct sn_slice){&atom->tag, 2u + atom->len};
+}
 
 struct sn_slice sn_option_key(const struct sn_option *option)
 {
-    return (struct sn_slice){&option->key.tag, 2u + option->key.len};
+    return sn_atom_slice(&option->key);
 }
 
 struct sn_slice sn_option_default(const struct sn_option *option)
 {
     return (struct sn_slice){option->def.term, option->def.len};
-}
-
-/* ---- words ---- */
-
-struct line {
-    char *buf;
-    size_t size, len;
-};
-
-static void add(struct line *line, const char *before, const char *text, const char *after)
-{
-    int len;
-
-    if (!text || line->len >= line->size)
-        return;
-    len = snprintf(line->buf + line->len, line->size - line->len, "%s%s%s", before, text, after);
-    line->len += len > 0 ? (size_t)len : 0;
-}
-
-void sn_option_allowed(const struct sn_option *option, char *buf, size_t size)
-{
-    struct line line = {.buf = buf, .size = size};
-    char range[64];
-
-    buf[0] = '\0';
-    if (option->what) {
-        add(&line, "", option->what, "");
-    } else if (option->words[0]) {
-        add(&line, "one of ", option->words[0], "");
-        for (size_t i = 1; i < SN_OPTION_WORDS_MAX; i++)
-            add(&line, ", ", option->words[i], "");
-    } else {
-        snprintf(range, sizeof range, "%lld to %lld", (long long)option->min,
-                 (long long)option->max);
-        add(&line, "an integer from ", range, "");
-    }
-    add(&line, " (", option->unit, ")");
-    add(&line, ", or ", option->also_unsaid ? NULL : option->also, "");
-    add(&line, " (", option->note, ")");
 }
 
 /* ---- a map against a table ---- */
@@ -78,7 +45,7 @@ bool sn_option_take_map(const struct sn_option *rows, size_t count, struct sn_gi
         return false;
     while (sn_pairs_next(&pairs, &bad->key, &bad->value))
         if (!sn_option_take(rows, count, given, bad->key, bad->value)) {
-            bad->value = SN_NOT_SHOWN;
+            bad->value = sn_atom_slice(&sn_not_shown);
             return false;
         }
     return true;
@@ -115,8 +82,7 @@ enum sn_verdict sn_option_check(const struct sn_option *rows, size_t count,
 
 /* ---- checks ---- */
 
-enum sn_verdict sn_check_number(const struct sn_option *option, struct sn_slice value,
-                                struct sn_memory *memory, struct sn_parsed *parsed)
+SN_CHECK(number)
 {
     int64_t number;
 
@@ -127,8 +93,7 @@ enum sn_verdict sn_check_number(const struct sn_option *option, struct sn_slice 
     return SN_RIGHT;
 }
 
-enum sn_verdict sn_check_word(const struct sn_option *option, struct sn_slice value,
-                              struct sn_memory *memory, struct sn_parsed *parsed)
+SN_CHECK(word)
 {
     (void)memory;
     for (size_t i = 0; i < SN_OPTION_WORDS_MAX && option->words[i]; i++) {
@@ -140,8 +105,7 @@ enum sn_verdict sn_check_word(const struct sn_option *option, struct sn_slice va
     return SN_WRONG;
 }
 
-enum sn_verdict sn_check_text(const struct sn_option *option, struct sn_slice value,
-                              struct sn_memory *memory, struct sn_parsed *parsed)
+SN_CHECK(text)
 {
     size_t len;
 
@@ -155,8 +119,7 @@ enum sn_verdict sn_check_text(const struct sn_option *option, struct sn_slice va
     return memchr(parsed->data, 0, len) ? SN_WRONG : SN_RIGHT;
 }
 
-enum sn_verdict sn_check_nothing(const struct sn_option *option, struct sn_slice value,
-                                 struct sn_memory *memory, struct sn_parsed *parsed)
+SN_CHECK(nothing)
 {
     (void)option;
     (void)value;

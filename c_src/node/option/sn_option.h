@@ -1,9 +1,9 @@
-/* One option: a row of a table, and how a map of options is checked against such a table. The tables
- * are those of sockpool_opts.erl and sockpool_tls.erl, in C: the same keys, defaults, bounds and words,
- * so that a caller sees the same whatever serves. test/daemon/sockpool_node_options_tests.erl compares them. */
+/* One option: a row of a table, and how a map of options is checked against such a table. The rows are made of
+ * src/option/sockpool_option_table.erl by ../../option_rows.escript, so that a caller sees the same whatever serves. */
 #ifndef SN_OPTION_H
 #define SN_OPTION_H
 
+#include "core/base/sp_status.h"
 #include "node/base/sn_memory.h"
 #include "node/etf/sn_slice.h"
 
@@ -30,17 +30,23 @@ enum sn_written {
     SN_WRITTEN_NOT
 };
 
+/* A static atom as a term. */
+struct sn_atom {
+    uint8_t tag, len;
+    char text[22];
+};
+#define SN_ATOM(text)                                                                              \
+    {                                                                                              \
+        'w', sizeof(text) - 1, text                                                                \
+    }
+struct sn_slice sn_atom_slice(const struct sn_atom *atom);
+
 struct sn_option {
-    /* As terms: a small atom, and the default. */
-    struct {
-        uint8_t tag, len;
-        char text[18];
-    } key;
+    struct sn_atom key;
     struct {
         uint8_t len;
         uint8_t term[31];
-    } def;
-
+    } def; /* what it is where it is not given */
     enum sn_verdict (*check)(const struct sn_option *option, struct sn_slice value,
                              struct sn_memory *memory, struct sn_parsed *parsed);
     int64_t min, max;
@@ -48,11 +54,9 @@ struct sn_option {
     const char *words[SN_OPTION_WORDS_MAX]; /* `number` is the index of the given one */
     /* One atom more: `infinity', whose number is UINT64_MAX, or `undefined', which is 0. */
     const char *also;
-    bool also_unsaid; /* it goes without saying */
     enum sn_written written;
-
-    /* For users: what is allowed, where that does not follow from the above; a unit; a remark. */
-    const char *what, *unit, *note;
+    unsigned required, refused; /* with which transports: bits of 1 << SN_TCP and so on */
+    const char *allowed;        /* in words */
 };
 
 #define SN_SHOWN_MAX 300
@@ -66,11 +70,6 @@ struct sn_bad_option {
 
 struct sn_slice sn_option_key(const struct sn_option *option);
 struct sn_slice sn_option_default(const struct sn_option *option);
-/* "an integer from 1 to 65535, or undefined (a remark)"; cut where it does not fit. */
-void sn_option_allowed(const struct sn_option *option, char *buf, size_t size);
-
-/* A static atom of at most 30 characters as a term, from a literal: SN_ATOM("\2", "ok"). */
-#define SN_ATOM(len, text) ((struct sn_slice){(const uint8_t *)"w" len text, sizeof(text) + 1})
 
 /* What was given for each row; .data is NULL where nothing was. */
 struct sn_given {
@@ -81,7 +80,7 @@ struct sn_given {
 bool sn_option_take(const struct sn_option *rows, size_t count, struct sn_given *given,
                     struct sn_slice key, struct sn_slice value);
 /* Instead of a value in which a password may be, such as that of an unknown option. */
-#define SN_NOT_SHOWN SN_ATOM("\11", "not_shown")
+extern const struct sn_atom sn_not_shown;
 
 /* All pairs of the map. False, and key and value of bad: one is unknown. */
 bool sn_option_take_map(const struct sn_option *rows, size_t count, struct sn_given *given,
@@ -91,31 +90,17 @@ enum sn_verdict sn_option_check(const struct sn_option *rows, size_t count,
                                 const struct sn_given *given, struct sn_memory *memory,
                                 struct sn_parsed *parsed, struct sn_bad_option *bad);
 
-/* Checks that both tables use. */
-enum sn_verdict sn_check_number(const struct sn_option *option, struct sn_slice value,
-                                struct sn_memory *memory, struct sn_parsed *parsed);
-enum sn_verdict sn_check_word(const struct sn_option *option, struct sn_slice value,
-                              struct sn_memory *memory, struct sn_parsed *parsed);
-/* A text of min to max bytes, without zeros; `data` is it with a 0 after it, `len` is without that. */
-enum sn_verdict sn_check_text(const struct sn_option *option, struct sn_slice value,
-                              struct sn_memory *memory, struct sn_parsed *parsed);
-/* Nothing but what `also` says. */
-enum sn_verdict sn_check_nothing(const struct sn_option *option, struct sn_slice value,
-                                 struct sn_memory *memory, struct sn_parsed *parsed);
+/* The check of a kind of values, under its name in the table. */
+#define SN_CHECK(kind)                                                                             \
+    SP_MUST_CHECK enum sn_verdict sn_check_##kind(const struct sn_option *option,                  \
+                                                  struct sn_slice value, struct sn_memory *memory, \
+                                                  struct sn_parsed *parsed)
 
-/* In a table. */
-#define SN_KEY(text) .key = {'w', sizeof(text) - 1, text}
-#define SN_INT(number)                                                                             \
-    {                                                                                              \
-        5,                                                                                         \
-        {                                                                                          \
-            'b', (number) >> 24 & 255, (number) >> 16 & 255, (number) >> 8 & 255, (number)&255     \
-        }                                                                                          \
-    }
-#define SN_WORD(len, text)                                                                         \
-    {                                                                                              \
-        sizeof(text) + 1, "w" len text                                                             \
-    }
-#define SN_UNDEFINED SN_WORD("\x9", "undefined")
+SN_CHECK(number);
+SN_CHECK(word);
+/* A text of min to max bytes, without zeros; `data` is it with a 0 after it, `len` is without that. */
+SN_CHECK(text);
+/* Nothing but what `also` says. */
+SN_CHECK(nothing);
 
 #endif

@@ -10,52 +10,15 @@
 #include <string.h>
 #include <sys/un.h>
 
-#define MAX_COUNT INT64_C(4294967295)
-#define MAX_MS INT64_C(4294967295)
-#define MAX_BYTES INT64_C(2147483647)
-#define MAX_CONNECTIONS 1000000
-#define INFLIGHT_BY_DEFAULT 64
 /* Linux has room for 107 bytes and a 0, others for less. */
 #define SUN_PATH_BYTES (sizeof((struct sockaddr_un){0}.sun_path) - 1)
-#define MAX_PATH_BYTES (SUN_PATH_BYTES < 107 ? SUN_PATH_BYTES : 107)
 
-enum {
-    NAME,
-    TRANSPORT,
-    HOST,
-    PORT,
-    PATH,
-    SIZE,
-    MAX_OVERFLOW,
-    OVERFLOW_TTL,
-    STRATEGY,
-    MAX_WAITING,
-    CHECKOUT_TIMEOUT,
-    CONNECT_TIMEOUT,
-    SEND_TIMEOUT,
-    PACKET,
-    NODELAY,
-    KEEPALIVE,
-    SNDBUF,
-    RECBUF,
-    BIND,
-    INIT,
-    VALIDATE,
-    MAX_HOLD,
-    RECV_LIMIT,
-    BACKOFF,
-    TLS,
-    NODE,
-    COOKIE,
-    MAX_INFLIGHT,
-    ROWS
-};
+#include "pool_rows.h" /* made by the build */
 _Static_assert(ROWS <= SN_OPTION_ROWS_MAX, "all rows have room");
 
 /* ---- checks of one option ---- */
 
-static enum sn_verdict check_name(const struct sn_option *option, struct sn_slice value,
-                                  struct sn_memory *memory, struct sn_parsed *parsed)
+SN_CHECK(pool_name)
 {
     (void)option;
     (void)memory;
@@ -64,8 +27,7 @@ static enum sn_verdict check_name(const struct sn_option *option, struct sn_slic
                                                                                 : SN_WRONG;
 }
 
-static enum sn_verdict check_bind(const struct sn_option *option, struct sn_slice value,
-                                  struct sn_memory *memory, struct sn_parsed *parsed)
+SN_CHECK(ip_address)
 {
     sa_family_t family;
     uint8_t bytes[16];
@@ -79,6 +41,13 @@ static enum sn_verdict check_bind(const struct sn_option *option, struct sn_slic
         return SN_NO_MEMORY;
     memcpy(parsed->data, bytes, sizeof bytes);
     return SN_RIGHT;
+}
+
+SN_CHECK(path)
+{
+    enum sn_verdict verdict = sn_check_text(option, value, memory, parsed);
+
+    return verdict == SN_RIGHT && parsed->len > SUN_PATH_BYTES ? SN_WRONG : verdict;
 }
 
 bool sn_options_packet(struct sn_slice value, enum sp_packet *packet)
@@ -97,8 +66,7 @@ bool sn_options_packet(struct sn_slice value, enum sp_packet *packet)
     return true;
 }
 
-static enum sn_verdict check_packet(const struct sn_option *option, struct sn_slice value,
-                                    struct sn_memory *memory, struct sn_parsed *parsed)
+SN_CHECK(packet)
 {
     enum sp_packet packet;
 
@@ -110,8 +78,7 @@ static enum sn_verdict check_packet(const struct sn_option *option, struct sn_sl
     return SN_RIGHT;
 }
 
-static enum sn_verdict check_validate(const struct sn_option *option, struct sn_slice value,
-                                      struct sn_memory *memory, struct sn_parsed *parsed)
+SN_CHECK(validate)
 {
     struct sn_slice parts[SN_SLICE_PARTS_MAX];
 
@@ -128,8 +95,7 @@ static enum sn_verdict check_validate(const struct sn_option *option, struct sn_
     return sn_check_number(option, parts[1], memory, parsed);
 }
 
-static enum sn_verdict check_backoff(const struct sn_option *option, struct sn_slice value,
-                                     struct sn_memory *memory, struct sn_parsed *parsed)
+SN_CHECK(backoff)
 {
     struct sn_slice parts[SN_SLICE_PARTS_MAX];
     struct sn_parsed most = {0};
@@ -144,8 +110,7 @@ static enum sn_verdict check_backoff(const struct sn_option *option, struct sn_s
 }
 
 /* Only what it is: what is in it, sn_options_parse_tls() checks. */
-static enum sn_verdict check_tls(const struct sn_option *option, struct sn_slice value,
-                                 struct sn_memory *memory, struct sn_parsed *parsed)
+SN_CHECK(tls)
 {
     struct sn_slice parts[SN_SLICE_PARTS_MAX], item;
     struct sn_items items;
@@ -162,88 +127,6 @@ static enum sn_verdict check_tls(const struct sn_option *option, struct sn_slice
             return SN_WRONG;
     return items.is_proper ? SN_RIGHT : SN_WRONG;
 }
-
-/* ---- the table ---- */
-
-#define WITH_NODE "only with transport node"
-#define TOGETHER "size and max_overflow together from 1 to 1000000"
-#define FLAG .words = {"true", "false"}, .check = sn_check_word
-#define NUMBER(least, most) .min = (least), .max = (most), .check = sn_check_number
-#define MS(least) .min = (least), .max = MAX_MS, .scale = SP_MS
-#define MS_NUMBER(least) MS(least), .unit = "milliseconds", .check = sn_check_number
-#define BYTES NUMBER(1, MAX_BYTES), .unit = "bytes"
-
-static const struct sn_option ROW[ROWS] = {
-    [NAME] = {SN_KEY("name"), .def = SN_UNDEFINED, .check = check_name, .written = SN_WRITTEN_NOT,
-              .what = "an atom other than undefined, and the name that the pool is started under"},
-    [TRANSPORT] = {SN_KEY("transport"), .def = SN_WORD("\3", "tcp"),
-                   .words = {"tcp", "tls", "unix", "node"}, .check = sn_check_word},
-    [HOST] = {SN_KEY("host"), .def = SN_UNDEFINED, .check = sn_check_hosts, .also = "undefined",
-              .written = SN_WRITTEN_TEXT,
-              .note = "required with transport tcp and tls, not allowed with unix and node",
-              .what = "an IP address, a host name (string, binary or atom), or a non-empty list of "
-                      "those; without a port, which is an option of its own, and no URL, brackets "
-                      "or zone"},
-    [PORT] = {SN_KEY("port"), .def = SN_UNDEFINED, NUMBER(1, UINT16_MAX), .also = "undefined",
-              .note = "required with transport tcp and tls; with node instead of asking epmd; not "
-                      "allowed with unix"},
-    [PATH] = {SN_KEY("path"), .def = SN_UNDEFINED, .min = 1, .max = MAX_PATH_BYTES,
-              .check = sn_check_text, .also = "undefined", .written = SN_WRITTEN_TEXT,
-              .what = "a socket's path as a string or binary of 1 to 107 bytes, none of them 0",
-              .note = "required with transport unix, not allowed with others"},
-    [SIZE] = {SN_KEY("size"), .def = SN_INT(10), NUMBER(0, MAX_CONNECTIONS), .note = TOGETHER},
-    [MAX_OVERFLOW] = {SN_KEY("max_overflow"), .def = SN_INT(10), NUMBER(0, MAX_CONNECTIONS),
-                      .note = TOGETHER},
-    [OVERFLOW_TTL] = {SN_KEY("overflow_ttl"), .def = SN_INT(10000), MS_NUMBER(0),
-                      .also = "infinity"},
-    [STRATEGY] = {SN_KEY("strategy"), .def = SN_WORD("\4", "lifo"), .words = {"lifo", "fifo"},
-                  .check = sn_check_word},
-    [MAX_WAITING] = {SN_KEY("max_waiting"), .def = SN_WORD("\10", "infinity"), NUMBER(0, MAX_COUNT),
-                     .also = "infinity"},
-    [CHECKOUT_TIMEOUT] = {SN_KEY("checkout_timeout"), .def = SN_INT(5000), MS_NUMBER(0),
-                          .also = "infinity"},
-    [CONNECT_TIMEOUT] = {SN_KEY("connect_timeout"), .def = SN_INT(5000), MS_NUMBER(1)},
-    [SEND_TIMEOUT] = {SN_KEY("send_timeout"), .def = SN_INT(5000), MS_NUMBER(0),
-                      .also = "infinity"},
-    [PACKET] = {SN_KEY("packet"), .def = SN_WORD("\3", "raw"), .check = check_packet,
-                .what = "one of raw, 0, 1, 2, 4, line", .note = "with transport node it is 4"},
-    [NODELAY] = {SN_KEY("nodelay"), .def = SN_WORD("\4", "true"), FLAG},
-    [KEEPALIVE] = {SN_KEY("keepalive"), .def = SN_WORD("\5", "false"), FLAG},
-    [SNDBUF] = {SN_KEY("sndbuf"), .def = SN_UNDEFINED, BYTES, .also = "undefined"},
-    [RECBUF] = {SN_KEY("recbuf"), .def = SN_UNDEFINED, BYTES, .also = "undefined"},
-    [BIND] = {SN_KEY("bind"), .def = SN_UNDEFINED, .check = check_bind, .also = "undefined",
-              .written = SN_WRITTEN_ADDRESS,
-              .what = "an IP address as a tuple, such as {127,0,0,1}",
-              .note = "not allowed with transport unix"},
-    [INIT] = {SN_KEY("init"), .def = SN_UNDEFINED, .check = sn_check_nothing, .also = "undefined",
-              .written = SN_WRITTEN_NOT, .what = "left out, because a node in C cannot call a fun"},
-    [VALIDATE] = {SN_KEY("validate"), .def = SN_WORD("\6", "always"), MS(0),
-                  .check = check_validate, .written = SN_WRITTEN_AFTER,
-                  .what = "always, never, or {'after', Ms} with Ms an integer from 0 to 4294967295 "
-                          "(milliseconds)"},
-    [MAX_HOLD] = {SN_KEY("max_hold"), .def = SN_WORD("\10", "infinity"), MS_NUMBER(1),
-                  .also = "infinity"},
-    [RECV_LIMIT] = {SN_KEY("recv_limit"), .def = SN_INT(67108864), BYTES},
-    [BACKOFF] = {SN_KEY("backoff"),
-                 .def = {9, "h\2a\x64"
-                            "b\0\0\x27\x10"},
-                 MS(1), .check = check_backoff, .written = SN_WRITTEN_TUPLE,
-                 .what =
-                     "{MinMs, MaxMs}, each an integer from 1 to 4294967295 (milliseconds), with "
-                     "MinMs not above MaxMs"},
-    [TLS] = {SN_KEY("tls"), .def = SN_UNDEFINED, .check = check_tls, .also = "undefined",
-             .written = SN_WRITTEN_TLS, .what = "a map, or a list of {Key, Value}, of TLS options",
-             .note = "with transport tls, and with node for TLS distribution"},
-    [NODE] = {SN_KEY("node"), .def = SN_UNDEFINED, .check = sn_check_node, .also = "undefined",
-              .what = "the name of a node, an atom of the form name@host of visible ASCII "
-                      "characters",
-              .note = "required with transport node, not allowed with others"},
-    [COOKIE] = {SN_KEY("cookie"), .def = SN_UNDEFINED, .check = sn_check_cookie,
-                .also = "undefined", .written = SN_WRITTEN_NOT,
-                .what = "an atom or a binary of 1 to 255 bytes, none of them 0",
-                .note = WITH_NODE "; by default that of this node"},
-    [MAX_INFLIGHT] = {SN_KEY("max_inflight"), .def = SN_UNDEFINED, NUMBER(1, MAX_COUNT),
-                      .also = "undefined", .note = WITH_NODE "; 64 by default"}};
 
 const struct sn_option *sn_options_table(size_t *count)
 {
@@ -270,37 +153,31 @@ static bool is_absent(const struct sn_given *given, int row)
     return sn_slice_is_atom(given_or_default(given, row), "undefined");
 }
 
-static bool check_present(const struct sn_given *given, const uint8_t *rows, bool are_wanted,
-                          struct sn_bad_option *bad)
+/* What the transport has no use for may be given as `undefined', which is none of its values otherwise. */
+static void drop_idle(struct sn_given *given)
 {
-    for (; *rows != ROWS; rows++)
-        if (is_absent(given, *rows) == are_wanted)
-            return wrong(*rows, given_or_default(given, *rows), bad);
-    return true;
+    for (unsigned transport = SN_TCP; transport <= SN_NODE; transport++)
+        if (sn_slice_is_atom(given_or_default(given, TRANSPORT), ROW[TRANSPORT].words[transport]))
+            for (int row = 0; row < ROWS; row++)
+                if (ROW[row].refused & 1u << transport && is_absent(given, row))
+                    given->values[row] = (struct sn_slice){0};
 }
-
-/* Which have to be given, and which must not be; each ends with ROWS. */
-static const struct {
-    uint8_t wanted[3], unwanted[8];
-} BY_TRANSPORT[] = {
-    [SN_TCP] = {{HOST, PORT, ROWS}, {PATH, TLS, NODE, COOKIE, MAX_INFLIGHT, ROWS}},
-    [SN_TLS] = {{HOST, PORT, ROWS}, {PATH, NODE, COOKIE, MAX_INFLIGHT, ROWS}},
-    [SN_UNIX] = {{PATH, ROWS}, {HOST, PORT, BIND, TLS, NODE, COOKIE, MAX_INFLIGHT, ROWS}},
-    [SN_NODE] = {{NODE, ROWS}, {HOST, PATH, ROWS}},
-};
 
 static bool check_together(const struct sn_given *given, const struct sn_parsed *parsed,
                            struct sn_bad_option *bad)
 {
-    enum sn_transport transport = (enum sn_transport)parsed[TRANSPORT].number;
+    unsigned transport = 1u << parsed[TRANSPORT].number;
     uint64_t size = parsed[SIZE].number + parsed[MAX_OVERFLOW].number;
 
-    if (!check_present(given, BY_TRANSPORT[transport].wanted, true, bad) ||
-        !check_present(given, BY_TRANSPORT[transport].unwanted, false, bad))
-        return false;
-    if (size < 1 || size > MAX_CONNECTIONS)
+    for (int row = 0; row < ROWS; row++)
+        if (ROW[row].required & transport && is_absent(given, row))
+            return wrong(row, given_or_default(given, row), bad);
+    for (int row = 0; row < ROWS; row++)
+        if (ROW[row].refused & transport && given->values[row].data)
+            return wrong(row, given->values[row], bad);
+    if (size < 1 || size > (uint64_t)ROW[SIZE].max)
         return wrong(SIZE, given_or_default(given, SIZE), bad);
-    if (transport == SN_NODE && parsed[PACKET].number != SP_PACKET_RAW &&
+    if (transport == 1u << SN_NODE && parsed[PACKET].number != SP_PACKET_RAW &&
         parsed[PACKET].number != 4)
         return wrong(PACKET, given_or_default(given, PACKET), bad);
     return true;
@@ -368,8 +245,7 @@ static void fill(struct sn_options *options, const struct sn_parsed *parsed)
     config->sockopts.recbuf_bytes = (int)parsed[RECBUF].number;
     if (options->transport == SN_NODE) {
         config->packet = SP_PACKET_4;
-        options->max_inflight =
-            parsed[MAX_INFLIGHT].number ? parsed[MAX_INFLIGHT].number : INFLIGHT_BY_DEFAULT;
+        options->max_inflight = parsed[MAX_INFLIGHT].number;
         if (options->has_tls)
             config->transport = &sp_transport_node_tls;
     }
@@ -395,6 +271,9 @@ static enum sn_verdict set_node_host(struct sn_options *options)
 static enum sn_verdict parse(struct sn_slice name, struct sn_slice terms,
                              struct sn_options *options, struct sn_bad_option *bad)
 {
+    static const struct sn_atom opts = SN_ATOM("opts"), not_a_map = SN_ATOM("not_a_map"),
+                                too_long = SN_ATOM("too_long"),
+                                not_a_list = SN_ATOM("not_a_list_of_options");
     struct sn_parsed parsed[ROWS] = {0};
     struct sn_given given = {0};
     enum sn_verdict verdict;
@@ -404,19 +283,19 @@ static enum sn_verdict parse(struct sn_slice name, struct sn_slice terms,
     if (!sn_value_atom(name, options->name, &options->name_len) ||
         sn_slice_is_atom(name, "undefined"))
         return SN_WRONG;
-    *bad =
-        (struct sn_bad_option){.key = SN_ATOM("\4", "opts"), .value = SN_ATOM("\11", "not_a_map")};
+    *bad = (struct sn_bad_option){.key = sn_atom_slice(&opts), .value = sn_atom_slice(&not_a_map)};
     if (terms.len > SN_OPTIONS_BYTES_MAX)
-        bad->value = SN_ATOM("\10", "too_long");
+        bad->value = sn_atom_slice(&too_long);
     if (terms.len > SN_OPTIONS_BYTES_MAX || !sn_option_take_map(ROW, ROWS, &given, terms, bad))
         return SN_WRONG;
     if (!given.values[NAME].data)
         given.values[NAME] = name;
+    drop_idle(&given);
     verdict = sn_option_check(ROW, ROWS, &given, &options->memory, parsed, bad);
     options->cookie = parsed[COOKIE].data;
     /* A password may be in it. */
     if (verdict == SN_WRONG && sn_slice_equals(bad->key, sn_option_key(&ROW[TLS])))
-        bad->value = SN_ATOM("\25", "not_a_list_of_options");
+        bad->value = sn_atom_slice(&not_a_list);
     if (verdict != SN_RIGHT)
         return verdict;
     tls = given_or_default(&given, TLS);
@@ -440,8 +319,10 @@ static enum sn_verdict parse(struct sn_slice name, struct sn_slice terms,
 /* What was meant as a cookie, or has a password in it, must not end up in a log. */
 static void hide(struct sn_bad_option *bad)
 {
+    static const struct sn_atom not_a_cookie = SN_ATOM("not_a_cookie");
+
     if (sn_slice_equals(bad->key, sn_option_key(&ROW[COOKIE])))
-        bad->value = SN_ATOM("\14", "not_a_cookie");
+        bad->value = sn_atom_slice(&not_a_cookie);
     else if (sn_slice_equals(bad->key, sn_option_key(&ROW[HOST])))
         sn_options_hide_user(bad);
 }

@@ -58,15 +58,22 @@ SP_MUST_CHECK enum sn_verdict sn_options_parse_tls(struct sn_slice terms, struct
                                                    struct sp_tls_options *tls,
                                                    struct sn_bad_option *bad);
 
-/* Likewise: a node's name as a text in `data`, and a cookie as a text that is to be wiped. */
-SP_MUST_CHECK enum sn_verdict sn_check_node(const struct sn_option *option, struct sn_slice value,
-                                            struct sn_memory *memory, struct sn_parsed *parsed);
-SP_MUST_CHECK enum sn_verdict sn_check_cookie(const struct sn_option *option, struct sn_slice value,
-                                              struct sn_memory *memory, struct sn_parsed *parsed);
+/* Checks of the tables, beside those of sn_option.h. */
+SN_CHECK(pool_name);
+SN_CHECK(hosts); /* one or a list of them, struct sn_host in `data` */
+SN_CHECK(path);
+SN_CHECK(packet);
+SN_CHECK(ip_address);
+SN_CHECK(validate);
+SN_CHECK(backoff);
+SN_CHECK(tls);
+SN_CHECK(node_name); /* a text in `data` */
+SN_CHECK(cookie);    /* a text that is to be wiped */
+SN_CHECK(server_name);
+SN_CHECK(certs);
+SN_CHECK(versions);
+SN_CHECK(alpn);
 
-/* Likewise, sn_options_host.c: one host or a list of them, struct sn_host in `data`. */
-SP_MUST_CHECK enum sn_verdict sn_check_hosts(const struct sn_option *option, struct sn_slice value,
-                                             struct sn_memory *memory, struct sn_parsed *parsed);
 /* An IP address as a tuple. */
 SP_MUST_CHECK bool sn_options_ip(struct sn_slice value, sa_family_t *family, uint8_t bytes[16]);
 /* Of an IP address as text; AF_UNSPEC where it is none. */

@@ -92,8 +92,7 @@ static bool is_list_of_hosts(struct sn_slice value)
            first.data[0] != 'b' && first.data[0] != 'n' && first.data[0] != 'o';
 }
 
-enum sn_verdict sn_check_hosts(const struct sn_option *option, struct sn_slice value,
-                               struct sn_memory *memory, struct sn_parsed *parsed)
+SN_CHECK(hosts)
 {
     enum sn_verdict verdict = SN_RIGHT;
     struct sn_host *hosts;
@@ -130,7 +129,7 @@ static bool hide_user(struct sn_slice host, struct sn_bad_option *bad)
     if (!sn_value_atom(host, text, &len) && !sn_value_text(host, text, MAX_HOSTNAME_CHARS, &len))
         return false;
     if (len > MAX_HOSTNAME_CHARS) {
-        bad->value = SN_NOT_SHOWN;
+        bad->value = sn_atom_slice(&sn_not_shown);
         return true;
     }
     for (size_t i = 0; i < len; i++)

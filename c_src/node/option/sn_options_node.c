@@ -6,8 +6,7 @@
 #include <string.h>
 
 /* name@host of visible ASCII, with one @. */
-enum sn_verdict sn_check_node(const struct sn_option *option, struct sn_slice value,
-                              struct sn_memory *memory, struct sn_parsed *parsed)
+SN_CHECK(node_name)
 {
     char text[SN_ATOM_BYTES_MAX + 1];
     size_t len, at = 0;
@@ -60,8 +59,7 @@ static bool get_cookie(struct sn_slice value, char text[SN_ATOM_BYTES_MAX + 1], 
     return true;
 }
 
-enum sn_verdict sn_check_cookie(const struct sn_option *option, struct sn_slice value,
-                                struct sn_memory *memory, struct sn_parsed *parsed)
+SN_CHECK(cookie)
 {
     char text[SN_ATOM_BYTES_MAX + 1];
     enum sn_verdict verdict = SN_WRONG;

@@ -5,31 +5,13 @@
 
 #define MAX_NAME_BYTES 255
 
-enum {
-    VERIFY,
-    CACERTFILE,
-    CACERTS,
-    SERVER_NAME,
-    CERTFILE,
-    KEYFILE,
-    PASSWORD,
-    VERSIONS,
-    CIPHERS,
-    CIPHERSUITES,
-    GROUPS,
-    ALPN,
-    SESSION_REUSE,
-    KEYLOG,
-    KTLS,
-    ROWS
-};
+#include "tls_rows.h" /* made by the build */
 _Static_assert(ROWS <= SN_OPTION_ROWS_MAX, "all rows have room");
 
 /* ---- checks of one option ---- */
 
 /* One that begins with a dot is any host below that domain, to OpenSSL. */
-static enum sn_verdict check_server_name(const struct sn_option *option, struct sn_slice value,
-                                         struct sn_memory *memory, struct sn_parsed *parsed)
+SN_CHECK(server_name)
 {
     enum sn_verdict verdict = sn_check_text(option, value, memory, parsed);
     const char *name = parsed->data;
@@ -52,8 +34,7 @@ static bool get_certificate(struct sn_slice value, struct sn_slice *der)
     return sn_value_binary(value, der) && der->len > 0;
 }
 
-static enum sn_verdict check_certs(const struct sn_option *option, struct sn_slice value,
-                                   struct sn_memory *memory, struct sn_parsed *parsed)
+SN_CHECK(certs)
 {
     struct sp_tls_blob *certs;
     struct sn_items items;
@@ -78,8 +59,7 @@ static enum sn_verdict check_certs(const struct sn_option *option, struct sn_sli
     return items.is_proper ? SN_RIGHT : SN_WRONG;
 }
 
-static enum sn_verdict check_versions(const struct sn_option *option, struct sn_slice value,
-                                      struct sn_memory *memory, struct sn_parsed *parsed)
+SN_CHECK(versions)
 {
     bool has_12 = false, has_13 = false;
     struct sn_items items;
@@ -103,8 +83,7 @@ static enum sn_verdict check_versions(const struct sn_option *option, struct sn_
 }
 
 /* Each name after its length, in one byte. */
-static enum sn_verdict check_alpn(const struct sn_option *option, struct sn_slice value,
-                                  struct sn_memory *memory, struct sn_parsed *parsed)
+SN_CHECK(alpn)
 {
     struct sn_items items;
     struct sn_slice item;
@@ -131,49 +110,11 @@ static enum sn_verdict check_alpn(const struct sn_option *option, struct sn_slic
 /* What was meant as a password must not end up in a log. */
 static struct sn_slice shown_password(struct sn_slice value)
 {
+    static const struct sn_atom not_a_fun = SN_ATOM("not_a_fun");
     bool is_fun = value.data[0] == 'p' || value.data[0] == 'q';
 
-    return is_fun ? value : SN_ATOM("\11", "not_a_fun");
+    return is_fun ? value : sn_atom_slice(&not_a_fun);
 }
-
-/* ---- the table ---- */
-
-#define A_PATH "a file's path as a string or binary"
-#define OR_UNDEFINED .also = "undefined", .also_unsaid = true
-#define TEXT                                                                                       \
-    .def = SN_UNDEFINED, OR_UNDEFINED, .min = 1, .max = SN_OPTIONS_BYTES_MAX,                      \
-    .check = sn_check_text, .written = SN_WRITTEN_TEXT
-#define FLAG .words = {"true", "false"}, .check = sn_check_word, .what = "true or false"
-
-static const struct sn_option ROW[ROWS] = {
-    [VERIFY] = {SN_KEY("verify"), .def = SN_WORD("\4", "peer"), .words = {"peer", "none"},
-                .check = sn_check_word, .what = "peer or none"},
-    [CACERTFILE] = {SN_KEY("cacertfile"), TEXT, .what = A_PATH ", and no cacerts with it"},
-    [CACERTS] = {SN_KEY("cacerts"), .def = SN_UNDEFINED, OR_UNDEFINED, .check = check_certs,
-                 .written = SN_WRITTEN_NOT,
-                 .what = "a list of DER binaries, or what public_key:cacerts_get/0 returns, and no "
-                         "cacertfile with it"},
-    [SERVER_NAME] = {SN_KEY("server_name"), .def = SN_UNDEFINED, OR_UNDEFINED, .min = 1,
-                     .max = MAX_NAME_BYTES, .check = check_server_name, .written = SN_WRITTEN_TEXT,
-                     .what = "a host name or an IP address as a string or binary of at most 255 "
-                             "visible ASCII characters"},
-    [CERTFILE] = {SN_KEY("certfile"), TEXT, .what = A_PATH "; keyfile needs it"},
-    [KEYFILE] = {SN_KEY("keyfile"), TEXT, .what = A_PATH},
-    [PASSWORD] = {SN_KEY("password"), .def = SN_UNDEFINED, OR_UNDEFINED, .check = sn_check_nothing,
-                  .written = SN_WRITTEN_NOT,
-                  .what = "left out, because a node in C cannot call a fun"},
-    [VERSIONS] = {SN_KEY("versions"), .def = {24, "l\0\0\0\2w\7tlsv1.2w\7tlsv1.3j"},
-                  .check = check_versions, .what = "a list of 'tlsv1.2', 'tlsv1.3' or both"},
-    [CIPHERS] = {SN_KEY("ciphers"), TEXT, .what = "a cipher list of OpenSSL, for TLS 1.2, as text"},
-    [CIPHERSUITES] = {SN_KEY("ciphersuites"), TEXT,
-                      .what = "names of TLS 1.3 cipher suites with : between them"},
-    [GROUPS] = {SN_KEY("groups"), TEXT,
-                .what = "names of groups with : between them, such as X25519:P-256"},
-    [ALPN] = {SN_KEY("alpn"), .def = {1, "j"}, .check = check_alpn, .written = SN_WRITTEN_TEXT,
-              .what = "a list of protocol names, strings or binaries of 1 to 255 bytes"},
-    [SESSION_REUSE] = {SN_KEY("session_reuse"), .def = SN_WORD("\4", "true"), FLAG},
-    [KEYLOG] = {SN_KEY("keylog"), TEXT, .what = A_PATH},
-    [KTLS] = {SN_KEY("ktls"), .def = SN_WORD("\5", "false"), FLAG}};
 
 const struct sn_option *sn_options_tls_table(size_t *count)
 {
@@ -196,7 +137,7 @@ static bool take_pairs(struct sn_slice list, struct sn_given *given, struct sn_b
             return false;
         if (!sn_option_take(ROW, ROWS, given, parts[0], parts[1])) {
             bad->key = parts[0];
-            bad->value = SN_NOT_SHOWN;
+            bad->value = sn_atom_slice(&sn_not_shown);
             return false;
         }
     }

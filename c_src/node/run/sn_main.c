@@ -81,22 +81,19 @@ static int refuse(const char *what, const char *value, const char *problem)
 
 static bool show_rows(FILE *to, const char *prefix, const struct sn_option *rows, size_t count)
 {
-    char allowed[512];
     int index;
 
     for (size_t i = 0; i < count; i++) {
         index = 0;
         if (fprintf(to, "%s%s\t", prefix, rows[i].key.text) < 0 ||
-            ei_print_term(to, (const char *)rows[i].def.term, &index) < 0)
-            return false;
-        sn_option_allowed(&rows[i], allowed, sizeof allowed);
-        if (fprintf(to, "\t%s\n", allowed) < 0)
+            ei_print_term(to, (const char *)rows[i].def.term, &index) < 0 ||
+            fprintf(to, "\t%s\n", rows[i].allowed) < 0)
             return false;
     }
     return true;
 }
 
-/* What options a pool has, for people and for the test that compares them with sockpool_opts.erl. One line for each: its key (tls.KEY for those in the map `tls'), its default as an Erlang
+/* What options a pool has. One line for each: its key (tls.KEY for those in the map `tls'), its default as an Erlang
  * term, and what is allowed, with a tab between them. False where it could not be written. */
 static bool show_options(FILE *to)
 {

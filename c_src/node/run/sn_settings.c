@@ -275,14 +275,11 @@ static bool refuse_option(struct reader *reader, const char *where, const json_t
     const json_t *value;
     json_t *instead;
     int64_t by_default;
-    size_t len;
     bool refused;
 
     if (!row)
         return fail(reader, "%.*s: the options are too long", (int)strlen(where) - 1, where);
-    sn_option_allowed(row, allowed, sizeof allowed);
-    len = strlen(allowed);
-    snprintf(allowed + len, sizeof allowed - len, "%s", hints[row->written]);
+    snprintf(allowed, sizeof allowed, "%s%s", row->allowed, hints[row->written]);
     snprintf(inner, sizeof inner, "%s%s", where, bad->is_tls ? "tls." : "");
     snprintf(key, sizeof key, "%s", row->key.text);
     if (bad->is_tls)

@@ -122,11 +122,13 @@ static void call_net_kernel(struct sn_service *service, struct sn_client *client
 static void refuse(struct sn_service *service, struct sn_client *client,
                    const struct sn_caller *caller, enum sn_term_result result)
 {
+    static const struct sn_atom undefined = SN_ATOM("undefined");
+
     if (result == SN_TERM_LONG || result == SN_TERM_DEEP)
         sn_answer_status(&service->outbox, client, caller, SP_TOO_BIG);
     else
         sn_answer_error_with(&service->outbox, client, caller, "bad_request",
-                             SN_ATOM("\x9", "undefined"));
+                             sn_atom_slice(&undefined));
 }
 
 static void take_call(struct sn_service *service, struct sn_client *client,

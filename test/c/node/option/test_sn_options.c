@@ -141,7 +141,7 @@ Test(sn_options, size_and_max_overflow)
     /* What is told is the default of what was not given. */
     cr_assert_eq(parse("max_overflow => 1000000"), SP_BAD_DATA);
     cr_assert(sn_slice_is_atom(bad.key, "size"));
-    cr_assert(sn_slice_equals(bad.value, term_of_bytes("b\0\0\0\12", 5)));
+    cr_assert(sn_slice_equals(bad.value, term_of_bytes("a\12", 2)));
 }
 
 Test(sn_options, infinity)
@@ -455,16 +455,12 @@ Test(sn_options, addresses_to_connect_to)
 
 static void assert_describable(const struct sn_option *rows, size_t count)
 {
-    char allowed[512];
-
     for (size_t i = 0; i < count; i++) {
         struct sn_slice def = sn_option_default(&rows[i]), key = sn_option_key(&rows[i]);
 
         cr_assert(sn_slice_is_atom(term_of_bytes(key.data, key.len), rows[i].key.text));
         (void)term_of_bytes(def.data, def.len);
-        sn_option_allowed(&rows[i], allowed, sizeof allowed);
-        cr_assert_gt(strlen(allowed), 5);
-        cr_assert_lt(strlen(allowed), sizeof allowed - 1);
+        cr_assert_gt(strlen(rows[i].allowed), 5);
     }
 }
 
@@ -564,17 +560,14 @@ Test(sn_options, cookies_beyond_ascii)
 Test(sn_options, tables_are_whole)
 {
     const struct sn_option *rows;
-    char allowed[512];
     size_t count;
 
     rows = sn_options_table(&count);
     assert_describable(rows, count);
-    sn_option_allowed(&rows[3], allowed, sizeof allowed);
-    cr_assert_str_eq(allowed,
-                     "an integer from 1 to 65535, or undefined (required with transport tcp "
-                     "and tls; with node instead of asking epmd; not allowed with unix)");
-    sn_option_allowed(&rows[3], allowed, 14);
-    cr_assert_str_eq(allowed, "an integer fr");
+    cr_assert_str_eq(
+        rows[3].allowed,
+        "an integer from 1 to 65535, or undefined (required with transport tcp and tls, "
+        "not allowed with unix; with node instead of asking epmd)");
     rows = sn_options_tls_table(&count);
     assert_describable(rows, count);
 }

@@ -1,0 +1,232 @@
+%%% @private
+%%% All options of a pool, and those in its `tls', once: sockpool_opts and sockpool_tls check by these rows and make
+%%% their messages of them, the daemon's tables in C are made of them (c_src/option_rows.escript), and what documents,
+%%% types and Gleam's builders say is compared with them (sockpool_option_table_tests, sockpool_docs_SUITE).
+%%%
+%%% A new option is a row here with its type, what uses it, and its line in docs/reference.md. A new kind of value also needs its
+%%% words here, and its check in sockpool_option and in C.
+-module(sockpool_option_table).
+
+-export([pool/0, tls/0, transports/0, bounds/1, allowed/2]).
+-export_type([row/0, kind/0, transport/0, face/0, options/0, tls_options/0]).
+
+-type transport() :: tcp | tls | unix | node.
+%% Required or refused: with these transports. A refused one may be given as `undefined'.
+-type rule() :: {required | refused, [transport(), ...]} | {note, string()}.
+-type row() :: {Key :: atom(), Default :: term(), kind(), [rule()]}.
+-type kind() :: {optional | or_infinity, kind()} % or the atom `undefined', `infinity'
+              | {one_of, [atom(), ...]} | {integer, integer(), integer()} | {ms, 0 | 1} | bytes
+              | pool_name | hosts | path | packet | ip_address | validate | backoff | tls | node_name | cookie
+              | {callback, arity(), string()} % what it returns
+              | {text, string()} | server_name | certs | password | versions | alpn.
+%% Who checks. A node in C calls no functions.
+-type face() :: vm | daemon.
+
+-define(MAX_MS, 4294967295).
+-define(MAX_COUNT, 4294967295).
+-define(MAX_BYTES, 2147483647).
+-define(MAX_CONNECTIONS, 1000000).
+
+-spec transports() -> [transport()].
+transports() -> [tcp, tls, unix, node].
+
+-spec pool() -> [row()].
+pool() ->
+    Sum = {note, "size and max_overflow together from 1 to " ++ integer_to_list(?MAX_CONNECTIONS)},
+    [{name, undefined, pool_name, []},
+     {transport, tcp, {one_of, transports()}, []},
+     {host, undefined, {optional, hosts}, [{required, [tcp, tls]}, {refused, [unix, node]}]},
+     {port, undefined, {optional, {integer, 1, 65535}},
+      [{required, [tcp, tls]}, {refused, [unix]}, {note, "with node instead of asking epmd"}]},
+     {path, undefined, {optional, path}, [{required, [unix]}, {refused, [tcp, tls, node]}]},
+     {size, 10, {integer, 0, ?MAX_CONNECTIONS}, [Sum]},
+     {max_overflow, 10, {integer, 0, ?MAX_CONNECTIONS}, [Sum]},
+     {overflow_ttl, 10000, {or_infinity, {ms, 0}}, []},
+     {strategy, lifo, {one_of, [lifo, fifo]}, []},
+     {max_waiting, infinity, {or_infinity, {integer, 0, ?MAX_COUNT}}, []},
+     {checkout_timeout, 5000, {or_infinity, {ms, 0}}, []},
+     {connect_timeout, 5000, {ms, 1}, []},
+     {send_timeout, 5000, {or_infinity, {ms, 0}}, []},
+     {packet, raw, packet, [{note, "with transport node it is 4"}]},
+     {nodelay, true, {one_of, [true, false]}, []},
+     {keepalive, false, {one_of, [true, false]}, []},
+     {sndbuf, undefined, {optional, bytes}, []},
+     {recbuf, undefined, {optional, bytes}, []},
+     {bind, undefined, {optional, ip_address}, [{refused, [unix]}]},
+     {init, undefined, {optional, {callback, 1, "ok or {error, Reason}"}}, [{refused, [node]}]},
+     {validate, always, validate, []},
+     {max_hold, infinity, {or_infinity, {ms, 1}}, []},
+     {recv_limit, 67108864, bytes, []},
+     {backoff, {100, 10000}, backoff, []},
+     {tls, undefined, {optional, tls}, [{refused, [tcp, unix]}, {note, "with node for TLS distribution"}]},
+     {node, undefined, {optional, node_name}, [{required, [node]}, {refused, [tcp, tls, unix]}]},
+     {cookie, undefined, {optional, cookie},
+      [{refused, [tcp, tls, unix]}, {note, "by default the one that this node has for that one"}]},
+     {max_inflight, 64, {integer, 1, ?MAX_COUNT}, [{refused, [tcp, tls, unix]}]}].
+
+-spec tls() -> [row()].
+tls() ->
+    File = {optional, {text, "a file's path as a string or binary"}},
+    [{verify, peer, {one_of, [peer, none]}, []},
+     {cacertfile, undefined, File, [{note, "not together with cacerts"}]},
+     {cacerts, undefined, {optional, certs}, [{note, "not together with cacertfile"}]},
+     {server_name, undefined, {optional, server_name}, []},
+     {certfile, undefined, File, [{note, "keyfile needs it"}]},
+     {keyfile, undefined, File, []},
+     {password, undefined, {optional, password}, []},
+     {versions, ['tlsv1.2', 'tlsv1.3'], versions, []},
+     {ciphers, undefined, {optional, {text, "a cipher list of OpenSSL, for TLS 1.2, as text"}}, []},
+     {ciphersuites, undefined, {optional, {text, "names of TLS 1.3 cipher suites with : between them"}}, []},
+     {groups, undefined, {optional, {text, "names of groups with : between them, such as X25519:P-256"}}, []},
+     {alpn, [], alpn, []},
+     {session_reuse, true, {one_of, [true, false]}, []},
+     {keylog, undefined, File, []},
+     {ktls, false, {one_of, [true, false]}, []}].
+
+%%% Types, for Dialyzer: every option may be `nil', too.
+
+-type ms() :: 0..?MAX_MS.
+-type text() :: string() | binary().
+-type host() :: inet:ip_address() | text() | atom().
+-type mfargs() :: {module(), Function :: atom(), ExtraArgs :: [term()]}.
+
+-type options() :: #{name => atom(),
+                     transport => transport() | nil,
+                     host => host() | [host(), ...] | undefined | nil,
+                     port => inet:port_number() | undefined | nil,
+                     path => text() | undefined | nil,
+                     size => non_neg_integer() | nil,
+                     max_overflow => non_neg_integer() | nil,
+                     overflow_ttl => ms() | infinity | nil,
+                     strategy => lifo | fifo | nil,
+                     max_waiting => non_neg_integer() | infinity | nil,
+                     checkout_timeout => ms() | infinity | nil,
+                     connect_timeout => ms() | nil,
+                     send_timeout => ms() | infinity | nil,
+                     packet => raw | 0 | 1 | 2 | 4 | line | nil,
+                     nodelay => boolean() | nil,
+                     keepalive => boolean() | nil,
+                     sndbuf => pos_integer() | undefined | nil,
+                     recbuf => pos_integer() | undefined | nil,
+                     bind => inet:ip_address() | undefined | nil,
+                     init => fun((sockpool:conn()) -> ok | {error, term()}) | mfargs() | undefined | nil,
+                     validate => always | {'after', ms()} | never | nil,
+                     max_hold => ms() | infinity | nil,
+                     recv_limit => pos_integer() | nil,
+                     backoff => {ms(), ms()} | nil,
+                     tls => tls_options() | undefined | nil,
+                     node => node() | undefined | nil,
+                     cookie => atom() | binary() | fun(() -> atom() | binary()) | mfargs() | undefined | nil,
+                     max_inflight => pos_integer() | undefined | nil}
+                 | [{atom(), term()}].
+
+-type tls_options() :: #{verify => peer | none | nil,
+                         cacertfile => text() | undefined | nil,
+                         cacerts => [binary() | tuple(), ...] | undefined | nil,
+                         server_name => text() | undefined | nil,
+                         certfile => text() | undefined | nil,
+                         keyfile => text() | undefined | nil,
+                         password => fun(() -> iodata()) | mfargs() | undefined | nil,
+                         versions => ['tlsv1.2' | 'tlsv1.3', ...] | nil,
+                         ciphers => text() | undefined | nil,
+                         ciphersuites => text() | undefined | nil,
+                         groups => text() | undefined | nil,
+                         alpn => [text()] | nil,
+                         session_reuse => boolean() | nil,
+                         keylog => text() | undefined | nil,
+                         ktls => boolean() | nil}
+                     | [{atom(), term()}].
+
+%%% What is allowed.
+
+%% @doc Of a number, or of the length in bytes of a text.
+-spec bounds(kind()) -> {non_neg_integer(), pos_integer()}.
+bounds({integer, Min, Max}) -> {Min, Max};
+bounds({ms, Min}) -> {Min, ?MAX_MS};
+bounds(validate) -> bounds({ms, 0});
+bounds(backoff) -> bounds({ms, 1});
+bounds(bytes) -> {1, ?MAX_BYTES};
+bounds(path) -> {1, 107};
+bounds(cookie) -> {1, 255};
+bounds(server_name) -> {1, 255}.
+
+%% @doc In words.
+-spec allowed(face(), row()) -> string().
+allowed(Face, {_Key, _Default, Kind, Rules}) ->
+    Notes = with_transports(rule(required, Rules), rule(refused, Rules)) ++ [Note || {note, Note} <- Rules],
+    lists:append([words(Face, Kind) | [" (" ++ lists:append(lists:join("; ", Notes)) ++ ")" || Notes =/= []]]).
+
+rule(Rule, Rules) -> proplists:get_value(Rule, Rules, []).
+
+with_transports([], []) ->
+    [];
+with_transports([], Refused) ->
+    case transports() -- Refused of
+        Allowed when length(Allowed) =< length(Refused) -> ["only with transport " ++ conjunction(Allowed)];
+        _ -> ["not with transport " ++ conjunction(Refused)]
+    end;
+with_transports(Required, Refused) ->
+    Others = case transports() -- Required of Refused -> "others"; _ -> conjunction(Refused) end,
+    ["required with transport " ++ conjunction(Required) ++ ", not allowed with " ++ Others].
+
+conjunction(Transports) -> lists:append(lists:join(" and ", [atom_to_list(One) || One <- Transports])).
+
+words(Face, {optional, Kind}) -> words(Face, Kind) ++ ", or undefined";
+words(Face, {or_infinity, Kind}) -> words(Face, Kind) ++ ", or infinity";
+words(daemon, {callback, _Arity, _Returns}) -> "left out, because a node in C cannot call a fun";
+words(daemon, password) -> words(daemon, {callback, 0, ""});
+words(vm, cookie) -> words(daemon, cookie) ++ ", or a fun without arguments, or {Module, Function, Args}, that returns one";
+words(_Face, Kind) -> words(Kind).
+
+words({one_of, Atoms}) ->
+    "one of " ++ lists:append(lists:join(", ", [atom_to_list(Atom) || Atom <- Atoms]));
+words({integer, _, _} = Kind) ->
+    {Min, Max} = bounds(Kind),
+    format("an integer from ~b to ~b", [Min, Max]);
+words({ms, Min}) ->
+    words({integer, Min, ?MAX_MS}) ++ " (milliseconds)";
+words(bytes) ->
+    words({integer, 1, ?MAX_BYTES}) ++ " (bytes)";
+words(pool_name) ->
+    "an atom other than undefined, and the name that the pool is started under";
+words(hosts) ->
+    "an IP address, a host name (string, binary or atom), or a non-empty list of those; without a port, "
+    "which is an option of its own, and no URL, brackets or zone";
+words(path) ->
+    {Min, Max} = bounds(path),
+    format("a socket's path as a string or binary of ~b to ~b bytes, none of them 0", [Min, Max]);
+words(packet) ->
+    "one of raw, 0, 1, 2, 4, line";
+words(ip_address) ->
+    "an IP address as a tuple, such as {127,0,0,1}";
+words({callback, 1, Returns}) ->
+    "a fun of one argument, the connection, that returns " ++ Returns ++ ", or {Module, Function, ExtraArgs}, "
+    "called with the connection before those; for a pool of another node exported there, and no other fun than "
+    "fun Module:Function/1";
+words(password) ->
+    "a fun without arguments, or {Module, Function, Args}, that returns iodata; for a pool of another node "
+    "exported there, and no other fun than fun Module:Function/0";
+words(validate) ->
+    "always, never, or {'after', Ms} with Ms " ++ words({ms, 0});
+words(backoff) ->
+    "{MinMs, MaxMs}, each " ++ words({ms, 1}) ++ ", with MinMs not above MaxMs";
+words(tls) ->
+    "a map, or a list of {Key, Value}, of TLS options";
+words(node_name) ->
+    "the name of a node, an atom of the form name@host of visible ASCII characters";
+words(cookie) ->
+    {Min, Max} = bounds(cookie),
+    format("an atom or a binary of ~b to ~b bytes, none of them 0", [Min, Max]);
+words({text, Words}) ->
+    Words;
+words(server_name) ->
+    {_, Max} = bounds(server_name),
+    format("a host name or an IP address as a string or binary of at most ~b visible ASCII characters", [Max]);
+words(certs) ->
+    "a list of DER binaries, or what public_key:cacerts_get/0 returns";
+words(versions) ->
+    "a list of 'tlsv1.2', 'tlsv1.3' or both";
+words(alpn) ->
+    "a list of protocol names, strings or binaries of 1 to 255 bytes".
+
+format(Format, Args) -> lists:flatten(io_lib:format(Format, Args)).
