@@ -1,23 +1,29 @@
 %%% @private
-%%% Frames of the distribution protocol, as far as a pool of node connections needs them. Pure: terms to
-%%% bytes and back.
+%%% Frames of the distribution protocol, as far as a pool of node connections needs them: what is said to a
+%%% node, and what it means that comes from one. Pure: terms to bytes and back.
 %%%
 %%% A call is a request to start a process (SPAWN_REQUEST) that runs `erpc:execute_call/4' and ends with
 %%% what came of it as its reason, watched by a monitor, as erpc:call/5 does it: every node from OTP 23
 %%% on has that function, and no process on the way takes one call after the other.
 -module(sockpool_dist).
 
--export([identity/2, call/5, send/3, parse/1, result/2, io_request/3, answer/2]).
--export_type([identity/0, frame/0, destination/0]).
+-export([identity/2, call/5, message/4, io_reply/3, incoming/2, result/2]).
+-export_type([identity/0, incoming/0, outcome/0, io_request/0]).
 
 -record(identity, {pid :: binary(), ref :: binary()}).
 -opaque identity() :: #identity{}.
 %% Who a user of a connection is to its node: the pid that all its requests come from and results go to,
 %% and what its references begin with.
 
--type destination() :: atom() | pid().
--type frame() :: {ended, Call :: pos_integer()} | {refused, Call :: pos_integer(), Reason :: atom()}
-               | {message, To :: binary(), Payload :: binary()} | tick | other.
+-type incoming() :: {ended, Call :: pos_integer(), outcome()}
+                  | {io, io_request()} % for the group leader of who called
+                  | {say, Answer :: binary()} % at once
+                  | tick % something is to be said soon, or the node takes us for dead
+                  | nothing.
+-type outcome() :: {frame, binary()} | {error, term()}.
+%% What came of a call, as bytes: for its caller, who looks into them by result/2.
+
+-type io_request() :: {From :: pid(), ReplyAs :: term(), Request :: term()}.
 
 -define(VERSION, 131).
 -define(PASS_THROUGH, 112).
@@ -53,7 +59,18 @@ call(#identity{pid = Pid, ref = Ref}, Call, Module, Function, Args) ->
      Ref, <<0:32, Call:64>>, Pid, Pid, bare({erpc, execute_call, 4}), bare([monitor])
     | term_to_iovec([Call, Module, Function, Args])].
 
--spec send(identity(), destination(), term()) -> iodata().
+%% @doc The frame for a message to a registered name, or a pid, of the node.
+-spec message(identity(), node(), To :: term(), Message :: term()) ->
+          {ok, iodata()} | {error, {bad_argument, destination, term()}}.
+message(Identity, Node, {Name, Node}, Message) when is_atom(Name) -> {ok, send(Identity, Name, Message)};
+message(Identity, _Node, Name, Message) when is_atom(Name) -> {ok, send(Identity, Name, Message)};
+message(Identity, Node, Pid, Message) when is_pid(Pid), node(Pid) =:= Node -> {ok, send(Identity, Pid, Message)};
+message(_Identity, _Node, To, _Message) -> {error, {bad_argument, destination, To}}.
+
+%% @doc The frame that answers a request of the io protocol.
+-spec io_reply(identity(), {From :: pid(), ReplyAs :: term()}, Reply :: term()) -> iodata().
+io_reply(Identity, {From, ReplyAs}, Reply) -> send(Identity, From, {io_reply, ReplyAs, Reply}).
+
 send(#identity{pid = Pid}, Name, Message) when is_atom(Name) ->
     [<<?PASS_THROUGH, ?VERSION, ?SMALL_TUPLE_EXT, 4, ?SMALL_INTEGER_EXT, ?REG_SEND>>, Pid,
      <<?NO_ATOM>>, bare(Name) | term_to_iovec(Message)];
@@ -66,9 +83,22 @@ bare(Term) ->
     <<?VERSION, Bare/binary>> = term_to_binary(Term),
     Bare.
 
-%% @doc What a frame says, without a look at the terms in it: those are for the process that they are
-%% for. What a node may send unasked and is no use here is `other'.
--spec parse(binary()) -> frame().
+%% @doc What a frame is to this user of the connection, and what is to be done about it. The terms that a call
+%% ended with are not looked at.
+-spec incoming(identity(), Frame :: binary()) -> incoming().
+incoming(#identity{pid = Pid} = Identity, Frame) ->
+    case parse(Frame) of
+        {ended, Call} -> {ended, Call, {frame, Frame}};
+        {refused, Call, Reason} -> {ended, Call, {error, {spawn, Reason}}};
+        {message, To, Payload} -> io_request(Identity, To, Payload);
+        tick -> tick;
+        other -> said(sockpool_nif:node_answer(Frame, numbers(Pid)))
+    end.
+
+said(undefined) -> nothing;
+said(Answer) -> {say, Answer}.
+
+%% What a node may send unasked and is none of these is `other'.
 parse(<<>>) ->
     tick;
 parse(<<?PASS_THROUGH, ?VERSION, ?SMALL_TUPLE_EXT, 5, ?SMALL_INTEGER_EXT, Op, Rest/binary>>) ->
@@ -133,9 +163,11 @@ skip_atom(<<Tag, Len:16, _:Len/binary, Rest/binary>>)
 skip_atom(_Other) ->
     error.
 
-%% @doc What came of the call, from the frame that was `ended'.
--spec result(pos_integer(), binary()) -> {ok, term()} | {error, term()}.
-result(Call, <<?PASS_THROUGH, Control/binary>>) ->
+%% @doc What came of the call.
+-spec result(pos_integer(), outcome()) -> {ok, term()} | {error, term()}.
+result(_Call, {error, _} = Error) ->
+    Error;
+result(Call, {frame, <<?PASS_THROUGH, Control/binary>>}) ->
     try binary_to_term(Control) of
         {?MONITOR_P_EXIT, _From, _To, _Ref, Reason} -> outcome(Call, Reason)
     catch
@@ -152,26 +184,20 @@ outcome(_Call, Signal) -> exception(exit, {signal, Signal}, []).
 
 exception(Class, Reason, Stack) -> {error, {exception, Class, Reason, Stack}}.
 
-%% @doc What is to be answered to a frame that was `other'.
--spec answer(identity(), binary()) -> binary() | undefined.
-answer(#identity{pid = Pid}, Frame) -> sockpool_nif:node_answer(Frame, numbers(Pid)).
-
-%% @doc A request of the io protocol from a function that this user of the connection called, or `other'.
-%% (The node may write the atom in the pid in another way.)
--spec io_request(identity(), To :: binary(), Payload :: binary()) ->
-          {pid(), ReplyAs :: term(), Request :: term()} | other.
+%% Of the io protocol, from a function that this user of the connection called: all else that is sent to a pid
+%% is nobody's here. (The node may write the atom in the pid in another way.)
 io_request(#identity{pid = Pid}, To, Payload) ->
     case numbers(To) =:= numbers(Pid) of
         true -> io_request(Payload);
-        false -> other
+        false -> nothing
     end.
 
 numbers(Pid) -> binary:part(Pid, byte_size(Pid), -12).
 
 io_request(Payload) ->
     try binary_to_term(Payload) of
-        {io_request, From, ReplyAs, Request} when is_pid(From) -> {From, ReplyAs, Request};
-        _ -> other
+        {io_request, From, ReplyAs, Request} when is_pid(From) -> {io, {From, ReplyAs, Request}};
+        _ -> nothing
     catch
-        error:badarg -> other
+        error:badarg -> nothing
     end.

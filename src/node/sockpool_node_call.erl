@@ -1,9 +1,16 @@
 %%% @private
 %%% One call, or one message, over a lease of a connection to a node, and the lease goes back. The caller
-%%% has it and does all of this itself; sockpool_node_conn is for connections that stay checked out.
+%%% has it and does all of this itself. sockpool_node_conn, a process that reads, is for connections that
+%%% stay checked out, over which several call; what a frame means both hear from sockpool_dist.
+%%%
+%%% There are two ways of reading, since a process to read for each call would cost much: by `checkout', `call'
+%%% and `checkin' in place of this, a call to a node on the same machine takes 1.3 to 1.9 times as long from one
+%%% caller, and 1.6 to 2.1 times from 100 (100,000 calls each, on two cores).
+%%%
+%%% All waits are sockpool_wait's and end at the deadline. What is sent without one has the pool's `send_timeout'.
 -module(sockpool_node_call).
 
--export([call/5, send_to/4, message/4]).
+-export([call/5, send_to/4]).
 
 %% @doc After anything but a reply the connection is closed.
 -spec call(sockpool_nif:lease(), module(), atom(), [term()], sockpool_wait:deadline()) ->
@@ -21,7 +28,7 @@ call(Lease, Module, Function, Args, Deadline) ->
           ok | {error, term()}.
 send_to(Lease, To, Message, Deadline) ->
     with_names(Lease, fun(Node, Identity) ->
-        case message(Identity, Node, To, Message) of
+        case sockpool_dist:message(Identity, Node, To, Message) of
             {ok, Frame} ->
                 case transmit(Lease, Frame, Deadline) of
                     ok -> done(Lease, ok);
@@ -45,30 +52,22 @@ transmit(Lease, Frame, Deadline) ->
 
 await_result(Lease, Identity, Deadline) ->
     case sockpool_wait:recv_packet(Lease, Deadline) of
-        {ok, Frame} -> heard(sockpool_dist:parse(Frame), Frame, Lease, Identity, Deadline);
+        {ok, Frame} -> heard(sockpool_dist:incoming(Identity, Frame), Lease, Identity, Deadline);
         {error, _} = Error -> lost(Lease, Error)
     end.
 
-heard({ended, 1}, Frame, Lease, _Identity, _Deadline) ->
-    done(Lease, sockpool_dist:result(1, Frame));
-heard({refused, 1, Reason}, _Frame, Lease, _Identity, _Deadline) ->
-    done(Lease, {error, {spawn, Reason}});
-heard(tick, _Frame, Lease, Identity, Deadline) ->
-    answered([], Lease, Identity, Deadline);
-heard({message, To, Payload}, _Frame, Lease, Identity, Deadline) ->
-    case sockpool_dist:io_request(Identity, To, Payload) of
-        {_From, _ReplyAs, _Request} = Io -> sockpool_node_conn:finish(Lease, Identity, Io, Deadline);
-        other -> await_result(Lease, Identity, Deadline)
-    end;
-heard(other, Frame, Lease, Identity, Deadline) ->
-    case sockpool_dist:answer(Identity, Frame) of
-        undefined -> await_result(Lease, Identity, Deadline);
-        Answer -> answered(Answer, Lease, Identity, Deadline)
-    end;
-heard(_OfSomebodyElse, _Frame, Lease, Identity, Deadline) ->
+heard({ended, 1, Outcome}, Lease, _Identity, _Deadline) ->
+    done(Lease, sockpool_dist:result(1, Outcome));
+heard({io, Request}, Lease, Identity, Deadline) ->
+    sockpool_node_conn:finish(Lease, Identity, Request, Deadline);
+heard({say, Answer}, Lease, Identity, Deadline) ->
+    say(Answer, Lease, Identity, Deadline);
+heard(tick, Lease, Identity, Deadline) ->
+    say([], Lease, Identity, Deadline);
+heard(_OfSomebodyElse, Lease, Identity, Deadline) ->
     await_result(Lease, Identity, Deadline).
 
-answered(Frame, Lease, Identity, Deadline) ->
+say(Frame, Lease, Identity, Deadline) ->
     case transmit(Lease, Frame, Deadline) of
         ok -> await_result(Lease, Identity, Deadline);
         {error, _} = Error -> lost(Lease, Error)
@@ -81,15 +80,3 @@ done(Lease, Result) ->
 lost(Lease, Error) ->
     _ = sockpool_nif:discard(Lease),
     Error.
-
-%% @doc The frame for a message to a registered name, or a pid, of the node.
--spec message(sockpool_dist:identity(), node(), term(), term()) ->
-          {ok, iodata()} | {error, {bad_argument, destination, term()}}.
-message(Identity, Node, {Name, Node}, Message) when is_atom(Name) ->
-    {ok, sockpool_dist:send(Identity, Name, Message)};
-message(Identity, _Node, Name, Message) when is_atom(Name) ->
-    {ok, sockpool_dist:send(Identity, Name, Message)};
-message(Identity, Node, Pid, Message) when is_pid(Pid), node(Pid) =:= Node ->
-    {ok, sockpool_dist:send(Identity, Pid, Message)};
-message(_Identity, _Node, To, _Message) ->
-    {error, {bad_argument, destination, To}}.

@@ -1,7 +1,11 @@
 %%% @private
 %%% A leased connection to a node, and the process that reads it. The process is made at check-out and
 %%% gets the lease; it sends the frames that callers have encoded, gives each reply to its caller, which
-%%% decodes it, and answers ticks while nobody calls. It ends with the lease.
+%%% decodes it, and answers ticks while nobody calls. It ends with the lease. What a frame means says
+%%% sockpool_dist, as it does for sockpool_node_call, whose head says why there are two ways of reading.
+%%%
+%%% Its callers wait for it in a gen_server:call, and no longer than it lives; it waits for nothing but its next
+%%% message. What it cannot send has the pool's `send_timeout'.
 %%%
 %%% At rest it has an armed select for reading. To send, it takes that back. Where the socket is full it
 %%% has one for writing, and looks for what has come whenever it may write.
@@ -15,7 +19,6 @@
 -export([init/1, become/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 -export_type([conn/0]).
 
--type io_request() :: {pid(), ReplyAs :: term(), Request :: term()}.
 -type conn() :: ?NODE_CONN(pid(), node(), sockpool_dist:identity(), atomics:atomics_ref(),
                            pos_integer()).
 
@@ -88,7 +91,7 @@ given(Lease, Reader, How) ->
 
 %% @doc Waits for the end of a call that sockpool_node_call has sent as number 1, and gives the connection
 %% back. Its function prints or reads: what that is for may answer late, or never.
--spec finish(sockpool_nif:lease(), sockpool_dist:identity(), io_request(), sockpool_wait:deadline()) ->
+-spec finish(sockpool_nif:lease(), sockpool_dist:identity(), sockpool_dist:io_request(), sockpool_wait:deadline()) ->
           {ok, term()} | {error, term()}.
 finish(Lease, Identity, Io, Deadline) ->
     try spawn_reader(Lease, Identity, atomics:new(2, []), 1) of
@@ -109,9 +112,9 @@ finish_by(Reader, Lease, Io, Deadline) ->
             Error
     end.
 
-finished({answer, Reply}, Reader) ->
+finished({answer, Outcome}, Reader) ->
     _ = ask(Reader, checkin, ?LIMIT_MS),
-    replied(Reply, 1);
+    sockpool_dist:result(1, Outcome);
 finished({silent, Asked}, Reader) ->
     case sockpool_wait:give_up(Asked) of
         {answer, _} = Answer ->
@@ -173,13 +176,10 @@ call(?NODE_CONN(Reader, _Node, Identity, Counters, Max), Module, Function, Args,
         true ->
             Call = atomics:add_get(Counters, ?NUMBER, 1),
             Frame = sockpool_dist:call(Identity, Call, Module, Function, Args),
-            replied(ask(Reader, {call, Call, Frame}, Timeout), Call);
+            sockpool_dist:result(Call, ask(Reader, {call, Call, Frame}, Timeout));
         false ->
             {error, case is_process_alive(Reader) of true -> busy; false -> closed end}
     end.
-
-replied({frame, Frame}, Call) -> sockpool_dist:result(Call, Frame);
-replied({error, _} = Error, _Call) -> Error.
 
 %% @doc Returns when the operating system has the message. By default the connection is closed where it
 %% takes none for the pool's `send_timeout'.
@@ -187,7 +187,7 @@ replied({error, _} = Error, _Call) -> Error.
 send_to(Conn, To, Message, default) ->
     send_to(Conn, To, Message, infinity);
 send_to(?NODE_CONN(Reader, Node, Identity, _, _), To, Message, Timeout) ->
-    case sockpool_node_call:message(Identity, Node, To, Message) of
+    case sockpool_dist:message(Identity, Node, To, Message) of
         {ok, Frame} -> ask(Reader, {send, Frame}, Timeout);
         {error, _} = Error -> Error
     end.
@@ -271,9 +271,9 @@ handle_info(go_on, #state{lease = Lease} = State) when Lease =/= undefined ->
     {noreply, go_on(State)};
 handle_info({timeout, Timer, sending}, #state{deadline = Timer} = State) ->
     {noreply, close(timeout, State)};
-handle_info({io_reply, {From, ReplyAs}, Reply}, #state{lease = Lease, identity = Identity} = State)
+handle_info({io_reply, {From, _} = To, Reply}, #state{lease = Lease, identity = Identity} = State)
   when Lease =/= undefined, is_pid(From) ->
-    {noreply, enqueue(sockpool_dist:send(Identity, From, {io_reply, ReplyAs, Reply}), undefined, State)};
+    {noreply, enqueue(sockpool_dist:io_reply(Identity, To, Reply), undefined, State)};
 handle_info({'DOWN', Monitor, process, _, _}, #state{owner = {_, Monitor}} = State) ->
     {stop, normal, case is_idle(State) of true -> give_back(State); false -> abandon(State) end};
 handle_info(_Other, State) ->
@@ -327,7 +327,12 @@ park(#state{armed = undefined} = State) ->
 park(#state{armed = {_, Ref}, lease = Lease} = State) ->
     _ = case sockpool_nif:park(Lease) of
             fired ->
-                receive {'$sockpool', Ref, _} -> sockpool_nif:fired(Lease) end;
+                %% It is there, or under way from the thread that polls.
+                receive
+                    {'$sockpool', Ref, _} -> sockpool_nif:fired(Lease)
+                after ?LIMIT_MS ->
+                    exit(not_fired)
+                end;
             _ ->
                 ok
         end,
@@ -404,7 +409,7 @@ look(State, 0) ->
 look(#state{lease = Lease} = State, Left) ->
     Ref = make_ref(),
     case sockpool_nif:recv(Lease, packet, again, Ref) of
-        {ok, Frame} -> look(taken(sockpool_dist:parse(Frame), Frame, State), Left - 1);
+        {ok, Frame} -> look(take(Frame, State), Left - 1);
         wait -> State#state{armed = {read, Ref}};
         again -> look(State, 0);
         {error, Reason} -> close(Reason, State)
@@ -413,28 +418,23 @@ look(#state{lease = Lease} = State, Left) ->
 %% As look/2, without a select at the end.
 peek(#state{lease = Lease} = State, Left) when Lease =/= undefined, Left > 0 ->
     case sockpool_nif:recv(Lease, packet, first, make_ref()) of
-        {ok, Frame} -> peek(taken(sockpool_dist:parse(Frame), Frame, State), Left - 1);
+        {ok, Frame} -> peek(take(Frame, State), Left - 1);
         {error, Reason} -> close(Reason, State);
         _Nothing -> State
     end;
 peek(State, _Left) ->
     State.
 
-taken(tick, _Frame, State) ->
-    tick(State);
-taken({ended, Call}, Frame, State) ->
-    Answered = answer(Call, {frame, Frame}, State),
+take(Frame, #state{identity = Identity} = State) ->
+    Taken = taken(sockpool_dist:incoming(Identity, Frame), State),
     _ = byte_size(Frame) >= ?LARGE_BYTES andalso erlang:garbage_collect(),
-    tick_if_silent(Answered);
-taken({refused, Call, Reason}, _Frame, State) ->
-    tick_if_silent(answer(Call, {error, {spawn, Reason}}, State));
-taken({message, To, Payload}, _Frame, #state{identity = Identity} = State) ->
-    tick_if_silent(forward(sockpool_dist:io_request(Identity, To, Payload), State));
-taken(other, Frame, #state{identity = Identity} = State) ->
-    case sockpool_dist:answer(Identity, Frame) of
-        undefined -> tick_if_silent(State);
-        Answer -> say(Answer, State)
-    end.
+    tick_if_silent(Taken).
+
+taken({ended, Call, Outcome}, State) -> answer(Call, Outcome, State);
+taken({io, Request}, State) -> forward(Request, State);
+taken({say, Answer}, State) -> say(Answer, State);
+taken(tick, State) -> tick(State);
+taken(nothing, State) -> State.
 
 answer(Call, Reply, #state{calls = Calls, counters = Counters} = State) ->
     case maps:take(Call, Calls) of
@@ -448,15 +448,13 @@ answer(Call, Reply, #state{calls = Calls, counters = Counters} = State) ->
 
 %% What a function prints is for the group leader of whoever checked the connection out. That one may be
 %% dead, or on a node to which nothing more can be sent; nobody waits for that here.
-forward(other, State) ->
-    State;
 forward({From, ReplyAs, Request}, #state{identity = Identity} = State) ->
     Leader = group_leader(),
     Sent = (node(Leader) =/= node() orelse is_process_alive(Leader))
         andalso erlang:send(Leader, {io_request, self(), {From, ReplyAs}, Request}, [nosuspend, noconnect]),
     case Sent of
         ok -> State;
-        _ -> say(sockpool_dist:send(Identity, From, {io_reply, ReplyAs, {error, terminated}}), State)
+        _ -> say(sockpool_dist:io_reply(Identity, {From, ReplyAs}, {error, terminated}), State)
     end.
 
 tick_if_silent(#state{spoke_ms = Spoke} = State) ->

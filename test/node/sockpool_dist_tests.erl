@@ -35,14 +35,24 @@ a_call_is_a_request_to_spawn_test() ->
     ?assertNotEqual(Ref, Other).
 
 messages_test() ->
-    {{6, From, '', a_name}, hello} = read(sockpool_dist:send(me(), a_name, hello)),
+    {{6, From, '', a_name}, hello} = message(a_name, hello),
     ?assertEqual('1BV8FTZFL8WYP@here', node(From)),
-    {{2, '', Pid}, {a, "term"}} = read(sockpool_dist:send(me(), self(), {a, "term"})),
-    ?assertEqual(self(), Pid).
+    ?assertMatch({{6, _, '', a_name}, hello}, message({a_name, node()}, hello)),
+    {{2, '', Pid}, {a, "term"}} = message(self(), {a, "term"}),
+    ?assertEqual(self(), Pid),
+    [?assertEqual({error, {bad_argument, destination, To}}, sockpool_dist:message(me(), node(), To, hello))
+     || To <- [{a_name, 'another@here'}, learnt_pid(), "name", {self(), node()}]].
+
+message(To, Message) ->
+    {ok, Frame} = sockpool_dist:message(me(), node(), To, Message),
+    read(Frame).
+
+%% Of another node.
+learnt_pid() -> element(1, learnt(1)).
 
 results_test_() ->
     Stack = [{m, f, 0, []}],
-    [?_assertEqual({{ended, 9}, Expected}, ended(9, Reason))
+    [?_assertEqual(Expected, ended(9, Reason))
      || {Reason, Expected} <-
             [{{9, return, {error, x}}, {ok, {error, x}}},
              {{9, throw, x}, {error, {exception, throw, x, []}}},
@@ -54,40 +64,48 @@ results_test_() ->
 
 ended(Call, Reason) ->
     {From, Ref} = learnt(Call),
-    Frame = written({21, self(), From, Ref, Reason}),
-    {sockpool_dist:parse(Frame), sockpool_dist:result(Call, Frame)}.
+    {ended, Call, Outcome} = incoming(written({21, self(), From, Ref, Reason})),
+    sockpool_dist:result(Call, Outcome).
+
+incoming(Frame) -> sockpool_dist:incoming(me(), Frame).
 
 refused_test() ->
     {From, Ref} = learnt(1 bsl 40),
-    ?assertEqual({refused, 1 bsl 40, system_limit},
-                 sockpool_dist:parse(written({31, Ref, From, 0, system_limit}))),
-    ?assertEqual(other, sockpool_dist:parse(written({31, Ref, From, 2, self()}))),
+    {ended, Call, Outcome} = incoming(written({31, Ref, From, 0, system_limit})),
+    ?assertEqual({1 bsl 40, {error, {spawn, system_limit}}}, {Call, sockpool_dist:result(Call, Outcome)}),
+    ?assertEqual(nothing, incoming(written({31, Ref, From, 2, self()}))),
     %% An atom that is no UTF-8.
     Nothing = written({31, Ref, From, 0, []}),
     Sound = binary:part(Nothing, 0, byte_size(Nothing) - 1),
-    ?assertEqual({refused, 1 bsl 40, x}, sockpool_dist:parse(<<Sound/binary, 119, 1, $x>>)),
-    ?assertEqual(other, sockpool_dist:parse(<<Sound/binary, 119, 1, 16#ff>>)).
+    ?assertMatch({ended, 1 bsl 40, _}, incoming(<<Sound/binary, 119, 1, $x>>)),
+    ?assertEqual(nothing, incoming(<<Sound/binary, 119, 1, 16#ff>>)).
 
 %% Of another user of the connection, one from before, it is nobody's.
 io_requests_test() ->
     Me = me(),
     {{29, _, From, _, _, _}, _} = read(sockpool_dist:call(Me, 1, m, f, [])),
     Request = {io_request, self(), make_ref(), {put_chars, unicode, "x"}},
-    {message, To, Payload} = sockpool_dist:parse(written({2, '', From}, Request)),
-    {Pid, As, What} = sockpool_dist:io_request(Me, To, Payload),
+    {io, {Pid, As, What}} = sockpool_dist:incoming(Me, written({2, '', From}, Request)),
     ?assertEqual(Request, {io_request, Pid, As, What}),
-    ?assertEqual(other, sockpool_dist:io_request(me(), To, Payload)),
-    {message, To, Plain} = sockpool_dist:parse(written({2, '', From}, hello)),
-    ?assertEqual(other, sockpool_dist:io_request(Me, To, Plain)),
-    ?assertEqual(other, sockpool_dist:io_request(Me, To, <<?VERSION, 255>>)).
+    ?assertEqual({{2, '', Pid}, {io_reply, As, ok}}, read(sockpool_dist:io_reply(Me, {Pid, As}, ok))),
+    ?assertEqual(nothing, incoming(written({2, '', From}, Request))),
+    ?assertEqual(nothing, sockpool_dist:incoming(Me, written({2, '', From}, hello))),
+    ?assertEqual(nothing, sockpool_dist:incoming(Me, <<(written({2, '', From}))/binary, ?VERSION, 255>>)).
 
 what_is_no_use_test_() ->
-    [?_assertEqual(Expected, sockpool_dist:parse(Frame))
-     || {Expected, Frame} <-
-            [{tick, <<>>}, {other, <<0>>}, {other, <<?PASS_THROUGH>>}, {other, <<?PASS_THROUGH, ?VERSION>>},
-             {other, written({19, self(), a_name, make_ref()})}, {other, written({1, self(), self()})},
-             {other, written({6, self(), '', a_name}, hello)}, {other, written({2, '', a_name}, x)},
-             {other, written({21, a_name, self(), make_ref(), x})}]].
+    [?_assertEqual(nothing, incoming(Frame))
+     || Frame <- [<<0>>, <<?PASS_THROUGH>>, <<?PASS_THROUGH, ?VERSION>>,
+                  written({6, self(), '', a_name}, hello), written({2, '', a_name}, x),
+                  written({21, a_name, self(), make_ref(), x})]].
+
+what_is_to_be_answered_test() ->
+    ?assertEqual(tick, incoming(<<>>)),
+    Ref = make_ref(),
+    {say, Answer} = incoming(written({19, self(), a_name, Ref})),
+    ?assertEqual({21, a_name, self(), Ref, noproc}, read(Answer)),
+    {From, _} = learnt(1),
+    {say, NotLinked} = incoming(written({1, self(), From})),
+    ?assertEqual({3, From, self(), noproc}, read(NotLinked)).
 
 %% Whatever a node sends: no exception, and only answers to calls are answers.
 broken_frames_test() ->
@@ -110,18 +128,14 @@ changed(Frame, Changes) ->
     changed(<<Before/binary, (rand:uniform(256) - 1), After/binary>>, Changes - 1).
 
 survived(Me, Frame) ->
-    case sockpool_dist:parse(Frame) of
-        {ended, Call} ->
-            case sockpool_dist:result(Call, Frame) of
+    case sockpool_dist:incoming(Me, Frame) of
+        {ended, Call, Outcome} when is_integer(Call) ->
+            case sockpool_dist:result(Call, Outcome) of
                 {ok, _} -> ok;
                 {error, _} -> ok
             end;
-        {refused, Call, Reason} when is_integer(Call), is_atom(Reason) -> ok;
-        {message, To, Payload} ->
-            case sockpool_dist:io_request(Me, To, Payload) of
-                {Pid, _, _} when is_pid(Pid) -> ok;
-                other -> ok
-            end;
+        {io, {From, _ReplyAs, _Request}} when is_pid(From) -> ok;
+        {say, Answer} when is_binary(Answer) -> ok;
         tick -> ok;
-        other -> ok
+        nothing -> ok
     end.
