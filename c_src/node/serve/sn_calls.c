@@ -308,11 +308,10 @@ static bool get_lease(const struct incoming *in, struct sn_session **session)
     if (!sn_lease_number(sessions, in->parts[1], &number))
         return false;
     *session = sn_session_by_number(sessions, number);
-    if (*session && (*session)->state != SN_SESSION_WAITING &&
-        !sn_slice_equals((*session)->owner->pid, in->caller->pid))
-        answer_status(in, SP_NOT_OWNER);
-    else if (!*session || (*session)->state == SN_SESSION_WAITING)
+    if (!*session || !sn_session_has_connection(*session))
         answer_status(in, SP_CLOSED);
+    else if (!sn_slice_equals((*session)->owner->pid, in->caller->pid))
+        answer_status(in, SP_NOT_OWNER);
     else if ((*session)->state != SN_SESSION_HELD)
         answer_status(in, SP_BUSY);
     else

@@ -143,6 +143,8 @@ void sn_channel_close(struct sn_session *session)
 {
     struct sn_channel *channel = session->channel;
 
+    if (!channel)
+        return;
     end_all(channel, SP_CLOSED);
     unstick(channel);
     sn_session_count_kept(session, 0, channel->out.bytes);
@@ -168,8 +170,7 @@ void sn_channel_give_back(struct sn_session *session)
 /* The connection is gone, and the session with it. */
 static void end(struct sn_session *session)
 {
-    if (session->channel)
-        sn_channel_close(session);
+    sn_channel_close(session);
     sn_session_free(session);
 }
 
@@ -193,7 +194,7 @@ static void on_stuck(struct sn_limit *limit)
     lose(SP_CONTAINER(limit, struct sn_channel, stuck)->session, SP_TIMEOUT);
 }
 
-/* An request that was answered: the connection goes back. */
+/* A request that was answered: the connection goes back. */
 static void finish(struct sn_session *session)
 {
     struct sp_call call = sn_loop_call(session->sessions->loop);
@@ -576,10 +577,8 @@ void sn_channel_take(struct sn_session *session, struct sn_client *client,
 
 void sn_channel_run(struct sn_session *session)
 {
-    sp_status status;
+    sp_status status = sn_channel_open(session);
 
-    session->state = SN_SESSION_HELD;
-    status = sn_channel_open(session);
     if (status == SP_OK && session->request->is_call) {
         status = begin_call(session->channel, session->request, NULL, SP_NEVER);
     } else if (status == SP_OK) {

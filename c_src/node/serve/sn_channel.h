@@ -9,7 +9,7 @@
 /* For a session that has a connection of transport node and no channel. SP_OK, SP_NO_MEMORY, or SP_CLOSED
  * where the connection has ended meanwhile. */
 SP_MUST_CHECK sp_status sn_channel_open(struct sn_session *session);
-/* Answers all who wait by {error, closed}. The lease is over. */
+/* Answers all who wait by {error, closed}. The lease is over. Does nothing where there is no channel. */
 void sn_channel_close(struct sn_session *session);
 /* Gives the connection of a session back, with a channel or without. An answered call leaves no trace on a connection to
  * a node; bytes sent would on a stream. */
@@ -23,7 +23,7 @@ void sn_channel_take(struct sn_session *session, struct sn_client *client,
                      const struct sn_caller *caller, const struct sn_node_request *request,
                      uint64_t timeout_ns);
 
-/* For a session that is a request, with session->request and the promise of an answer: opens the channel, does it,
+/* For a session that is ASKING, with session->request and the promise of an answer: opens the channel, does it,
  * answers, gives the connection back and ends the session. The time limit is the session's. */
 void sn_channel_run(struct sn_session *session);
 

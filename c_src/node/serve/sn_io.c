@@ -69,7 +69,7 @@ static void begin_lease(struct sn_session *session, struct sn_client *client,
                         const struct sn_caller *caller)
 {
     answer_lease(session, client, caller);
-    sn_session_call_over(session);
+    sn_session_settle(session);
     if (session->pool->options.node && sn_channel_open(session) != SP_OK)
         sn_session_drop(session); /* its next call hears `closed' */
 }
@@ -81,7 +81,8 @@ static void give_up_waiting(struct sn_session *session)
     struct sp_call call = call_of(session);
     struct sn_writer reply;
 
-    if (session->told || sp_waiter_cancel(&session->waiter->core, &call) != SP_CANCELLED) {
+    if (session->state == SN_SESSION_TOLD ||
+        sp_waiter_cancel(&session->waiter->core, &call) != SP_CANCELLED) {
         /* It hears of it in a moment. A request that is out has no time left then. */
         sp_status status = sn_loop_limit(session->sessions->loop, &session->limit, call.now_ns);
         (void)status; /* there is room: this limit has just left */
@@ -101,7 +102,7 @@ static void on_over(struct sn_limit *limit)
 
     if (session->state == SN_SESSION_TRYING)
         return; /* it had none from the start */
-    if (session->state == SN_SESSION_WAITING) {
+    if (!sn_session_has_connection(session)) {
         give_up_waiting(session);
         return;
     }
@@ -165,7 +166,7 @@ static void all_sent(struct sn_session *session)
         return;
     }
     sn_session_unkeep(session);
-    session->state = SN_SESSION_RECEIVING;
+    sn_session_become(session, SN_SESSION_RECEIVING);
     receive(session);
 }
 
@@ -230,7 +231,6 @@ static sp_status send_first(struct sn_session *session, const struct sp_call *ca
         *later = go_on_later(session, status);
     else
         session->conn->core.tainted = true;
-    session->state = SN_SESSION_SENDING;
     return status;
 }
 
@@ -258,8 +258,10 @@ static void send_all(struct sn_session *session, enum sp_packet packet, struct s
 void sn_io_send(struct sn_session *session, struct sn_client *client,
                 const struct sn_caller *caller, struct sn_slice data, uint64_t timeout_ns)
 {
-    sp_status status = promise(session, client, caller, timeout_ns);
+    sp_status status;
 
+    sn_session_become(session, SN_SESSION_SENDING);
+    status = promise(session, client, caller, timeout_ns);
     if (status == SP_OK && !sn_sessions_may_keep(session->sessions, client, data.len))
         status = -ENOBUFS;
     if (status == SP_OK) {
@@ -336,15 +338,16 @@ static void receive(struct sn_session *session)
 void sn_io_recv(struct sn_session *session, struct sn_client *client,
                 const struct sn_caller *caller, const struct sp_want *want, uint64_t timeout_ns)
 {
-    sp_status status = promise(session, client, caller, timeout_ns);
+    sp_status status;
 
+    sn_session_become(session, SN_SESSION_RECEIVING);
+    status = promise(session, client, caller, timeout_ns);
     if (status != SP_OK) {
         sn_answer_status(session->sessions->outbox, client, caller, status);
         sn_session_call_over(session);
         return;
     }
     session->want = *want;
-    session->state = SN_SESSION_RECEIVING;
     receive(session);
 }
 
@@ -354,7 +357,7 @@ static void on_told(struct sn_waiter *waiter, sp_status status, size_t sent)
 {
     struct sn_session *session = waiter->arg;
 
-    session->told = true;
+    sn_session_become(session, SN_SESSION_TOLD);
     session->told_status = status;
     session->told_sent = sent;
     sn_loop_defer(session->sessions->loop, &session->task);
@@ -362,31 +365,28 @@ static void on_told(struct sn_waiter *waiter, sp_status status, size_t sent)
 
 static void has_connection(struct sn_session *session)
 {
-    if (session->request) {
+    if (session->state == SN_SESSION_ASKING)
         sn_channel_run(session);
-    } else if (!session->is_request) {
+    else if (session->state == SN_SESSION_HELD)
         begin_lease(session, session->promise->client, &session->promise->caller);
-    } else if (session->sent == session->kept_len) {
+    else if (session->sent == session->kept_len)
         all_sent(session);
-    } else {
-        session->state = SN_SESSION_SENDING;
+    else
         send_on(session);
-    }
 }
 
 static void hear(struct sn_session *session)
 {
     struct sp_conn *conn;
+    uint64_t lease;
 
-    if (session->told_status != SP_OK ||
-        !sp_waiter_adopt(&session->waiter->core, &conn, &session->lease)) {
+    if (session->told_status != SP_OK || !sp_waiter_adopt(&session->waiter->core, &conn, &lease)) {
         answer(session, session->told_status != SP_OK ? session->told_status : SP_CLOSED);
         sn_session_drop(session);
         return;
     }
-    session->waiter = NULL;
-    session->conn = sn_conn_of(conn);
     session->sent = session->told_sent;
+    sn_session_grant(session, sn_conn_of(conn), lease);
     has_connection(session);
 }
 
@@ -411,14 +411,15 @@ static void try_again(struct sn_session *session)
 {
     struct sp_call call = call_of(session);
     struct sp_conn *conn;
-    sp_status status = try_checkout(session->pool, &call, 0, &conn, &session->lease);
+    uint64_t lease;
+    sp_status status = try_checkout(session->pool, &call, 0, &conn, &lease);
 
     if (status == SP_AGAIN) {
         sn_loop_defer(session->sessions->loop, &session->task);
         return;
     }
     if (status == SP_OK) {
-        session->conn = sn_conn_of(conn);
+        sn_session_grant(session, sn_conn_of(conn), lease);
         /* Whatever comes now, it has no time for that either. */
         status = sn_loop_limit(session->sessions->loop, &session->limit, call.now_ns);
     }
@@ -436,7 +437,7 @@ static void advance(struct sn_session *session)
     case SN_SESSION_TRYING:
         try_again(session);
         return;
-    case SN_SESSION_WAITING:
+    case SN_SESSION_TOLD:
         hear(session);
         return;
     case SN_SESSION_SENDING:
@@ -445,36 +446,35 @@ static void advance(struct sn_session *session)
     case SN_SESSION_RECEIVING:
         receive(session);
         return;
+    case SN_SESSION_WAITING:
     case SN_SESSION_HELD:
+    case SN_SESSION_ASKING: /* its task is the channel's */
         return;
     }
 }
 
-/* Queues the session, with the bytes that it keeps; or has it try again. */
-static void enqueue(struct sn_session *session)
+/* Queues the session, with the bytes that it keeps; or has it try again where it would not wait. */
+static void enqueue(struct sn_session *session, uint64_t timeout_ns)
 {
     struct sp_call call = call_of(session);
     struct iovec bytes = {session->kept, session->kept ? session->kept_len : 0};
     struct sn_waiter *waiter;
-    sp_status status;
+    sp_status status = SP_NO_MEMORY;
 
-    if (session->state == SN_SESSION_TRYING) {
+    if (timeout_ns == 0) {
         sn_loop_defer(session->sessions->loop, &session->task);
         return;
     }
     waiter = sn_waiter_new(core_of(session), bytes, on_told, session);
-    status = waiter ? SP_OK : SP_NO_MEMORY;
-    session->state = SN_SESSION_WAITING;
-    session->waiter = waiter;
-    if (waiter)
+    if (waiter) {
+        sn_session_wait(session, waiter);
         status = sp_pool_enqueue(core_of(session), &call, &waiter->core);
-    if (status == SP_OK)
-        return;
-    if (waiter)
+        if (status == SP_OK)
+            return;
         sn_host.waiter_free(&waiter->core);
-    session->waiter = NULL;
+    }
     answer(session, status);
-    sn_session_drop(session);
+    sn_session_end(session);
 }
 
 /* The session of a call that has a connection, or waits for one. NULL: it was answered. */
@@ -491,10 +491,7 @@ static struct sn_session *session_for(struct sn_sessions *sessions, struct sn_cl
     if (status == SP_OK || status == SP_EMPTY || status == SP_AGAIN) {
         session = sn_session_new(sessions, client, caller->pid, pool, id, is_request);
         if (session && status == SP_OK) {
-            session->conn = sn_conn_of(conn);
-            session->lease = lease;
-        } else if (session && status == SP_AGAIN) {
-            session->state = SN_SESSION_TRYING;
+            sn_session_grant(session, sn_conn_of(conn), lease);
         } else if (status == SP_OK) {
             (void)sp_pool_abandon(&pool->hosted.core, &call, conn, lease);
             sn_conn_unref(sn_conn_of(conn));
@@ -514,10 +511,10 @@ void sn_io_checkout(struct sn_sessions *sessions, struct sn_client *client,
 
     if (!session)
         return;
-    if (session->conn) {
+    if (sn_session_has_connection(session)) {
         begin_lease(session, client, caller);
     } else if (promise(session, client, caller, timeout_ns) == SP_OK) {
-        enqueue(session);
+        enqueue(session, timeout_ns);
     } else {
         sn_answer_status(sessions->outbox, client, caller, SP_NO_MEMORY);
         sn_session_drop(session);
@@ -549,15 +546,15 @@ void sn_io_request(struct sn_sessions *sessions, struct sn_client *client,
     session->want = *want;
     session->want.ends_lease = true;
     status = promise(session, client, caller, timeout_ns);
-    if (status == SP_OK && !session->conn)
+    if (status == SP_OK && !sn_session_has_connection(session))
         status = sn_session_keep(session, pieces, 2);
     if (status != SP_OK) {
         sn_answer_status(sessions->outbox, client, caller, status);
         sn_session_drop(session);
-    } else if (session->conn) {
+    } else if (sn_session_has_connection(session)) {
         send_all(session, pool->options.config.packet, data);
     } else {
-        enqueue(session);
+        enqueue(session, timeout_ns);
     }
 }
 
@@ -573,10 +570,10 @@ void sn_io_node_request(struct sn_sessions *sessions, struct sn_client *client,
         promise(session, client, caller, timeout_ns) != SP_OK) {
         sn_answer_status(sessions->outbox, client, caller, SP_NO_MEMORY);
         sn_session_drop(session);
-    } else if (session->conn) {
+    } else if (sn_session_has_connection(session)) {
         sn_channel_run(session);
     } else {
-        enqueue(session);
+        enqueue(session, timeout_ns);
     }
 }
 
@@ -590,7 +587,7 @@ void sn_io_ended_leases(struct sn_pool *pool)
         struct sn_session *session = SP_CONTAINER(at, struct sn_session, in_pool);
 
         next = at->next;
-        if (session->conn && session->conn->core.lease != session->lease)
+        if (sn_session_has_connection(session) && session->conn->core.lease != session->lease)
             closed(session);
     }
 }

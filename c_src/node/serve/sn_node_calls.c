@@ -109,7 +109,7 @@ static void ask_lease(struct asked *asked, uint64_t number)
 {
     struct sn_session *session = sn_session_by_number(asked->sessions, number);
 
-    if (!session || session->state == SN_SESSION_WAITING) {
+    if (!session || !sn_session_has_connection(session)) {
         answer_status(asked, SP_CLOSED);
         return;
     }

@@ -96,6 +96,46 @@ struct sn_session *sn_session_new(struct sn_sessions *sessions, struct sn_client
     return session;
 }
 
+/* ---- states ---- */
+
+#define MAY(state) (1u << SN_SESSION_##state)
+
+/* Those that may follow each. A session may end in any of them. */
+static const unsigned followers[] = {
+    [SN_SESSION_TRYING] = MAY(WAITING) | MAY(HELD) | MAY(SENDING) | MAY(ASKING),
+    [SN_SESSION_WAITING] = MAY(TOLD),
+    [SN_SESSION_TOLD] = MAY(HELD) | MAY(SENDING) | MAY(ASKING),
+    [SN_SESSION_HELD] = MAY(SENDING) | MAY(RECEIVING),
+    [SN_SESSION_SENDING] = MAY(RECEIVING) | MAY(HELD),
+    [SN_SESSION_RECEIVING] = MAY(HELD),
+    [SN_SESSION_ASKING] = 0,
+};
+
+void sn_session_become(struct sn_session *session, enum sn_session_state state)
+{
+    bool may = followers[session->state] & 1u << state;
+
+    assert(may);
+    (void)may;
+    session->state = state;
+}
+
+void sn_session_wait(struct sn_session *session, struct sn_waiter *waiter)
+{
+    sn_session_become(session, SN_SESSION_WAITING);
+    session->waiter = waiter;
+}
+
+void sn_session_grant(struct sn_session *session, struct sn_conn *conn, uint64_t lease)
+{
+    sn_session_become(session, !session->is_request          ? SN_SESSION_HELD
+                               : session->pool->options.node ? SN_SESSION_ASKING
+                                                             : SN_SESSION_SENDING);
+    session->conn = conn;
+    session->lease = lease;
+    session->channel = NULL;
+}
+
 /* ---- what is kept ---- */
 
 bool sn_sessions_may_keep(const struct sn_sessions *sessions, const struct sn_client *client,
@@ -201,7 +241,7 @@ bool sn_node_request_destination(const struct sn_options *options, struct sn_sli
 
 /* ---- ends ---- */
 
-void sn_session_call_over(struct sn_session *session)
+void sn_session_settle(struct sn_session *session)
 {
     struct sp_call call = sn_loop_call(session->sessions->loop);
 
@@ -213,10 +253,15 @@ void sn_session_call_over(struct sn_session *session)
     if (session->promise)
         sn_promise_free(session->promise);
     session->promise = NULL;
-    if (session->conn)
+    if (sn_session_has_connection(session))
         sn_conn_disarm(session->conn, session->lease, &call);
     sn_session_unkeep(session);
-    session->state = SN_SESSION_HELD;
+}
+
+void sn_session_call_over(struct sn_session *session)
+{
+    sn_session_settle(session);
+    sn_session_become(session, SN_SESSION_HELD);
 }
 
 void sn_session_free(struct sn_session *session)
@@ -225,10 +270,10 @@ void sn_session_free(struct sn_session *session)
     struct sn_owner *owner = session->owner;
     struct sn_pool *pool = session->pool;
 
-    assert(!session->channel);
+    assert(!sn_session_has_connection(session) || !session->channel);
     sn_node_request_unkeep(session);
-    sn_session_call_over(session);
-    if (session->conn)
+    sn_session_settle(session);
+    if (sn_session_has_connection(session))
         sn_conn_unref(session->conn);
     sn_hash_remove(&sessions->by_id, &session->by_id);
     if (session->number)

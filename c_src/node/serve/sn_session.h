@@ -33,46 +33,64 @@ struct sn_node_request {
     struct sn_slice destination, message;   /* of a message: an atom or a pid */
 };
 
+/* sn_session.c says which may follow which. A checkout begins with TRYING and leads to HELD, where each `send` and
+ * `recv` begins and ends; a request leads to RECEIVING or ASKING, and ends there. */
 enum sn_session_state {
-    SN_SESSION_WAITING,   /* in the pool's queue; or told of its end, and about to hear it */
-    SN_SESSION_HELD,      /* has a lease that no call is using */
-    SN_SESSION_SENDING,   /* a call is sending what is kept */
-    SN_SESSION_RECEIVING, /* a call waits for bytes */
-    SN_SESSION_TRYING, /* would not wait, and there may be an idle connection among those that are dead */
+    /* Without a connection. */
+    SN_SESSION_TRYING,  /* not queued: just made, or would not wait, and tries what is idle */
+    SN_SESSION_WAITING, /* in the pool's queue */
+    SN_SESSION_TOLD,    /* not any more: it has got a connection or an error, and sees to it soon */
+    /* With one: sn_session_has_connection(). */
+    SN_SESSION_HELD,      /* a lease that no call is using but, with a channel, calls to the node */
+    SN_SESSION_SENDING,   /* for a call: first what came with it, then what is kept */
+    SN_SESSION_RECEIVING, /* for a call: waits for bytes, or for its client to read */
+    SN_SESSION_ASKING,    /* a node request that its channel is doing */
 };
 
 struct sn_session {
+    /* In all states. */
     struct sn_sessions *sessions;
     struct sn_hash_node by_id, by_number;
     struct sp_list_node in_owner, in_pool, in_held_up;
     struct sn_owner *owner;
     struct sn_pool *pool;
-    enum sn_session_state state;
+    enum sn_session_state state; /* sn_session_become() changes it */
     bool is_request;
-    bool held_up;    /* in its client's list of that name */
-    uint64_t number; /* of its lease; 0: it is a request */
-
-    struct sn_waiter *waiter; /* while it waits */
-    bool told;
-    sp_status told_status;
-    size_t told_sent;
-
-    struct sn_conn *conn; /* with a reference, or NULL while it waits */
-    uint64_t lease;
-
-    struct sn_channel *channel; /* of a lease of a node pool, or of an request; see sn_channel.h */
-    struct sn_node_request *request; /* of a request that waits for a connection to a node */
-    struct sn_promise *promise;      /* of the call that is under way, or NULL */
-    struct sn_limit limit;           /* of that call */
-    struct sn_task task;             /* goes on with it */
-    struct sp_want want;
-    sp_status broken; /* why a request could not be sent whole; SP_OK: it was */
-    uint8_t *kept;    /* bytes to send, of which `sent` are out; or NULL */
-    size_t kept_len, sent;
+    bool held_up;         /* in its client's list of that name */
+    uint64_t number;      /* of its lease, also while it waits for that; 0: it is a request */
     size_t counted_bytes; /* all that it keeps */
+    struct sn_slice id;   /* lies behind this */
+    struct sn_task task;  /* goes on with the call that is under way, or with the channel */
 
-    struct sn_slice id; /* lies behind this */
+    union {
+        struct { /* WAITING, TOLD */
+            struct sn_waiter *waiter;
+            /* TOLD: why it does not wait any more, and how much of a request is out. */
+            sp_status told_status;
+            size_t told_sent;
+        };
+        struct {                  /* with a connection */
+            struct sn_conn *conn; /* with a reference */
+            uint64_t lease;
+            struct sn_channel *channel; /* to a node, from sn_channel_open() on; else NULL */
+        };
+    };
+
+    /* Of the call that is under way: in any state but HELD, where there is none once a checkout is answered. */
+    struct sn_promise *promise; /* NULL: it was answered at once, or memory is short */
+    struct sn_limit limit;
+    struct sn_node_request *request; /* of a node request, until its channel is open; else NULL */
+    /* Bytes to send, of which `sent` are out; or NULL. Of a request without a connection, or SENDING. */
+    uint8_t *kept;
+    size_t kept_len, sent;
+    struct sp_want want; /* RECEIVING; and of a request before that */
+    sp_status broken;    /* RECEIVING: why a request could not be sent whole; SP_OK: it was */
 };
+
+static inline bool sn_session_has_connection(const struct sn_session *session)
+{
+    return session->state >= SN_SESSION_HELD;
+}
 
 /* SP_OK or SP_NO_MEMORY. The others outlive the sessions. */
 SP_MUST_CHECK sp_status sn_sessions_init(struct sn_sessions *sessions, struct sn_loop *loop,
@@ -84,10 +102,21 @@ struct sn_session *sn_session_new(struct sn_sessions *sessions, struct sn_client
                                   struct sn_slice pid, struct sn_pool *pool, struct sn_slice id,
                                   bool is_request);
 
-/* Frees it; its lease has ended, or it never had one, and it has no channel. */
+/* Frees it; its lease has ended, or it never had one, and it has no channel and no place in the queue. */
 void sn_session_free(struct sn_session *session);
-/* Its call is over: no time limit, no bytes kept, nothing awaited. The lease stays. */
+
+/* All changes of the state go through here. What belongs to the new one is for the caller to set, unless it
+ * calls one of the three that follow. */
+void sn_session_become(struct sn_session *session, enum sn_session_state state);
+/* WAITING, with that place in the queue. */
+void sn_session_wait(struct sn_session *session, struct sn_waiter *waiter);
+/* It has a connection, with the caller's reference: HELD, or, of a request, SENDING or ASKING. */
+void sn_session_grant(struct sn_session *session, struct sn_conn *conn, uint64_t lease);
+/* The call of a lease is over: settled, and HELD again. */
 void sn_session_call_over(struct sn_session *session);
+
+/* No answer is due any more: no time limit, no bytes kept, nothing awaited. */
+void sn_session_settle(struct sn_session *session);
 
 /* Copies bytes that are to be sent later; SP_OK or SP_NO_MEMORY. */
 SP_MUST_CHECK sp_status sn_session_keep(struct sn_session *session, const struct iovec *iov,

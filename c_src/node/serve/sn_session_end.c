@@ -5,7 +5,7 @@
 
 void sn_session_end(struct sn_session *session)
 {
-    if (session->channel)
+    if (sn_session_has_connection(session))
         sn_channel_close(session);
     sn_session_free(session);
 }
@@ -14,10 +14,9 @@ void sn_session_drop(struct sn_session *session)
 {
     struct sp_call call = sn_loop_call(session->sessions->loop);
 
-    if (session->waiter)
+    if (session->state == SN_SESSION_WAITING || session->state == SN_SESSION_TOLD)
         sp_waiter_abandon(&session->waiter->core, &call);
-    session->waiter = NULL;
-    if (session->conn)
+    if (sn_session_has_connection(session))
         sn_channel_give_back(session);
     sn_session_end(session);
 }
