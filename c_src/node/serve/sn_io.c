@@ -467,7 +467,8 @@ static void enqueue(struct sn_session *session, uint64_t timeout_ns)
     }
     waiter = sn_waiter_new(core_of(session), bytes, on_told, session);
     if (waiter) {
-        sn_session_wait(session, waiter);
+        sn_session_become(session, SN_SESSION_WAITING);
+        session->waiter = waiter;
         status = sp_pool_enqueue(core_of(session), &call, &waiter->core);
         if (status == SP_OK)
             return;

@@ -87,12 +87,24 @@ static void check_call(struct asked *asked, const struct sn_request *request)
         note_wrong(asked, "args", asked->node_request.args);
 }
 
+/* Whether it can be a process of the pool's node. {Name, Node} becomes its name. */
+static bool get_destination(const struct sn_options *options, struct sn_slice *destination)
+{
+    struct sn_slice parts[SN_SLICE_PARTS_MAX];
+
+    if (sn_slice_tuple(*destination, parts) == 2 && sn_slice_is_atom(parts[1], options->node))
+        *destination = parts[0];
+    else if (sn_slice_is_pid(*destination))
+        return sn_slice_is_atom(sn_slice_pid_node(*destination), options->node);
+    return sn_slice_is_any_atom(*destination);
+}
+
 static void check_destination(struct asked *asked, const struct sn_pool *pool)
 {
     struct sn_slice given = asked->node_request.destination;
 
     if (!asked->node_request.is_call &&
-        !sn_node_request_destination(&pool->options, &asked->node_request.destination))
+        !get_destination(&pool->options, &asked->node_request.destination))
         note_wrong(asked, "destination", given);
 }
 

@@ -120,12 +120,6 @@ void sn_session_become(struct sn_session *session, enum sn_session_state state)
     session->state = state;
 }
 
-void sn_session_wait(struct sn_session *session, struct sn_waiter *waiter)
-{
-    sn_session_become(session, SN_SESSION_WAITING);
-    session->waiter = waiter;
-}
-
 void sn_session_grant(struct sn_session *session, struct sn_conn *conn, uint64_t lease)
 {
     sn_session_become(session, !session->is_request          ? SN_SESSION_HELD
@@ -226,17 +220,6 @@ void sn_node_request_unkeep(struct sn_session *session)
     sn_session_count_kept(session, 0, sn_node_request_len(session->request));
     free(session->request);
     session->request = NULL;
-}
-
-bool sn_node_request_destination(const struct sn_options *options, struct sn_slice *destination)
-{
-    struct sn_slice parts[SN_SLICE_PARTS_MAX];
-
-    if (sn_slice_tuple(*destination, parts) == 2 && sn_slice_is_atom(parts[1], options->node))
-        *destination = parts[0];
-    else if (sn_slice_is_pid(*destination))
-        return sn_slice_is_atom(sn_slice_pid_node(*destination), options->node);
-    return sn_slice_is_any_atom(*destination);
 }
 
 /* ---- ends ---- */

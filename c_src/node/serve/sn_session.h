@@ -106,10 +106,8 @@ struct sn_session *sn_session_new(struct sn_sessions *sessions, struct sn_client
 void sn_session_free(struct sn_session *session);
 
 /* All changes of the state go through here. What belongs to the new one is for the caller to set, unless it
- * calls one of the three that follow. */
+ * calls one of the two that follow. */
 void sn_session_become(struct sn_session *session, enum sn_session_state state);
-/* WAITING, with that place in the queue. */
-void sn_session_wait(struct sn_session *session, struct sn_waiter *waiter);
 /* It has a connection, with the caller's reference: HELD, or, of a request, SENDING or ASKING. */
 void sn_session_grant(struct sn_session *session, struct sn_conn *conn, uint64_t lease);
 /* The call of a lease is over: settled, and HELD again. */
@@ -143,9 +141,6 @@ SP_MUST_CHECK bool sn_node_request_keep(struct sn_session *session,
                                         const struct sn_node_request *request);
 /* Does nothing where there is none. */
 void sn_node_request_unkeep(struct sn_session *session);
-
-/* Whether it can be a process of the pool's node. {Name, Node} becomes its name. */
-bool sn_node_request_destination(const struct sn_options *options, struct sn_slice *destination);
 
 /* The client reads again, or is gone: goes on with what was held up for it. */
 void sn_sessions_resume(struct sn_sessions *sessions, struct sn_client *client);
