@@ -320,47 +320,35 @@ static bool get_lease(const struct incoming *in, struct sn_session **session)
     return true;
 }
 
-static bool end_lease(const struct incoming *in, bool discard)
+static void end_lease(const struct incoming *in, struct sn_session *session, bool discard)
 {
     struct sp_call call = sn_loop_call(in->calls->sessions.loop);
-    struct sn_session *session;
-    struct sp_pool *core;
+    struct sp_pool *core = &session->pool->hosted.core;
     sp_status status;
 
-    if (!get_lease(in, &session))
-        return false;
-    if (!session)
-        return true;
-    core = &session->pool->hosted.core;
     sn_conn_disarm(session->conn, session->lease, &call);
     discard = discard || (session->channel && !sn_channel_is_idle(session->channel));
     status = discard ? sp_pool_discard(core, &call, &session->conn->core, session->lease)
                      : sp_pool_checkin(core, &call, &session->conn->core, session->lease, NULL);
     sn_session_end(session);
     answer_status(in, status);
-    return true;
 }
 
-static bool checkin(const struct incoming *in)
+static void checkin(const struct incoming *in, struct sn_session *session)
 {
-    return end_lease(in, false);
+    end_lease(in, session, false);
 }
 
-static bool discard(const struct incoming *in)
+static void discard(const struct incoming *in, struct sn_session *session)
 {
-    return end_lease(in, true);
+    end_lease(in, session, true);
 }
 
-static bool send_data(const struct incoming *in)
+static void send_data(const struct incoming *in, struct sn_session *session)
 {
     uint64_t timeout_ns;
     struct sn_slice data;
-    struct sn_session *session;
 
-    if (!get_lease(in, &session))
-        return false;
-    if (!session)
-        return true;
     if (!get_timeout(in->parts[3], true, &timeout_ns))
         answer_bad_argument(in, "timeout", in->parts[3]);
     else if (!sn_value_binary(in->parts[2], &data))
@@ -370,19 +358,13 @@ static bool send_data(const struct incoming *in)
     else
         sn_io_send(session, in->client, in->caller, data,
                    timeout_ns == DEFAULT_NS ? session->pool->options.send_timeout_ns : timeout_ns);
-    return true;
 }
 
-static bool recv_data(const struct incoming *in)
+static void recv_data(const struct incoming *in, struct sn_session *session)
 {
     uint64_t timeout_ns;
     struct sp_want want;
-    struct sn_session *session;
 
-    if (!get_lease(in, &session))
-        return false;
-    if (!session)
-        return true;
     if (!get_timeout(in->parts[3], false, &timeout_ns))
         answer_bad_argument(in, "timeout", in->parts[3]);
     else if (session->channel)
@@ -392,50 +374,26 @@ static bool recv_data(const struct incoming *in)
         answer_bad_argument(in, "length", in->parts[2]);
     else
         sn_io_recv(session, in->client, in->caller, &want, timeout_ns);
-    return true;
 }
 
-static bool info(const struct incoming *in)
+static void info(const struct incoming *in, struct sn_session *session)
 {
-    struct sn_session *session;
-
-    if (!get_lease(in, &session))
-        return false;
-    if (session)
-        sn_info_all(session, in->client, in->caller);
-    return true;
+    sn_info_all(session, in->client, in->caller);
 }
 
-static bool address(const struct incoming *in, bool peer)
+static void peername(const struct incoming *in, struct sn_session *session)
 {
-    struct sn_session *session;
-
-    if (!get_lease(in, &session))
-        return false;
-    if (session)
-        sn_info_address(session, in->client, in->caller, peer);
-    return true;
+    sn_info_address(session, in->client, in->caller, true);
 }
 
-static bool peername(const struct incoming *in)
+static void sockname(const struct incoming *in, struct sn_session *session)
 {
-    return address(in, true);
+    sn_info_address(session, in->client, in->caller, false);
 }
 
-static bool sockname(const struct incoming *in)
+static void setopts(const struct incoming *in, struct sn_session *session)
 {
-    return address(in, false);
-}
-
-static bool setopts(const struct incoming *in)
-{
-    struct sn_session *session;
-
-    if (!get_lease(in, &session))
-        return false;
-    if (session)
-        sn_info_setopts(session, in->client, in->caller, in->parts[2]);
-    return true;
+    sn_info_setopts(session, in->client, in->caller, in->parts[2]);
 }
 
 /* The heir must be of a connected node: another could not be watched. */
@@ -487,22 +445,24 @@ static bool send_to(const struct incoming *in)
 
 /* ---- all ---- */
 
-/* Each is false where the arguments are not of its kind. */
 static const struct row {
     const char *name;
     int arity;
-    bool (*take)(const struct incoming *in);
     int passed_on; /* the part that is not looked at, or 0 */
+    /* False where the arguments are not of its kind. */
+    bool (*take)(const struct incoming *in);
+    /* Instead, where the first argument is a lease: that no call is using, of the caller's. */
+    void (*use)(const struct incoming *in, struct sn_session *session);
 } requests[] = {
-    {"request", 6, request, 0},         {"checkout", 4, checkout, 0},
-    {"checkin", 2, checkin, 0},         {"send", 4, send_data, 0},
-    {"recv", 4, recv_data, 0},          {"stats", 2, stats, 0},
-    {"discard", 2, discard, 0},         {"info", 2, info, 0},
-    {"peername", 2, peername, 0},       {"sockname", 2, sockname, 0},
-    {"setopts", 3, setopts, 0},         {"give_away", 3, give_away, 0},
-    {"stop_pool", 2, stop_pool, 0},     {"start_pool", 3, start_pool, 0},
-    {"restart_pool", 3, start_pool, 0}, {"call", 7, call, 5},
-    {"send_to", 6, send_to, 4},         {"timeouts", 2, timeouts, 0},
+    {"request", 6, 0, request, NULL},         {"checkout", 4, 0, checkout, NULL},
+    {"checkin", 2, 0, NULL, checkin},         {"send", 4, 0, NULL, send_data},
+    {"recv", 4, 0, NULL, recv_data},          {"stats", 2, 0, stats, NULL},
+    {"discard", 2, 0, NULL, discard},         {"info", 2, 0, NULL, info},
+    {"peername", 2, 0, NULL, peername},       {"sockname", 2, 0, NULL, sockname},
+    {"setopts", 3, 0, NULL, setopts},         {"give_away", 3, 0, give_away, NULL},
+    {"stop_pool", 2, 0, stop_pool, NULL},     {"start_pool", 3, 0, start_pool, NULL},
+    {"restart_pool", 3, 0, start_pool, NULL}, {"call", 7, 5, call, NULL},
+    {"send_to", 6, 4, send_to, NULL},         {"timeouts", 2, 0, timeouts, NULL},
 };
 
 static const struct row *row_of(const struct sn_request *request)
@@ -522,6 +482,19 @@ static bool is_too_much(const struct sn_request *request, const struct row *row)
     return request->all_terms - passed_on > SN_REQUEST_TERMS_MAX;
 }
 
+static bool take(const struct incoming *in, const struct row *row)
+{
+    struct sn_session *session;
+
+    if (row->take)
+        return row->take(in);
+    if (!get_lease(in, &session))
+        return false;
+    if (session)
+        row->use(in, session);
+    return true;
+}
+
 void sn_calls_take(struct sn_calls *calls, struct sn_client *client, const struct sn_caller *caller,
                    const struct sn_request *request)
 {
@@ -534,7 +507,7 @@ void sn_calls_take(struct sn_calls *calls, struct sn_client *client, const struc
         all_pools(&in, put_name);
     else if (sn_slice_is_atom(request->term, "stats"))
         all_pools(&in, sn_pool_put_stats);
-    else if (!row || !row->take(&in))
+    else if (!row || !take(&in, row))
         sn_answer_error_with(calls->outbox, client, caller, "bad_request", request->term);
 }
 
