@@ -1,4 +1,4 @@
-/* The core's face inside the VM: resources, messages, enif_select. */
+/* The core's host inside the VM: resources, messages, enif_select. */
 #include "sp_nif.h"
 
 #include "core/base/sp_sys.h"

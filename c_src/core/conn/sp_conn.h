@@ -10,7 +10,7 @@
  *   IDLE                      in one shard's list
  *   LEASED                    held by a lease, or by the thread that carries it between two places
  *   CLOSING                   in no list while it waits for its last pin, then in that of closes
- *   CLOSED                    its descriptor is given to the face to close
+ *   CLOSED                    its descriptor is given to the host to close
  *
  * Holding. Exactly one party holds a connection: the thread that unlinked it from its list, or
  * the lease whose number stands in `lease`. A lease ends by a compare-and-swap of that number to
@@ -113,7 +113,7 @@ struct sp_conn {
     enum sp_packet packet;
     struct sp_rbuf rbuf;
     struct sp_words words; /* once sp_recv_words() has looked */
-    void *keepsake;        /* the face's, from its last check-in */
+    void *keepsake;        /* the host's, from its last check-in */
 };
 
 /* Only the holder; asserts that the pictured transition is allowed. */
@@ -158,7 +158,7 @@ static inline void sp_conn_leave(struct sp_conn *conn, const struct sp_call *cal
     sp_conn_unpin(conn, call);
 }
 
-/* Called pinned, before the face arms its event loop for the lease's owner: false where it is
+/* Called pinned, before the host arms its event loop for the lease's owner: false where it is
  * armed already. The arm holds a pin until sp_conn_disarmed() for the same lease, which may be
  * called at any time and more than once. */
 SP_MUST_CHECK bool sp_conn_arming(struct sp_conn *conn, uint64_t lease);

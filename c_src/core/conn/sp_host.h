@@ -1,4 +1,4 @@
-/* What the core asks of its face (the NIF, the C node, or a test).
+/* What the core asks of its host (the NIF, the C node, or a test).
  *
  * Every entry gets the `struct sp_call` of the core function that led to it; none but
  * conn_ref and conn_unref is called with a core lock held, and none may block. */
@@ -20,7 +20,7 @@ struct sp_waiter;
 struct sp_call {
     uint64_t now_ns; /* monotonic; a coarse clock is good enough */
     unsigned shard;  /* the caller's home shard; taken modulo the pool's shard count */
-    void *env;       /* the face's own, passed through */
+    void *env;       /* the host's own, passed through */
     struct sp_allowance
         *allowance; /* what the call may still do; for the C node a turn of its loop */
 };
@@ -40,7 +40,7 @@ struct sp_host {
     struct sp_conn *(*conn_new)(struct sp_pool *pool);
     void (*conn_ref)(struct sp_conn *conn);
     void (*conn_unref)(struct sp_conn *conn);
-    /* Takes the descriptor out of the event loop and closes it, now or later; the face keeps the
+    /* Takes the descriptor out of the event loop and closes it, now or later; the host keeps the
      * connection referenced until it has. */
     void (*conn_stop)(const struct sp_call *call, struct sp_conn *conn, int fd);
     /* Releases conn->keepsake, which is not NULL, and sets it to NULL. Holder only. */

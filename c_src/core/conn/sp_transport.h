@@ -35,7 +35,7 @@ enum sp_option { SP_OPT_NODELAY, SP_OPT_KEEPALIVE, SP_OPT_SNDBUF, SP_OPT_RECBUF 
 
 enum sp_clean { SP_CLEAN, SP_DEAD, SP_DIRTY };
 
-/* Something that a transport knows about a connection. A text may become a word of the face's
+/* Something that a transport knows about a connection. A text may become a word of the host's
  * language, as an atom; bytes stay as they are. */
 enum sp_fact_kind { SP_FACT_FLAG, SP_FACT_NUMBER, SP_FACT_WORD, SP_FACT_TEXT, SP_FACT_BYTES };
 typedef void (*sp_fact)(void *arg, const char *key, enum sp_fact_kind kind, const void *data,

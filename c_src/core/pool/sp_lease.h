@@ -27,7 +27,7 @@ void sp_waiter_abandon(struct sp_waiter *waiter, const struct sp_call *call);
 /* Ends the lease and gives the connection to the next: SP_OK; SP_CLOSED where the lease had ended;
  * SP_BUSY while a call waits on it. A tainted connection, or one with unread bytes, is closed: what
  * a lease leaves behind is not for the next one, whatever `validate' says of idle connections.
- * On SP_OK the keepsake stays with the connection: its next lease's face finds it there. */
+ * On SP_OK the keepsake stays with the connection: its next lease's host finds it there. */
 SP_MUST_CHECK sp_status sp_pool_checkin(struct sp_pool *pool, const struct sp_call *call,
                                         struct sp_conn *conn, uint64_t lease, void *keepsake);
 /* As sp_pool_checkin(), in one go with a last receive of the lease, which may have been the look

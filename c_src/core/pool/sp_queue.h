@@ -8,7 +8,7 @@
 enum sp_waiter_state { SP_WAITING, SP_GRANTED, SP_CANCELLED, SP_FAILED };
 enum sp_handoff { SP_HANDOFF_OPEN, SP_HANDOFF_DELIVERED, SP_HANDOFF_ABANDONED };
 
-/* A process in the queue. Core memory that its face allocates around it, with one reference for
+/* A process in the queue. Core memory that its host allocates around it, with one reference for
  * the queue (or the thread that grants) and one for the owner's handle. A waiter with iov_count > 0
  * carries a request: who grants also sends it. */
 struct sp_waiter {

@@ -42,7 +42,7 @@ struct sn_channel {
     struct sp_list calls, sends;
     struct sn_limit stuck; /* nothing can be sent */
     bool is_stuck;
-    bool is_over;  /* the request of a request was answered */
+    bool is_over;  /* the session is a request, and was answered */
     bool readable; /* worth a try */
     sp_status read_wants;
     uint64_t spoke_ns;

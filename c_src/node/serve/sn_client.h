@@ -36,7 +36,7 @@ struct sn_client {
 void sn_client_init(struct sn_client *client);
 /* The node is gone: no answer to it is due any more. */
 void sn_client_leave(struct sn_client *client);
-/* Holders and sessions are gone already. */
+/* Owners and sessions are gone already. */
 void sn_client_free(struct sn_client *client);
 
 /* The connection cannot go on. */

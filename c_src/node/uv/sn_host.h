@@ -1,4 +1,4 @@
-/* The core's face on libuv: connections, waiters, descriptors. Everything runs in the loop's thread.
+/* The core's host on libuv: connections, waiters, descriptors. Everything runs in the loop's thread.
  *
  * A descriptor is polled from the first time that somebody waits for it, and goes on being polled for
  * bytes to read: so a wait for a reply costs no system call. Whoever waits is told once. */
@@ -8,7 +8,7 @@
 #include "sn_loop.h"
 #include "core/pool/sp_queue.h"
 
-/* A struct sp_pool is part of one of these: what its face has to know. */
+/* A struct sp_pool is part of one of these: what its host has to know. */
 struct sn_hosted_pool {
     struct sp_pool core;
     struct sn_loop *loop;
