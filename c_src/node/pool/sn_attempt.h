@@ -4,7 +4,7 @@
 #ifndef SN_ATTEMPT_H
 #define SN_ATTEMPT_H
 
-#include "node/uv/sn_host.h"
+#include "node/uv/sn_uv_host.h"
 #include "node/uv/sn_lookup.h"
 #include "node/option/sn_options.h"
 #include "node/uv/sn_epmd.h"

@@ -283,7 +283,7 @@ sp_status sn_pool_open(struct sn_pool **made, struct sn_loop *loop, const struct
     if (posix_memalign(&memory, _Alignof(struct sn_pool), sizeof *pool) != 0)
         return SP_NO_MEMORY;
     pool = memset(memory, 0, sizeof *pool);
-    if (sp_pool_init(&pool->hosted.core, &sn_host, sn_descriptors_sys(), 1) != SP_OK) {
+    if (sp_pool_init(&pool->hosted.core, &sn_uv_host, sn_descriptors_sys(), 1) != SP_OK) {
         free(pool);
         return SP_NO_MEMORY;
     }

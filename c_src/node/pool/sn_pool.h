@@ -4,7 +4,7 @@
 #define SN_POOL_H
 
 #include "sn_attempt.h"
-#include "node/uv/sn_host.h"
+#include "node/uv/sn_uv_host.h"
 #include "node/etf/sn_hash.h"
 #include "node/option/sn_options.h"
 #include "sn_reason.h"

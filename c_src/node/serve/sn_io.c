@@ -472,7 +472,7 @@ static void enqueue(struct sn_session *session, uint64_t timeout_ns)
         status = sp_pool_enqueue(core_of(session), &call, &waiter->core);
         if (status == SP_OK)
             return;
-        sn_host.waiter_free(&waiter->core);
+        sn_uv_host.waiter_free(&waiter->core);
     }
     answer(session, status);
     sn_session_end(session);

@@ -2,8 +2,8 @@
  *
  * A descriptor is polled from the first time that somebody waits for it, and goes on being polled for
  * bytes to read: so a wait for a reply costs no system call. Whoever waits is told once. */
-#ifndef SN_HOST_H
-#define SN_HOST_H
+#ifndef SN_UV_HOST_H
+#define SN_UV_HOST_H
 
 #include "sn_loop.h"
 #include "core/pool/sp_queue.h"
@@ -42,7 +42,7 @@ struct sn_waiter {
     struct iovec bytes; /* of a request; somebody else's, for as long as it is queued */
 };
 
-extern const struct sp_host sn_host;
+extern const struct sp_host sn_uv_host;
 
 /* Whose leases they are is the daemon's business, who takes them back by itself: to the core there is
  * one owner, who lives. */
@@ -67,7 +67,7 @@ void sn_conn_disarm(struct sn_conn *conn, uint64_t lease, const struct sp_call *
 SP_MUST_CHECK sp_status sn_conn_send(struct sn_conn *self, const struct sp_call *call,
                                      const struct iovec *iov, int count, size_t *sent);
 
-/* NULL where memory is short. Give it to sp_pool_enqueue(), or else to sn_host.waiter_free(). */
+/* NULL where memory is short. Give it to sp_pool_enqueue(), or else to sn_uv_host.waiter_free(). */
 struct sn_waiter *
 sn_waiter_new(struct sp_pool *pool, struct iovec bytes,
               void (*told)(struct sn_waiter *waiter, sp_status status, size_t sent), void *arg);

@@ -1,4 +1,4 @@
-#include "sn_host.h"
+#include "sn_uv_host.h"
 
 #include "core/pool/sp_control.h"
 #include "core/base/sp_sys.h"
@@ -292,7 +292,7 @@ static void refused(const struct sp_call *call, const struct sp_conn *conn, sp_s
 }
 
 /* No lease leaves anything with its connection, so there is no keepsake_drop. */
-const struct sp_host sn_host = {
+const struct sp_host sn_uv_host = {
     .conn_new = conn_new,
     .conn_ref = conn_ref,
     .conn_unref = conn_unref,
