@@ -552,8 +552,6 @@ sockname(Conn) ->
 -spec setopts(conn(), [{atom(), term()}]) -> ok | {error, reason()}.
 setopts(?LEASE(_) = Lease, Opts) ->
     sockpool_remote:setopts(Lease, Opts);
-setopts(?NODE_CONN(_) = Conn, Opts) ->
-    sockpool_node_conn:setopts(Conn, Opts);
 setopts(Conn, Opts) ->
     %% Also where there is nothing to set.
     case sockname(Conn) of
@@ -564,14 +562,18 @@ setopts(Conn, Opts) ->
 set(_Conn, []) ->
     ok;
 set(Conn, [{Key, Value} | Opts]) ->
-    try conn_error(sockpool_nif:setopt(Conn, Key, Value), Conn) of
+    case setopt(Conn, Key, Value) of
         ok -> set(Conn, Opts);
+        badarg -> {error, {bad_option, Key, Value}};
         Error -> Error
-    catch
-        error:badarg -> {error, {bad_option, Key, Value}}
     end;
 set(_Conn, Opts) ->
     bad_argument(opts, Opts).
+
+setopt(?NODE_CONN(_) = Conn, Key, Value) ->
+    sockpool_node_conn:setopt(Conn, Key, Value);
+setopt(Conn, Key, Value) ->
+    try conn_error(sockpool_nif:setopt(Conn, Key, Value), Conn) catch error:badarg -> badarg end.
 
 %% @doc Says an error in words: with an option or an argument also what is allowed. It takes the reasons of
 %% every function here, also with the `{error, Reason}' around them, and those of a start of the application

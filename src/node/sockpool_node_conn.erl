@@ -15,7 +15,7 @@
 -include("../sockpool_lease.hrl").
 
 -export([start/1, finish/4, call/5, send_to/4, checkin/1, discard/1, give_away/2]).
--export([info/1, peername/1, sockname/1, setopts/2]).
+-export([info/1, peername/1, sockname/1, setopt/3]).
 -export([init/1, become/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 -export_type([conn/0]).
 
@@ -144,26 +144,9 @@ peername(?NODE_CONN(Reader)) -> ask(Reader, {look, peername, []}, ?LIMIT_MS).
 -spec sockname(conn()) -> {ok, term()} | {error, term()}.
 sockname(?NODE_CONN(Reader)) -> ask(Reader, {look, sockname, []}, ?LIMIT_MS).
 
--spec setopts(conn(), [{atom(), term()}]) -> ok | {error, term()}.
-setopts(Conn, Opts) ->
-    %% Also where there is nothing to set.
-    case sockname(Conn) of
-        {ok, _} -> set(Conn, Opts);
-        Error -> Error
-    end.
-
-set(_Conn, []) ->
-    ok;
-set(_Conn, [{packet, Value} | _]) ->
-    {error, {bad_option, packet, Value}};
-set(?NODE_CONN(Reader) = Conn, [{Key, Value} | Opts]) ->
-    case ask(Reader, {look, setopt, [Key, Value]}, ?LIMIT_MS) of
-        ok -> set(Conn, Opts);
-        badarg -> {error, {bad_option, Key, Value}};
-        Error -> Error
-    end;
-set(_Conn, Opts) ->
-    {error, {bad_argument, opts, Opts}}.
+-spec setopt(conn(), term(), term()) -> ok | badarg | {error, term()}.
+setopt(_Conn, packet, _Value) -> badarg;
+setopt(?NODE_CONN(Reader), Key, Value) -> ask(Reader, {look, setopt, [Key, Value]}, ?LIMIT_MS).
 
 %%% For everybody who has the connection.
 

@@ -81,25 +81,26 @@ is_name_char(Char) ->
 %% @doc For an error or a log: of a text with an `@', without what stands before that, which may be a password;
 %% nothing of a text that is longer than any host. Of several hosts the first such one instead of all.
 -spec shown(term()) -> term().
-shown(Given) -> first_hidden(given(Given), Given).
+shown(Given) -> first(fun(Host) -> hidden(text_bytes(Host)) end, given(Given), Given).
 
-first_hidden([Host | Rest], Given) ->
-    case hidden(text_bytes(Host)) of
-        same -> first_hidden(Rest, Given);
-        Hidden -> Hidden
+%% What the fun makes of the first host of which it does not make `none'. The list's end may be anything.
+first(Make, [Host | Rest], Default) ->
+    case Make(Host) of
+        none -> first(Make, Rest, Default);
+        Made -> Made
     end;
-first_hidden(_End, Given) ->
-    Given.
+first(_Make, _End, Default) ->
+    Default.
 
 hidden(Text) when byte_size(Text) > ?MAX_HOSTNAME_CHARS ->
     not_shown;
 hidden(Text) when is_binary(Text) ->
     case string:split(Text, "@", trailing) of
         [User, Host] -> <<(scheme_of(User))/binary, "not_shown@", Host/binary>>;
-        [_] -> same
+        [_] -> none
     end;
 hidden(error) ->
-    same.
+    none.
 
 scheme_of(User) ->
     case string:split(User, "://") of
@@ -118,15 +119,10 @@ text_bytes(_Host) -> error.
 
 %% @doc The options that were meant, where a port or a URL can be seen in one of the hosts.
 -spec hint(term()) -> string().
-hint(Given) -> first_hint(given(Given)).
+hint(Given) -> first(fun(Host) -> did_you_mean(meant(characters(Host))) end, given(Given), "").
 
-first_hint([Host | Rest]) ->
-    case meant(characters(Host)) of
-        [] -> first_hint(Rest);
-        Options -> lists:flatten(["did you mean ", lists:join(", ", Options), "?"])
-    end;
-first_hint(_End) ->
-    "".
+did_you_mean([]) -> none;
+did_you_mean(Options) -> lists:flatten(["did you mean ", lists:join(", ", Options), "?"]).
 
 meant(Text) ->
     case is_name(Text, ?MAX_HOSTNAME_CHARS) of

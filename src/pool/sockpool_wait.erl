@@ -58,17 +58,18 @@ checkout(Pool, Timeout) ->
         {wait, Lease} ->
             case await(Ref, Timer) of
                 {error, timeout} -> sockpool_nif:pool_give_up(Pool);
-                timeout -> cancel_checkout(Pool, Lease, Ref);
+                timeout -> cancel(Pool, Lease, Ref, fun granted/2);
                 What -> granted(What, Lease)
             end;
         {error, _} = Error ->
             Error
     end.
 
-cancel_checkout(Pool, Lease, Ref) ->
+%% In the queue still; or what was told is there, and the fun says what comes of that.
+cancel(Pool, Lease, Ref, Told) ->
     case sockpool_nif:cancel(Lease) of
         cancelled -> sockpool_nif:pool_give_up(Pool);
-        told -> granted(await(Ref, infinity), Lease)
+        told -> Told(await(Ref, infinity), Lease)
     end.
 
 granted(granted, Lease) -> {ok, Lease};
@@ -175,7 +176,7 @@ request(Pool, Iovec, Want, Timeout) ->
             Deadline = deadline(Timeout),
             case await(Ref, Timer) of
                 sent -> finish(Lease, Want, first, Deadline);
-                timeout -> cancel_request(Pool, Lease, Ref);
+                timeout -> cancel(Pool, Lease, Ref, fun given_up/2);
                 {error, timeout} -> sockpool_nif:pool_give_up(Pool);
                 {error, _} = Error -> Error;
                 granted -> request_rest(Lease, Iovec, 0, false, Want, Deadline);
@@ -246,12 +247,6 @@ finish(Lease, Want, Attempt, Deadline) ->
             finish(Lease, Want, again, Deadline);
         Done ->
             Done
-    end.
-
-cancel_request(Pool, Lease, Ref) ->
-    case sockpool_nif:cancel(Lease) of
-        cancelled -> sockpool_nif:pool_give_up(Pool);
-        told -> given_up(await(Ref, infinity), Lease)
     end.
 
 give_up_request(Lease, Ref) ->

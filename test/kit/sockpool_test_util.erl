@@ -97,10 +97,12 @@ assert_adds_up(Pool) ->
 
 %% Runs the fun in a process of its own; await/1 has its result, or raises as it did.
 -spec start(fun(() -> term())) -> job().
-start(Fun) ->
+start(Fun) -> start(Fun, []).
+
+start(Fun, Options) ->
     Parent = self(),
     Tag = make_ref(),
-    {Pid, Monitor} = spawn_monitor(fun() -> Parent ! {Tag, Fun()} end),
+    {Pid, Monitor} = spawn_opt(fun() -> Parent ! {Tag, Fun()} end, [monitor | Options]),
     {Pid, Monitor, Tag}.
 
 -spec await(job()) -> term().
@@ -123,18 +125,7 @@ run_all(Funs) -> [await(Job) || Job <- [start(Fun) || Fun <- Funs]].
 
 %% Bound to one scheduler, so that all of its check-ins meet the same idle shard.
 -spec on_scheduler(pos_integer(), fun(() -> Result)) -> Result.
-on_scheduler(Scheduler, Fun) ->
-    Parent = self(),
-    Tag = make_ref(),
-    {Pid, Monitor} = spawn_opt(fun() -> Parent ! {Tag, Fun()} end,
-                               [monitor, {scheduler, Scheduler}]),
-    receive
-        {Tag, Result} ->
-            true = demonitor(Monitor, [flush]),
-            Result;
-        {'DOWN', Monitor, process, Pid, Reason} ->
-            error({job_died, Reason})
-    end.
+on_scheduler(Scheduler, Fun) -> await(start(Fun, [{scheduler, Scheduler}]), infinity).
 
 -spec assert_no_messages() -> ok.
 assert_no_messages() ->
