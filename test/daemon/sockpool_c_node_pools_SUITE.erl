@@ -339,17 +339,20 @@ started_and_stopped_often(Config) ->
 
 %% One call at a time: a second one does not wait for the first, but for {cancel, Lease}.
 calls_behind_a_waiting_one(Config) ->
-    Pool = {_, Node} = started(Config, #{size => 1, max_overflow => 0}),
+    Sink = sockpool_test_server:start(sink, #{recbuf => 4096}),
+    Pool = {_, Node} = started([{server, Sink} | Config], #{size => 1, max_overflow => 0, sndbuf => 16384}),
     Server = {sockpool, Node},
-    {ok, Conn} = sockpool:checkout(Pool),
-    Receiving = gen_server:send_request(Server, {recv, Conn, 1, infinity}),
-    [?assertEqual({error, busy}, gen_server:call(Server, Request))
-     || Request <- [{recv, Conn, 1, 0}, {send, Conn, <<"x">>, 0}, {checkin, Conn}, {discard, Conn},
-                    {give_away, Conn, self()}, {setopts, Conn, []}]],
-    ok = gen_server:cast(Server, {cancel, Conn}),
-    ?assertEqual({error, closed}, sockpool:checkin(Conn)),
-    ?assertEqual(timeout, gen_server:wait_response(Receiving, 0)),
-    #{closed := 1, abandoned := 1} = settled(Pool),
+    [begin
+         {ok, Conn} = sockpool:checkout(Pool),
+         Waiting = gen_server:send_request(Server, {Call, Conn, Argument, infinity}),
+         [?assertEqual({error, busy}, gen_server:call(Server, Request))
+          || Request <- [{recv, Conn, 1, 0}, {send, Conn, <<"x">>, 0}, {checkin, Conn}, {discard, Conn},
+                         {give_away, Conn, self()}, {setopts, Conn, []}]],
+         ok = gen_server:cast(Server, {cancel, Conn}),
+         ?assertEqual({error, closed}, sockpool:checkin(Conn)),
+         ?assertEqual(timeout, gen_server:wait_response(Waiting, 0)),
+         #{closed := Closed, abandoned := Closed} = settled(Pool)
+     end || {Call, Argument, Closed} <- [{recv, 1, 1}, {send, binary:copy(<<"d">>, 1000000), 2}]],
     ok.
 
 %% The server reads nothing: what the socket does not take waits, and other calls do not.
