@@ -39,6 +39,7 @@
 -export([info/1, peername/1, sockname/1, setopts/2, format_error/1]).
 -export_type([conn/0, pool/0, options/0, reason/0, last/0, stats/0, address/0]).
 
+-include_lib("kernel/include/logger.hrl").
 -include("sockpool_lease.hrl").
 
 -type pool() :: atom() | {Name :: atom(), node()}.
@@ -69,13 +70,16 @@
 
 %%% Pools.
 
-%% @doc Starts a pool linked to the caller, for the user's own supervisor; see child_spec/2. Where it
-%% does not start, the caller has the error and nothing more.
+%% @doc Starts a pool linked to the caller, for the user's own supervisor; see child_spec/2. What is wrong
+%% with the options is in the log, too, as a sentence: the supervisor's report has only the term.
 -spec start_link(atom(), options()) -> {ok, pid()} | {error, term()}.
 start_link(Name, Opts) when ?IS_NAME(Name) ->
     case sockpool_opts:parse(Name, Opts) of
-        {ok, Parsed} -> sockpool_pool:start_link(Name, Parsed);
-        {error, _} = Error -> Error
+        {ok, Parsed} ->
+            sockpool_pool:start_link(Name, Parsed);
+        {error, Bad} = Error ->
+            ?LOG_ERROR("sockpool pool ~0tp does not start: ~ts", [Name, sockpool_opts:format_error(Bad)]),
+            Error
     end;
 start_link(Name, _Opts) ->
     no_pool(Name).

@@ -102,10 +102,9 @@ sealed_pools(Pools) ->
 format_error({bad_option, opts, Value}) ->
     format("options: ~0tP is not allowed; it must be a map, or a list of {Key, Value}, of options", [Value, 30]);
 format_error({bad_option, {pools, Name, init}, Value}) ->
-    not_in_c(Name, "init", Value, "left out, because a node in C cannot call a fun");
+    not_in_c(Name, "init", Value, lists:keyfind(init, 1, sockpool_option_table:pool()));
 format_error({bad_option, {pools, Name, {tls, password}}, Value}) ->
-    not_in_c(Name, "tls option password", Value,
-             "left out, because a node in C cannot call a fun");
+    not_in_c(Name, "tls option password", Value, lists:keyfind(password, 1, sockpool_option_table:tls()));
 format_error({bad_option, {pools, Name, Key}, Value}) ->
     format("pool ~0tp: ~ts", [Name, sockpool_opts:format_error({bad_option, Key, Value})]);
 format_error({bad_option, Key, Value}) ->
@@ -118,9 +117,9 @@ format_error({bad_option, Key, Value}) ->
                    [Key, 30, lists:append(lists:join(", ", Keys))])
     end.
 
-not_in_c(Name, What, Value, Allowed) ->
+not_in_c(Name, What, Value, Row) ->
     format("pool ~0tp: option ~ts: ~0tP is not allowed; it must be ~ts",
-           [Name, What, Value, 30, Allowed]).
+           [Name, What, Value, 30, sockpool_option_table:allowed(daemon, Row)]).
 
 %%% Checks.
 

@@ -27,7 +27,7 @@
 -spec format(term()) -> iolist().
 format({error, Reason}) -> format(Reason);
 format(timeout) -> "the time was over: no connection came free, or not all of the bytes came or went";
-format(full) -> "nothing is idle, and no more may wait (see size, max_overflow and max_waiting)";
+format(full) -> "nothing is idle, and the time-out was 0, or max_waiting processes wait already (see size and max_overflow)";
 format(closed) -> "the connection is closed: by the server, by its check-in or max_hold, or since its pool ended";
 format(not_found) -> "there is no such pool, or it was stopped; or sockpool does not run on its node";
 format(draining) -> "the pool is draining: it was stopped meanwhile";
@@ -70,6 +70,8 @@ format({timeout, dirty_schedulers}) ->
     "(see erl +SDcpu)";
 format({unread_bytes, Text}) when is_binary(Text) ->
     io_lib:format("the server spoke first, and no init read it: ~ts", [Text]);
+format({checkout, Reason}) ->
+    ["transaction had no connection: ", format(Reason)];
 format({unavailable, Last}) ->
     ["connecting fails: ", last(Last)];
 format({no_such_node, Node}) ->
@@ -93,10 +95,12 @@ format(Reason) ->
 
 %%% Of a start of the application, or of a supervisor, that failed.
 
-boot({sockpool, {_, {sockpool_app, start, _}} = Reason}) -> boot(Reason);
+boot({App, {_, {Module, start, _}} = Reason}) when is_atom(App), is_atom(Module) -> boot(Reason);
 boot({{_Sentence, Reason}, {sockpool_app, start, _}}) -> format(Reason);
+boot({{shutdown, _} = Reason, {Module, start, _}}) when is_atom(Module) -> boot(Reason);
 boot({shutdown, {failed_to_start_child, {sockpool, Name}, Reason}}) ->
     io_lib:format("pool ~0tP: ~ts", [Name, 20, format(Reason)]);
+boot({shutdown, {failed_to_start_child, _Child, Reason}}) -> boot(Reason);
 boot({pool, Name, Reason}) -> io_lib:format("pool ~0tP of its environment: ~ts", [Name, 20, format(Reason)]);
 boot({library, Path, Text} = Reason) ->
     case io_lib:printable_unicode_list(Path) andalso io_lib:printable_unicode_list(Text) of

@@ -1,9 +1,10 @@
 %%% @private
 %%% A map of options against a table of them (sockpool_option_table): which is wrong, what the others are when they
-%%% are normalised, and what may be shown of any.
+%%% are normalised, and what may be shown of any. The options of TLS whole, as they are the value of one.
 -module(sockpool_option).
 
 -export([keys/1, check/2, checked/2, sealed/2, shown/3, explain/3]).
+-export([tls/1, tls_given/1, tls_sealed/1]).
 -export([split_node/1, cookie_bytes/1]).
 
 -type row() :: sockpool_option_table:row().
@@ -36,7 +37,7 @@ sealed(Rows, Given) ->
     maps:map(fun(Key, Value) ->
                      case lists:keyfind(Key, 1, Rows) of
                          {_, _, {optional, cookie}, _} -> sealed_cookie(Value);
-                         {_, _, {optional, tls}, _} when Value =/= undefined -> sockpool_tls:seal(Value);
+                         {_, _, {optional, tls}, _} when Value =/= undefined -> tls_sealed(Value);
                          _ -> shown(Rows, Key, Value)
                      end
              end, Given).
@@ -66,19 +67,18 @@ shown(password, Value) ->
         {ok, Callback} -> Callback;
         error -> not_a_fun
     end;
-shown(tls, Value) -> shown_tls(sockpool_tls:parse(Value), Value);
+shown(tls, Value) -> shown_tls(tls(Value), Value);
 shown(_Kind, Value) -> Value.
 
-shown_tls({ok, _Opts}, Value) -> sockpool_tls:seal(Value);
+shown_tls({ok, _Opts}, Value) -> tls_sealed(Value);
 shown_tls({error, {bad_option, _, Shown}}, _Value) -> Shown.
 
 %% @doc In words: what is wrong with the value of an option, which is shown as shown/3 says.
 -spec explain([row()], Key :: term(), Value :: term()) -> string().
 explain(Rows, Key, Value) ->
     case lists:keyfind(Key, 1, Rows) of
-        {Key, undefined, Kind, Rules} when Value =:= undefined ->
-            Wanted = case Kind of {optional, One} -> One; _ -> Kind end,
-            format("option ~0tp is not given; it must be ~ts", [Key, allowed({Key, undefined, Wanted, Rules})]);
+        {Key, undefined, _Kind, _Rules} = Row when Value =:= undefined ->
+            format("option ~0tp is not given; it must be ~ts", [Key, allowed(Row)]);
         {Key, _Default, Kind, _Rules} = Row ->
             Says = case fits(Kind, Value) of
                        true -> "option ~0tp: ~0tP is not allowed here, or not with the other options; in general it is ~ts";
@@ -99,7 +99,7 @@ fits(Kind, Value) -> try check(Kind, Value) =/= error catch throw:{bad_option, _
 
 %%% Kinds of values.
 
-%% @doc Throws what sockpool_tls:parse/1 finds wrong among the options of TLS.
+%% @doc Throws what is wrong among the options of TLS.
 -spec check(kind(), term()) -> {ok, Normalised :: term()} | error.
 check({optional, _Kind}, undefined) -> {ok, undefined};
 check({optional, Kind}, Value) -> check(Kind, Value);
@@ -128,7 +128,7 @@ check(cookie, Value) ->
         error -> sockpool_callback:check(Value, 0)
     end;
 check(tls, Value) ->
-    case sockpool_tls:parse(Value) of
+    case tls(Value) of
         {ok, _} = Ok -> Ok;
         {error, {bad_option, tls, _}} -> error;
         {error, Bad} -> throw(Bad)
@@ -147,6 +147,46 @@ is_number_of(Kind, Value) ->
     {Min, Max} = sockpool_option_table:bounds(Kind),
     is_integer(Value) andalso Value >= Min andalso Value =< Max.
 
+%% @doc The options of TLS, a map or a list of `{Key, Value}', with their defaults.
+-spec tls(term()) -> {ok, #{atom() => term()}} | {error, {bad_option, {tls, Key :: term()} | tls, term()}}.
+tls(Opts) ->
+    case sockpool_given:map(Opts, keys(sockpool_option_table:tls())) of
+        {ok, Given} ->
+            try
+                Parsed = checked(sockpool_option_table:tls(), Given),
+                ok = check_files(Parsed),
+                {ok, Parsed}
+            catch
+                throw:{wrong, Key, Value} -> {error, {bad_option, {tls, Key}, Value}}
+            end;
+        error ->
+            %% Not what it is instead: a password may be in it.
+            {error, {bad_option, tls, not_a_list_of_options}}
+    end.
+
+check_files(#{keyfile := Key, certfile := undefined}) when Key =/= undefined ->
+    throw({wrong, certfile, undefined});
+check_files(#{cacertfile := File, cacerts := Certs}) when File =/= undefined, Certs =/= undefined ->
+    throw({wrong, cacerts, Certs});
+check_files(_Opts) ->
+    ok.
+
+%% @doc As a map, with nothing in it that is not given. What are no options stays what it is.
+-spec tls_given(term()) -> term().
+tls_given(Opts) ->
+    case sockpool_given:map(Opts, keys(sockpool_option_table:tls())) of
+        {ok, Given} -> Given;
+        error -> Opts
+    end.
+
+%% @doc The options, which may be wrong, without a password in clear: as wrong as they were.
+-spec tls_sealed(term()) -> term().
+tls_sealed(Opts) ->
+    case sockpool_given:map(Opts, keys(sockpool_option_table:tls())) of
+        {ok, Given} -> sealed(sockpool_option_table:tls(), Given);
+        error -> not_a_list_of_options
+    end.
+
 %% As UTF-8, but a binary as it is; C would end it at a zero.
 text(Text) ->
     case to_utf8(Text) of
@@ -157,10 +197,9 @@ text(Text) ->
 to_utf8(Binary) when is_binary(Binary) ->
     Binary;
 to_utf8(List) when is_list(List) ->
-    try unicode:characters_to_binary(List) of
-        Result -> Result
-    catch
-        error:badarg -> error
+    case lists:all(fun is_integer/1, proper(List)) of
+        true -> unicode:characters_to_binary(List);
+        false -> error
     end;
 to_utf8(_Other) ->
     error.
@@ -214,8 +253,13 @@ alpn([]) ->
     {ok, []};
 alpn([Name | Rest]) ->
     case {to_utf8(Name), alpn(Rest)} of
-        {<<_, _/binary>> = Binary, {ok, Names}} when byte_size(Binary) =< 255 -> {ok, [Binary | Names]};
-        _ -> error
+        {<<_, _/binary>> = Binary, {ok, Names}} ->
+            case limited(alpn, {ok, Binary}) of
+                {ok, _} -> {ok, [Binary | Names]};
+                error -> error
+            end;
+        _ ->
+            error
     end;
 alpn(_Other) ->
     error.

@@ -17,9 +17,9 @@
 -type kind() :: {optional | or_infinity, kind()} % or the atom `undefined', `infinity'
               | {one_of, [atom(), ...]} | {integer, integer(), integer()} | {ms, 0 | 1} | bytes
               | pool_name | hosts | path | packet | ip_address | validate | backoff | tls | node_name | cookie
-              | {callback, arity(), string()} % what it returns
+              | {callback, arity(), Returns :: string()}
               | {text, string()} | server_name | certs | password | versions | alpn.
-%% Who checks. A node in C calls no functions.
+%% Who checks.
 -type face() :: vm | daemon.
 
 -define(MAX_MS, 4294967295).
@@ -58,10 +58,10 @@ pool() ->
      {max_hold, infinity, {or_infinity, {ms, 1}}, []},
      {recv_limit, 67108864, bytes, []},
      {backoff, {100, 10000}, backoff, []},
-     {tls, undefined, {optional, tls}, [{refused, [tcp, unix]}, {note, "with node for TLS distribution"}]},
+     {tls, undefined, {optional, tls}, [{refused, [tcp, unix]}, {note, "for a node that speaks distribution over TLS"}]},
      {node, undefined, {optional, node_name}, [{required, [node]}, {refused, [tcp, tls, unix]}]},
      {cookie, undefined, {optional, cookie},
-      [{refused, [tcp, tls, unix]}, {note, "by default the one that this node has for that one"}]},
+      [{refused, [tcp, tls, unix]}, {note, "by default what is set for that node"}]},
      {max_inflight, 64, {integer, 1, ?MAX_COUNT}, [{refused, [tcp, tls, unix]}]}].
 
 -spec tls() -> [row()].
@@ -148,10 +148,13 @@ bounds(backoff) -> bounds({ms, 1});
 bounds(bytes) -> {1, ?MAX_BYTES};
 bounds(path) -> {1, 107};
 bounds(cookie) -> {1, 255};
-bounds(server_name) -> {1, 255}.
+bounds(server_name) -> {1, 255};
+bounds(alpn) -> {1, 255}.
 
 %% @doc In words.
 -spec allowed(face(), row()) -> string().
+allowed(daemon, {_Key, _Default, {optional, Kind}, _Rules}) when Kind =:= password; element(1, Kind) =:= callback ->
+    "left out, because a node in C cannot call a fun";
 allowed(Face, {_Key, _Default, Kind, Rules}) ->
     Notes = with_transports(rule(required, Rules), rule(refused, Rules)) ++ [Note || {note, Note} <- Rules],
     lists:append([words(Face, Kind) | [" (" ++ lists:append(lists:join("; ", Notes)) ++ ")" || Notes =/= []]]).
@@ -162,24 +165,23 @@ with_transports([], []) ->
     [];
 with_transports([], Refused) ->
     case transports() -- Refused of
-        Allowed when length(Allowed) =< length(Refused) -> ["only with transport " ++ conjunction(Allowed)];
-        _ -> ["not with transport " ++ conjunction(Refused)]
+        Allowed when length(Allowed) =< length(Refused) -> ["only with transport " ++ joined(" or ", Allowed)];
+        _ -> ["not with transport " ++ joined(" or ", Refused)]
     end;
 with_transports(Required, Refused) ->
-    Others = case transports() -- Required of Refused -> "others"; _ -> conjunction(Refused) end,
-    ["required with transport " ++ conjunction(Required) ++ ", not allowed with " ++ Others].
+    Others = case transports() -- Required of Refused -> "others"; _ -> joined(" or ", Refused) end,
+    ["required with transport " ++ joined(" and ", Required) ++ ", not allowed with " ++ Others].
 
-conjunction(Transports) -> lists:append(lists:join(" and ", [atom_to_list(One) || One <- Transports])).
+joined(Word, Atoms) -> lists:append(lists:join(Word, [atom_to_list(Atom) || Atom <- Atoms])).
 
-words(Face, {optional, Kind}) -> words(Face, Kind) ++ ", or undefined";
+%% That a default is `undefined' says only that there is none.
+words(Face, {optional, Kind}) -> words(Face, Kind);
 words(Face, {or_infinity, Kind}) -> words(Face, Kind) ++ ", or infinity";
-words(daemon, {callback, _Arity, _Returns}) -> "left out, because a node in C cannot call a fun";
-words(daemon, password) -> words(daemon, {callback, 0, ""});
 words(vm, cookie) -> words(daemon, cookie) ++ ", or a fun without arguments, or {Module, Function, Args}, that returns one";
 words(_Face, Kind) -> words(Kind).
 
 words({one_of, Atoms}) ->
-    "one of " ++ lists:append(lists:join(", ", [atom_to_list(Atom) || Atom <- Atoms]));
+    "one of " ++ joined(", ", Atoms);
 words({integer, _, _} = Kind) ->
     {Min, Max} = bounds(Kind),
     format("an integer from ~b to ~b", [Min, Max]);
@@ -227,6 +229,7 @@ words(certs) ->
 words(versions) ->
     "a list of 'tlsv1.2', 'tlsv1.3' or both";
 words(alpn) ->
-    "a list of protocol names, strings or binaries of 1 to 255 bytes".
+    {Min, Max} = bounds(alpn),
+    format("a list of protocol names, strings or binaries of ~b to ~b bytes", [Min, Max]).
 
 format(Format, Args) -> lists:flatten(io_lib:format(Format, Args)).

@@ -38,15 +38,35 @@ parse(Name, Opts) ->
 format_error({bad_option, opts, Value}) ->
     format("options: ~0tP is not allowed; it must be a map, or a list of {Key, Value}, of options, and no "
            "option is called opts", [Value, 30]);
-format_error({bad_option, {tls, _}, _} = Bad) ->
-    sockpool_tls:format_error(Bad);
+format_error({bad_option, {tls, Key}, Value}) ->
+    "tls " ++ sockpool_option:explain(sockpool_option_table:tls(), Key, Value);
 format_error({bad_option, Key, Value}) ->
-    sockpool_option:explain(sockpool_option_table:pool(), Key, Value) ++ hint(Key, Value).
+    Pool = sockpool_option_table:pool(),
+    case {lists:member(Key, sockpool_option:keys(Pool)), Value} of
+        {true, _} when Key =:= transport ->
+            transport(sockpool_option:explain(Pool, Key, Value), Value);
+        {false, Value} when Value =/= not_shown ->
+            format("setopts does not know ~0tP; it knows packet, nodelay, keepalive, sndbuf and recbuf", [Key, 30]);
+        _ ->
+            sockpool_option:explain(Pool, Key, Value) ++ hint(Key, Value)
+    end.
+
+%% Refused of a function, not of a start.
+transport(Explained, Transport) ->
+    case lists:member(Transport, sockpool_option_table:transports()) of
+        true -> format("this function is not for pools with transport ~p", [Transport]);
+        false -> Explained
+    end.
 
 hint(host, Value) ->
     case sockpool_host:hint(Value) of
         "" -> "";
         Hint -> "; " ++ Hint
+    end;
+hint(Key, not_shown) ->
+    case lists:member(Key, sockpool_option:keys(sockpool_option_table:tls())) of
+        true -> format("; ~p is one of those in the option tls", [Key]);
+        false -> ""
     end;
 hint(_Key, _Value) ->
     "".
@@ -108,7 +128,7 @@ check_sum(_Row, #{size := Size}) ->
 
 %% Its defaults too, where nothing is given.
 with_tls(#{transport := tls, tls := undefined} = Parsed) ->
-    {ok, Opts} = sockpool_tls:parse(#{}),
+    {ok, Opts} = sockpool_option:tls(#{}),
     Parsed#{tls := Opts};
 with_tls(Parsed) ->
     Parsed.
@@ -124,7 +144,7 @@ with_packet(Parsed) ->
 -spec given(term()) -> {ok, map()} | {error, bad_option()}.
 given(Opts) ->
     case sockpool_given:map(Opts, keys()) of
-        {ok, #{tls := Tls} = Given} -> {ok, Given#{tls := sockpool_tls:given(Tls)}};
+        {ok, #{tls := Tls} = Given} -> {ok, Given#{tls := sockpool_option:tls_given(Tls)}};
         {ok, _} = Ok -> Ok;
         error -> {error, {bad_option, opts, not_a_map}}
     end.

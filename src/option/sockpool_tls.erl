@@ -1,68 +1,12 @@
-%%% @doc The options of `transport => tls', and their way into C.
-%%%
-%%% ```
-%%% {ok, Opts} = sockpool_tls:parse(#{cacertfile => "/etc/my/ca.pem"}),
-%%% {error, Bad} = sockpool_tls:parse(#{versions => ['tlsv1.1']}),
-%%% io:format("~ts~n", [sockpool_tls:format_error(Bad)]).
-%%% '''
+%%% @private
+%%% The options of TLS, on their way into C: with the password, which is asked for.
 -module(sockpool_tls).
 
--export([parse/1, given/1, format_error/1, seal/1, configure/4, turn/0]).
--export_type([opts/0, bad_option/0]).
+-export([configure/4, turn/0]).
+-export_type([opts/0]).
 
--type bad_option() :: {bad_option, {tls, Key :: term()}, Value :: term()}.
 -type opts() :: #{atom() => term()}.
-%% Every option: texts and paths are UTF-8.
-
-%% @doc Checks the options, a map or a list of `{Key, Value}', and fills in the defaults.
--spec parse(term()) ->
-          {ok, opts()} | {error, bad_option() | {bad_option, tls, not_a_list_of_options}}.
-parse(Opts) ->
-    case sockpool_given:map(Opts, keys()) of
-        {ok, Given} ->
-            try
-                Parsed = sockpool_option:checked(sockpool_option_table:tls(), Given),
-                ok = check_pairs(Parsed),
-                {ok, Parsed}
-            catch
-                throw:{wrong, Key, Value} -> {error, {bad_option, {tls, Key}, Value}}
-            end;
-        error ->
-            %% Not what it is instead: a password may be in it.
-            {error, {bad_option, tls, not_a_list_of_options}}
-    end.
-
-check_pairs(#{keyfile := Key, certfile := undefined}) when Key =/= undefined ->
-    throw({wrong, certfile, undefined});
-check_pairs(#{cacertfile := File, cacerts := Certs}) when File =/= undefined, Certs =/= undefined ->
-    throw({wrong, cacerts, Certs});
-check_pairs(_Opts) ->
-    ok.
-
-%% @doc As a map, with nothing in it that is not given. What are no options stays what it is.
--spec given(term()) -> term().
-given(Opts) ->
-    case sockpool_given:map(Opts, keys()) of
-        {ok, Given} -> Given;
-        error -> Opts
-    end.
-
-keys() -> sockpool_option:keys(sockpool_option_table:tls()).
-
-%% @doc The options, which may be wrong, without a password in clear: as wrong as they were.
--spec seal(term()) -> term().
-seal(Opts) ->
-    case sockpool_given:map(Opts, keys()) of
-        {ok, Given} -> sockpool_option:sealed(sockpool_option_table:tls(), Given);
-        error -> not_a_list_of_options
-    end.
-
-%% @doc Says which option is wrong, what its value is, and what is allowed.
--spec format_error(bad_option()) -> string().
-format_error({bad_option, {tls, Key}, Value}) ->
-    "tls " ++ sockpool_option:explain(sockpool_option_table:tls(), Key, Value).
-
-%%% Into C.
+%% As sockpool_option:tls/1 returns them.
 
 %% @doc For configure/4: of two configurations the one whose turn was taken later stays.
 -spec turn() -> integer().

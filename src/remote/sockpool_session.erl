@@ -137,7 +137,7 @@ start_pool(Name, Given) ->
     case sockpool_opts:parse(Name, Given) of
         {ok, _Parsed} ->
             {ok, Opts} = sockpool_opts:given(Given),
-            case [{bad_option, Key, Value} || {Key, Value, Arity} <- callbacks(Opts),
+            case [{bad_option, Key, sockpool_callback:shown(Value, Arity)} || {Key, Value, Arity} <- callbacks(Opts),
                                               not sockpool_callback:is_exported(Value, Arity)] of
                 [] -> sockpool:start_pool(Name, Opts);
                 [Bad | _] -> {error, Bad}

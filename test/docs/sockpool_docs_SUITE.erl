@@ -12,7 +12,7 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0]).
--export([every_block/1, links/1, options/1, ten_options/1, statistics/1]).
+-export([every_block/1, links/1, options/1, tls_options/1, ten_options/1, statistics/1]).
 -export([readme/1, readme_elixir/1, tls/1, nodes/1, c_node/1, performance/1, troubleshooting/1]).
 
 -import(sockpool_test_util, [root/0, wait_until/1, wait_until/2]).
@@ -24,7 +24,7 @@
 suite() -> [{timetrap, {minutes, 3}}].
 
 all() ->
-    [every_block, links, options, ten_options, statistics,
+    [every_block, links, options, tls_options, ten_options, statistics,
      readme, readme_elixir, tls, nodes, c_node, performance, troubleshooting].
 
 %% None is in a language that nobody runs, and none in a document that is no case here.
@@ -293,26 +293,31 @@ described(File, Heading) ->
      || [Keys, Default | _] <- table(File, Heading), Key <- string:lexemes(Keys, ", ")].
 
 %% There is no pool without a server.
-defaults() ->
-    {ok, Parsed} = sockpool_opts:parse(p, #{host => "127.0.0.1", port => 1}),
-    Parsed.
+defaults(Rows) -> maps:from_list([{Key, Default} || {Key, Default, _Kind, _Rules} <- Rows]).
 
 %% Those that have one value by default, whatever the transport.
-assert_defaults(Described) ->
+assert_defaults(Described, Rows) ->
     ?assertEqual([], [{Key, Default, Is}
-                      || {Key, "`" ++ _ = Default} <- Described, not lists:member(Key, [tls, max_inflight]),
-                         re:run(Default, "^`[^`]+`$") =/= nomatch, Is <- [maps:get(Key, defaults())],
+                      || {Key, "`" ++ _ = Default} <- Described, not lists:member(Key, [tls, server_name]),
+                         re:run(Default, "^`[^`]+`$") =/= nomatch, Is <- [maps:get(Key, defaults(Rows))],
                          lists:delete($ , plain(Default)) =/= lists:flatten(io_lib:format("~tw", [Is]))]).
 
 options(_Config) ->
     Described = described("docs/reference.md", "## Options"),
-    ?assertEqual(lists:sort(maps:keys(defaults())), lists:sort([Key || {Key, _} <- Described])),
-    assert_defaults(Described).
+    Rows = sockpool_option_table:pool(),
+    ?assertEqual(lists:sort(maps:keys(defaults(Rows))), lists:sort([Key || {Key, _} <- Described])),
+    assert_defaults(Described, Rows).
+
+tls_options(_Config) ->
+    Described = described("docs/tls.md", "## Options"),
+    Rows = sockpool_option_table:tls(),
+    ?assertEqual(lists:sort(maps:keys(defaults(Rows))), lists:sort([Key || {Key, _} <- Described])),
+    assert_defaults(Described, Rows).
 
 ten_options(_Config) ->
     Described = described("README.md", "## The ten options that matter"),
     ?assertEqual(10, length(Described)),
-    assert_defaults(Described).
+    assert_defaults(Described, sockpool_option_table:pool()).
 
 %% Every counter has its row. Gauges are in the sentence above.
 statistics(_Config) ->

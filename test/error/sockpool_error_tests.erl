@@ -63,7 +63,7 @@ documented() ->
      killed, {nodedown, n@h}, {bad_request, hello}, {already_started, self()}, {not_started, sockpool}, {spawn, system_limit},
      {exception, error, badarg, []}, {exception, exit, {signal, killed}, []}, {bad_option, size, lots},
      {bad_option, opts, not_a_map}, {bad_option, sise, not_shown}, {bad_option, host, undefined}, {bad_option, name, undefined},
-     {bad_option, {tls, certfile}, undefined}, {bad_argument, pool, 1}]
+     {bad_option, {tls, certfile}, undefined}, {bad_argument, pool, 1}, {checkout, full}, {checkout, not_found}]
         ++ [Reason || Last <- lasts(), Reason <- [Last, {unavailable, Last}]]
         ++ [{tls, Reason} || Reason <- tls_reasons()] ++ [{tls, {certfile, Why}} || Why <- whys()]
         ++ [{tls, {password, Why}} || Why <- [badfun, raised, not_iodata, timeout]].
@@ -110,7 +110,11 @@ starts_that_failed_test_() ->
     [?_assertEqual("pool cache" ++ Where ++ ": " ++ Words, lists:flatten(sockpool:format_error(Reason)))
      || {Where, Reason} <- [{" of its environment", {error, Exit}}, {" of its environment", {error, {sockpool, Exit}}},
                             {" of its environment", {pool, cache, Bad}},
-                            {"", {shutdown, {failed_to_start_child, {sockpool, cache}, Bad}}}]].
+                            {"", {shutdown, {failed_to_start_child, {sockpool, cache}, Bad}}},
+                            %% Of an application that has the pool under a supervisor below its own.
+                            {"", {error, {my_app, {{shutdown, {failed_to_start_child, my_sup,
+                                                               {shutdown, {failed_to_start_child, {sockpool, cache}, Bad}}}},
+                                                   {my_app, start, [normal, []]}}}}}]].
 
 %% A value that is right by itself is not called wrong.
 not_contradicting_test_() ->

@@ -58,34 +58,54 @@ with_transports_test_() ->
             [{[], ""},
              {[{note, "n"}], " (n)"},
              {[{refused, [unix]}, {note, "n"}], " (not with transport unix; n)"},
-             {[{refused, [tcp, unix]}], " (only with transport tls and node)"},
+             {[{refused, [tcp, unix]}], " (only with transport tls or node)"},
              {[{required, [tcp, tls]}, {refused, [unix]}], " (required with transport tcp and tls, not allowed with unix)"},
              {[{required, [node]}, {refused, [tcp, tls, unix]}], " (required with transport node, not allowed with others)"}]].
 
 %% What the library and the pool's modules read out of the options is in the table.
 options_that_are_read_test_() ->
-    Known = keys(sockpool_option_table:pool()),
-    %% What sockpool_pool makes of options for the library.
+    Pool = keys(sockpool_option_table:pool()),
+    Tls = keys(sockpool_option_table:tls()),
+    %% What is made of options for the library.
     Made = [backoff_min, backoff_max, silence],
-    {ok, Library} = file:read_file(filename:join(sockpool_test_util:root(), "c_src/nif/sp_nif_pool.c")),
-    {match, Read} = re:run(Library, "get_[a-z]+\\(env, [a-z0-9\\[\\]]+, \"([a-z_]+)\"", [global, {capture, [1], list}]),
-    Modules = [sockpool, sockpool_pool, sockpool_connector, sockpool_opts, sockpool_session],
-    [?_assertEqual([], lists:usort([list_to_atom(Key) || [Key] <- Read]) -- (Known ++ Made)),
-     ?_assert(length(Read) > 15)]
-        ++ [{atom_to_list(Module), ?_assertEqual([], read_by(Module) -- Known)} || Module <- Modules]
-        ++ [?_assert(lists:member(backoff, read_by(sockpool_pool)))].
+    TlsMade = [min_version, max_version, turn],
+    Modules = [{sockpool_pool, Pool}, {sockpool_connector, Pool}, {sockpool_opts, Pool}, {sockpool_session, Pool},
+               {sockpool_tls, Tls ++ [password]}],
+    [?_assertEqual([], lists:usort(asked("sp_nif_pool.c")) -- (Pool ++ Made)),
+     ?_assert(length(asked("sp_nif_pool.c")) > 15),
+     ?_assertEqual([], lists:usort(asked("sp_nif_tls.c")) -- (Tls ++ TlsMade)),
+     ?_assert(length(asked("sp_nif_tls.c")) > 10)]
+        ++ [{atom_to_list(Module), [?_assertEqual([], read_by(Module) -- Known), ?_assertNotEqual([], read_by(Module))]}
+            || {Module, Known} <- Modules].
 
-%% The keys that it looks for in what it calls Opts: patterns, and maps:get/2,3.
+%% The keys that the library looks for.
+asked(File) ->
+    {ok, Library} = file:read_file(filename:join([sockpool_test_util:root(), "c_src/nif", File])),
+    {match, Asked} = re:run(Library, "get_[a-z_]+\\(env, [a-z0-9\\[\\]]+, \"([a-z_0-9]+)\"", [global, {capture, [1], list}]),
+    [list_to_atom(Key) || [Key] <- Asked].
+
+%% The daemon makes something of every row.
+options_that_the_daemon_uses_test_() ->
+    [{atom_to_list(Key), ?_assertMatch({match, _}, re:run(source(File), "\\[" ++ string:uppercase(atom_to_list(Key)) ++ "\\]"))}
+     || {File, Rows} <- [{"sn_options.c", sockpool_option_table:pool()}, {"sn_options_tls.c", sockpool_option_table:tls()}],
+        Key <- keys(Rows)].
+
+source(File) ->
+    {ok, Text} = file:read_file(filename:join([sockpool_test_util:root(), "c_src/node/option", File])),
+    Text.
+
+%% The keys that it looks for in what it calls Opts or Parsed: patterns, and maps:get/2,3.
 read_by(Module) ->
     {ok, {_, [{abstract_code, {raw_abstract_v1, Forms}}]}} = beam_lib:chunks(code:which(Module), [abstract_code]),
     lists:usort(read(Forms)).
 
-read({match, _, {map, _, Fields}, {var, _, 'Opts'}}) ->
+read({match, _, {map, _, Fields}, {var, _, Var}}) when Var =:= 'Opts'; Var =:= 'Parsed' ->
     [Key || {map_field_exact, _, {atom, _, Key}, _} <- Fields];
 read({'case', _, {var, _, 'Opts'}, Clauses}) ->
     [Key || {clause, _, [{map, _, Fields}], _, _} <- Clauses, {map_field_exact, _, {atom, _, Key}, _} <- Fields]
         ++ read(Clauses);
-read({call, _, {remote, _, {atom, _, maps}, {atom, _, get}}, [{atom, _, Key}, {var, _, 'Opts'} | _]}) ->
+read({call, _, {remote, _, {atom, _, maps}, {atom, _, get}}, [{atom, _, Key}, {var, _, Var} | _]})
+  when Var =:= 'Opts'; Var =:= 'Parsed' ->
     [Key];
 read(Tuple) when is_tuple(Tuple) -> read(tuple_to_list(Tuple));
 read([First | Rest]) -> read(First) ++ read(Rest);

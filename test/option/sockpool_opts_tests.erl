@@ -107,7 +107,7 @@ paths() ->
 
 wrong_paths() ->
     [undefined, "", <<>>, [], tmp, 1, "a\0b", <<0, "abstract">>, <<"a", 0>>, [$a | b], [-1],
-     [16#D800], lists:duplicate(108, $p), binary:copy(<<"p">>, 108), lists:duplicate(54, $ä)].
+     [16#D800], ["/tmp/", "s"], [<<"/tmp/s">>], lists:duplicate(108, $p), binary:copy(<<"p">>, 108), lists:duplicate(54, $ä)].
 
 same(Values) ->
     [{Value, Value} || Value <- Values].
@@ -209,7 +209,7 @@ nil_is_not_given_test_() ->
         ++ [?_assertEqual({error, {bad_option, sise, not_shown}}, parse_tcp(#{sise => nil}))].
 
 nil_in_tls_is_not_given_test_() ->
-    {ok, Defaults} = sockpool_tls:parse(#{}),
+    {ok, Defaults} = sockpool_option:tls(#{}),
     [?_assertMatch({ok, #{tls := Defaults}}, parse_tcp(#{transport => tls, tls => Tls}))
      || Key <- maps:keys(Defaults), Tls <- [#{Key => nil}, [{Key, nil}]]].
 
@@ -269,7 +269,7 @@ option_of_the_other_transport_test_() ->
 
 %% The options in the map tls: sockpool_tls_tests.
 tls_options_are_completed_test() ->
-    {ok, Defaults} = sockpool_tls:parse(#{}),
+    {ok, Defaults} = sockpool_option:tls(#{}),
     {ok, Opts} = parse_tcp(#{transport => tls}),
     ?assertEqual(Defaults, maps:get(tls, Opts)),
     {ok, #{tls := Given}} = parse_tcp(#{transport => tls, tls => [{verify, none}]}),
@@ -404,3 +404,30 @@ no_password_is_repeated_test_() ->
 message_about_a_huge_value_is_short_test() ->
     Message = sockpool_opts:format_error({bad_option, port, lists:seq(1000, 100000)}),
     ?assert(length(Message) < 500).
+
+%% Not of a start: a function that is not for the pool's transport, an option that setopts does not have.
+of_a_function_test_() ->
+    Message = fun(Key, Value) -> lists:flatten(sockpool:format_error({bad_option, Key, Value})) end,
+    [?_assertEqual("this function is not for pools with transport tcp", Message(transport, tcp)),
+     ?_assertMatch("option transport: ssl is not allowed; it must be one of tcp" ++ _, Message(transport, ssl)),
+     ?_assertEqual("setopts does not know active; it knows packet, nodelay, keepalive, sndbuf and recbuf",
+                   Message(active, true)),
+     ?_assertMatch("option hst does not exist; the options are name, transport, host" ++ _, Message(hst, not_shown)),
+     ?_assertMatch({match, _}, re:run(Message(cacertfile, not_shown), "; cacertfile is one of those in the option tls$"))].
+
+%% The supervisor's report has the term only.
+start_link_says_the_sentence_test() ->
+    Self = self(),
+    Heard = fun(#{msg := {Format, Args}}, _) -> Self ! {logged, lists:flatten(io_lib:format(Format, Args))}, stop;
+               (_, _) -> ignore
+            end,
+    ok = logger:add_primary_filter(?MODULE, {Heard, none}),
+    try
+        ?assertEqual({error, {bad_option, prt, not_shown}}, sockpool:start_link(p, [{host, "h"}, {prt, 1}])),
+        receive
+            {logged, Sentence} -> ?assertMatch("sockpool pool p does not start: option prt does not exist" ++ _, Sentence)
+        after 0 -> error(not_logged)
+        end
+    after
+        ok = logger:remove_primary_filter(?MODULE)
+    end.

@@ -12,7 +12,7 @@ table() ->
     Paths = [{"/a/b.pem", <<"/a/b.pem">>}, {<<"c">>, <<"c">>}, {"/\x{e4}", <<"/\x{e4}"/utf8>>},
              {undefined, undefined}],
     Long = lists:duplicate(256, $a),
-    NoText = ["", <<>>, "a\0b", <<"a", 0>>, 1, atom, [-1], [a | b]],
+    NoText = ["", <<>>, "a\0b", <<"a", 0>>, 1, atom, [-1], [a | b], ["a", "b"], [<<"a">>]],
     [{verify, same([peer, none]), [true, verify_peer, undefined], "peer, none"},
      {cacertfile, Paths, NoText, "path"},
      {cacerts, [{undefined, undefined}, {[<<1>>, {cert, <<2>>, otp}], [<<1>>, <<2>>]}],
@@ -39,10 +39,10 @@ same(Values) -> [{Value, Value} || Value <- Values].
 
 right_values_test_() ->
     [{lists:flatten(io_lib:format("~p => ~0tp", [Key, Given])), fun() ->
-          {ok, Opts} = sockpool_tls:parse(#{Key => Given}),
+          {ok, Opts} = sockpool_option:tls(#{Key => Given}),
           ?assertEqual(Normalised, maps:get(Key, Opts)),
-          ?assertEqual({ok, Opts}, sockpool_tls:parse([{Key, Given}])),
-          ?assertEqual({ok, Opts}, sockpool_tls:parse(Opts))
+          ?assertEqual({ok, Opts}, sockpool_option:tls([{Key, Given}])),
+          ?assertEqual({ok, Opts}, sockpool_option:tls(Opts))
       end}
      || {Key, Right, _Wrong, _Words} <- table(), {Given, Normalised} <- Right].
 
@@ -50,7 +50,7 @@ wrong_values_test_() ->
     [{lists:flatten(io_lib:format("~p => ~0tp", [Key, Value])),
       fun() ->
           ?assertEqual({error, {bad_option, {tls, Key}, Value}},
-                       sockpool_tls:parse(#{Key => Value})),
+                       sockpool_option:tls(#{Key => Value})),
           Message = sockpool_opts:format_error({bad_option, {tls, Key}, Value}),
           [?assertNotEqual({nomatch, Part}, {string:find(Message, Part), Part})
            || Part <- [atom_to_list(Key), Words]]
@@ -58,23 +58,23 @@ wrong_values_test_() ->
      || {Key, _Right, Wrong, Words} <- table(), Value <- Wrong].
 
 every_option_is_tested_test() ->
-    {ok, Opts} = sockpool_tls:parse(#{}),
+    {ok, Opts} = sockpool_option:tls(#{}),
     ?assertEqual(lists:sort(maps:keys(Opts)), lists:sort([Key || {Key, _, _, _} <- table()])).
 
 safe_by_default_test() ->
     ?assertMatch({ok, #{verify := peer, versions := ['tlsv1.2', 'tlsv1.3'], keylog := undefined}},
-                 sockpool_tls:parse(#{})).
+                 sockpool_option:tls(#{})).
 
 %% A password in clear is refused without being repeated.
 password_must_be_a_fun_test_() ->
     [?_assertEqual({error, {bad_option, {tls, password}, not_a_fun}},
-                   sockpool_tls:parse(#{password => Password}))
+                   sockpool_option:tls(#{password => Password}))
      || Password <- ["secret", <<"secret">>, fun(X) -> X end]].
 
 %% What goes wrong on the way into C is told without the arguments, and nothing crashes, which would log
 %% them.
 failing_calls_do_not_repeat_the_password_test_() ->
-    {ok, Opts} = sockpool_tls:parse(#{password => fun() -> "secret" end}),
+    {ok, Opts} = sockpool_option:tls(#{password => fun() -> "secret" end}),
     Pool = sockpool_nif:pool_new(password_test, 1),
     [?_assertEqual({error, {tls, {configure, badarg}}},
                    sockpool_tls:configure(make_ref(), Opts, 1, 5000)),
@@ -91,7 +91,7 @@ password_fun_that_fails_test_() ->
     Pool = sockpool_nif:pool_new(password_fun_test, 1),
     [{lists:flatten(io_lib:format("~p", [Why])),
       fun() ->
-              {ok, Opts} = sockpool_tls:parse(#{password => Fun}),
+              {ok, Opts} = sockpool_option:tls(#{password => Fun}),
               ?assertEqual({error, {tls, {password, Why}}},
                            sockpool_tls:configure(Pool, Opts, 1, patience(Why)))
       end}
@@ -114,31 +114,31 @@ patience(_Why) -> 30000.
 %% Not even with a limit of 0 where there is no fun.
 no_password_in_time_test() ->
     Pool = sockpool_nif:pool_new(no_password_test, 1),
-    {ok, Opts} = sockpool_tls:parse(#{}),
+    {ok, Opts} = sockpool_option:tls(#{}),
     ?assertEqual(ok, sockpool_tls:configure(Pool, Opts, 1, 0)).
 
 password_in_time_test_() ->
     Pool = sockpool_nif:pool_new(password_time_test, 1),
     [fun() ->
-             {ok, Opts} = sockpool_tls:parse(#{password => Password}),
+             {ok, Opts} = sockpool_option:tls(#{password => Password}),
              ?assertEqual(ok, sockpool_tls:configure(Pool, Opts, 1, 5000))
      end || Password <- [fun() -> "" end, {lists, append, [["a", "b"]]}]].
 
 options_that_exclude_each_other_test_() ->
     [?_assertEqual({error, {bad_option, {tls, certfile}, undefined}},
-                   sockpool_tls:parse(#{keyfile => "k.pem"})),
+                   sockpool_option:tls(#{keyfile => "k.pem"})),
      ?_assertEqual({error, {bad_option, {tls, cacerts}, [<<1>>]}},
-                   sockpool_tls:parse(#{cacerts => [<<1>>], cacertfile => "ca.pem"})),
+                   sockpool_option:tls(#{cacerts => [<<1>>], cacertfile => "ca.pem"})),
      ?_assertMatch({ok, #{keyfile := <<"k">>}},
-                   sockpool_tls:parse(#{certfile => "c", keyfile => "k"}))].
+                   sockpool_option:tls(#{certfile => "c", keyfile => "k"}))].
 
 unknown_option_test() ->
     Bad = {bad_option, {tls, verifi}, not_shown},
-    ?assertEqual({error, Bad}, sockpool_tls:parse(#{verifi => peer})),
-    ?assertNotEqual(nomatch, string:find(sockpool_tls:format_error(Bad), "session_reuse")).
+    ?assertEqual({error, Bad}, sockpool_option:tls(#{verifi => peer})),
+    ?assertNotEqual(nomatch, string:find(sockpool_opts:format_error(Bad), "session_reuse")).
 
 no_options_at_all_test_() ->
-    [?_assertEqual({error, {bad_option, tls, not_a_list_of_options}}, sockpool_tls:parse(Opts))
+    [?_assertEqual({error, {bad_option, tls, not_a_list_of_options}}, sockpool_option:tls(Opts))
      || Opts <- [1, "x", [a], [{verify, none} | x], [{a, b, c}], undefined]].
 
 %% A password in clear is not repeated either where the options around it are wrong.

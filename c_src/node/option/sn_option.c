@@ -21,6 +21,8 @@ struct sn_slice sn_option_default(const struct sn_option *option)
     return (struct sn_slice){option->def.term, option->def.len};
 }
 
+const struct sn_atom sn_not_a_fun = SN_ATOM("not_a_fun");
+
 /* ---- a map against a table ---- */
 
 bool sn_option_take(const struct sn_option *rows, size_t count, struct sn_given *given,

@@ -80,7 +80,7 @@ struct sn_given {
 bool sn_option_take(const struct sn_option *rows, size_t count, struct sn_given *given,
                     struct sn_slice key, struct sn_slice value);
 /* Instead of a value in which a password may be, such as that of an unknown option. */
-extern const struct sn_atom sn_not_shown;
+extern const struct sn_atom sn_not_shown, sn_not_a_fun;
 
 /* All pairs of the map. False, and key and value of bad: one is unknown. */
 bool sn_option_take_map(const struct sn_option *rows, size_t count, struct sn_given *given,

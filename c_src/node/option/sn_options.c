@@ -15,6 +15,9 @@
 
 #include "pool_rows.h" /* made by the build */
 _Static_assert(ROWS <= SN_OPTION_ROWS_MAX, "all rows have room");
+_Static_assert((int)TRANSPORT_TCP == SN_TCP && (int)TRANSPORT_TLS == SN_TLS &&
+                   (int)TRANSPORT_UNIX == SN_UNIX && (int)TRANSPORT_NODE == SN_NODE,
+               "a transport's number is that of its word");
 
 /* ---- checks of one option ---- */
 
@@ -237,10 +240,10 @@ static void fill(struct sn_options *options, const struct sn_parsed *parsed)
     config->backoff_min_ns = parsed[BACKOFF].number;
     config->backoff_max_ns = parsed[BACKOFF].other;
     config->recv_limit_bytes = parsed[RECV_LIMIT].number;
-    config->strategy = (enum sp_strategy)parsed[STRATEGY].number;
+    config->strategy = parsed[STRATEGY].number == STRATEGY_LIFO ? SP_LIFO : SP_FIFO;
     config->packet = (enum sp_packet)parsed[PACKET].number;
-    config->sockopts.nodelay = parsed[NODELAY].number == 0;
-    config->sockopts.keepalive = parsed[KEEPALIVE].number == 0;
+    config->sockopts.nodelay = parsed[NODELAY].number == NODELAY_TRUE;
+    config->sockopts.keepalive = parsed[KEEPALIVE].number == KEEPALIVE_TRUE;
     config->sockopts.sndbuf_bytes = (int)parsed[SNDBUF].number;
     config->sockopts.recbuf_bytes = (int)parsed[RECBUF].number;
     if (options->transport == SN_NODE) {
@@ -323,6 +326,9 @@ static void hide(struct sn_bad_option *bad)
 
     if (sn_slice_equals(bad->key, sn_option_key(&ROW[COOKIE])))
         bad->value = sn_atom_slice(&not_a_cookie);
+    else if (sn_slice_equals(bad->key, sn_option_key(&ROW[INIT])) &&
+             (bad->value.data[0] == 'h' || bad->value.data[0] == 'i'))
+        bad->value = sn_atom_slice(&sn_not_a_fun); /* {Module, Function, ExtraArgs} */
     else if (sn_slice_equals(bad->key, sn_option_key(&ROW[HOST])))
         sn_options_hide_user(bad);
 }

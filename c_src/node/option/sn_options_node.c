@@ -65,8 +65,7 @@ SN_CHECK(cookie)
     enum sn_verdict verdict = SN_WRONG;
     size_t len;
 
-    (void)option;
-    if (get_cookie(value, text, &len) && len > 0 && len <= SP_DIST_COOKIE_MAX &&
+    if (get_cookie(value, text, &len) && len >= (size_t)option->min && len <= (size_t)option->max &&
         !memchr(text, 0, len)) {
         parsed->data = sn_memory_get(memory, len + 1, 1);
         verdict = parsed->data ? SN_RIGHT : SN_NO_MEMORY;

@@ -3,8 +3,6 @@
 
 #include <string.h>
 
-#define MAX_NAME_BYTES 255
-
 #include "tls_rows.h" /* made by the build */
 _Static_assert(ROWS <= SN_OPTION_ROWS_MAX, "all rows have room");
 
@@ -85,12 +83,11 @@ SN_CHECK(versions)
 /* Each name after its length, in one byte. */
 SN_CHECK(alpn)
 {
+    size_t least = (size_t)option->min, most = (size_t)option->max, len;
     struct sn_items items;
     struct sn_slice item;
     char *names;
-    size_t len;
 
-    (void)option;
     if (!sn_items_begin(value, &items))
         return SN_WRONG;
     /* No character gets longer than its encoding in the term but those of strings: those double. */
@@ -98,22 +95,12 @@ SN_CHECK(alpn)
     if (!names)
         return SN_NO_MEMORY;
     while (sn_items_next(&items, &item)) {
-        if (!sn_value_text(item, names + parsed->len + 1, MAX_NAME_BYTES, &len) || len == 0 ||
-            len > MAX_NAME_BYTES)
+        if (!sn_value_text(item, names + parsed->len + 1, most, &len) || len < least || len > most)
             return SN_WRONG;
         names[parsed->len] = (char)len;
         parsed->len += 1 + len;
     }
     return items.is_proper ? SN_RIGHT : SN_WRONG;
-}
-
-/* What was meant as a password must not end up in a log. */
-static struct sn_slice shown_password(struct sn_slice value)
-{
-    static const struct sn_atom not_a_fun = SN_ATOM("not_a_fun");
-    bool is_fun = value.data[0] == 'p' || value.data[0] == 'q';
-
-    return is_fun ? value : sn_atom_slice(&not_a_fun);
 }
 
 const struct sn_option *sn_options_tls_table(size_t *count)
@@ -162,9 +149,9 @@ static bool check_pairs(const struct sn_given *given, const struct sn_parsed *pa
 
 static void fill(struct sp_tls_options *tls, const struct sn_parsed *parsed)
 {
-    tls->verify_peer = parsed[VERIFY].number == 0;
-    tls->session_reuse = parsed[SESSION_REUSE].number == 0;
-    tls->ktls = parsed[KTLS].number == 0;
+    tls->verify_peer = parsed[VERIFY].number == VERIFY_PEER;
+    tls->session_reuse = parsed[SESSION_REUSE].number == SESSION_REUSE_TRUE;
+    tls->ktls = parsed[KTLS].number == KTLS_TRUE;
     tls->min_version = (int)parsed[VERSIONS].number;
     tls->max_version = (int)parsed[VERSIONS].other;
     tls->server_name = parsed[SERVER_NAME].data;
@@ -195,8 +182,10 @@ enum sn_verdict sn_options_parse_tls(struct sn_slice terms, struct sn_memory *me
     if (!is_taken)
         return SN_WRONG;
     verdict = sn_option_check(ROW, ROWS, &given, memory, parsed, bad);
-    if (verdict == SN_WRONG && sn_slice_equals(bad->key, sn_option_key(&ROW[PASSWORD])))
-        bad->value = shown_password(bad->value);
+    /* But a fun: what was meant as a password must not end up in a log. */
+    if (verdict == SN_WRONG && sn_slice_equals(bad->key, sn_option_key(&ROW[PASSWORD])) &&
+        bad->value.data[0] != 'p' && bad->value.data[0] != 'q')
+        bad->value = sn_atom_slice(&sn_not_a_fun);
     if (verdict != SN_RIGHT)
         return verdict;
     if (!check_pairs(&given, parsed, bad))

@@ -338,6 +338,8 @@ Test(sn_options, init_is_impossible)
 {
     right("init => undefined");
     wrong("init", "fun;ok;1");
+    cr_assert_eq(parse("init => {m, f, [\"password\"]}"), SP_BAD_DATA);
+    assert_bad("password", false, "init", "not_a_fun");
 }
 
 Test(sn_options, name)
@@ -544,7 +546,7 @@ Test(sn_options, cookies)
 /* Atoms are characters, cookies are bytes. */
 Test(sn_options, cookies_beyond_ascii)
 {
-    struct sn_option row = {0};
+    struct sn_option row = {.min = 1, .max = 255};
     struct sn_memory memory = {NULL};
     struct sn_parsed parsed = {0};
 
@@ -564,10 +566,9 @@ Test(sn_options, tables_are_whole)
 
     rows = sn_options_table(&count);
     assert_describable(rows, count);
-    cr_assert_str_eq(
-        rows[3].allowed,
-        "an integer from 1 to 65535, or undefined (required with transport tcp and tls, "
-        "not allowed with unix; with node instead of asking epmd)");
+    cr_assert_str_eq(rows[3].allowed,
+                     "an integer from 1 to 65535 (required with transport tcp and tls, "
+                     "not allowed with unix; with node instead of asking epmd)");
     rows = sn_options_tls_table(&count);
     assert_describable(rows, count);
 }
