@@ -19,7 +19,8 @@
 -define(WAIT_MS, 20000).
 
 all() ->
-    [ping, calls, atoms, noproc, down_at_sigterm, busy_watcher, links, demonitored_and_unlinked, wrong_cookie,
+    [ping, calls, atoms, every_kind_of_term, noproc, down_at_sigterm, busy_watcher, links, demonitored_and_unlinked,
+     wrong_cookie,
      {group, waiting}, random_bytes, malformed_frames, frames_too_long, malformed_headers, malformed_payload,
      replies_that_nobody_reads,
      one_monitor_for_each_process, epmd_restarts, epmd_comes_later, stdin_is_closed,
@@ -72,6 +73,51 @@ atoms(Config) ->
     ?assertEqual(ok, on(Peer, ?MODULE, echoes, [7000, 100])),
     stop_peer(Peer),
     stop(Daemon).
+
+%% The daemon's table of tags is this VM's: of what it gives back, each term ends where the VM says, with a node's
+%% numbers for atoms and without. An atom behind it shows that.
+every_kind_of_term(Config) ->
+    Daemon = start_registered(Config),
+    Peer = start_peer(Config),
+    ?assertEqual(ok, on(Peer, ?MODULE, echo_each_kind, [])),
+    stop_peer(Peer),
+    Socket = join(Daemon, "kinds@127.0.0.1"),
+    Encoded = [term(Term) || Term <- each_kind()] ++ other_encodings(),
+    ?assertEqual([70, 77] ++ lists:seq(88, 90) ++ [97, 98, 100] ++ lists:seq(102, 116) ++ lists:seq(118, 120),
+                 lists:usort([Tag || <<Tag, _/binary>> <- Encoded])),
+    [begin
+         {Term, Used} = binary_to_term(<<131, Bytes/binary>>, [used]),
+         ?assertEqual(1 + byte_size(Bytes), Used),
+         Request = [<<104, 2>>, Bytes, term(behind_it)],
+         ok = gen_tcp:send(Socket, frame([112, 131, term({6, self(), '', sockpool}),
+                                          131, 104, 3, term('$gen_call'), term({self(), Tag}), Request])),
+         ?assertEqual({{2, '', self()}, {Tag, {error, {bad_request, {Term, behind_it}}}}}, recv_message(Socket))
+     end || <<Tag, _/binary>> = Bytes <- Encoded],
+    ok = gen_tcp:close(Socket),
+    is_well(Config, Daemon).
+
+%% Called in the peer, too.
+echo_each_kind() ->
+    [?assertEqual({error, {bad_request, {Term, behind_it, Term}}},
+                  gen_server:call({sockpool, ?NODE}, {Term, behind_it, Term})) || Term <- each_kind()],
+    ok.
+
+each_kind() ->
+    Here = self(),
+    [0, 255, 256, -1, 1 bsl 31, -(1 bsl 64), 1 bsl 2040, 1.5, ok, binary_to_atom(<<"\x{e9}"/utf8>>),
+     binary_to_atom(unicode:characters_to_binary(lists:duplicate(255, 16#e9))), Here, hd(erlang:ports()), make_ref(),
+     {}, {a, b}, list_to_tuple(lists:seq(1, 256)), [], "text", [a, b], [a | b],
+     <<>>, <<"bytes">>, <<5:3>>, <<1, 2:4>>, #{}, #{a => b, "k" => #{}}, fun lists:map/2,
+     fun(X) -> {X, Here} end, fun() -> ok end].
+
+%% Which other versions of the VM send, or nobody does.
+other_encodings() ->
+    Node = <<119, 3, "a@b">>,
+    [<<97, 1>>, <<98, 1:32>>, <<100, 2:16, "ok">>, <<102, Node/binary, 1:32, 1>>, <<103, Node/binary, 1:32, 0:32, 1>>,
+     <<88, Node/binary, 1:32, 0:32, 1:32>>, <<89, Node/binary, 1:32, 1:32>>, <<120, Node/binary, 1:64, 1:32>>,
+     <<90, 3:16, Node/binary, 1:32, 1:32, 2:32, 3:32>>, <<114, 3:16, Node/binary, 1, 1:32, 2:32, 3:32>>,
+     <<115, 2, "ok">>, <<119, 2, "ok">>, <<118, 2:16, "ok">>, <<105, 1:32, 106>>, <<110, 1, 0, 7>>, <<111, 1:32, 1, 7>>,
+     <<108, 0:32, 106>>].
 
 noproc(Config) ->
     Daemon = start_registered(Config),

@@ -1,5 +1,7 @@
-/* libFuzzer over sn_term: whatever passes, libei skips to the same end without a look at what follows.
+/* libFuzzer over sn_term: whatever passes, libei skips to the same end without a look at what follows, and so
+ * does sn_slice, which does not check.
  * The input lies before a page that nobody may touch, because libei is not instrumented. */
+#include "node/etf/sn_slice.h"
 #include "node/etf/sn_term.h"
 
 #include <ei.h>
@@ -26,6 +28,7 @@ static void set_up(void)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
+    struct sn_slice rest, term;
     size_t used;
     int index = 0;
 
@@ -39,6 +42,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     /* Again at the very end: what it needs is within what it says that it used. */
     memmove(input_end - used, input_end - len, used);
     if (ei_skip_term((const char *)input_end - used, &index) != 0 || (size_t)index != used)
+        abort();
+    rest = (struct sn_slice){input_end - used, used};
+    if (!sn_slice_take(&rest, &term) || term.len != used || rest.len != 0)
         abort();
     return 0;
 }

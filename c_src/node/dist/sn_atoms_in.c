@@ -2,6 +2,7 @@
 
 #include "sn_operation.h"
 #include "node/etf/sn_scan.h"
+#include "node/etf/sn_tag.h"
 #include "core/base/sp_bytes.h"
 
 #include <stdlib.h>
@@ -50,7 +51,7 @@ static void learn(struct sn_atoms_in *atoms, uint16_t number, const uint8_t *tex
         return;
     }
     *place = atom;
-    atom[0] = head == 2 ? 'w' : 'v';
+    atom[0] = head == 2 ? SN_TAG_SMALL_ATOM_UTF8 : SN_TAG_ATOM_UTF8;
     sp_put(atom + 1, head - 1, len);
     memcpy(atom + head, text, len);
 }
@@ -156,13 +157,15 @@ static void lengthen_funs(struct sn_atoms_in *atoms, const uint8_t *at, size_t b
 
 static void put_atom(struct sn_atoms_in *atoms, const uint8_t *found)
 {
+    struct sn_head head;
     const uint8_t *atom;
     size_t len;
 
     if (found[1] >= atoms->ref_count)
         return;
     atom = atoms->atoms[atoms->refs[found[1]]];
-    len = atom[0] == 'w' ? 2 + (size_t)atom[1] : 3 + (size_t)sp_get(atom + 1, 2);
+    head = sn_head_of(atom);
+    len = (size_t)(head.end - atom + head.count);
     put(atoms, atom, len);
     atoms->copied += 2;
     if (atoms->status == SP_OK)

@@ -3,6 +3,7 @@
 #include "node/etf/sn_hash.h"
 #include "sn_operation.h"
 #include "node/etf/sn_scan.h"
+#include "node/etf/sn_tag.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -76,13 +77,13 @@ static void put_term(struct sending *sending, struct sn_slice versioned)
 
     do {
         event = sn_scan_next(&scan, &found);
-        if (event == SN_SCAN_ATOM && found[0] == 'w' && found[1] > 0 &&
+        if (event == SN_SCAN_ATOM && found[0] == SN_TAG_SMALL_ATOM_UTF8 && found[1] > 0 &&
             found[1] <= SN_ATOMS_OUT_TEXT_MAX) {
             int number = number_of(sending, found + 2, found[1]);
 
             if (number >= 0) {
                 put(sending, copied, (size_t)(found - copied));
-                put(sending, (const uint8_t[]){'R', (uint8_t)number}, 2);
+                put(sending, (const uint8_t[]){SN_TAG_CACHED_ATOM, (uint8_t)number}, 2);
                 copied = scan.at;
             }
         }

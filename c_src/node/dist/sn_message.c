@@ -1,6 +1,6 @@
 #include "sn_message.h"
 
-#include "core/base/sp_bytes.h"
+#include "node/etf/sn_tag.h"
 
 enum stage { HEAD, CONTROL, TOKEN, PAYLOAD, TAG, FROM, REQUEST, PARTS, END };
 
@@ -36,14 +36,10 @@ void sn_message_begin(struct sn_opening *opening, const uint8_t *frame, size_t l
 
 /* ---- parts ---- */
 
-/* The arity of the tuple that begins there, or -1. Its head is checked when it is taken. */
-static int64_t arity_at(const uint8_t *at, const uint8_t *end)
+/* Whether a tuple begins there. Its head is checked when it is taken. */
+static bool is_tuple_at(const uint8_t *at, const uint8_t *end, struct sn_head *tuple)
 {
-    size_t len = (size_t)(end - at);
-
-    if (len >= 2 && at[0] == 'h')
-        return at[1];
-    return len >= 5 && at[0] == 'i' ? (int64_t)sp_get(at + 1, 4) : -1;
+    return sn_head_at(at, (size_t)(end - at), tuple) && tuple->kind == SN_KIND_TUPLE;
 }
 
 static void begin_part(struct sn_opening *opening, uint64_t left)
@@ -64,13 +60,13 @@ static enum sn_term_result take_part(struct sn_opening *opening, struct sn_slice
     return result;
 }
 
-/* Takes the head of a tuple; its first part is next, and `behind' terms follow its last one. */
-static enum sn_term_result enter(struct sn_opening *opening, int64_t arity, uint64_t behind)
+/* Takes the head of a tuple; its first part is next. */
+static enum sn_term_result enter(struct sn_opening *opening, uint64_t arity)
 {
     enum sn_term_result result = sn_term_step(&opening->check);
 
     opening->part = 0;
-    begin_part(opening, behind + (uint64_t)arity - 1);
+    begin_part(opening, arity - 1);
     return result;
 }
 
@@ -81,18 +77,16 @@ static enum sn_term_result take_head(struct sn_opening *opening)
     const uint8_t *frame = opening->start;
     struct sn_message *message = &opening->message;
     const struct form *form;
-    int64_t arity;
-    size_t head;
+    struct sn_head tuple;
 
     if (opening->end - frame < 3 || frame[0] != SN_PASS_THROUGH || frame[1] != SN_VERSION)
         return SN_TERM_BAD;
-    arity = arity_at(frame + 2, opening->end);
-    head = frame[2] == 'h' ? 4 : 7;
-    if (arity < 1 || (size_t)(opening->end - frame) < head + 2 || frame[head] != 'a')
+    if (!is_tuple_at(frame + 2, opening->end, &tuple) || tuple.count < 1 ||
+        opening->end - tuple.end < 2 || tuple.end[0] != SN_TAG_SMALL_INTEGER)
         return SN_TERM_BAD;
-    message->operation = frame[head + 1];
+    message->operation = tuple.end[1];
     form = form_of(message->operation);
-    if (form && arity != form->arity)
+    if (form && tuple.count != form->arity)
         return SN_TERM_BAD;
     if (!form) {
         opening->stage = END;
@@ -101,7 +95,7 @@ static enum sn_term_result take_head(struct sn_opening *opening)
     opening->needed = form->needed;
     opening->stage = CONTROL;
     sn_term_begin(&opening->check, frame + 2, (size_t)(opening->end - frame - 2));
-    return enter(opening, arity, 0);
+    return enter(opening, tuple.count);
 }
 
 static enum sn_term_result take_control(struct sn_opening *opening, size_t *pieces)
@@ -137,7 +131,7 @@ static enum sn_term_result take_token(struct sn_opening *opening, size_t *pieces
 static enum sn_term_result take_payload(struct sn_opening *opening)
 {
     const uint8_t *payload = opening->check.at;
-    int64_t arity;
+    struct sn_head tuple;
 
     opening->stage = END;
     if (payload == opening->end)
@@ -145,13 +139,12 @@ static enum sn_term_result take_payload(struct sn_opening *opening)
     opening->message.target = opening->message.control[form_of(opening->message.operation)->target];
     if (*payload != SN_VERSION)
         return SN_TERM_BAD;
-    arity = arity_at(payload + 1, opening->end);
-    if (arity != 2 && arity != 3)
+    if (!is_tuple_at(payload + 1, opening->end, &tuple) || (tuple.count != 2 && tuple.count != 3))
         return SN_TERM_OK;
-    opening->message.kind = arity == 3 ? SN_MESSAGE_CALL : SN_MESSAGE_CAST;
+    opening->message.kind = tuple.count == 3 ? SN_MESSAGE_CALL : SN_MESSAGE_CAST;
     opening->stage = TAG;
     sn_term_begin(&opening->check, payload + 1, (size_t)(opening->end - payload - 1));
-    return enter(opening, arity, 0);
+    return enter(opening, tuple.count);
 }
 
 static enum sn_term_result take_tag(struct sn_opening *opening, size_t *pieces)
@@ -186,16 +179,18 @@ static enum sn_term_result take_request(struct sn_opening *opening)
 {
     struct sn_request *request = &opening->message.request;
     const uint8_t *start = opening->check.at;
-    int64_t arity = arity_at(start, opening->end);
+    struct sn_head tuple;
 
     if (opening->is_cut)
         return SN_TERM_LONG;
     request->term.data = start;
-    request->arity = arity <= INT32_MAX ? (int)arity : -1;
+    request->arity = is_tuple_at(start, opening->end, &tuple) && tuple.count <= INT32_MAX
+                         ? (int)tuple.count
+                         : -1;
     request->all_terms = opening->check.terms;
     opening->stage = PARTS;
     if (request->arity > 0)
-        return enter(opening, arity, 0);
+        return enter(opening, tuple.count);
     opening->part = SN_SLICE_PARTS_MAX;
     return SN_TERM_OK;
 }
@@ -208,7 +203,7 @@ static enum sn_term_result take_request_part(struct sn_opening *opening, size_t 
     int i = opening->part;
     enum sn_term_result result;
 
-    if (check->at == opening->start && check->at < check->end && *check->at == 'l') {
+    if (check->at == opening->start && check->at < check->end && *check->at == SN_TAG_LIST) {
         opening->in_tail = true;
         result = sn_term_step(check);
         if (result != SN_TERM_OK)
@@ -309,5 +304,6 @@ bool sn_request_is_proper_list(const struct sn_request *request, int i)
 {
     uint8_t tag = request->parts[i].data[0];
 
-    return tag == 'j' || tag == 'k' || (tag == 'l' && *request->tails[i] == 'j');
+    return sn_kind_of(tag) == SN_KIND_LIST &&
+           (tag != SN_TAG_LIST || *request->tails[i] == SN_TAG_NIL);
 }

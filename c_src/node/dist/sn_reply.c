@@ -1,20 +1,34 @@
 #include "sn_reply.h"
 
 #include "sn_operation.h"
+#include "node/etf/sn_tag.h"
+#include "node/etf/sn_term.h"
 #include "node/etf/sn_value.h"
 
 #define HEAD_BYTES 4 /* 112, a version, the tag and arity of a small tuple */
+
+/* Nobody has checked it yet. */
+static bool take(struct sn_slice *rest, struct sn_slice *term)
+{
+    size_t used;
+
+    if (sn_term_check(rest->data, rest->len, &used) != SN_TERM_OK)
+        return false;
+    *term = (struct sn_slice){rest->data, used};
+    *rest = sn_slice_after(*rest, rest->data + used);
+    return true;
+}
 
 /* {21, From, To, Reference, Reason} */
 static void take_exit(struct sn_slice rest, struct sn_reply *reply)
 {
     struct sn_slice from, to, reference, reason;
 
-    if (!sn_slice_take(&rest, &from) || !sn_slice_take(&rest, &to) ||
-        !sn_slice_take(&rest, &reference) || !sn_slice_reference_number(reference, &reply->number))
+    if (!take(&rest, &from) || !take(&rest, &to) || !take(&rest, &reference) ||
+        !sn_slice_reference_number(reference, &reply->number))
         return;
     reply->kind = SN_REPLY_ENDED;
-    if (sn_slice_take(&rest, &reason) && rest.len == 0)
+    if (take(&rest, &reason) && rest.len == 0)
         reply->term = reason;
 }
 
@@ -23,9 +37,9 @@ static void take_spawn_reply(struct sn_slice rest, struct sn_reply *reply)
 {
     struct sn_slice reference, to, flags, result;
 
-    if (!sn_slice_take(&rest, &reference) || !sn_slice_take(&rest, &to) ||
-        !sn_slice_take(&rest, &flags) || !sn_slice_take(&rest, &result) ||
-        !sn_slice_reference_number(reference, &reply->number) || !sn_slice_is_any_atom(result))
+    if (!take(&rest, &reference) || !take(&rest, &to) || !take(&rest, &flags) ||
+        !take(&rest, &result) || !sn_slice_reference_number(reference, &reply->number) ||
+        !sn_slice_is_any_atom(result))
         return;
     reply->kind = SN_REPLY_REFUSED;
     reply->term = result;
@@ -36,12 +50,11 @@ static void take_message(struct sn_slice rest, struct sn_reply *reply)
 {
     struct sn_slice unused, to, message;
 
-    if (!sn_slice_take(&rest, &unused) || !sn_slice_take(&rest, &to) || rest.len == 0 ||
-        rest.data[0] != SN_VERSION)
+    if (!take(&rest, &unused) || !take(&rest, &to) || rest.len == 0 || rest.data[0] != SN_VERSION)
         return;
     rest.data++;
     rest.len--;
-    if (!sn_slice_take(&rest, &message) || rest.len > 0)
+    if (!take(&rest, &message) || rest.len > 0)
         return;
     reply->kind = SN_REPLY_MESSAGE;
     reply->term = message;
@@ -54,10 +67,10 @@ void sn_reply_open(const uint8_t *frame, size_t len, struct sn_reply *reply)
 
     *reply = (struct sn_reply){.kind = len == 0 ? SN_REPLY_TICK : SN_REPLY_OTHER};
     if (len < HEAD_BYTES || frame[0] != SN_PASS_THROUGH || frame[1] != SN_VERSION ||
-        frame[2] != 'h')
+        frame[2] != SN_TAG_SMALL_TUPLE)
         return;
     rest = (struct sn_slice){frame + HEAD_BYTES, len - HEAD_BYTES};
-    if (!sn_slice_take(&rest, &operation))
+    if (!take(&rest, &operation))
         return;
     code = sn_slice_byte(operation);
     if (code == SN_OP_MONITOR_EXIT && frame[3] == 5)

@@ -1,85 +1,75 @@
 #include "sn_slice.h"
 
-#include "core/base/sp_bytes.h"
-#include "sn_term.h"
+#include "sn_scan.h"
+#include "sn_tag.h"
 
 #include <string.h>
 
 bool sn_slice_take(struct sn_slice *rest, struct sn_slice *term)
 {
-    size_t used;
+    struct sn_scan scan = sn_scan_begin(rest->data, rest->len);
+    enum sn_scan_event event;
+    const uint8_t *found;
 
-    if (sn_term_check(rest->data, rest->len, &used) != SN_TERM_OK)
+    do
+        event = sn_scan_next(&scan, &found);
+    while (event < SN_SCAN_DONE);
+    if (event == SN_SCAN_LOST)
         return false;
-    *term = (struct sn_slice){rest->data, used};
-    rest->data += used;
-    rest->len -= used;
+    *term = (struct sn_slice){rest->data, (size_t)(scan.at - rest->data)};
+    *rest = sn_slice_after(*rest, scan.at);
     return true;
-}
-
-static struct sn_slice after(struct sn_slice term, size_t len)
-{
-    return (struct sn_slice){term.data + len, term.len - len};
 }
 
 int sn_slice_tuple(struct sn_slice term, struct sn_slice parts[SN_SLICE_PARTS_MAX])
 {
-    size_t width = term.data[0] == 'h' ? 1 : 4;
-    struct sn_slice rest;
-    uint64_t arity;
+    struct sn_head head = sn_head_of(term.data);
+    struct sn_slice rest = sn_slice_after(term, head.end);
 
-    if (term.data[0] != 'h' && term.data[0] != 'i')
+    if (head.kind != SN_KIND_TUPLE)
         return -1;
-    arity = sp_get(term.data + 1, width);
-    rest = after(term, 1 + width);
-    for (uint64_t i = 0; i < arity && i < SN_SLICE_PARTS_MAX; i++) {
-        if (i == arity - 1)
+    for (uint64_t i = 0; i < head.count && i < SN_SLICE_PARTS_MAX; i++) {
+        if (i == head.count - 1)
             parts[i] = rest; /* however large, it was checked */
         else if (!sn_slice_take(&rest, &parts[i]))
             return -1;
     }
-    return arity > INT32_MAX ? -1 : (int)arity;
+    return head.count > INT32_MAX ? -1 : (int)head.count;
 }
 
 bool sn_slice_cons(struct sn_slice term, struct sn_slice *head, struct sn_slice *tail)
 {
     struct sn_slice rest;
 
-    if (term.data[0] != 'l' || sp_get(term.data + 1, 4) != 1)
+    if (term.data[0] != SN_TAG_LIST || sn_head_of(term.data).count != 1)
         return false;
-    rest = after(term, 5);
+    rest = sn_slice_after(term, sn_head_of(term.data).end);
     return sn_slice_take(&rest, head) && sn_slice_take(&rest, tail);
-}
-
-/* The bytes before an atom's text; 0 for what is no atom. */
-static size_t atom_head(struct sn_slice term)
-{
-    return term.data[0] == 'w' || term.data[0] == 's'   ? 2
-           : term.data[0] == 'v' || term.data[0] == 'd' ? 3
-                                                        : 0;
 }
 
 bool sn_slice_is_any_atom(struct sn_slice term)
 {
-    return atom_head(term) > 0;
+    return sn_kind_of(term.data[0]) == SN_KIND_ATOM;
 }
 
 bool sn_slice_is_atom(struct sn_slice term, const char *text)
 {
-    size_t head = atom_head(term);
+    struct sn_slice bytes;
 
-    return head && term.len == head + strlen(text) &&
-           memcmp(term.data + head, text, term.len - head) == 0;
+    if (!sn_slice_is_any_atom(term))
+        return false;
+    bytes = sn_slice_after(term, sn_head_of(term.data).end);
+    return bytes.len == strlen(text) && memcmp(bytes.data, text, bytes.len) == 0;
 }
 
 int sn_slice_byte(struct sn_slice term)
 {
-    return term.data[0] == 'a' ? term.data[1] : -1;
+    return term.data[0] == SN_TAG_SMALL_INTEGER ? term.data[1] : -1;
 }
 
 bool sn_slice_is_pid(struct sn_slice term)
 {
-    return term.data[0] == 'X' || term.data[0] == 'g';
+    return sn_kind_of(term.data[0]) == SN_KIND_PID;
 }
 
 bool sn_slice_is_this_pid(struct sn_slice term, const char *node, uint32_t number,
@@ -87,7 +77,7 @@ bool sn_slice_is_this_pid(struct sn_slice term, const char *node, uint32_t numbe
 {
     const uint8_t *numbers = term.data + term.len - 12;
 
-    return term.data[0] == 'X' &&
+    return term.data[0] == SN_TAG_NEW_PID &&
            sn_slice_is_atom((struct sn_slice){term.data + 1, term.len - 13}, node) &&
            sp_get(numbers, 4) == number && sp_get(numbers + 4, 4) == 0 &&
            sp_get(numbers + 8, 4) == creation;
@@ -95,17 +85,17 @@ bool sn_slice_is_this_pid(struct sn_slice term, const char *node, uint32_t numbe
 
 struct sn_slice sn_slice_pid_node(struct sn_slice pid)
 {
-    return (struct sn_slice){pid.data + 1, pid.len - 1 - (pid.data[0] == 'X' ? 12 : 9)};
+    return (struct sn_slice){pid.data + 1, pid.len - 1 - sn_head_of(pid.data).bytes};
 }
 
 bool sn_slice_is_reference(struct sn_slice term)
 {
-    return term.data[0] == 'Z' || term.data[0] == 'r';
+    return sn_kind_of(term.data[0]) == SN_KIND_REFERENCE;
 }
 
 bool sn_slice_reference_number(struct sn_slice term, uint64_t *number)
 {
-    if (term.data[0] != 'Z' || sp_get(term.data + 1, 2) != SN_REFERENCE_WORDS)
+    if (term.data[0] != SN_TAG_NEWER_REFERENCE || sn_head_of(term.data).count != SN_REFERENCE_WORDS)
         return false;
     *number = sp_get(term.data + term.len - 8, 8);
     return true;

@@ -12,7 +12,14 @@ struct sn_slice {
     size_t len;
 };
 
-/* Takes the first of the terms that *rest has one after the other; false where there is none. */
+/* What of it lies behind `at`. */
+static inline struct sn_slice sn_slice_after(struct sn_slice slice, const uint8_t *at)
+{
+    return (struct sn_slice){at, slice.len - (size_t)(at - slice.data)};
+}
+
+/* Takes the first of the terms that *rest has one after the other; false where there is none. It looks at the
+ * heads of the terms within, and at no text. */
 bool sn_slice_take(struct sn_slice *rest, struct sn_slice *term);
 
 /* Parts that nobody asks for are not looked at. */

@@ -1,14 +1,14 @@
 #include "sn_value.h"
 
-#include "core/base/sp_bytes.h"
+#include "sn_tag.h"
 
 #include <string.h>
 
-static bool big_integer(struct sn_slice term, size_t width, int64_t *number)
+static bool big_integer(const struct sn_head *head, int64_t *number)
 {
-    size_t len = (size_t)sp_get(term.data + 1, width);
-    const uint8_t *digits = term.data + 1 + width + 1;
-    bool is_negative = term.data[1 + width] != 0;
+    size_t len = (size_t)head->count;
+    const uint8_t *digits = head->end + 1;
+    bool is_negative = head->end[0] != 0;
     uint64_t size = 0;
 
     while (len > 0 && digits[len - 1] == 0)
@@ -25,19 +25,20 @@ static bool big_integer(struct sn_slice term, size_t width, int64_t *number)
 
 bool sn_value_integer(struct sn_slice term, int64_t *number)
 {
-    switch (term.data[0]) {
-    case 'a':
-        *number = term.data[1];
+    struct sn_head head = sn_head_of(term.data);
+
+    switch (head.kind) {
+    case SN_KIND_BYTE:
+        *number = head.end[0];
         return true;
-    case 'b':
-        *number = (int32_t)sp_get(term.data + 1, 4);
+    case SN_KIND_INTEGER:
+        *number = (int32_t)sp_get(head.end, 4);
         return true;
-    case 'n':
-        return big_integer(term, 1, number);
-    case 'o':
-        return big_integer(term, 4, number);
+    case SN_KIND_BIG:
+        return big_integer(&head, number);
+    default:
+        return false;
     }
-    return false;
 }
 
 /* ---- texts ---- */
@@ -83,15 +84,15 @@ static bool put_char(struct text *text, int64_t code)
 bool sn_value_atom(struct sn_slice term, char text[SN_ATOM_BYTES_MAX + 1], size_t *len)
 {
     struct text out = {.buf = text, .room = SN_ATOM_BYTES_MAX};
-    bool is_latin1 = term.data[0] == 'd' || term.data[0] == 's';
-    size_t head = term.data[0] == 'w' || term.data[0] == 's' ? 2 : 3;
+    struct sn_head head = sn_head_of(term.data);
+    bool is_latin1 = sn_is_latin1(term.data[0]);
 
-    if (!is_latin1 && term.data[0] != 'w' && term.data[0] != 'v')
+    if (head.kind != SN_KIND_ATOM)
         return false;
-    for (size_t i = head; i < term.len; i++) {
+    for (size_t i = 0; i < head.count; i++) {
         if (!is_latin1)
-            put_byte(&out, term.data[i]);
-        else if (!put_char(&out, term.data[i]))
+            put_byte(&out, head.end[i]);
+        else if (!put_char(&out, head.end[i]))
             return false;
     }
     if (out.len > SN_ATOM_BYTES_MAX)
@@ -103,9 +104,9 @@ bool sn_value_atom(struct sn_slice term, char text[SN_ATOM_BYTES_MAX + 1], size_
 
 bool sn_value_binary(struct sn_slice term, struct sn_slice *bytes)
 {
-    if (term.data[0] != 'm')
+    if (term.data[0] != SN_TAG_BINARY)
         return false;
-    *bytes = (struct sn_slice){term.data + 5, term.len - 5};
+    *bytes = sn_slice_after(term, sn_head_of(term.data).end);
     return true;
 }
 
@@ -135,17 +136,14 @@ bool sn_value_text(struct sn_slice term, char *buf, size_t room, size_t *len)
 
 bool sn_items_begin(struct sn_slice list, struct sn_items *items)
 {
-    size_t head;
+    struct sn_head head = sn_head_of(list.data);
 
-    *items = (struct sn_items){.is_string = list.data[0] == 'k', .is_proper = true};
-    if (list.data[0] == 'j')
-        return true;
-    if (list.data[0] != 'k' && list.data[0] != 'l')
+    if (head.kind != SN_KIND_LIST)
         return false;
-    head = items->is_string ? 3 : 5;
-    items->left = (uint32_t)sp_get(list.data + 1, head - 1);
-    items->rest = (struct sn_slice){list.data + head, list.len - head};
-    items->is_proper = items->is_string;
+    *items = (struct sn_items){.rest = sn_slice_after(list, head.end),
+                               .left = (uint32_t)head.count,
+                               .is_string = list.data[0] == SN_TAG_STRING,
+                               .is_proper = list.data[0] != SN_TAG_LIST};
     return true;
 }
 
@@ -154,25 +152,27 @@ bool sn_items_next(struct sn_items *items, struct sn_slice *item)
     if (items->left == 0) {
         /* What is left is the tail. */
         if (!items->is_proper)
-            items->is_proper = items->rest.len == 1 && items->rest.data[0] == 'j';
+            items->is_proper = items->rest.len == 1 && items->rest.data[0] == SN_TAG_NIL;
         return false;
     }
     items->left--;
     if (!items->is_string)
         return sn_slice_take(&items->rest, item);
-    items->byte[0] = 'a';
+    items->byte[0] = SN_TAG_SMALL_INTEGER;
     items->byte[1] = items->rest.data[0];
-    items->rest = (struct sn_slice){items->rest.data + 1, items->rest.len - 1};
+    items->rest = sn_slice_after(items->rest, items->rest.data + 1);
     *item = (struct sn_slice){items->byte, sizeof items->byte};
     return true;
 }
 
 bool sn_pairs_begin(struct sn_slice map, struct sn_pairs *pairs)
 {
-    if (map.data[0] != 't')
+    struct sn_head head = sn_head_of(map.data);
+
+    if (head.kind != SN_KIND_MAP)
         return false;
-    pairs->left = (uint32_t)sp_get(map.data + 1, 4);
-    pairs->rest = (struct sn_slice){map.data + 5, map.len - 5};
+    pairs->left = (uint32_t)head.count;
+    pairs->rest = sn_slice_after(map, head.end);
     return true;
 }
 

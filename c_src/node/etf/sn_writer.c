@@ -1,6 +1,6 @@
 #include "sn_writer.h"
 
-#include "core/base/sp_bytes.h"
+#include "sn_tag.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -44,11 +44,11 @@ void sn_put_number(struct sn_writer *writer, uint64_t number)
 /* Not by libei, which goes over the text twice, to count and to convert it. */
 void sn_put_atom_len(struct sn_writer *writer, const char *text, size_t len)
 {
-    uint8_t head[3] = {'w', (uint8_t)len};
+    uint8_t head[3] = {SN_TAG_SMALL_ATOM_UTF8, (uint8_t)len};
     size_t head_len = 2;
 
     if (len > UINT8_MAX) {
-        head[0] = 'v';
+        head[0] = SN_TAG_ATOM_UTF8;
         sp_put(head + 1, 2, len);
         head_len = 3;
     }
@@ -93,7 +93,7 @@ void sn_put_binary(struct sn_writer *writer, const void *data, size_t len)
 
 void sn_put_binary_head(struct sn_writer *writer, size_t len)
 {
-    uint8_t head[5] = {'m'};
+    uint8_t head[5] = {SN_TAG_BINARY};
 
     sp_put(head + 1, 4, len);
     sn_put_slice(writer, (struct sn_slice){head, sizeof head});

@@ -6,6 +6,7 @@
 #include "core/base/sp_status.h"
 #include "node/base/sn_memory.h"
 #include "node/etf/sn_slice.h"
+#include "node/etf/sn_tag.h"
 
 #define SN_OPTION_WORDS_MAX 4
 #define SN_OPTION_ROWS_MAX 32
@@ -37,7 +38,7 @@ struct sn_atom {
 };
 #define SN_ATOM(text)                                                                              \
     {                                                                                              \
-        'w', sizeof(text) - 1, text                                                                \
+        SN_TAG_SMALL_ATOM_UTF8, sizeof(text) - 1, text                                             \
     }
 struct sn_slice sn_atom_slice(const struct sn_atom *atom);
 

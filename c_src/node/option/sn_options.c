@@ -1,4 +1,5 @@
 #include "sn_options.h"
+#include "node/etf/sn_tag.h"
 
 #include "core/dist/sp_node.h"
 #include "core/tls/sp_tls.h"
@@ -121,7 +122,7 @@ SN_CHECK(tls)
     (void)option;
     (void)memory;
     (void)parsed;
-    if (value.data[0] == 't')
+    if (sn_kind_of(value.data[0]) == SN_KIND_MAP)
         return SN_RIGHT;
     if (!sn_items_begin(value, &items))
         return SN_WRONG;
@@ -327,7 +328,7 @@ static void hide(struct sn_bad_option *bad)
     if (sn_slice_equals(bad->key, sn_option_key(&ROW[COOKIE])))
         bad->value = sn_atom_slice(&not_a_cookie);
     else if (sn_slice_equals(bad->key, sn_option_key(&ROW[INIT])) &&
-             (bad->value.data[0] == 'h' || bad->value.data[0] == 'i'))
+             sn_kind_of(bad->value.data[0]) == SN_KIND_TUPLE)
         bad->value = sn_atom_slice(&sn_not_a_fun); /* {Module, Function, ExtraArgs} */
     else if (sn_slice_equals(bad->key, sn_option_key(&ROW[HOST])))
         sn_options_hide_user(bad);

@@ -88,8 +88,8 @@ static bool is_list_of_hosts(struct sn_slice value)
     struct sn_items items;
     struct sn_slice first;
 
-    return sn_items_begin(value, &items) && sn_items_next(&items, &first) && first.data[0] != 'a' &&
-           first.data[0] != 'b' && first.data[0] != 'n' && first.data[0] != 'o';
+    return sn_items_begin(value, &items) && sn_items_next(&items, &first) &&
+           !sn_is_integer(first.data[0]);
 }
 
 SN_CHECK(hosts)
@@ -142,7 +142,7 @@ static bool hide_user(struct sn_slice host, struct sn_bad_option *bad)
     if (user && user < at)
         kept = (size_t)(user - text) + sizeof scheme_end - 1;
     len -= (size_t)(at - text);
-    bad->shown[0] = 'm';
+    bad->shown[0] = SN_TAG_BINARY;
     sp_put(bad->shown + 1, 4, kept + hidden_len + len);
     memcpy(to, text, kept);
     memcpy(to + kept, hidden, hidden_len);

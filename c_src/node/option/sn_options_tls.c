@@ -177,14 +177,16 @@ enum sn_verdict sn_options_parse_tls(struct sn_slice terms, struct sn_memory *me
 
     bad->is_tls = true;
     if (!sn_slice_is_atom(terms, "undefined"))
-        is_taken = terms.data[0] == 't' ? sn_option_take_map(ROW, ROWS, &given, terms, bad)
-                                        : take_pairs(terms, &given, bad);
+        is_taken = sn_kind_of(terms.data[0]) == SN_KIND_MAP
+                       ? sn_option_take_map(ROW, ROWS, &given, terms, bad)
+                       : take_pairs(terms, &given, bad);
     if (!is_taken)
         return SN_WRONG;
     verdict = sn_option_check(ROW, ROWS, &given, memory, parsed, bad);
     /* But a fun: what was meant as a password must not end up in a log. */
     if (verdict == SN_WRONG && sn_slice_equals(bad->key, sn_option_key(&ROW[PASSWORD])) &&
-        bad->value.data[0] != 'p' && bad->value.data[0] != 'q')
+        sn_kind_of(bad->value.data[0]) != SN_KIND_FUN &&
+        sn_kind_of(bad->value.data[0]) != SN_KIND_EXPORT)
         bad->value = sn_atom_slice(&sn_not_a_fun);
     if (verdict != SN_RIGHT)
         return verdict;

@@ -6,6 +6,7 @@
 #include "sn_io.h"
 #include "sn_session_end.h"
 #include "sn_channel.h"
+#include "node/etf/sn_tag.h"
 #include "core/pool/sp_lease.h"
 
 #include <stdlib.h>
@@ -69,7 +70,7 @@ static bool get_length(struct sn_slice term, bool may_be_packet, struct sp_want 
         return number >= 0;
     }
     *want = (struct sp_want){.len_bytes = SIZE_MAX};
-    return term.data[0] == 'n' && term.data[1] == 8 && term.data[2] == 0;
+    return term.data[0] == SN_TAG_SMALL_BIG && term.data[1] == 8 && term.data[2] == 0;
 }
 
 static bool has_framing(enum sp_packet packet)

@@ -21,6 +21,28 @@ Test(sn_slice, tuples_small_and_large)
     cr_assert_eq(sn_slice_tuple(SLICE("l\0\0\0\1jj"), parts), -1);
 }
 
+/* Each with a nil behind it. */
+Test(sn_slice, one_term_of_many)
+{
+    const struct sn_slice terms[] = {
+        SLICE("h\3a\7h\1jm\0\0\0\2xyj"),
+        SLICE("l\0\0\0\2t\0\0\0\1w\1ka\1ja\2j"),
+        SLICE("Xw\3a@b\0\0\0\1\0\0\0\2\0\0\1\2j"),
+        SLICE("Z\0\2w\3a@b\0\0\0\7\0\0\0\0\1\2\3\4j"),
+        SLICE("p\0\0\0\77\1md5_md5_md5_md5_indx\0\0\0\1w\1ma\1b\0\0\0\1Xw\3a@b____________h\1jj"),
+        SLICE("w\1\xffj"), /* no UTF-8: that was seen when it was checked */
+    };
+
+    for (size_t i = 0; i < sizeof terms / sizeof *terms; i++) {
+        struct sn_slice rest = terms[i], term;
+
+        cr_assert(sn_slice_take(&rest, &term), "term %zu", i);
+        cr_assert_eq(term.len, terms[i].len - 1, "term %zu: %zu", i, term.len);
+        cr_assert(sn_slice_take(&rest, &term) && sn_slice_equals(term, SLICE("j")));
+        cr_assert_not(sn_slice_take(&rest, &term));
+    }
+}
+
 Test(sn_slice, a_tuple_of_more_parts_than_there_is_room_for)
 {
     cr_assert_eq(sn_slice_tuple(SLICE("h\12jjjjjjjjjj"), parts), 10);

@@ -152,6 +152,26 @@ Test(sn_term, what_is_refused)
         cr_assert_eq(check(BAD[i].data, BAD[i].len), SN_TERM_BAD, "term %zu", i);
 }
 
+/* All that there are begin one of the whole terms. */
+Test(sn_term, other_tags_are_refused)
+{
+    uint8_t term[64] = {0};
+    unsigned others = 0;
+
+    for (unsigned tag = 0; tag <= UINT8_MAX; tag++) {
+        bool is_known = false;
+
+        for (size_t i = 0; i < WHOLE_COUNT; i++)
+            is_known |= WHOLE[i].data[0] == tag;
+        if (is_known)
+            continue;
+        others++;
+        term[0] = (uint8_t)tag;
+        cr_assert_eq(check(term, sizeof term), SN_TERM_BAD, "tag %u", tag);
+    }
+    cr_assert_eq(others, 256 - 26);
+}
+
 /* What is wrong first is what is told: nothing behind it is looked at. */
 Test(sn_term, what_is_refused_with_others_behind_it)
 {
