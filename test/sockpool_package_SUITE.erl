@@ -124,7 +124,7 @@ rebar3_project(Config) ->
     Eval = "{ok, Vsn} = application:get_key(sockpool, vsn), "
            "io:format(\"~s ~p~n\", [Vsn, lists:sort(element(2, sockpool:which_pools()))]), halt().",
     Ran = run(User, "_build/default/rel/my_app/bin/my_app foreground -kernel logger_level critical -eval '" ++ Eval ++ "'"),
-    ?assert(says(proplists:get_value(vsn, ?config(app, Config)) ++ " [cache,jobs]\n", Ran), Ran).
+    ?assert(says(proplists:get_value(vsn, ?config(app, Config)) ++ " [jobs,sessions]\n", Ran), Ran).
 
 mix_project(Config) ->
     case os:find_executable("mix") of
@@ -144,7 +144,7 @@ mix_projected(Config) ->
     Ran = run(User, "_build/prod/rel/my_app/bin/my_app eval "
               "'{:ok, _} = Application.ensure_all_started(:sockpool); IO.inspect(:sockpool.which_pools())'"),
     ?assertMatch({0, _}, Ran),
-    ?assert(says("[:cache]", Ran), Ran).
+    ?assert(says("[:sessions]", Ran), Ran).
 
 %% What `h' of a shell shows.
 documentation(Config) ->

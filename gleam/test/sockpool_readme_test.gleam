@@ -1,7 +1,7 @@
 //// The examples of README.md and of the main README, which the test script makes modules of, on real sockets.
 
+import cache
 import five_minutes
-import from_the_main_readme
 import login
 import node_kit
 import nodes
@@ -14,7 +14,7 @@ pub fn five_minutes_test() {
 }
 
 pub fn from_the_main_readme_test() {
-  from_the_main_readme.talk(kit.port(kit.echo_server()))
+  cache.talk(kit.port(kit.echo_server()))
 }
 
 pub fn login_test() {

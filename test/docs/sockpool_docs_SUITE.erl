@@ -4,8 +4,8 @@
 %%% A document is one session, in a directory of its own. A `sh' block is a terminal: commands are run, a server at its end
 %%% goes on, and a VM (`rebar3 shell', `erl') stands for itself, started without rebar3. What is named for the reader to
 %%% do as a whole, such as `make test', is looked at by `make -n'. An `erlang' block is typed into the last shell; where it
-%%% has a file's name it is that file. Gleam's blocks are compiled and run by scripts/test_gleam.sh; rebar.config, mix.exs and
-%%% config.exs are used in sockpool_package_SUITE.
+%%% has a file's name it is that file, and compiles without a warning. Gleam's blocks are compiled and run by
+%%% scripts/test_gleam.sh; rebar.config, mix.exs and config.exs are used in sockpool_package_SUITE.
 -module(sockpool_docs_SUITE).
 
 -include_lib("common_test/include/ct.hrl").
@@ -92,12 +92,10 @@ block("erlang", "sys.config", Text, #{dir := Dir} = State) ->
     State;
 block("erlang", File, Text, #{dir := Dir} = State) ->
     ".erl" = filename:extension(File),
-    #{shell := Shell} = Next = with_shell(State),
     Path = filename:join(Dir, File),
     ok = file:write_file(Path, Text),
-    {ok, Module, Beam, []} = compile:file(Path, [binary, return]),
-    {module, Module} = peer:call(Shell, code, load_binary, [Module, Path, Beam]),
-    Next.
+    {ok, _Module, _Beam, []} = compile:file(Path, [binary, return]),
+    State.
 
 %%% Terminals.
 

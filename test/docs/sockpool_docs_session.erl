@@ -35,12 +35,15 @@ shell(Bindings) ->
 typed([], Bindings) ->
     {ok, Bindings};
 typed([{Line, Expression} | Rest], Bindings) ->
-    try erl_eval:exprs(Expression, Bindings) of
+    try erl_eval:exprs(Expression, Bindings, {value, fun shell_command/2}) of
         {value, _, Next} -> typed(Rest, Next)
     catch
         Class:Reason:Stack ->
             {{error, io_lib:format("line ~b of the block: ~tp ~tp~n~tp", [Line, Class, Reason, Stack])}, Bindings}
     end.
+
+%% `c("file.erl")' and the like.
+shell_command(Name, Args) -> apply(shell_default, Name, Args).
 
 expressions(Text) ->
     {ok, Tokens, _} = erl_scan:string(Text),
