@@ -50,21 +50,21 @@ start(Size) ->
     Server = #{port := Port} = sockpool_bench_server:start(tcp),
     ok = sockpool:start_pool(?POOL, #{host => {127, 0, 0, 1}, port => Port,
                                            size => Size, max_overflow => 0}),
-    ok = sockpool_bench_wait:until(fun() -> at_rest(Size) end),
+    ok = sockpool_bench_wait:until(fun() -> is_idle(Size) end),
     Server.
 
 stop(Server) ->
     ok = sockpool:stop_pool(?POOL),
     ok = sockpool_bench_server:stop(Server).
 
-at_rest(Size) ->
+is_idle(Size) ->
     {ok, Stats} = sockpool:stats(?POOL),
     maps:with([total, idle, leased, connecting, waiting], Stats) =:=
         #{total => Size, idle => Size, leased => 0, connecting => 0, waiting => 0}.
 
 %% Closing goes on for a moment after the counters have come to rest.
 settled(Before) ->
-    try sockpool_bench_wait:until(fun() -> at_rest(?CONNECTIONS) andalso resources() =:= Before end)
+    try sockpool_bench_wait:until(fun() -> is_idle(?CONNECTIONS) andalso resources() =:= Before end)
     of
         ok -> true
     catch

@@ -10,7 +10,7 @@
 -export([calls/1, exceptions/1, calls_by_pool/1, messages/1, output_comes_here/1,
          output_of_a_call_before/1, large_messages/1, too_large_a_reply/1, lease_functions/1, no_stream/1, bad_arguments/1]).
 -export([node_asks/1, concurrent_calls/1, max_inflight/1, late_reply/1, call_from_another_process/1,
-         checkin_under_a_call/1, dead_owner_at_rest/1, dead_owner_under_a_call/1,
+         checkin_under_a_call/1, dead_owner_of_an_idle_one/1, dead_owner_under_a_call/1,
          given_away/1, waiters/1, max_hold/1, pool_stopped_under_a_call/1]).
 -export([pool_of_another_node/1, client_of_another_node_dies/1, calls_after_an_upgrade/1]).
 
@@ -23,7 +23,7 @@ suite() -> [{timetrap, {minutes, 3}}].
 all() ->
     [calls, exceptions, calls_by_pool, messages, output_comes_here, output_of_a_call_before, large_messages,
      too_large_a_reply, lease_functions, no_stream, bad_arguments, node_asks, concurrent_calls, max_inflight,
-     late_reply, call_from_another_process, checkin_under_a_call, dead_owner_at_rest,
+     late_reply, call_from_another_process, checkin_under_a_call, dead_owner_of_an_idle_one,
      dead_owner_under_a_call, given_away, waiters, max_hold, pool_stopped_under_a_call, pool_of_another_node,
      client_of_another_node_dies, calls_after_an_upgrade].
 
@@ -183,7 +183,7 @@ call_from_another_process(Config) ->
 
 checkin_under_a_call(Config) -> sockpool_node_call_cases:checkin_under_a_call(Config, ?config(node, Config)).
 
-dead_owner_at_rest(Config) ->
+dead_owner_of_an_idle_one(Config) ->
     Pool = started(Config, #{}),
     _ = await(start(fun() -> {ok, _} = node_of(checked_out(Pool)) end)),
     ?assertMatch(#{closed := 0, created := 1, abandoned := 0}, settled(Pool)),

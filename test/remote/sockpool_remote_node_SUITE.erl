@@ -11,7 +11,7 @@
          functions_that_print/1, lease_functions/1, no_stream/1, no_node/1, bad_targets/1, node_asks/1,
          same_argument_errors_as_here/1]).
 -export([concurrent_calls/1, max_inflight/1, late_reply/1, calls_of_other_processes/1,
-         checkin_under_a_call/1, dead_owner_at_rest/1, dead_owner_under_a_call/1,
+         checkin_under_a_call/1, dead_owner_of_an_idle_one/1, dead_owner_under_a_call/1,
          dead_caller_of_a_pool/1, dead_caller_over_a_lease/1, target_dies/1, given_away/1,
          pool_stopped_under_a_call/1, silent_server/1, serving_node_is_lost/1]).
 
@@ -29,7 +29,7 @@ groups() -> [{erlang, cases() ++ [same_argument_errors_as_here, serving_node_is_
 cases() ->
     [calls, exceptions, calls_by_pool, messages, large_messages, too_large_a_reply,
      functions_that_print, lease_functions, no_stream, no_node, bad_targets, node_asks, concurrent_calls,
-     max_inflight, late_reply, calls_of_other_processes, checkin_under_a_call, dead_owner_at_rest,
+     max_inflight, late_reply, calls_of_other_processes, checkin_under_a_call, dead_owner_of_an_idle_one,
      dead_owner_under_a_call, dead_caller_of_a_pool, dead_caller_over_a_lease, target_dies,
      given_away, pool_stopped_under_a_call, silent_server].
 
@@ -172,7 +172,7 @@ calls_of_other_processes(Config) ->
 
 checkin_under_a_call(Config) -> sockpool_node_call_cases:checkin_under_a_call(Config, ?config(other_node, Config)).
 
-dead_owner_at_rest(Config) ->
+dead_owner_of_an_idle_one(Config) ->
     Pool = started(Config, #{}),
     Owner = client(node()),
     {ok, _} = run(Owner, fun() -> node_of(checked_out(Pool)) end),

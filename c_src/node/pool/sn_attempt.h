@@ -55,7 +55,7 @@ void sn_attempt_refuse(struct sn_hosted_pool *hosted, const struct sp_attempt *m
 /* Begins. Its capacity is given back, or the connection is the pool's, and then ended() is called, once,
  * perhaps within this call: with a reason without a word where all went well. After it the attempt is
  * gone. False where memory is short: the same without ended(). `turn` says with which of several hosts
- * to begin. Home, lookups, options and `here` outlive it. */
+ * to begin. The pool, lookups, options and `here` outlive it. */
 SP_MUST_CHECK bool
 sn_attempt_start(struct sn_hosted_pool *hosted, struct sn_lookups *lookups,
                  const struct sn_options *options, const struct sn_here *here,

@@ -2,7 +2,7 @@
 #ifndef SN_COOKIE_H
 #define SN_COOKIE_H
 
-#include "node/dist/sn_handshake.h"
+#include "core/dist/sp_dist.h"
 
 #include <stdbool.h>
 

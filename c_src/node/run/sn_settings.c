@@ -1,6 +1,6 @@
 #include "sn_settings.h"
 
-#include "node/dist/sn_handshake.h"
+#include "core/dist/sp_dist.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -455,7 +455,7 @@ KIT_TEST(idle_event, what_the_server_says_first_is_kept_where_nobody_looks)
     event(conn->slot, generation);
     fake_sleep_ms(1500);
     kit_tick();
-    cr_assert_eq(fake_watches(), 1, "it would stir at once");
+    cr_assert_eq(fake_watches(), 1, "it would wake at once");
     cr_assert_eq(kit_stats().idle, 1);
     cr_assert_eq(kit_stats().closed, 0);
 }

@@ -1,5 +1,5 @@
 /* sn_options: each option's default, bounds and wrong values; options together; what becomes of them.
- * That the words and the defaults are those of sockpool_opts.erl: test/sockpool_node_options_tests.erl. */
+ * Keys, defaults and words are those of the table: test/daemon/sockpool_node_options_tests.erl. */
 #include "node/option/sn_options.h"
 #include "core/dist/sp_node.h"
 
