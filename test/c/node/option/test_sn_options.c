@@ -260,6 +260,7 @@ Test(sn_options, a_host)
     host("<<\"db.example\">>", AF_UNSPEC, "db.example");
     host("localhost", AF_UNSPEC, "localhost");
     host("\"127.1\"", AF_UNSPEC, "127.1");
+    host("\"last~\"", AF_UNSPEC, "last~");
     host("[100, 98]", AF_UNSPEC, "db");
     snprintf(longest, sizeof longest, "\"%0255d\"", 0);
     host(longest, AF_UNSPEC, (char[]){[0 ... 254] = '0', 0});
@@ -285,6 +286,8 @@ Test(sn_options, wrong_hosts)
     wrong("host", "<<\"db\x7f\">>");
     snprintf(longer, sizeof longer, "#{host => \"%0256d\"}", 0);
     wrong_map(longer, "host", "not_shown");
+    snprintf(longer, sizeof longer, "#{host => \"%0253d@h\"}", 0);
+    wrong_map(longer, "host", "<<\"not_shown@h\">>");
     wrong_map("#{host => [a, <<\"x://me:p@w@h/\">>]}", "host", "<<\"x://not_shown@h/\">>");
 }
 
@@ -487,6 +490,16 @@ Test(sn_options, nodes)
     cr_assert(opts.has_tls && opts.port == 7);
     cr_assert(!sn_options_address(&opts, 0, &addr));
     cr_assert_str_eq(opts.hosts[0].text, "c");
+    cr_assert_eq(parse_map("#{transport => node, node => 'b~@c~'}"), SP_OK);
+}
+
+Test(sn_options, the_last_of_visible_characters)
+{
+    cr_assert_eq(
+        parse_map("#{transport => tls, host => h, port => 1, tls => #{server_name => \"a~\"}}"),
+        SP_OK);
+    cr_assert_str_eq(opts.tls.server_name, "a~");
+    sn_options_free(&opts);
 }
 
 Test(sn_options, the_longest_node_name)
