@@ -328,7 +328,8 @@ static void hide(struct sn_bad_option *bad)
     if (sn_slice_equals(bad->key, sn_option_key(&ROW[COOKIE])))
         bad->value = sn_atom_slice(&not_a_cookie);
     else if (sn_slice_equals(bad->key, sn_option_key(&ROW[INIT])) &&
-             sn_kind_of(bad->value.data[0]) == SN_KIND_TUPLE)
+             sn_kind_of(bad->value.data[0]) == SN_KIND_TUPLE &&
+             sn_head_of(bad->value.data).count > 2)
         bad->value = sn_atom_slice(&sn_not_a_fun); /* {Module, Function, ExtraArgs} */
     else if (sn_slice_equals(bad->key, sn_option_key(&ROW[HOST])))
         sn_options_hide_user(bad);

@@ -490,16 +490,8 @@ Test(sn_options, nodes)
     cr_assert(opts.has_tls && opts.port == 7);
     cr_assert(!sn_options_address(&opts, 0, &addr));
     cr_assert_str_eq(opts.hosts[0].text, "c");
-    cr_assert_eq(parse_map("#{transport => node, node => 'b~@c~'}"), SP_OK);
-}
-
-Test(sn_options, the_last_of_visible_characters)
-{
-    cr_assert_eq(
-        parse_map("#{transport => tls, host => h, port => 1, tls => #{server_name => \"a~\"}}"),
-        SP_OK);
-    cr_assert_str_eq(opts.tls.server_name, "a~");
-    sn_options_free(&opts);
+    cr_assert_eq(parse_map("#{transport => node, node => 'b~@c~', tls => #{server_name => \"~\"}}"),
+                 SP_OK);
 }
 
 Test(sn_options, the_longest_node_name)
