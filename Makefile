@@ -29,19 +29,26 @@ compile: deps-build ## build the NIF and the Erlang application
 	@$(REBAR3) compile
 
 # The order is the order of running: the quick and the basic ones come first.
-TESTS = format-check house-check test-warnings test-c test-asan test-tsan test-spin xref dialyzer test-erl test-gleam
-# Then these: a lane beside the other. Most of the time they wait for their VM or their daemons, which are slow.
+TESTS = format-check house-check test-warnings test-c test-asan test-tsan xref dialyzer
+# Then these, a lane beside the other: the suites wait most of the time, the models compute.
+SUITES = test-erl test-gleam
+MODELS = test-spin
+# And these: they wait for their VM or their daemons, which are slow.
 LANE_1 = test-asan-vm test-valgrind test-node-asan
 LANE_2 = test-node-valgrind
+ALL_TESTS = $(TESTS) $(SUITES) $(MODELS) $(LANE_1) $(LANE_2)
+
+# $(call beside,TARGETS,OTHERS): both at once; fails where one does.
+beside = scripts/timed.sh $(1) & lane=$$!; scripts/timed.sh $(2); status=$$?; wait $$lane && exit $$status
 
 # A warning of the C compiler is an error here (c_src/Makefile), and nowhere else.
-test $(TESTS) $(LANE_1) $(LANE_2): export SOCKPOOL_STRICT = 1
+test $(ALL_TESTS): export SOCKPOOL_STRICT = 1
 
-.PHONY: test $(TESTS) $(LANE_1) $(LANE_2)
+.PHONY: test $(ALL_TESTS)
 test: deps-test ## run every test, after installing what is missing
 	@MAKE='$(MAKE)' scripts/timed.sh $(TESTS)
-	@export MAKE='$(MAKE)'; \
-	scripts/timed.sh $(LANE_1) & lane=$$!; scripts/timed.sh $(LANE_2); status=$$?; wait $$lane && exit $$status
+	@export MAKE='$(MAKE)'; $(call beside,$(MODELS),$(SUITES))
+	@export MAKE='$(MAKE)'; $(call beside,$(LANE_1),$(LANE_2))
 	@echo "== all tests passed"
 
 # Another release lays macros out otherwise.
@@ -72,7 +79,7 @@ test-tsan: deps-test ## thread stress program under ThreadSanitizer
 	@$(MAKE) -s -C test/c tsan
 
 test-spin: deps-test ## check the Promela models, and that broken variants are refuted
-	@$(MAKE) -s -C test/model check
+	@nice $(MAKE) -s -C test/model check
 
 CT_CASES = $(CURDIR)/logs/ct_cases.tsv
 
