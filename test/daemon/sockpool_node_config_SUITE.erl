@@ -80,7 +80,8 @@ same_errors_of_tls(_Config) ->
     Fun = fun() -> "secret" end,
     [same_error(Daemon, Base#{tls => Tls})
      || {Key, _, Wrong, _} <- Rows, Value <- Wrong, Tls <- [#{Key => Value}, [{Key, Value}]]],
-    [accepted(Daemon, Base#{tls => #{Key => Value}})
+    %% The system's authorities are read once: under valgrind that takes half a second.
+    [accepted(Daemon, Base#{tls => maps:merge(#{verify => none}, #{Key => Value})})
      || {Key, Right, _, _} <- Rows, {Value, _} <- Right, not is_function(Value)],
     [same_error(Daemon, Base#{tls => Tls})
      || Tls <- [1, "x", [a], [{verify, none} | x], [{password, "secret"}, verify], {password, "secret"},
