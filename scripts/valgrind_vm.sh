@@ -16,11 +16,12 @@ memcheck() {
     # undef-value-errors: the JIT keeps Erlang's stack in the heap and moves the stack pointer there,
     # upon which memcheck forgets what is initialised: nearly every Erlang term "is" undefined.
     # fair-sched: threads take turns, or one that never blocks starves the rest.
+    # max-stackframe: nor does it take a move to a heap that happens to lie near a scheduler's stack for a call.
     # Not a longer list of freed blocks than usual: memcheck searches it from end to end for each of
     # the JIT's thousands of false errors, and all threads stand still meanwhile, with ten times the
     # usual length for up to a minute.
     valgrind --fair-sched=yes --smc-check=all --child-silent-after-fork=yes --log-file="$LOG" \
-        --undef-value-errors=no --error-limit=no --num-callers=10 \
+        --undef-value-errors=no --error-limit=no --num-callers=10 --max-stackframe=100000 \
         --leak-check=full --show-leak-kinds=definite \
         "$EMULATOR" "${EMULATOR_ARGS[@]}"
 }
