@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # ct_report.sh FILE      (what test/kit/sockpool_ct_hook.erl wrote down of a run)
 #
-# Prints the slowest cases, those that were skipped, and those that failed, with the beginning of why. Fails where cases did not run though nothing
-# said that they need not: an init_per_suite or init_per_group failed. With CI=true also where one was skipped
+# Prints the slowest cases, those that were skipped, and those that failed, with the beginning of why. Fails where
+# cases did not run though nothing said that they need not: an init_per_suite or init_per_group failed. With CI=true also where one was skipped
 # because of what this machine lacks, as what CI is to test is there; but a clone without history is none of its lacks. And where nothing was written down.
 set -u
 

@@ -41,22 +41,18 @@ format_error({bad_option, opts, Value}) ->
 format_error({bad_option, {tls, Key}, Value}) ->
     "tls " ++ sockpool_option:explain(sockpool_option_table:tls(), Key, Value);
 format_error({bad_option, Key, Value}) ->
-    Pool = sockpool_option_table:pool(),
-    case {lists:member(Key, sockpool_option:keys(Pool)), Value} of
-        {true, _} when Key =:= transport ->
-            transport(sockpool_option:explain(Pool, Key, Value), Value);
-        {false, Value} when Value =/= not_shown ->
-            format("setopts does not know ~0tP; it knows packet, nodelay, keepalive, sndbuf and recbuf", [Key, 30]);
-        _ ->
-            sockpool_option:explain(Pool, Key, Value) ++ hint(Key, Value)
+    case is_of_a_function(Key, Value) of
+        false ->
+            sockpool_option:explain(sockpool_option_table:pool(), Key, Value) ++ hint(Key, Value);
+        true when Key =:= transport ->
+            format("this function is not for pools with transport ~p", [Value]);
+        true ->
+            format("setopts does not know ~0tP; it knows packet, nodelay, keepalive, sndbuf and recbuf", [Key, 30])
     end.
 
-%% Refused of a function, not of a start.
-transport(Explained, Transport) ->
-    case lists:member(Transport, sockpool_option_table:transports()) of
-        true -> format("this function is not for pools with transport ~p", [Transport]);
-        false -> Explained
-    end.
+%% A start refuses no transport that there is, and does not show what an unknown option was given.
+is_of_a_function(transport, Value) -> lists:member(Value, sockpool_option_table:transports());
+is_of_a_function(Key, Value) -> Value =/= not_shown andalso not lists:member(Key, keys()).
 
 hint(host, Value) ->
     case sockpool_host:hint(Value) of
@@ -78,7 +74,7 @@ checked(Name, _Opts) when not is_atom(Name); Name =:= undefined ->
     throw({wrong, name, Name});
 checked(Name, Opts) ->
     Rows = sockpool_option_table:pool(),
-    Given = without_idle(Rows, maps:merge(#{name => Name}, all_given(Opts))),
+    Given = without_unused(Rows, maps:merge(#{name => Name}, all_given(Opts))),
     Parsed = sockpool_option:checked(Rows, Given),
     ok = check_name(Name, Parsed),
     ok = check_required(Rows, Parsed),
@@ -95,7 +91,7 @@ all_given(Opts) ->
 keys() -> sockpool_option:keys(sockpool_option_table:pool()).
 
 %% What the transport has no use for may be given as `undefined', which is none of its values otherwise.
-without_idle(Rows, Given) ->
+without_unused(Rows, Given) ->
     maps:without([Key || {Key, undefined} <- refused(Rows, Given)], Given).
 
 %% With what is given.

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-const struct sn_atom sn_not_shown = SN_ATOM("not_shown");
+const struct sn_atom sn_not_shown = SN_ATOM("not_shown"), sn_not_a_fun = SN_ATOM("not_a_fun");
 
 struct sn_slice sn_atom_slice(const struct sn_atom *atom)
 {
@@ -20,8 +20,6 @@ struct sn_slice sn_option_default(const struct sn_option *option)
 {
     return (struct sn_slice){option->def.term, option->def.len};
 }
-
-const struct sn_atom sn_not_a_fun = SN_ATOM("not_a_fun");
 
 /* ---- a map against a table ---- */
 

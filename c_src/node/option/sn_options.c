@@ -1,5 +1,4 @@
 #include "sn_options.h"
-#include "node/etf/sn_tag.h"
 
 #include "core/dist/sp_node.h"
 #include "core/tls/sp_tls.h"
@@ -158,7 +157,7 @@ static bool is_absent(const struct sn_given *given, int row)
 }
 
 /* What the transport has no use for may be given as `undefined', which is none of its values otherwise. */
-static void drop_idle(struct sn_given *given)
+static void drop_unused(struct sn_given *given)
 {
     for (unsigned transport = SN_TCP; transport <= SN_NODE; transport++)
         if (sn_slice_is_atom(given_or_default(given, TRANSPORT), ROW[TRANSPORT].words[transport]))
@@ -294,7 +293,7 @@ static enum sn_verdict parse(struct sn_slice name, struct sn_slice terms,
         return SN_WRONG;
     if (!given.values[NAME].data)
         given.values[NAME] = name;
-    drop_idle(&given);
+    drop_unused(&given);
     verdict = sn_option_check(ROW, ROWS, &given, &options->memory, parsed, bad);
     options->cookie = parsed[COOKIE].data;
     /* A password may be in it. */
