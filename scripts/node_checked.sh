@@ -13,7 +13,11 @@ REBAR3=${REBAR3:-rebar3}
 KIND=${1:?asan or valgrind}
 shift
 DIR=$PWD/_build/node_$KIND
-LOG=$PWD/logs/node_$KIND
+# Where all users may write, for a daemon may run as another one: the sanitizers of GCC 14 end it at its start
+# where they cannot.
+REPORTS=$(mktemp -d) && chmod 1777 "$REPORTS" || exit 1
+trap 'rm -rf "$REPORTS"' EXIT
+LOG=$REPORTS/node_$KIND
 # Its own, for the two kinds may run at the same time.
 export REBAR_BASE_DIR=$PWD/_build/rebar_$KIND
 
@@ -39,7 +43,7 @@ build() {
 }
 
 mkdir -p logs "$DIR"
-rm -f "$LOG".*
+rm -f logs/node_"$KIND".*
 case $KIND in
 asan)
     build CC=gcc CFLAGS="-O1 -g" SANITIZE=address,undefined || exit 1
@@ -79,7 +83,8 @@ if [ $# -eq 0 ]; then
     done
     [ "$KIND" = asan ] || run_few
 fi
-reports=$(find logs -name "$(basename "$LOG").*" -size +0)
+find "$REPORTS" -type f -size +0 -exec mv {} logs/ \;
+reports=$(find logs -name "node_$KIND.*")
 if [ -n "$reports" ]; then
     cat $reports >&2
     exit 1
