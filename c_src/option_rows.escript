@@ -14,7 +14,10 @@ main([Table, Which]) ->
     Rows = Module:(list_to_existing_atom(Which))(),
     io:format("/* Made of ~ts. */~nenum {~ts ROWS};~n~ts~nstatic const struct sn_option ROW[ROWS] = {~n~ts};~n",
               [filename:basename(Table), [[name(Key), ", "] || {Key, _, _, _} <- Rows],
-               [words(Key, Atoms) || {Key, _, {one_of, Atoms}, _} <- Rows], [row(Module, Row) || Row <- Rows]]).
+               [words(Key, here(Module, Atoms)) || {Key, _, {one_of, Atoms}, _} <- Rows], [row(Module, Row) || Row <- Rows]]).
+
+%% Without the transports that the daemon does not have.
+here(Module, Atoms) -> Atoms -- (Module:transports(vm) -- Module:transports(daemon)).
 
 words(Key, Atoms) ->
     true = length(Atoms) =< ?WORDS_MAX,
@@ -25,12 +28,12 @@ row(Module, {Key, Default, Kind, Rules} = Row) ->
     io_lib:format("    [~ts] = {.key = ~ts, .def = ~ts, .allowed = ~ts, ~ts~ts},~n",
                   [name(Key), atom(Key), term(Default), text(Allowed), kind(Module, Kind),
                    [[", .", atom_to_list(Rule), " = ", transports(Transports)]
-                    || {Rule, Transports} <- Rules, Rule =/= note]]).
+                    || {Rule, Named} <- Rules, Rule =/= note, Transports <- [here(Module, Named)], Transports =/= []]]).
 
 kind(Module, {optional, Kind}) -> [kind(Module, Kind), ", .also = \"undefined\""];
 kind(Module, {or_infinity, Kind}) -> [kind(Module, Kind), ", .also = \"infinity\""];
-kind(_Module, {one_of, Atoms}) ->
-    [check(word), ", .words = {", lists:join(", ", [text(atom_to_list(Atom)) || Atom <- Atoms]), "}"];
+kind(Module, {one_of, Atoms}) ->
+    [check(word), ", .words = {", lists:join(", ", [text(atom_to_list(Atom)) || Atom <- here(Module, Atoms)]), "}"];
 kind(Module, {integer, _, _} = Kind) -> [check(number), bounds(Module, Kind)];
 kind(Module, {ms, _} = Kind) -> [check(number), bounds(Module, Kind), ", .scale = SP_MS"];
 kind(Module, bytes = Kind) -> [check(number), bounds(Module, Kind)];
@@ -40,6 +43,7 @@ kind(Module, Kind) when Kind =:= path; Kind =:= server_name; Kind =:= cookie; Ki
     [check(Kind), bounds(Module, Kind), written(Kind)];
 kind(_Module, {text, _}) -> [check(text), ", .min = 1, .max = SN_OPTIONS_BYTES_MAX", written(text)];
 kind(_Module, {callback, _, _}) -> [check(nothing), written(callback)];
+kind(_Module, worker) -> [check(nothing), written(worker)];
 kind(_Module, password) -> [check(nothing), written(password)];
 kind(_Module, Kind) -> [check(Kind), written(Kind)].
 
@@ -54,7 +58,7 @@ written(Kind) ->
     How = #{packet => plain, node_name => plain, versions => plain,
             hosts => text, path => text, text => text, server_name => text, alpn => text,
             ip_address => address, backoff => tuple, validate => 'after', tls => tls,
-            pool_name => 'not', callback => 'not', password => 'not', cookie => 'not', certs => 'not'},
+            pool_name => 'not', callback => 'not', worker => 'not', password => 'not', cookie => 'not', certs => 'not'},
     [", .written = SN_WRITTEN_", name(maps:get(Kind, How))].
 
 name(Atom) -> string:uppercase(atom_to_list(Atom)).

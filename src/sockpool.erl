@@ -33,7 +33,7 @@
 -export([start_link/1, start_link/2, child_spec/1, child_spec/2, start_pool/2, stop_pool/1, reload_tls/1]).
 -export([which_pools/0, which_pools/1, stats/0, stats/1, node_stats/1]).
 -export([checkout/1, checkout/2, checkin/1, discard/1, give_away/2]).
--export([transaction/2, transaction/3, execute/2, execute/3]).
+-export([worker/1, transaction/2, transaction/3, execute/2, execute/3]).
 -export([send/2, send/3, recv/2, recv/3, request/4]).
 -export([call/5, send_to/3, send_to/4]).
 -export([info/1, peername/1, sockname/1, setopts/2, format_error/1]).
@@ -110,8 +110,8 @@ child_spec(Opts) ->
 %% '''
 -spec child_spec(atom(), options()) -> supervisor:child_spec().
 child_spec(Name, Opts) ->
-    Start = {?MODULE, start_link, [Name, sockpool_opts:seal(Opts)]},
-    #{id => {sockpool, Name}, start => Start, shutdown => 5000}.
+    Sealed = sockpool_opts:seal(Opts),
+    #{id => {sockpool, Name}, start => {?MODULE, start_link, [Name, Sealed]}, shutdown => sockpool_opts:stop_ms(Sealed)}.
 
 %% @doc Starts a pool under sockpool's own supervisor, which starts it again for ever where it crashes. It
 %% starts whether or not its server can be reached: connecting goes on in the background. Where it is
@@ -219,6 +219,7 @@ checkout(_Name, Timeout) ->
 
 do_checkout(Name, Timeout) ->
     case leased(Name, Timeout, ?YIELDS) of
+        {worker, Lease, _Pid} -> {ok, Lease};
         {node, Lease} -> sockpool_node_conn:start(Lease);
         Result -> Result
     end.
@@ -236,6 +237,8 @@ leased(Name, Timeout, Yields) ->
                     leased(Name, Timeout, Yields - 1);
                 Empty when Empty =:= empty; Empty =:= crowded ->
                     sockpool_wait:checkout(Pool, Timeout);
+                {check, Lease, Pid} ->
+                    sockpool_wait:checked(Pool, Lease, Pid, Timeout);
                 Result ->
                     Result
             end
@@ -248,6 +251,16 @@ checkout_elsewhere({Name, Node}, Timeout) when ?IS_NAME(Name), is_atom(Node) ->
     sockpool_remote:checkout(Node, Name, Timeout);
 checkout_elsewhere(Name, _Timeout) ->
     no_pool(Name).
+
+%% @doc The process that is the connection, where the pool has `transport => worker'. Keep the connection as long as you
+%% use the process: a check-out whose connection nobody has any more is over.
+-spec worker(conn()) -> pid() | {error, reason()}.
+worker(?LEASE(_) = Lease) ->
+    sockpool_remote:worker(Lease);
+worker(?NODE_CONN(_)) ->
+    {error, {bad_option, transport, node}};
+worker(Conn) ->
+    conn_error(sockpool_nif:worker(Conn), Conn).
 
 %% @doc Gives the connection back. One that a receive time-out, an I/O error or unread bytes have left
 %% in an unknown state is closed and replaced; the options that setopts/2 changed are restored.
@@ -288,42 +301,49 @@ give_away(_Conn, Pid) ->
     bad_argument(pid, Pid).
 
 %% @equiv transaction(Name, Fun, CheckoutTimeout)
--spec transaction(pool(), fun((conn()) -> Result)) -> Result.
+-spec transaction(pool(), fun((conn() | pid()) -> Result)) -> Result.
 transaction(Name, Fun) ->
-    case checkout(Name) of
-        {ok, Conn} -> run(Conn, Fun);
-        {error, Reason} -> error({checkout, Reason})
-    end.
+    in_transaction(leased(Name, default, ?YIELDS), Fun).
 
-%% @doc Runs the fun with a connection and returns what it returns. Raises the error `{checkout,
+%% @doc Runs the fun with a connection, or with the worker's pid where the pool is one of workers, and returns what it
+%% returns. Raises the error `{checkout,
 %% Reason}' where no connection could be had. When the fun raises, the connection is closed and the
 %% exception goes on.
--spec transaction(pool(), fun((conn()) -> Result), timeout()) -> Result.
-transaction(Name, Fun, Timeout) ->
-    case checkout(Name, Timeout) of
-        {ok, Conn} -> run(Conn, Fun);
-        {error, Reason} -> error({checkout, Reason})
-    end.
+-spec transaction(pool(), fun((conn() | pid()) -> Result), timeout()) -> Result.
+transaction(Name, Fun, Timeout) when ?IS_TIMEOUT(Timeout) ->
+    in_transaction(leased(Name, Timeout, ?YIELDS), Fun);
+transaction(_Name, _Fun, Timeout) ->
+    in_transaction(bad_argument(timeout, Timeout), undefined).
+
+in_transaction({ok, Conn}, Fun) ->
+    run(Conn, Conn, Fun);
+in_transaction({worker, Lease, Pid}, Fun) ->
+    run(Lease, Pid, Fun);
+in_transaction({node, Lease}, Fun) ->
+    in_transaction(sockpool_node_conn:start(Lease), Fun);
+in_transaction({error, Reason}, _Fun) ->
+    error({checkout, Reason}).
 
 %% @equiv execute(Name, Fun, CheckoutTimeout)
--spec execute(pool(), fun((conn()) -> Result)) -> {ok, Result} | {error, reason()}.
+-spec execute(pool(), fun((conn() | pid()) -> Result)) -> {ok, Result} | {error, reason()}.
 execute(Name, Fun) ->
-    case checkout(Name) of
-        {ok, Conn} -> {ok, run(Conn, Fun)};
-        {error, _} = Error -> Error
-    end.
+    executed(leased(Name, default, ?YIELDS), Fun).
 
 %% @doc As transaction/3, but `{ok, Result}', or `{error, Reason}' where no connection could be had.
--spec execute(pool(), fun((conn()) -> Result), timeout()) -> {ok, Result} | {error, reason()}.
-execute(Name, Fun, Timeout) ->
-    case checkout(Name, Timeout) of
-        {ok, Conn} -> {ok, run(Conn, Fun)};
-        {error, _} = Error -> Error
-    end.
+-spec execute(pool(), fun((conn() | pid()) -> Result), timeout()) -> {ok, Result} | {error, reason()}.
+execute(Name, Fun, Timeout) when ?IS_TIMEOUT(Timeout) ->
+    executed(leased(Name, Timeout, ?YIELDS), Fun);
+execute(_Name, _Fun, Timeout) ->
+    bad_argument(timeout, Timeout).
 
-%% The fun may have given the connection back or away already: that is no error.
-run(Conn, Fun) ->
-    try Fun(Conn) of
+executed({ok, Conn}, Fun) -> {ok, run(Conn, Conn, Fun)};
+executed({worker, Lease, Pid}, Fun) -> {ok, run(Lease, Pid, Fun)};
+executed({node, Lease}, Fun) -> executed(sockpool_node_conn:start(Lease), Fun);
+executed({error, _} = Error, _Fun) -> Error.
+
+%% Subject: what the fun gets. It may have given the connection back or away already: that is no error.
+run(Conn, Subject, Fun) ->
+    try Fun(Subject) of
         Result ->
             _ = checkin(Conn),
             Result
@@ -509,7 +529,8 @@ once(Conn, _Timeout, _Fun) when is_tuple(Conn), tuple_size(Conn) =/= 2 ->
 once(Pool, Timeout, Fun) ->
     case leased(Pool, Timeout, ?YIELDS) of
         {node, Lease} -> Fun(Lease);
-        {ok, Conn} -> run(Conn, fun not_a_node/1);
+        {worker, Lease, _Pid} -> run(Lease, Lease, fun not_a_node/1);
+        {ok, Conn} -> run(Conn, Conn, fun not_a_node/1);
         {error, _} = Error -> Error
     end.
 

@@ -5,12 +5,12 @@
 
 -export([pool_new/2, pool_open/4, pool_shut/1, pool_clean_up/1, pool_step/1, pool_tick/2, pool_idle_event/3,
          pool_stats/2, pool_want/1, pool_note_error/2, pool_give_up/1, pool_checkout_timeout/1, pool_send_timeout/1,
-         pool_controller/1, tls_configure/2]).
--export([attempt_claim/2, attempt_begin/5, attempt_opened/2, attempt_handshake/2, attempt_ready/1,
+         pool_controller/1, pool_check/1, tls_configure/2]).
+-export([attempt_claim/2, attempt_begin/5, attempt_opened/2, attempt_worker/2, attempt_handshake/2, attempt_ready/1,
          attempt_failed/1, attempt_abort/1]).
 -export([checkout/1, enqueue/3, cancel/1, checkin/1, discard/1, give_away/2]).
 -export([send/6, recv/4, request/5, finish/4, disarm/1, park/1, fired/1]).
--export([info/1, node_names/1, node_answer/2, peername/1, sockname/1, setopt/3, send_timeout/1]).
+-export([info/1, worker/1, node_names/1, node_answer/2, peername/1, sockname/1, setopt/3, send_timeout/1]).
 -export_type([pool/0, lease/0, host/0]).
 
 -on_load(load/0).
@@ -96,6 +96,9 @@ pool_send_timeout(_Pool) -> ?NOT_LOADED.
 -spec pool_controller(pool()) -> pid() | undefined.
 pool_controller(_Pool) -> ?NOT_LOADED.
 
+-spec pool_check(pool()) -> sockpool_callback:callback() | undefined.
+pool_check(_Pool) -> ?NOT_LOADED.
+
 %% In a dirty scheduler: it reads files.
 -spec tls_configure(pool(), map()) -> ok | {error, {Option :: atom(), Why :: atom()}}.
 tls_configure(_Pool, _Options) -> ?NOT_LOADED.
@@ -112,6 +115,9 @@ attempt_begin(_Attempt, _Address, _Port, _Host, _Ref) -> ?NOT_LOADED.
 -spec attempt_opened(lease(), reference()) -> ok | wait | handshake | failure().
 attempt_opened(_Attempt, _Ref) -> ?NOT_LOADED.
 
+-spec attempt_worker(lease(), pid()) -> ok | failure().
+attempt_worker(_Attempt, _Pid) -> ?NOT_LOADED.
+
 %% In a dirty scheduler: it computes for milliseconds.
 -spec attempt_handshake(lease(), reference()) -> ok | wait | failure().
 attempt_handshake(_Attempt, _Ref) -> ?NOT_LOADED.
@@ -127,7 +133,7 @@ attempt_abort(_Attempt) -> ?NOT_LOADED.
 
 %%% Leases.
 
--spec checkout(pool()) -> {ok | node, lease()} | again | crowded | empty | failure().
+-spec checkout(pool()) -> {ok | node, lease()} | {worker | check, lease(), pid()} | again | crowded | empty | failure().
 checkout(_Pool) -> ?NOT_LOADED.
 
 -spec enqueue(pool(), reference(), timeout()) -> {wait, lease()} | failure().
@@ -177,6 +183,9 @@ fired(_Lease) -> ?NOT_LOADED.
 
 -spec info(term()) -> {ok, map()} | not_a_conn | failure().
 info(_Lease) -> ?NOT_LOADED.
+
+-spec worker(term()) -> pid() | not_a_conn | failure().
+worker(_Lease) -> ?NOT_LOADED.
 
 -spec node_names(lease()) ->
           {ok, node(), Name :: binary(), Creation :: non_neg_integer(), Max :: pos_integer()}

@@ -23,7 +23,7 @@
 -define(MAX_PAUSE_MS, 1000).
 %% Who runs so long has come to stay: what it does later is a new row.
 -define(STAYS_MS, 10000).
-%% What a pool gets to tell its users that it ends. Then it is killed.
+%% What a service gets to end. Then it is killed.
 -define(STOP_MS, 5000).
 
 -type id() :: {sockpool, Name :: atom()} | sockpool_janitor | sockpool_server.
@@ -155,19 +155,20 @@ handle_info(_Other, State) ->
 
 %% The pools first, all at once.
 -spec terminate(term(), #state{}) -> ok.
-terminate(_Reason, #state{ids = Ids}) ->
-    end_all(maps:keys(maps:without([Pid || {Pid, Id} <- maps:to_list(Ids), is_atom(Id)], Ids))),
-    lists:foreach(fun(Service) -> end_all([Pid || {Pid, Id} <- maps:to_list(Ids), Id =:= Service]) end,
+terminate(_Reason, #state{ids = Ids, children = Children}) ->
+    end_all([{Pid, stop_ms(maps:get(Id, Children))} || {Pid, Id} <- maps:to_list(Ids), not is_atom(Id)]),
+    lists:foreach(fun(Service) -> end_all([{Pid, ?STOP_MS} || {Pid, Id} <- maps:to_list(Ids), Id =:= Service]) end,
                   lists:reverse(services())).
+
+stop_ms(#child{opts = Opts}) -> sockpool_opts:stop_ms(Opts).
 
 %% By monitors: the exit of one may have been heard already, by what crashed then.
 end_all(Pids) ->
     Ends = [begin
                 exit(Pid, shutdown),
-                {Pid, monitor(process, Pid)}
-            end || Pid <- Pids],
-    Deadline = sockpool_wait:deadline(?STOP_MS),
-    lists:foreach(fun({Pid, Monitor}) ->
+                {Pid, monitor(process, Pid), sockpool_wait:deadline(WithinMs)}
+            end || {Pid, WithinMs} <- Pids],
+    lists:foreach(fun({Pid, Monitor, Deadline}) ->
                           receive {'DOWN', Monitor, process, _, _} -> ok
                           after sockpool_wait:left(Deadline) ->
                                   exit(Pid, kill),
@@ -218,7 +219,11 @@ known({stop, _}, Id, #child{pid = Pid} = Child, From, State) ->
     stopping(Id, Child#child{stopper = From}, State).
 
 stopping(Id, Child, State) ->
-    keep(Id, timer(?STOP_MS, kill, Id, Child#child{phase = stopping}), State).
+    Stopping = Child#child{phase = stopping},
+    keep(Id, case stop_ms(Child) of
+                 infinity -> no_timer(Stopping);
+                 Ms -> timer(Ms, kill, Id, Stopping)
+             end, State).
 
 %%% Starting, and starting again.
 

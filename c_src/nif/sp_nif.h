@@ -17,12 +17,12 @@
 
 /* Libraries with different declarations do not take over from each other (layout.sh). To be raised where the
  * meaning of what they share has changed and no declaration has. */
-#define SP_NIF_LAYOUT 7
+#define SP_NIF_LAYOUT 8
 
 struct sp_tls_slot;
 struct sp_tls_registry;
 struct sp_nif_clock;
-struct sp_nif_error; /* a term that outlives its process, reference counted */
+struct sp_nif_kept; /* a term that outlives its process, reference counted */
 
 /* The private data: what an upgrade has to find unchanged, and old and new code share. */
 struct sp_nif_roots {
@@ -42,12 +42,15 @@ struct sp_nif_pool {
         *transition;       /* held while the pool opens, and over one slice of a shut; outermost */
     bool shutting;         /* under transition: slices are left to do */
     sp_status shut_status; /* under transition: what they tell waiters */
-    ErlNifMutex *lock;     /* guards what follows, up to last_error; innermost */
+    ErlNifMutex *lock;     /* guards what follows, up to check; innermost */
     bool controlled;
     ErlNifPid controller;
     ErlNifMonitor monitor;
     ErlNifPid janitor; /* does the slices after a crash; undefined where there is none */
-    struct sp_nif_error *last_error;
+    struct sp_nif_kept *last_error;
+    struct sp_nif_kept *check; /* of a pool of workers: the function that says whether one is fit */
+    _Atomic uint32_t grants;   /* enum sp_nif_grant */
+    _Atomic uint64_t worker_shutdown;                /* ms, SP_NEVER for infinity */
     _Atomic uint64_t checkout_timeout, send_timeout; /* ms, SP_NEVER for infinity */
     _Atomic uint64_t recv_limit_bytes;
     _Atomic uint32_t packet;              /* enum sp_packet */
@@ -61,6 +64,17 @@ struct sp_nif_conn {
     struct sp_conn core;
     ErlNifBinary rbin;     /* the memory of core.rbuf, while that has any */
     _Atomic bool selected; /* ERTS knows the descriptor: only its stop callback may close it */
+    /* With transport worker; pids are 0 before they are known. */
+    ErlNifPid starter; /* whom the worker has for its parent; written by attempt_claim() */
+    ErlNifPid worker;  /* written while its connector's lease holds, by the connector */
+};
+
+/* What the owner of a lease is told that it has. */
+enum sp_nif_grant {
+    SP_NIF_STREAM,
+    SP_NIF_NODE,
+    SP_NIF_WORKER,
+    SP_NIF_CHECK /* a worker that a function is to look at first */
 };
 
 /* A request up to this size is copied into its waiter: three allocations and their release by
@@ -102,7 +116,8 @@ extern const struct sp_host sp_nif_host;
     X(ok) X(error) X(first) X(soon) X(undefined) X(infinity) X(ready) X(granted) X(wait) X(again) X(partial) X(sent) \
     X(empty) X(crowded) X(cancelled) X(told) X(fired) X(fifo) X(raw) X(line) X(packet) X(sockpool_conn) \
     X(local) X(bad_length) X(not_a_conn) X(sockpool_wake) X(sockpool_idle) X(unavailable) \
-    X(timeout) X(name) X(already_started) X(sockpool_shut) X(handshake) X(tls) X(alert) X(node) X(many)
+    X(timeout) X(name) X(already_started) X(sockpool_shut) X(handshake) X(tls) X(alert) X(node) X(many) X(worker) \
+    X(check)
 /* clang-format on */
 #define SP_ATOM_FIELD(name) ERL_NIF_TERM name;
 struct sp_nif_atoms {
@@ -117,6 +132,8 @@ void sp_nif_make_atoms(ErlNifEnv *env);
 ERL_NIF_TERM sp_nif_error_term(ErlNifEnv *env, sp_status status); /* {error, Reason} */
 /* Why, for {error, Reason}. */
 ERL_NIF_TERM sp_nif_reason_term(ErlNifEnv *env, sp_status status);
+/* {error, {bad_option, transport, Transport}}: what was asked for is not done with such. */
+ERL_NIF_TERM sp_nif_no_stream_term(ErlNifEnv *env, ERL_NIF_TERM transport);
 /* {unread_bytes, Text} */
 ERL_NIF_TERM sp_nif_words_term(ErlNifEnv *env, const struct sp_conn *conn);
 ERL_NIF_TERM sp_nif_addr_term(ErlNifEnv *env, const struct sp_addr *addr);
@@ -143,10 +160,6 @@ void sp_nif_keep_waiters(const struct sp_nif_roots *roots);
 void sp_nif_keep_no_waiters(void);
 /* Has the waiter carry these bytes. False: not a list of binaries. */
 bool sp_nif_waiter_carry(ErlNifEnv *env, struct sp_nif_waiter *waiter, ERL_NIF_TERM request);
-void sp_nif_error_set(struct sp_nif_pool *pool, ERL_NIF_TERM term);
-/* False: none so far. Otherwise also when it was set, in milliseconds since 1970. */
-bool sp_nif_error_get(struct sp_nif_pool *pool, ErlNifEnv *env, ERL_NIF_TERM *term,
-                      ErlNifTime *at_ms);
 /* At the end of a call: charges the process for what it did. Whose allowance was used up lets others run
  * before it goes on. */
 void sp_nif_charge(const struct sp_call *call);
@@ -156,6 +169,23 @@ bool sp_nif_shut_slice(const struct sp_call *call, struct sp_nif_pool *pool);
 void sp_nif_shut_begin(ErlNifEnv *env, struct sp_nif_pool *pool, enum sp_phase phase,
                        sp_status status);
 bool sp_nif_open_types(ErlNifEnv *env, ErlNifResourceFlags flags);
+
+/* sp_nif_kept.c */
+/* Keeps a copy of the term at that place of the pool. False where there is no memory; what was there stays. */
+bool sp_nif_keep(struct sp_nif_pool *pool, struct sp_nif_kept **place, ERL_NIF_TERM term);
+/* False: none so far. Otherwise also when it was put there, in milliseconds since 1970. */
+bool sp_nif_kept_get(struct sp_nif_pool *pool, struct sp_nif_kept **place, ErlNifEnv *env,
+                     ERL_NIF_TERM *term, ErlNifTime *at_ms);
+void sp_nif_kept_unref(struct sp_nif_kept *kept);
+
+/* sp_nif_worker.c */
+extern const struct sp_transport sp_nif_transport_worker;
+/* The attempt's connector is to start the worker. */
+void sp_nif_worker_claim(struct sp_conn *conn, const ErlNifPid *connector);
+/* Has the worker end, by who controls the pool or cleans up after it. */
+void sp_nif_worker_stop(const struct sp_call *call, struct sp_nif_conn *conn);
+/* Called when a worker has ended. */
+void sp_nif_worker_down(ErlNifEnv *env, void *resource, ErlNifPid *pid, ErlNifMonitor *monitor);
 
 /* sp_nif_clock.c */
 /* NULL where there is no memory or no thread. */
@@ -171,8 +201,11 @@ struct sp_nif_lease *sp_nif_lease_new(void);
 /* The owner's lease of before, where the keepsake is that; else a new one. Releases the keepsake.
  */
 struct sp_nif_lease *sp_nif_lease_again(void *keepsake, const ErlNifPid *owner);
-/* {ok, Handle}, or {node, Handle} where that is to be given to a process that reads frames. */
-ERL_NIF_TERM sp_nif_leased_term(ErlNifEnv *env, const struct sp_conn *conn, ERL_NIF_TERM handle);
+/* {ok, Handle}, {node, Handle} where that is to be given to a process that reads frames, or {worker | check,
+ * Handle, Pid}. */
+ERL_NIF_TERM sp_nif_leased_term(ErlNifEnv *env, struct sp_conn *conn, ERL_NIF_TERM handle);
+/* The message to who has waited for that. */
+ERL_NIF_TERM sp_nif_granted(struct sp_nif_pool *pool);
 /* Makes the handle and releases the caller's reference. */
 ERL_NIF_TERM sp_nif_lease_handle(ErlNifEnv *env, struct sp_nif_lease *lease);
 /* The resource and generation of a handle, whoever it belongs to. */
@@ -216,11 +249,13 @@ SP_NIF(sp_nif_pool_give_up);
 SP_NIF(sp_nif_pool_checkout_timeout);
 SP_NIF(sp_nif_pool_send_timeout);
 SP_NIF(sp_nif_pool_controller);
+SP_NIF(sp_nif_pool_check);
 SP_NIF(sp_nif_tls_configure);
 
 SP_NIF(sp_nif_attempt_claim);
 SP_NIF(sp_nif_attempt_begin);
 SP_NIF(sp_nif_attempt_opened);
+SP_NIF(sp_nif_attempt_worker);
 SP_NIF(sp_nif_attempt_handshake);
 SP_NIF(sp_nif_attempt_ready);
 SP_NIF(sp_nif_attempt_failed);
@@ -242,6 +277,7 @@ SP_NIF(sp_nif_finish);
 SP_NIF(sp_nif_fired);
 
 SP_NIF(sp_nif_info);
+SP_NIF(sp_nif_worker);
 SP_NIF(sp_nif_node_names);
 SP_NIF(sp_nif_node_answer);
 SP_NIF(sp_nif_peername);

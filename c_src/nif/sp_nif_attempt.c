@@ -64,6 +64,8 @@ SP_NIF(sp_nif_attempt_claim)
     if (!atomic_compare_exchange_strong(&lease->owner, &unclaimed, pid.pid))
         return sp_nif_error_term(env, SP_NOT_OWNER);
     atomic_store(&lease->conn->owner, pid.pid);
+    if (sp_is_worker(lease->conn->transport))
+        sp_nif_worker_claim(lease->conn, &pid);
     return sp_atoms.ok;
 }
 
@@ -134,11 +136,51 @@ SP_NIF(sp_nif_attempt_begin)
     if (!sp_nif_get_addr(env, argv[1], argv[2], &addr) ||
         !get_host(env, argv[3], texts, &target, &addr))
         result = enif_make_badarg(env);
-    else if (get_attempt(env, argv[0], SP_CONN_CONNECTING, &lease, &result))
+    else if (!get_attempt(env, argv[0], SP_CONN_CONNECTING, &lease, &result))
+        ;
+    else if (sp_is_worker(lease->conn->transport))
+        result = enif_make_badarg(env);
+    else
         result = begin(&call, lease, &addr, argv[4]);
     OPENSSL_cleanse(texts, sizeof texts);
     sp_nif_charge(&call);
     return result;
+}
+
+/* attempt_worker(Attempt, Pid) -> ok | {error, Reason}: this is its worker, which has begun. */
+SP_NIF(sp_nif_attempt_worker)
+{
+    struct sp_call call = sp_nif_call(env);
+    struct sp_nif_lease *lease;
+    struct sp_nif_conn *conn;
+    struct sp_addr nowhere = {0};
+    ErlNifPid worker, self;
+    ERL_NIF_TERM error;
+    sp_status status;
+
+    (void)argc;
+    if (!enif_get_local_pid(env, argv[1], &worker))
+        return enif_make_badarg(env);
+    if (!get_attempt(env, argv[0], SP_CONN_CONNECTING, &lease, &error))
+        return error;
+    if (!sp_is_worker(lease->conn->transport))
+        return enif_make_badarg(env);
+    conn = SP_CONTAINER(lease->conn, struct sp_nif_conn, core);
+    enif_self(env, &self);
+    /* The lease keeps the connection from its close, which looks at it, too. */
+    if (!sp_conn_enter(&conn->core, lease->lease, &call))
+        return sp_nif_error_term(env, SP_CLOSED);
+    conn->worker = worker;
+    sp_conn_leave(&conn->core, &call);
+    status =
+        sp_control_begin(conn->core.pool, &call, &conn->core, &lease->lease, self.pid, &nowhere);
+    if (status == SP_OK)
+        status = sp_control_opened(&conn->core, &lease->lease, &call);
+    /* Of one that is dead the check of a ready attempt knows. */
+    if (status == SP_OK)
+        (void)enif_monitor_process(env, conn, &worker, NULL);
+    sp_nif_charge(&call);
+    return attempt_term(env, status);
 }
 
 /* attempt_opened(Attempt, Ref) -> ok | wait | handshake | {error, Reason}, after ok or the ready

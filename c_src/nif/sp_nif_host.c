@@ -135,6 +135,10 @@ static void keepsake_drop(struct sp_conn *conn)
 
 static void conn_stop(const struct sp_call *call, struct sp_conn *conn, int fd)
 {
+    if (sp_is_worker(conn->transport)) {
+        sp_nif_worker_stop(call, nif_conn(conn));
+        return;
+    }
     /* A descriptor that ERTS knows is closed in the stop callback, nowhere else. */
     if (!atomic_exchange(&nif_conn(conn)->selected, false) ||
         enif_select(call->env, fd, ERL_NIF_SELECT_STOP, nif_conn(conn), NULL, sp_atoms.undefined) <
@@ -229,7 +233,7 @@ static bool waiter_notify(const struct sp_call *call, struct sp_waiter *core, sp
     if (status != SP_OK)
         what = sp_nif_error_term(env, status);
     else if (core->iov_count == 0)
-        what = atomic_load(&nif_pool(core->pool)->max_inflight) ? sp_atoms.node : sp_atoms.granted;
+        what = sp_nif_granted(nif_pool(core->pool));
     else if (sent == waiter->len)
         what = sp_atoms.sent;
     else
@@ -242,10 +246,12 @@ static bool watch(const struct sp_call *call, struct sp_conn *conn, uint32_t gen
     ErlNifEnv *env = call->env;
     struct sp_nif_pool *pool = nif_pool(conn->pool);
     ErlNifPid pid;
-    ERL_NIF_TERM msg =
-        enif_make_tuple3(env, sp_atoms.sockpool_idle, enif_make_uint(env, conn->slot),
-                         enif_make_uint(env, generation));
+    ERL_NIF_TERM msg;
 
+    if (sp_is_worker(conn->transport))
+        return true; /* its monitor is a watch for all of its life */
+    msg = enif_make_tuple3(env, sp_atoms.sockpool_idle, enif_make_uint(env, conn->slot),
+                           enif_make_uint(env, generation));
     enif_mutex_lock(pool->lock);
     pid = pool->controller;
     enif_mutex_unlock(pool->lock);
@@ -382,7 +388,7 @@ static void refused(const struct sp_call *call, const struct sp_conn *conn, sp_s
         why == SP_UNREAD ? sp_nif_words_term(env, conn) : sp_nif_reason_term(env, why);
     ErlNifPid pid;
 
-    sp_nif_error_set(pool, reason);
+    sp_nif_keep(pool, &pool->last_error, reason);
     if (is_outage && sp_nif_get_controller(pool, &pid))
         (void)enif_send(call->env, &pid, env,
                         enif_make_tuple2(env, enif_make_atom(env, "sockpool_refused"), reason));
@@ -404,58 +410,6 @@ const struct sp_host sp_nif_host = {
     .wake = wake,
     .refused = refused,
 };
-
-/* ---- the last error ---- */
-
-struct sp_nif_error {
-    _Atomic unsigned refs;
-    ErlNifEnv *env;
-    ERL_NIF_TERM term;
-    ErlNifTime at_ms; /* since 1970 */
-};
-
-static void error_unref(struct sp_nif_error *error)
-{
-    if (error && atomic_fetch_sub(&error->refs, 1) == 1) {
-        enif_free_env(error->env);
-        enif_free(error);
-    }
-}
-
-void sp_nif_error_set(struct sp_nif_pool *pool, ERL_NIF_TERM term)
-{
-    struct sp_nif_error *error = enif_alloc(sizeof *error), *old;
-
-    if (!error)
-        return;
-    error->refs = 1;
-    error->env = enif_alloc_env();
-    error->term = enif_make_copy(error->env, term);
-    error->at_ms = enif_monotonic_time(ERL_NIF_MSEC) + enif_time_offset(ERL_NIF_MSEC);
-    enif_mutex_lock(pool->lock);
-    old = pool->last_error;
-    pool->last_error = error;
-    enif_mutex_unlock(pool->lock);
-    error_unref(old);
-}
-
-bool sp_nif_error_get(struct sp_nif_pool *pool, ErlNifEnv *env, ERL_NIF_TERM *term,
-                      ErlNifTime *at_ms)
-{
-    struct sp_nif_error *error;
-
-    enif_mutex_lock(pool->lock);
-    error = pool->last_error;
-    if (error)
-        atomic_fetch_add(&error->refs, 1);
-    enif_mutex_unlock(pool->lock);
-    if (!error)
-        return false;
-    *term = enif_make_copy(env, error->term);
-    *at_ms = error->at_ms;
-    error_unref(error);
-    return true;
-}
 
 /* ---- the control process's calls ---- */
 
@@ -537,7 +491,8 @@ static void pool_dtor(ErlNifEnv *env, void *resource)
     if (!pool)
         return;
     sp_pool_destroy(&pool->core);
-    error_unref(pool->last_error);
+    sp_nif_kept_unref(pool->last_error);
+    sp_nif_kept_unref(pool->check);
     pool_free(pool);
 }
 
@@ -587,7 +542,7 @@ struct sp_nif_pool *sp_nif_pool_alloc(ErlNifEnv *env, uint32_t shard_count, ERL_
 bool sp_nif_open_types(ErlNifEnv *env, ErlNifResourceFlags flags)
 {
     ErlNifResourceTypeInit pool = {.dtor = pool_dtor, .down = pool_down};
-    ErlNifResourceTypeInit conn = {.dtor = conn_dtor, .stop = stopped};
+    ErlNifResourceTypeInit conn = {.dtor = conn_dtor, .stop = stopped, .down = sp_nif_worker_down};
     ErlNifResourceTypeInit lease = {.dtor = lease_dtor};
 
     sp_nif_pool_type = enif_open_resource_type_x(env, "sockpool_pool", &pool, flags, NULL);

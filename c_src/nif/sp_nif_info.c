@@ -19,13 +19,25 @@ static bool look(ErlNifEnv *env, const struct sp_call *call, ERL_NIF_TERM term,
     return false;
 }
 
+static bool look_at_stream(ErlNifEnv *env, const struct sp_call *call, ERL_NIF_TERM term,
+                           struct sp_nif_lease **lease, ERL_NIF_TERM *error)
+{
+    if (!look(env, call, term, lease, error))
+        return false;
+    if (!sp_is_worker((*lease)->conn->transport))
+        return true;
+    sp_conn_leave((*lease)->conn, call);
+    *error = sp_nif_no_stream_term(env, sp_atoms.worker);
+    return false;
+}
+
 static ERL_NIF_TERM name(ErlNifEnv *env, ERL_NIF_TERM term, bool peer)
 {
     struct sp_call call = sp_nif_call(env);
     struct sp_nif_lease *lease;
     ERL_NIF_TERM result;
 
-    if (!look(env, &call, term, &lease, &result))
+    if (!look_at_stream(env, &call, term, &lease, &result))
         return result;
     result = sp_nif_addr_term(env, peer ? &lease->conn->peer : &lease->conn->own);
     sp_conn_leave(lease->conn, &call);
@@ -68,8 +80,30 @@ static void put_fact(void *arg, const char *key, enum sp_fact_kind kind, const v
     enif_make_map_put(facts->env, facts->map, enif_make_atom(facts->env, key), value, &facts->map);
 }
 
-/* info(Lease) -> {ok, #{pool, transport, packet, age, peername, sockname, and what the transport
- * tells}} | {error, Reason} */
+static ERL_NIF_TERM worker_term(ErlNifEnv *env, struct sp_conn *conn)
+{
+    return enif_make_pid(env, &SP_CONTAINER(conn, struct sp_nif_conn, core)->worker);
+}
+
+/* worker(Lease) -> Pid | {error, Reason} */
+SP_NIF(sp_nif_worker)
+{
+    struct sp_call call = sp_nif_call(env);
+    struct sp_nif_lease *lease;
+    ERL_NIF_TERM result;
+
+    (void)argc;
+    if (!look(env, &call, argv[0], &lease, &result))
+        return result;
+    result = sp_is_worker(lease->conn->transport)
+                 ? worker_term(env, lease->conn)
+                 : sp_nif_no_stream_term(env, enif_make_atom(env, lease->conn->transport->name));
+    sp_conn_leave(lease->conn, &call);
+    return result;
+}
+
+/* info(Lease) -> {ok, #{pool, transport, age, packet, peername, sockname, and what the transport
+ * tells}}, or {ok, #{pool, transport, age, worker}} | {error, Reason} */
 SP_NIF(sp_nif_info)
 {
     struct sp_call call = sp_nif_call(env);
@@ -86,9 +120,14 @@ SP_NIF(sp_nif_info)
     enif_make_map_put(env, map, enif_make_atom(env, "pool"), pool->name, &map);
     enif_make_map_put(env, map, enif_make_atom(env, "transport"),
                       enif_make_atom(env, conn->transport->name), &map);
-    enif_make_map_put(env, map, sp_atoms.packet, sp_nif_packet_term(env, conn->packet), &map);
     enif_make_map_put(env, map, enif_make_atom(env, "age"),
                       enif_make_uint64(env, (call.now_ns - conn->born_ns) / SP_MS), &map);
+    if (sp_is_worker(conn->transport)) {
+        enif_make_map_put(env, map, sp_atoms.worker, worker_term(env, conn), &map);
+        sp_conn_leave(conn, &call);
+        return enif_make_tuple2(env, sp_atoms.ok, map);
+    }
+    enif_make_map_put(env, map, sp_atoms.packet, sp_nif_packet_term(env, conn->packet), &map);
     if (sp_is_node(conn->transport))
         enif_make_map_put(env, map, enif_make_atom(env, "max_inflight"),
                           enif_make_uint64(env, atomic_load(&pool->max_inflight)), &map);
@@ -170,7 +209,7 @@ SP_NIF(sp_nif_setopt)
     if (is_packet ? !sp_nif_get_packet(env, argv[2], &packet)
                   : !get_option(env, argv[1], argv[2], &option, &value))
         return enif_make_badarg(env);
-    if (!look(env, &call, argv[0], &lease, &error))
+    if (!look_at_stream(env, &call, argv[0], &lease, &error))
         return error;
     if (is_packet)
         sp_conn_set_packet(lease->conn, packet);

@@ -143,6 +143,10 @@ static bool begin(ErlNifEnv *env, const struct sp_call *call, ERL_NIF_TERM term,
 {
     if (!sp_nif_get_lease(env, term, lease, error))
         return false;
+    if (sp_is_worker((*lease)->conn->transport)) {
+        *error = sp_nif_no_stream_term(env, sp_atoms.worker);
+        return false;
+    }
     if (enif_is_identical(fired, sp_atoms.fired))
         sp_conn_disarmed((*lease)->conn, (*lease)->lease, call);
     if (!sp_conn_enter((*lease)->conn, (*lease)->lease, call)) {
@@ -485,10 +489,9 @@ SP_NIF(sp_nif_request)
     if (!enif_is_list(env, argv[1]) || !enif_is_ref(env, argv[2]) || !get_want(env, argv[4], &want))
         return enif_make_badarg(env);
     packet = (enum sp_packet)atomic_load(&pool->packet);
-    if (atomic_load(&pool->max_inflight))
-        return enif_make_tuple2(env, sp_atoms.error,
-                                enif_make_tuple3(env, enif_make_atom(env, "bad_option"),
-                                                 enif_make_atom(env, "transport"), sp_atoms.node));
+    if (atomic_load(&pool->grants) != SP_NIF_STREAM)
+        return sp_nif_no_stream_term(
+            env, atomic_load(&pool->grants) == SP_NIF_NODE ? sp_atoms.node : sp_atoms.worker);
     if (!want.packet && packet != SP_PACKET_RAW)
         return sp_atoms.bad_length;
     if (want.len_bytes > atomic_load(&pool->recv_limit_bytes))

@@ -23,9 +23,33 @@ ERL_NIF_TERM sp_nif_lease_handle(ErlNifEnv *env, struct sp_nif_lease *lease)
                             enif_make_uint64(env, lease->generation));
 }
 
-ERL_NIF_TERM sp_nif_leased_term(ErlNifEnv *env, const struct sp_conn *conn, ERL_NIF_TERM handle)
+ERL_NIF_TERM sp_nif_leased_term(ErlNifEnv *env, struct sp_conn *conn, ERL_NIF_TERM handle)
 {
+    struct sp_nif_pool *pool = SP_CONTAINER(conn->pool, struct sp_nif_pool, core);
+    enum sp_nif_grant grants =
+        (enum sp_nif_grant)atomic_load_explicit(&pool->grants, memory_order_relaxed);
+
+    if (sp_is_worker(conn->transport)) {
+        struct sp_nif_conn *self = SP_CONTAINER(conn, struct sp_nif_conn, core);
+        return enif_make_tuple3(env, grants == SP_NIF_CHECK ? sp_atoms.check : sp_atoms.worker,
+                                handle, enif_make_pid(env, &self->worker));
+    }
     return enif_make_tuple2(env, sp_is_node(conn->transport) ? sp_atoms.node : sp_atoms.ok, handle);
+}
+
+ERL_NIF_TERM sp_nif_granted(struct sp_nif_pool *pool)
+{
+    switch ((enum sp_nif_grant)atomic_load_explicit(&pool->grants, memory_order_relaxed)) {
+    case SP_NIF_NODE:
+        return sp_atoms.node;
+    case SP_NIF_WORKER:
+        return sp_atoms.worker;
+    case SP_NIF_CHECK:
+        return sp_atoms.check;
+    case SP_NIF_STREAM:
+        break;
+    }
+    return sp_atoms.granted;
 }
 
 bool sp_nif_open_handle(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_nif_lease **lease,
@@ -114,7 +138,7 @@ static bool timeslice_over(ErlNifEnv *env)
     return enif_consume_timeslice(env, 1 + (int)(turn++ % 8));
 }
 
-/* checkout(Pool) -> {ok, Lease} | {node, Lease} | again (in the next timeslice) | crowded (sp_pool_crowded()) |
+/* checkout(Pool) -> {ok, Lease} | {node, Lease} | {worker | check, Lease, Pid} | again (in the next timeslice) | crowded (sp_pool_crowded()) |
  * empty | {error, Reason} */
 SP_NIF(sp_nif_checkout)
 {
@@ -148,7 +172,7 @@ SP_NIF(sp_nif_checkout)
 }
 
 /* enqueue(Pool, Ref, ExpiryMs | infinity) -> {wait, Lease} | {error, Reason}. Then {'$sockpool', Ref,
- * granted | {error, Reason}} comes, unless cancel/1 says otherwise; {error, timeout} at the next tick
+ * granted | node | worker | check | {error, Reason}} comes, unless cancel/1 says otherwise; {error, timeout} at the next tick
  * after the expiry. */
 SP_NIF(sp_nif_enqueue)
 {

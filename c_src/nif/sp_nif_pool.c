@@ -97,6 +97,8 @@ static const struct sp_transport *get_transport(ERL_NIF_TERM name, ERL_NIF_TERM 
         return &sp_transport_unix;
     if (enif_is_identical(name, sp_atoms.tls))
         return &sp_transport_tls;
+    if (enif_is_identical(name, sp_atoms.worker))
+        return &sp_nif_transport_worker;
     if (enif_is_identical(name, sp_atoms.node))
         return enif_is_identical(tls, sp_atoms.undefined) ? &sp_transport_node
                                                           : &sp_transport_node_tls;
@@ -105,11 +107,13 @@ static const struct sp_transport *get_transport(ERL_NIF_TERM name, ERL_NIF_TERM 
 
 static bool get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *config)
 {
-    ERL_NIF_TERM transport, strategy, packet, tls;
-    uint64_t size, max_overflow, silence_s;
+    ERL_NIF_TERM transport, strategy, packet, tls, abandoned;
+    uint64_t size, max_overflow, connect_parallelism, silence_s;
 
     memset(config, 0, sizeof *config);
     if (!get_value(env, map, "transport", &transport) || !get_value(env, map, "tls", &tls) ||
+        !get_value(env, map, "abandoned", &abandoned) ||
+        !get_number(env, map, "connect_parallelism", &connect_parallelism) ||
         !get_value(env, map, "strategy", &strategy) || !get_value(env, map, "packet", &packet) ||
         !get_number(env, map, "size", &size) ||
         !get_number(env, map, "max_overflow", &max_overflow) || size + max_overflow > INT_MAX ||
@@ -127,9 +131,21 @@ static bool get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *confi
     if (sp_is_node(config->transport) && get_number(env, map, "silence", &silence_s))
         config->sockopts.silence_s = (unsigned)silence_s;
     config->strategy = enif_is_identical(strategy, sp_atoms.fifo) ? SP_FIFO : SP_LIFO;
+    config->connect_parallelism =
+        connect_parallelism < UINT32_MAX ? (uint32_t)connect_parallelism : UINT32_MAX;
+    config->reuse_abandoned = enif_is_identical(abandoned, enif_make_atom(env, "reuse"));
     config->size = (uint32_t)size;
     config->max_overflow = (uint32_t)max_overflow;
     return true;
+}
+
+static enum sp_nif_grant grants(const struct sp_transport *transport, ERL_NIF_TERM check)
+{
+    if (sp_is_node(transport))
+        return SP_NIF_NODE;
+    if (!sp_is_worker(transport))
+        return SP_NIF_STREAM;
+    return enif_is_identical(check, sp_atoms.undefined) ? SP_NIF_WORKER : SP_NIF_CHECK;
 }
 
 /* Makes the caller the control process. Called under `transition`. SP_BUSY where another one lives
@@ -160,6 +176,13 @@ static sp_status take_control(ErlNifEnv *env, struct sp_nif_pool *pool, ErlNifPi
     return enif_is_process_alive(env, other) ? SP_BUSY : SP_AGAIN;
 }
 
+static void give_up_control(struct sp_nif_pool *pool)
+{
+    enif_mutex_lock(pool->lock);
+    pool->controlled = false;
+    enif_mutex_unlock(pool->lock);
+}
+
 /* pool_open(Pool, Config, Seed, Janitor | undefined) -> ok | again | {already_started, Pid}. The
  * caller becomes the control process; again: call again, the pool's last life is still being
  * cleaned up. The janitor gets {sockpool_shut, Pool} when the caller crashes, and calls
@@ -169,7 +192,8 @@ SP_NIF(sp_nif_pool_open)
     struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
     struct sp_call call = sp_nif_call(env);
     struct sp_config config;
-    uint64_t checkout_timeout, send_timeout, max_inflight;
+    ERL_NIF_TERM check;
+    uint64_t checkout_timeout, send_timeout, max_inflight, worker_shutdown;
     ErlNifUInt64 seed;
     ErlNifPid janitor, other;
     sp_status status = SP_AGAIN;
@@ -180,13 +204,19 @@ SP_NIF(sp_nif_pool_open)
     if (!pool || !enif_get_uint64(env, argv[2], &seed) || !get_config(env, argv[1], &config) ||
         !get_number(env, argv[1], "checkout_timeout", &checkout_timeout) ||
         !get_number(env, argv[1], "send_timeout", &send_timeout) ||
-        !get_number(env, argv[1], "max_inflight", &max_inflight))
+        !get_number(env, argv[1], "max_inflight", &max_inflight) ||
+        !get_number(env, argv[1], "worker_shutdown", &worker_shutdown) ||
+        !get_value(env, argv[1], "check", &check))
         return enif_make_badarg(env);
     /* Not to wait for the janitor, who goes from slice to slice. */
     if (enif_mutex_trylock(pool->transition) != 0)
         return sp_atoms.again;
     if (!sp_nif_shut_slice(&call, pool))
         status = take_control(env, pool, &other);
+    if (status == SP_OK && !sp_nif_keep(pool, &pool->check, check)) {
+        give_up_control(pool);
+        status = SP_NO_MEMORY;
+    }
     if (status == SP_OK) {
         enif_mutex_lock(pool->lock);
         pool->janitor = janitor;
@@ -195,12 +225,16 @@ SP_NIF(sp_nif_pool_open)
         atomic_store(&pool->send_timeout, send_timeout);
         atomic_store(&pool->packet, (uint32_t)config.packet);
         atomic_store(&pool->recv_limit_bytes, config.recv_limit_bytes);
-        atomic_store(&pool->max_inflight, sp_is_node(config.transport) ? max_inflight : 0);
+        atomic_store(&pool->max_inflight, max_inflight);
+        atomic_store(&pool->worker_shutdown, worker_shutdown);
+        atomic_store(&pool->grants, (uint32_t)grants(config.transport, check));
         config.sockopts.settings = pool->tls;
         sp_control_open(&pool->core, &call, &config, seed);
     }
     enif_mutex_unlock(pool->transition);
     sp_nif_charge(&call);
+    if (status == SP_NO_MEMORY)
+        return enif_raise_exception(env, enif_make_atom(env, "enomem"));
     if (status == SP_BUSY)
         return enif_make_tuple2(env, sp_atoms.already_started, enif_make_pid(env, &other));
     return status == SP_OK ? sp_atoms.ok : sp_atoms.again;
@@ -232,11 +266,8 @@ SP_NIF(sp_nif_pool_shut)
     if (!pool->shutting)
         sp_nif_shut_begin(env, pool, SP_PHASE_CLOSED, SP_DRAINING);
     more = sp_nif_shut_slice(&call, pool);
-    if (!more) {
-        enif_mutex_lock(pool->lock);
-        pool->controlled = false;
-        enif_mutex_unlock(pool->lock);
-    }
+    if (!more)
+        give_up_control(pool);
     enif_mutex_unlock(pool->transition);
     sp_nif_charge(&call);
     return more ? sp_atoms.again : sp_atoms.ok;
@@ -372,7 +403,7 @@ SP_NIF(sp_nif_pool_stats)
             env, enif_make_uint(env, cursor), enif_make_uint64(env, snapshot.idle),
             enif_make_uint64(env, snapshot.leased), enif_make_uint64(env, snapshot.connecting));
     enif_make_map_put(env, map, sp_atoms.name, pool->name, &map);
-    if (sp_nif_error_get(pool, env, &error, &at_ms))
+    if (sp_nif_kept_get(pool, &pool->last_error, env, &error, &at_ms))
         at = enif_make_int64(env, at_ms);
     enif_make_map_put(env, map, enif_make_atom(env, "last_error"), error, &map);
     enif_make_map_put(env, map, enif_make_atom(env, "last_error_at"), at, &map);
@@ -396,6 +427,20 @@ SP_NIF(sp_nif_pool_controller)
     return sp_nif_get_controller(pool, &pid) ? enif_make_pid(env, &pid) : sp_atoms.undefined;
 }
 
+/* pool_check(Pool) -> Function | undefined: the one that says whether a worker is fit. */
+SP_NIF(sp_nif_pool_check)
+{
+    struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
+    ERL_NIF_TERM check = sp_atoms.undefined;
+    ErlNifTime at_ms;
+
+    (void)argc;
+    if (!pool)
+        return not_a_pool(env);
+    (void)sp_nif_kept_get(pool, &pool->check, env, &check, &at_ms);
+    return check;
+}
+
 /* pool_want(Pool) -> ok. Somebody who does not wait would have liked a connection. */
 SP_NIF(sp_nif_pool_want)
 {
@@ -417,7 +462,7 @@ SP_NIF(sp_nif_pool_note_error)
     (void)argc;
     if (!pool)
         return not_a_pool(env);
-    sp_nif_error_set(pool, argv[1]);
+    (void)sp_nif_keep(pool, &pool->last_error, argv[1]);
     return sp_atoms.ok;
 }
 
@@ -432,7 +477,8 @@ SP_NIF(sp_nif_pool_give_up)
     (void)argc;
     if (!pool)
         return not_a_pool(env);
-    if (!sp_health_unavailable(&pool->core) || !sp_nif_error_get(pool, env, &reason, &at_ms))
+    if (!sp_health_unavailable(&pool->core) ||
+        !sp_nif_kept_get(pool, &pool->last_error, env, &reason, &at_ms))
         return enif_make_tuple2(env, sp_atoms.error, sp_atoms.timeout);
     return enif_make_tuple2(env, sp_atoms.error,
                             enif_make_tuple2(env, sp_atoms.unavailable, reason));

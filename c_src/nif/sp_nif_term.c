@@ -34,6 +34,13 @@ ERL_NIF_TERM sp_nif_reason_term(ErlNifEnv *env, sp_status status)
     return enif_make_atom(env, sp_status_name(status));
 }
 
+ERL_NIF_TERM sp_nif_no_stream_term(ErlNifEnv *env, ERL_NIF_TERM transport)
+{
+    return enif_make_tuple2(env, sp_atoms.error,
+                            enif_make_tuple3(env, enif_make_atom(env, "bad_option"),
+                                             enif_make_atom(env, "transport"), transport));
+}
+
 static ERL_NIF_TERM bytes_tuple(ErlNifEnv *env, const uint8_t *bytes, unsigned groups,
                                 unsigned width)
 {

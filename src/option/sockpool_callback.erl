@@ -3,7 +3,7 @@
 %%% the others. They may have a password among them, and are kept in a fun, so as not to get into logs.
 -module(sockpool_callback).
 
--export([check/2, shown/2, call/2, is_exported/2]).
+-export([check/2, shown/2, call/2, name/1, is_exported/2]).
 -export_type([callback/0]).
 
 -type callback() :: fun() | {module(), Function :: atom(), sockpool_secret:secret()}.
@@ -32,6 +32,11 @@ shown(Value, Arity) ->
 -spec call(callback(), [term()]) -> term().
 call({Module, Function, Sealed}, Args) -> apply(Module, Function, Args ++ Sealed());
 call(Fun, Args) -> apply(Fun, Args).
+
+%% @doc For a log, which function it is.
+-spec name(callback()) -> {module(), Function :: atom()} | none.
+name({Module, Function, _Sealed}) -> {Module, Function};
+name(Fun) when is_function(Fun) -> none.
 
 %% @doc Whether it can be called here, whichever node it is from. A local fun needs its module in the very
 %% version of the node that made it, and for as long as the pool lives.

@@ -55,12 +55,18 @@ sealed_cookie(Cookie) ->
 shown(Rows, Key, Value) ->
     case lists:keyfind(Key, 1, Rows) of
         {_, _, {optional, Kind}, _} when Value =/= undefined -> shown(Kind, Value);
+        {_, _, validate, _} -> sockpool_callback:shown(Value, 1);
         {_, _, _Kind, _} -> Value;
         false -> not_shown
     end.
 
 shown(cookie, _Value) -> not_a_cookie;
 shown(hosts, Value) -> sockpool_host:shown(Value);
+shown(worker, Value) ->
+    case check(worker, Value) of
+        {ok, Callback} -> Callback;
+        error -> not_a_start_function
+    end;
 shown({callback, Arity, _}, Value) -> sockpool_callback:shown(Value, Arity);
 shown(password, Value) ->
     case sockpool_callback:check(Value, 0) of
@@ -116,7 +122,10 @@ check(ip_address, Value) -> the_same(Value, inet:is_ip_address(Value));
 check({callback, Arity, _}, Value) -> sockpool_callback:check(Value, Arity);
 check(password, Value) -> sockpool_callback:check(Value, 0);
 check(validate, {'after', Ms} = Value) -> the_same(Value, is_number_of(validate, Ms));
-check(validate, Value) -> the_same(Value, Value =:= always orelse Value =:= never);
+check(validate, Value) when Value =:= always; Value =:= never -> {ok, Value};
+check(validate, Value) -> sockpool_callback:check(Value, 1);
+check(worker, {Module, Arg}) when is_atom(Module) -> sockpool_callback:check({Module, start_link, [Arg]}, 0);
+check(worker, Value) -> sockpool_callback:check(Value, 0);
 check(backoff, {Min, Max} = Value) ->
     the_same(Value, is_number_of(backoff, Min) andalso is_number_of(backoff, Max) andalso Min =< Max);
 check(node_name, Value) -> the_same(Value, split_node(Value) =/= error);

@@ -7,16 +7,16 @@
 %%% words here, and its check in sockpool_option and in C.
 -module(sockpool_option_table).
 
--export([pool/0, tls/0, transports/0, bounds/1, allowed/2]).
+-export([pool/0, tls/0, transports/1, bounds/1, allowed/2]).
 -export_type([row/0, kind/0, transport/0, face/0, options/0, tls_options/0]).
 
--type transport() :: tcp | tls | unix | node.
+-type transport() :: tcp | tls | unix | node | worker.
 %% Required or refused: with these transports. A refused one may be given as `undefined'.
 -type rule() :: {required | refused, [transport(), ...]} | {note, string()}.
 -type row() :: {Key :: atom(), Default :: term(), kind(), [rule()]}.
 -type kind() :: {optional | or_infinity, kind()} % or the atom `undefined', `infinity'
               | {one_of, [atom(), ...]} | {integer, integer(), integer()} | {ms, 0 | 1} | bytes
-              | pool_name | hosts | path | packet | ip_address | validate | backoff | tls | node_name | cookie
+              | pool_name | hosts | path | worker | packet | ip_address | validate | backoff | tls | node_name | cookie
               | {callback, arity(), Returns :: string()}
               | {text, string()} | server_name | certs | password | versions | alpn.
 %% Who checks.
@@ -27,18 +27,26 @@
 -define(MAX_BYTES, 2147483647).
 -define(MAX_CONNECTIONS, 1000000).
 
--spec transports() -> [transport()].
-transports() -> [tcp, tls, unix, node].
+%% @doc The daemon's are among the others, in this order.
+-spec transports(face()) -> [transport()].
+transports(vm) -> transports(daemon) ++ [worker];
+transports(daemon) -> [tcp, tls, unix, node].
 
 -spec pool() -> [row()].
 pool() ->
     Sum = {note, "size and max_overflow together from 1 to " ++ integer_to_list(?MAX_CONNECTIONS)},
+    OfNodes = {refused, [tcp, tls, unix, worker]},
+    OfWorkers = {refused, [tcp, tls, unix, node]},
+    OfStreams = {refused, [worker]},
     [{name, undefined, pool_name, []},
-     {transport, tcp, {one_of, transports()}, []},
-     {host, undefined, {optional, hosts}, [{required, [tcp, tls]}, {refused, [unix, node]}]},
+     {transport, tcp, {one_of, transports(vm)}, []},
+     {host, undefined, {optional, hosts}, [{required, [tcp, tls]}, {refused, [unix, node, worker]}]},
      {port, undefined, {optional, {integer, 1, 65535}},
-      [{required, [tcp, tls]}, {refused, [unix]}, {note, "with node instead of asking epmd"}]},
-     {path, undefined, {optional, path}, [{required, [unix]}, {refused, [tcp, tls, node]}]},
+      [{required, [tcp, tls]}, {refused, [unix, worker]}, {note, "with node instead of asking epmd"}]},
+     {path, undefined, {optional, path}, [{required, [unix]}, {refused, [tcp, tls, node, worker]}]},
+     {worker, undefined, {optional, worker}, [{required, [worker]}, OfWorkers]},
+     {worker_shutdown, 5000, {or_infinity, {ms, 0}}, [OfWorkers]},
+     {abandoned, close, {one_of, [close, reuse]}, [OfWorkers]},
      {size, 10, {integer, 0, ?MAX_CONNECTIONS}, [Sum]},
      {max_overflow, 10, {integer, 0, ?MAX_CONNECTIONS}, [Sum]},
      {overflow_ttl, 10000, {or_infinity, {ms, 0}}, []},
@@ -46,23 +54,23 @@ pool() ->
      {max_waiting, infinity, {or_infinity, {integer, 0, ?MAX_COUNT}}, []},
      {checkout_timeout, 5000, {or_infinity, {ms, 0}}, []},
      {connect_timeout, 5000, {ms, 1}, []},
-     {send_timeout, 5000, {or_infinity, {ms, 0}}, []},
-     {packet, raw, packet, [{note, "with transport node it is 4"}]},
-     {nodelay, true, {one_of, [true, false]}, []},
-     {keepalive, false, {one_of, [true, false]}, []},
-     {sndbuf, undefined, {optional, bytes}, []},
-     {recbuf, undefined, {optional, bytes}, []},
-     {bind, undefined, {optional, ip_address}, [{refused, [unix]}]},
+     {connect_parallelism, 64, {integer, 1, ?MAX_CONNECTIONS}, [{note, "with tls never more than 16"}]},
+     {send_timeout, 5000, {or_infinity, {ms, 0}}, [OfStreams]},
+     {packet, raw, packet, [OfStreams, {note, "with transport node it is 4"}]},
+     {nodelay, true, {one_of, [true, false]}, [OfStreams]},
+     {keepalive, false, {one_of, [true, false]}, [OfStreams]},
+     {sndbuf, undefined, {optional, bytes}, [OfStreams]},
+     {recbuf, undefined, {optional, bytes}, [OfStreams]},
+     {bind, undefined, {optional, ip_address}, [{refused, [unix, worker]}]},
      {init, undefined, {optional, {callback, 1, "ok or {error, Reason}"}}, [{refused, [node]}]},
      {validate, always, validate, []},
      {max_hold, infinity, {or_infinity, {ms, 1}}, []},
-     {recv_limit, 67108864, bytes, []},
+     {recv_limit, 67108864, bytes, [OfStreams]},
      {backoff, {100, 10000}, backoff, []},
-     {tls, undefined, {optional, tls}, [{refused, [tcp, unix]}, {note, "for a node that speaks distribution over TLS"}]},
-     {node, undefined, {optional, node_name}, [{required, [node]}, {refused, [tcp, tls, unix]}]},
-     {cookie, undefined, {optional, cookie},
-      [{refused, [tcp, tls, unix]}, {note, "by default what is set for that node"}]},
-     {max_inflight, 64, {integer, 1, ?MAX_COUNT}, [{refused, [tcp, tls, unix]}]}].
+     {tls, undefined, {optional, tls}, [{refused, [tcp, unix, worker]}, {note, "for a node that speaks distribution over TLS"}]},
+     {node, undefined, {optional, node_name}, [{required, [node]}, OfNodes]},
+     {cookie, undefined, {optional, cookie}, [OfNodes, {note, "by default what is set for that node"}]},
+     {max_inflight, 64, {integer, 1, ?MAX_COUNT}, [OfNodes]}].
 
 -spec tls() -> [row()].
 tls() ->
@@ -95,6 +103,10 @@ tls() ->
                      host => host() | [host(), ...] | undefined | nil,
                      port => inet:port_number() | undefined | nil,
                      path => text() | undefined | nil,
+                     worker => {module(), Arg :: term()} | mfargs() | fun(() -> {ok, pid()} | {error, term()})
+                             | undefined | nil,
+                     worker_shutdown => ms() | infinity | undefined | nil,
+                     abandoned => close | reuse | undefined | nil,
                      size => non_neg_integer() | nil,
                      max_overflow => non_neg_integer() | nil,
                      overflow_ttl => ms() | infinity | nil,
@@ -102,17 +114,19 @@ tls() ->
                      max_waiting => non_neg_integer() | infinity | nil,
                      checkout_timeout => ms() | infinity | nil,
                      connect_timeout => ms() | nil,
-                     send_timeout => ms() | infinity | nil,
-                     packet => raw | 0 | 1 | 2 | 4 | line | nil,
-                     nodelay => boolean() | nil,
-                     keepalive => boolean() | nil,
+                     connect_parallelism => pos_integer() | nil,
+                     send_timeout => ms() | infinity | undefined | nil,
+                     packet => raw | 0 | 1 | 2 | 4 | line | undefined | nil,
+                     nodelay => boolean() | undefined | nil,
+                     keepalive => boolean() | undefined | nil,
                      sndbuf => pos_integer() | undefined | nil,
                      recbuf => pos_integer() | undefined | nil,
                      bind => inet:ip_address() | undefined | nil,
-                     init => fun((sockpool:conn()) -> ok | {error, term()}) | mfargs() | undefined | nil,
-                     validate => always | {'after', ms()} | never | nil,
+                     init => fun((sockpool:conn()) -> ok | {error, term()})
+                           | fun((Worker :: pid()) -> ok | {error, term()}) | mfargs() | undefined | nil,
+                     validate => always | {'after', ms()} | never | fun((Worker :: pid()) -> boolean()) | mfargs() | nil,
                      max_hold => ms() | infinity | nil,
-                     recv_limit => pos_integer() | nil,
+                     recv_limit => pos_integer() | undefined | nil,
                      backoff => {ms(), ms()} | nil,
                      tls => tls_options() | undefined | nil,
                      node => node() | undefined | nil,
@@ -156,20 +170,27 @@ bounds(alpn) -> {1, 255}.
 allowed(daemon, {_Key, _Default, {optional, Kind}, _Rules}) when Kind =:= password; element(1, Kind) =:= callback ->
     "left out, because a node in C cannot call a fun";
 allowed(Face, {_Key, _Default, Kind, Rules}) ->
-    Notes = with_transports(rule(required, Rules), rule(refused, Rules)) ++ [Note || {note, Note} <- Rules],
-    lists:append([words(Face, Kind) | [" (" ++ lists:append(lists:join("; ", Notes)) ++ ")" || Notes =/= []]]).
+    case {rule(Face, required, Rules), rule(Face, refused, Rules), transports(Face)} of
+        {_, All, All} ->
+            "left out, because a node in C has no workers: an Erlang node serves such a pool";
+        {Required, Refused, All} ->
+            Notes = with_transports(Required, Refused, All) ++ [Note || {note, Note} <- Rules],
+            lists:append([words(Face, Kind)
+                          | [" (" ++ lists:append(lists:join("; ", Notes)) ++ ")" || Notes =/= []]])
+    end.
 
-rule(Rule, Rules) -> proplists:get_value(Rule, Rules, []).
+rule(Face, Rule, Rules) -> [Transport || Transport <- proplists:get_value(Rule, Rules, []),
+                                         lists:member(Transport, transports(Face))].
 
-with_transports([], []) ->
+with_transports([], [], _All) ->
     [];
-with_transports([], Refused) ->
-    case transports() -- Refused of
+with_transports([], Refused, All) ->
+    case All -- Refused of
         Allowed when length(Allowed) =< length(Refused) -> ["only with transport " ++ joined(" or ", Allowed)];
         _ -> ["not with transport " ++ joined(" or ", Refused)]
     end;
-with_transports(Required, Refused) ->
-    Others = case transports() -- Required of Refused -> "others"; _ -> joined(" or ", Refused) end,
+with_transports(Required, Refused, All) ->
+    Others = case All -- Required of Refused -> "others"; _ -> joined(" or ", Refused) end,
     ["required with transport " ++ joined(" and ", Required) ++ ", not allowed with " ++ Others].
 
 joined(Word, Atoms) -> lists:append(lists:join(Word, [atom_to_list(Atom) || Atom <- Atoms])).
@@ -177,6 +198,10 @@ joined(Word, Atoms) -> lists:append(lists:join(Word, [atom_to_list(Atom) || Atom
 %% That a default is `undefined' says only that there is none.
 words(Face, {optional, Kind}) -> words(Face, Kind);
 words(Face, {or_infinity, Kind}) -> words(Face, Kind) ++ ", or infinity";
+words(daemon, {one_of, Atoms}) -> words({one_of, Atoms -- (transports(vm) -- transports(daemon))});
+words(vm, validate) ->
+    words(validate) ++ "; with transport worker always, or a fun of one argument, the worker's pid, that returns a boolean, "
+    "or {Module, Function, ExtraArgs}, called with the pid before those";
 words(vm, cookie) -> words(daemon, cookie) ++ ", or a fun without arguments, or {Module, Function, Args}, that returns one";
 words(_Face, Kind) -> words(Kind).
 
@@ -197,13 +222,16 @@ words(hosts) ->
 words(path) ->
     {Min, Max} = bounds(path),
     format("a socket's path as a string or binary of ~b to ~b bytes, none of them 0", [Min, Max]);
+words(worker) ->
+    "{Module, Arg} for Module:start_link(Arg), {Module, Function, Args}, or a fun without arguments; it starts a process and "
+    "returns {ok, Pid} or {error, Reason}";
 words(packet) ->
     "one of raw, 0, 1, 2, 4, line";
 words(ip_address) ->
     "an IP address as a tuple, such as {127,0,0,1}";
 words({callback, 1, Returns}) ->
-    "a fun of one argument, the connection, that returns " ++ Returns ++ ", or {Module, Function, ExtraArgs}, "
-    "called with the connection before those; for a pool of another node exported there, and no other fun than "
+    "a fun of one argument, the connection or, with transport worker, the worker's pid, that returns " ++ Returns ++ ", or "
+    "{Module, Function, ExtraArgs}, called with that before those; for a pool of another node exported there, and no other fun than "
     "fun Module:Function/1";
 words(password) ->
     "a fun without arguments, or {Module, Function, Args}, that returns iodata; for a pool of another node "

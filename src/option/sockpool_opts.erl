@@ -8,7 +8,7 @@
 %%% '''
 -module(sockpool_opts).
 
--export([parse/2, given/1, format_error/1, seal/1, server/1]).
+-export([parse/2, given/1, format_error/1, seal/1, server/1, stop_ms/1]).
 -export_type([opts/0, bad_option/0]).
 
 -type bad_option() :: {bad_option, Key :: term(), Value :: term()}.
@@ -19,6 +19,8 @@
 %% has no use for is `undefined'.
 
 -define(HOSTS_SHOWN, 3).
+%% What a pool gets to tell its users that it ends; then it is killed. Its workers have their own time before that.
+-define(STOP_MS, 5000).
 
 %% @doc Checks the options of the pool `Name' and fills in the defaults.
 %%
@@ -51,7 +53,7 @@ format_error({bad_option, Key, Value}) ->
     end.
 
 %% A start refuses no transport that there is, and does not show what an unknown option was given.
-is_of_a_function(transport, Value) -> lists:member(Value, sockpool_option_table:transports());
+is_of_a_function(transport, Value) -> lists:member(Value, sockpool_option_table:transports(vm));
 is_of_a_function(Key, Value) -> Value =/= not_shown andalso not lists:member(Key, keys()).
 
 hint(host, Value) ->
@@ -80,7 +82,7 @@ checked(Name, Opts) ->
     ok = check_required(Rows, Parsed),
     ok = check_refused(Rows, Given),
     ok = check_sum(lists:keyfind(size, 1, Rows), Parsed),
-    with_packet(with_tls(maps:merge(Parsed, maps:from_list([{Key, undefined} || {Key, _} <- refused(Rows, Parsed)])))).
+    with_validate(with_packet(with_tls(maps:merge(Parsed, maps:from_list([{Key, undefined} || {Key, _} <- refused(Rows, Parsed)]))))).
 
 all_given(Opts) ->
     case sockpool_given:map(Opts, keys()) of
@@ -136,6 +138,14 @@ with_packet(#{transport := node} = Parsed) ->
 with_packet(Parsed) ->
     Parsed.
 
+%% Whether a worker lives is looked at in any case; a function looks at workers only.
+with_validate(#{transport := Transport, validate := Validate} = Parsed) ->
+    case is_function(Validate) orelse (is_tuple(Validate) andalso tuple_size(Validate) =:= 3) of
+        IsFunction when IsFunction =:= (Transport =:= worker) -> Parsed;
+        false when Validate =:= always -> Parsed;
+        _ -> throw({wrong, validate, Validate})
+    end.
+
 %% @doc For another node: a map, with nothing in it that is not given.
 -spec given(term()) -> {ok, map()} | {error, bad_option()}.
 given(Opts) ->
@@ -153,8 +163,28 @@ seal(Opts) ->
         {error, _} -> not_a_map
     end.
 
+%% @doc How long a pool may take to stop, in milliseconds. Of options that are not complete, and may be wrong, too.
+-spec stop_ms(term()) -> timeout().
+stop_ms(#{transport := worker} = Opts) ->
+    case maps:get(worker_shutdown, Opts, default_of(worker_shutdown)) of
+        infinity -> infinity;
+        Ms when is_integer(Ms), Ms >= 0 -> ?STOP_MS + Ms;
+        _Wrong -> ?STOP_MS
+    end;
+stop_ms(_Opts) ->
+    ?STOP_MS.
+
+default_of(Key) ->
+    {Key, Default, _Kind, _Rules} = lists:keyfind(Key, 1, sockpool_option_table:pool()),
+    Default.
+
 %% @doc To whom the pool connects, for a log.
 -spec server(opts()) -> string().
+server(#{transport := worker, worker := Start}) ->
+    case sockpool_callback:name(Start) of
+        {Module, Function} -> format("~tp:~tp", [Module, Function]);
+        none -> "a worker"
+    end;
 server(#{transport := unix, path := Path}) ->
     format("~ts", [Path]);
 server(#{transport := node, node := Node, port := undefined}) ->

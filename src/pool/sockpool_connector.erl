@@ -7,7 +7,7 @@
 
 -export([start/5, configure/3]).
 
-%% @doc Linked to the caller, which gets `{sockpool_connector, Pid, ok | {error, Reason}}', or the
+%% @doc Linked to the caller, which gets `{sockpool_connector, Pid, ok | {ok, Worker} | {error, Reason}}', or the
 %% exit signal where the process was killed; then `At' says how far it had come. `Turn' says with which
 %% of several hosts to begin.
 %% `Configure' is the turn of the configuration that has to be made first, and of which the caller
@@ -18,7 +18,11 @@
 start(Pool, Attempt, Opts, Turn, Configure) ->
     Parent = self(),
     At = sockpool_step:new(Turn + 1),
-    try spawn_link(fun() -> connector(Parent, Pool, Attempt, Opts, Turn, Configure, At) end) of
+    Ancestors = [Parent | get('$ancestors')],
+    try spawn_link(fun() ->
+                       _ = put('$ancestors', Ancestors),
+                       connector(Parent, Pool, Attempt, Opts, Turn, Configure, At)
+                   end) of
         Pid ->
             %% Not by the process itself: it may be killed before it gets so far.
             ok = sockpool_nif:attempt_claim(Attempt, Pid),
@@ -61,13 +65,24 @@ configured(Parent, Pool, #{connect_timeout := Ms} = Opts, Turn, At) ->
 configure(Pool, #{tls := Tls, connect_timeout := LimitMs}, Turn) ->
     sockpool_tls:configure(Pool, Tls, Turn, LimitMs).
 
+run(Pool, Attempt, #{transport := worker} = Opts, _Turn, At) ->
+    _ = process_flag(trap_exit, true),
+    ok = sockpool_step:enter(At, start),
+    case sockpool_worker:start(Opts, Attempt) of
+        {ok, Worker} ->
+            Result = prepare(Pool, Attempt, Worker, maps:get(init, Opts), At),
+            true = unlink(Worker),
+            case Result of ok -> {ok, Worker}; {error, _} = Error -> Error end;
+        {error, Reason} ->
+            failed(Pool, Attempt, Reason)
+    end;
 run(Pool, Attempt, Opts, Turn, At) ->
     Deadline = sockpool_wait:deadline(maps:get(connect_timeout, Opts)),
     try credentials(Opts) of
         Credentials ->
             case connect(targets(Opts, Turn), {Attempt, Credentials, At}, Deadline, none) of
                 ok ->
-                    prepare(Pool, Attempt, maps:get(init, Opts), At);
+                    prepare(Pool, Attempt, Attempt, maps:get(init, Opts), At);
                 {error, Reason, Tried} ->
                     ok = sockpool_step:tried(At, Tried),
                     failed(Pool, Attempt, Reason)
@@ -264,10 +279,11 @@ addresses(Lookups) ->
 lookup(Name, Family, Deadline) ->
     inet:getaddrs(Name, Family, max(1, Deadline - sockpool_wait:deadline(0)) div 2).
 
-prepare(Pool, Attempt, Init, At) ->
+%% Subject: what the init function gets.
+prepare(Pool, Attempt, Subject, Init, At) ->
     ok = sockpool_step:enter(At, init),
-    try init(Init, Attempt) of
-        ok -> hand_over(Pool, Attempt);
+    try init(Init, Subject) of
+        ok -> hand_over(Pool, Attempt, Subject);
         {error, Reason} -> failed(Pool, Attempt, {init, sockpool_reason:bounded(Reason)});
         Other -> failed(Pool, Attempt, {init, {bad_return, sockpool_reason:bounded(Other)}})
     catch
@@ -278,11 +294,19 @@ prepare(Pool, Attempt, Init, At) ->
             failed(Pool, Attempt, {init, sockpool_reason:of_exception(Class, Reason, Stack)})
     end.
 
-init(undefined, _Conn) -> ok;
-init(Init, Conn) -> sockpool_callback:call(Init, [Conn]).
+init(undefined, _Subject) -> ok;
+init(Init, Subject) -> sockpool_callback:call(Init, [Subject]).
 
-hand_over(Pool, Attempt) ->
+hand_over(Pool, Attempt, Subject) ->
     case sockpool_nif:attempt_ready(Attempt) of
         ok -> ok;
-        {error, Reason} -> failed(Pool, Attempt, Reason)
+        {error, Reason} -> failed(Pool, Attempt, ended(Subject, Reason))
+    end.
+
+%% A worker, which is linked to this process, may have ended meanwhile.
+ended(Subject, Reason) ->
+    receive
+        {'EXIT', Subject, Why} -> {worker, sockpool_reason:of_exit(Why)}
+    after 0 ->
+        Reason
     end.

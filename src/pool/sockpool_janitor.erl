@@ -36,5 +36,9 @@ handle_info({sockpool_shut, Pool} = Shut, State) ->
             error:badarg -> ok  % of a library that was unloaded
         end,
     {noreply, State};
+%% Of a pool whose process has died.
+handle_info({sockpool_stop_worker, Connector, Worker, Ms}, State) ->
+    _ = sockpool_worker:clean_up(Connector, Worker, Ms),
+    {noreply, State};
 handle_info(_Other, State) ->
     {noreply, State}.

@@ -47,6 +47,11 @@
                 %% late: its time is over, it was killed
                 connectors = #{} :: #{pid() => {Timer :: reference() | late, sockpool_nif:lease(),
                                                sockpool_step:at()}},
+                %% of processes that have workers end
+                stopping = #{} :: #{reference() => []},
+                %% how many workers have ended of themselves since the last line in the log, and until when the
+                %% next one is not written
+                lost = none :: none | {non_neg_integer(), Last :: term(), Until :: integer()},
                 turn = 0 :: non_neg_integer(),
                 retry :: reference() | undefined,
                 outage = none :: none | {Failures :: pos_integer(), failing | Ends :: integer()}}).
@@ -242,10 +247,18 @@ make(Name) ->
             Pool
     end.
 
-config(#{backoff := {Min, Max}, validate := Validate, bind := Bind} = Opts) ->
+config(#{transport := worker, validate := Validate} = Opts) ->
+    Check = case Validate of always -> undefined; _ -> Validate end,
+    Unused = #{packet => raw, nodelay => false, keepalive => false},
+    config(Check, maps:merge(Opts#{validate := always}, Unused));
+config(Opts) ->
+    config(undefined, Opts).
+
+config(Check, #{backoff := {Min, Max}, validate := Validate, bind := Bind} = Opts) ->
     Opts#{silence => tick_time_s(),
           backoff_min => Min,
           backoff_max => Max,
+          check => Check,
           validate := case Validate of {'after', Ms} -> Ms; When -> When end,
           bind := case Bind of undefined -> undefined; _ -> sockpool_host:address_bytes(Bind) end}.
 
@@ -293,7 +306,7 @@ handle_info({tick, Cursor}, #state{pool = Pool} = State) ->
     case sockpool_nif:pool_tick(Pool, Cursor) of
         ok ->
             _ = erlang:send_after(?TICK_MS, self(), {tick, 0}),
-            {noreply, step(outage_ended(State))};
+            {noreply, step(losses_told(outage_ended(State)))};
         Next ->
             self() ! {tick, Next},
             {noreply, State}
@@ -316,8 +329,7 @@ handle_info({sockpool_connector, Pid, Result}, #state{connectors = Connectors} =
 handle_info({timeout, Timer, {connector, Pid}}, #state{connectors = Connectors} = State) ->
     case Connectors of
         #{Pid := {Timer, Attempt, At}} ->
-            exit(Pid, kill),
-            {noreply, State#state{connectors = Connectors#{Pid := {late, Attempt, At}}}};
+            {noreply, killed(Pid, State#state{connectors = Connectors#{Pid := {late, Attempt, At}}})};
         #{} ->
             {noreply, State}
     end;
@@ -325,23 +337,42 @@ handle_info({'EXIT', Pid, Reason}, #state{connectors = Connectors} = State)
   when is_map_key(Pid, Connectors) ->
     Told = sockpool_reason:of_exit(Reason),
     {noreply, died(maps:get(Pid, Connectors), Told, forget(Pid, State))};
+handle_info({'EXIT', _Worker, Reason}, #state{opts = #{transport := worker}} = State) ->
+    {noreply, lost(sockpool_reason:of_exit(Reason), State)};
+handle_info({sockpool_stop_worker, Connector, Worker, Ms}, State) ->
+    {noreply, stopping(Connector, Worker, Ms, State)};
+handle_info({'DOWN', Ref, process, _, _}, #state{stopping = Stopping} = State) ->
+    {noreply, State#state{stopping = maps:remove(Ref, Stopping)}};
 handle_info(_Other, State) ->
     {noreply, State}.
 
 %% After a crash the monitor of the pool does what is left to do, with other answers to waiters.
 -spec terminate(term(), #state{}) -> ok.
 terminate(Reason, #state{name = Name, pool = Pool, connectors = Connectors} = State) ->
-    lists:foreach(fun(Pid) -> exit(Pid, kill) end, maps:keys(Connectors)),
+    Killed = lists:foldl(fun killed/2, State, maps:keys(Connectors)),
     %% A shut closes what the dead wait on. The living are expected to come back to it.
     lists:foreach(fun(Pid) -> receive {'EXIT', Pid, _} -> ok end end, maps:keys(Connectors)),
-    case Reason of
-        normal -> shut(Name, Pool);
-        shutdown -> shut(Name, Pool);
-        {shutdown, _} -> shut(Name, Pool);
-        _ -> ok
-    end,
+    _ = case Reason of
+            normal -> stop(Name, Pool, Killed);
+            shutdown -> stop(Name, Pool, Killed);
+            {shutdown, _} -> stop(Name, Pool, Killed);
+            _ -> ok
+        end,
     _ = State#state.unfit =:= undefined orelse told(State#state.unfit, State),
     ok.
+
+stop(Name, Pool, State) ->
+    ok = shut(Name, Pool),
+    stopped(State).
+
+%% When all workers have ended.
+stopped(State) ->
+    receive
+        {sockpool_stop_worker, Connector, Worker, Ms} -> stopped(stopping(Connector, Worker, Ms, State))
+    after 0 ->
+        lists:foreach(fun(Ref) -> receive {'DOWN', Ref, process, _, _} -> ok end end,
+                      maps:keys(State#state.stopping))
+    end.
 
 %% The parent first: afterwards the pool may be another process's.
 shut(Name, Pool) ->
@@ -360,6 +391,20 @@ step(#state{pool = Pool} = State) ->
     {Attempts, More, WaitMs} = sockpool_nif:pool_step(Pool),
     _ = More andalso (self() ! sockpool_wake),
     retry_after(WaitMs, lists:foldl(fun start_connector/2, State, Attempts)).
+
+%% Of a worker its start is ended, too.
+killed(Connector, #state{opts = #{transport := worker, worker_shutdown := Ms}} = State) ->
+    stopping(sockpool_worker:stop_start(Connector, Ms), State);
+killed(Connector, State) ->
+    true = exit(Connector, kill),
+    State.
+
+%% One that is not known yet is ended with its connector.
+stopping(_Connector, undefined, _Ms, State) -> State;
+stopping(Connector, Worker, Ms, State) -> stopping(sockpool_worker:stop(Connector, Worker, Ms), State).
+
+stopping(none, State) -> State;
+stopping(Ref, #state{stopping = Stopping} = State) -> State#state{stopping = Stopping#{Ref => []}}.
 
 retry_after(WaitMs, #state{retry = Retry} = State) ->
     _ = Retry =/= undefined andalso erlang:cancel_timer(Retry),
@@ -410,9 +455,35 @@ connected({error, Reason}, At, #state{outage = none, name = Name, opts = Opts} =
     State#state{outage = {1, failing}};
 connected({error, _Reason}, _At, #state{outage = {Failures, _}} = State) ->
     State#state{outage = {Failures + 1, failing}};
+connected({ok, Worker}, At, State) ->
+    true = link(Worker),
+    connected(ok, At, State);
 connected(ok, _At, #state{outage = {Failures, failing}} = State) ->
     State#state{outage = {Failures, sockpool_wait:deadline(?OUTAGE_ENDS_MS)}};
 connected(ok, _At, State) ->
+    State.
+
+%% A worker has ended, of which C knows. In an orderly way, as when this pool has had it end: that is nothing to tell.
+lost(Reason, State) when Reason =:= normal; Reason =:= shutdown; element(1, Reason) =:= shutdown ->
+    State;
+lost(Reason, #state{pool = Pool, lost = Lost} = State) ->
+    ok = sockpool_nif:pool_note_error(Pool, {worker, Reason}),
+    case Lost of
+        none -> loss_logged(1, Reason, State);
+        {Count, _, Until} -> State#state{lost = {Count + 1, Reason, Until}}
+    end.
+
+loss_logged(Count, Reason, #state{name = Name} = State) ->
+    ?LOG_WARNING("sockpool ~tp: ~b of its workers ended: ~0tP", [Name, Count, Reason, ?SHOWN]),
+    State#state{lost = {0, undefined, sockpool_wait:deadline(?OUTAGE_ENDS_MS)}}.
+
+losses_told(#state{lost = {Count, Last, Until}} = State) ->
+    case sockpool_wait:left(Until) of
+        0 when Count > 0 -> loss_logged(Count, Last, State);
+        0 -> State#state{lost = none};
+        _ -> State
+    end;
+losses_told(State) ->
     State.
 
 where(timeout, At) -> [" (", sockpool_step:words(At), ")"];

@@ -7,7 +7,7 @@
 -export_type([at/0, step/0]).
 
 -opaque at() :: atomics:atomics_ref().
--type step() :: begins | files | look_up | epmd | connect | backlog | handshake | dirty_schedulers | init.
+-type step() :: begins | files | look_up | epmd | connect | backlog | handshake | dirty_schedulers | init | start.
 
 -define(STEP, 1).
 -define(NUMBER, 2).
@@ -62,7 +62,8 @@ words(At) ->
         backlog -> "the server does not accept";
         handshake -> "in the handshake";
         dirty_schedulers -> "waiting for a dirty scheduler";
-        init -> "in init"
+        init -> "in init";
+        start -> "starting the worker"
     end.
 
 %% @doc For a log: its number, and its address.
@@ -85,7 +86,7 @@ attempt(At, Number, Place) ->
 
 step(At) -> lists:nth(atomics:get(At, ?STEP) + 1, steps()).
 
-steps() -> [begins, files, look_up, epmd, connect, backlog, handshake, dirty_schedulers, init].
+steps() -> [begins, files, look_up, epmd, connect, backlog, handshake, dirty_schedulers, init, start].
 
 index(Step, [Step | _], Before) -> Before;
 index(Step, [_ | Rest], Before) -> index(Step, Rest, Before + 1).

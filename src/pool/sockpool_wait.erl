@@ -7,7 +7,7 @@
 %%% answered `cancelled'. The lease is used after each wait, which keeps it from the collector.
 -module(sockpool_wait).
 
--export([checkout/2, send/3, recv/3, recv_packet/2, request/4, open/6, deadline/1, left/1]).
+-export([checkout/2, checked/4, send/3, recv/3, recv_packet/2, request/4, open/6, deadline/1, left/1]).
 -export([ask/4, asked/1, from/1, wait_on/2, give_up/1, next/3]).
 -export_type([deadline/0, asked/0, answer/0]).
 
@@ -45,7 +45,7 @@ watch(Timeout) when Timeout >= ?WATCHED_FROM_MS -> {Timeout, infinity};
 watch(Timeout) -> {infinity, Timeout}.
 
 -spec checkout(sockpool_nif:pool(), timeout() | default) ->
-          {ok | node, sockpool_nif:lease()} | {error, term()}.
+          {ok | node, sockpool_nif:lease()} | {worker, sockpool_nif:lease(), pid()} | {error, term()}.
 checkout(Pool, default) ->
     checkout(Pool, sockpool_nif:pool_checkout_timeout(Pool));
 checkout(Pool, 0) ->
@@ -54,15 +54,57 @@ checkout(Pool, 0) ->
 checkout(Pool, Timeout) ->
     Ref = make_ref(),
     {Expiry, Timer} = watch(Timeout),
+    Given = given(Pool, erlang:monotonic_time(millisecond), Timeout),
     case sockpool_nif:enqueue(Pool, Ref, Expiry) of
         {wait, Lease} ->
             case await(Ref, Timer) of
                 {error, timeout} -> sockpool_nif:pool_give_up(Pool);
-                timeout -> cancel(Pool, Lease, Ref, fun granted/2);
-                What -> granted(What, Lease)
+                timeout -> cancel(Pool, Lease, Ref, Given);
+                What -> Given(What, Lease)
             end;
         {error, _} = Error ->
             Error
+    end.
+
+given(Pool, BeganMs, Timeout) ->
+    fun(granted, Lease) -> {ok, Lease};
+       (node, Lease) -> {node, Lease};
+       (worker, Lease) -> worker(Pool, Lease, sockpool_nif:worker(Lease), false, BeganMs, Timeout);
+       (check, Lease) -> worker(Pool, Lease, sockpool_nif:worker(Lease), true, BeganMs, Timeout);
+       ({error, _} = Error, _Lease) -> Error
+    end.
+
+%% @doc A worker that was checked out just now, or the first after it that the pool's function takes for fit; the others
+%% are closed.
+-spec checked(sockpool_nif:pool(), sockpool_nif:lease(), pid(), timeout() | default) ->
+          {worker, sockpool_nif:lease(), pid()} | {error, term()}.
+checked(Pool, Lease, Worker, default) ->
+    checked(Pool, Lease, Worker, sockpool_nif:pool_checkout_timeout(Pool));
+checked(Pool, Lease, Worker, Timeout) ->
+    worker(Pool, Lease, Worker, true, erlang:monotonic_time(millisecond), Timeout).
+
+worker(Pool, _Lease, {error, closed}, _IsToCheck, BeganMs, Timeout) ->
+    %% It has ended on the way.
+    next_worker(Pool, BeganMs, Timeout);
+worker(_Pool, Lease, Worker, false, _BeganMs, _Timeout) ->
+    {worker, Lease, Worker};
+worker(Pool, Lease, Worker, true, BeganMs, Timeout) ->
+    case sockpool_worker:fit(Pool, Worker) of
+        true ->
+            {worker, Lease, Worker};
+        false ->
+            _ = sockpool_nif:discard(Lease),
+            next_worker(Pool, BeganMs, Timeout)
+    end.
+
+next_worker(Pool, BeganMs, Timeout) ->
+    LeftMs = case Timeout of infinity -> infinity; _ -> left(BeganMs + Timeout) end,
+    case sockpool_nif:checkout(Pool) of
+        again -> next_worker(Pool, BeganMs, Timeout);
+        {check, Lease, Worker} -> worker(Pool, Lease, Worker, true, BeganMs, Timeout);
+        Empty when LeftMs =:= 0, Timeout > 0, Empty =:= empty orelse Empty =:= crowded -> sockpool_nif:pool_give_up(Pool);
+        Empty when Empty =:= empty; Empty =:= crowded -> checkout(Pool, LeftMs);
+        Other -> Other
     end.
 
 %% In the queue still; or what was told is there, and the fun says what comes of that.
@@ -71,10 +113,6 @@ cancel(Pool, Lease, Ref, Told) ->
         cancelled -> sockpool_nif:pool_give_up(Pool);
         told -> Told(await(Ref, infinity), Lease)
     end.
-
-granted(granted, Lease) -> {ok, Lease};
-granted(node, Lease) -> {node, Lease};
-granted({error, _} = Error, _Lease) -> Error.
 
 %%% Send and receive on a lease.
 

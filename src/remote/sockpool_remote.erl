@@ -8,7 +8,7 @@
 
 -export([checkout/3, request/5, checkin/1, discard/1, give_away/2, send/3, recv/3]).
 -export([call/6, send_to/5]).
--export([info/1, peername/1, sockname/1, setopts/2]).
+-export([info/1, worker/1, peername/1, sockname/1, setopts/2]).
 -export([start_pool/3, stop_pool/2, which_pools/1, stats/1, stats/2]).
 -export_type([lease/0]).
 
@@ -33,7 +33,7 @@
 
 %%% Leases.
 
--spec checkout(node(), atom(), timeout() | default) -> {ok, lease()} | failure().
+-spec checkout(node(), atom(), timeout() | default) -> {ok, lease()} | {worker, lease(), pid()} | failure().
 checkout(Node, Name, Timeout) ->
     Id = make_ref(),
     cancellable(Node, Id, Name, {checkout, Id, Name, Timeout}, Timeout).
@@ -89,6 +89,14 @@ recv(?LEASE(Node) = Lease, Length, Timeout) ->
 
 -spec info(lease()) -> {ok, map()} | failure().
 info(Lease) -> lease_call(Lease, {info, Lease}).
+
+-spec worker(lease()) -> pid() | failure().
+worker(Lease) ->
+    case info(Lease) of
+        {ok, #{worker := Worker}} -> Worker;
+        {ok, #{transport := Transport}} -> {error, {bad_option, transport, Transport}};
+        {error, _} = Error -> Error
+    end.
 
 -spec peername(lease()) -> {ok, sockpool:address()} | failure().
 peername(Lease) -> lease_call(Lease, {peername, Lease}).

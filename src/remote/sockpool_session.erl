@@ -18,7 +18,10 @@
 lease(Server, From, Lease, Name, Timeout) ->
     case checkout(Name, Timeout) of
         {ok, Conn} ->
-            reply(From, {ok, Lease}),
+            reply(From, case sockpool:worker(Conn) of
+                            Worker when is_pid(Worker) -> {worker, Lease, Worker};
+                            {error, _} -> {ok, Lease}
+                        end),
             serve(Server, Conn);
         Error ->
             reply(From, Error)
@@ -148,7 +151,11 @@ start_pool(Name, Given) ->
 
 callbacks(Opts) ->
     Tls = case Opts of #{tls := #{} = Given} -> Given; #{} -> #{} end,
-    [{Key, Value, Arity} || {Key, Value, Arity} <- [{init, maps:get(init, Opts, undefined), 1},
+    Worker = case maps:get(worker, Opts, undefined) of {Module, Arg} -> {Module, start_link, [Arg]}; Start -> Start end,
+    Validate = case maps:get(validate, Opts, undefined) of {'after', _} -> undefined; Look -> Look end,
+    [{Key, Value, Arity} || {Key, Value, Arity} <- [{worker, Worker, 0},
+                                                    {validate, Validate, 1},
+                                                    {init, maps:get(init, Opts, undefined), 1},
                                                     {{tls, password}, maps:get(password, Tls, undefined), 0},
                                                     {cookie, maps:get(cookie, Opts, undefined), 0}],
                             is_function(Value) orelse is_tuple(Value)].

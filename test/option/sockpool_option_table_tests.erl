@@ -58,16 +58,16 @@ with_transports_test_() ->
             [{[], ""},
              {[{note, "n"}], " (n)"},
              {[{refused, [unix]}, {note, "n"}], " (not with transport unix; n)"},
-             {[{refused, [tcp, unix]}], " (only with transport tls or node)"},
+             {[{refused, [tcp, unix, worker]}], " (only with transport tls or node)"},
              {[{required, [tcp, tls]}, {refused, [unix]}], " (required with transport tcp and tls, not allowed with unix)"},
-             {[{required, [node]}, {refused, [tcp, tls, unix]}], " (required with transport node, not allowed with others)"}]].
+             {[{required, [node]}, {refused, [tcp, tls, unix, worker]}], " (required with transport node, not allowed with others)"}]].
 
 %% What the library and the pool's modules read out of the options is in the table.
 options_that_are_read_test_() ->
     Pool = keys(sockpool_option_table:pool()),
     Tls = keys(sockpool_option_table:tls()),
     %% What is made of options for the library.
-    Made = [backoff_min, backoff_max, silence],
+    Made = [backoff_min, backoff_max, silence, check],
     TlsMade = [min_version, max_version, turn],
     Modules = [{sockpool_pool, Pool}, {sockpool_connector, Pool}, {sockpool_opts, Pool}, {sockpool_session, Pool},
                {sockpool_tls, Tls ++ [password]}],
@@ -84,11 +84,11 @@ asked(File) ->
     {match, Asked} = re:run(Library, "get_[a-z_]+\\(env, [a-z0-9\\[\\]]+, \"([a-z_0-9]+)\"", [global, {capture, [1], list}]),
     [list_to_atom(Key) || [Key] <- Asked].
 
-%% The daemon makes something of every row.
+%% The daemon makes something of every row, but for those that it refuses with all of its transports.
 options_that_the_daemon_uses_test_() ->
     [{atom_to_list(Key), ?_assertMatch({match, _}, re:run(source(File), "\\[" ++ string:uppercase(atom_to_list(Key)) ++ "\\]"))}
      || {File, Rows} <- [{"sn_options.c", sockpool_option_table:pool()}, {"sn_options_tls.c", sockpool_option_table:tls()}],
-        Key <- keys(Rows)].
+        {Key, _, _, Rules} <- Rows, proplists:get_value(refused, Rules, []) =/= sockpool_option_table:transports(daemon)].
 
 source(File) ->
     {ok, Text} = file:read_file(filename:join([sockpool_test_util:root(), "c_src/node/option", File])),

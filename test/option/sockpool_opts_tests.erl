@@ -26,6 +26,10 @@ table() ->
      {checkout_timeout, same([0, 1, ?MAX_MS, infinity]), [-1, ?MAX_MS + 1, soon],
       "milliseconds"},
      {connect_timeout, same([1, ?MAX_MS]), [0, -1, ?MAX_MS + 1, infinity], "from 1 to"},
+     {connect_parallelism, same([1, 64, 1000000]), [0, -1, 1000001, 1.0, infinity, undefined], "from 1 to 1000000"},
+     {worker, same([undefined]), [m, {m}, {"m", []}, fun(_) -> ok end, {m, f, a}], "start_link"},
+     {worker_shutdown, same([undefined]), [1, infinity, -1, kill], "only with transport worker"},
+     {abandoned, same([undefined]), [close, reuse, keep], "only with transport worker"},
      {send_timeout, same([0, 1, ?MAX_MS, infinity]), [-1, ?MAX_MS + 1, undefined],
       "milliseconds"},
      {packet, [{0, raw} | same([raw, 1, 2, 4, line])], [3, 8, http, "raw", 1.0],
@@ -38,7 +42,7 @@ table() ->
       ["127.0.0.1", {1, 2, 3}, {256, 0, 0, 1}, any], "IP address"},
      {init, same([Init, undefined]), [fun() -> ok end, {m, f}, ok], "one argument"},
      {validate, same([always, never, {'after', 0}, {'after', ?MAX_MS}]),
-      [true, {'after', -1}, {'after', infinity}, {before, 1}, {'after', 1, 2}],
+      [true, {'after', -1}, {'after', infinity}, {before, 1}],
       "always, never"},
      {max_hold, same([1, ?MAX_MS, infinity]), [0, -1, ?MAX_MS + 1], "milliseconds"},
      {recv_limit, same([1, 67108864, 2147483647]), [0, -1, 2147483648, infinity, undefined],
@@ -131,6 +135,7 @@ wrong_values_test_() ->
      || {Key, _Right, Wrong, _Words} <- table(), Value <- Wrong].
 
 %% What may have a password in it is not repeated.
+shown(worker, _Value) -> not_a_start_function;
 shown(tls, []) -> #{};
 shown(tls, Value) when Value =/= #{} -> not_a_list_of_options;
 shown(_Key, Value) -> Value.
@@ -154,9 +159,9 @@ unix_defaults_test() ->
 
 defaults() ->
     #{name => cache, transport => tcp, host => undefined, port => undefined,
-      path => undefined, size => 10, max_overflow => 10, overflow_ttl => 10000,
+      path => undefined, worker => undefined, worker_shutdown => undefined, abandoned => undefined, size => 10, max_overflow => 10, overflow_ttl => 10000,
       strategy => lifo, max_waiting => infinity, checkout_timeout => 5000,
-      connect_timeout => 5000, send_timeout => 5000, packet => raw, nodelay => true,
+      connect_timeout => 5000, connect_parallelism => 64, send_timeout => 5000, packet => raw, nodelay => true,
       keepalive => false, sndbuf => undefined, recbuf => undefined, bind => undefined,
       init => undefined, validate => always, max_hold => infinity,
       recv_limit => 67108864, backoff => {100, 10000}, tls => undefined,
@@ -167,12 +172,62 @@ every_option_is_tested_test() ->
     {ok, Opts} = parse_tcp(#{}),
     ?assertEqual(lists:sort(maps:keys(Opts)), lists:sort(Tested)).
 
+parse_worker(Opts) ->
+    sockpool_opts:parse(cache, maps:merge(#{transport => worker, worker => {m, arg}}, Opts)).
+
+worker_defaults_test() ->
+    {ok, #{worker := {m, start_link, Arg}} = Parsed} = parse_worker(#{}),
+    ?assertEqual([arg], Arg()),
+    Unused = maps:from_list([{Key, undefined} || Key <- [send_timeout, packet, nodelay, keepalive, recv_limit]]),
+    ?assertEqual(maps:merge(defaults(), Unused#{transport => worker, worker_shutdown => 5000, abandoned => close}),
+                 Parsed#{worker := undefined}).
+
+workers_test_() ->
+    Start = fun() -> {ok, self()} end,
+    [?_assertMatch({ok, #{worker := Start}}, parse_worker(#{worker => Start})),
+     ?_assertMatch({ok, #{worker := {m, f, _}}}, parse_worker(#{worker => {m, f, [a, b]}})),
+     ?_assertMatch({ok, #{worker_shutdown := infinity, abandoned := reuse}},
+                   parse_worker(#{worker_shutdown => infinity, abandoned => reuse})),
+     ?_assertMatch({ok, #{validate := {m, f, _}}}, parse_worker(#{validate => {m, f, []}}))]
+        ++ [?_assertEqual({error, {bad_option, Key, Value}}, parse_worker(#{Key => Value}))
+            || {Key, Value} <- [{worker, undefined}, {host, "localhost"}, {port, 1}, {path, "/s"}, {packet, raw},
+                                {nodelay, true}, {keepalive, false}, {sndbuf, 1}, {recbuf, 1}, {recv_limit, 1},
+                                {send_timeout, 1}, {bind, {127, 0, 0, 1}}, {max_inflight, 1}, {worker_shutdown, -1},
+                                {abandoned, keep}, {validate, never}, {validate, {'after', 1}}]].
+
+%% What is wrong may have a password in it.
+wrong_workers_are_not_shown_test_() ->
+    [?_assertEqual({error, {bad_option, worker, not_a_start_function}}, parse_worker(#{worker => Wrong}))
+     || Wrong <- [m, {"m", secret}, {m, f, secret}, fun(_) -> ok end]].
+
+%% Only workers are looked at by a function; always is said in any case.
+functions_that_validate_test_() ->
+    Fit = fun(_) -> true end,
+    [?_assertMatch({ok, #{validate := Fit}}, parse_worker(#{validate => Fit})),
+     ?_assertEqual({error, {bad_option, validate, Fit}}, parse_tcp(#{validate => Fit})),
+     ?_assertMatch({error, {bad_option, validate, {m, f, _}}}, parse_tcp(#{validate => {m, f, []}})),
+     ?_assertEqual({error, {bad_option, validate, not_a_fun}}, parse_worker(#{validate => {m, f, secret}}))].
+
+a_sealed_worker_parses_again_test() ->
+    Sealed = sockpool_opts:seal(#{transport => worker, worker => {m, hunter2}, validate => {m, f, [hunter2]}}),
+    ?assertEqual(nomatch, string:find(io_lib:format("~p", [Sealed]), "hunter2")),
+    ?assertMatch({ok, #{worker := {m, start_link, _}, validate := {m, f, _}}}, sockpool_opts:parse(cache, Sealed)).
+
+how_long_a_stop_takes_test_() ->
+    [?_assertEqual(Expected, sockpool_opts:stop_ms(Opts))
+     || {Opts, Expected} <- [{#{transport => worker}, 10000}, {#{transport => worker, worker_shutdown => 1}, 5001},
+                             {#{transport => worker, worker_shutdown => infinity}, infinity},
+                             {#{transport => worker, worker_shutdown => wrong}, 5000},
+                             {#{host => "h"}, 5000}, {not_a_map, 5000}]].
+
 %% What parse returns, where it was given, is accepted again and means the same.
 normalised_options_parse_again_test() ->
     {ok, Tcp} = parse_tcp(#{packet => 0, host => ["a", <<"127.0.0.1">>]}),
     ?assertEqual({ok, Tcp}, sockpool_opts:parse(cache, Tcp)),
     {ok, Unix} = parse_unix(#{}),
-    ?assertEqual({ok, Unix}, sockpool_opts:parse(cache, Unix)).
+    ?assertEqual({ok, Unix}, sockpool_opts:parse(cache, Unix)),
+    {ok, Workers} = parse_worker(#{}),
+    ?assertEqual({ok, Workers}, sockpool_opts:parse(cache, Workers)).
 
 unknown_option_test_() ->
     [?_assertEqual({error, {bad_option, Key, not_shown}}, parse_tcp(#{Key => 1}))

@@ -86,6 +86,7 @@ struct sp_conn {
     _Atomic uint64_t leased_ns; /* likewise */
     _Atomic uint64_t armed;     /* the lease whose owner has a select pending; has a pin */
     _Atomic uint32_t shard;     /* whose list it was last put into */
+    _Atomic bool gone;          /* a worker that has ended; set by sp_pool_lost(), for good */
 
     /* under the lock of the list that it is in */
     struct sp_list_node node;

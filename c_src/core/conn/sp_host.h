@@ -41,7 +41,8 @@ struct sp_host {
     void (*conn_ref)(struct sp_conn *conn);
     void (*conn_unref)(struct sp_conn *conn);
     /* Takes the descriptor out of the event loop and closes it, now or later; the host keeps the
-     * connection referenced until it has. */
+     * connection referenced until it has. Of a worker, which has none (-1): has the process end, or
+     * whatever its attempt has come to. */
     void (*conn_stop)(const struct sp_call *call, struct sp_conn *conn, int fd);
     /* Releases conn->keepsake, which is not NULL, and sets it to NULL. Holder only. */
     void (*keepsake_drop)(struct sp_conn *conn);

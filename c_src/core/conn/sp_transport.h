@@ -80,6 +80,10 @@ struct sp_transport {
      * left anywhere, and costs no more for having been asked for too many. */
     bool short_is_all;
     bool node; /* of a distribution connection; see core/dist/sp_node.h */
+    /* Not a stream but a process of the host's, without a descriptor: nothing is sent or received. It can end at
+     * any time, of which the host tells by sp_pool_lost(); until then whoever has been given it may use it, lease
+     * or not, so that what its owner leaves behind is not known to be unused. */
+    bool worker;
 };
 
 /* By a flag and not by its address: after an upgrade connections have the tables of the library that
@@ -87,6 +91,11 @@ struct sp_transport {
 static inline bool sp_is_node(const struct sp_transport *transport)
 {
     return transport->node;
+}
+
+static inline bool sp_is_worker(const struct sp_transport *transport)
+{
+    return transport->worker;
 }
 
 extern const struct sp_transport sp_transport_tcp;

@@ -11,9 +11,7 @@
 
 #include <sched.h>
 
-/* Connectors at work at once while the backend answers: a bound on the herd after its restart. */
-#define CONNECTING_MAX 64
-/* Where each has a handshake: that is work for the processor, and takes buffers meanwhile. */
+/* Attempts at once where each has a handshake: that is work for the processor, and takes buffers meanwhile. */
 #define SHAKING_MAX 16
 
 /* ---- opening and closing ---- */
@@ -29,6 +27,7 @@ void sp_control_open(struct sp_pool *pool, const struct sp_call *call,
     atomic_store(&pool->max_hold_ns, config->max_hold_ns);
     atomic_store(&pool->max_waiting, config->max_waiting);
     atomic_store(&pool->strategy, (uint32_t)config->strategy);
+    atomic_store(&pool->reuse_abandoned, config->reuse_abandoned);
     atomic_store(&pool->eager, 0);
     atomic_store(&pool->woken, 0);
     atomic_fetch_add(&pool->epoch, 1);
@@ -129,7 +128,9 @@ static uint64_t attempts_allowed(struct sp_pool *pool, uint64_t now_ns, uint32_t
 
     pthread_mutex_lock(&pool->control.lock);
     state = pool->control.state;
-    max = pool->control.config.transport->handshake ? SHAKING_MAX : CONNECTING_MAX;
+    max = pool->control.config.connect_parallelism;
+    if (pool->control.config.transport->handshake && max > SHAKING_MAX)
+        max = SHAKING_MAX;
     pthread_mutex_unlock(&pool->control.lock);
     *round = state.failures;
     if (!sp_backoff_failing(&state))
@@ -328,6 +329,10 @@ static void sweep_lease(struct sp_pool *pool, const struct sp_call *call, struct
     uint64_t owner = atomic_load(&conn->owner), leased_ns = atomic_load(&conn->leased_ns);
     uint64_t max_hold_ns = atomic_load(&pool->max_hold_ns);
 
+    if (atomic_load(&conn->gone)) {
+        sp_pool_lost(pool, call, conn);
+        return;
+    }
     disarm_dead(pool, call, conn);
     /* The same number before and after: owner and time belong to it. */
     if (lease == SP_LEASE_NONE || owner == 0 || atomic_load(&conn->lease) != lease)
@@ -445,21 +450,10 @@ void sp_control_idle_event(struct sp_pool *pool, const struct sp_call *call, uin
                            uint32_t generation)
 {
     struct sp_conn *conn = sp_table_get(pool, slot);
-    struct sp_shard *shard;
-    bool held;
 
     if (!conn)
         return;
-    shard = &pool->shards[atomic_load(&conn->shard)];
-    pthread_mutex_lock(&shard->lock);
-    /* First that the connection is under this lock, then what the lock guards. */
-    held = sp_conn_state(conn) == SP_CONN_IDLE &&
-           &pool->shards[atomic_load(&conn->shard)] == shard && conn->cold &&
-           conn->watch == generation;
-    if (held)
-        sp_shard_unlink(shard, conn);
-    pthread_mutex_unlock(&shard->lock);
-    if (held)
-        idle_event(pool, call, shard, conn);
+    if (sp_shard_take(pool, conn, &generation))
+        idle_event(pool, call, &pool->shards[atomic_load(&conn->shard)], conn);
     pool->host->conn_unref(conn);
 }

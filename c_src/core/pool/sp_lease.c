@@ -3,6 +3,7 @@
 #include "sp_grant.h"
 #include "sp_health.h"
 #include "sp_retire.h"
+#include "sp_shard.h"
 
 bool sp_pool_crowded(struct sp_pool *pool)
 {
@@ -113,8 +114,9 @@ sp_status sp_pool_discard(struct sp_pool *pool, const struct sp_call *call, stru
     return SP_OK;
 }
 
-bool sp_pool_revoke(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
-                    uint64_t lease)
+/* `unused`: whatever the connection is, its owner has not had it. */
+static bool end_lease(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                      uint64_t lease, bool unused)
 {
     if (!sp_conn_unlease(conn, lease))
         return false;
@@ -125,7 +127,7 @@ bool sp_pool_revoke(struct sp_pool *pool, const struct sp_call *call, struct sp_
     sp_count(sp_pool_home(pool, call), abandoned);
     /* The pins are read first: without one, no call that sets `touched` is under way. A pin means
      * that a call of the old owner is, in a dirty scheduler, or that it waits. */
-    if (sp_conn_pinned(conn) || conn->touched) {
+    if (sp_conn_pinned(conn) || conn->touched || (sp_is_worker(conn->transport) && !unused)) {
         sp_pool_retire(pool, call, conn);
     } else {
         conn->idle_since_ns = call->now_ns;
@@ -134,18 +136,41 @@ bool sp_pool_revoke(struct sp_pool *pool, const struct sp_call *call, struct sp_
     return true;
 }
 
+bool sp_pool_revoke(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                    uint64_t lease)
+{
+    return end_lease(pool, call, conn, lease, false);
+}
+
 bool sp_pool_abandon(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
                      uint64_t lease)
 {
+    /* Who has lost the handle may still use the worker. */
+    bool reuse = atomic_load(&pool->reuse_abandoned) &&
+                 !pool->host->owner_alive(call, atomic_load(&conn->owner));
+
     sp_conn_disarmed(conn, lease, call);
-    return sp_pool_revoke(pool, call, conn, lease);
+    return end_lease(pool, call, conn, lease, reuse);
+}
+
+void sp_pool_lost(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+{
+    atomic_store(&conn->gone, true);
+    if (sp_shard_take(pool, conn, NULL)) {
+        if (!conn->used && sp_pool_is_current(pool, conn))
+            sp_health_lost_unused(pool, call);
+        sp_pool_retire(pool, call, conn);
+    } else if (!sp_conn_unready(conn) && sp_conn_unlease(conn, atomic_load(&conn->lease))) {
+        sp_count(sp_pool_home(pool, call), abandoned);
+        sp_pool_retire(pool, call, conn);
+    }
 }
 
 void sp_waiter_abandon(struct sp_waiter *waiter, const struct sp_call *call)
 {
     (void)sp_queue_leave(waiter);
     if (atomic_exchange(&waiter->handoff, SP_HANDOFF_ABANDONED) == SP_HANDOFF_DELIVERED) {
-        (void)sp_pool_abandon(waiter->pool, call, waiter->conn, waiter->lease);
+        (void)end_lease(waiter->pool, call, waiter->conn, waiter->lease, true);
         waiter->pool->host->conn_unref(waiter->conn);
     }
     sp_waiter_unref(waiter);

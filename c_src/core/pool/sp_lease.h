@@ -41,9 +41,14 @@ sp_status sp_pool_discard(struct sp_pool *pool, const struct sp_call *call, stru
  * the next, used it is closed, and the owner's call returns. True where this call ended it. */
 bool sp_pool_revoke(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
                     uint64_t lease);
-/* Likewise where the owner is dead or lost the handle, and no call of it waits any more. */
+/* Likewise where the owner is dead or lost the handle, and no call of it waits any more. A worker is taken for used
+ * by who has had it, unless the pool reuses those of the dead. */
 bool sp_pool_abandon(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
                      uint64_t lease);
+
+/* The worker has ended: its lease has, too; an idle one is closed. May be called again, and the tick does, for
+ * one that was on its way between two places just now. Its connector's is left to the connector. */
+void sp_pool_lost(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn);
 
 /* Holder only, after a lease that used it: serves it, or closes it where it is not clean. */
 void sp_pool_accept(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn);

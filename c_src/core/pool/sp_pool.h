@@ -34,6 +34,8 @@ struct sp_config {
     uint64_t max_waiting;
     uint64_t backoff_min_ns, backoff_max_ns;
     uint64_t recv_limit_bytes;
+    uint32_t connect_parallelism; /* attempts at once, while the server answers */
+    bool reuse_abandoned;         /* workers whose owners have died, too, are handed out again */
     enum sp_strategy strategy;
     enum sp_packet packet;
     struct sp_sockopts sockopts;
@@ -62,6 +64,7 @@ struct sp_pool {
     _Atomic uint32_t size, limit; /* limit = size + max_overflow */
     _Atomic uint64_t overflow_ttl_ns, validate_after_ns, max_hold_ns, max_waiting;
     _Atomic uint32_t strategy;
+    _Atomic bool reuse_abandoned;
 
     _Atomic uint32_t phase;
     _Atomic uint64_t epoch; /* one more with each opening */

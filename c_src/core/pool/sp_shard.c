@@ -44,6 +44,22 @@ void sp_shard_unlink(struct sp_shard *shard, struct sp_conn *conn)
     atomic_fetch_sub(&shard->top, 1);
 }
 
+bool sp_shard_take(struct sp_pool *pool, struct sp_conn *conn, const uint32_t *generation)
+{
+    struct sp_shard *shard = &pool->shards[atomic_load(&conn->shard)];
+    bool held;
+
+    pthread_mutex_lock(&shard->lock);
+    /* First that the connection is under this lock, then what the lock guards. */
+    held = sp_conn_state(conn) == SP_CONN_IDLE &&
+           &pool->shards[atomic_load(&conn->shard)] == shard &&
+           (!generation || (conn->cold && conn->watch == *generation));
+    if (held)
+        sp_shard_unlink(shard, conn);
+    pthread_mutex_unlock(&shard->lock);
+    return held;
+}
+
 void sp_pool_put(struct sp_pool *pool, const struct sp_call *call, struct sp_shard *shard,
                  struct sp_conn *conn, bool cold)
 {

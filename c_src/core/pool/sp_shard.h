@@ -12,6 +12,10 @@ void sp_pool_put(struct sp_pool *pool, const struct sp_call *call, struct sp_sha
                  struct sp_conn *conn, bool cold);
 /* Under the shard's lock: the caller becomes the holder. */
 void sp_shard_unlink(struct sp_shard *shard, struct sp_conn *conn);
+/* The connection out of the shard that it is idle in; one in whose watch that generation is, where one is given.
+ * False where it is not, or no longer, idle; otherwise the caller holds it. */
+SP_MUST_CHECK bool sp_shard_take(struct sp_pool *pool, struct sp_conn *conn,
+                                 const uint32_t *generation);
 /* After the phase has left OPEN: closes one idle connection; false where there is none. */
 bool sp_pool_close_idle(struct sp_pool *pool, const struct sp_call *call);
 

@@ -239,6 +239,7 @@ static void fill(struct sn_options *options, const struct sn_parsed *parsed)
     config->max_waiting = parsed[MAX_WAITING].number;
     config->backoff_min_ns = parsed[BACKOFF].number;
     config->backoff_max_ns = parsed[BACKOFF].other;
+    config->connect_parallelism = (uint32_t)parsed[CONNECT_PARALLELISM].number;
     config->recv_limit_bytes = parsed[RECV_LIMIT].number;
     config->strategy = parsed[STRATEGY].number == STRATEGY_LIFO ? SP_LIFO : SP_FIFO;
     config->packet = (enum sp_packet)parsed[PACKET].number;

@@ -28,6 +28,7 @@ void kit_init(unsigned shards)
                                     .overflow_ttl_ns = 10000 * SP_MS,
                                     .max_hold_ns = SP_NEVER,
                                     .max_waiting = SP_NEVER,
+                                    .connect_parallelism = 64,
                                     .backoff_min_ns = 100 * SP_MS,
                                     .backoff_max_ns = 10000 * SP_MS,
                                     .recv_limit_bytes = 1 << 20,

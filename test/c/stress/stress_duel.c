@@ -28,6 +28,7 @@ static void open_arena(uint32_t size)
                                .overflow_ttl_ns = SP_NEVER,
                                .max_hold_ns = SP_NEVER,
                                .max_waiting = SP_NEVER,
+                               .connect_parallelism = 64,
                                .backoff_min_ns = SP_MS,
                                .backoff_max_ns = SP_MS,
                                .recv_limit_bytes = 1024};

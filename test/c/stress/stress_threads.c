@@ -166,6 +166,7 @@ static void open_pool(void)
                                .overflow_ttl_ns = stress_random(3) ? 100 * SP_MS : 0,
                                .max_hold_ns = 400 * SP_MS,
                                .max_waiting = SP_NEVER,
+                               .connect_parallelism = 64,
                                .backoff_min_ns = 10 * SP_MS,
                                .backoff_max_ns = 100 * SP_MS,
                                .recv_limit_bytes = 1024,

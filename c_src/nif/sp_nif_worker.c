@@ -1,0 +1,109 @@
+/* Connections that are processes.
+ *
+ * A connector starts the process and is its parent, as gen_server and others know it. The connector ends when the
+ * worker is the pool's; that the worker has ended is told by a monitor of the connection, to whichever thread it
+ * was that ended it. An end of the connection is for processes to carry out: who controls the pool, or who cleans up after
+ * it, gets {sockpool_stop_worker, Starter, Worker | undefined, WithinMs | infinity}. */
+#include "sp_nif.h"
+
+#include "core/pool/sp_lease.h"
+
+static struct sp_nif_conn *self_of(struct sp_conn *conn)
+{
+    return SP_CONTAINER(conn, struct sp_nif_conn, core);
+}
+
+static sp_status worker_open(struct sp_conn *conn, const struct sp_addr *addr,
+                             const struct sp_sockopts *opts)
+{
+    (void)conn;
+    (void)addr;
+    (void)opts;
+    return SP_OK;
+}
+
+static sp_status worker_opened(struct sp_conn *conn)
+{
+    (void)conn;
+    return SP_OK;
+}
+
+/* Dead to ERTS before anybody hears of it, and before the monitor's call. */
+static enum sp_clean worker_validate(struct sp_conn *conn)
+{
+    return atomic_load_explicit(&conn->gone, memory_order_relaxed) ||
+                   !enif_is_process_alive(NULL, &self_of(conn)->worker)
+               ? SP_DEAD
+               : SP_CLEAN;
+}
+
+static void worker_shutdown(struct sp_conn *conn)
+{
+    (void)conn;
+}
+
+/* What no call on a worker comes to is not there. */
+const struct sp_transport sp_nif_transport_worker = {
+    .name = "worker",
+    .open = worker_open,
+    .opened = worker_opened,
+    .validate = worker_validate,
+    .shutdown = worker_shutdown,
+    .worker = true,
+};
+
+void sp_nif_worker_claim(struct sp_conn *conn, const ErlNifPid *connector)
+{
+    self_of(conn)->starter = *connector;
+}
+
+static ERL_NIF_TERM pid_term(ErlNifEnv *env, const ErlNifPid *pid)
+{
+    return pid->pid ? enif_make_pid(env, pid) : sp_atoms.undefined;
+}
+
+/* Who has workers of this pool end. */
+static bool get_keeper(struct sp_nif_pool *pool, ErlNifPid *keeper)
+{
+    if (sp_nif_get_controller(pool, keeper))
+        return true;
+    enif_mutex_lock(pool->lock);
+    *keeper = pool->janitor;
+    enif_mutex_unlock(pool->lock);
+    return !enif_is_pid_undefined(keeper);
+}
+
+void sp_nif_worker_stop(const struct sp_call *call, struct sp_nif_conn *conn)
+{
+    struct sp_nif_pool *pool = SP_CONTAINER(conn->core.pool, struct sp_nif_pool, core);
+    ErlNifEnv *env;
+    ErlNifPid keeper;
+
+    if (!conn->starter.pid || atomic_load(&conn->core.gone))
+        return;
+    env = enif_alloc_env();
+    if (!get_keeper(pool, &keeper) ||
+        !enif_send(call->env, &keeper, env,
+                   enif_make_tuple4(env, enif_make_atom(env, "sockpool_stop_worker"),
+                                    pid_term(env, &conn->starter), pid_term(env, &conn->worker),
+                                    sp_nif_ms_term(env, atomic_load(&pool->worker_shutdown))))) {
+        /* Nobody is left to do it: what a parent's end would come to for the worker. */
+        enif_clear_env(env);
+        if (conn->worker.pid)
+            (void)enif_send(call->env, &conn->worker, env,
+                            enif_make_tuple3(env, enif_make_atom(env, "EXIT"),
+                                             pid_term(env, &conn->starter),
+                                             enif_make_atom(env, "shutdown")));
+    }
+    enif_free_env(env);
+}
+
+void sp_nif_worker_down(ErlNifEnv *env, void *resource, ErlNifPid *pid, ErlNifMonitor *monitor)
+{
+    struct sp_nif_conn *conn = resource;
+    struct sp_call call = sp_nif_call(env);
+
+    (void)pid;
+    (void)monitor;
+    sp_pool_lost(conn->core.pool, &call, &conn->core);
+}
