@@ -4,7 +4,7 @@
 -export([named/1, on_node/2, ensure_started/0, start/2, stop/1, start_link/2, child_spec/2]).
 -export([names/0, names_on/1, stats/1, reload_tls/1, with_connection/3, request/4, checkout/2]).
 -export([send/3, recv/3, checkin/1, discard/1, give_away/2, set/2, info/1, reason/1]).
--export([check/1, map/1, ms/1, result/1]).
+-export([check/1, start_function/1, map/1, ms/1, result/1]).
 -export_type([options/0, milliseconds/0]).
 
 -type pool() :: atom() | {atom(), node()} | binary() | {binary(), binary()}.
@@ -152,6 +152,9 @@ check(Options) ->
         {error, Reason} -> {error, reason(Reason)}
     end.
 
+-spec start_function(Start) -> Start.
+start_function(Start) -> Start.
+
 -spec map(options()) -> map().
 map({options, Settings}) ->
     lists:foldr(fun put_setting/2, #{}, Settings).
@@ -164,6 +167,7 @@ value(transport, transport_tcp) -> tcp;
 value(transport, transport_tls) -> tls;
 value(transport, transport_unix) -> unix;
 value(transport, transport_node) -> node;
+value(transport, transport_worker) -> worker;
 value(node, Text) -> named(Text);
 value(tls, Options) -> map(Options);
 value(packet, header1) -> 1;
@@ -217,8 +221,9 @@ reason({not_started, sockpool}) -> not_started;
 reason({unavailable, Last}) -> {unavailable, reason(Last)};
 reason({timeout, dirty_schedulers}) -> dirty_schedulers_busy;
 reason({tls, Reason}) -> {tls, tls_reason(Reason)};
-reason({init, Reason}) when is_binary(Reason) -> {init_failed, Reason};
-reason({init, Reason}) -> {init_failed, text(Reason)};
+reason({init, Reason}) -> {init_failed, words(Reason)};
+reason({worker, Reason}) -> {worker_failed, words(Reason)};
+reason({validate, Reason}) -> {validate_failed, words(Reason)};
 reason({bad_option, Key, _Value} = Bad) -> {bad_option, key(Key), explanation(Bad)};
 reason({bad_argument, Name, _Value} = Bad) -> {bad_argument, key(Name), explanation(Bad)};
 reason({bad_request, _Request} = Bad) -> {bad_request, explanation(Bad)};
@@ -252,5 +257,8 @@ key(Key) when is_atom(Key) -> atom_to_binary(Key);
 key(Key) -> text(Key).
 
 explanation(Bad) -> unicode:characters_to_binary(sockpool:format_error(Bad)).
+
+words(Text) when is_binary(Text) -> Text;
+words(Term) -> text(Term).
 
 text(Term) -> unicode:characters_to_binary(io_lib:format("~0tp", [Term])).

@@ -42,6 +42,9 @@ pub fn reasons_test() {
   kit.equal(error.Other("{odd,1}"), kit.reason("{odd, 1}"))
   kit.equal(error.InitFailed("no"), kit.reason("{init, <<\"no\">>}"))
   kit.equal(error.InitFailed("{odd,1}"), kit.reason("{init, {odd, 1}}"))
+  kit.equal(error.WorkerFailed("no"), kit.reason("{worker, <<\"no\">>}"))
+  kit.equal(error.WorkerFailed("killed"), kit.reason("{worker, killed}"))
+  kit.equal(error.ValidateFailed("badfun"), kit.reason("{validate, badfun}"))
   kit.equal(
     error.Unavailable(error.Tls(tls.UnknownCa)),
     kit.reason("{unavailable, {tls, unknown_ca}}"),

@@ -5,7 +5,7 @@ import sockpool/connection.{
   Next, Raw,
 }
 import sockpool/error
-import sockpool/options.{type Options, AfterIdle, Always, AtMost, Fifo, Lifo, Never, NoLimit}
+import sockpool/options.{type Options, AfterIdle, Always, AtMost, Close, Fifo, Lifo, Never, NoLimit, Reuse}
 import sockpool/pool
 import sockpool/tls
 import sockpool_kit as kit
@@ -56,6 +56,31 @@ pub fn refused_values_test() {
   kit.equal("recv_limit", refusal(options.recv_limit(o, 0)))
   kit.equal("backoff", refusal(options.backoff(o, 10, 5)))
   kit.equal("bind", refusal(options.unix("/tmp/x") |> options.bind("127.0.0.1")))
+}
+
+pub fn refused_of_workers_test() {
+  let o = options.workers()
+  kit.equal("worker", refusal(o))
+  let o = options.worker(o, fn() { Error("none") })
+  kit.equal("none", refusal(o))
+  kit.equal("worker_shutdown", refusal(options.worker_shutdown(o, Ms(-1))))
+  kit.equal("connect_parallelism", refusal(options.connect_parallelism(o, 0)))
+  kit.equal("packet", refusal(options.packet(o, Header1)))
+  kit.equal("validate", refusal(options.validate(o, Never)))
+  kit.equal("abandoned", refusal(options.abandoned(plain(), Reuse)))
+  kit.equal("worker", refusal(options.worker(plain(), fn() { Error("none") })))
+}
+
+pub fn accepted_of_workers_test() {
+  let o =
+    options.workers()
+    |> options.worker(fn() { Error("none") })
+    |> options.worker_shutdown(Infinity)
+    |> options.abandoned(Close)
+    |> options.abandoned(Reuse)
+    |> options.connect_parallelism(100)
+    |> options.validate(Always)
+  kit.equal("none", refusal(o))
 }
 
 pub fn refused_tls_values_test() {

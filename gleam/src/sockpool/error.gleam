@@ -41,6 +41,10 @@ pub type Error {
   DirtySchedulersBusy
   /// In `Unavailable`: `init` returned this, or crashed with this.
   InitFailed(reason: String)
+  /// In `Unavailable`: a worker could not be started, or the last one that ended did with this.
+  WorkerFailed(reason: String)
+  /// In `Unavailable`: `validate` crashed with this, or returned it in place of `True` or `False`.
+  ValidateFailed(reason: String)
   /// Starting a pool, `set`: the key, such as `"size"` or `"tls.cacertfile"`, and a sentence that
   /// says what is allowed.
   BadOption(key: String, explanation: String)
@@ -85,6 +89,8 @@ pub fn describe(error: Error) -> String {
       "the server spoke first, and no init read it: " <> text
     DirtySchedulersBusy -> "others keep the dirty schedulers busy"
     InitFailed(reason) -> "init failed: " <> reason
+    WorkerFailed(reason) -> "a worker failed: " <> reason
+    ValidateFailed(reason) -> "validate failed: " <> reason
     BadOption(_, explanation) -> explanation
     BadArgument(_, explanation) -> explanation
     AlreadyStarted -> "a pool of that name runs already"

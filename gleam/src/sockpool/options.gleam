@@ -1,5 +1,5 @@
-//// The options of a pool. Begin with `tcp`, `tls`, `unix` or `node`, and change what should not have its
-//// default:
+//// The options of a pool. Begin with `tcp`, `tls`, `unix`, `node` or `workers`, and change what should not
+//// have its default:
 ////
 //// ```
 //// options.tcp("127.0.0.1", 6379)
@@ -22,6 +22,9 @@ type Setting {
   Host(List(String))
   Port(Int)
   Path(String)
+  Worker(Start)
+  WorkerShutdown(Timeout)
+  Abandoned(Abandoned)
   Tls(tls.Options)
   Size(Int)
   MaxOverflow(Int)
@@ -30,6 +33,7 @@ type Setting {
   MaxWaiting(Limit)
   CheckoutTimeout(Timeout)
   ConnectTimeout(Timeout)
+  ConnectParallelism(Int)
   SendTimeout(Timeout)
   Packet(Packet)
   Nodelay(Bool)
@@ -52,6 +56,17 @@ type Transport {
   TransportTls
   TransportUnix
   TransportNode
+  TransportWorker
+}
+
+type Start
+
+/// What becomes of a worker whose owner has died.
+pub type Abandoned {
+  /// It ends and is replaced: nobody knows what state it was left in. The default.
+  Close
+  /// The next one gets it.
+  Reuse
 }
 
 /// Which idle connection is taken first, in each scheduler's own list.
@@ -98,6 +113,30 @@ pub fn unix(path: String) -> Options {
 /// The node's port is asked of epmd on its host.
 pub fn node(name: String) -> Options {
   Options([Node(name), Transport(TransportNode)])
+}
+
+/// Processes: for `worker.pool` of `sockpool/worker`, which says what starts one.
+pub fn workers() -> Options {
+  Options([Transport(TransportWorker)])
+}
+
+/// What starts a process, linked to the caller, and returns it: its `Pid` of gleam_erlang. `worker.pool` sets this.
+/// `workers` only.
+pub fn worker(options: Options, start: fn() -> Result(process, reason)) -> Options {
+  set(options, Worker(start_function(start)))
+}
+
+@external(erlang, "sockpool_gleam_ffi", "start_function")
+fn start_function(start: fn() -> Result(process, reason)) -> Start
+
+/// How long a worker that is to end may take, until it is killed. The default is 5 seconds. `workers` only.
+pub fn worker_shutdown(options: Options, time: Timeout) -> Options {
+  set(options, WorkerShutdown(time))
+}
+
+/// The default is `Close`. `workers` only.
+pub fn abandoned(options: Options, abandoned: Abandoned) -> Options {
+  set(options, Abandoned(abandoned))
 }
 
 /// What returns the node's cookie; called for each new connection. The default is the cookie that this
@@ -162,6 +201,11 @@ pub fn checkout_timeout(options: Options, timeout: Timeout) -> Options {
 /// `Infinity`. The default is 5 seconds.
 pub fn connect_timeout(options: Options, timeout: Timeout) -> Options {
   set(options, ConnectTimeout(timeout))
+}
+
+/// How many attempts may be under way at once; with TLS never more than 16. The default is 64.
+pub fn connect_parallelism(options: Options, attempts: Int) -> Options {
+  set(options, ConnectParallelism(attempts))
 }
 
 /// What the timeout `Default` means for send. The default is 5 seconds.
