@@ -37,6 +37,10 @@ test   stunnel4            command stunnel4
 test   nginx-light         command nginx
 test   iproute2           command ip
 test   elixir              command mix
+test   erlang-p1-pgsql     erlang_app p1_pgsql
+test   postgresql          server  postgres
+test   erlang-redis-client erlang_app redis_client
+test   redis-server        command redis-server
 test   git                 command git
 gleam  nodejs              gleam_or  node
 gleam  npm                 gleam_or  npm
@@ -56,6 +60,10 @@ is_installed() {
 
 has_command() {
     PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null
+}
+
+has_server() { # a program that Debian keeps out of PATH
+    compgen -G "/usr/lib/postgresql/*/bin/$1" >/dev/null
 }
 
 has_header() {

@@ -7,6 +7,8 @@
 -export([s_server/1, command/2, output/1, output_has/2, stunnel/3, nginx/2, config/3]).
 -export([proxy/1, spoil/2]).
 
+-import(sockpool_test_program, [listening/1]).
+
 %%% Certificates.
 
 %% Into the directory: an authority, another one, and what each case needs.
@@ -142,10 +144,8 @@ ask(Pid, Request) ->
 
 %% Any of the servers here.
 -spec stop(map()) -> ok.
-stop(#{program := Port, os_pid := OsPid, guard := Guard}) ->
-    _ = os:cmd("kill " ++ integer_to_list(OsPid)),
-    Guard ! stopped,
-    receive {Port, {exit_status, _}} -> ok end;
+stop(#{program := _} = Server) ->
+    sockpool_test_program:stop(Server);
 stop(#{pid := Pid}) ->
     unlink(Pid),
     _ = ask(Pid, {self(), stop}),
@@ -153,27 +153,11 @@ stop(#{pid := Pid}) ->
 
 %%% Programs.
 
-program(Name, Args) ->
-    Path = os:find_executable(Name, os:getenv("PATH") ++ ":/usr/sbin:/sbin"),
-    Port = open_port({spawn_executable, Path},
-                     [{args, Args}, exit_status, stderr_to_stdout, binary]),
-    {os_pid, OsPid} = erlang:port_info(Port, os_pid),
-    Test = self(),
-    Guard = spawn(fun() -> guard(monitor(process, Test), OsPid) end),
-    #{program => Port, os_pid => OsPid, guard => Guard}.
-
-%% A program does not end by itself where the test fails.
-guard(Monitor, OsPid) ->
-    receive
-        stopped -> ok;
-        {'DOWN', Monitor, process, _, _} -> os:cmd("kill " ++ integer_to_list(OsPid))
-    end.
-
 %% One connection at a time. What it is told by command/2 it does, or says to its client.
 -spec s_server([string()]) -> map().
 s_server(Args) ->
     Port = sockpool_test_port:free(),
-    Server = program("openssl", ["s_server", "-accept", "127.0.0.1:" ++ integer_to_list(Port) | Args]),
+    Server = sockpool_test_program:start("openssl", ["s_server", "-accept", "127.0.0.1:" ++ integer_to_list(Port) | Args]),
     ok = output_has(Server, <<"ACCEPT">>),
     Server#{port => Port}.
 
@@ -189,19 +173,7 @@ output(#{program := Port}) ->
 
 %% Waits until it has said this, from now on.
 -spec output_has(map(), binary()) -> ok.
-output_has(Server, Part) -> output_has(Server, Part, <<>>).
-
-output_has(#{program := Port} = Server, Part, Said) ->
-    case binary:match(Said, Part) of
-        nomatch ->
-            receive
-                {Port, {data, Data}} -> output_has(Server, Part, <<Said/binary, Data/binary>>);
-                {Port, {exit_status, Status}} -> error({ended, Status, Said})
-            after 30000 -> error({not_said, Part, Said})
-            end;
-        _Found ->
-            ok
-    end.
+output_has(Server, Part) -> sockpool_test_program:said(Server, Part).
 
 %% In front of a plain server.
 -spec stunnel(file:filename(), string(), inet:port_number()) -> map().
@@ -212,7 +184,7 @@ stunnel(Dir, Cert, To) ->
                    io_lib:format("accept = 127.0.0.1:~b\nconnect = 127.0.0.1:~b\n", [Port, To]),
                    io_lib:format("cert = ~s\nkey = ~s\n",
                                  [file(Dir, Cert ++ ".pem"), file(Dir, Cert ++ ".key")])]),
-    Server = program("stunnel4", [Path]),
+    Server = sockpool_test_program:start("stunnel4", [Path]),
     ok = output_has(Server, <<"Configuration successful">>),
     listening(Server#{port => Port}).
 
@@ -232,23 +204,13 @@ nginx(Dir, Cert) ->
                                  [file(Dir, Cert ++ ".pem"), file(Dir, Cert ++ ".key")]),
                    "ssl_protocols TLSv1.2 TLSv1.3;\n",
                    "location / { return 200 \"hello\"; }\n}\n}\n"]),
-    listening((program("nginx", ["-p", Dir, "-c", Path]))#{port => Port}).
+    listening((sockpool_test_program:start("nginx", ["-p", Dir, "-c", Path]))#{port => Port}).
 
 -spec config(file:filename(), string(), iodata()) -> file:filename().
 config(Dir, Name, Content) ->
     Path = file(Dir, Name),
     ok = file:write_file(Path, Content),
     Path.
-
-listening(#{port := Port} = Server) ->
-    ok = sockpool_test_util:wait_until(
-           fun() ->
-                   case gen_tcp:connect({127, 0, 0, 1}, Port, []) of
-                       {ok, Socket} -> ok = gen_tcp:close(Socket), true;
-                       {error, _} = Error -> Error
-                   end
-           end),
-    Server.
 
 %%% A proxy: passes everything on, until it is told to spoil something.
 
