@@ -19,6 +19,7 @@
 
 -type last() :: timeout | {timeout, dirty_schedulers} | closed | nxdomain | system_limit
               | {unread_bytes, Text :: binary()} | {tls, term()} | {init, term()}
+              | {worker, term()} | {validate, term()}
               | {node, term()} | {no_such_node, node()} | {epmd, term()} | {cookie, term()}
               | inet:posix() | term().
 %% Why connecting fails; any term where the process of an attempt was killed.
@@ -56,7 +57,11 @@ format({bad_option, _, _} = Reason) ->
 format({tls, Reason}) ->
     sockpool_tls_error:format(Reason);
 format({init, Reason}) ->
-    init(Reason);
+    of_function(init, Reason);
+format({worker, Reason}) ->
+    of_function(worker, Reason);
+format({validate, Reason}) ->
+    of_function(validate, Reason);
 format({cookie, badfun}) ->
     fun_is_gone(cookie, 0);
 format({cookie, not_a_cookie}) ->
@@ -142,14 +147,24 @@ last(timeout) -> "the server did not answer within connect_timeout";
 last(closed) -> "the server closed the connection at once";
 last(Reason) -> format(Reason).
 
-init(badfun) ->
-    fun_is_gone(init, 1);
-init({bad_return, Value}) ->
-    io_lib:format("init returned neither ok nor {error, Reason}: ~0tP", [Value, 20]);
-init({Class, Reason, [_ | _] = Stack}) when Class =:= error; Class =:= exit; Class =:= throw ->
-    io_lib:format("init raised ~p: ~0tP, in ~0tP", [Class, Reason, 20, hd(Stack), 20]);
-init(Reason) ->
-    io_lib:format("init returned an error: ~0tP", [Reason, 20]).
+%% Of an option that is a function.
+of_function(Option, badfun) ->
+    fun_is_gone(Option, case Option of worker -> 0; _ -> 1 end);
+of_function(Option, {bad_return, Value}) ->
+    io_lib:format("~ts returned neither ~ts: ~0tP", [function(Option), right(Option), Value, 20]);
+of_function(Option, {Class, Reason, [_ | _] = Stack}) when Class =:= error; Class =:= exit; Class =:= throw ->
+    io_lib:format("~ts raised ~p: ~0tP, in ~0tP", [function(Option), Class, Reason, 20, hd(Stack), 20]);
+of_function(worker, Reason) ->
+    io_lib:format("a worker could not be started, or has ended: ~0tP", [Reason, 20]);
+of_function(Option, Reason) ->
+    io_lib:format("~p returned an error: ~0tP", [Option, Reason, 20]).
+
+function(worker) -> "the function that starts a worker";
+function(Option) -> atom_to_list(Option).
+
+right(init) -> "ok nor {error, Reason}";
+right(worker) -> "{ok, Pid}, with a process of this node, nor {error, Reason}";
+right(validate) -> "true nor false".
 
 to_node(wrong_cookie) -> "the node has another cookie (wrong_cookie)";
 to_node(not_allowed) -> "the node takes connections of other hosts only, see net_kernel:allow/1 (not_allowed)";

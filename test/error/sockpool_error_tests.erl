@@ -11,11 +11,13 @@ forms() ->
      fun(A, _) -> {unavailable, A} end, fun(A, _) -> {nodedown, A} end, fun(A, _) -> {bad_request, A} end,
      fun(A, _) -> {tls, A} end, fun(A, B) -> {tls, {A, B}} end, fun(A, _) -> {tls, {alert, A}} end,
      fun(A, _) -> {node, A} end, fun(A, _) -> {no_such_node, A} end, fun(A, _) -> {epmd, A} end,
-     fun(A, _) -> {cookie, A} end, fun(A, _) -> {init, A} end, fun(A, _) -> {spawn, A} end,
+     fun(A, _) -> {cookie, A} end, fun(A, _) -> {init, A} end, fun(A, _) -> {worker, A} end,
+     fun(A, _) -> {validate, A} end, fun(A, _) -> {spawn, A} end,
      fun(A, B) -> {exception, A, B, []} end, fun(A, _) -> {already_started, A} end,
      fun(A, B) -> {bad_option, A, B} end, fun(A, B) -> {bad_option, {tls, A}, B} end,
      fun(A, _) -> {error, A} end, fun(A, B) -> {pool, A, B} end, fun(A, B) -> {library, A, B} end, fun(A, _) -> {unread_bytes, A} end,
-     fun(A, B) -> {init, {error, A, B}} end, fun(A, B) -> {bad_argument, A, B} end, fun(A, B) -> {unavailable, {tls, {A, B}}} end].
+     fun(A, B) -> {init, {error, A, B}} end, fun(A, B) -> {worker, {exit, A, B}} end,
+     fun(A, B) -> {bad_argument, A, B} end, fun(A, B) -> {unavailable, {tls, {A, B}}} end].
 
 term(0) -> pick(leaves());
 term(Depth) ->
@@ -63,7 +65,8 @@ documented() ->
      killed, {nodedown, n@h}, {bad_request, hello}, {already_started, self()}, {not_started, sockpool}, {spawn, system_limit},
      {exception, error, badarg, []}, {exception, exit, {signal, killed}, []}, {bad_option, size, lots},
      {bad_option, opts, not_a_map}, {bad_option, sise, not_shown}, {bad_option, host, undefined}, {bad_option, name, undefined},
-     {bad_option, {tls, certfile}, undefined}, {bad_argument, pool, 1}, {checkout, full}, {checkout, not_found}]
+     {bad_option, {tls, certfile}, undefined}, {bad_option, transport, worker}, {bad_option, worker, not_a_start_function},
+     {bad_argument, pool, 1}, {checkout, full}, {checkout, not_found}]
         ++ [Reason || Last <- lasts(), Reason <- [Last, {unavailable, Last}]]
         ++ [{tls, Reason} || Reason <- tls_reasons()] ++ [{tls, {certfile, Why}} || Why <- whys()]
         ++ [{tls, {password, Why}} || Why <- [badfun, raised, not_iodata, timeout]].
@@ -73,6 +76,8 @@ lasts() ->
      {init, {error, undef, [{m, f, 1, []}]}}, {init, {bad_return, okay}}, {init, badfun}, {no_such_node, n@h}, {epmd, odd},
      {cookie, error}, {cookie, not_a_cookie}, {cookie, badfun}, econnrefused, econnreset, etimedout, ehostunreach, eagain,
      enoent, emfile, enobufs]
+        ++ [{Option, Why} || Option <- [worker, validate], Why <- [badfun, {bad_return, okay}, {error, undef, [{m, f, 1, []}]}]]
+        ++ [{worker, Why} || Why <- [killed, {connection_error, econnrefused}]]
         ++ [{node, Why} || Why <- [wrong_cookie, not_allowed, other_node, lacks_capability, closed, protocol_error, no_md5]].
 
 tls_reasons() ->
@@ -100,7 +105,23 @@ every_documented_reason_is_a_sentence_test_() ->
 %% What is asked for is not what was given.
 what_is_missing_test_() ->
     [?_assertMatch({Key, nomatch, {match, _}}, {Key, string:find(Words, "undefined"), re:run(Words, "is not given")})
-     || Key <- [host, port, path, node, {tls, certfile}], Words <- [lists:flatten(sockpool:format_error({bad_option, Key, undefined}))]].
+     || Key <- [host, port, path, node, worker, {tls, certfile}], Words <- [lists:flatten(sockpool:format_error({bad_option, Key, undefined}))]].
+
+%% Of which function it is, and what it should have done.
+reasons_of_functions_test_() ->
+    [{Sentence, ?_assertEqual(Sentence, lists:flatten(sockpool:format_error(Reason)))}
+     || {Reason, Sentence} <-
+            [{{init, {bad_return, 1}}, "init returned neither ok nor {error, Reason}: 1"},
+             {{init, full}, "init returned an error: full"},
+             {{worker, {bad_return, ignore}}, "the function that starts a worker returned neither {ok, Pid}, with a process of "
+              "this node, nor {error, Reason}: ignore"},
+             {{worker, {error, undef, [{m, start_link, 1, []}]}},
+              "the function that starts a worker raised error: undef, in {m,start_link,1,[]}"},
+             {{unavailable, {worker, econnrefused}},
+              "connecting fails: a worker could not be started, or has ended: econnrefused"},
+             {{validate, {bad_return, maybe_so}}, "validate returned neither true nor false: maybe_so"},
+             {{validate, badfun}, lists:flatten(sockpool_error:fun_is_gone(validate, 1))},
+             {{worker, badfun}, lists:flatten(sockpool_error:fun_is_gone(worker, 0))}]].
 
 %% As application:start/1, application:ensure_all_started/1 and a supervisor return them.
 starts_that_failed_test_() ->
