@@ -38,6 +38,15 @@ goals(checkout, Results) ->
      || {N, Floor, Aim} <- [{1, 3, 5}, {62, 6, 10}, {100, 6, 10}, {1000, 6, 10}]] ++
     [{"checkout+checkin: two processes x one",
       ratios(checkout, {sockpool_checkout, 2}, {sockpool_checkout, 1}, Results), more, 1.3, 1.7}];
+goals(workers, Results) ->
+    [goal("workers, checkout+checkin, ~b processes: x poolboy", N, Floor, Aim,
+          ratios(workers, {sockpool_worker_checkout, N}, {poolboy_worker_checkout, N}, Results))
+     || {N, Floor, Aim} <- [{1, 3, 5}, {62, 6, 10}, {100, 6, 10}, {1000, 6, 10}]] ++
+    [goal("workers, transaction with a call, ~b processes: x poolboy", N, 1.5, 1.5,
+          ratios(workers_call, {sockpool_worker_transaction, N}, {poolboy_worker_transaction, N}, Results))
+     || N <- [62, 1000]] ++
+    [{"100 workers that take 2 s to start, at once: s until all are there",
+      values(seconds, workers_start, {sockpool_worker_starts, 1}, Results), less, 2.5, 2.5}];
 goals(echo, Results) ->
     [goal("echo by request/4, ~b processes: x poolboy", N, Floor, 2.2,
           ratios(echo, {sockpool_request, N}, {poolboy, N}, Results))

@@ -68,8 +68,8 @@ from_json(Json) ->
                       Measurement#{binary_to_existing_atom(Key) => Value}
               end, #{}, Json).
 
-%% A node is there already.
-start_server(#{transport := node}) ->
+%% A node is there already; a worker has none.
+start_server(#{transport := Transport}) when Transport =:= node; Transport =:= worker ->
     #{port => 0};
 start_server(Target) ->
     sockpool_bench_server:start(maps:get(transport, Target), maps:get(server_port, Target, 0)).

@@ -5,7 +5,8 @@
 %% no other process uses, and holds the reply against it: another's reply is an error.
 -module(sockpool_bench_peers).
 
--export([echo/0, tls_echo/0, pools/0, checkout/0, handshakes/0, calls/0, served/0, joins/0, peer/1, exchange/3]).
+-export([echo/0, tls_echo/0, pools/0, checkout/0, handshakes/0, calls/0, served/0, joins/0]).
+-export([worker_checkout/0, worker_transaction/0, peer/1, exchange/3]).
 -export_type([peer/0, name/0, target/0, operation/0]).
 
 -type name() :: sockpool_request | sockpool_lease | sockpool_checkout |
@@ -14,7 +15,7 @@
                 ssl | ssl_connect | ssl_open | nothing |
                 erpc | sockpool_call | sockpool_node_lease |
                 sockpool_c_stats | gen_server_stats | sockpool_c_request | sockpool_erlang_request |
-                join | join_beside_silent.
+                join | join_beside_silent | sockpool_bench_workers:name().
 -type target() :: #{transport := sockpool_bench_socket:transport(),
                     port := inet:port_number(),
                     size := pos_integer(),
@@ -59,6 +60,15 @@ calls() -> [erpc, sockpool_call, sockpool_node_lease].
 %% @doc Those that only take and give back, without any I/O.
 -spec checkout() -> [name()].
 checkout() -> [sockpool_checkout, poolboy_checkout].
+
+%% @doc The same of pools of processes.
+-spec worker_checkout() -> [name()].
+worker_checkout() -> [sockpool_worker_checkout, poolboy_worker_checkout].
+
+%% @doc Those that call the process which they get.
+-spec worker_transaction() -> [name()].
+worker_transaction() ->
+    [sockpool_worker_transaction, poolboy_worker_transaction].
 
 %% @doc Calls to other nodes, and requests through their pools.
 -spec served() -> [name()].
@@ -131,7 +141,9 @@ peer(sockpool_node_lease) ->
       enter => fun shared_call/3, sockets => fun capacity/2,
       start => fun start_shared/1, stop => fun stop_shared/1};
 peer(raw) ->
-    #{name => raw, label => "raw C client (limit)"}.
+    #{name => raw, label => "raw C client (limit)"};
+peer(OfWorkers) ->
+    sockpool_bench_workers:peer(OfWorkers).
 
 capacity(#{size := Size, max_overflow := Overflow}, _Processes) ->
     Size + Overflow.

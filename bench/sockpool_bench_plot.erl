@@ -6,7 +6,7 @@
 %% @doc Draws those plots that there are figures for.
 -spec draw([sockpool_bench_rounds:summary()]) -> {ok, [file:filename()]} | {error, string()}.
 draw(Rows) ->
-    Plots = [Plot || Plot = {_, _, [_ | _]} <- [throughput(Rows), tls(Rows), headline(Rows), head_of_line(Rows)]],
+    Plots = [Plot || Plot = {_, _, [_ | _]} <- [throughput(Rows), workers(Rows), tls(Rows), headline(Rows), head_of_line(Rows)]],
     case os:find_executable("gnuplot") of
         false when Plots =/= [] -> {error, "no plot: gnuplot is not installed"};
         Gnuplot -> draw(Plots, Gnuplot, [])
@@ -39,6 +39,13 @@ throughput(Rows) ->
      ["set title 'Echo of 64 bytes, pools of 100 connections: throughput against processes'\n",
       throughput_axes()],
      lines(echo, ops_per_s, Rows)}.
+
+%% The two differ by an order of magnitude.
+workers(Rows) ->
+    {"workers",
+     ["set title 'Pools of 100 processes: throughput against processes'\n", throughput_axes(),
+      "set logscale y\nset yrange [10000:]\n"],
+     lines(workers, ops_per_s, Rows) ++ lines(workers_call, ops_per_s, Rows)}.
 
 tls(Rows) ->
     {"tls",

@@ -84,7 +84,7 @@ summary(Series = #{outcomes := Outcomes}, Results) ->
                  p99_us => median(values(p99_us, Measured)),
                  max_us => worst(values(max_us, Measured)),
                  rounds => Measured,
-                 to_poolboy => ratio_to([poolboy, poolboy_checkout], Series, Results),
+                 to_poolboy => ratio_to([poolboy, poolboy_checkout, poolboy_worker_checkout, poolboy_worker_transaction], Series, Results),
                  to_limit => ratio_to([raw], Series, Results)}
     end.
 

@@ -14,6 +14,8 @@ about(baseline_no_pool) ->
     "connect per request with 62 ephemeral ports";
 about(checkout) ->
     "checkout + checkin without I/O, 100 connections (one operation in 16 is timed)";
+about(workers) ->
+    "pools of 100 processes: checkout + checkin (one in 16 is timed), a call of the worker, starts, memory";
 about(echo) ->
     "requests and replies of 64 bytes, 100 connections";
 about(pool_10_conns) ->
@@ -47,6 +49,14 @@ run(baseline_no_pool) ->
 run(checkout) ->
     {repeat(checkout, 16, [cell(Processes, 100, 0, sockpool_bench_peers:checkout())
                            || Processes <- [1, 2, 62, 100, 1000]]), []};
+run(workers) ->
+    {repeat(workers, 16, [worker_cell(Processes, sockpool_bench_peers:worker_checkout())
+                          || Processes <- [1, 62, 100, 1000, 6200]]) ++
+     repeat(workers_call, 1, [worker_cell(Processes, sockpool_bench_peers:worker_transaction())
+                              || Processes <- [1, 62, 100, 1000, 6200]]) ++
+     sockpool_bench_rounds:alternate(workers_start, [worker_cell(1, [sockpool_worker_starts])], rounds(),
+                                     fun sockpool_bench_workers:starts/2),
+     sockpool_bench_workers:memory()};
 run(echo) ->
     {repeat(echo, 1, [cell(Processes, 100, 0, sockpool_bench_peers:echo())
                       || Processes <- [1, 10, 62, 100, 620, 1000, 6200]]), []};
@@ -71,6 +81,10 @@ run(memory) -> {[], sockpool_bench_leak:memory()}.
 cell(Processes, Size, Overflow, Peers) ->
     #{processes => Processes, peers => Peers,
       target => #{transport => tcp, size => Size, max_overflow => Overflow, bytes => ?BYTES}}.
+
+worker_cell(Processes, Peers) ->
+    Cell = #{target := Target} = cell(Processes, 100, 0, Peers),
+    Cell#{target => Target#{transport => worker}}.
 
 %% Series of several names: what they measure does not compare.
 tls() ->

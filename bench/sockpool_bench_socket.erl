@@ -5,7 +5,7 @@
 -export([connect/1, exchange/2, close/1, protection/1, pool_options/1]).
 -export_type([socket/0, transport/0]).
 
--type transport() :: tcp | tls | node.
+-type transport() :: tcp | tls | node | worker.
 -type destination() :: #{transport := transport(), port := inet:port_number(), atom() => term()}.
 -opaque socket() :: {tcp, gen_tcp:socket()} | {tls, ssl:sslsocket()}.
 
@@ -44,6 +44,8 @@ pool_options(#{transport := tcp, port := Port}) ->
     #{host => ?HOST, port => Port};
 pool_options(#{transport := node, node := Node}) ->
     #{transport => node, node => Node};
+pool_options(#{transport := worker}) ->
+    #{transport => worker};
 pool_options(#{transport := tls, port := Port}) ->
     #{host => ?HOST, port => Port, transport => tls,
       tls => #{verify => peer, cacertfile => sockpool_bench_certificates:cacertfile(),
