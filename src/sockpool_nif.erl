@@ -8,7 +8,7 @@
          pool_controller/1, pool_check/1, tls_configure/2]).
 -export([attempt_claim/2, attempt_begin/5, attempt_opened/2, attempt_worker/2, attempt_handshake/2, attempt_ready/1,
          attempt_failed/1, attempt_abort/1]).
--export([checkout/1, enqueue/3, cancel/1, checkin/1, discard/1, give_away/2]).
+-export([checkout/1, enqueue/3, waited/1, cancel/1, checkin/1, discard/1, give_away/2]).
 -export([send/6, recv/4, request/5, finish/4, disarm/1, park/1, fired/1]).
 -export([info/1, worker/1, node_names/1, node_answer/2, peername/1, sockname/1, setopt/3, send_timeout/1]).
 -export_type([pool/0, lease/0, host/0]).
@@ -138,6 +138,9 @@ checkout(_Pool) -> ?NOT_LOADED.
 
 -spec enqueue(pool(), reference(), timeout()) -> {wait, lease()} | failure().
 enqueue(_Pool, _Ref, _Expiry) -> ?NOT_LOADED.
+
+-spec waited(lease()) -> non_neg_integer().
+waited(_Lease) -> ?NOT_LOADED.
 
 -spec cancel(lease()) -> cancelled | told | failure().
 cancel(_Lease) -> ?NOT_LOADED.

@@ -109,6 +109,7 @@ static ErlNifFunc functions[] = {
     {"attempt_abort", 1, sp_nif_attempt_abort, 0},
     {"checkout", 1, sp_nif_checkout, 0},
     {"enqueue", 3, sp_nif_enqueue, 0},
+    {"waited", 1, sp_nif_waited, 0},
     {"cancel", 1, sp_nif_cancel, 0},
     {"checkin", 1, sp_nif_checkin, 0},
     {"discard", 1, sp_nif_discard, 0},

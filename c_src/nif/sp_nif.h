@@ -106,6 +106,7 @@ struct sp_nif_lease {
     struct sp_conn *conn;         /* with a reference */
     uint64_t lease;
     bool waits_to_write; /* what is armed */
+    uint32_t queued_ms;  /* when it began to wait; the lower part of a time */
 };
 
 extern ErlNifResourceType *sp_nif_pool_type, *sp_nif_conn_type, *sp_nif_lease_type;
@@ -263,6 +264,7 @@ SP_NIF(sp_nif_attempt_abort);
 
 SP_NIF(sp_nif_checkout);
 SP_NIF(sp_nif_enqueue);
+SP_NIF(sp_nif_waited);
 SP_NIF(sp_nif_cancel);
 SP_NIF(sp_nif_checkin);
 SP_NIF(sp_nif_discard);

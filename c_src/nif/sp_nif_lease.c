@@ -216,7 +216,21 @@ ERL_NIF_TERM sp_nif_enqueue_waiter(const struct sp_call *call, struct sp_nif_poo
         return sp_nif_error_term(env, status);
     }
     lease->waiter = waiter;
+    lease->queued_ms = (uint32_t)(call->now_ns / SP_MS);
     return enif_make_tuple2(env, sp_atoms.wait, handle);
+}
+
+/* waited(Lease) -> Ms, since enqueue/3 */
+SP_NIF(sp_nif_waited)
+{
+    struct sp_call call = sp_nif_call(env);
+    struct sp_nif_lease *lease;
+    uint64_t generation;
+
+    (void)argc;
+    if (!sp_nif_open_handle(env, argv[0], &lease, &generation) || !is_owner(env, lease))
+        return enif_make_badarg(env);
+    return enif_make_uint(env, (uint32_t)(call.now_ns / SP_MS) - lease->queued_ms);
 }
 
 /* cancel(Lease) -> cancelled: nothing comes any more | told: the message is there or under way.

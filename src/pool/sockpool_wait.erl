@@ -54,25 +54,22 @@ checkout(Pool, 0) ->
 checkout(Pool, Timeout) ->
     Ref = make_ref(),
     {Expiry, Timer} = watch(Timeout),
-    Given = given(Pool, erlang:monotonic_time(millisecond), Timeout),
     case sockpool_nif:enqueue(Pool, Ref, Expiry) of
         {wait, Lease} ->
             case await(Ref, Timer) of
                 {error, timeout} -> sockpool_nif:pool_give_up(Pool);
-                timeout -> cancel(Pool, Lease, Ref, Given);
-                What -> Given(What, Lease)
+                timeout -> cancel(Pool, Lease, Ref, fun(What, Given) -> granted(What, Given, Pool, Timeout) end);
+                What -> granted(What, Lease, Pool, Timeout)
             end;
         {error, _} = Error ->
             Error
     end.
 
-given(Pool, BeganMs, Timeout) ->
-    fun(granted, Lease) -> {ok, Lease};
-       (node, Lease) -> {node, Lease};
-       (worker, Lease) -> worker(Pool, Lease, sockpool_nif:worker(Lease), false, BeganMs, Timeout);
-       (check, Lease) -> worker(Pool, Lease, sockpool_nif:worker(Lease), true, BeganMs, Timeout);
-       ({error, _} = Error, _Lease) -> Error
-    end.
+granted(granted, Lease, _Pool, _Timeout) -> {ok, Lease};
+granted(worker, Lease, Pool, Timeout) -> worker(sockpool_nif:worker(Lease), Lease, Pool, false, Timeout);
+granted(check, Lease, Pool, Timeout) -> worker(sockpool_nif:worker(Lease), Lease, Pool, true, Timeout);
+granted(node, Lease, _Pool, _Timeout) -> {node, Lease};
+granted({error, _} = Error, _Lease, _Pool, _Timeout) -> Error.
 
 %% @doc A worker that was checked out just now, or the first after it that the pool's function takes for fit; the others
 %% are closed.
@@ -81,27 +78,34 @@ given(Pool, BeganMs, Timeout) ->
 checked(Pool, Lease, Worker, default) ->
     checked(Pool, Lease, Worker, sockpool_nif:pool_checkout_timeout(Pool));
 checked(Pool, Lease, Worker, Timeout) ->
-    worker(Pool, Lease, Worker, true, erlang:monotonic_time(millisecond), Timeout).
+    check(Pool, Lease, Worker, deadline(Timeout), Timeout).
 
-worker(Pool, _Lease, {error, closed}, _IsToCheck, BeganMs, Timeout) ->
+%% Of one who has waited. The clock is read only where more time is needed.
+worker({error, closed}, Lease, Pool, _IsToCheck, Timeout) ->
     %% It has ended on the way.
-    next_worker(Pool, BeganMs, Timeout);
-worker(_Pool, Lease, Worker, false, _BeganMs, _Timeout) ->
+    next_worker(Pool, deadline_of(Lease, Timeout), Timeout);
+worker(Worker, Lease, _Pool, false, _Timeout) ->
     {worker, Lease, Worker};
-worker(Pool, Lease, Worker, true, BeganMs, Timeout) ->
+worker(Worker, Lease, Pool, true, Timeout) ->
+    check(Pool, Lease, Worker, deadline_of(Lease, Timeout), Timeout).
+
+deadline_of(_Lease, infinity) -> infinity;
+deadline_of(Lease, Timeout) -> deadline(Timeout) - sockpool_nif:waited(Lease).
+
+check(Pool, Lease, Worker, Deadline, Timeout) ->
     case sockpool_worker:fit(Pool, Worker) of
         true ->
             {worker, Lease, Worker};
         false ->
             _ = sockpool_nif:discard(Lease),
-            next_worker(Pool, BeganMs, Timeout)
+            next_worker(Pool, Deadline, Timeout)
     end.
 
-next_worker(Pool, BeganMs, Timeout) ->
-    LeftMs = case Timeout of infinity -> infinity; _ -> left(BeganMs + Timeout) end,
+next_worker(Pool, Deadline, Timeout) ->
+    LeftMs = left(Deadline),
     case sockpool_nif:checkout(Pool) of
-        again -> next_worker(Pool, BeganMs, Timeout);
-        {check, Lease, Worker} -> worker(Pool, Lease, Worker, true, BeganMs, Timeout);
+        again -> next_worker(Pool, Deadline, Timeout);
+        {check, Lease, Worker} -> check(Pool, Lease, Worker, Deadline, Timeout);
         Empty when LeftMs =:= 0, Timeout > 0, Empty =:= empty orelse Empty =:= crowded -> sockpool_nif:pool_give_up(Pool);
         Empty when Empty =:= empty; Empty =:= crowded -> checkout(Pool, LeftMs);
         Other -> Other

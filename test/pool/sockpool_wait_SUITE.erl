@@ -10,7 +10,7 @@
          init_per_testcase/2, end_per_testcase/2]).
 -export([pool_process_suspended/1, pool_process_behind_at_its_start/1, pool_process_starved/1,
          pool_gone_and_janitor_suspended/1, many_waits_of_a_suspended_pool/1,
-         wait_is_granted_by_others/1]).
+         wait_is_granted_by_others/1, refused_worker_and_the_time_left/1]).
 -export([janitor_dies_with_its_message/1, janitor_of_before_is_told/1, janitor_and_strange_pools/1]).
 -export([name_lookup_never_answers/1, connect_never_answers/1, handshake_never_answers/1,
          init_never_returns/1, peer_never_reads/1, peer_never_sends/1]).
@@ -31,7 +31,7 @@ all() -> [{group, side_by_side}, {group, alone}].
 groups() ->
     [{side_by_side, [parallel],
       [pool_process_suspended, pool_process_behind_at_its_start, many_waits_of_a_suspended_pool,
-       wait_is_granted_by_others, connect_never_answers, handshake_never_answers, init_never_returns,
+       wait_is_granted_by_others, refused_worker_and_the_time_left, connect_never_answers, handshake_never_answers, init_never_returns,
        peer_never_reads, peer_never_sends, {group, of_one_janitor}]},
      {of_one_janitor, [pool_gone_and_janitor_suspended, name_lookup_never_answers]},
      {alone, [pool_process_starved, janitor_dies_with_its_message, janitor_of_before_is_told,
@@ -191,6 +191,31 @@ wait_is_granted_by_others(Config) ->
     ok = sockpool:checkin(Conn),
     [ok = await(Waiter) || Waiter <- Waiters],
     true = erlang:resume_process(Pid).
+
+%% The pool's function takes the worker that was waited for as unfit, and no other starts.
+refused_worker_and_the_time_left(Config) ->
+    Pool = ?config(pool, Config),
+    Test = self(),
+    Worker = spawn(fun() -> receive stop -> ok end end),
+    Start = fun() ->
+                    Test ! {starting, self()},
+                    receive {give, Pid} -> link(Pid), {ok, Pid} end
+            end,
+    ok = sockpool:start_pool(Pool, #{transport => worker, worker => Start, size => 1, max_overflow => 0,
+                                     validate => fun(_) -> get(refuses) =/= true end}),
+    receive {starting, First} -> First ! {give, Worker} end,
+    {ok, Held} = sockpool:checkout(Pool),
+    Waiting = start(fun() ->
+                            put(refuses, true),
+                            elapsed_ms(fun() -> sockpool:checkout(Pool, ?LONG_MS) end)
+                    end),
+    ok = wait_until(fun() -> stat(Pool, waiting) =:= 1 end),
+    timer:sleep(?LONG_MS * 3 div 4),
+    ok = sockpool:checkin(Held),
+    receive {starting, _} -> ok end,
+    {Ms, Result} = await(Waiting),
+    ?assertEqual({error, timeout}, Result),
+    ?assert(Ms < ?LONG_MS * 3 div 2, Ms).
 
 %%% The janitor.
 
