@@ -82,8 +82,17 @@ last_error(Reason, At) -> [{ok, reason(Reason)}, {ok, At}].
 reload_tls(Pool) -> result(sockpool:reload_tls(Pool)).
 
 -spec with_connection(pool(), milliseconds(), fun((sockpool:conn()) -> A)) -> result(A).
-with_connection(Pool, default, Fun) -> result(sockpool:execute(Pool, Fun));
-with_connection(Pool, Timeout, Fun) -> result(sockpool:execute(Pool, Fun, ms(Timeout))).
+with_connection(Pool, default, Fun) -> ran(sockpool:execute(Pool, streams(Fun)));
+with_connection(Pool, Timeout, Fun) -> ran(sockpool:execute(Pool, streams(Fun), ms(Timeout))).
+
+%% Of a pool of workers it would be the process, which is no connection.
+streams(Fun) ->
+    fun(Worker) when is_pid(Worker) -> {?MODULE, worker};
+       (Conn) -> Fun(Conn)
+    end.
+
+ran({ok, {?MODULE, worker}}) -> result({error, {bad_option, transport, worker}});
+ran(Result) -> result(Result).
 
 -spec request(pool(), bitstring(), {bytes, integer()} | next, milliseconds()) -> result(binary()).
 request(Pool, Data, Length, Timeout) ->
@@ -127,6 +136,8 @@ info(Conn) ->
                sockname := Local} = Info} ->
             {ok, {info, atom_to_binary(Pool), atom_to_binary(Transport), AgeMs, address(Peer),
                   address(Local), security(Info)}};
+        {ok, #{transport := Transport}} ->
+            {error, reason({bad_option, transport, Transport})};
         {error, Reason} ->
             {error, reason(Reason)}
     end.

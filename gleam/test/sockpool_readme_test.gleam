@@ -1,5 +1,6 @@
 //// The examples of README.md and of the main README, which the test script makes modules of, on real sockets.
 
+import actors
 import cache
 import five_minutes
 import login
@@ -24,6 +25,10 @@ pub fn login_test() {
 pub fn secure_test() {
   let server = kit.tls_echo_server("server", [])
   secure.talk("127.0.0.1", kit.port(server), kit.certificates() <> "/ca.pem")
+}
+
+pub fn actors_test() {
+  actors.talk()
 }
 
 pub fn nodes_test() {
