@@ -46,6 +46,8 @@ format_error({bad_option, Key, Value}) ->
     case is_of_a_function(Key, Value) of
         false ->
             sockpool_option:explain(sockpool_option_table:pool(), Key, Value) ++ hint(Key, Value);
+        true when Key =:= transport, Value =:= worker ->
+            "this function is not for pools with transport worker, and a node in C has no such pools";
         true when Key =:= transport ->
             format("this function is not for pools with transport ~p", [Value]);
         true ->

@@ -323,11 +323,15 @@ static enum sn_verdict parse(struct sn_slice name, struct sn_slice terms,
 /* What was meant as a cookie, or has a password in it, must not end up in a log. */
 static void hide(struct sn_bad_option *bad)
 {
-    static const struct sn_atom not_a_cookie = SN_ATOM("not_a_cookie");
+    static const struct sn_atom not_a_cookie = SN_ATOM("not_a_cookie"),
+                                not_a_start = SN_ATOM("not_a_start_function");
 
     if (sn_slice_equals(bad->key, sn_option_key(&ROW[COOKIE])))
         bad->value = sn_atom_slice(&not_a_cookie);
-    else if (sn_slice_equals(bad->key, sn_option_key(&ROW[INIT])) &&
+    else if (sn_slice_equals(bad->key, sn_option_key(&ROW[WORKER])))
+        bad->value = sn_atom_slice(&not_a_start);
+    else if ((sn_slice_equals(bad->key, sn_option_key(&ROW[INIT])) ||
+              sn_slice_equals(bad->key, sn_option_key(&ROW[VALIDATE]))) &&
              sn_kind_of(bad->value.data[0]) == SN_KIND_TUPLE &&
              sn_head_of(bad->value.data).count > 2)
         bad->value = sn_atom_slice(&sn_not_a_fun); /* {Module, Function, ExtraArgs} */
