@@ -38,12 +38,16 @@ every_block(_Config) ->
 
 %%% A session.
 
-session(Document, Config) ->
+session(Document, Config) -> session(Document, Config, []).
+
+%% But for the blocks with one of these words.
+session(Document, Config, Left) ->
     Dir = filename:join(?config(priv_dir, Config), filename:basename(Document, ".md")),
     ok = filelib:ensure_path(Dir),
     ok = file:make_symlink(filename:join(root(), "bench"), filename:join(Dir, "bench")),
     ok = file:make_symlink(code:priv_dir(sockpool), filename:join(Dir, "priv")),
-    Blocks = [Block || {Language, _, _, _} = Block <- blocks(Document), Language =/= "elixir", Language =/= "gleam"],
+    Blocks = [Block || {Language, _, _, Text} = Block <- blocks(Document), Language =/= "elixir", Language =/= "gleam",
+                       not lists:any(fun(Word) -> string:find(Text, Word) =/= nomatch end, Left)],
     read(Blocks, #{document => Document, dir => Dir, shell => none, vms => [], servers => []}).
 
 read(Blocks, State0) ->
@@ -210,7 +214,17 @@ read_for_a_while(Vm) ->
 
 readme(Config) -> session("README.md", Config).
 
-workers(Config) -> session("docs/workers.md", Config).
+%% With the servers of its drivers, at the ports that it names. What this machine does not have is not read.
+workers(Config) ->
+    Servers = [sockpool_drivers:server(Kind, Port) || {Kind, Port, _} <- servers(), sockpool_drivers:missing(Kind) =:= []],
+    Left = [Word || {Kind, _, Word} <- servers(), sockpool_drivers:missing(Kind) =/= []],
+    try
+        session("docs/workers.md", Config, Left)
+    after
+        [ok = sockpool_drivers:stop(Server) || Server <- Servers]
+    end.
+
+servers() -> [{redis, 7379, "{eredis,"}, {pgsql, 7432, "{pgsql_proto,"}].
 
 tls(Config) -> session("docs/tls.md", Config).
 
