@@ -32,7 +32,7 @@
 
 -export([start_link/1, start_link/2, child_spec/1, child_spec/2, start_pool/2, stop_pool/1, reload_tls/1]).
 -export([which_pools/0, which_pools/1, stats/0, stats/1, node_stats/1]).
--export([checkout/1, checkout/2, checkin/1, discard/1, give_away/2]).
+-export([checkout/1, checkout/2, leased/2, checkin/1, discard/1, give_away/2]).
 -export([worker/1, transaction/2, transaction/3, execute/2, execute/3]).
 -export([send/2, send/3, recv/2, recv/3, request/4]).
 -export([call/5, send_to/3, send_to/4]).
@@ -223,6 +223,12 @@ do_checkout(Name, Timeout) ->
         {node, Lease} -> sockpool_node_conn:start(Lease);
         Result -> Result
     end.
+
+%% @private
+%% As checkout/2, with the worker where the pool is one of workers.
+-spec leased(pool(), timeout()) -> {worker, conn(), pid()} | {ok | node, conn()} | {error, reason()}.
+leased(Name, Timeout) when ?IS_TIMEOUT(Timeout) ->
+    leased(Name, Timeout, ?YIELDS).
 
 leased(Name, Timeout, Yields) ->
     case persistent_term:get({sockpool, Name}, undefined) of

@@ -8,9 +8,9 @@
          pool_controller/1, pool_check/1, tls_configure/2]).
 -export([attempt_claim/2, attempt_begin/5, attempt_opened/2, attempt_worker/2, attempt_handshake/2, attempt_ready/1,
          attempt_failed/1, attempt_abort/1]).
--export([checkout/1, enqueue/3, waited/1, cancel/1, checkin/1, discard/1, give_away/2]).
+-export([checkout/1, enqueue/3, enqueue_growing/3, waited/1, cancel/1, checkin/1, discard/1, give_away/2]).
 -export([send/6, recv/4, request/5, finish/4, disarm/1, park/1, fired/1]).
--export([info/1, worker/1, node_names/1, node_answer/2, peername/1, sockname/1, setopt/3, send_timeout/1]).
+-export([info/1, worker/1, return_worker/3, node_names/1, node_answer/2, peername/1, sockname/1, setopt/3, send_timeout/1]).
 -export_type([pool/0, lease/0, host/0]).
 
 -on_load(load/0).
@@ -142,6 +142,10 @@ enqueue(_Pool, _Ref, _Expiry) -> ?NOT_LOADED.
 -spec waited(lease()) -> non_neg_integer().
 waited(_Lease) -> ?NOT_LOADED.
 
+%% `{error, full}': it would be for a check-in that the caller waits.
+-spec enqueue_growing(pool(), reference(), timeout()) -> {wait, lease()} | failure().
+enqueue_growing(_Pool, _Ref, _ExpiryMs) -> ?NOT_LOADED.
+
 -spec cancel(lease()) -> cancelled | told | failure().
 cancel(_Lease) -> ?NOT_LOADED.
 
@@ -189,6 +193,10 @@ info(_Lease) -> ?NOT_LOADED.
 
 -spec worker(term()) -> pid() | not_a_conn | failure().
 worker(_Lease) -> ?NOT_LOADED.
+
+%% Whoever has the worker, and whether it is one that somebody has. Cursor: once more, with that.
+-spec return_worker(pool(), pid(), Cursor :: non_neg_integer()) -> ok | pos_integer().
+return_worker(_Pool, _Worker, _Cursor) -> ?NOT_LOADED.
 
 -spec node_names(lease()) ->
           {ok, node(), Name :: binary(), Creation :: non_neg_integer(), Max :: pos_integer()}

@@ -230,9 +230,11 @@ void sp_nif_tls_free(struct sp_nif_pool *pool);
 void sp_nif_tls_release(ErlNifEnv *env, struct sp_nif_pool *pool);
 
 /* Queues the calling process. `request` is a list of binaries, the empty list for a check-out.
- * `expiry` is the time in ms after which the pool tells it that its time is over, or infinity. */
+ * `expiry` is the time in ms after which the pool tells it that its time is over, or infinity. `growing_only` as
+ * in struct sp_waiter. */
 ERL_NIF_TERM sp_nif_enqueue_waiter(const struct sp_call *call, struct sp_nif_pool *pool,
-                                   ERL_NIF_TERM ref, ERL_NIF_TERM expiry, ERL_NIF_TERM request);
+                                   ERL_NIF_TERM ref, ERL_NIF_TERM expiry, ERL_NIF_TERM request,
+                                   bool growing_only);
 
 #define SP_NIF(name) ERL_NIF_TERM name(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[])
 
@@ -265,6 +267,7 @@ SP_NIF(sp_nif_attempt_abort);
 SP_NIF(sp_nif_checkout);
 SP_NIF(sp_nif_enqueue);
 SP_NIF(sp_nif_waited);
+SP_NIF(sp_nif_enqueue_growing);
 SP_NIF(sp_nif_cancel);
 SP_NIF(sp_nif_checkin);
 SP_NIF(sp_nif_discard);
@@ -280,6 +283,7 @@ SP_NIF(sp_nif_fired);
 
 SP_NIF(sp_nif_info);
 SP_NIF(sp_nif_worker);
+SP_NIF(sp_nif_return_worker);
 SP_NIF(sp_nif_node_names);
 SP_NIF(sp_nif_node_answer);
 SP_NIF(sp_nif_peername);

@@ -517,5 +517,5 @@ SP_NIF(sp_nif_request)
     }
     if (status != SP_OK)
         return sp_nif_error_term(env, status);
-    return sp_nif_enqueue_waiter(&call, pool, argv[2], argv[3], list);
+    return sp_nif_enqueue_waiter(&call, pool, argv[2], argv[3], list, false);
 }

@@ -171,22 +171,37 @@ SP_NIF(sp_nif_checkout)
     return sp_nif_leased_term(env, conn, sp_nif_lease_handle(env, lease));
 }
 
+static ERL_NIF_TERM enqueue(ErlNifEnv *env, const ERL_NIF_TERM argv[], bool growing_only)
+{
+    struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
+    struct sp_call call = sp_nif_call(env);
+
+    if (!pool || !enif_is_ref(env, argv[1]))
+        return enif_make_badarg(env);
+    return sp_nif_enqueue_waiter(&call, pool, argv[1], argv[2], enif_make_list(env, 0),
+                                 growing_only);
+}
+
 /* enqueue(Pool, Ref, ExpiryMs | infinity) -> {wait, Lease} | {error, Reason}. Then {'$sockpool', Ref,
  * granted | node | worker | check | {error, Reason}} comes, unless cancel/1 says otherwise; {error, timeout} at the next tick
  * after the expiry. */
 SP_NIF(sp_nif_enqueue)
 {
-    struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
-    struct sp_call call = sp_nif_call(env);
-
     (void)argc;
-    if (!pool || !enif_is_ref(env, argv[1]))
-        return enif_make_badarg(env);
-    return sp_nif_enqueue_waiter(&call, pool, argv[1], argv[2], enif_make_list(env, 0));
+    return enqueue(env, argv, false);
+}
+
+/* enqueue_growing(Pool, Ref, ExpiryMs | infinity) -> likewise, but {error, full} where it would be for a check-in that
+ * the caller waits. */
+SP_NIF(sp_nif_enqueue_growing)
+{
+    (void)argc;
+    return enqueue(env, argv, true);
 }
 
 ERL_NIF_TERM sp_nif_enqueue_waiter(const struct sp_call *call, struct sp_nif_pool *pool,
-                                   ERL_NIF_TERM ref, ERL_NIF_TERM expiry, ERL_NIF_TERM request)
+                                   ERL_NIF_TERM ref, ERL_NIF_TERM expiry, ERL_NIF_TERM request,
+                                   bool growing_only)
 {
     ErlNifEnv *env = call->env;
     struct sp_nif_waiter *waiter = sp_nif_waiter_new(pool, ref);
@@ -206,6 +221,7 @@ ERL_NIF_TERM sp_nif_enqueue_waiter(const struct sp_call *call, struct sp_nif_poo
     }
     enif_self(env, &self);
     waiter->core.owner = self.pid;
+    waiter->core.growing_only = growing_only;
     waiter->core.expires_ns = expiry_ms ? call->now_ns + expiry_ms * SP_MS : 0;
     lease = sp_nif_lease_again(NULL, &self);
     handle = sp_nif_lease_handle(env, lease);

@@ -7,6 +7,7 @@
 #include "sp_nif.h"
 
 #include "core/pool/sp_lease.h"
+#include "core/pool/sp_table.h"
 
 static struct sp_nif_conn *self_of(struct sp_conn *conn)
 {
@@ -106,4 +107,45 @@ void sp_nif_worker_down(ErlNifEnv *env, void *resource, ErlNifPid *pid, ErlNifMo
     (void)pid;
     (void)monitor;
     sp_pool_lost(conn->core.pool, &call, &conn->core);
+}
+
+/* True where the connection is the worker: its lease, whoever has it, ends as by its owner's check-in. */
+static bool check_in(const struct sp_call *call, struct sp_conn *conn, const ErlNifPid *worker)
+{
+    uint64_t lease;
+
+    /* In this order: what is ready has its pid, and its leases are of users. */
+    if (sp_conn_unready(conn) || self_of(conn)->worker.pid != worker->pid)
+        return false;
+    lease = atomic_load(&conn->lease);
+    if (lease != SP_LEASE_NONE) {
+        sp_status status = sp_pool_checkin(conn->pool, call, conn, lease, NULL);
+        (void)status; /* its owner may have been the first */
+    }
+    return true;
+}
+
+/* return_worker(Pool, Pid, Cursor) -> ok: the worker is checked in, or not one that is checked out | Cursor: once more,
+ * with that. At first 0. */
+SP_NIF(sp_nif_return_worker)
+{
+    struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
+    struct sp_call call = sp_nif_call(env);
+    bool found = false;
+    uint32_t cursor;
+    ErlNifPid worker;
+
+    (void)argc;
+    if (!pool || !enif_get_local_pid(env, argv[1], &worker) ||
+        !enif_get_uint(env, argv[2], &cursor))
+        return enif_make_badarg(env);
+    do {
+        struct sp_conn *conn = sp_table_next(&pool->core, &call, &cursor);
+        if (conn) {
+            found = check_in(&call, conn, &worker);
+            pool->core.host->conn_unref(conn);
+        }
+    } while (!found && cursor > 0 && !sp_spent(&call));
+    sp_nif_charge(&call);
+    return found || cursor == 0 ? sp_atoms.ok : enif_make_uint(env, cursor);
 }

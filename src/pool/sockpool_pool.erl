@@ -12,7 +12,7 @@
 -behaviour(gen_server).
 
 -export([start_link/2, launch/2, find/1, all/0, names/0, stats/1, reload_tls/1]).
--export([run/3, init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
+-export([run/3, run/4, init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -export_type([stats/0]).
 
@@ -40,6 +40,8 @@
                 opts :: sockpool_opts:opts(),
                 %% who is to hear how the start went
                 starter :: pid() | undefined,
+                %% how many connections have to be there before; the first that fails is enough
+                awaited = 0 :: non_neg_integer(),
                 %% false: the connectors have to configure the transport first; a process: it does
                 %% that just now, and no connection is made before
                 configured = true :: boolean() | pid(),
@@ -144,10 +146,16 @@ init(_) -> {stop, not_started_so}.
 
 -spec run(pid(), atom(), sockpool_opts:opts()) -> ok | no_return().
 run(Starter, Name, Opts) ->
+    run(Starter, Name, Opts, 0).
+
+%% @private
+%% Who starts it hears of it when so many connections are there, or the first of them has failed.
+-spec run(pid(), atom(), sockpool_opts:opts(), Awaited :: non_neg_integer()) -> ok | no_return().
+run(Starter, Name, Opts, Awaited) ->
     process_flag(trap_exit, true),
     case opened(Name, Opts) of
         {ok, Pool} ->
-            State = #state{name = Name, pool = Pool, opts = Opts, starter = Starter},
+            State = #state{name = Name, pool = Pool, opts = Opts, starter = Starter, awaited = Awaited},
             gen_server:enter_loop(?MODULE, [], begun(State));
         {error, _} = Error ->
             tell(Starter, Error)
@@ -186,13 +194,16 @@ begun(#state{name = Name, pool = Pool, opts = Opts} = State) ->
 started(ok, #state{name = Name} = State) ->
     ok = set_parent(Name, parent()),
     self() ! {tick, 0},
-    told(ok, State);
+    awaited(State);
 started({error, Reason} = Error, #state{starter = undefined, pool = Pool} = State) ->
     ok = sockpool_nif:pool_note_error(Pool, Reason),
     started(ok, connected(Error, sockpool_step:new(), State#state{configured = false}));
 started(Error, State) ->
     self() ! sockpool_unfit,
     State#state{unfit = Error}.
+
+awaited(#state{awaited = 0} = State) -> told(ok, State);
+awaited(State) -> State.
 
 told(Result, #state{starter = Starter} = State) ->
     ok = tell(Starter, Result),
@@ -446,21 +457,28 @@ died({_Timer, Attempt, At}, Reason, #state{pool = Pool} = State) ->
     ok = sockpool_nif:attempt_abort(Attempt),
     connected({error, Reason}, At, State).
 
+connected({ok, Worker}, At, State) ->
+    true = link(Worker),
+    connected(ok, At, State);
+connected(ok, At, #state{awaited = Awaited} = State) when Awaited > 0 ->
+    awaited(noted(ok, At, State#state{awaited = Awaited - 1}));
+connected({error, _} = Error, At, #state{awaited = Awaited} = State) when Awaited > 0 ->
+    awaited(noted(Error, At, State#state{awaited = 0}));
+connected(Result, At, State) ->
+    noted(Result, At, State).
+
 %% An outage begins with a failure, and has ended when connecting worked again and did not fail since for
 %% a while. Each is logged, not every attempt, and not every turn where it fails now and then.
-connected({error, Reason}, At, #state{outage = none, name = Name, opts = Opts} = State) ->
+noted({error, Reason}, At, #state{outage = none, name = Name, opts = Opts} = State) ->
     ?LOG_WARNING("sockpool ~tp: cannot connect to ~ts (~ts~ts): ~0tP~ts",
                  [Name, sockpool_opts:server(Opts), maps:get(transport, Opts), sockpool_step:attempt(At), Reason,
                   ?SHOWN, where(Reason, At)]),
     State#state{outage = {1, failing}};
-connected({error, _Reason}, _At, #state{outage = {Failures, _}} = State) ->
+noted({error, _Reason}, _At, #state{outage = {Failures, _}} = State) ->
     State#state{outage = {Failures + 1, failing}};
-connected({ok, Worker}, At, State) ->
-    true = link(Worker),
-    connected(ok, At, State);
-connected(ok, _At, #state{outage = {Failures, failing}} = State) ->
+noted(ok, _At, #state{outage = {Failures, failing}} = State) ->
     State#state{outage = {Failures, sockpool_wait:deadline(?OUTAGE_ENDS_MS)}};
-connected(ok, _At, State) ->
+noted(ok, _At, State) ->
     State.
 
 %% A worker has ended, of which C knows. In an orderly way, as when this pool has had it end: that is nothing to tell.

@@ -7,7 +7,7 @@
 %%% answered `cancelled'. The lease is used after each wait, which keeps it from the collector.
 -module(sockpool_wait).
 
--export([checkout/2, checked/4, send/3, recv/3, recv_packet/2, request/4, open/6, deadline/1, left/1]).
+-export([checkout/2, checkout_growing/2, checked/4, send/3, recv/3, recv_packet/2, request/4, open/6, deadline/1, left/1]).
 -export([ask/4, asked/1, from/1, wait_on/2, give_up/1, next/3]).
 -export_type([deadline/0, asked/0, answer/0]).
 
@@ -52,9 +52,18 @@ checkout(Pool, 0) ->
     ok = sockpool_nif:pool_want(Pool),
     {error, full};
 checkout(Pool, Timeout) ->
+    checkout(Pool, Timeout, fun sockpool_nif:enqueue/3).
+
+%% @doc As checkout/2, but `{error, full}' where it would be for a check-in that the caller waits.
+-spec checkout_growing(sockpool_nif:pool(), timeout()) ->
+          {ok | node, sockpool_nif:lease()} | {worker, sockpool_nif:lease(), pid()} | {error, term()}.
+checkout_growing(Pool, Timeout) ->
+    checkout(Pool, Timeout, fun sockpool_nif:enqueue_growing/3).
+
+checkout(Pool, Timeout, Enqueue) ->
     Ref = make_ref(),
     {Expiry, Timer} = watch(Timeout),
-    case sockpool_nif:enqueue(Pool, Ref, Expiry) of
+    case Enqueue(Pool, Ref, Expiry) of
         {wait, Lease} ->
             case await(Ref, Timer) of
                 {error, timeout} -> sockpool_nif:pool_give_up(Pool);

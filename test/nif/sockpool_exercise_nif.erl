@@ -195,6 +195,8 @@ right(pool_stats, Pool, _Config) -> [Pool, {0, 0, 0, 0}];
 right(pool_idle_event, Pool, _Config) -> [Pool, 0, 0];
 right(pool_note_error, Pool, _Config) -> [Pool, reason];
 right(enqueue, Pool, _Config) -> [Pool, make_ref(), 5000];
+right(enqueue_growing, Pool, _Config) -> [Pool, make_ref(), 5000];
+right(return_worker, Pool, _Config) -> [Pool, self(), 0];
 right(request, Pool, _Config) -> [Pool, [<<"x">>], make_ref(), true, 1];
 right(attempt_claim, Pool, _Config) -> [attempt(Pool), self()];
 right(attempt_begin, Pool, _Config) -> [claimed(Pool), <<127, 0, 0, 1>>, 1, <<"x">>, make_ref()];

@@ -89,7 +89,10 @@ one_wrong_argument(Config) ->
                  {attempt_handshake, [Lease, Ref], [1]},
                  {attempt_opened, [Lease, Ref], [1]}, {attempt_ready, [Lease], [1]},
                  {attempt_failed, [Lease], [1]}, {attempt_abort, [Lease], [1]}, {checkout, [Resource], [1]},
-                 {enqueue, [Resource, Ref, infinity], [1, 2, 3]}, {cancel, [Lease], [1]},
+                 {enqueue, [Resource, Ref, infinity], [1, 2, 3]},
+                 {enqueue_growing, [Resource, Ref, infinity], [1, 2, 3]},
+                 {return_worker, [Resource, self(), 0], [1, 2, 3]}, {worker, [Lease], [1]}, {pool_check, [Resource], [1]},
+                 {attempt_worker, [Lease, self()], [1, 2]}, {cancel, [Lease], [1]},
                  {checkin, [Lease], [1]}, {discard, [Lease], [1]},
                  {give_away, [Lease, self()], [1, 2]},
                  {send, [Lease, [], 0, false, again, Ref], [1, 2, 3]},
@@ -114,13 +117,17 @@ replaced(At, [First | Rest], With) -> [First | replaced(At - 1, Rest, With)].
 
 %% What is right by chance in that place is left out.
 wrong(pool_new, 1, Resource, Lease) -> [G || G <- garbage(), not is_atom(G)] ++ [Resource, Lease];
-wrong(enqueue, 2, _, Lease) -> [G || G <- garbage(), not is_reference(G)] ++ [Lease];
-wrong(enqueue, 3, Resource, Lease) ->
+wrong(F, 2, _, Lease) when F =:= enqueue; F =:= enqueue_growing ->
+    [G || G <- garbage(), not is_reference(G)] ++ [Lease];
+wrong(return_worker, 2, Resource, Lease) -> [G || G <- garbage(), not is_pid(G)] ++ [Resource, Lease];
+wrong(return_worker, 3, Resource, Lease) ->
+    [G || G <- garbage(), not is_integer(G) orelse G < 0 orelse G >= 1 bsl 32] ++ [Resource, Lease];
+wrong(F, 3, Resource, Lease) when F =:= enqueue; F =:= enqueue_growing ->
     [G || G <- garbage(), not is_integer(G), G =/= infinity] ++ [-1, Resource, Lease];
 wrong(request, 3, _, Lease) -> [G || G <- garbage(), not is_reference(G)] ++ [Lease];
 wrong(F, 2, Resource, Lease) when F =:= send; F =:= request ->
     [G || G <- garbage(), G =/= []] ++ [Resource, Lease];
-wrong(give_away, 2, Resource, Lease) -> [G || G <- garbage(), not is_pid(G)] ++ [Resource, Lease];
+wrong(F, 2, Resource, Lease) when F =:= give_away; F =:= attempt_worker -> [G || G <- garbage(), not is_pid(G)] ++ [Resource, Lease];
 wrong(node_answer, 1, Resource, Lease) -> [G || G <- garbage(), not is_binary(G)] ++ [Resource, Lease];
 wrong(_, 1, Resource, Lease) -> garbage() ++ [{Resource}, {Lease}, element(2, Lease)];
 wrong(_, _, Resource, Lease) -> garbage() ++ [Resource, Lease].

@@ -20,6 +20,15 @@ void sp_pool_want(struct sp_pool *pool, const struct sp_call *call)
     sp_pool_wake(pool, call);
 }
 
+/* Under the queue's lock: whether more connections come, or may be begun, than there are who wait. A connection that
+ * is begun just now may be missing, so that it is for the caller to ask again. */
+static bool grows(struct sp_pool *pool)
+{
+    uint64_t total = atomic_load(&pool->total), connecting = atomic_load(&pool->connecting);
+
+    return total + atomic_load(&pool->nwait) < atomic_load(&pool->limit) + connecting;
+}
+
 sp_status sp_pool_enqueue(struct sp_pool *pool, const struct sp_call *call,
                           struct sp_waiter *waiter)
 {
@@ -29,7 +38,8 @@ sp_status sp_pool_enqueue(struct sp_pool *pool, const struct sp_call *call,
     waiter->state = SP_WAITING;
     pthread_mutex_lock(&pool->queue.lock);
     status = sp_pool_phase_status(sp_pool_phase(pool));
-    if (status == SP_OK && atomic_load(&pool->nwait) >= atomic_load(&pool->max_waiting))
+    if (status == SP_OK && (atomic_load(&pool->nwait) >= atomic_load(&pool->max_waiting) ||
+                            (waiter->growing_only && !grows(pool))))
         status = SP_FULL;
     if (status == SP_OK) {
         sp_list_push_newest(&pool->queue.list, &waiter->node);

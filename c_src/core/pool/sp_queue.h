@@ -18,6 +18,7 @@ struct sp_waiter {
     const struct iovec *iov;
     int iov_count;
     uint64_t expires_ns; /* 0: its owner has a timer of its own, and cancels */
+    bool growing_only;   /* not for a check-in: for a connection that is made, or can be */
 
     _Atomic uint32_t refs;
     /* under queue.lock */

@@ -196,6 +196,14 @@ struct handle *kit_try_enqueue(uint64_t owner, const struct iovec *iov, int iov_
     return enqueue(fake_waiter_new(kit_pool, owner, iov, iov_count), status);
 }
 
+struct handle *kit_enqueue_growing(uint64_t owner, sp_status *status)
+{
+    struct sp_waiter *waiter = fake_waiter_new(kit_pool, owner, NULL, 0);
+
+    waiter->growing_only = true;
+    return enqueue(waiter, status);
+}
+
 struct handle *kit_enqueue_for(uint64_t owner, uint64_t ms)
 {
     struct sp_waiter *waiter = fake_waiter_new(kit_pool, owner, NULL, 0);

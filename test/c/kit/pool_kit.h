@@ -74,6 +74,8 @@ struct handle *kit_enqueue_for(uint64_t owner, uint64_t ms); /* then the tick en
 struct handle *kit_request(uint64_t owner, const struct iovec *iov, int iov_count);
 struct handle *kit_try_enqueue(uint64_t owner, const struct iovec *iov, int iov_count,
                                sp_status *status);
+/* For a connection that is being made, or can be, only. */
+struct handle *kit_enqueue_growing(uint64_t owner, sp_status *status);
 enum sp_waiter_state kit_cancel(struct handle *handle);
 /* After a grant: the waiter's connection becomes the handle's. */
 bool kit_adopt(struct handle *handle);

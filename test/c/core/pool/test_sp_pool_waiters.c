@@ -122,6 +122,35 @@ KIT_TEST(waiter, with_max_waiting_0_nobody_waits)
     cr_assert_eq(kit_stats().waiting, 0);
 }
 
+KIT_TEST(waiter, for_growth_only_is_refused_where_it_would_be_for_a_checkin)
+{
+    sp_status status;
+
+    cr_assert_null(kit_enqueue_growing(FIRST, &status));
+    cr_assert_eq(status, SP_FULL);
+    cr_assert_eq(kit_stats().waiting, 0);
+    /* One place more: that is the first one's, until it has left the queue. */
+    atomic_store(&kit_pool->limit, 2);
+    struct handle *first = kit_enqueue_growing(FIRST, &status);
+    cr_assert_not_null(first);
+    cr_assert_null(kit_enqueue_growing(SECOND, &status));
+    cr_assert_eq(status, SP_FULL);
+    cr_assert_eq(kit_cancel(first), SP_CANCELLED);
+    struct handle *second = kit_enqueue_growing(SECOND, &status);
+    cr_assert_not_null(second);
+    /* Also while it is being made; and who waits for anything comes before. */
+    struct handle *attempts[2];
+    struct sp_plan plan;
+    cr_assert_eq(kit_step(attempts, 2, &plan), 1);
+    cr_assert_null(kit_enqueue_growing(THIRD, &status));
+    cr_assert_eq(kit_cancel(second), SP_CANCELLED);
+    cr_assert_not_null(kit_enqueue_growing(THIRD, &status));
+    kit_connect(attempts[0], KIT_OWNER);
+    cr_assert_eq(fake_notes(THIRD), 1);
+    cr_assert_null(kit_enqueue_growing(FIRST, &status));
+    cr_assert_eq(status, SP_FULL);
+}
+
 /* ---- dead owners ---- */
 
 TestSuite(waiter_dead, .init = busy);
