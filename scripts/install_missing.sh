@@ -42,6 +42,7 @@ test   postgresql          server  postgres
 test   erlang-redis-client erlang_app redis_client
 test   redis-server        command redis-server
 test   git                 command git
+test   erlang-poolboy      erlang_app poolboy
 gleam  nodejs              gleam_or  node
 gleam  npm                 gleam_or  npm
 debian13 debootstrap        command debootstrap

@@ -5,7 +5,7 @@
 -export([suite/0, all/0, groups/0]).
 -export([model/1, scripts/1]).
 %% Run in the other VM.
--export([checked/3]).
+-export([checked/3, checked/4]).
 
 -include_lib("common_test/include/ct.hrl").
 
@@ -43,11 +43,15 @@ check(Module, Property, Config) ->
 %% it has seeded that.
 -spec checked(module(), atom(), non_neg_integer()) -> {true | term(), iodata()}.
 checked(Module, Property, Seed) ->
+    checked(Module, Property, Seed, ?RUNS).
+
+-spec checked(module(), atom(), non_neg_integer(), pos_integer()) -> {true | term(), iodata()}.
+checked(Module, Property, Seed, Runs) ->
     Self = self(),
     SetUp = fun() -> _ = rand:seed(exsss, {Seed, 0, 0}), fun() -> ok end end,
     Print = fun(Format, Args) -> Self ! {printed, io_lib:format(Format, Args)}, ok end,
     Result = proper:counterexample(proper:setup(SetUp, Module:Property()),
-                                   [{numtests, ?RUNS}, {max_size, 60}, {max_shrinks, 50},
+                                   [{numtests, Runs}, {max_size, 60}, {max_shrinks, 50},
                                     {on_output, Print}]),
     {Result, printed()}.
 
