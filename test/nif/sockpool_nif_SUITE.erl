@@ -92,7 +92,7 @@ one_wrong_argument(Config) ->
                  {enqueue, [Resource, Ref, infinity], [1, 2, 3]},
                  {enqueue_growing, [Resource, Ref, infinity], [1, 2, 3]},
                  {return_worker, [Resource, self(), 0], [1, 2, 3]}, {worker, [Lease], [1]}, {pool_check, [Resource], [1]},
-                 {attempt_worker, [Lease, self()], [1, 2]}, {cancel, [Lease], [1]},
+                 {attempt_worker, [Lease, self()], [1, 2]}, {waited, [Lease], [1]}, {cancel, [Lease], [1]},
                  {checkin, [Lease], [1]}, {discard, [Lease], [1]},
                  {give_away, [Lease, self()], [1, 2]},
                  {send, [Lease, [], 0, false, again, Ref], [1, 2, 3]},
@@ -463,7 +463,7 @@ resource(Config) -> persistent_term:get({sockpool, ?config(pool, Config)}).
 config(Config) ->
     Target = sockpool_test_server:target(?config(server, Config)),
     {ok, Options} = sockpool_opts:parse(x, Target#{size => 2, max_overflow => 2}),
-    Options#{backoff_min => 10, backoff_max => 100}.
+    Options#{backoff_min => 10, backoff_max => 100, check => undefined}.
 
 unharmed(Config) ->
     Pool = ?config(pool, Config),
