@@ -3,6 +3,19 @@
 #include <assert.h>
 #include <stdlib.h>
 
+/* A lock that is held for some ten instructions: who meets it held spins a little before it sleeps. */
+static void lock_init(pthread_mutex_t *lock)
+{
+    pthread_mutexattr_t attr;
+
+    pthread_mutexattr_init(&attr);
+#ifdef PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP
+    pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ADAPTIVE_NP);
+#endif
+    pthread_mutex_init(lock, &attr);
+    pthread_mutexattr_destroy(&attr);
+}
+
 sp_status sp_pool_init(struct sp_pool *pool, const struct sp_host *host, const struct sp_sys *sys,
                        uint32_t shard_count)
 {
@@ -18,11 +31,11 @@ sp_status sp_pool_init(struct sp_pool *pool, const struct sp_host *host, const s
     pool->shards = shards;
     for (uint32_t i = 0; i < shard_count; i++) {
         pool->shards[i] = (struct sp_shard){.top = 0};
-        pthread_mutex_init(&pool->shards[i].lock, NULL);
+        lock_init(&pool->shards[i].lock);
         sp_list_init(&pool->shards[i].fresh);
         sp_list_init(&pool->shards[i].cold);
     }
-    pthread_mutex_init(&pool->queue.lock, NULL);
+    lock_init(&pool->queue.lock);
     sp_list_init(&pool->queue.list);
     sp_expiry_init(&pool->queue.expiry);
     pthread_mutex_init(&pool->table.lock, NULL);
