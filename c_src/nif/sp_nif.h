@@ -83,7 +83,7 @@ enum sp_nif_grant {
 
 struct sp_nif_waiter {
     struct sp_waiter core;
-    ErlNifEnv *env; /* holds ref */
+    struct sp_nif_refs *refs; /* hold ref */
     ERL_NIF_TERM ref;
     size_t len;                 /* of the request */
     ErlNifIOVec *iov;           /* of a larger one */

@@ -9,9 +9,10 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Waiters with their environments are kept for reuse, so many per thread: allocating an
- * environment for each costs 5-10 % of a hand-over. */
+/* Waiters are kept for reuse, so many per thread. */
 #define CACHED_WAITERS_MAX 256
+/* So many references fit into the least memory that an environment takes at a time. */
+#define REFS_PER_ENV 60
 /* A call that took fewer pieces costs its process nothing beside the call itself. */
 #define UNCHARGED_PIECES 32
 
@@ -21,9 +22,19 @@ struct sp_nif_pool_resource {
     struct sp_nif_pool *pool;
 };
 
+/* Waiters' references, in an environment that only the thread which made it writes to. Others read there, and what
+ * was written once stays. An environment for each waiter is 5-10 % of a hand-over, memory of its own in one 5 %:
+ * it is allocated on one scheduler and freed on another. */
+struct sp_nif_refs {
+    _Atomic unsigned users; /* the waiters, and the cache whose newest one it is */
+    unsigned count;
+    ErlNifEnv *env;
+};
+
 struct waiter_cache {
     struct sp_nif_waiter *first;
     unsigned count;
+    struct sp_nif_refs *refs;
 };
 
 /* The thread's own, which every library finds by the roots' key: one that was taken over from would keep
@@ -219,16 +230,16 @@ bool sp_nif_arm(const struct sp_call *call, struct sp_nif_lease *lease, bool wri
     return false;
 }
 
-/* The message is copied from the environment of the call: one in the waiter's would be a heap
- * fragment, allocated here and freed by whichever scheduler the receiver runs on. The clock's thread has
- * no environment, so there it is the waiter's. */
+/* The message is copied from the environment of the call: one of its own would be a heap fragment, allocated
+ * here and freed by whichever scheduler the receiver runs on. Only the clock's thread has none. */
 static bool waiter_notify(const struct sp_call *call, struct sp_waiter *core, sp_status status,
                           size_t sent)
 {
     struct sp_nif_waiter *waiter = SP_CONTAINER(core, struct sp_nif_waiter, core);
     ErlNifPid pid = {.pid = (ERL_NIF_TERM)core->owner};
-    ErlNifEnv *env = call->env ? call->env : waiter->env;
-    ERL_NIF_TERM ref = call->env ? enif_make_copy(env, waiter->ref) : waiter->ref, what;
+    ErlNifEnv *env = call->env ? call->env : enif_alloc_env();
+    ERL_NIF_TERM ref = enif_make_copy(env, waiter->ref), what;
+    bool sent_it;
 
     if (status != SP_OK)
         what = sp_nif_error_term(env, status);
@@ -238,7 +249,10 @@ static bool waiter_notify(const struct sp_call *call, struct sp_waiter *core, sp
         what = sp_atoms.sent;
     else
         what = enif_make_uint64(env, sent);
-    return enif_send(call->env, &pid, call->env ? NULL : env, message(env, ref, what));
+    sent_it = enif_send(call->env, &pid, call->env ? NULL : env, message(env, ref, what));
+    if (!call->env)
+        enif_free_env(env);
+    return sent_it;
 }
 
 static bool watch(const struct sp_call *call, struct sp_conn *conn, uint32_t generation)
@@ -290,24 +304,47 @@ static struct waiter_cache *waiter_cache(void)
     return thread_cache ? thread_cache : find_cache();
 }
 
+static void refs_unref(struct sp_nif_refs *refs)
+{
+    if (refs && atomic_fetch_sub(&refs->users, 1) == 1) {
+        enif_free_env(refs->env);
+        enif_free(refs);
+    }
+}
+
+/* NULL where there is no memory for it. */
+static struct sp_nif_refs *refs_with_room(struct waiter_cache *cache)
+{
+    struct sp_nif_refs *refs = cache->refs;
+
+    if (refs && refs->count < REFS_PER_ENV)
+        return refs;
+    refs_unref(refs);
+    cache->refs = refs = enif_alloc(sizeof *refs);
+    if (refs)
+        *refs = (struct sp_nif_refs){.users = 1, .env = enif_alloc_env()};
+    return refs;
+}
+
 struct sp_nif_waiter *sp_nif_waiter_new(struct sp_nif_pool *pool, ERL_NIF_TERM ref)
 {
     struct waiter_cache *cache = waiter_cache();
-    struct sp_nif_waiter *waiter = cache ? cache->first : NULL;
+    struct sp_nif_refs *refs = cache ? refs_with_room(cache) : NULL;
+    struct sp_nif_waiter *waiter = refs ? cache->first : NULL;
 
     if (waiter) {
         cache->first = waiter->next;
         cache->count--;
-    } else {
-        waiter = enif_alloc(sizeof *waiter);
-        if (!waiter)
-            return NULL;
-        waiter->env = enif_alloc_env();
+    } else if (!refs || !(waiter = enif_alloc(sizeof *waiter))) {
+        return NULL;
     }
     waiter->core = (struct sp_waiter){.pool = &pool->core};
     waiter->iov = NULL;
     enif_keep_resource(pool->resource);
-    waiter->ref = enif_make_copy(waiter->env, ref);
+    refs->count++;
+    atomic_fetch_add(&refs->users, 1);
+    waiter->refs = refs;
+    waiter->ref = enif_make_copy(refs->env, ref);
     return waiter;
 }
 
@@ -367,12 +404,11 @@ static void waiter_free(struct sp_waiter *core)
     if (waiter->iov)
         enif_free_iovec(waiter->iov);
     enif_release_resource(nif_pool(core->pool)->resource);
+    refs_unref(waiter->refs);
     if (!cache || cache->count == CACHED_WAITERS_MAX) {
-        enif_free_env(waiter->env);
         enif_free(waiter);
         return;
     }
-    enif_clear_env(waiter->env);
     waiter->next = cache->first;
     cache->first = waiter;
     cache->count++;
