@@ -196,6 +196,8 @@ SP_NIF(sp_nif_attempt_opened)
     (void)argc;
     if (!get_attempt(env, argv[0], SP_CONN_CONNECTING, &lease, &error))
         return error;
+    if (sp_is_worker(lease->conn->transport))
+        return enif_make_badarg(env);
     sp_conn_disarmed(lease->conn, lease->lease, &call);
     status = sp_control_opened(lease->conn, &lease->lease, &call);
     if (status == SP_WANT_WRITE)

@@ -82,7 +82,10 @@ static void put_fact(void *arg, const char *key, enum sp_fact_kind kind, const v
 
 static ERL_NIF_TERM worker_term(ErlNifEnv *env, struct sp_conn *conn)
 {
-    return enif_make_pid(env, &SP_CONTAINER(conn, struct sp_nif_conn, core)->worker);
+    const struct sp_nif_conn *self = SP_CONTAINER(conn, struct sp_nif_conn, core);
+
+    /* Its connector may ask before there is one. */
+    return self->worker.pid ? enif_make_pid(env, &self->worker) : sp_atoms.undefined;
 }
 
 /* worker(Lease) -> Pid | {error, Reason} */

@@ -3,11 +3,14 @@
  * A connector starts the process and is its parent, as gen_server and others know it. The connector ends when the
  * worker is the pool's; that the worker has ended is told by a monitor of the connection, to whichever thread it
  * was that ended it. An end of the connection is for processes to carry out: who controls the pool, or who cleans up after
- * it, gets {sockpool_stop_worker, Starter, Worker | undefined, WithinMs | infinity}. */
+ * it, gets {sockpool_stop_worker, Starter, Worker, WithinMs | infinity}. Of one that is being started nothing is known
+ * here: its connector is ended, or ends it. */
 #include "sp_nif.h"
 
 #include "core/pool/sp_lease.h"
 #include "core/pool/sp_table.h"
+
+#include <errno.h>
 
 static struct sp_nif_conn *self_of(struct sp_conn *conn)
 {
@@ -43,11 +46,41 @@ static void worker_shutdown(struct sp_conn *conn)
     (void)conn;
 }
 
-/* What no call on a worker comes to is not there. */
+/* Refused before it comes to these, but for who has asked the pool for a stream just before it was stopped, and
+ * started again with workers. */
+static sp_status worker_send(struct sp_conn *conn, const struct iovec *iov, int count, size_t *sent)
+{
+    (void)conn;
+    (void)iov;
+    (void)count;
+    *sent = 0;
+    return SP_CLOSED;
+}
+
+static sp_status worker_recv(struct sp_conn *conn, void *buffer, size_t len, size_t *got)
+{
+    (void)conn;
+    (void)buffer;
+    (void)len;
+    *got = 0;
+    return SP_CLOSED;
+}
+
+static sp_status worker_set(struct sp_conn *conn, enum sp_option option, int value)
+{
+    (void)conn;
+    (void)option;
+    (void)value;
+    return -ENOPROTOOPT;
+}
+
 const struct sp_transport sp_nif_transport_worker = {
     .name = "worker",
     .open = worker_open,
     .opened = worker_opened,
+    .set = worker_set,
+    .send = worker_send,
+    .recv = worker_recv,
     .validate = worker_validate,
     .shutdown = worker_shutdown,
     .worker = true,
@@ -56,11 +89,6 @@ const struct sp_transport sp_nif_transport_worker = {
 void sp_nif_worker_claim(struct sp_conn *conn, const ErlNifPid *connector)
 {
     self_of(conn)->starter = *connector;
-}
-
-static ERL_NIF_TERM pid_term(ErlNifEnv *env, const ErlNifPid *pid)
-{
-    return pid->pid ? enif_make_pid(env, pid) : sp_atoms.undefined;
 }
 
 /* Who has workers of this pool end. */
@@ -80,21 +108,21 @@ void sp_nif_worker_stop(const struct sp_call *call, struct sp_nif_conn *conn)
     ErlNifEnv *env;
     ErlNifPid keeper;
 
-    if (!conn->starter.pid || atomic_load(&conn->core.gone))
+    if (!conn->worker.pid || atomic_load(&conn->core.gone))
         return;
     env = enif_alloc_env();
     if (!get_keeper(pool, &keeper) ||
         !enif_send(call->env, &keeper, env,
                    enif_make_tuple4(env, enif_make_atom(env, "sockpool_stop_worker"),
-                                    pid_term(env, &conn->starter), pid_term(env, &conn->worker),
+                                    enif_make_pid(env, &conn->starter),
+                                    enif_make_pid(env, &conn->worker),
                                     sp_nif_ms_term(env, atomic_load(&pool->worker_shutdown))))) {
         /* Nobody is left to do it: what a parent's end would come to for the worker. */
         enif_clear_env(env);
-        if (conn->worker.pid)
-            (void)enif_send(call->env, &conn->worker, env,
-                            enif_make_tuple3(env, enif_make_atom(env, "EXIT"),
-                                             pid_term(env, &conn->starter),
-                                             enif_make_atom(env, "shutdown")));
+        (void)enif_send(call->env, &conn->worker, env,
+                        enif_make_tuple3(env, enif_make_atom(env, "EXIT"),
+                                         enif_make_pid(env, &conn->starter),
+                                         enif_make_atom(env, "shutdown")));
     }
     enif_free_env(env);
 }

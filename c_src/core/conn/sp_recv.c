@@ -229,7 +229,7 @@ bool sp_recv_words(struct sp_conn *conn)
     char *text = conn->words.text;
     size_t len = rbuf->len - rbuf->pos, got;
 
-    if (conn->transport->node)
+    if (sp_is_node(conn->transport) || sp_is_worker(conn->transport))
         return false;
     if (len > SP_WORDS_MAX)
         len = SP_WORDS_MAX;
