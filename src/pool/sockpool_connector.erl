@@ -42,11 +42,16 @@ connector(Parent, Pool, Attempt, Opts, Turn, Configure, At) ->
                  %% A process or port that somebody else needs for it, as to resolve a name.
                  error:system_limit -> failed(Pool, Attempt, system_limit)
              end,
-    Parent ! {?MODULE, self(), Result}.
+    Parent ! {?MODULE, self(), Result},
+    %% Now that the pool's process knows of it: killed before that, this one would have taken it along.
+    case Result of
+        {ok, Worker} -> true = unlink(Worker);
+        _ -> true
+    end.
 
 attempt(Parent, Pool, Attempt, Opts, Turn, Configure, At) ->
     case configured(Parent, Pool, Opts, Configure, At) of
-        ok -> run(Pool, Attempt, Opts, Turn, At);
+        ok -> run(Parent, Pool, Attempt, Opts, Turn, At);
         {error, Reason} -> failed(Pool, Attempt, Reason)
     end.
 
@@ -65,18 +70,25 @@ configured(Parent, Pool, #{connect_timeout := Ms} = Opts, Turn, At) ->
 configure(Pool, #{tls := Tls, connect_timeout := LimitMs}, Turn) ->
     sockpool_tls:configure(Pool, Tls, Turn, LimitMs).
 
-run(Pool, Attempt, #{transport := worker} = Opts, _Turn, At) ->
+run(Parent, Pool, Attempt, #{transport := worker} = Opts, _Turn, At) ->
     _ = process_flag(trap_exit, true),
+    _ = sockpool_worker:watch(Parent, Opts),
     ok = sockpool_step:enter(At, start),
     case sockpool_worker:start(Opts, Attempt) of
         {ok, Worker} ->
-            Result = prepare(Pool, Attempt, Worker, maps:get(init, Opts), At),
-            true = unlink(Worker),
-            case Result of ok -> {ok, Worker}; {error, _} = Error -> Error end;
+            case prepare(Pool, Attempt, Worker, maps:get(init, Opts), At) of
+                ok ->
+                    {ok, Worker};
+                {error, _} = Error ->
+                    true = unlink(Worker),
+                    Error
+            end;
         {error, Reason} ->
-            failed(Pool, Attempt, Reason)
+            Error = failed(Pool, Attempt, Reason),
+            ok = sockpool_worker:end_started(Opts),
+            Error
     end;
-run(Pool, Attempt, Opts, Turn, At) ->
+run(_Parent, Pool, Attempt, Opts, Turn, At) ->
     Deadline = sockpool_wait:deadline(maps:get(connect_timeout, Opts)),
     try credentials(Opts) of
         Credentials ->

@@ -38,7 +38,7 @@ handle_info({sockpool_shut, Pool} = Shut, State) ->
     {noreply, State};
 %% Of a pool whose process has died.
 handle_info({sockpool_stop_worker, Connector, Worker, Ms}, State) ->
-    _ = sockpool_worker:clean_up(Connector, Worker, Ms),
+    _ = sockpool_worker:stop(Connector, Worker, Ms),
     {noreply, State};
 handle_info(_Other, State) ->
     {noreply, State}.

@@ -410,8 +410,6 @@ killed(Connector, State) ->
     true = exit(Connector, kill),
     State.
 
-%% One that is not known yet is ended with its connector.
-stopping(_Connector, undefined, _Ms, State) -> State;
 stopping(Connector, Worker, Ms, State) -> stopping(sockpool_worker:stop(Connector, Worker, Ms), State).
 
 stopping(none, State) -> State;

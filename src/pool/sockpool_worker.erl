@@ -7,7 +7,21 @@
 %%% by the signal `shutdown'. Who has not ended within `worker_shutdown' is killed.
 -module(sockpool_worker).
 
--export([start/2, stop/3, stop_start/2, clean_up/3, fit/2]).
+-export([watch/2, start/2, end_started/1, stop/3, stop_start/2, fit/2]).
+
+%% @doc Has whatever the caller, a connector, has started end where the pool's process ends before the caller does: a start
+%% function may wait for ever, and hears of nothing then.
+-spec watch(PoolProcess :: pid(), sockpool_opts:opts()) -> pid().
+watch(Pool, #{worker_shutdown := ShutdownMs}) ->
+    Connector = self(),
+    spawn(fun() ->
+                  Ended = monitor(process, Connector),
+                  Gone = monitor(process, Pool),
+                  receive
+                      {'DOWN', Ended, process, _, _} -> ok;
+                      {'DOWN', Gone, process, _, _} -> stopping(orphaned(Connector), Connector, ShutdownMs)
+                  end
+          end).
 
 %% @doc Calls the pool's start function, in a process that traps exits.
 -spec start(sockpool_opts:opts(), sockpool_nif:lease()) -> {ok, pid()} | {error, term()}.
@@ -16,7 +30,7 @@ start(#{worker := Callback, worker_shutdown := ShutdownMs}, Attempt) ->
         {ok, Worker} when is_pid(Worker), node(Worker) =:= node() ->
             begun(sockpool_nif:attempt_worker(Attempt, Worker), Worker, ShutdownMs);
         {error, Reason} ->
-            {error, {worker, sockpool_reason:bounded(Reason)}};
+            {error, {worker, sockpool_reason:of_exit(Reason)}};
         Other ->
             {error, {worker, {bad_return, sockpool_reason:bounded(Other)}}}
     end.
@@ -36,6 +50,11 @@ begun({error, _} = Error, Worker, ShutdownMs) ->
     ok = stopping([Worker], self(), ShutdownMs),
     Error.
 
+%% @doc Has end what a start function that failed has left behind, and of which nobody else knows: as one that returns
+%% something else than `{ok, Pid}'. In the process that has called it.
+-spec end_started(sockpool_opts:opts()) -> ok.
+end_started(#{worker_shutdown := ShutdownMs}) -> stopping(children(self()), self(), ShutdownMs).
+
 %% @doc Has a worker of this pool end, in a process of its own, whose monitor this is. `none': there is no process
 %% to be had, and the worker is killed.
 -spec stop(Connector :: pid(), Worker :: pid(), timeout()) -> reference() | none.
@@ -47,13 +66,6 @@ stop(Connector, Worker, WithinMs) ->
 stop_start(Connector, WithinMs) ->
     apart(fun() -> stopping(orphaned(Connector), Connector, WithinMs) end, Connector).
 
-%% @doc Both, of a pool whose process has crashed.
--spec clean_up(Connector :: pid(), Worker :: pid() | undefined, timeout()) -> reference() | none.
-clean_up(Connector, undefined, WithinMs) ->
-    stop_start(Connector, WithinMs);
-clean_up(Connector, Worker, WithinMs) ->
-    apart(fun() -> stopping(lists:usort([Worker | orphaned(Connector)]), Connector, WithinMs) end, Worker).
-
 apart(Fun, Victim) ->
     try
         element(2, spawn_monitor(Fun))
@@ -63,14 +75,20 @@ apart(Fun, Victim) ->
             none
     end.
 
-%% What it is linked to, and has spawned: not what it was linked to otherwise.
 orphaned(Connector) ->
-    Started = case process_info(Connector, links) of
-                  {links, Links} -> [Pid || Pid <- Links, is_pid(Pid), process_info(Pid, parent) =:= {parent, Connector}];
-                  undefined -> []
-              end,
+    Started = children(Connector),
     true = exit(Connector, kill),
     Started.
+
+%% What it is linked to, and has spawned: not what it was linked to otherwise.
+children(Connector) ->
+    case process_info(Connector, links) of
+        {links, Links} ->
+            [Pid || Pid <- Links, is_pid(Pid), node(Pid) =:= node(),
+                    process_info(Pid, parent) =:= {parent, Connector}];
+        undefined ->
+            []
+    end.
 
 stopping(Workers, Parent, WithinMs) ->
     await([told(Worker, Parent) || Worker <- Workers], sockpool_wait:deadline(WithinMs)).
