@@ -61,12 +61,12 @@ struct sp_nif_pool {
 };
 
 struct sp_nif_conn {
-    struct sp_conn core;
-    ErlNifBinary rbin;     /* the memory of core.rbuf, while that has any */
-    _Atomic bool selected; /* ERTS knows the descriptor: only its stop callback may close it */
     /* With transport worker; pids are 0 before they are known. */
-    ErlNifPid starter; /* whom the worker has for its parent; written by attempt_claim() */
-    ErlNifPid worker;  /* written while its connector's lease holds, by the connector */
+    ErlNifPid starter;     /* whom the worker has for its parent; written by attempt_claim() */
+    ErlNifPid worker;      /* written while its connector's lease holds, by the connector */
+    struct sp_conn core;   /* and of a worker only its first sp_conn_bytes() */
+    _Atomic bool selected; /* ERTS knows the descriptor: only its stop callback may close it */
+    ErlNifBinary rbin;     /* the memory of core.rbuf, while that has any */
 };
 
 /* What the owner of a lease is told that it has. */

@@ -118,11 +118,16 @@ static struct sp_nif_conn *nif_conn(struct sp_conn *conn)
 
 static struct sp_conn *conn_new(struct sp_pool *pool)
 {
-    struct sp_nif_conn *conn = enif_alloc_resource(sp_nif_conn_type, sizeof *conn);
+    /* The control process calls, and nobody else changes the configuration. */
+    const struct sp_transport *transport = pool->control.config.transport;
+    size_t bytes = sp_is_worker(transport)
+                       ? offsetof(struct sp_nif_conn, core) + sp_conn_bytes(transport)
+                       : sizeof(struct sp_nif_conn);
+    struct sp_nif_conn *conn = enif_alloc_resource(sp_nif_conn_type, bytes);
 
     if (!conn)
         return NULL;
-    memset(conn, 0, sizeof *conn);
+    memset(conn, 0, bytes);
     conn->core.pool = pool;
     enif_keep_resource(nif_pool(pool)->resource);
     return &conn->core;

@@ -33,6 +33,7 @@
 #include "sp_transport.h"
 
 #include <stdatomic.h>
+#include <stddef.h>
 
 struct sp_sys;
 
@@ -71,8 +72,8 @@ struct sp_conn {
     const struct sp_sys *sys;
     const struct sp_transport *transport;
     uint32_t slot;  /* in the pool's table */
-    uint64_t epoch; /* the pool's, when it was made */
     uint32_t round; /* the backoff's failures, when it was made */
+    uint64_t epoch; /* the pool's, when it was made */
     uint64_t born_ns;
     uint64_t recv_limit_bytes;
     enum sp_packet pool_packet; /* the pool's own, which `packet` goes back to */
@@ -96,7 +97,6 @@ struct sp_conn {
 
     /* the holder's */
     int fd;
-    struct sp_addr peer, own; /* since `opened`; after a reset the system knows them no more */
     uint64_t lease_seq;
     bool used;            /* has been leased to a user */
     bool touched;         /* the lease has done I/O */
@@ -113,9 +113,18 @@ struct sp_conn {
     struct sp_node_state *dist; /* sp_node.c's, over that */
     enum sp_packet packet;
     struct sp_rbuf rbuf;
-    struct sp_words words; /* once sp_recv_words() has looked */
-    void *keepsake;        /* the host's, from its last check-in */
+    void *keepsake; /* the host's, from its last check-in */
+
+    /* A stream's, and last: a host may leave a worker without, see sp_conn_bytes(). */
+    struct sp_addr peer, own; /* since `opened`; after a reset the system knows them no more */
+    struct sp_words words;    /* once sp_recv_words() has looked */
 };
+
+/* How much of the struct a connection with that transport has; the rest, more than half of it, is never touched. */
+static inline size_t sp_conn_bytes(const struct sp_transport *transport)
+{
+    return sp_is_worker(transport) ? offsetof(struct sp_conn, peer) : sizeof(struct sp_conn);
+}
 
 /* Only the holder; asserts that the pictured transition is allowed. */
 void sp_conn_set_state(struct sp_conn *conn, enum sp_conn_state to);
