@@ -319,7 +319,8 @@ transaction(Name, Fun) ->
 transaction(Name, Fun, Timeout) when ?IS_TIMEOUT(Timeout) ->
     in_transaction(leased(Name, Timeout, ?YIELDS), Fun);
 transaction(_Name, _Fun, Timeout) ->
-    in_transaction(bad_argument(timeout, Timeout), undefined).
+    {error, Reason} = bad_argument(timeout, Timeout),
+    error({checkout, Reason}).
 
 in_transaction({ok, Conn}, Fun) ->
     run(Conn, Conn, Fun);
