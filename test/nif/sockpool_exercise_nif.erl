@@ -8,7 +8,7 @@ config() ->
     {ok, #{backoff := {Min, Max}} = Opts} =
         sockpool_opts:parse(raw, #{host => {127, 0, 0, 1}, port => 1, size => 0,
                                    max_overflow => 4}),
-    Opts#{backoff_min => Min, backoff_max => Max, validate => 0}.
+    Opts#{backoff_min => Min, backoff_max => Max, validate => 0, check => undefined}.
 
 %% This process is the pool's control process.
 opened(Config) ->
@@ -186,7 +186,7 @@ wrong_config(Config) ->
 needed() ->
     [transport, strategy, packet, size, max_overflow, overflow_ttl, validate, max_hold,
      max_waiting, backoff_min, backoff_max, recv_limit, nodelay, keepalive, sndbuf, recbuf, bind,
-     checkout_timeout, send_timeout, tls, max_inflight].
+     checkout_timeout, send_timeout, tls, max_inflight, abandoned, connect_parallelism, worker_shutdown, check].
 
 right(pool_new, _Pool, _Config) -> [raw, 1];
 right(pool_open, _Pool, Config) -> [sockpool_nif:pool_new(raw, 1), Config, 1, self()];
@@ -206,6 +206,7 @@ right(attempt_opened, Pool, _Config) -> [claimed(Pool), make_ref()];
 right(attempt_ready, Pool, _Config) -> [claimed(Pool)];
 right(attempt_failed, Pool, _Config) -> [claimed(Pool)];
 right(cancel, Pool, _Config) -> [waiter(Pool)];
+right(attempt_worker, Pool, _Config) -> [claimed(Pool), self()];
 right(give_away, Pool, _Config) -> [waiter(Pool), self()];
 right(send, Pool, _Config) -> [waiter(Pool), [<<"x">>], 0, false, false, make_ref()];
 right(recv, Pool, _Config) -> [waiter(Pool), 1, false, make_ref()];
@@ -213,7 +214,7 @@ right(finish, Pool, _Config) -> [waiter(Pool), 1, false, make_ref()];
 right(node_answer, _Pool, _Config) -> [<<112>>, <<0:96>>];
 right(setopt, Pool, _Config) -> [waiter(Pool), nodelay, true];
 right(Function, Pool, _Config) ->
-    case lists:member(Function, [checkin, discard, disarm, park, fired, node_names, info, peername, sockname,
+    case lists:member(Function, [checkin, discard, waited, worker, disarm, park, fired, node_names, info, peername, sockname,
                                  send_timeout]) of
         true -> [waiter(Pool)];
         false -> [Pool]
