@@ -101,7 +101,7 @@ held() ->
     case get(?HELD) of
         undefined -> #{};
         Held when map_size(Held) < ?HELD_MANY; map_size(Held) band (map_size(Held) - 1) =/= 0 -> Held;
-        Held -> maps:filter(fun(_Worker, Lease) -> is_pid(sockpool:worker(Lease)) end, Held)
+        Held -> maps:filter(fun(_Worker, Lease) -> sockpool_nif:worker(Lease) =/= {error, closed} end, Held)
     end.
 
 %% @doc Of a worker that is not checked out nothing happens.

@@ -12,7 +12,7 @@
 -export([full_at_the_limit_only/1, one_place_for_two/1, owner_dies/1, owner_dies_with_a_copy/1, worker_dies/1,
          idle_worker_dies/1, checkin_by_another/1, checkin_twice/1, late_checkin_is_nobody_elses/1,
          checked_in_by_others_is_forgotten/1, waiters_in_turn/1, start_waits_for_workers/1, failed_start/1,
-         nothing_in_the_dictionary/1, many/1, same_as_poolboy/1]).
+         nothing_in_the_dictionary/1, sends_nothing/1, many/1, same_as_poolboy/1]).
 
 -import(sockpool_test_util, [wait_until/1, start/1, await/1, assert_no_messages/0]).
 
@@ -28,7 +28,7 @@ groups() ->
        supervised, started_not_linked, full_at_the_limit_only, one_place_for_two, owner_dies, owner_dies_with_a_copy,
        worker_dies, idle_worker_dies, checkin_by_another, checkin_twice, late_checkin_is_nobody_elses,
        checked_in_by_others_is_forgotten, waiters_in_turn, start_waits_for_workers, failed_start,
-       nothing_in_the_dictionary]}].
+       nothing_in_the_dictionary, sends_nothing]}].
 
 init_per_suite(Config) ->
     {ok, _} = application:ensure_all_started(sockpool),
@@ -406,6 +406,36 @@ nothing_in_the_dictionary(Config) ->
     ok = ?SHIM:checkin(Pool, One),
     ok = ?SHIM:checkin(Pool, Two),
     ?assertEqual(Before, get()).
+
+%% Nor does it monitor anybody, or is told anything.
+sends_nothing(Config) ->
+    Pool = started(Config, 2, 0),
+    Pid = whereis(Pool),
+    Self = self(),
+    Use = fun() ->
+                  [begin
+                       Worker = ?SHIM:checkout(Name),
+                       ok = ?SHIM:transaction(Name, fun(_) -> ok end),
+                       ok = ?SHIM:checkin(Name, Worker)
+                   end || Name <- [Pool, Pid, {local, Pool}, {Pool, node()}], _ <- lists:seq(1, 10)],
+                  process_info(self(), [monitors, links])
+          end,
+    User = spawn_link(fun() -> _ = Use(), receive go -> ok end, Self ! Use(), receive never -> ok end end),
+    1 = erlang:trace(User, true, [send, 'receive', procs]),
+    User ! go,
+    ?assertEqual([{monitors, []}, {links, [Self]}], receive [_ | _] = Seen -> Seen end),
+    1 = erlang:trace(User, false, [send, 'receive', procs]),
+    Told = erlang:trace_delivered(User),
+    receive {trace_delivered, User, Told} -> ok end,
+    ?assertEqual([{'receive', go}, {send, Self}], traced()).
+
+traced() ->
+    receive
+        {trace, _, 'receive', Message} -> [{'receive', Message} | traced()];
+        {trace, _, send, _, To} -> [{send, To} | traced()];
+        {trace, _, What, _} -> [What | traced()]
+    after 0 -> []
+    end.
 
 %%% Starts.
 
