@@ -10,7 +10,7 @@
          init_per_testcase/2, end_per_testcase/2]).
 -export([pool_process_suspended/1, pool_process_behind_at_its_start/1, pool_process_starved/1,
          pool_gone_and_janitor_suspended/1, many_waits_of_a_suspended_pool/1,
-         wait_is_granted_by_others/1, refused_worker_and_the_time_left/1]).
+         wait_is_granted_by_others/1, refused_worker_and_the_time_left/1, holders_are_not_preempted/1]).
 -export([janitor_dies_with_its_message/1, janitor_of_before_is_told/1, janitor_and_strange_pools/1]).
 -export([name_lookup_never_answers/1, connect_never_answers/1, handshake_never_answers/1,
          init_never_returns/1, peer_never_reads/1, peer_never_sends/1]).
@@ -34,7 +34,7 @@ groups() ->
        wait_is_granted_by_others, refused_worker_and_the_time_left, connect_never_answers, handshake_never_answers, init_never_returns,
        peer_never_reads, peer_never_sends, {group, of_one_janitor}]},
      {of_one_janitor, [pool_gone_and_janitor_suspended, name_lookup_never_answers]},
-     {alone, [pool_process_starved, janitor_dies_with_its_message, janitor_of_before_is_told,
+     {alone, [pool_process_starved, holders_are_not_preempted, janitor_dies_with_its_message, janitor_of_before_is_told,
               janitor_and_strange_pools]}].
 
 init_per_suite(Config) ->
@@ -216,6 +216,41 @@ refused_worker_and_the_time_left(Config) ->
     {Ms, Result} = await(Waiting),
     ?assertEqual({error, timeout}, Result),
     ?assert(Ms < ?LONG_MS * 3 div 2, Ms).
+
+%% Many more processes than workers, each of which holds one for a moment again and again: were they preempted
+%% in that moment, all others would wait for them, and each check-out would be a switch of processes.
+holders_are_not_preempted(Config) ->
+    Pool = ?config(pool, Config),
+    Worker = fun() -> {ok, spawn_link(fun() -> receive stop -> ok end end)} end,
+    ok = sockpool:start_pool(Pool, #{transport => worker, worker => Worker, size => 100, max_overflow => 0}),
+    ok = wait_until(fun() -> stat(Pool, idle) =:= 100 end),
+    [hold_for_moments(Pool, Reductions) || Reductions <- [20, 40, 60]].
+
+hold_for_moments(Pool, Reductions) ->
+    Users = [spawn_link(fun() -> hold_for_a_moment(Pool, Reductions) end) || _ <- lists:seq(1, 1000)],
+    Before = stat(Pool, checkouts),
+    ok = wait_until(fun() -> stat(Pool, checkouts) > Before + 10000 end),
+    Measured = switches(Pool, stat(Pool, checkouts) + 50000),
+    lists:foreach(fun(User) -> unlink(User), exit(User, kill) end, Users),
+    ok = wait_until(fun() -> stat(Pool, idle) =:= 100 end),
+    ?assert(Measured < 0.3, {Reductions, Measured}).
+
+%% Switches of processes for each check-out, until there have been so many.
+switches(Pool, Until) ->
+    {SwitchesBefore, 0} = erlang:statistics(context_switches),
+    Before = stat(Pool, checkouts),
+    ok = wait_until(fun() -> stat(Pool, checkouts) > Until end),
+    {SwitchesAfter, 0} = erlang:statistics(context_switches),
+    (SwitchesAfter - SwitchesBefore) / (stat(Pool, checkouts) - Before).
+
+hold_for_a_moment(Pool, Reductions) ->
+    {ok, Conn} = sockpool:checkout(Pool, infinity),
+    ok = reductions(Reductions),
+    ok = sockpool:checkin(Conn),
+    hold_for_a_moment(Pool, Reductions).
+
+reductions(0) -> ok;
+reductions(Left) -> reductions(Left - 1).
 
 %%% The janitor.
 
