@@ -42,6 +42,9 @@ goals(workers, Results) ->
     [goal("workers, checkout+checkin, ~b processes: x poolboy", N, Floor, Aim,
           ratios(workers, {sockpool_worker_checkout, N}, {poolboy_worker_checkout, N}, Results))
      || {N, Floor, Aim} <- [{1, 3, 5}, {62, 6, 10}, {100, 6, 10}, {1000, 6, 10}]] ++
+    [goal("workers, checkout+checkin by sockpool_poolboy, ~b processes: x poolboy", N, 4, 4,
+          ratios(workers, {sockpool_poolboy_checkout, N}, {poolboy_worker_checkout, N}, Results))
+     || N <- [1, 62, 100, 1000]] ++
     [goal("workers, transaction with a call, ~b processes: x poolboy", N, 1.5, 1.5,
           ratios(workers_call, {sockpool_worker_transaction, N}, {poolboy_worker_transaction, N}, Results))
      || N <- [62, 1000]] ++

@@ -63,12 +63,12 @@ checkout() -> [sockpool_checkout, poolboy_checkout].
 
 %% @doc The same of pools of processes.
 -spec worker_checkout() -> [name()].
-worker_checkout() -> [sockpool_worker_checkout, poolboy_worker_checkout].
+worker_checkout() -> [sockpool_worker_checkout, sockpool_poolboy_checkout, poolboy_worker_checkout].
 
 %% @doc Those that call the process which they get.
 -spec worker_transaction() -> [name()].
 worker_transaction() ->
-    [sockpool_worker_transaction, poolboy_worker_transaction].
+    [sockpool_worker_transaction, sockpool_poolboy_transaction, poolboy_worker_transaction].
 
 %% @doc Calls to other nodes, and requests through their pools.
 -spec served() -> [name()].

@@ -4,9 +4,11 @@
 -export([peer/1, starts/2, memory/0]).
 -export_type([name/0]).
 
--type name() :: sockpool_worker_checkout | poolboy_worker_checkout |
-                sockpool_worker_transaction | poolboy_worker_transaction | sockpool_worker_starts.
+-type name() :: sockpool_worker_checkout | sockpool_poolboy_checkout | poolboy_worker_checkout |
+                sockpool_worker_transaction | sockpool_poolboy_transaction |
+                poolboy_worker_transaction | sockpool_worker_starts.
 
+-define(POOL, ?MODULE).
 -define(TIMEOUT_MS, 5000).
 -define(SLOW_START_MS, 2000).
 -define(FLOOR_BYTES, 1024).
@@ -20,6 +22,11 @@ peer(poolboy_worker_checkout) ->
     poolboy(poolboy, poolboy_worker_checkout, "poolboy checkout+checkin", fun poolboy_checkout/3);
 peer(poolboy_worker_transaction) ->
     poolboy(poolboy, poolboy_worker_transaction, "poolboy transaction with a call", fun poolboy_transaction/3);
+peer(sockpool_poolboy_checkout) ->
+    poolboy(sockpool_poolboy, sockpool_poolboy_checkout, "sockpool_poolboy checkout+checkin", fun poolboy_checkout/3);
+peer(sockpool_poolboy_transaction) ->
+    poolboy(sockpool_poolboy, sockpool_poolboy_transaction, "sockpool_poolboy transaction with a call",
+            fun poolboy_transaction/3);
 peer(sockpool_worker_starts) ->
     #{name => sockpool_worker_starts, label => "sockpool, workers that start slowly",
       start => fun start_slowly/1, stop => fun sockpool_bench_pool:stop/1}.
@@ -60,9 +67,9 @@ poolboy(Module, Name, Label, Enter) ->
 
 start_poolboy(Module, #{size := Size, max_overflow := Overflow}) ->
     {ok, _} = application:ensure_all_started(sockpool),
-    {ok, Pool} = Module:start_link([{worker_module, sockpool_bench_worker}, {size, Size},
-                                    {max_overflow, Overflow}], []),
-    {Module, Pool}.
+    {ok, _} = Module:start_link([{name, {local, ?POOL}}, {worker_module, sockpool_bench_worker},
+                                 {size, Size}, {max_overflow, Overflow}], []),
+    {Module, ?POOL}.
 
 poolboy_checkout({Module, Pool}, _, _) ->
     fun() ->
