@@ -8,9 +8,10 @@
 
 -export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2, end_per_group/2,
          init_per_testcase/2, end_per_testcase/2]).
--export([answers/1, is_fit/1]).
+-export([answers/1, is_fit/1, dies_later/1, fails_and_leaves/1]).
 -export([own_answers/1, own_answers_of_reused_workers/1, outage/1,
-         driver_that_connects_again/1, driver_that_is_looked_at/1]).
+         driver_that_connects_again/1, driver_that_is_looked_at/1, driver_that_dies_later/1,
+         driver_that_leaves_a_process/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1, stats/1, stat/2, unavailable/1]).
 -import(sockpool_drivers, [options/1, ask/2, workers/1, processes/1, connections/1]).
@@ -22,7 +23,7 @@
 
 suite() -> [{timetrap, {minutes, 3}}].
 
-all() -> [{group, Kind} || Kind <- [pgsql, redis, echo]].
+all() -> [{group, Kind} || Kind <- [pgsql, redis, echo]] ++ [driver_that_dies_later, driver_that_leaves_a_process].
 
 groups() ->
     Cases = [own_answers, own_answers_of_reused_workers, outage],
@@ -47,7 +48,7 @@ init_per_group(Kind, Config) ->
 end_per_group(_Kind, Config) -> sockpool_drivers:stop(?config(server, Config)).
 
 init_per_testcase(Case, Config) ->
-    Pool = list_to_atom(lists:concat([?config(kind, Config), "_", Case])),
+    Pool = list_to_atom(lists:concat([proplists:get_value(kind, Config, any), "_", Case])),
     ok = logger:add_handler(Pool, sockpool_outage_SUITE, #{config => {self(), Pool}}),
     [{pool, Pool} | Config].
 
@@ -217,3 +218,35 @@ answers(Worker) ->
     end.
 
 is_fit(Worker) -> answers(Worker) =:= ok.
+
+%%% Other ways in which a start may go.
+
+%% It connects in the background, and ends where it cannot. The pool pauses when nobody has had it until then.
+driver_that_dies_later(Config) ->
+    Pool = ?config(pool, Config),
+    BackoffMs = 50,
+    Began = erlang:monotonic_time(millisecond),
+    ok = sockpool:start_pool(Pool, #{transport => worker, worker => {?MODULE, dies_later, [refused]}, size => 4, max_overflow => 0,
+                                     backoff => {BackoffMs, BackoffMs}}),
+    wait_until(fun() -> stat(Pool, connect_attempts) >= 100 end),
+    #{connect_attempts := Attempts, last_error := {worker, refused}} = stats(Pool),
+    %% One after another, then the others at once, and a random pause.
+    ?assert(Attempts div 4 * BackoffMs div 4 =< erlang:monotonic_time(millisecond) - Began),
+    [Line] = lines_until("its workers ended: refused"),
+    ?assertNotEqual(nomatch, string:find(Line, "1 of its workers")).
+
+dies_later(Reason) -> {ok, spawn_link(fun() -> receive after 1 -> exit(Reason) end end)}.
+
+%% A connector ends, and with it what it was linked to.
+driver_that_leaves_a_process(Config) ->
+    Pool = ?config(pool, Config),
+    ok = sockpool:start_pool(Pool, #{transport => worker, worker => {?MODULE, fails_and_leaves, [self()]}, size => 1,
+                                     max_overflow => 0, backoff => {1000, 1000}}),
+    Left = receive {left, Pid} -> Pid end,
+    Monitor = monitor(process, Left),
+    receive {'DOWN', Monitor, process, Left, _} -> ok after 5000 -> error(lives) end,
+    ?assertEqual({worker, no_server}, unavailable(Pool)).
+
+fails_and_leaves(Test) ->
+    Test ! {left, spawn_link(fun() -> receive after infinity -> ok end end)},
+    {error, no_server}.
