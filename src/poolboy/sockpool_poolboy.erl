@@ -20,6 +20,7 @@
 
 -type pool() :: atom() | pid() | {Name :: atom(), node()} | {local, atom()} | {global, term()} | {via, module(), term()}.
 
+-define(IS_TIMEOUT(T), (T =:= infinity orelse (is_integer(T) andalso T >= 0 andalso T =< 16#ffffffff))).
 -define(TIMEOUT_MS, 5000).
 %% poolboy waits for ever for a worker's start, and for nothing else meanwhile.
 -define(START_MS, 60000).
@@ -61,8 +62,9 @@ checkout(Pool, Block, Timeout) ->
             failed(not_found, [Pool, {checkout, make_ref(), Block}, Timeout])
     end.
 
-leased(Name, false, Timeout) -> leased_or_full(Name, Timeout, 2);
-leased(Name, _Block, Timeout) -> sockpool:leased(Name, Timeout).
+leased(Name, false, Timeout) when ?IS_TIMEOUT(Timeout) -> leased_or_full(Name, Timeout, 2);
+leased(Name, _Block, Timeout) when ?IS_TIMEOUT(Timeout) -> sockpool:leased(Name, Timeout);
+leased(_Name, _Block, _Timeout) -> {error, timeout_value}.
 
 %% Waits for a worker that is being started, or may be, and for no other process.
 leased_or_full({_, _} = Name, Timeout, _Times) ->

@@ -8,7 +8,7 @@
 
 -export([suite/0, all/0, groups/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([exports/1, checkouts/1, transactions/1, specs/1, defaults/1, names/1, taken_names/1, names_again/1, pids/1,
-         exits/1, stopped_under_a_waiter/1, stops/1, supervised/1, started_not_linked/1]).
+         exits/1, pool_of_sockets/1, stopped_under_a_waiter/1, stops/1, supervised/1, started_not_linked/1]).
 -export([full_at_the_limit_only/1, one_place_for_two/1, owner_dies/1, owner_dies_with_a_copy/1, worker_dies/1,
          idle_worker_dies/1, checkin_by_another/1, checkin_twice/1, late_checkin_is_nobody_elses/1,
          checked_in_by_others_is_forgotten/1, waiters_in_turn/1, start_waits_for_workers/1, failed_start/1,
@@ -24,7 +24,7 @@ all() -> [{group, side_by_side}, names_again, many, same_as_poolboy].
 
 groups() ->
     [{side_by_side, [parallel],
-      [exports, checkouts, transactions, specs, defaults, names, taken_names, pids, exits, stopped_under_a_waiter, stops,
+      [exports, checkouts, transactions, specs, defaults, names, taken_names, pids, exits, pool_of_sockets, stopped_under_a_waiter, stops,
        supervised, started_not_linked, full_at_the_limit_only, one_place_for_two, owner_dies, owner_dies_with_a_copy,
        worker_dies, idle_worker_dies, checkin_by_another, checkin_twice, late_checkin_is_nobody_elses,
        checked_in_by_others_is_forgotten, waiters_in_turn, start_waits_for_workers, failed_start,
@@ -191,6 +191,8 @@ exits(Config) ->
     ?assertExit({timeout, {gen_server, call, [Pool, {checkout, _, true}, 0]}}, ?SHIM:checkout(Pool, true, 0)),
     ?assertExit({timeout, {gen_server, call, [Pool, {checkout, _, true}, 10]}},
                 ?SHIM:transaction(Pool, fun(_) -> never end, 10)),
+    [?assertExit({timeout_value, {gen_server, call, [Pool, {checkout, _, Block}, Timeout]}},
+                 ?SHIM:checkout(Pool, Block, Timeout)) || Block <- [true, false], Timeout <- [-1, soon, 1.5, 1 bsl 32]],
     ok = ?SHIM:checkin(Pool, Worker),
     [begin
          ?assertExit({noproc, {gen_server, call, [None, {checkout, _, true}, 5000]}}, ?SHIM:checkout(None)),
@@ -205,6 +207,18 @@ exits(Config) ->
                      {via, global, no_such_pool}, dead()]],
     ?assertError(function_clause, ?SHIM:checkin(Pool, no_pid)),
     assert_no_messages().
+
+%% Is none of ours, and loses nothing.
+pool_of_sockets(Config) ->
+    Pool = ?config(pool, Config),
+    ok = sockpool:start_pool(Pool, (sockpool_test_server:target(sockpool_test_server:start()))#{size => 1}),
+    [?assertExit({noproc, {gen_server, call, [Pool, {checkout, _, Block}, 5000]}}, ?SHIM:checkout(Pool, Block))
+     || Block <- [true, false, true]],
+    ?assertEqual(ok, ?SHIM:checkin(Pool, self())),
+    ?assertEqual(0, sockpool_test_util:stat(Pool, leased)),
+    ?assertMatch({error, {already_started, _}}, ?SHIM:start([{name, {local, Pool}} | args(1, 0)], args)),
+    ?assertEqual(undefined, whereis(Pool)),
+    ok = sockpool:stop_pool(Pool).
 
 stopped_under_a_waiter(Config) ->
     Pool = started(Config, 1, 0),
