@@ -81,6 +81,7 @@ checked(Name, Opts) ->
     Given = without_unused(Rows, maps:merge(#{name => Name}, all_given(Opts))),
     Parsed = sockpool_option:checked(Rows, Given),
     ok = check_name(Name, Parsed),
+    ok = check_transport(Rows, Given),
     ok = check_required(Rows, Parsed),
     ok = check_refused(Rows, Given),
     ok = check_sum(lists:keyfind(size, 1, Rows), Parsed),
@@ -106,6 +107,12 @@ refused(Rows, Opts) ->
 
 check_name(Name, #{name := Name}) -> ok;
 check_name(_Name, #{name := Other}) -> throw({wrong, name, Other}).
+
+%% Who gives a worker means that transport: that there is no host is not what is wrong.
+check_transport(Rows, #{worker := Worker} = Given) when Worker =/= undefined, not is_map_key(transport, Given) ->
+    throw({wrong, worker, sockpool_option:shown(Rows, worker, Worker)});
+check_transport(_Rows, _Given) ->
+    ok.
 
 check_required(Rows, #{transport := Transport} = Parsed) ->
     case [Key || {Key, _, _, Rules} <- Rows, lists:member(Transport, proplists:get_value(required, Rules, [])),

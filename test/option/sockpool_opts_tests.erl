@@ -195,6 +195,11 @@ workers_test_() ->
                                 {send_timeout, 1}, {bind, {127, 0, 0, 1}}, {max_inflight, 1}, {worker_shutdown, -1},
                                 {abandoned, keep}, {validate, never}, {validate, {'after', 1}}]].
 
+%% Not that there is no host.
+worker_without_its_transport_test() ->
+    {error, {bad_option, worker, {m, start_link, _}} = Bad} = sockpool_opts:parse(cache, #{worker => {m, hunter2}}),
+    ?assertMatch({match, _}, re:run(sockpool_opts:format_error(Bad), "not allowed here.*required with transport worker")).
+
 %% What is wrong may have a password in it.
 wrong_workers_are_not_shown_test_() ->
     [?_assertEqual({error, {bad_option, worker, not_a_start_function}}, parse_worker(#{worker => Wrong}))
