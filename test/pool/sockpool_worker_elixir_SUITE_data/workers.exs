@@ -57,6 +57,14 @@ defmodule WorkersTest do
     end
   end
 
+  # The pool's process knows that this one has ended, and has logged what it says of that.
+  defp told(supervisor, pid) do
+    [{_, pool, _, _}] = Supervisor.which_children(supervisor)
+    wait_until(fn -> pid not in elem(Process.info(pool, :links), 1) end)
+    _ = :sys.get_state(pool)
+    Logger.flush()
+  end
+
   test "keyword options, and a module with its argument" do
     supervised(name: :db, transport: :worker, worker: {Worker, :arg}, size: 10)
     assert :sockpool.transaction(:db, fn pid -> GenServer.call(pid, :ping) end) == :pong
@@ -88,27 +96,29 @@ defmodule WorkersTest do
   end
 
   test "one that is stopped is replaced, and nobody logs it" do
-    supervised(name: :db, transport: :worker, worker: {Worker, :arg}, size: 1, max_overflow: 0)
+    supervisor = supervised(name: :db, transport: :worker, worker: {Worker, :arg}, size: 1, max_overflow: 0)
     [pid] = workers(:db, 1)
 
     assert capture_log(fn ->
              :ok = GenServer.stop(pid)
+             told(supervisor, pid)
              [other] = workers(:db, 1)
              assert other != pid
            end) == ""
   end
 
   test "one that is killed is replaced, and its pool says so" do
-    supervised(name: :db, transport: :worker, worker: {Worker, :arg}, size: 1, max_overflow: 0)
+    supervisor = supervised(name: :db, transport: :worker, worker: {Worker, :arg}, size: 1, max_overflow: 0)
     [pid] = workers(:db, 1)
 
     assert capture_log(fn ->
              monitor = Process.monitor(pid)
              Process.exit(pid, :kill)
              assert_receive({:DOWN, ^monitor, _, _, :killed}, 5000)
+             told(supervisor, pid)
              [other] = workers(:db, 1)
              assert other != pid
-             wait_until(fn -> match?({:ok, %{last_error: {:worker, :killed}}}, :sockpool.stats(:db)) end)
+             assert {:ok, %{last_error: {:worker, :killed}}} = :sockpool.stats(:db)
            end) =~ ~r/sockpool :db: 1 of its workers ended: :?killed/
   end
 
