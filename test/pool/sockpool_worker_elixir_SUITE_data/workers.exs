@@ -57,10 +57,13 @@ defmodule WorkersTest do
     end
   end
 
-  # The pool's process knows that this one has ended, and has logged what it says of that.
-  defp told(supervisor, pid) do
+  # The pool's process is linked to this one, which then ends; what it says of that is logged.
+  defp ended(supervisor, pid, how) do
     [{_, pool, _, _}] = Supervisor.which_children(supervisor)
-    wait_until(fn -> pid not in elem(Process.info(pool, :links), 1) end)
+    linked? = fn -> pid in elem(Process.info(pool, :links), 1) end
+    wait_until(linked?)
+    how.(pid)
+    wait_until(fn -> not linked?.() end)
     _ = :sys.get_state(pool)
     Logger.flush()
   end
@@ -100,8 +103,7 @@ defmodule WorkersTest do
     [pid] = workers(:db, 1)
 
     assert capture_log(fn ->
-             :ok = GenServer.stop(pid)
-             told(supervisor, pid)
+             ended(supervisor, pid, &GenServer.stop/1)
              [other] = workers(:db, 1)
              assert other != pid
            end) == ""
@@ -112,10 +114,7 @@ defmodule WorkersTest do
     [pid] = workers(:db, 1)
 
     assert capture_log(fn ->
-             monitor = Process.monitor(pid)
-             Process.exit(pid, :kill)
-             assert_receive({:DOWN, ^monitor, _, _, :killed}, 5000)
-             told(supervisor, pid)
+             ended(supervisor, pid, &Process.exit(&1, :kill))
              [other] = workers(:db, 1)
              assert other != pid
              assert {:ok, %{last_error: {:worker, :killed}}} = :sockpool.stats(:db)
