@@ -13,6 +13,7 @@ struct fake_conn {
     struct sp_conn core;
     unsigned refs;
     int stopped_fd;
+    bool ended; /* a worker that was stopped */
 };
 
 static struct {
@@ -20,7 +21,7 @@ static struct {
     struct sp_allowance allowance;
     struct fake_note notes[NOTES_MAX];
     bool dead[OWNERS_MAX];
-    unsigned note_count, conns, waiters, keepsakes, wakes, watches;
+    unsigned note_count, conns, waiters, keepsakes, wakes, watches, worker_stops;
     unsigned no_conns, no_rbufs, no_watches;
     struct sp_conn *watched;
     uint32_t watch;
@@ -158,6 +159,8 @@ static void conn_unref(struct sp_conn *conn)
         fake_die("a connection is gone in state %d", (int)sp_conn_state(conn));
     if (sp_conn_pinned(conn))
         fake_die("a connection is gone while pinned");
+    if (conn->transport && sp_is_worker(conn->transport) && !self_of(conn)->ended)
+        fake_die("a worker is gone that was not stopped");
     if (conn->keepsake)
         keepsake_drop(conn);
     rbuf_free(conn);
@@ -169,6 +172,13 @@ static void conn_unref(struct sp_conn *conn)
 static void conn_stop(const struct sp_call *call, struct sp_conn *conn, int fd)
 {
     check_call(call);
+    if (sp_is_worker(conn->transport)) {
+        if (self_of(conn)->ended)
+            fake_die("a worker is stopped twice");
+        self_of(conn)->ended = true;
+        world.worker_stops++;
+        return;
+    }
     if (fd < 0 || fd != conn->fd)
         fake_die("stop of descriptor %d, the connection has %d", fd, conn->fd);
     if (sp_conn_pinned(conn))
@@ -362,6 +372,11 @@ const struct fake_note *fake_note_at(unsigned index)
 unsigned fake_wakes(void)
 {
     return world.wakes;
+}
+
+unsigned fake_worker_stops(void)
+{
+    return world.worker_stops;
 }
 
 unsigned fake_watches(void)
