@@ -43,11 +43,18 @@ connector(Parent, Pool, Attempt, Opts, Turn, Configure, At) ->
                  error:system_limit -> failed(Pool, Attempt, system_limit)
              end,
     Parent ! {?MODULE, self(), Result},
-    %% Now that the pool's process knows of it: killed before that, this one would have taken it along.
-    case Result of
-        {ok, Worker} -> true = unlink(Worker);
-        _ -> true
-    end.
+    handed_over(Parent, Result).
+
+%% A worker is let go when the pool's process is linked to it. Where it had ended before that, only this one knows why.
+handed_over(Parent, {ok, Worker}) ->
+    receive {Parent, linked} -> true = unlink(Worker) end,
+    receive
+        {'EXIT', Worker, Reason} -> Parent ! {sockpool_ended, Worker, Reason}, ok
+    after 0 ->
+        ok
+    end;
+handed_over(_Parent, _Result) ->
+    ok.
 
 attempt(Parent, Pool, Attempt, Opts, Turn, Configure, At) ->
     case configured(Parent, Pool, Opts, Configure, At) of

@@ -51,6 +51,7 @@
                                                sockpool_step:at()}},
                 %% of processes that have workers end
                 stopping = #{} :: #{reference() => []},
+                unheard = [] :: [pid()],
                 %% how many workers have ended of themselves since the last line in the log, and until when the
                 %% next one is not written
                 lost = none :: none | {non_neg_integer(), Last :: term(), Until :: integer()},
@@ -336,6 +337,10 @@ handle_info(sockpool_unfit, State) ->
 handle_info({sockpool_connector, Pid, Result}, #state{connectors = Connectors} = State)
   when is_map_key(Pid, Connectors) ->
     {_Timer, _Attempt, At} = maps:get(Pid, Connectors),
+    _ = case Result of
+            {ok, Worker} -> true = link(Worker), Pid ! {self(), linked};
+            _ -> ok
+        end,
     {noreply, connected(Result, At, forget(Pid, State))};
 handle_info({timeout, Timer, {connector, Pid}}, #state{connectors = Connectors} = State) ->
     case Connectors of
@@ -348,8 +353,17 @@ handle_info({'EXIT', Pid, Reason}, #state{connectors = Connectors} = State)
   when is_map_key(Pid, Connectors) ->
     Told = sockpool_reason:of_exit(Reason),
     {noreply, died(maps:get(Pid, Connectors), Told, forget(Pid, State))};
+%% It had ended before this process was linked to it: its connector knows why, unless that is the reason.
+handle_info({'EXIT', Worker, noproc}, #state{opts = #{transport := worker}, unheard = Unheard} = State) ->
+    _ = erlang:send_after(?TICK_MS, self(), {sockpool_ended, Worker, noproc}),
+    {noreply, State#state{unheard = [Worker | Unheard]}};
 handle_info({'EXIT', _Worker, Reason}, #state{opts = #{transport := worker}} = State) ->
     {noreply, lost(sockpool_reason:of_exit(Reason), State)};
+handle_info({sockpool_ended, Worker, Reason}, #state{unheard = Unheard} = State) ->
+    case lists:member(Worker, Unheard) of
+        true -> {noreply, lost(sockpool_reason:of_exit(Reason), State#state{unheard = lists:delete(Worker, Unheard)})};
+        false -> {noreply, State}
+    end;
 handle_info({sockpool_stop_worker, Connector, Worker, Ms}, State) ->
     {noreply, stopping(Connector, Worker, Ms, State)};
 handle_info({'DOWN', Ref, process, _, _}, #state{stopping = Stopping} = State) ->
@@ -455,8 +469,7 @@ died({_Timer, Attempt, At}, Reason, #state{pool = Pool} = State) ->
     ok = sockpool_nif:attempt_abort(Attempt),
     connected({error, Reason}, At, State).
 
-connected({ok, Worker}, At, State) ->
-    true = link(Worker),
+connected({ok, _Worker}, At, State) ->
     connected(ok, At, State);
 connected(ok, At, #state{awaited = Awaited} = State) when Awaited > 0 ->
     awaited(noted(ok, At, State#state{awaited = Awaited - 1}));
@@ -468,8 +481,8 @@ connected(Result, At, State) ->
 %% An outage begins with a failure, and has ended when connecting worked again and did not fail since for
 %% a while. Each is logged, not every attempt, and not every turn where it fails now and then.
 noted({error, Reason}, At, #state{outage = none, name = Name, opts = Opts} = State) ->
-    ?LOG_WARNING("sockpool ~tp: cannot connect to ~ts (~ts~ts): ~0tP~ts",
-                 [Name, sockpool_opts:server(Opts), maps:get(transport, Opts), sockpool_step:attempt(At), Reason,
+    ?LOG_WARNING("sockpool ~tp: cannot ~ts ~ts (~ts~ts): ~0tP~ts",
+                 [Name, connect_to(Opts), sockpool_opts:server(Opts), maps:get(transport, Opts), sockpool_step:attempt(At), Reason,
                   ?SHOWN, where(Reason, At)]),
     State#state{outage = {1, failing}};
 noted({error, _Reason}, _At, #state{outage = {Failures, _}} = State) ->
@@ -478,6 +491,12 @@ noted(ok, _At, #state{outage = {Failures, failing}} = State) ->
     State#state{outage = {Failures, sockpool_wait:deadline(?OUTAGE_ENDS_MS)}};
 noted(ok, _At, State) ->
     State.
+
+connect_to(#{transport := worker}) -> "start a worker by";
+connect_to(_Opts) -> "connect to".
+
+connected_again_to(#{transport := worker}) -> "a worker was started again by";
+connected_again_to(_Opts) -> "connected again to".
 
 %% A worker has ended, of which C knows. In an orderly way, as when this pool has had it end: that is nothing to tell.
 lost(Reason, State) when Reason =:= normal; Reason =:= shutdown; element(1, Reason) =:= shutdown ->
@@ -510,8 +529,8 @@ outage_ended(#state{outage = {Failures, Ends}, name = Name, opts = Opts} = State
   when is_integer(Ends) ->
     case sockpool_wait:left(Ends) of
         0 ->
-            ?LOG_NOTICE("sockpool ~tp: connected again to ~ts, after ~b failures",
-                        [Name, sockpool_opts:server(Opts), Failures]),
+            ?LOG_NOTICE("sockpool ~tp: ~ts ~ts, after ~b failures",
+                        [Name, connected_again_to(Opts), sockpool_opts:server(Opts), Failures]),
             State#state{outage = none};
         _ ->
             State

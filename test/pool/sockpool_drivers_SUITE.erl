@@ -165,8 +165,8 @@ outage(Config) ->
     ok = sockpool_drivers:again(Server),
     ?assertMatch(#{total := 4}, settled(Pool)),
     ?assertEqual(ok, sockpool:transaction(Pool, fun(Worker) -> ask(Kind, Worker) end)),
-    Lines = lines_until("connected again to "),
-    ?assertMatch([_], [Line || Line <- Lines, string:find(Line, "cannot connect to ") =/= nomatch,
+    Lines = lines_until("a worker was started again by "),
+    ?assertMatch([_], [Line || Line <- Lines, string:find(Line, "cannot start a worker by ") =/= nomatch,
                                string:find(Line, "{worker,") =/= nomatch],
                  Lines).
 
