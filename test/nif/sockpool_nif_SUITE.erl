@@ -8,7 +8,7 @@
 
 -export([all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([garbage_in_every_argument/1, one_wrong_argument/1, control_is_the_controllers/1,
-         random_calls/1, handles_in_every_state/1, attempts_in_every_state/1]).
+         random_calls/1, handles_in_every_state/1, attempts_in_every_state/1, attempts_at_workers_in_every_state/1]).
 -export([busy_while_armed/1, disarm_without_an_arm/1, one_message_per_arm/1,
          waiter_is_cancelled_once/1, shut_lets_others_run/1, pools_are_collected/1]).
 
@@ -19,7 +19,7 @@
 
 all() ->
     [garbage_in_every_argument, one_wrong_argument, control_is_the_controllers, random_calls,
-     handles_in_every_state, attempts_in_every_state, busy_while_armed, disarm_without_an_arm,
+     handles_in_every_state, attempts_in_every_state, attempts_at_workers_in_every_state, busy_while_armed, disarm_without_an_arm,
      one_message_per_arm, waiter_is_cancelled_once, shut_lets_others_run, pools_are_collected].
 
 init_per_suite(Config) ->
@@ -62,6 +62,7 @@ call(Function, Arguments) ->
 
 refused(badarg) -> true;
 refused({returned, not_a_conn}) -> true;
+refused({returned, {error, {bad_option, transport, _}}}) -> true;
 refused({returned, {error, Reason}}) -> is_atom(Reason);
 refused({returned, _}) -> false.
 
@@ -200,7 +201,7 @@ lease_calls(Config) ->
      {attempt_claim, [self()]},
      {attempt_begin, [<<127, 0, 0, 1>>, sockpool_test_server:port(?config(server, Config)),
                       <<"x">>, Ref]},
-     {attempt_handshake, [Ref]},
+     {attempt_handshake, [Ref]}, {attempt_worker, [self()]}, {worker, []}, {waited, []},
      {attempt_opened, [Ref]}, {attempt_ready, []}, {attempt_failed, []},
      {attempt_abort, []}].
 
@@ -225,11 +226,13 @@ in_state(State, Make, F, Arguments, Resource) ->
     end))}.
 
 documented({error, Reason}) when is_atom(Reason) -> ok;
+documented({error, {bad_option, transport, _}}) -> ok;
+documented(Worker) when is_pid(Worker) -> ok;
 documented({ok, Value}) when is_binary(Value); is_map(Value); is_tuple(Value) -> ok;
 documented({wait, [_ | _], Offset}) when is_integer(Offset) -> ok;
 documented(Timeout) when is_integer(Timeout) -> ok;
 documented(Word) ->
-    true = lists:member(Word, [ok, wait, again, cancelled, told, fired, bad_length]),
+    true = lists:member(Word, [ok, undefined, wait, again, cancelled, told, fired, bad_length]),
     ok.
 
 states() ->
@@ -312,7 +315,35 @@ attempts_in_every_state(Config) ->
                                ok = sockpool_nif:attempt_failed(A),
                                A
                        end}],
-    [attempt_in_state(Config, State, Make, F, Arguments)
+    [attempt_in_state(config(Config), State, Make, F, Arguments)
+     || {State, Make} <- States, {F, Arguments} <- lease_calls(Config)],
+    unharmed(Config).
+
+%% Where the connection is a process, which may be dead.
+attempts_at_workers_in_every_state(Config) ->
+    Worker = fun() -> spawn_link(fun() -> receive never -> ok end end) end,
+    Dead = fun() ->
+                   {Pid, Monitor} = spawn_monitor(fun() -> ok end),
+                   receive {'DOWN', Monitor, process, Pid, _} -> Pid end
+           end,
+    Claim = fun(A) -> ok = sockpool_nif:attempt_claim(A, self()), A end,
+    Begun = fun(A, Pid) -> ok = sockpool_nif:attempt_worker(Claim(A), Pid), A end,
+    States = [{unclaimed, fun(A) -> A end},
+              {claimed, Claim},
+              {begun, fun(A) -> Begun(A, Worker()) end},
+              {begun_with_a_dead_one, fun(A) -> Begun(A, Dead()) end},
+              {dead_since, fun(A) ->
+                                   Pid = Worker(),
+                                   Monitor = monitor(process, Pid),
+                                   _ = Begun(A, Pid),
+                                   true = unlink(Pid),
+                                   true = exit(Pid, kill),
+                                   receive {'DOWN', Monitor, process, Pid, _} -> A end
+                           end},
+              {ready, fun(A) -> ok = sockpool_nif:attempt_ready(Begun(A, Worker())), A end},
+              {not_ready, fun(A) -> {error, closed} = sockpool_nif:attempt_ready(Begun(A, Dead())), A end},
+              {failed, fun(A) -> ok = sockpool_nif:attempt_failed(Begun(A, Worker())), A end}],
+    [attempt_in_state((config(Config))#{transport := worker}, State, Make, F, Arguments)
      || {State, Make} <- States, {F, Arguments} <- lease_calls(Config)],
     unharmed(Config).
 
@@ -323,10 +354,10 @@ open(Attempt) ->
         wait -> waiting
     end.
 
-attempt_in_state(Config, State, Make, F, Arguments) ->
+attempt_in_state(Opts, State, Make, F, Arguments) ->
     {State, F, ok} = {State, F, await(start(fun() ->
         Pool = sockpool_nif:pool_new(of_its_own, 2),
-        ok = sockpool_nif:pool_open(Pool, config(Config), 1, whereis(sockpool_janitor)),
+        ok = sockpool_nif:pool_open(Pool, Opts, 1, whereis(sockpool_janitor)),
         {[Attempt | _], _, _} = sockpool_nif:pool_step(Pool),
         Handle = Make(Attempt),
         Result = case call(F, [Handle | Arguments]) of
