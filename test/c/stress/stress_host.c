@@ -287,7 +287,8 @@ static void conn_stop(const struct sp_call *call, struct sp_conn *conn, int fd)
     (void)call;
     if (sp_conn_pinned(conn))
         stress_die("descriptor %d is closed under a pin", fd);
-    conn->sys->close(fd);
+    if (!sp_is_worker(conn->transport))
+        conn->sys->close(fd);
 }
 
 static bool rbuf_reserve(struct sp_conn *conn, size_t cap)

@@ -8,6 +8,7 @@
 #include "stress_threads.h"
 
 #include "stress_duel.h"
+#include "stress_lost.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -351,6 +352,7 @@ int main(void)
     stress_seed(seed);
     stress_duel_hand_over(ops);
     stress_duel_phases(20 * ops);
+    stress_lost(ops);
     for (int with = 1; with >= 0; with--) {
         ticking = with;
         run(ops);
