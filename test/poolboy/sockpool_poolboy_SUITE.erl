@@ -147,7 +147,8 @@ taken_names(Config) ->
     [?assertError(badarg, ?SHIM:start_link([{name, As} | args(1, 0)], args)) || As <- [Name, {other, Name}, "name"]],
     assert_no_messages().
 
-%% A pool without a local name has an atom of ours, which the next one has again.
+%% A pool without a local name has an atom of ours, which the next one has again. What is known of the process of an
+%% earlier one is not taken for the later one's.
 names_again(_Config) ->
     Lives = [begin
                  {ok, Pid} = ?SHIM:start_link(args(1, 0), args),
@@ -157,12 +158,14 @@ names_again(_Config) ->
                          0 -> ok = ?SHIM:stop(Pid);
                          1 -> crash(Pid)
                      end,
-                 %% What this process knows of that one is not taken for the next one's.
                  ?assertExit({noproc, _}, ?SHIM:status(Pid)),
                  {Name, Worker}
              end || Turn <- lists:seq(1, 40)],
     ?assertEqual([sockpool_poolboy_1], lists:usort([Name || {Name, _} <- Lives])),
+    Known = get('$sockpool_poolboy_known'),
     {ok, First} = ?SHIM:start_link(args(1, 0), args),
+    [?assertExit({noproc, _}, ?SHIM:status(Pid)) || Pid <- maps:keys(Known)],
+    ?assert(map_size(Known) > 1),
     {ok, Second} = ?SHIM:start_link([{name, {global, names_again}} | args(1, 0)], args),
     ?assertEqual([{registered_name, sockpool_poolboy_1}, {registered_name, sockpool_poolboy_2}],
                  [process_info(Pid, registered_name) || Pid <- [First, Second]]),
