@@ -226,9 +226,11 @@ do_checkout(Name, Timeout) ->
 
 %% @private
 %% As checkout/2, with the worker where the pool is one of workers.
--spec leased(pool(), timeout()) -> {worker, conn(), pid()} | {ok | node, conn()} | {error, reason()}.
-leased(Name, Timeout) when ?IS_TIMEOUT(Timeout) ->
-    leased(Name, Timeout, ?YIELDS).
+-spec leased(pool(), timeout() | default) -> {worker, conn(), pid()} | {ok | node, conn()} | {error, reason()}.
+leased(Name, Timeout) when Timeout =:= default; ?IS_TIMEOUT(Timeout) ->
+    leased(Name, Timeout, ?YIELDS);
+leased(_Name, Timeout) ->
+    bad_argument(timeout, Timeout).
 
 leased(Name, Timeout, Yields) ->
     case persistent_term:get({sockpool, Name}, undefined) of

@@ -281,8 +281,7 @@ tick_time_s() ->
         _ -> 60
     end.
 
--spec handle_call(term(), gen_server:from(), #state{}) ->
-          {reply, {error, term()}, #state{}} | {noreply, #state{}}.
+-spec handle_call(term(), gen_server:from(), #state{}) -> {reply, term(), #state{}} | {noreply, #state{}}.
 handle_call(reload_tls, _From, #state{opts = #{transport := Transport, tls := undefined}} = State) ->
     {reply, {error, {bad_option, transport, Transport}}, State};
 handle_call(reload_tls, From, #state{pool = Pool, opts = Opts} = State) ->
@@ -299,8 +298,21 @@ handle_call(reload_tls, From, #state{pool = Pool, opts = Opts} = State) ->
     catch
         error:system_limit -> {reply, {error, system_limit}, State}
     end;
+%% As of a supervisor, for who goes through the tree.
+handle_call(which_children, _From, #state{opts = #{transport := worker, worker := Start}} = State) ->
+    Modules = case sockpool_callback:name(Start) of {Module, _Function} -> [Module]; none -> dynamic end,
+    {reply, [{undefined, Worker, worker, Modules} || Worker <- workers(State)], State};
+handle_call(count_children, _From, #state{opts = #{transport := worker}} = State) ->
+    Count = length(workers(State)),
+    {reply, [{specs, 1}, {active, Count}, {supervisors, 0}, {workers, Count}], State};
 handle_call(_Request, _From, State) ->
     {reply, {error, unknown_call}, State}.
+
+%% All that it is linked to, but for who has started it and who starts workers.
+workers(#state{connectors = Connectors}) ->
+    {links, Links} = process_info(self(), links),
+    Parent = case hd(get('$ancestors')) of Name when is_atom(Name) -> whereis(Name); Pid -> Pid end,
+    [Worker || Worker <- Links, is_pid(Worker), Worker =/= Parent, not is_map_key(Worker, Connectors)].
 
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
 handle_cast(_Request, State) ->

@@ -17,18 +17,21 @@
 -spec lease(pid(), gen_server:from(), sockpool_remote:lease(), atom(), term()) -> ok.
 lease(Server, From, Lease, Name, Timeout) ->
     case checkout(Name, Timeout) of
+        {worker, Conn, Worker} ->
+            reply(From, {worker, Lease, Worker}),
+            serve(Server, Conn);
         {ok, Conn} ->
-            reply(From, case sockpool:worker(Conn) of
-                            Worker when is_pid(Worker) -> {worker, Lease, Worker};
-                            {error, _} -> {ok, Lease}
-                        end),
+            reply(From, {ok, Lease}),
             serve(Server, Conn);
         Error ->
             reply(From, Error)
     end.
 
-checkout(Name, default) -> sockpool:checkout(Name);
-checkout(Name, Timeout) -> sockpool:checkout(Name, Timeout).
+checkout(Name, Timeout) ->
+    case sockpool:leased(Name, Timeout) of
+        {node, Lease} -> sockpool_node_conn:start(Lease);
+        Result -> Result
+    end.
 
 %% What the server routed here before it has heard that the lease is over is still answered, by
 %% `{error, closed}'. Code of before sockpool_wait:next/3 goes on here, too.

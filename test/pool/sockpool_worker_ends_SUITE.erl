@@ -216,6 +216,10 @@ seen_by_observer(Config) ->
                        {links, Links} = process_info(pool_process(Pool), links),
                        lists:sort(Links) -- [whereis(sockpool_sup)] =:= Workers orelse Links
                end),
+    ?assertMatch([{undefined, _, worker, _} | _], supervisor:which_children(pool_process(Pool))),
+    ?assertEqual(Workers, lists:sort([Pid || {_, Pid, _, _} <- supervisor:which_children(pool_process(Pool))])),
+    ?assertEqual([{specs, 1}, {active, 5}, {supervisors, 0}, {workers, 5}],
+                 supervisor:count_children(pool_process(Pool))),
     case code:ensure_loaded(appmon_info) of
         {module, _} -> below(pool_process(Pool), Workers);
         {error, _} -> {comment, "without runtime_tools"}

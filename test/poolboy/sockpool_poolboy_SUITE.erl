@@ -438,7 +438,9 @@ sends_nothing(Config) ->
                    end || Name <- [Pool, Pid, {local, Pool}, {Pool, node()}], _ <- lists:seq(1, 10)],
                   process_info(self(), [monitors, links])
           end,
-    User = spawn_link(fun() -> _ = Use(), receive go -> ok end, Self ! Use(), receive never -> ok end end),
+    User = spawn_link(fun() -> _ = Use(), Self ! used, receive go -> ok end, Self ! Use(), receive never -> ok end end),
+    %% It knows by then which pool that process is.
+    receive used -> ok end,
     1 = erlang:trace(User, true, [send, 'receive', procs]),
     User ! go,
     ?assertEqual([{monitors, []}, {links, [Self]}], receive [_ | _] = Seen -> Seen end),
