@@ -3,13 +3,15 @@
 -module(sockpool_proper_SUITE).
 
 -export([suite/0, all/0, groups/0]).
--export([model/1, scripts/1]).
+-export([model/1, workers/1, scripts/1]).
 %% Run in the other VM.
--export([checked/3, checked/4]).
+-export([checked/4]).
 
 -include_lib("common_test/include/ct.hrl").
 
 -define(RUNS, 300).
+%% Each takes longer: whoever dies has to be replaced.
+-define(WORKER_RUNS, 200).
 
 %% Shrinking takes a while, because what is wrong is only seen after some seconds of patience.
 suite() ->
@@ -18,17 +20,19 @@ suite() ->
 all() -> [{group, side_by_side}].
 
 %% Each starts and stops sockpool for each run, so each has a VM of its own.
-groups() -> [{side_by_side, [parallel], [model, scripts]}].
+groups() -> [{side_by_side, [parallel], [model, workers, scripts]}].
 
-model(Config) -> check(sockpool_statem, prop_model, Config).
+model(Config) -> check(sockpool_statem, prop_model, ?RUNS, Config).
 
-scripts(Config) -> check(sockpool_scripts, prop_scripts, Config).
+workers(Config) -> check(sockpool_statem, prop_workers, ?WORKER_RUNS, Config).
+
+scripts(Config) -> check(sockpool_scripts, prop_scripts, ?RUNS, Config).
 
 %% Pools are crashed on purpose: nothing is logged there.
-check(Module, Property, Config) ->
+check(Module, Property, Runs, Config) ->
     {ok, Vm, _} = peer:start_link(#{connection => standard_io, wait_boot => 60000,
                                     args => ["-kernel", "logger_level", "none", "-pa" | code:get_path()]}),
-    {Result, Output} = peer:call(Vm, ?MODULE, checked, [Module, Property, ?config(seed, Config)], infinity),
+    {Result, Output} = peer:call(Vm, ?MODULE, checked, [Module, Property, ?config(seed, Config), Runs], infinity),
     ok = peer:stop(Vm),
     ct:log("~ts", [Output]),
     case Result of
@@ -41,10 +45,6 @@ check(Module, Property, Config) ->
 
 %% PropEr has no option for the seed, but makes everything with `rand', and its setup comes after
 %% it has seeded that.
--spec checked(module(), atom(), non_neg_integer()) -> {true | term(), iodata()}.
-checked(Module, Property, Seed) ->
-    checked(Module, Property, Seed, ?RUNS).
-
 -spec checked(module(), atom(), non_neg_integer(), pos_integer()) -> {true | term(), iodata()}.
 checked(Module, Property, Seed, Runs) ->
     Self = self(),

@@ -1,5 +1,5 @@
-%%% What the commands of sockpool_statem do for real: a pool, a server, and client processes that
-%%% use the pool, each with handles of its own by number. Handles never leave the clients, so that
+%%% What the commands of sockpool_statem do for real: a pool, a server or workers, and client processes
+%%% that use the pool, each with handles of its own by number. Handles never leave the clients, so that
 %%% nothing but the clients' copies keeps a lease alive.
 %%%
 %%% A command that may have to wait returns `started', and outcome/2 has what came of it.
@@ -11,6 +11,7 @@
 -export([checkin/2, discard/2, echo/2, recv_nothing/2, recv_stray/2, setopts/3]).
 -export([lend/3, give_away/3, lose/2, kill/1]).
 -export([peer_close/1, peer_stray/1, peer_close_idle/1]).
+-export([execute/3, transact/3, call/2, crash/2, worker_dies/2, idle_workers_die/1]).
 
 -define(POOL, sockpool_statem_pool).
 -define(PEER, sockpool_statem_peer).
@@ -22,7 +23,9 @@
 -type key() :: pos_integer().
 %% The number of a lease, or of a request.
 
--type expected() :: stopped | #{leased := non_neg_integer(), waiting := [client()]}.
+-type expected() :: stopped
+                  | #{leased := non_neg_integer(), waiting := [client()],
+                      workers => sockpool_statem_workers:expected()}.
 
 -spec clients() -> [client(), ...].
 clients() ->
@@ -50,9 +53,12 @@ end_process(Name) ->
 -spec start(map()) -> ok.
 start(Opts) ->
     ?ADDRESSES = ets:new(?ADDRESSES, [named_table, public]),
+    ok = sockpool_statem_workers:start(),
     true = register(?PEER, sockpool_scripted_peer:start(#{})),
     lists:foreach(fun start_client/1, clients()),
-    start_pool(Opts).
+    ok = start_pool(Opts),
+    {ok, Stats} = sockpool:stats(?POOL),
+    sockpool_statem_workers:counted(Stats).
 
 %% After the pool was stopped: whether anything is left of it.
 -spec stop() -> passed | {left_over, [term()]}.
@@ -64,6 +70,7 @@ stop() ->
 
 leftovers() ->
     [{open_connections, Open} || Open <- sockpool_scripted_peer:clients(whereis(?PEER))]
+        ++ [{living_worker, Pid} || Pid <- sockpool_statem_workers:living()]
         ++ mailboxes(clients()) ++ own_mailbox().
 
 %%% Comparing the world with the model.
@@ -94,8 +101,9 @@ eventually(Difference, Deadline) ->
 
 pool_difference(stopped) ->
     [{Answer, lists:member(?POOL, sockpool_test_util:pools())}
-     || Answer <- [sockpool:stats(?POOL)], Answer =/= {error, not_found}];
-pool_difference(#{leased := Leased, waiting := Waiting}) ->
+     || Answer <- [sockpool:stats(?POOL)], Answer =/= {error, not_found}]
+        ++ [{living_worker, Pid} || Pid <- sockpool_statem_workers:living()];
+pool_difference(#{leased := Leased, waiting := Waiting} = Expected) ->
     {ok, Stats} = sockpool:stats(?POOL),
     #{size := Size, max_overflow := Overflow, total := Total, idle := Idle,
       created := Created, closed := Closed} = Stats,
@@ -104,7 +112,11 @@ pool_difference(#{leased := Leased, waiting := Waiting}) ->
     [{pool, Stats} || not (AsExpected
                            andalso Idle + Leased =:= Total
                            andalso Created - Closed =:= Total
-                           andalso Total >= Size andalso Total =< Size + Overflow)].
+                           andalso Total >= Size andalso Total =< Size + Overflow)]
+        ++ case Expected of
+               #{workers := Workers} -> sockpool_statem_workers:difference(Workers, Stats);
+               #{} -> []
+           end.
 
 waits(Clients) ->
     [{does_not_wait, Client} || Client <- Clients,
@@ -168,6 +180,8 @@ begin_to(Client, Key, Fun) ->
 %%% Commands.
 
 -spec start_pool(map()) -> ok.
+start_pool(#{transport := worker} = Opts) ->
+    sockpool:start_pool(?POOL, sockpool_statem_workers:opts(Opts#{backoff => {1, 5}}));
 start_pool(Opts) ->
     Target = #{host => {127, 0, 0, 1}, port => sockpool_scripted_peer:port(whereis(?PEER)),
                backoff => {1, 5}},
@@ -197,17 +211,24 @@ pool_process() ->
 
 -spec checkout(client(), key(), timeout()) -> started.
 checkout(Client, Key, Timeout) ->
+    ok = sockpool_statem_workers:offered(Key),
     begin_to(Client, Key, fun() -> checked_out(Key, sockpool:checkout(?POOL, Timeout)) end).
 
 -spec checkout_now(client(), key()) -> ok | {error, term()}.
 checkout_now(Client, Key) ->
+    ok = sockpool_statem_workers:offered(Key),
     run(Client, fun() -> checked_out(Key, sockpool:checkout(?POOL, 0)) end).
 
 checked_out(Key, {ok, Conn}) ->
     keep(Key, Conn),
-    {ok, Address} = sockpool:sockname(Conn),
-    true = ets:insert(?ADDRESSES, {Key, Address}),
-    ok;
+    case sockpool:worker(Conn) of
+        {error, {bad_option, transport, tcp}} ->
+            {ok, Address} = sockpool:sockname(Conn),
+            true = ets:insert(?ADDRESSES, {Key, Address}),
+            ok;
+        Worker ->
+            sockpool_statem_workers:had(Key, Worker)
+    end;
 checked_out(_Key, {error, _} = Error) ->
     Error.
 
@@ -325,3 +346,71 @@ peer(Address, Command) ->
 
 address(Key) ->
     ets:lookup_element(?ADDRESSES, Key, 2).
+
+%%% Workers.
+
+%% Both give the worker back afterwards.
+-spec execute(client(), key(), timeout()) -> started.
+execute(Client, Key, Timeout) ->
+    ok = sockpool_statem_workers:offered(Key),
+    begin_to(Client, Key,
+             fun() ->
+                     case sockpool:execute(?POOL, fun(Worker) -> called(Key, Worker) end, Timeout) of
+                         {ok, Outcome} -> Outcome;
+                         {error, _} = Error -> Error
+                     end
+             end).
+
+-spec transact(client(), key(), timeout()) -> started.
+transact(Client, Key, Timeout) ->
+    ok = sockpool_statem_workers:offered(Key),
+    begin_to(Client, Key,
+             fun() ->
+                     try sockpool:transaction(?POOL, fun(Worker) -> called(Key, Worker) end, Timeout)
+                     catch error:{checkout, Reason} -> {error, Reason}
+                     end
+             end).
+
+called(Key, Worker) when is_pid(Worker) ->
+    ok = sockpool_statem_workers:had(Key, Worker),
+    echo_of(Worker);
+called(_Key, Other) ->
+    {no_worker, Other}.
+
+echo_of(Worker) ->
+    Data = payload(),
+    {echo, Data} = gen_server:call(Worker, Data),
+    echoed.
+
+%% As echo/2.
+-spec call(client(), key()) -> echoed | {error, term()} | {another, pid()}.
+call(Client, Key) ->
+    with_worker(Client, Key, fun echo_of/1).
+
+%% It ends in a call of who has it.
+-spec crash(client(), key()) -> crashed | {error, term()} | {another, pid()}.
+crash(Client, Key) ->
+    with_worker(Client, Key, fun(Worker) ->
+                                     try gen_server:call(Worker, crash)
+                                     catch exit:{crashed_on_purpose, _} -> crashed
+                                     end
+                             end).
+
+with_worker(Client, Key, Fun) ->
+    run(Client, fun() ->
+                        Had = sockpool_statem_workers:worker(Key),
+                        case sockpool:worker(handle(Key)) of
+                            Had -> Fun(Had);
+                            {error, _} = Error -> Error;
+                            Other -> {another, Other}
+                        end
+                end).
+
+-spec worker_dies(key(), kill | stop) -> ok.
+worker_dies(Key, How) ->
+    sockpool_statem_workers:die(sockpool_statem_workers:worker(Key), How).
+
+%% All but those of these leases.
+-spec idle_workers_die([key()]) -> ok.
+idle_workers_die(Leased) ->
+    lists:foreach(fun(Pid) -> sockpool_statem_workers:die(Pid, kill) end, sockpool_statem_workers:idle(Leased)).
