@@ -193,6 +193,7 @@ SP_NIF(sp_nif_pool_open)
     struct sp_call call = sp_nif_call(env);
     struct sp_config config;
     ERL_NIF_TERM check;
+    enum sp_nif_grant granted;
     uint64_t checkout_timeout, send_timeout, max_inflight, worker_shutdown;
     ErlNifUInt64 seed;
     ErlNifPid janitor, other;
@@ -208,12 +209,13 @@ SP_NIF(sp_nif_pool_open)
         !get_number(env, argv[1], "worker_shutdown", &worker_shutdown) ||
         !get_value(env, argv[1], "check", &check))
         return enif_make_badarg(env);
+    granted = grants(config.transport, check);
     /* Not to wait for the janitor, who goes from slice to slice. */
     if (enif_mutex_trylock(pool->transition) != 0)
         return sp_atoms.again;
     if (!sp_nif_shut_slice(&call, pool))
         status = take_control(env, pool, &other);
-    if (status == SP_OK && !sp_nif_keep(pool, &pool->check, check)) {
+    if (status == SP_OK && granted == SP_NIF_CHECK && !sp_nif_keep(pool, &pool->check, check)) {
         give_up_control(pool);
         status = SP_NO_MEMORY;
     }
@@ -227,7 +229,7 @@ SP_NIF(sp_nif_pool_open)
         atomic_store(&pool->recv_limit_bytes, config.recv_limit_bytes);
         atomic_store(&pool->max_inflight, max_inflight);
         atomic_store(&pool->worker_shutdown, worker_shutdown);
-        atomic_store(&pool->grants, (uint32_t)grants(config.transport, check));
+        atomic_store(&pool->grants, (uint32_t)granted);
         config.sockopts.settings = pool->tls;
         sp_control_open(&pool->core, &call, &config, seed);
     }

@@ -163,12 +163,12 @@ run(Starter, Name, Opts, Awaited) ->
     end.
 
 opened(Name, Opts) ->
-    try find_or_make(Name) of
-        Pool ->
-            case open(Pool, config(Opts), erlang:phash2({make_ref(), os:system_time()})) of
-                ok -> {ok, Pool};
-                {already_started, _} = Reason -> {error, Reason}
-            end
+    try
+        Pool = find_or_make(Name),
+        case open(Pool, config(Opts), erlang:phash2({make_ref(), os:system_time()})) of
+            ok -> {ok, Pool};
+            {already_started, _} = Started -> {error, Started}
+        end
     catch
         error:Reason when Reason =:= system_limit; Reason =:= enomem -> {error, Reason}
     end.
