@@ -6,9 +6,9 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
--export([raw_pool/1, tls_pool/1]).
+-export([raw_pool/1, tls_pool/1, worker_pool/1]).
 %% Run in the other VM.
--export([every_failure/2]).
+-export([every_failure/2, is_fit/1]).
 
 -define(WRAPPED, ["malloc", "calloc", "realloc", "strdup", "posix_memalign", "enif_alloc", "enif_alloc_binary",
                   "enif_realloc_binary", "enif_mutex_create"]).
@@ -18,7 +18,7 @@
 
 suite() -> [{timetrap, {minutes, 10}}].
 
-all() -> [raw_pool, tls_pool].
+all() -> [raw_pool, tls_pool, worker_pool].
 
 init_per_suite(Config) ->
     Root = sockpool_test_util:root(),
@@ -46,6 +46,10 @@ tls_pool(Config) ->
     Server = sockpool_tls_peers:ssl_server(sockpool_tls_kit:identity(Config, "server")),
     fails(Config, #{host => "127.0.0.1", port => sockpool_tls_peers:port(Server), transport => tls,
                     tls => #{cacertfile => sockpool_tls_kit:pem(Config, "ca"), server_name => "localhost"}}).
+
+worker_pool(Config) ->
+    fails(Config, #{transport => worker, worker => {sockpool_test_worker, #{}}, validate => fun ?MODULE:is_fit/1,
+                    abandoned => reuse}).
 
 fails(Config, Target) ->
     Control = ?config(control, Config),
@@ -76,8 +80,9 @@ every_failure(N, File, Opts, Told) when N =< ?MOST ->
     {ok, <<Left:64/native-signed>>} = file:pread(File, 0, 8),
     ok = file:pwrite(File, 0, <<0:64/native>>),
     [] = [Result || Result <- Results, not told_well(Result)],
-    [ok, ok, ok, ok, ok] = exercise(Name, Opts, N),
+    [] = [Result || Result <- exercise(Name, Opts, N), Result =/= ok],
     ok = sockpool:stop_pool(Name),
+    ok = sockpool_test_util:wait_until(fun() -> workers() =:= [] end),
     case Left > 0 of
         true -> lists:reverse(Told);
         false -> every_failure(N + 1, File, Opts, [{N, Results} | Told])
@@ -91,21 +96,33 @@ told_well({error, closed}) -> true;
 told_well({error, not_found}) -> true;
 told_well(_) -> false.
 
+workers() ->
+    [Pid || Pid <- processes(), proc_lib:translate_initial_call(Pid) =:= {sockpool_test_worker, init, 1}].
+
 %% Each is ok, or what was told. As N grows there are no more allocations but of one waiter: a large reply may take one
 %% each, where it comes in pieces.
+exercise(Name, #{transport := worker} = Opts, N) ->
+    Ask = fun() -> unwrapped(sockpool:execute(Name, fun called/1, 20000)) end,
+    [started(Name, Opts), Ask(), waits(Name, Ask, N), dies_in_hands(Name), dies_idle(Name), owner_dies(Name),
+     restarted(Name, Opts)];
 exercise(Name, Opts, N) ->
-    Started = case sockpool:start_pool(Name, Opts) of
-                  ok -> ok;
-                  {error, {already_started, _}} -> ok;
-                  Error -> Error
-              end,
+    Started = started(Name, Opts),
     Large = binary:copy(<<"0123456789">>, 30000),
     Exchange = fun(Conn) ->
                        ok = sockpool:send(Conn, Large),
                        received(sockpool:recv(Conn, byte_size(Large), 20000), Large)
                end,
-    [Started, unwrapped(sockpool:execute(Name, Exchange, 20000)), waits(Name, <<"small">>, N),
-     waits(Name, binary:copy(<<"large">>, 1000), 3), reloaded(Name, Opts)].
+    [Started, unwrapped(sockpool:execute(Name, Exchange, 20000)), waits(Name, requests(Name, <<"small">>), N),
+     waits(Name, requests(Name, binary:copy(<<"large">>, 1000)), 3), reloaded(Name, Opts)].
+
+started(Name, Opts) ->
+    case sockpool:start_pool(Name, Opts) of
+        {error, {already_started, _}} -> ok;
+        Result -> Result
+    end.
+
+requests(Name, Data) ->
+    fun() -> received(sockpool:request(Name, Data, byte_size(Data), 20000), Data) end.
 
 received({ok, Data}, Data) -> ok;
 received({error, _} = Error, _Data) -> Error.
@@ -113,11 +130,10 @@ received({error, _} = Error, _Data) -> Error.
 unwrapped({ok, Result}) -> Result;
 unwrapped(Error) -> Error.
 
-%% N requests that have to wait for a connection. The small ones are one more each time, as waiters are kept for reuse.
-waits(Name, Data, N) ->
+%% N of them that have to wait for a connection. The small ones are one more each time, as waiters are kept for reuse.
+waits(Name, Ask, N) ->
     case {sockpool:checkout(Name, 20000), sockpool:checkout(Name, 20000)} of
         {{ok, One}, {ok, Other}} ->
-            Ask = fun() -> received(sockpool:request(Name, Data, byte_size(Data), 20000), Data) end,
             Jobs = [sockpool_test_util:start(Ask) || _ <- lists:seq(1, N)],
             ok = sockpool_test_util:wait_until(fun() -> all_queued(Name, Jobs) end),
             ok = sockpool:checkin(One),
@@ -134,3 +150,46 @@ all_queued(Name, Jobs) ->
 
 reloaded(Name, #{transport := tls}) -> sockpool:reload_tls(Name);
 reloaded(_Name, _Opts) -> ok.
+
+%%% Workers.
+
+-spec is_fit(pid()) -> boolean().
+is_fit(Worker) -> called(Worker) =:= ok.
+
+called(Worker) ->
+    {echo, hello} = gen_server:call(Worker, hello),
+    ok.
+
+dies_in_hands(Name) ->
+    case sockpool:checkout(Name, 20000) of
+        {ok, Conn} ->
+            _ = sockpool_test_worker:killed(sockpool:worker(Conn)),
+            {error, closed} = sockpool:checkin(Conn),
+            ok;
+        Error ->
+            Error
+    end.
+
+dies_idle(Name) ->
+    case sockpool:execute(Name, fun(Worker) -> Worker end, 20000) of
+        {ok, Worker} -> _ = sockpool_test_worker:killed(Worker), ok;
+        Error -> Error
+    end.
+
+%% With one in its hands, that somebody else has then.
+owner_dies(Name) ->
+    Take = fun() ->
+                   Checkout = sockpool:checkout(Name, 20000),
+                   exit({had, Checkout, [is_pid(sockpool:worker(Conn)) || {ok, Conn} <- [Checkout]]})
+           end,
+    {Owner, Monitor} = spawn_monitor(Take),
+    receive
+        {'DOWN', Monitor, process, Owner, {had, {ok, _}, [true]}} -> ok;
+        {'DOWN', Monitor, process, Owner, {had, Error, []}} -> Error
+    end.
+
+restarted(Name, Opts) ->
+    case {sockpool:stop_pool(Name), started(Name, Opts)} of
+        {ok, Started} -> Started;
+        {Error, _} -> Error
+    end.
