@@ -30,13 +30,13 @@ compile: deps-build ## build the NIF and the Erlang application
 
 # The order is the order of running: the quick and the basic ones come first.
 TESTS = format-check house-check test-warnings test-c test-asan test-tsan xref dialyzer
-# Then these, a lane beside the other: the suites wait most of the time, the models compute.
+# Then these, a lane beside the other: the suites wait most of the time, models and valgrind compute, and give way.
 SUITES = test-erl test-gleam
-MODELS = test-spin
+SLOW = test-spin test-node-valgrind
 # And these: they wait for their VM or their daemons, which are slow.
-LANE_1 = test-asan-vm test-valgrind test-node-asan
-LANE_2 = test-node-valgrind
-ALL_TESTS = $(TESTS) $(SUITES) $(MODELS) $(LANE_1) $(LANE_2)
+LANE_1 = test-asan-vm test-valgrind
+LANE_2 = test-node-asan
+ALL_TESTS = $(TESTS) $(SUITES) $(SLOW) $(LANE_1) $(LANE_2)
 
 # $(call beside,TARGETS,OTHERS): both at once; fails where one does.
 beside = scripts/timed.sh $(1) & lane=$$!; scripts/timed.sh $(2); status=$$?; wait $$lane && exit $$status
@@ -47,7 +47,7 @@ test $(ALL_TESTS): export SOCKPOOL_STRICT = 1
 .PHONY: test $(ALL_TESTS)
 test: deps-test ## run every test, after installing what is missing
 	@MAKE='$(MAKE)' scripts/timed.sh $(TESTS)
-	@export MAKE='$(MAKE)'; $(call beside,$(MODELS),$(SUITES))
+	@export MAKE='$(MAKE)'; $(call beside,$(SLOW),$(SUITES))
 	@export MAKE='$(MAKE)'; $(call beside,$(LANE_1),$(LANE_2))
 	@echo "== all tests passed"
 
@@ -102,7 +102,7 @@ test-node-asan: deps-test ## suites of pools with a daemon under Address and Und
 	@REBAR3=$(REBAR3) scripts/node_checked.sh asan
 
 test-node-valgrind: deps-test ## suites of pools with a daemon under valgrind
-	@REBAR3=$(REBAR3) scripts/node_checked.sh valgrind
+	@REBAR3=$(REBAR3) nice scripts/node_checked.sh valgrind
 
 .PHONY: test-tls-connects
 test-tls-connects: deps-test ## 10,000 TLS connects in a VM under the sanitizers, and under valgrind (minutes)

@@ -7,6 +7,8 @@
 
 -export([start/5, configure/3]).
 
+-define(LINK_MS, 100).
+
 %% @doc Linked to the caller, which gets `{sockpool_connector, Pid, ok | {ok, Worker} | {error, Reason}}', or the
 %% exit signal where the process was killed; then `At' says how far it had come. `Turn' says with which
 %% of several hosts to begin.
@@ -322,10 +324,12 @@ hand_over(Pool, Attempt, Subject) ->
         {error, Reason} -> failed(Pool, Attempt, ended(Subject, Reason))
     end.
 
-%% A worker, which is linked to this process, may have ended meanwhile.
-ended(Subject, Reason) ->
+%% A worker, which mostly is linked to this process, may have ended meanwhile: it is dead some time before its links say so.
+ended(Worker, Reason) when is_pid(Worker) ->
     receive
-        {'EXIT', Subject, Why} -> {worker, sockpool_reason:of_exit(Why)}
-    after 0 ->
+        {'EXIT', Worker, Why} -> {worker, sockpool_reason:of_exit(Why)}
+    after ?LINK_MS ->
         Reason
-    end.
+    end;
+ended(_Conn, Reason) ->
+    Reason.

@@ -8,7 +8,7 @@
 -export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([given_as/1, failed_starts/1, what_a_failed_start_leaves_ends/1, pid_of_another_node/1, dead_pid/1,
          unavailable_until_it_can_be_had/1, hanging_start_delays_no_other/1, what_hangs_ends/1,
-         what_hangs_ends_though_linked_to_another_node/1, killed_in_init_is_killed/1]).
+         what_hangs_ends_though_linked_to_another_node/1, killed_in_init_is_killed/1, ends_at_once/1]).
 -export([init_function/1, init_that_hangs/1, validate_true/1, validate_not_true/1, validate_holds_the_time_out/1,
          validate_of_one_that_waited/1]).
 -export([many_at_once/1, default_parallelism/1, parallel_connects/1]).
@@ -24,7 +24,7 @@ all() -> [{group, side_by_side}].
 groups() ->
     [{side_by_side, [parallel],
       [given_as, failed_starts, what_a_failed_start_leaves_ends, pid_of_another_node, dead_pid,
-       unavailable_until_it_can_be_had, hanging_start_delays_no_other, what_hangs_ends,
+       unavailable_until_it_can_be_had, hanging_start_delays_no_other, ends_at_once, what_hangs_ends,
        what_hangs_ends_though_linked_to_another_node, killed_in_init_is_killed,
        init_function, init_that_hangs, validate_true, validate_not_true, validate_holds_the_time_out,
        validate_of_one_that_waited, many_at_once, default_parallelism, parallel_connects]}].
@@ -202,6 +202,17 @@ killed_in_init_is_killed(Config) ->
     receive {starting, Pid} -> exit(Pid, kill) end,
     receive {starting, Next} -> Next ! go end,
     #{last_error := {worker, killed}} = settled(Pool).
+
+%% Before, while or after the pool hears of it: the reason is always its own.
+ends_at_once(Config) ->
+    Start = fun() -> {ok, spawn_link(fun() -> exit(at_once) end)} end,
+    Pool = started(Config, (opts(#{}))#{worker := Start, size := 4, backoff := {1, 1}}),
+    wait_until(fun() ->
+                       #{connect_attempts := Attempts, last_error := Error} = stats(Pool),
+                       ?assert(Error =:= undefined orelse Error =:= {worker, at_once}, Error),
+                       Attempts >= 300
+               end),
+    ?assertMatch(#{last_error := {worker, at_once}}, stats(Pool)).
 
 %%% What looks at a worker before anybody gets it.
 

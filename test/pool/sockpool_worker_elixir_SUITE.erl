@@ -1,8 +1,7 @@
-%%% Pools of Elixir's processes, under its supervisors, with its keyword lists: workers.exs beside this one, in a VM of
+%%% Pools of Elixir's processes, under its supervisors, with its keyword lists: sockpool_worker_elixir.exs beside this one, in a VM of
 %%% Elixir's.
 -module(sockpool_worker_elixir_SUITE).
 
--include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0, exunit/1]).
@@ -11,21 +10,22 @@ suite() -> [{timetrap, {minutes, 3}}].
 
 all() -> [exunit].
 
-exunit(Config) ->
+exunit(_Config) ->
     case os:find_executable("elixir") of
         false -> {skip, "there is no elixir"};
-        Elixir -> tested(Elixir, Config)
+        Elixir -> tested(Elixir)
     end.
 
-tested(Elixir, Config) ->
-    Script = filename:join(?config(data_dir, Config), "workers.exs"),
+tested(Elixir) ->
+    Script = filename:join([sockpool_test_util:root(), "test/pool/sockpool_worker_elixir.exs"]),
     Ebin = filename:join(code:lib_dir(sockpool), "ebin"),
     Port = open_port({spawn_executable, Elixir},
                      [{args, ["-pa", Ebin, Script]}, {env, [{"LC_ALL", "C.UTF-8"}]}, exit_status, stderr_to_stdout, binary]),
     {Status, Said} = said(Port, <<>>),
-    ct:pal("~ts", [Said]),
-    ?assertMatch({match, _}, re:run(Said, "^[1-9][0-9]* tests, 0 failures$", [multiline])),
-    ?assertEqual(0, Status).
+    case re:run(Said, "^[1-9][0-9]* tests, 0 failures$", [multiline]) of
+        {match, _} -> ?assertEqual(0, Status);
+        nomatch -> ct:fail("~ts", [Said])
+    end.
 
 said(Port, Said) ->
     receive
