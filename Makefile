@@ -29,14 +29,17 @@ compile: deps-build ## build the NIF and the Erlang application
 	@$(REBAR3) compile
 
 # The order is the order of running: the quick and the basic ones come first.
-TESTS = format-check house-check test-warnings test-c test-asan test-tsan xref dialyzer
-# Then these, a lane beside the other: the suites wait most of the time, models and valgrind compute, and give way.
-SUITES = test-erl test-gleam
+TESTS = format-check house-check test-warnings test-c
+# Then these, a lane beside the other.
+LANE_1 = test-tsan xref dialyzer
+LANE_2 = test-asan
+# The suites wait most of the time; models and valgrind compute, and give way.
+SUITES = test-erl
 SLOW = test-spin test-node-valgrind
-# And these: they wait for their VM or their daemons, which are slow.
-LANE_1 = test-asan-vm test-valgrind
-LANE_2 = test-node-asan
-ALL_TESTS = $(TESTS) $(SUITES) $(SLOW) $(LANE_1) $(LANE_2)
+# These wait for their VM or their daemons, which are slow.
+LANE_3 = test-gleam test-asan-vm test-valgrind
+LANE_4 = test-node-asan
+ALL_TESTS = $(TESTS) $(LANE_1) $(LANE_2) $(SUITES) $(SLOW) $(LANE_3) $(LANE_4)
 
 # $(call beside,TARGETS,OTHERS): both at once; fails where one does.
 beside = scripts/timed.sh $(1) & lane=$$!; scripts/timed.sh $(2); status=$$?; wait $$lane && exit $$status
@@ -47,8 +50,9 @@ test $(ALL_TESTS): export SOCKPOOL_STRICT = 1
 .PHONY: test $(ALL_TESTS)
 test: deps-test ## run every test, after installing what is missing
 	@MAKE='$(MAKE)' scripts/timed.sh $(TESTS)
+	@export MAKE='$(MAKE)'; $(call beside,$(LANE_2),$(LANE_1))
 	@export MAKE='$(MAKE)'; $(call beside,$(SLOW),$(SUITES))
-	@export MAKE='$(MAKE)'; $(call beside,$(LANE_1),$(LANE_2))
+	@export MAKE='$(MAKE)'; $(call beside,$(LANE_3),$(LANE_4))
 	@echo "== all tests passed"
 
 # Another release lays macros out otherwise.

@@ -158,10 +158,13 @@ losses_are_logged_together(Config) ->
 
 %% Started well, and dead before it can be had.
 ends_at_once(Config) ->
-    Pool = started(Config, (opts(#{}))#{worker := fun() -> {ok, spawn_link(fun() -> exit(no_server) end)} end,
-                                        backoff := {20, 20}}),
+    Opts = (opts(#{}))#{worker := fun() -> {ok, spawn_link(fun() -> exit(no_server) end)} end, backoff := {20, 20}},
+    Pool = ?config(pool, Config),
     %% With pauses.
-    {Ms, _} = elapsed_ms(fun() -> wait_until(fun() -> stat(Pool, connect_attempts) > 10 end) end),
+    {Ms, _} = elapsed_ms(fun() ->
+                             Pool = started(Config, Opts),
+                             wait_until(fun() -> stat(Pool, connect_attempts) > 10 end)
+                         end),
     ?assert(Ms >= 9 * 10, Ms),
     wait_until(fun() -> stats(Pool) =/= #{} andalso maps:get(last_error, stats(Pool)) =:= {worker, no_server} end).
 
