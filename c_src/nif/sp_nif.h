@@ -69,6 +69,11 @@ struct sp_nif_conn {
     ErlNifBinary rbin;     /* the memory of core.rbuf, while that has any */
 };
 
+static inline struct sp_nif_conn *sp_nif_conn_of(struct sp_conn *conn)
+{
+    return SP_CONTAINER(conn, struct sp_nif_conn, core);
+}
+
 /* What the owner of a lease is told that it has. */
 enum sp_nif_grant {
     SP_NIF_STREAM,

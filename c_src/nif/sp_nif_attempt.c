@@ -34,6 +34,18 @@ static bool get_attempt(ErlNifEnv *env, ERL_NIF_TERM term, enum sp_conn_state ex
     return false;
 }
 
+/* Likewise, of one that is not open yet: badarg for a worker's where a stream's was meant, and the other way round. */
+static bool get_connecting(ErlNifEnv *env, ERL_NIF_TERM term, bool worker,
+                           struct sp_nif_lease **lease, ERL_NIF_TERM *error)
+{
+    if (!get_attempt(env, term, SP_CONN_CONNECTING, lease, error))
+        return false;
+    if (sp_is_worker((*lease)->conn->transport) == worker)
+        return true;
+    *error = enif_make_badarg(env);
+    return false;
+}
+
 static sp_status wait_until_open(const struct sp_call *call, struct sp_nif_lease *lease,
                                  ERL_NIF_TERM ref)
 {
@@ -136,11 +148,7 @@ SP_NIF(sp_nif_attempt_begin)
     if (!sp_nif_get_addr(env, argv[1], argv[2], &addr) ||
         !get_host(env, argv[3], texts, &target, &addr))
         result = enif_make_badarg(env);
-    else if (!get_attempt(env, argv[0], SP_CONN_CONNECTING, &lease, &result))
-        ;
-    else if (sp_is_worker(lease->conn->transport))
-        result = enif_make_badarg(env);
-    else
+    else if (get_connecting(env, argv[0], false, &lease, &result))
         result = begin(&call, lease, &addr, argv[4]);
     OPENSSL_cleanse(texts, sizeof texts);
     sp_nif_charge(&call);
@@ -161,11 +169,9 @@ SP_NIF(sp_nif_attempt_worker)
     (void)argc;
     if (!enif_get_local_pid(env, argv[1], &worker))
         return enif_make_badarg(env);
-    if (!get_attempt(env, argv[0], SP_CONN_CONNECTING, &lease, &error))
+    if (!get_connecting(env, argv[0], true, &lease, &error))
         return error;
-    if (!sp_is_worker(lease->conn->transport))
-        return enif_make_badarg(env);
-    conn = SP_CONTAINER(lease->conn, struct sp_nif_conn, core);
+    conn = sp_nif_conn_of(lease->conn);
     enif_self(env, &self);
     /* The lease keeps the connection from its close, which looks at it, too. */
     if (!sp_conn_enter(&conn->core, lease->lease, &call))
@@ -194,10 +200,8 @@ SP_NIF(sp_nif_attempt_opened)
     sp_status status;
 
     (void)argc;
-    if (!get_attempt(env, argv[0], SP_CONN_CONNECTING, &lease, &error))
+    if (!get_connecting(env, argv[0], false, &lease, &error))
         return error;
-    if (sp_is_worker(lease->conn->transport))
-        return enif_make_badarg(env);
     sp_conn_disarmed(lease->conn, lease->lease, &call);
     status = sp_control_opened(lease->conn, &lease->lease, &call);
     if (status == SP_WANT_WRITE)

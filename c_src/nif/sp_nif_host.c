@@ -109,11 +109,6 @@ static struct sp_nif_pool *nif_pool(struct sp_pool *pool)
     return SP_CONTAINER(pool, struct sp_nif_pool, core);
 }
 
-static struct sp_nif_conn *nif_conn(struct sp_conn *conn)
-{
-    return SP_CONTAINER(conn, struct sp_nif_conn, core);
-}
-
 /* ---- connections ---- */
 
 static struct sp_conn *conn_new(struct sp_pool *pool)
@@ -135,12 +130,12 @@ static struct sp_conn *conn_new(struct sp_pool *pool)
 
 static void conn_ref(struct sp_conn *conn)
 {
-    enif_keep_resource(nif_conn(conn));
+    enif_keep_resource(sp_nif_conn_of(conn));
 }
 
 static void conn_unref(struct sp_conn *conn)
 {
-    enif_release_resource(nif_conn(conn));
+    enif_release_resource(sp_nif_conn_of(conn));
 }
 
 static void keepsake_drop(struct sp_conn *conn)
@@ -152,13 +147,13 @@ static void keepsake_drop(struct sp_conn *conn)
 static void conn_stop(const struct sp_call *call, struct sp_conn *conn, int fd)
 {
     if (sp_is_worker(conn->transport)) {
-        sp_nif_worker_stop(call, nif_conn(conn));
+        sp_nif_worker_stop(call, sp_nif_conn_of(conn));
         return;
     }
     /* A descriptor that ERTS knows is closed in the stop callback, nowhere else. */
-    if (!atomic_exchange(&nif_conn(conn)->selected, false) ||
-        enif_select(call->env, fd, ERL_NIF_SELECT_STOP, nif_conn(conn), NULL, sp_atoms.undefined) <
-            0)
+    if (!atomic_exchange(&sp_nif_conn_of(conn)->selected, false) ||
+        enif_select(call->env, fd, ERL_NIF_SELECT_STOP, sp_nif_conn_of(conn), NULL,
+                    sp_atoms.undefined) < 0)
         (void)conn->sys->close(fd);
 }
 
@@ -172,7 +167,7 @@ static void stopped(ErlNifEnv *env, void *resource, ErlNifEvent event, int is_di
 
 static bool rbuf_reserve(struct sp_conn *conn, size_t cap)
 {
-    struct sp_nif_conn *self = nif_conn(conn);
+    struct sp_nif_conn *self = sp_nif_conn_of(conn);
 
     if (!(conn->rbuf.base ? enif_realloc_binary(&self->rbin, cap)
                           : enif_alloc_binary(cap, &self->rbin)))
@@ -185,7 +180,7 @@ static bool rbuf_reserve(struct sp_conn *conn, size_t cap)
 static void rbuf_free(struct sp_conn *conn)
 {
     if (conn->rbuf.base)
-        enif_release_binary(&nif_conn(conn)->rbin);
+        enif_release_binary(&sp_nif_conn_of(conn)->rbin);
     conn->rbuf = (struct sp_rbuf){0};
 }
 
@@ -219,7 +214,7 @@ bool sp_nif_arm(const struct sp_call *call, struct sp_nif_lease *lease, bool wri
                 const ErlNifPid *pid, ERL_NIF_TERM ref)
 {
     struct sp_conn *conn = lease->conn;
-    struct sp_nif_conn *self = nif_conn(conn);
+    struct sp_nif_conn *self = sp_nif_conn_of(conn);
     ERL_NIF_TERM msg = message(call->env, ref, sp_atoms.ready);
     int result;
 
@@ -274,8 +269,8 @@ static bool watch(const struct sp_call *call, struct sp_conn *conn, uint32_t gen
     enif_mutex_lock(pool->lock);
     pid = pool->controller;
     enif_mutex_unlock(pool->lock);
-    atomic_store(&nif_conn(conn)->selected, true);
-    return enif_select_read(env, conn->fd, nif_conn(conn), &pid, msg, NULL) >= 0;
+    atomic_store(&sp_nif_conn_of(conn)->selected, true);
+    return enif_select_read(env, conn->fd, sp_nif_conn_of(conn), &pid, msg, NULL) >= 0;
 }
 
 static void wake(const struct sp_call *call, struct sp_pool *core)

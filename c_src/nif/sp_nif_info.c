@@ -82,7 +82,7 @@ static void put_fact(void *arg, const char *key, enum sp_fact_kind kind, const v
 
 static ERL_NIF_TERM worker_term(ErlNifEnv *env, struct sp_conn *conn)
 {
-    const struct sp_nif_conn *self = SP_CONTAINER(conn, struct sp_nif_conn, core);
+    const struct sp_nif_conn *self = sp_nif_conn_of(conn);
 
     /* Its connector may ask before there is one. */
     return self->worker.pid ? enif_make_pid(env, &self->worker) : sp_atoms.undefined;

@@ -224,7 +224,7 @@ static bool get_want(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_want *want)
 static bool give_buffer(ErlNifEnv *env, struct sp_conn *conn, const struct sp_received *received,
                         ERL_NIF_TERM *term)
 {
-    struct sp_nif_conn *self = SP_CONTAINER(conn, struct sp_nif_conn, core);
+    struct sp_nif_conn *self = sp_nif_conn_of(conn);
     struct sp_rbuf *rbuf = &conn->rbuf;
     size_t offset = (size_t)(received->data - rbuf->base);
     size_t used = rbuf->pos + received->rbuf_taken, behind = rbuf->len - used;
@@ -380,7 +380,7 @@ static ERL_NIF_TERM stop_waiting(ErlNifEnv *env, ERL_NIF_TERM term, bool taints)
     cancelled =
         lease->waits_to_write ? ERL_NIF_SELECT_WRITE_CANCELLED : ERL_NIF_SELECT_READ_CANCELLED;
     result = enif_select(env, conn->fd, (enum ErlNifSelectFlags)(mode | ERL_NIF_SELECT_CANCEL),
-                         SP_CONTAINER(conn, struct sp_nif_conn, core), NULL, sp_atoms.undefined);
+                         sp_nif_conn_of(conn), NULL, sp_atoms.undefined);
     conn->tainted = conn->tainted || taints;
     if (result >= 0 && (result & cancelled))
         sp_conn_disarmed(conn, lease->lease, &call);

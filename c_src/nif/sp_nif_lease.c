@@ -30,7 +30,7 @@ ERL_NIF_TERM sp_nif_leased_term(ErlNifEnv *env, struct sp_conn *conn, ERL_NIF_TE
         (enum sp_nif_grant)atomic_load_explicit(&pool->grants, memory_order_relaxed);
 
     if (sp_is_worker(conn->transport)) {
-        struct sp_nif_conn *self = SP_CONTAINER(conn, struct sp_nif_conn, core);
+        struct sp_nif_conn *self = sp_nif_conn_of(conn);
         return enif_make_tuple3(env, grants == SP_NIF_CHECK ? sp_atoms.check : sp_atoms.worker,
                                 handle, enif_make_pid(env, &self->worker));
     }

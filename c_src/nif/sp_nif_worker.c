@@ -12,11 +12,6 @@
 
 #include <errno.h>
 
-static struct sp_nif_conn *self_of(struct sp_conn *conn)
-{
-    return SP_CONTAINER(conn, struct sp_nif_conn, core);
-}
-
 static sp_status worker_open(struct sp_conn *conn, const struct sp_addr *addr,
                              const struct sp_sockopts *opts)
 {
@@ -36,7 +31,7 @@ static sp_status worker_opened(struct sp_conn *conn)
 static enum sp_clean worker_validate(struct sp_conn *conn)
 {
     return atomic_load_explicit(&conn->gone, memory_order_relaxed) ||
-                   !enif_is_process_alive(NULL, &self_of(conn)->worker)
+                   !enif_is_process_alive(NULL, &sp_nif_conn_of(conn)->worker)
                ? SP_DEAD
                : SP_CLEAN;
 }
@@ -88,7 +83,7 @@ const struct sp_transport sp_nif_transport_worker = {
 
 void sp_nif_worker_claim(struct sp_conn *conn, const ErlNifPid *connector)
 {
-    self_of(conn)->starter = *connector;
+    sp_nif_conn_of(conn)->starter = *connector;
 }
 
 /* Who has workers of this pool end. */
@@ -143,7 +138,7 @@ static bool check_in(const struct sp_call *call, struct sp_conn *conn, const Erl
     uint64_t lease;
 
     /* In this order: what is ready has its pid, and its leases are of users. */
-    if (sp_conn_unready(conn) || self_of(conn)->worker.pid != worker->pid)
+    if (sp_conn_unready(conn) || sp_nif_conn_of(conn)->worker.pid != worker->pid)
         return false;
     lease = atomic_load(&conn->lease);
     if (lease != SP_LEASE_NONE) {

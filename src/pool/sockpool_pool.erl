@@ -349,11 +349,7 @@ handle_info(sockpool_unfit, State) ->
 handle_info({sockpool_connector, Pid, Result}, #state{connectors = Connectors} = State)
   when is_map_key(Pid, Connectors) ->
     {_Timer, _Attempt, At} = maps:get(Pid, Connectors),
-    _ = case Result of
-            {ok, Worker} -> true = link(Worker), Pid ! {self(), linked};
-            _ -> ok
-        end,
-    {noreply, connected(Result, At, forget(Pid, State))};
+    {noreply, connected(linked(Pid, Result), At, forget(Pid, State))};
 handle_info({timeout, Timer, {connector, Pid}}, #state{connectors = Connectors} = State) ->
     case Connectors of
         #{Pid := {Timer, Attempt, At}} ->
@@ -472,6 +468,14 @@ forget(Pid, #state{connectors = Connectors} = State) ->
             State
     end.
 
+%% A worker is this process's from here on, of which its connector is told.
+linked(Connector, {ok, Worker}) ->
+    true = link(Worker),
+    Connector ! {self(), linked},
+    ok;
+linked(_Connector, Result) ->
+    Result.
+
 %% A connector that died before it could say why. The reason is noted first: whoever sees that the
 %% capacity is back finds it.
 died({late, Attempt, At}, _Reason, State) ->
@@ -481,8 +485,6 @@ died({_Timer, Attempt, At}, Reason, #state{pool = Pool} = State) ->
     ok = sockpool_nif:attempt_abort(Attempt),
     connected({error, Reason}, At, State).
 
-connected({ok, _Worker}, At, State) ->
-    connected(ok, At, State);
 connected(ok, At, #state{awaited = Awaited} = State) when Awaited > 0 ->
     awaited(noted(ok, At, State#state{awaited = Awaited - 1}));
 connected({error, _} = Error, At, #state{awaited = Awaited} = State) when Awaited > 0 ->

@@ -250,33 +250,32 @@ application_stopped(Config) ->
     assert_terminated(Workers, shutdown),
     assert_all_dead(Workers).
 
+two_and_one_that_hangs(Config, What) ->
+    Pool = started(Config, opts(What#{init => one_hangs(2)}, #{size => 3, worker_shutdown => 40})),
+    Hangs = receive {starting, Pid} -> Pid end,
+    wait_until(fun() -> stat(Pool, idle) =:= 2 end),
+    [Hangs | workers(Pool, 2)].
+
 %% Nobody is left who has them end: what is linked ends by that, and one that traps exits by the message that its
 %% parent's end would be. Later there is a janitor, or the pool, again.
 pool_and_janitor_killed(Config) ->
     Pool = ?config(pool, Config),
     [begin
-         _ = started(Config, opts(What#{init => one_hangs(2)}, #{size => 3, worker_shutdown => 40})),
-         Hangs = receive {starting, Pid} -> Pid end,
-         wait_until(fun() -> stat(Pool, idle) =:= 2 end),
-         Workers = workers(Pool, 2),
+         All = two_and_one_that_hangs(Config, What),
          Victims = [pool_process(Pool), whereis(sockpool_janitor)],
          [true = exit(Victim, kill) || Victim <- Order(Victims)],
-         [_ = await_dead(Worker) || Worker <- [Hangs | Workers]],
+         [_ = await_dead(Worker) || Worker <- All],
          wait_until(fun() -> is_pid(pool_process(Pool)) andalso is_pid(whereis(sockpool_janitor)) end),
          _ = settled(Pool),
          ok = sockpool:stop_pool(Pool),
          ok = drain()
-     end || What <- [#{}, #{trap => true}], Order <- [fun(All) -> All end, fun lists:reverse/1]].
+     end || What <- [#{}, #{trap => true}], Order <- [fun(Both) -> Both end, fun lists:reverse/1]].
 
 supervisor_killed(Config) ->
-    Pool = ?config(pool, Config),
     [begin
-         _ = started(Config, opts(What#{init => one_hangs(2)}, #{size => 3, worker_shutdown => 40})),
-         Hangs = receive {starting, Pid} -> Pid end,
-         wait_until(fun() -> stat(Pool, idle) =:= 2 end),
-         Workers = workers(Pool, 2),
+         All = two_and_one_that_hangs(Config, What),
          killed(whereis(sockpool_sup)),
-         [_ = await_dead(Worker) || Worker <- [Hangs | Workers]],
+         [_ = await_dead(Worker) || Worker <- All],
          wait_until(fun() -> not lists:keymember(sockpool, 1, application:which_applications()) end),
          {ok, _} = application:ensure_all_started(sockpool),
          ok = drain()
