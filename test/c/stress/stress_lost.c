@@ -6,6 +6,7 @@
 #include "core/pool/sp_lease.h"
 #include "core/pool/sp_snapshot.h"
 #include "core/pool/sp_table.h"
+#include "kit/fake_worker.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -26,37 +27,12 @@ static unsigned ops;
 static _Atomic unsigned using;
 static _Atomic bool over;
 
-static sp_status worker_open(struct sp_conn *conn, const struct sp_addr *addr,
-                             const struct sp_sockopts *opts)
-{
-    (void)conn;
-    (void)addr;
-    (void)opts;
-    return SP_OK;
-}
-
-static sp_status worker_opened(struct sp_conn *conn)
-{
-    (void)conn;
-    return SP_OK;
-}
-
 static enum sp_clean worker_validate(struct sp_conn *conn)
 {
     return atomic_load_explicit(&conn->gone, memory_order_relaxed) ? SP_DEAD : SP_CLEAN;
 }
 
-static void worker_shutdown(struct sp_conn *conn)
-{
-    (void)conn;
-}
-
-static const struct sp_transport WORKER = {.name = "worker",
-                                           .open = worker_open,
-                                           .opened = worker_opened,
-                                           .validate = worker_validate,
-                                           .shutdown = worker_shutdown,
-                                           .worker = true};
+static const struct sp_transport WORKER = FAKE_WORKER(worker_validate);
 
 static void check_in(const struct sp_call *call, struct sp_conn *conn, uint64_t lease)
 {

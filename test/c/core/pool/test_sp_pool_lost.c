@@ -1,4 +1,5 @@
 /* sp_pool: workers, which end at any moment, and whose owners may use them after a lease. */
+#include "kit/fake_worker.h"
 #include "kit/pool_kit.h"
 
 #include <criterion/criterion.h>
@@ -6,38 +7,12 @@
 /* What the host's own look finds, before it tells of it. */
 static struct sp_conn *dead;
 
-static sp_status worker_open(struct sp_conn *conn, const struct sp_addr *addr,
-                             const struct sp_sockopts *opts)
-{
-    (void)conn;
-    (void)addr;
-    (void)opts;
-    return SP_OK;
-}
-
-static sp_status worker_opened(struct sp_conn *conn)
-{
-    (void)conn;
-    return SP_OK;
-}
-
 static enum sp_clean worker_validate(struct sp_conn *conn)
 {
     return conn == dead || atomic_load(&conn->gone) ? SP_DEAD : SP_CLEAN;
 }
 
-static void worker_shutdown(struct sp_conn *conn)
-{
-    (void)conn;
-}
-
-/* No operation of a stream: the core asks for none. */
-static const struct sp_transport WORKER = {.name = "worker",
-                                           .open = worker_open,
-                                           .opened = worker_opened,
-                                           .validate = worker_validate,
-                                           .shutdown = worker_shutdown,
-                                           .worker = true};
+static const struct sp_transport WORKER = FAKE_WORKER(worker_validate);
 
 static void start(unsigned size, bool reuse_abandoned)
 {
