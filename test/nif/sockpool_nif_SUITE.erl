@@ -8,7 +8,8 @@
 
 -export([all/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([garbage_in_every_argument/1, one_wrong_argument/1, control_is_the_controllers/1,
-         random_calls/1, handles_in_every_state/1, attempts_in_every_state/1, attempts_at_workers_in_every_state/1]).
+         random_calls/1, handles_in_every_state/1, attempts_in_every_state/1, attempts_at_workers_in_every_state/1,
+         attempts_of_the_other_kind/1]).
 -export([busy_while_armed/1, disarm_without_an_arm/1, one_message_per_arm/1,
          waiter_is_cancelled_once/1, shut_lets_others_run/1, pools_are_collected/1]).
 
@@ -19,7 +20,8 @@
 
 all() ->
     [garbage_in_every_argument, one_wrong_argument, control_is_the_controllers, random_calls,
-     handles_in_every_state, attempts_in_every_state, attempts_at_workers_in_every_state, busy_while_armed, disarm_without_an_arm,
+     handles_in_every_state, attempts_in_every_state, attempts_at_workers_in_every_state,
+     attempts_of_the_other_kind, busy_while_armed, disarm_without_an_arm,
      one_message_per_arm, waiter_is_cancelled_once, shut_lets_others_run, pools_are_collected].
 
 init_per_suite(Config) ->
@@ -345,6 +347,22 @@ attempts_at_workers_in_every_state(Config) ->
               {failed, fun(A) -> ok = sockpool_nif:attempt_failed(Begun(A, Worker())), A end}],
     [attempt_in_state((config(Config))#{transport := worker}, State, Make, F, Arguments)
      || {State, Make} <- States, {F, Arguments} <- lease_calls(Config)],
+    unharmed(Config).
+
+%% What is for a stream's attempt is not for a worker's, and the other way round.
+attempts_of_the_other_kind(Config) ->
+    Wrong = fun(Transport, Calls) ->
+                    Pool = sockpool_nif:pool_new(of_its_own, 2),
+                    ok = sockpool_nif:pool_open(Pool, (config(Config))#{transport := Transport}, 1, whereis(sockpool_janitor)),
+                    {[Attempt | _], _, _} = sockpool_nif:pool_step(Pool),
+                    ok = sockpool_nif:attempt_claim(Attempt, self()),
+                    [?assertEqual({F, badarg}, {F, call(F, [Attempt | Arguments])}) || {F, Arguments} <- Calls],
+                    wait_until(fun() -> sockpool_nif:pool_shut(Pool) =:= ok end)
+            end,
+    await(start(fun() -> Wrong(tcp, [{attempt_worker, [self()]}]) end)),
+    await(start(fun() -> Wrong(worker, [{attempt_begin, [<<127, 0, 0, 1>>, 1, <<"localhost">>, make_ref()]},
+                                        {attempt_opened, [make_ref()]}, {attempt_handshake, [make_ref()]}])
+                end)),
     unharmed(Config).
 
 open(Attempt) ->
