@@ -24,7 +24,8 @@ bool sp_nif_keep(struct sp_nif_pool *pool, struct sp_nif_kept **place, ERL_NIF_T
     kept->refs = 1;
     kept->env = enif_alloc_env();
     kept->term = enif_make_copy(kept->env, term);
-    kept->at_ms = enif_monotonic_time(ERL_NIF_MSEC) + enif_time_offset(ERL_NIF_MSEC);
+    /* As erlang:system_time() does: what is rounded is the sum. */
+    kept->at_ms = (enif_monotonic_time(ERL_NIF_NSEC) + enif_time_offset(ERL_NIF_NSEC)) / 1000000;
     enif_mutex_lock(pool->lock);
     old = *place;
     *place = kept;

@@ -150,13 +150,12 @@ unavailable_until_it_can_be_had(Config) ->
             end,
     Pool = started(Config, (opts(#{}))#{worker := Start, size := 3, backoff := {20, 40}}),
     ?assertEqual({worker, closed_today}, unavailable(Pool)),
-    %% One after the other, with pauses.
-    {Ms, Attempts} = elapsed_ms(fun() ->
-                                        Before = stat(Pool, connect_attempts),
-                                        wait_until(fun() -> stat(Pool, connect_attempts) >= Before + 4 end),
-                                        stat(Pool, connect_attempts) - Before
-                                end),
-    ?assert(Ms >= (Attempts - 1) * 10, {Ms, Attempts}),
+    %% One after the other, with pauses, which are random below 20 or 40 ms: ten of them are not less than 20 ms together.
+    {Ms, _} = elapsed_ms(fun() ->
+                             Before = stat(Pool, connect_attempts),
+                             wait_until(fun() -> stat(Pool, connect_attempts) > Before + 10 end)
+                         end),
+    ?assert(Ms >= 19, Ms),
     Waiter = start(fun() -> {ok, {echo, 1}} = sockpool:execute(Pool, fun(Pid) -> gen_server:call(Pid, 1) end, infinity) end),
     ets:insert(Gate, {open}),
     {ok, {echo, 1}} = await(Waiter),
@@ -314,14 +313,9 @@ validate_of_one_that_waited(Config) ->
 many_at_once(Config) ->
     Now = atomics:new(2, []),
     Pool = ?config(pool, Config),
-    {Ms, _} = elapsed_ms(fun() ->
-                                 ok = sockpool:start_pool(Pool, opts(#{init => overlapping(Now, 2000)},
-                                                                     #{size => 100, connect_parallelism => 100})),
-                                 settled(Pool)
-                         end),
-    ct:pal("100 starts of 2 s each took ~b ms", [Ms]),
-    ?assertEqual(100, atomics:get(Now, 2)),
-    ?assert(Ms >= 2000 andalso Ms < 2500, Ms).
+    ok = sockpool:start_pool(Pool, opts(#{init => overlapping(Now, 2000)}, #{size => 100, connect_parallelism => 100})),
+    _ = settled(Pool),
+    ?assertEqual(100, atomics:get(Now, 2)).
 
 %% Counts those that overlap, and notes the most.
 overlapping(Now, Ms) ->

@@ -7,7 +7,7 @@
 
 -export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([dies_idle/1, dies_idle_before_anybody_had_it/1, dead_one_is_never_given/1, dying_one_is_not_given/1,
-         dies_in_hands/1, dies_on_its_way/1, losses_are_logged_together/1, ends_at_once/1]).
+         dies_in_hands/1, dies_on_its_way/1, losses_are_logged_together/1, ends_unused/1]).
 -export([owner_dies/1, owner_dies_reuse/1, dead_owner_and_dead_worker/1, handle_lost/1, held_too_long/1, given_away/1,
          overflow/1, strategy/1, max_waiting/1, discarded/1, pid_for_funs/1, no_stream/1, no_worker/1, told/1]).
 
@@ -23,7 +23,7 @@ all() -> [{group, side_by_side}].
 groups() ->
     [{side_by_side, [parallel],
       [dies_idle, dies_idle_before_anybody_had_it, dead_one_is_never_given, dying_one_is_not_given, dies_in_hands,
-       dies_on_its_way, losses_are_logged_together, ends_at_once, owner_dies, owner_dies_reuse,
+       dies_on_its_way, losses_are_logged_together, ends_unused, owner_dies, owner_dies_reuse,
        dead_owner_and_dead_worker, handle_lost, held_too_long, given_away, overflow, strategy, max_waiting, discarded,
        pid_for_funs, no_stream, no_worker, told]}].
 
@@ -156,17 +156,17 @@ losses_are_logged_together(Config) ->
     ?assertNotEqual(nomatch, string:find(First, "1 of its workers ended: killed")),
     ?assertEqual([], lines("of its workers ended")).
 
-%% Started well, and dead before it can be had.
-ends_at_once(Config) ->
+%% Started well, and dead before it can be had. The pauses are random below 20 ms: that ten of them are not 20 ms
+%% together happens once in 3.6 million times.
+ends_unused(Config) ->
     Opts = (opts(#{}))#{worker := fun() -> {ok, spawn_link(fun() -> exit(no_server) end)} end, backoff := {20, 20}},
-    Pool = ?config(pool, Config),
-    %% With pauses.
-    {Ms, _} = elapsed_ms(fun() ->
-                             Pool = started(Config, Opts),
-                             wait_until(fun() -> stat(Pool, connect_attempts) > 10 end)
-                         end),
-    ?assert(Ms >= 9 * 10, Ms),
-    wait_until(fun() -> stats(Pool) =/= #{} andalso maps:get(last_error, stats(Pool)) =:= {worker, no_server} end).
+    {Ms, Pool} = elapsed_ms(fun() ->
+                                Pool = started(Config, Opts),
+                                wait_until(fun() -> stat(Pool, connect_attempts) > 10 end),
+                                Pool
+                            end),
+    ?assert(Ms >= 19, Ms),
+    wait_until(fun() -> maps:get(last_error, stats(Pool)) =:= {worker, no_server} end).
 
 %%% Owners.
 
