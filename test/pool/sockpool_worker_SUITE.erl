@@ -148,14 +148,14 @@ unavailable_until_it_can_be_had(Config) ->
                         false -> {error, closed_today}
                     end
             end,
-    Pool = started(Config, (opts(#{}))#{worker := Start, size := 3, backoff := {20, 40}}),
+    Pool = started(Config, (opts(#{}))#{worker := Start, size := 3, backoff := {50, 50}}),
     ?assertEqual({worker, closed_today}, unavailable(Pool)),
-    %% One after the other, with pauses, which are random below 20 or 40 ms: ten of them are not less than 20 ms together.
+    %% One after the other, with pauses, random below 50 ms: see sockpool_worker_lease_SUITE.
     {Ms, _} = elapsed_ms(fun() ->
                              Before = stat(Pool, connect_attempts),
-                             wait_until(fun() -> stat(Pool, connect_attempts) > Before + 10 end)
+                             wait_until(fun() -> stat(Pool, connect_attempts) > Before + 20 end)
                          end),
-    ?assert(Ms >= 19, Ms),
+    ?assert(Ms >= 199, Ms),
     Waiter = start(fun() -> {ok, {echo, 1}} = sockpool:execute(Pool, fun(Pid) -> gen_server:call(Pid, 1) end, infinity) end),
     ets:insert(Gate, {open}),
     {ok, {echo, 1}} = await(Waiter),
