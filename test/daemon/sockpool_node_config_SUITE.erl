@@ -97,7 +97,7 @@ same_error(#{node := Node} = Daemon, Opts) ->
     ?assertEqual({ok, []}, sockpool:which_pools(Node)).
 
 start_pool(#{node := Node}, Opts) ->
-    gen_server:call({sockpool, Node}, {start_pool, cache, Opts}).
+    gen_server:call({sockpool, Node}, {start_pool, cache, Opts}, 60000).
 
 %% Files that do not exist are another thing.
 accepted(#{node := Node} = Daemon, Opts) ->
