@@ -53,7 +53,7 @@ struct sp_nif_pool {
     _Atomic uint64_t worker_shutdown;                /* ms, SP_NEVER for infinity */
     _Atomic uint64_t checkout_timeout, send_timeout; /* ms, SP_NEVER for infinity */
     _Atomic uint64_t recv_limit_bytes;
-    _Atomic uint32_t packet;              /* enum sp_packet */
+    _Atomic uint64_t header;              /* sp_framing_pack() of the pool's framing */
     _Atomic uint64_t max_inflight;        /* calls on one connection; 0 but for a pool of nodes */
     struct sp_tls_slot *tls;              /* sp_nif_tls.c's */
     struct sp_tls_registry *tls_registry; /* one reference; the roots' */
@@ -123,7 +123,7 @@ extern const struct sp_host sp_nif_host;
     X(empty) X(crowded) X(cancelled) X(told) X(fired) X(fifo) X(raw) X(line) X(packet) X(sockpool_conn) \
     X(local) X(bad_length) X(not_a_conn) X(sockpool_wake) X(sockpool_idle) X(unavailable) \
     X(timeout) X(name) X(already_started) X(sockpool_shut) X(handshake) X(tls) X(alert) X(node) X(many) X(worker) \
-    X(check)
+    X(check) X(length) X(delimiter) X(fixed) X(resp) X(little) X(strip)
 /* clang-format on */
 #define SP_ATOM_FIELD(name) ERL_NIF_TERM name;
 struct sp_nif_atoms {
@@ -144,10 +144,12 @@ ERL_NIF_TERM sp_nif_no_stream_term(ErlNifEnv *env, ERL_NIF_TERM transport);
 ERL_NIF_TERM sp_nif_words_term(ErlNifEnv *env, const struct sp_conn *conn);
 ERL_NIF_TERM sp_nif_addr_term(ErlNifEnv *env, const struct sp_addr *addr);
 bool sp_nif_get_addr(ErlNifEnv *env, ERL_NIF_TERM host, ERL_NIF_TERM port, struct sp_addr *addr);
-bool sp_nif_get_packet(ErlNifEnv *env, ERL_NIF_TERM term, enum sp_packet *packet);
-ERL_NIF_TERM sp_nif_packet_term(ErlNifEnv *env, enum sp_packet packet);
 bool sp_nif_get_bool(ERL_NIF_TERM term, bool *value);
 ERL_NIF_TERM sp_nif_ms_term(ErlNifEnv *env, uint64_t ms); /* SP_NEVER: infinity */
+
+/* sp_nif_framing.c */
+bool sp_nif_get_framing(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_framing *framing);
+ERL_NIF_TERM sp_nif_framing_term(ErlNifEnv *env, const struct sp_framing *framing);
 
 /* sp_nif_host.c */
 struct sp_call sp_nif_call(ErlNifEnv *env);

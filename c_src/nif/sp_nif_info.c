@@ -130,7 +130,7 @@ SP_NIF(sp_nif_info)
         sp_conn_leave(conn, &call);
         return enif_make_tuple2(env, sp_atoms.ok, map);
     }
-    enif_make_map_put(env, map, sp_atoms.packet, sp_nif_packet_term(env, conn->packet), &map);
+    enif_make_map_put(env, map, sp_atoms.packet, sp_nif_framing_term(env, &conn->framing), &map);
     if (sp_is_node(conn->transport))
         enif_make_map_put(env, map, enif_make_atom(env, "max_inflight"),
                           enif_make_uint64(env, atomic_load(&pool->max_inflight)), &map);
@@ -202,20 +202,20 @@ SP_NIF(sp_nif_setopt)
     struct sp_call call = sp_nif_call(env);
     struct sp_nif_lease *lease;
     enum sp_option option = SP_OPT_NODELAY;
-    enum sp_packet packet = SP_PACKET_RAW;
+    struct sp_framing framing;
     bool is_packet = enif_is_identical(argv[1], sp_atoms.packet);
     ERL_NIF_TERM error;
     int value = 0;
     sp_status status = SP_OK;
 
     (void)argc;
-    if (is_packet ? !sp_nif_get_packet(env, argv[2], &packet)
+    if (is_packet ? !sp_nif_get_framing(env, argv[2], &framing)
                   : !get_option(env, argv[1], argv[2], &option, &value))
         return enif_make_badarg(env);
     if (!look_at_stream(env, &call, argv[0], &lease, &error))
         return error;
     if (is_packet)
-        sp_conn_set_packet(lease->conn, packet);
+        sp_conn_set_framing(lease->conn, &framing);
     else
         status = sp_conn_setopt(lease->conn, option, value);
     sp_conn_leave(lease->conn, &call);

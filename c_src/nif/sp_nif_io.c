@@ -91,11 +91,6 @@ static sp_status send_slices(const struct sp_call *call, struct sp_conn *conn, s
     return SP_AGAIN;
 }
 
-static bool has_header(enum sp_packet packet)
-{
-    return packet != SP_PACKET_RAW && packet != SP_PACKET_LINE;
-}
-
 static bool has_many_parts(ErlNifEnv *env, ERL_NIF_TERM list)
 {
     ERL_NIF_TERM head;
@@ -107,7 +102,7 @@ static bool has_many_parts(ErlNifEnv *env, ERL_NIF_TERM list)
 }
 
 /* Puts the packet header before the list, which has all of the message. */
-static sp_status add_header(ErlNifEnv *env, enum sp_packet packet, ERL_NIF_TERM *list)
+static sp_status add_header(ErlNifEnv *env, const struct sp_framing *framing, ERL_NIF_TERM *list)
 {
     uint8_t header[SP_FRAME_HEADER_MAX];
     ERL_NIF_TERM head, tail = *list, term;
@@ -115,11 +110,11 @@ static sp_status add_header(ErlNifEnv *env, enum sp_packet packet, ERL_NIF_TERM 
     size_t header_len, len = 0;
     sp_status status;
 
-    if (!has_header(packet))
+    if (!sp_framing_adds_header(framing))
         return SP_OK;
     while (enif_get_list_cell(env, tail, &head, &tail))
         len += enif_inspect_binary(env, head, &bin) ? bin.size : 0;
-    status = sp_frame_header(packet, len, header, &header_len);
+    status = sp_frame_header(framing, len, header, &header_len);
     if (status != SP_OK)
         return status;
     memcpy(enif_make_new_binary(env, header_len, &term), header, header_len);
@@ -182,11 +177,11 @@ SP_NIF(sp_nif_send)
         return error;
     out.offset = offset;
     if (!enif_is_identical(argv[3], sp_atoms.true_)) {
-        if (has_header(lease->conn->packet) && has_many_parts(env, out.list)) {
+        if (sp_framing_adds_header(&lease->conn->framing) && has_many_parts(env, out.list)) {
             sp_conn_leave(lease->conn, &call);
             return sp_atoms.many;
         }
-        status = add_header(env, lease->conn->packet, &out.list);
+        status = add_header(env, &lease->conn->framing, &out.list);
     }
     if (status == SP_OK)
         status = send_slices(&call, lease->conn, &out);
@@ -436,7 +431,7 @@ static ERL_NIF_TERM send_request(ErlNifEnv *env, const struct sp_call *call,
         sp_nif_drop_conn(lease, call);
         return sp_nif_error_term(env, SP_CLOSED);
     }
-    status = add_header(env, conn->packet, &out.list);
+    status = add_header(env, &conn->framing, &out.list);
     if (status == SP_OK)
         status = send_slices(call, conn, &out);
     sp_conn_leave(conn, call);
@@ -477,7 +472,7 @@ SP_NIF(sp_nif_request)
     struct sp_nif_lease *lease;
     struct sp_conn *conn;
     struct sp_want want;
-    enum sp_packet packet;
+    struct sp_framing framing;
     uint64_t number;
     ErlNifPid self;
     void *keepsake;
@@ -488,15 +483,13 @@ SP_NIF(sp_nif_request)
         return sp_nif_error_term(env, SP_NOT_FOUND);
     if (!enif_is_list(env, argv[1]) || !enif_is_ref(env, argv[2]) || !get_want(env, argv[4], &want))
         return enif_make_badarg(env);
-    packet = (enum sp_packet)atomic_load(&pool->packet);
+    framing = sp_framing_unpack(atomic_load(&pool->header));
     if (atomic_load(&pool->grants) != SP_NIF_STREAM)
         return sp_nif_no_stream_term(
             env, atomic_load(&pool->grants) == SP_NIF_NODE ? sp_atoms.node : sp_atoms.worker);
-    if (!want.packet && packet != SP_PACKET_RAW)
-        return sp_atoms.bad_length;
     if (want.len_bytes > atomic_load(&pool->recv_limit_bytes))
         return sp_nif_error_term(env, SP_TOO_BIG);
-    if (has_header(packet) && has_many_parts(env, list))
+    if (sp_framing_adds_header(&framing) && has_many_parts(env, list))
         return sp_atoms.many;
     enif_self(env, &self);
     status = sp_pool_checkout(&pool->core, &call, self.pid, &conn, &number, &keepsake);
@@ -513,7 +506,7 @@ SP_NIF(sp_nif_request)
     if (status == SP_AGAIN || status == SP_EMPTY) {
         if (has_many_parts(env, list))
             return sp_atoms.many;
-        status = add_header(env, packet, &list);
+        status = add_header(env, &framing, &list);
     }
     if (status != SP_OK)
         return sp_nif_error_term(env, status);

@@ -124,7 +124,7 @@ static bool get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *confi
         !get_ms(env, map, "backoff_min", &config->backoff_min_ns) ||
         !get_ms(env, map, "backoff_max", &config->backoff_max_ns) ||
         !get_number(env, map, "recv_limit", &config->recv_limit_bytes) ||
-        !sp_nif_get_packet(env, packet, &config->packet) ||
+        !sp_nif_get_framing(env, packet, &config->framing) ||
         !get_sockopts(env, map, &config->sockopts))
         return false;
     config->transport = get_transport(transport, tls);
@@ -225,7 +225,7 @@ SP_NIF(sp_nif_pool_open)
         enif_mutex_unlock(pool->lock);
         atomic_store(&pool->checkout_timeout, checkout_timeout);
         atomic_store(&pool->send_timeout, send_timeout);
-        atomic_store(&pool->packet, (uint32_t)config.packet);
+        atomic_store(&pool->header, sp_framing_pack(&config.framing));
         atomic_store(&pool->recv_limit_bytes, config.recv_limit_bytes);
         atomic_store(&pool->max_inflight, max_inflight);
         atomic_store(&pool->worker_shutdown, worker_shutdown);

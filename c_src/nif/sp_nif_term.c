@@ -121,29 +121,6 @@ bool sp_nif_get_addr(ErlNifEnv *env, ERL_NIF_TERM host, ERL_NIF_TERM port, struc
     return true;
 }
 
-bool sp_nif_get_packet(ErlNifEnv *env, ERL_NIF_TERM term, enum sp_packet *packet)
-{
-    int width;
-
-    if (enif_is_identical(term, sp_atoms.raw))
-        *packet = SP_PACKET_RAW;
-    else if (enif_is_identical(term, sp_atoms.line))
-        *packet = SP_PACKET_LINE;
-    else if (enif_get_int(env, term, &width) &&
-             (width == 0 || width == 1 || width == 2 || width == 4))
-        *packet = (enum sp_packet)width;
-    else
-        return false;
-    return true;
-}
-
-ERL_NIF_TERM sp_nif_packet_term(ErlNifEnv *env, enum sp_packet packet)
-{
-    if (packet == SP_PACKET_RAW)
-        return sp_atoms.raw;
-    return packet == SP_PACKET_LINE ? sp_atoms.line : enif_make_int(env, (int)packet);
-}
-
 bool sp_nif_get_bool(ERL_NIF_TERM term, bool *value)
 {
     *value = enif_is_identical(term, sp_atoms.true_);

@@ -157,16 +157,20 @@ sp_status sp_conn_setopt(struct sp_conn *conn, enum sp_option option, int value)
     return SP_OK;
 }
 
-void sp_conn_set_packet(struct sp_conn *conn, enum sp_packet packet)
+void sp_conn_set_framing(struct sp_conn *conn, const struct sp_framing *framing)
 {
     conn->touched = true;
-    conn->packet = packet;
-    conn->rbuf.searched = 0;
+    conn->framing_changed = true;
+    conn->framing = *framing;
+    conn->rbuf.search = (struct sp_search){0};
 }
 
 bool sp_conn_restore(struct sp_conn *conn)
 {
-    conn->packet = conn->pool_packet;
+    if (conn->framing_changed) {
+        conn->framing = conn->pool_framing;
+        conn->framing_changed = false;
+    }
     if (conn->flags_changed)
         conn->flags_changed =
             conn->transport->set(conn, SP_OPT_NODELAY, conn->nodelay) != SP_OK ||

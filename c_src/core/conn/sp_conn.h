@@ -53,7 +53,7 @@ enum sp_conn_state {
 struct sp_rbuf {
     uint8_t *base;
     size_t pos, len, cap;
-    size_t searched; /* bytes after pos known to hold no line end */
+    struct sp_search search; /* of the message that begins at pos */
 };
 
 /* What a server said that nobody read, made fit to be shown: printable ASCII, no quotes, ended by a 0. */
@@ -76,8 +76,8 @@ struct sp_conn {
     uint64_t epoch; /* the pool's, when it was made */
     uint64_t born_ns;
     uint64_t recv_limit_bytes;
-    enum sp_packet pool_packet; /* the pool's own, which `packet` goes back to */
-    bool nodelay, keepalive;    /* the pool's own */
+    struct sp_framing pool_framing; /* the pool's own, which `framing` goes back to */
+    bool nodelay, keepalive;        /* the pool's own */
 
     /* atomics */
     _Atomic uint32_t pins;
@@ -104,14 +104,15 @@ struct sp_conn {
     bool drained;         /* the last receive has taken all that was there */
     bool buffers_changed; /* sndbuf or recbuf are not the pool's, and cannot be put back */
     bool flags_changed;   /* nodelay or keepalive are not the pool's */
-    bool shaken;          /* the transport's handshake is done */
-    bool heard;           /* the peer has sent something after that */
-    bool more;            /* the transport's: its last receive has left something that it holds */
-    sp_status fault;      /* the transport's: why no further call can succeed, or SP_OK */
-    int pieces;           /* what its operations cost, until sp_conn_settle() */
+    bool framing_changed;
+    bool shaken;     /* the transport's handshake is done */
+    bool heard;      /* the peer has sent something after that */
+    bool more;       /* the transport's: its last receive has left something that it holds */
+    sp_status fault; /* the transport's: why no further call can succeed, or SP_OK */
+    int pieces;      /* what its operations cost, until sp_conn_settle() */
     void *transport_state;
     struct sp_node_state *dist; /* sp_node.c's, over that */
-    enum sp_packet packet;
+    struct sp_framing framing;
     struct sp_rbuf rbuf;
     void *keepsake; /* the host's, from its last check-in */
 
@@ -180,7 +181,7 @@ static inline bool sp_conn_armed(struct sp_conn *conn, uint64_t lease)
 
 /* For the lease's owner, within enter/leave; sp_conn_restore() undoes it. */
 SP_MUST_CHECK sp_status sp_conn_setopt(struct sp_conn *conn, enum sp_option option, int value);
-void sp_conn_set_packet(struct sp_conn *conn, enum sp_packet packet);
+void sp_conn_set_framing(struct sp_conn *conn, const struct sp_framing *framing);
 /* Holder only: the pool's own options again. False where that is not possible. */
 SP_MUST_CHECK bool sp_conn_restore(struct sp_conn *conn);
 

@@ -16,15 +16,12 @@
 static sp_status next_packet(struct sp_conn *conn, const struct sp_call *call, const uint8_t *buf,
                              size_t len, struct sp_frame *frame)
 {
-    size_t *searched = &conn->rbuf.searched, seen = len;
-    sp_status status;
+    size_t budget = SEARCH_BYTES;
+    sp_status status = sp_frame_next(&conn->framing, &conn->rbuf.search, buf, len,
+                                     conn->recv_limit_bytes, &budget, frame);
 
-    if (conn->packet == SP_PACKET_LINE && len - *searched > SEARCH_BYTES)
-        seen = *searched + SEARCH_BYTES;
-    sp_take(call, (int)((seen - *searched) / SP_BYTES_SEARCHED_PER_PIECE));
-    status = sp_frame_next(conn->packet, buf, seen, *searched, conn->recv_limit_bytes, frame);
-    *searched = status == SP_WANT_READ ? seen : 0;
-    return status == SP_WANT_READ && seen < len ? SP_AGAIN : status;
+    sp_take(call, (int)((SEARCH_BYTES - budget) / SP_BYTES_SEARCHED_PER_PIECE));
+    return status;
 }
 
 /* SP_AGAIN: it has not looked at all that is there. */
@@ -32,7 +29,7 @@ static sp_status next_message(struct sp_conn *conn, const struct sp_call *call,
                               const struct sp_want *want, const uint8_t *buf, size_t len,
                               struct sp_frame *frame)
 {
-    if (want->packet && conn->packet != SP_PACKET_RAW)
+    if (want->packet && conn->framing.kind != SP_FRAMING_RAW)
         return next_packet(conn, call, buf, len, frame);
     *frame = (struct sp_frame){.len = want->len_bytes ? want->len_bytes : len};
     frame->total = frame->len ? frame->len : 1;
@@ -46,7 +43,7 @@ static size_t ask(const struct sp_conn *conn, const struct sp_want *want, size_t
 {
     size_t missing = want->len_bytes - have;
 
-    if (conn->packet == SP_PACKET_RAW && want->len_bytes && missing < room)
+    if (conn->framing.kind == SP_FRAMING_RAW && want->len_bytes && missing < room)
         return missing + (want->ends_lease && conn->transport->short_is_all);
     return room;
 }
@@ -75,7 +72,7 @@ static bool grow(struct sp_conn *conn, size_t total)
     const struct sp_rbuf *rbuf = &conn->rbuf;
     size_t next = 2 * rbuf->cap > RBUF_STEP ? 2 * rbuf->cap : RBUF_STEP, most = total;
 
-    if (conn->packet == SP_PACKET_LINE)
+    if (conn->framing.kind == SP_FRAMING_DELIMITER || conn->framing.kind == SP_FRAMING_RESP)
         most = rbuf->pos + conn->recv_limit_bytes + SP_SLICE_BYTES;
     if (most <= next)
         return host->rbuf_reserve(conn, most);
@@ -95,7 +92,7 @@ static bool make_room(struct sp_conn *conn, const struct sp_want *want, size_t t
     total += rbuf->pos;
     if (rbuf->len < rbuf->cap)
         return true;
-    if (conn->packet == SP_PACKET_RAW && want->len_bytes)
+    if (want->len_bytes)
         return conn->host->rbuf_reserve(conn, total); /* the user's own claim */
     return grow(conn, total);
 }
@@ -197,8 +194,6 @@ sp_status sp_recv(struct sp_conn *conn, const struct sp_call *call, const struct
                   uint8_t *scratch, size_t scratch_cap, struct sp_received *received)
 {
     assert(scratch_cap <= SP_FULL_RECV_BYTES);
-    if (!want->packet && want->len_bytes && conn->packet != SP_PACKET_RAW)
-        return SP_BAD_LENGTH;
     if (want->len_bytes > conn->recv_limit_bytes)
         return SP_TOO_BIG;
     conn->touched = true;
@@ -210,7 +205,8 @@ sp_status sp_recv(struct sp_conn *conn, const struct sp_call *call, const struct
 
 void sp_recv_taken(struct sp_conn *conn, const struct sp_received *received)
 {
-    conn->rbuf.searched = 0;
+    if (conn->framing.kind == SP_FRAMING_DELIMITER || conn->framing.kind == SP_FRAMING_RESP)
+        conn->rbuf.search = (struct sp_search){0};
     conn->rbuf.pos += received->rbuf_taken;
     if (conn->rbuf.pos == conn->rbuf.len)
         conn->rbuf.pos = conn->rbuf.len = 0;

@@ -37,7 +37,7 @@ struct sp_config {
     uint32_t connect_parallelism; /* attempts at once, while the server answers */
     bool reuse_abandoned;         /* workers whose owners have died, too, are handed out again */
     enum sp_strategy strategy;
-    enum sp_packet packet;
+    struct sp_framing framing;
     struct sp_sockopts sockopts;
 };
 

@@ -53,31 +53,31 @@ SN_CHECK(path)
     return verdict == SN_RIGHT && parsed->len > SUN_PATH_BYTES ? SN_WRONG : verdict;
 }
 
-bool sn_options_packet(struct sn_slice value, enum sp_packet *packet)
+bool sn_options_framing(struct sn_slice value, struct sp_framing *framing)
 {
     int64_t number;
 
-    if (sn_slice_is_atom(value, "raw"))
-        *packet = SP_PACKET_RAW;
-    else if (sn_slice_is_atom(value, "line"))
-        *packet = SP_PACKET_LINE;
-    else if (sn_value_integer(value, &number) &&
-             (number == 0 || number == 1 || number == 2 || number == 4))
-        *packet = (enum sp_packet)number;
+    *framing = (struct sp_framing){0};
+    if (sn_slice_is_atom(value, "line"))
+        *framing = sp_framing_line();
+    else if (sn_value_integer(value, &number) && (number == 1 || number == 2 || number == 4))
+        *framing = sp_framing_header((uint8_t)number);
     else
-        return false;
+        return sn_slice_is_atom(value, "raw") || (sn_value_integer(value, &number) && number == 0);
     return true;
 }
 
 SN_CHECK(packet)
 {
-    enum sp_packet packet;
+    struct sp_framing framing;
 
     (void)option;
-    (void)memory;
-    if (!sn_options_packet(value, &packet))
+    if (!sn_options_framing(value, &framing))
         return SN_WRONG;
-    parsed->number = packet;
+    parsed->data = sn_memory_get(memory, 1, sizeof framing);
+    if (!parsed->data)
+        return SN_NO_MEMORY;
+    memcpy(parsed->data, &framing, sizeof framing);
     return SN_RIGHT;
 }
 
@@ -166,6 +166,14 @@ static void drop_unused(struct sn_given *given)
                     given->values[row] = (struct sn_slice){0};
 }
 
+/* It need not be given. */
+static bool is_framing_of_nodes(const struct sp_framing *framing)
+{
+    const struct sp_framing four = sp_framing_header(4);
+
+    return framing->kind == SP_FRAMING_RAW || sp_framing_equal(framing, &four);
+}
+
 static bool check_together(const struct sn_given *given, const struct sn_parsed *parsed,
                            struct sn_bad_option *bad)
 {
@@ -180,8 +188,7 @@ static bool check_together(const struct sn_given *given, const struct sn_parsed 
             return wrong(row, given->values[row], bad);
     if (size < 1 || size > (uint64_t)ROW[SIZE].max)
         return wrong(SIZE, given_or_default(given, SIZE), bad);
-    if (transport == 1u << SN_NODE && parsed[PACKET].number != SP_PACKET_RAW &&
-        parsed[PACKET].number != 4)
+    if (transport == 1u << SN_NODE && !is_framing_of_nodes(parsed[PACKET].data))
         return wrong(PACKET, given_or_default(given, PACKET), bad);
     return true;
 }
@@ -242,13 +249,13 @@ static void fill(struct sn_options *options, const struct sn_parsed *parsed)
     config->connect_parallelism = (uint32_t)parsed[CONNECT_PARALLELISM].number;
     config->recv_limit_bytes = parsed[RECV_LIMIT].number;
     config->strategy = parsed[STRATEGY].number == STRATEGY_LIFO ? SP_LIFO : SP_FIFO;
-    config->packet = (enum sp_packet)parsed[PACKET].number;
+    config->framing = *(const struct sp_framing *)parsed[PACKET].data;
     config->sockopts.nodelay = parsed[NODELAY].number == NODELAY_TRUE;
     config->sockopts.keepalive = parsed[KEEPALIVE].number == KEEPALIVE_TRUE;
     config->sockopts.sndbuf_bytes = (int)parsed[SNDBUF].number;
     config->sockopts.recbuf_bytes = (int)parsed[RECBUF].number;
     if (options->transport == SN_NODE) {
-        config->packet = SP_PACKET_4;
+        config->framing = sp_framing_header(4);
         options->max_inflight = parsed[MAX_INFLIGHT].number;
         if (options->has_tls)
             config->transport = &sp_transport_node_tls;

@@ -51,7 +51,7 @@ SP_MUST_CHECK bool sn_options_address(const struct sn_options *options, size_t i
                                       struct sp_addr *addr);
 
 /* The value of `packet'; false where it is none. */
-SP_MUST_CHECK bool sn_options_packet(struct sn_slice value, enum sp_packet *packet);
+SP_MUST_CHECK bool sn_options_framing(struct sn_slice value, struct sp_framing *framing);
 
 /* For sn_options.c: the value of `tls', which sn_options_free() is to free in any case. */
 SP_MUST_CHECK enum sn_verdict sn_options_parse_tls(struct sn_slice terms, struct sn_memory *memory,

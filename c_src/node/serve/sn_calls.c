@@ -73,11 +73,6 @@ static bool get_length(struct sn_slice term, bool may_be_packet, struct sp_want 
     return term.data[0] == SN_TAG_SMALL_BIG && term.data[1] == 8 && term.data[2] == 0;
 }
 
-static bool has_framing(enum sp_packet packet)
-{
-    return packet != SP_PACKET_RAW;
-}
-
 static struct sn_pool *find_pool(const struct incoming *in, struct sn_slice name)
 {
     char text[SN_ATOM_BYTES_MAX + 1];
@@ -289,8 +284,6 @@ static bool request(const struct incoming *in)
         sn_node_calls_refuse_stream(in->calls->outbox, in->client, in->caller);
     else if (!sn_value_binary(in->parts[3], &data))
         answer_bad_argument(in, "data", in->parts[3]);
-    else if (!want.packet && has_framing(pool->options.config.packet))
-        answer_bad_argument(in, "length", in->parts[4]);
     else
         sn_io_request(&in->calls->sessions, in->client, in->caller, pool, in->parts[1], data, &want,
                       timeout_ns);
@@ -370,8 +363,7 @@ static void recv_data(const struct incoming *in, struct sn_session *session)
         answer_bad_argument(in, "timeout", in->parts[3]);
     else if (session->channel)
         sn_node_calls_refuse_stream(in->calls->outbox, in->client, in->caller);
-    else if (!get_length(in->parts[2], false, &want) ||
-             (!want.packet && has_framing(session->conn->core.packet)))
+    else if (!get_length(in->parts[2], false, &want))
         answer_bad_argument(in, "length", in->parts[2]);
     else
         sn_io_recv(session, in->client, in->caller, &want, timeout_ns);

@@ -101,14 +101,14 @@ static void put_fact(void *arg, const char *key, enum sp_fact_kind kind, const v
         sn_put_binary(facts->writer, data, len);
 }
 
-static void put_packet(struct sn_writer *writer, enum sp_packet packet)
+static void put_framing(struct sn_writer *writer, const struct sp_framing *framing)
 {
-    if (packet == SP_PACKET_RAW)
+    if (framing->kind == SP_FRAMING_RAW)
         sn_put_atom(writer, "raw");
-    else if (packet == SP_PACKET_LINE)
+    else if (framing->kind == SP_FRAMING_DELIMITER)
         sn_put_atom(writer, "line");
     else
-        sn_put_number(writer, packet);
+        sn_put_number(writer, framing->bytes);
 }
 
 static void put_info(struct sn_writer *writer, struct sn_session *session, uint64_t now_ns)
@@ -125,7 +125,7 @@ static void put_info(struct sn_writer *writer, struct sn_session *session, uint6
     sn_put_atom(writer, "transport");
     sn_put_atom(writer, conn->transport->name);
     sn_put_atom(writer, "packet");
-    put_packet(writer, conn->packet);
+    put_framing(writer, &conn->framing);
     sn_put_atom(writer, "age");
     sn_put_number(writer, (now_ns - conn->born_ns) / SP_MS);
     sn_put_atom(writer, "peername");
@@ -178,13 +178,13 @@ static bool get_size(struct sn_slice value, int *size)
 /* SP_OK, SP_BAD_DATA for what is no option, or why it could not be set. */
 static sp_status set_option(struct sp_conn *conn, struct sn_slice key, struct sn_slice value)
 {
-    enum sp_packet packet;
+    struct sp_framing framing;
     int number;
 
     if (sn_slice_is_atom(key, "packet")) {
-        if (sp_is_node(conn->transport) || !sn_options_packet(value, &packet))
+        if (sp_is_node(conn->transport) || !sn_options_framing(value, &framing))
             return SP_BAD_DATA;
-        sp_conn_set_packet(conn, packet);
+        sp_conn_set_framing(conn, &framing);
         return SP_OK;
     }
     if (sn_slice_is_atom(key, "nodelay"))

@@ -235,7 +235,8 @@ static sp_status send_first(struct sn_session *session, const struct sp_call *ca
 }
 
 /* Begins to send, for a call that was promised an answer. */
-static void send_all(struct sn_session *session, enum sp_packet packet, struct sn_slice data)
+static void send_all(struct sn_session *session, const struct sp_framing *framing,
+                     struct sn_slice data)
 {
     uint8_t header[SP_FRAME_HEADER_MAX];
     struct iovec iov[2] = {{header, 0}, {(void *)data.data, data.len}};
@@ -246,7 +247,7 @@ static void send_all(struct sn_session *session, enum sp_packet packet, struct s
         closed(session);
         return;
     }
-    later = sp_frame_header(packet, data.len, header, &iov[0].iov_len);
+    later = sp_frame_header(framing, data.len, header, &iov[0].iov_len);
     status = later == SP_OK ? send_first(session, &call, iov, &later) : later;
     sp_conn_leave(&session->conn->core, &call);
     if (status == SP_OK)
@@ -265,7 +266,7 @@ void sn_io_send(struct sn_session *session, struct sn_client *client,
     if (status == SP_OK && !sn_sessions_may_keep(session->sessions, client, data.len))
         status = -ENOBUFS;
     if (status == SP_OK) {
-        send_all(session, session->conn->core.packet, data);
+        send_all(session, &session->conn->core.framing, data);
         return;
     }
     sn_answer_status(session->sessions->outbox, client, caller, status);
@@ -530,7 +531,7 @@ void sn_io_request(struct sn_sessions *sessions, struct sn_client *client,
     uint8_t header[SP_FRAME_HEADER_MAX];
     struct iovec pieces[2] = {{header, 0}, {(void *)data.data, data.len}};
     struct sn_session *session;
-    sp_status status = sp_frame_header(config->packet, data.len, header, &pieces[0].iov_len);
+    sp_status status = sp_frame_header(&config->framing, data.len, header, &pieces[0].iov_len);
 
     /* Before a connection is taken: what cannot be done shall cost none. */
     if (status == SP_OK && want->len_bytes > config->recv_limit_bytes)
@@ -553,7 +554,7 @@ void sn_io_request(struct sn_sessions *sessions, struct sn_client *client,
         sn_answer_status(sessions->outbox, client, caller, status);
         sn_session_drop(session);
     } else if (sn_session_has_connection(session)) {
-        send_all(session, pool->options.config.packet, data);
+        send_all(session, &pool->options.config.framing, data);
     } else {
         enqueue(session, timeout_ns);
     }

@@ -367,19 +367,22 @@ KIT_TEST(conn_options, a_refused_option_is_told)
 
 KIT_TEST(conn_options, packet_goes_back_at_checkin)
 {
-    conn->rbuf.searched = 5;
-    sp_conn_set_packet(conn, SP_PACKET_LINE);
-    cr_assert_eq(conn->packet, SP_PACKET_LINE);
-    cr_assert_eq(conn->rbuf.searched, 0);
+    conn->rbuf.search.looked = 5;
+    sp_conn_set_framing(
+        conn,
+        &(struct sp_framing){.kind = SP_FRAMING_DELIMITER, .delimiter_len = 1, .delimiter = {10}});
+    cr_assert_eq(conn->framing.kind, SP_FRAMING_DELIMITER);
+    cr_assert_eq(conn->rbuf.search.looked, 0);
     cr_assert(conn->touched);
     cr_assert_eq(kit_checkin(attempt), SP_OK);
-    cr_assert_eq(conn->packet, SP_PACKET_RAW);
+    cr_assert_eq(conn->framing.kind, SP_FRAMING_RAW);
     cr_assert_eq(kit_stats().idle, 1);
 }
 
 KIT_TEST(conn_options, changed_by_one_who_dies_close_the_connection)
 {
-    sp_conn_set_packet(conn, SP_PACKET_4);
+    sp_conn_set_framing(conn,
+                        &(struct sp_framing){.kind = SP_FRAMING_LENGTH, .bytes = 4, .strip = true});
     fake_kill(OWNER);
     kit_tick();
     cr_assert_eq(kit_stats().total, 0);

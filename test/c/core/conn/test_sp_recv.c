@@ -133,13 +133,21 @@ KIT_TEST(recv, a_request_for_more_than_the_limit_is_refused_and_harmless)
     cr_assert_eq(exactly(100), SP_WANT_READ);
 }
 
-KIT_TEST(recv, a_length_is_for_raw_streams_only)
+/* As memcached has a line, and so many bytes behind it; also where the search for a line has begun. */
+KIT_TEST(recv, a_length_among_messages)
 {
-    conn->packet = SP_PACKET_LINE;
-    sends("abc\n", 4);
-    cr_assert_eq(exactly(3), SP_BAD_LENGTH);
-    cr_assert(!conn->tainted && !conn->touched);
-    got(packet(), "abc\n", 4);
+    conn->framing = sp_framing_line();
+    sends("VALUE 5\nab\ncdEN", 15);
+    got(packet(), "VALUE 5\n", 8);
+    got(exactly(5), "ab\ncd", 5);
+    cr_assert_eq(packet(), SP_WANT_READ);
+    got(exactly(1), "E", 1);
+    sends("D\n", 2);
+    got(packet(), "ND\n", 3);
+    cr_assert_eq(exactly(2), SP_WANT_READ);
+    sends("xyz\n", 4);
+    got(exactly(2), "xy", 2);
+    got(packet(), "z\n", 2);
 }
 
 /* ---- whatever is there ---- */
@@ -176,7 +184,7 @@ KIT_TEST(recv, over_read_packets_are_kept_for_the_next_calls)
 {
     unsigned calls;
 
-    conn->packet = SP_PACKET_2;
+    conn->framing = sp_framing_header(2);
     sends("\0\3abc\0\0\0\1d\0", 11);
     got(packet(), "abc", 3);
     calls = fake_calls(FAKE_RECV);
@@ -192,7 +200,7 @@ KIT_TEST(recv, over_read_packets_are_kept_for_the_next_calls)
 
 KIT_TEST(recv, an_unread_packet_closes_the_connection_at_checkin)
 {
-    conn->packet = SP_PACKET_LINE;
+    conn->framing = sp_framing_line();
     sends("a\nb\n", 4);
     got(packet(), "a\n", 2);
     cr_assert_eq(kit_checkin(handle), SP_OK);
@@ -201,7 +209,7 @@ KIT_TEST(recv, an_unread_packet_closes_the_connection_at_checkin)
 
 KIT_TEST(recv, a_packet_above_the_limit_taints)
 {
-    conn->packet = SP_PACKET_4;
+    conn->framing = sp_framing_header(4);
     conn->recv_limit_bytes = 100;
     sends("\0\0\0\x65", 4);
     cr_assert_eq(packet(), SP_TOO_BIG);
@@ -210,7 +218,7 @@ KIT_TEST(recv, a_packet_above_the_limit_taints)
 
 KIT_TEST(recv, a_line_above_the_limit_taints)
 {
-    conn->packet = SP_PACKET_LINE;
+    conn->framing = sp_framing_line();
     conn->recv_limit_bytes = 5;
     sends("123", 3);
     cr_assert_eq(packet(), SP_WANT_READ);
@@ -225,7 +233,7 @@ KIT_TEST(recv, the_peers_claim_of_a_length_is_not_believed_at_once)
     static char part[10000];
     size_t sent = 0;
 
-    conn->packet = SP_PACKET_4;
+    conn->framing = sp_framing_header(4);
     conn->recv_limit_bytes = 1 << 30;
     sends("\x20\0\0\0", 4);
     for (int i = 0; i < 30; i++) {
@@ -239,21 +247,21 @@ KIT_TEST(recv, the_peers_claim_of_a_length_is_not_believed_at_once)
 
 KIT_TEST(recv, a_change_of_mode_reads_what_was_kept_in_the_new_one)
 {
-    conn->packet = SP_PACKET_LINE;
+    conn->framing = sp_framing_line();
     sends("HTTP\n12345", 10);
     got(packet(), "HTTP\n", 5);
-    sp_conn_set_packet(conn, SP_PACKET_RAW);
+    sp_conn_set_framing(conn, &(struct sp_framing){0});
     got(exactly(2), "12", 2);
     got(exactly(3), "345", 3);
 }
 
 KIT_TEST(recv, a_long_line_is_searched_once)
 {
-    conn->packet = SP_PACKET_LINE;
+    conn->framing = sp_framing_line();
     for (int i = 0; i < 1000; i++) {
         sends("x", 1);
         cr_assert_eq(packet(), SP_WANT_READ);
-        cr_assert_eq(conn->rbuf.searched, i + 1);
+        cr_assert_eq(conn->rbuf.search.looked, i + 1);
     }
     sends("\n", 1);
     cr_assert_eq(packet(), SP_OK);
@@ -263,12 +271,12 @@ KIT_TEST(recv, a_long_line_is_searched_once)
 
 /* Messages of a mode, long and short, as one stream. */
 struct stream {
-    enum sp_packet mode;
+    struct sp_framing mode;
     size_t lens[64], count, total;
     char bytes[64 * 320];
 };
 
-static void build(struct stream *stream, enum sp_packet mode, unsigned *rng)
+static void build(struct stream *stream, struct sp_framing mode, unsigned *rng)
 {
     uint8_t header[SP_FRAME_HEADER_MAX];
     size_t header_len;
@@ -276,13 +284,13 @@ static void build(struct stream *stream, enum sp_packet mode, unsigned *rng)
     *stream = (struct stream){.mode = mode, .count = 24};
     for (size_t i = 0; i < stream->count; i++) {
         size_t len = (size_t)rand_r(rng) % (rand_r(rng) % 3 ? 6 : 255);
-        stream->lens[i] = len + (mode == SP_PACKET_LINE);
-        cr_assert_eq(sp_frame_header(mode, len, header, &header_len), SP_OK);
+        stream->lens[i] = len + (mode.kind == SP_FRAMING_DELIMITER);
+        cr_assert_eq(sp_frame_header(&mode, len, header, &header_len), SP_OK);
         memcpy(stream->bytes + stream->total, header, header_len);
         stream->total += header_len;
         for (size_t j = 0; j < len; j++)
             stream->bytes[stream->total++] = (char)('a' + (i + j) % 26);
-        if (mode == SP_PACKET_LINE)
+        if (mode.kind == SP_FRAMING_DELIMITER)
             stream->bytes[stream->total++] = '\n';
     }
 }
@@ -301,19 +309,19 @@ static void read_message(const struct stream *stream, size_t i, size_t *fed, siz
         *fed += len;
     }
     cr_assert_eq(received.len, stream->lens[i], "message %zu", i);
-    for (size_t j = 0; j < received.len - (stream->mode == SP_PACKET_LINE); j++)
+    for (size_t j = 0; j < received.len - (stream->mode.kind == SP_FRAMING_DELIMITER); j++)
         cr_assert_eq(received.data[j], 'a' + (i + j) % 26);
     sp_recv_taken(conn, &received);
 }
 
-static void every_way(enum sp_packet mode)
+static void every_way(struct sp_framing mode)
 {
     static const size_t CHUNKS[] = {1, 2, 3, 5, 17, 100, 1000, 100000};
     static const size_t CAPS[] = {1, 2, 3, 7, 64, 300, SCRATCH_MAX};
     static struct stream stream;
     unsigned rng = 1;
 
-    conn->packet = mode;
+    conn->framing = mode;
     for (size_t chunk = 0; chunk < sizeof CHUNKS / sizeof *CHUNKS; chunk++) {
         for (size_t cap = 0; cap < sizeof CAPS / sizeof *CAPS; cap++) {
             size_t fed = 0;
@@ -331,22 +339,22 @@ static void every_way(enum sp_packet mode)
 
 KIT_TEST(recv, packet_1_however_it_comes)
 {
-    every_way(SP_PACKET_1);
+    every_way(sp_framing_header(1));
 }
 
 KIT_TEST(recv, packet_2_however_it_comes)
 {
-    every_way(SP_PACKET_2);
+    every_way(sp_framing_header(2));
 }
 
 KIT_TEST(recv, packet_4_however_it_comes)
 {
-    every_way(SP_PACKET_4);
+    every_way(sp_framing_header(4));
 }
 
 KIT_TEST(recv, packet_line_however_it_comes)
 {
-    every_way(SP_PACKET_LINE);
+    every_way(sp_framing_line());
 }
 
 KIT_TEST(recv, exact_lengths_however_they_come)
@@ -397,7 +405,7 @@ KIT_TEST(recv, end_of_file_within_a_message_is_closed)
 
 KIT_TEST(recv, end_of_file_after_a_part_was_kept_is_closed)
 {
-    conn->packet = SP_PACKET_LINE;
+    conn->framing = sp_framing_line();
     sends("hel", 3);
     cr_assert_eq(packet(), SP_WANT_READ);
     fake_peer_closes(conn->fd);
@@ -432,7 +440,7 @@ KIT_TEST(recv, without_memory_to_keep_a_part)
 
 KIT_TEST(recv, without_memory_to_keep_what_was_over_read)
 {
-    conn->packet = SP_PACKET_LINE;
+    conn->framing = sp_framing_line();
     sends("a\nb", 3);
     fake_refuse_rbufs(1);
     cr_assert_eq(packet(), SP_NO_MEMORY);
@@ -451,7 +459,7 @@ KIT_TEST(recv, without_memory_for_a_message_that_grows)
 {
     static char half[SCRATCH_MAX];
 
-    conn->packet = SP_PACKET_LINE;
+    conn->framing = sp_framing_line();
     scratch_cap = 2;
     sends("x", 1);
     cr_assert_eq(packet(), SP_WANT_READ);

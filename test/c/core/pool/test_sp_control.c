@@ -62,7 +62,7 @@ KIT_TEST(growth, an_attempt_has_what_the_configuration_says)
 {
     kit_init(1);
     kit_config.size = 1;
-    kit_config.packet = SP_PACKET_LINE;
+    kit_config.framing = sp_framing_line();
     kit_config.recv_limit_bytes = 77;
     kit_config.sockopts.keepalive = true;
     kit_open();
@@ -73,8 +73,8 @@ KIT_TEST(growth, an_attempt_has_what_the_configuration_says)
     cr_assert_eq(conn->pool, kit_pool);
     cr_assert_eq(conn->sys, &fake_sys);
     cr_assert_eq(conn->transport, &sp_transport_tcp);
-    cr_assert_eq(conn->packet, SP_PACKET_LINE);
-    cr_assert_eq(conn->pool_packet, SP_PACKET_LINE);
+    cr_assert_eq(conn->framing.kind, SP_FRAMING_DELIMITER);
+    cr_assert_eq(conn->pool_framing.kind, SP_FRAMING_DELIMITER);
     cr_assert_eq(conn->recv_limit_bytes, 77);
     cr_assert(conn->keepalive && !conn->nodelay);
     cr_assert_eq(conn->epoch, atomic_load(&kit_pool->epoch));

@@ -83,7 +83,7 @@ Test(sn_options, defaults)
     cr_assert_eq(opts.checkout_timeout_ns, MS(5000));
     cr_assert_eq(opts.connect_timeout_ns, MS(5000));
     cr_assert_eq(opts.send_timeout_ns, MS(5000));
-    cr_assert_eq(opts.config.packet, SP_PACKET_RAW);
+    cr_assert_eq(opts.config.framing.kind, SP_FRAMING_RAW);
     cr_assert(opts.config.sockopts.nodelay);
     cr_assert_not(opts.config.sockopts.keepalive);
     cr_assert_eq(opts.config.sockopts.sndbuf_bytes, 0);
@@ -173,17 +173,21 @@ Test(sn_options, words)
 
 Test(sn_options, packet)
 {
-    static const struct {
+    const struct {
         const char *given;
-        enum sp_packet packet;
-    } rows[] = {{"raw", SP_PACKET_RAW}, {"0", SP_PACKET_RAW}, {"1", SP_PACKET_1},
-                {"2", SP_PACKET_2},     {"4", SP_PACKET_4},   {"line", SP_PACKET_LINE}};
+        struct sp_framing framing;
+    } rows[] = {{"raw", {0}},
+                {"0", {0}},
+                {"1", sp_framing_header(1)},
+                {"2", sp_framing_header(2)},
+                {"4", sp_framing_header(4)},
+                {"line", sp_framing_line()}};
     char options[64];
 
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         snprintf(options, sizeof options, "packet => %s", rows[i].given);
         right(options);
-        cr_assert_eq(opts.config.packet, rows[i].packet);
+        cr_assert(sp_framing_equal(&opts.config.framing, &rows[i].framing));
     }
     wrong("packet", "3;5;8;-1;http;\"raw\";undefined;{raw}");
 }
@@ -476,7 +480,7 @@ Test(sn_options, nodes)
     cr_assert_str_eq(opts.node, "b@127.0.0.1");
     cr_assert_eq(opts.max_inflight, 64);
     cr_assert(!opts.cookie && !opts.has_tls && opts.port == 0);
-    cr_assert_eq(opts.config.packet, SP_PACKET_4);
+    cr_assert_eq(opts.config.framing.bytes, 4);
     cr_assert(sn_options_address(&opts, 0, &addr));
     cr_assert_str_eq(addr.host, "127.0.0.1");
     cr_assert_eq(parse_map("#{transport => node, node => 'b@c', port => 7, packet => 4, "
@@ -592,6 +596,6 @@ Test(sn_options, no_memory)
         cr_assert(status == SP_OK || status == SP_NO_MEMORY);
         cr_assert_eq(opts.memory.newest == NULL, status == SP_NO_MEMORY);
     } while (status != SP_OK && ++failed);
-    cr_assert_eq(failed, 8);
+    cr_assert_eq(failed, 9);
     sn_options_free(&opts);
 }
