@@ -116,8 +116,7 @@ check({integer, _, _} = Kind, Value) -> the_same(Value, is_number_of(Kind, Value
 check({ms, _} = Kind, Value) -> the_same(Value, is_number_of(Kind, Value));
 check(bytes, Value) -> the_same(Value, is_number_of(bytes, Value));
 check(pool_name, Value) -> the_same(Value, is_atom(Value) andalso Value =/= undefined);
-check(packet, 0) -> {ok, raw};
-check(packet, Value) -> the_same(Value, lists:member(Value, [raw, 1, 2, 4, line]));
+check(packet, Value) -> sockpool_framing:check(Value);
 check(ip_address, Value) -> the_same(Value, inet:is_ip_address(Value));
 check({callback, Arity, _}, Value) -> sockpool_callback:check(Value, Arity);
 check(password, Value) -> sockpool_callback:check(Value, 0);

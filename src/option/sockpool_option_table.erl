@@ -116,7 +116,9 @@ tls() ->
                      connect_timeout => ms() | nil,
                      connect_parallelism => pos_integer() | nil,
                      send_timeout => ms() | infinity | undefined | nil,
-                     packet => raw | 0 | 1 | 2 | 4 | line | undefined | nil,
+                     packet => raw | 0 | 1 | 2 | 4 | line | resp | {fixed, pos_integer()} | {delimiter, binary()}
+                             | {length, #{offset => 0..255, bytes => 1..8, endian => big | little, adjust => integer(),
+                                          header => keep | strip} | [{atom(), term()}]} | undefined | nil,
                      nodelay => boolean() | undefined | nil,
                      keepalive => boolean() | undefined | nil,
                      sndbuf => pos_integer() | undefined | nil,
@@ -226,7 +228,9 @@ words(worker) ->
     "{Module, Arg} for Module:start_link(Arg), {Module, Function, Args}, or a fun without arguments; it starts a process and "
     "returns {ok, Pid} or {error, Reason}";
 words(packet) ->
-    "one of raw, 0, 1, 2, 4, line";
+    "one of raw, 0, 1, 2, 4, line, resp; or {fixed, Bytes}; {delimiter, Binary} of 1 to 32 bytes; {length, Options} with "
+    "offset (0 to 255, default 0), bytes (1 to 8, default 4), endian (big or little), adjust (default 0), header (keep, or "
+    "strip, without an offset)";
 words(ip_address) ->
     "an IP address as a tuple, such as {127,0,0,1}";
 words({callback, 1, Returns}) ->

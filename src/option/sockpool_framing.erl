@@ -1,0 +1,43 @@
+%%% @private
+%%% The option `packet': how messages are told apart in a stream of bytes.
+-module(sockpool_framing).
+
+-export([check/1]).
+-export_type([framing/0]).
+
+-type framing() :: raw | 1 | 2 | 4 | line | resp | {fixed, pos_integer()} | {delimiter, binary()}
+                 | {length, #{offset := 0..255, bytes := 1..8, endian := big | little, adjust := integer(),
+                              header := keep | strip}}.
+%% As the library takes it.
+
+-define(MAX_BYTES, 2147483647).
+-define(DELIMITER_BYTES, 32).
+
+%% @doc What a user gave, made complete.
+-spec check(term()) -> {ok, framing()} | error.
+check(0) -> {ok, raw};
+check(Word) when Word =:= raw; Word =:= 1; Word =:= 2; Word =:= 4; Word =:= line; Word =:= resp -> {ok, Word};
+check({fixed, Bytes} = Fixed) when is_integer(Bytes), Bytes >= 1, Bytes =< ?MAX_BYTES -> {ok, Fixed};
+check({delimiter, Bytes} = Delimiter)
+  when is_binary(Bytes), byte_size(Bytes) >= 1, byte_size(Bytes) =< ?DELIMITER_BYTES ->
+    {ok, Delimiter};
+check({length, Opts}) ->
+    Defaults = #{offset => 0, bytes => 4, endian => big, adjust => 0, header => keep},
+    case sockpool_given:map(Opts, maps:keys(Defaults)) of
+        {ok, Given} -> with_length(maps:merge(Defaults, Given), maps:size(Defaults));
+        error -> error
+    end;
+check(_Other) ->
+    error.
+
+%% A header that is put before what is sent has nothing before its length.
+with_length(#{header := strip, offset := Offset}, _Size) when Offset =/= 0 ->
+    error;
+with_length(#{offset := Offset, bytes := Bytes, endian := Endian, adjust := Adjust, header := Header} = Opts, Size)
+  when map_size(Opts) =:= Size,
+       is_integer(Offset), Offset >= 0, Offset =< 255, is_integer(Bytes), Bytes >= 1, Bytes =< 8,
+       is_integer(Adjust), Adjust >= -?MAX_BYTES, Adjust =< ?MAX_BYTES,
+       Endian =:= big orelse Endian =:= little, Header =:= keep orelse Header =:= strip ->
+    {ok, {length, Opts}};
+with_length(_Opts, _Size) ->
+    error.
