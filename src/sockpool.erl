@@ -34,7 +34,7 @@
 -export([which_pools/0, which_pools/1, stats/0, stats/1, node_stats/1]).
 -export([checkout/1, checkout/2, leased/2, checkin/1, discard/1, give_away/2]).
 -export([worker/1, transaction/2, transaction/3, execute/2, execute/3]).
--export([send/2, send/3, recv/2, recv/3, request/4]).
+-export([send/2, send/3, recv/2, recv/3, recv_until/3, request/4]).
 -export([call/5, send_to/3, send_to/4]).
 -export([info/1, peername/1, sockname/1, setopts/2, format_error/1]).
 -export_type([conn/0, pool/0, options/0, reason/0, last/0, stats/0, address/0]).
@@ -399,9 +399,9 @@ recv(Conn, Length) ->
     recv(Conn, Length, ?DEFAULT_TIMEOUT_MS).
 
 %% @doc Receives exactly `Length' bytes, or with `packet' one message of the connection's framing; where it
-%% has none, whatever there is, at least one byte. 0 means the same as `packet', and with a framing nothing
-%% else is allowed. After a time-out what had come is kept for the next recv, and the connection will be
-%% closed at check-in.
+%% has none, whatever there is, at least one byte. 0 means the same as `packet'. With a framing, too, `Length' bytes
+%% are those that come next: the begin of a message, or what follows one. After a time-out what had come is kept for the
+%% next recv, and the connection will be closed at check-in.
 -spec recv(conn(), non_neg_integer() | packet, timeout()) -> {ok, binary()} | {error, reason()}.
 recv(Conn, packet, Timeout) ->
     recv(Conn, 0, Timeout);
@@ -412,7 +412,6 @@ recv(?NODE_CONN(_), Length, Timeout) when ?IS_LENGTH(Length), ?IS_TIMEOUT(Timeou
 recv(Conn, Length, Timeout) when ?IS_LENGTH(Length), ?IS_TIMEOUT(Timeout) ->
     case sockpool_wait:recv(Conn, Length, Timeout) of
         {ok, _} = Ok -> Ok;
-        bad_length -> bad_argument(length, Length);
         Other -> conn_error(Other, Conn)
     end;
 recv(_Conn, Length, Timeout) when ?IS_TIMEOUT(Timeout) ->
@@ -420,10 +419,31 @@ recv(_Conn, Length, Timeout) when ?IS_TIMEOUT(Timeout) ->
 recv(_Conn, _Length, Timeout) ->
     bad_argument(timeout, Timeout).
 
+%% @doc Receives messages of the connection's framing, as recv/3 with `packet', up to the first of which the fun says
+%% true, and returns all of them, all within one time-out. Where an error comes first, they are lost with it.
+-spec recv_until(conn(), fun((Message :: binary()) -> boolean()), timeout()) -> {ok, [binary(), ...]} | {error, reason()}.
+recv_until(Conn, IsLast, Timeout) when is_function(IsLast, 1), ?IS_TIMEOUT(Timeout) ->
+    recv_until(Conn, IsLast, sockpool_wait:deadline(Timeout), []);
+recv_until(_Conn, IsLast, Timeout) when ?IS_TIMEOUT(Timeout) ->
+    bad_argument(is_last, IsLast);
+recv_until(_Conn, _IsLast, Timeout) ->
+    bad_argument(timeout, Timeout).
+
+recv_until(Conn, IsLast, Deadline, Before) ->
+    case recv(Conn, packet, sockpool_wait:left(Deadline)) of
+        {ok, Message} ->
+            case IsLast(Message) of
+                true -> {ok, lists:reverse(Before, [Message])};
+                false -> recv_until(Conn, IsLast, Deadline, [Message | Before])
+            end;
+        {error, _} = Error ->
+            Error
+    end.
+
 %% @doc Checks a connection out, sends the data, receives the reply and checks the connection in, all
-%% within one time-out. The reply is `Length' bytes, or `packet': one message of the pool's framing
-%% (or, without one, whatever comes first). After an error the connection is closed; whether the
-%% server has seen the request is then not known.
+%% within one time-out. The reply is `Length' bytes, or `packet' (or 0): one message of the pool's framing. Without a
+%% framing nothing would tell where it ends: `{error, {bad_argument, length, packet}}'. After an error the connection is
+%% closed; whether the server has seen the request is then not known.
 -spec request(pool(), iodata(), non_neg_integer() | packet, timeout()) ->
           {ok, binary()} | {error, reason()}.
 request(Name, Data, Length, Timeout)
@@ -606,6 +626,11 @@ set(_Conn, Opts) ->
 
 setopt(?NODE_CONN(_) = Conn, Key, Value) ->
     sockpool_node_conn:setopt(Conn, Key, Value);
+setopt(Conn, packet, Value) ->
+    case sockpool_framing:check(Value) of
+        {ok, Framing} -> conn_error(sockpool_nif:setopt(Conn, packet, Framing), Conn);
+        error -> badarg
+    end;
 setopt(Conn, Key, Value) ->
     try conn_error(sockpool_nif:setopt(Conn, Key, Value), Conn) catch error:badarg -> badarg end.
 

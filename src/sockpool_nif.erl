@@ -165,7 +165,7 @@ give_away(_Lease, _Pid) -> ?NOT_LOADED.
 send(_Lease, _Iovec, _Offset, _Framed, _Fired, _Ref) -> ?NOT_LOADED.
 
 -spec recv(term(), want(), first | again | fired, reference()) ->
-          {ok, binary()} | soon | wait | again | bad_length | not_a_conn | failure().
+          {ok, binary()} | soon | wait | again | not_a_conn | failure().
 recv(_Lease, _Want, _Attempt, _Ref) -> ?NOT_LOADED.
 
 -spec request(pool(), [binary()], reference(), timeout() | false, want()) ->
@@ -174,7 +174,7 @@ recv(_Lease, _Want, _Attempt, _Ref) -> ?NOT_LOADED.
 request(_Pool, _Iovec, _Ref, _Expiry, _Want) -> ?NOT_LOADED.
 
 -spec finish(lease(), want(), first | again | fired, reference()) ->
-          {ok, binary()} | soon | wait | again | bad_length | failure().
+          {ok, binary()} | soon | wait | again | failure().
 finish(_Lease, _Want, _Attempt, _Ref) -> ?NOT_LOADED.
 
 -spec disarm(lease()) -> cancelled | fired | failure().

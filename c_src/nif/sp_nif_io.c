@@ -290,15 +290,13 @@ static ERL_NIF_TERM received_term(ErlNifEnv *env, sp_status status, bool first, 
         return first ? sp_atoms.soon : sp_atoms.wait;
     case SP_AGAIN:
         return sp_atoms.again;
-    case SP_BAD_LENGTH:
-        return sp_atoms.bad_length;
     default:
         return sp_nif_error_term(env, status);
     }
 }
 
 /* recv(Lease, Length | packet, first | again | fired, Ref) ->
- *     {ok, Binary} | soon | wait | again | bad_length | {error, Reason}
+ *     {ok, Binary} | soon | wait | again | {error, Reason}
  * Where nothing is there yet, the first attempt answers `soon' and has not armed the connection:
  * while other processes run for a round of the run queue, most replies come, and a select, its event
  * and the wake-up are saved. From the second attempt on the answer is `wait'. */
@@ -462,7 +460,7 @@ static ERL_NIF_TERM send_request(ErlNifEnv *env, const struct sp_call *call,
  *   | empty                                 only where the expiry is false: do not queue
  *   | again                                 likewise, and there may be some: call again
  *   | many                                  nothing was done: join some of the binaries
- *   | bad_length                            a length, of a pool with a framing
+ *   | bad_length                            a message, of a pool without a framing: nothing tells its end
  *   | {error, Reason} */
 SP_NIF(sp_nif_request)
 {
@@ -487,6 +485,8 @@ SP_NIF(sp_nif_request)
     if (atomic_load(&pool->grants) != SP_NIF_STREAM)
         return sp_nif_no_stream_term(
             env, atomic_load(&pool->grants) == SP_NIF_NODE ? sp_atoms.node : sp_atoms.worker);
+    if (want.packet && framing.kind == SP_FRAMING_RAW)
+        return sp_atoms.bad_length;
     if (want.len_bytes > atomic_load(&pool->recv_limit_bytes))
         return sp_nif_error_term(env, SP_TOO_BIG);
     if (sp_framing_adds_header(&framing) && has_many_parts(env, list))

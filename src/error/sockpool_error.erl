@@ -10,7 +10,7 @@
                 | {unavailable, Last :: last()}
                 | {nodedown, node()} | not_alive | {bad_request, term()}
                 | {tls, term()}
-                | {spawn, term()} | bad_reply | noproc
+                | {spawn, term()} | bad_reply | bad_frame | noproc
                 | {exception, throw | exit | error, term(), list()}
                 | {already_started, pid()} | {not_started, sockpool}
                 | {bad_option, Key :: term(), Value :: term()}
@@ -35,6 +35,7 @@ format(draining) -> "the pool is draining: it was stopped meanwhile";
 format(not_owner) -> "the connection belongs to another process (see give_away/2)";
 format(busy) -> "the connection is in use just now: by another call, by init, or by max_inflight calls";
 format(emsgsize) -> "the message is longer than recv_limit or its packet header allows (emsgsize)";
+format(bad_frame) -> "the server has sent what is no message of the connection's framing (option packet)";
 format(enomem) -> "memory is short (enomem)";
 format(noproc) -> "that process is dead";
 format(bad_reply) -> "the reply of the function cannot be read: it is damaged, or nested too deep";
@@ -185,7 +186,9 @@ allowed(pool) -> "the name of a pool, an atom, or {Name, Node} for one that a no
 allowed(local_pool) -> "an atom: only pools of this node";
 allowed(node) -> "the name of a node, an atom";
 allowed(timeout) -> "milliseconds from 0 to 4294967295, or infinity";
-allowed(length) -> "a number of bytes, or packet; on a connection with a framing packet or 0";
+allowed(length) -> "a number of bytes, or packet; packet (or 0) for a request only where the pool has a framing (option packet): "
+                   "without one nothing tells where the reply ends";
+allowed(is_last) -> "a fun of one argument, a message, that returns true or false";
 allowed(data) -> "iodata";
 allowed(pid) -> "a process of this node, or of any node for a connection of another node's pool";
 allowed(opts) -> "a list of {Key, Value}";

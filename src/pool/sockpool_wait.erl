@@ -163,7 +163,7 @@ send_rest(Lease, Iovec, Offset, Framed, Fired, Deadline) ->
     end.
 
 -spec recv(term(), non_neg_integer() | packet, timeout()) ->
-          {ok, binary()} | bad_length | not_a_conn | {error, term()}.
+          {ok, binary()} | not_a_conn | {error, term()}.
 recv(Lease, Want, Timeout) ->
     Ref = make_ref(),
     case sockpool_nif:recv(Lease, Want, first, Ref) of

@@ -12,7 +12,7 @@
          unread_bytes_close_at_checkin/1]).
 -export([send_iodata_of_any_shape/1, send_nothing/1, send_timeout/1, default_send_timeout/1,
          send_after_the_peers_close/1]).
--export([request_raw/1, request_whatever_comes/1, of_many_parts/1, request_queues/1, request_times_out/1,
+-export([request_raw/1, request_without_an_end/1, of_many_parts/1, request_queues/1, request_times_out/1,
          request_timeout_0/1, request_to_a_closing_server/1, request_empty/1]).
 -export([packet_modes/1, packet_line/1, packet_sizes/1, packet_split_anywhere/1, packet_too_long/1,
          length_on_a_framed_connection/1]).
@@ -36,7 +36,7 @@ cases() ->
     [recv_exactly, recv_what_there_is, recv_keeps_a_partial_message, recv_timeout_0,
      recv_after_the_peers_close, recv_blocks_until_data, recv_limit,
      unread_bytes_close_at_checkin, send_iodata_of_any_shape, send_nothing, send_timeout,
-     default_send_timeout, of_many_parts, send_after_the_peers_close, request_raw, request_whatever_comes,
+     default_send_timeout, of_many_parts, send_after_the_peers_close, request_raw, request_without_an_end,
      request_queues, request_times_out, request_timeout_0, request_to_a_closing_server,
      request_empty, packet_modes, packet_line, packet_sizes, packet_split_anywhere,
      packet_too_long, length_on_a_framed_connection, large_messages, large_packets,
@@ -237,11 +237,11 @@ request_raw(Config) ->
     ?assertMatch(#{closed := 0, leased := 0, checkouts := 10, checkins := 10}, settled(Pool)),
     assert_no_messages().
 
-request_whatever_comes(Config) ->
+request_without_an_end(Config) ->
     Pool = pool(Config, echo, #{}),
-    ?assertEqual({ok, <<"abc">>}, sockpool:request(Pool, "abc", packet, 5000)),
-    ?assertEqual({ok, <<"abc">>}, sockpool:request(Pool, "abc", 0, 5000)),
-    ?assertMatch(#{closed := 0}, settled(Pool)).
+    [?assertEqual({error, {bad_argument, length, Length}}, sockpool:request(Pool, "abc", Length, 5000))
+     || Length <- [packet, 0]],
+    ?assertMatch(#{checkouts := 0, closed := 0}, settled(Pool)).
 
 %% More callers than connections: most of the requests are carried by their waiters.
 request_queues(Config) ->
@@ -410,11 +410,15 @@ packet_too_long(Config) ->
 
 length_on_a_framed_connection(Config) ->
     {Pool, _, Conn} = conn(Config, echo, #{packet => 2, size => 1, max_overflow => 0}),
-    ?assertEqual({error, {bad_argument, length, 5}}, sockpool:recv(Conn, 5)),
+    ok = sockpool:send(Conn, "hello"),
+    ok = sockpool:send(Conn, "more"),
+    ?assertEqual({ok, <<0, 5, "he">>}, sockpool:recv(Conn, 4)),
+    ?assertEqual({ok, <<"llo">>}, sockpool:recv(Conn, 3)),
+    ?assertEqual({ok, <<"more">>}, sockpool:recv(Conn, packet)),
     ok = sockpool:checkin(Conn),
-    ?assertEqual({error, {bad_argument, length, 5}}, sockpool:request(Pool, "x", 5, 5000)),
-    ?assertMatch(#{total := 1}, settled(Pool)),
+    ?assertEqual({ok, <<0, 1, "x">>}, sockpool:request(Pool, "x", 3, 5000)),
     ?assertEqual({ok, <<"x">>}, sockpool:request(Pool, "x", packet, 5000)),
+    ?assertMatch(#{created := 1, closed := 0}, settled(Pool)),
     assert_no_messages().
 
 %%% Large messages, both ways.
@@ -530,7 +534,6 @@ refusals_cost_no_connection(Config) ->
     {ok, Conn} = sockpool:checkout(Pool),
     ?assertEqual({error, emsgsize}, sockpool:request(Pool, Long, packet, 10)),
     ?assertEqual({error, emsgsize}, sockpool:send(Conn, Long)),
-    ?assertEqual({error, {bad_argument, length, 7}}, sockpool:recv(Conn, 7)),
     ok = sockpool:setopts(Conn, [{packet, raw}]),
     ?assertEqual({error, emsgsize}, sockpool:recv(Conn, 101)),
     ?assertMatch({error, {bad_option, nodelay, 1}}, sockpool:setopts(Conn, [{nodelay, 1}])),

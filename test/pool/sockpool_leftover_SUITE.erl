@@ -7,7 +7,7 @@
 
 -export([all/0, groups/0, init_per_suite/1, end_per_suite/1, init_per_group/2, end_per_group/2,
          init_per_testcase/2, end_per_testcase/2]).
--export([of_a_request/1, of_a_request_for_whatever_comes/1, of_a_lease/1, said_after_the_last_receive/1,
+-export([of_a_request/1, of_a_lease/1, said_after_the_last_receive/1,
          to_one_who_waits/1, of_a_request_that_waited/1, of_a_dead_owner/1, of_a_framed_stream/1,
          nothing/1, before_the_first_use/1, greeting/1, last_words/1, last_words_to_a_lease/1,
          last_words_to_init/1]).
@@ -26,7 +26,7 @@ cases() ->
 
 %% The server says something that its client finds, and not only soon.
 unasked() ->
-    [of_a_request_for_whatever_comes, said_after_the_last_receive, before_the_first_use, greeting].
+    [said_after_the_last_receive, before_the_first_use, greeting].
 
 init_per_suite(Config) ->
     ok = sockpool_cluster:be_a_node(),
@@ -59,18 +59,6 @@ of_a_request(Config) ->
                              own(Pool),
                              closed(Pool, 1)
                      end).
-
-%% More than one receive takes, all of it there before.
-of_a_request_for_whatever_comes(Config) ->
-    Long = binary:copy(<<"abcd">>, 20000),
-    with_pool(Config, #{validate => never},
-              fun(Pool, Server) ->
-                      ok = sockpool_test_server:push(Server, Long),
-                      {ok, Part} = sockpool:request(Pool, "", packet, 5000),
-                      ?assert(byte_size(Part) < byte_size(Long)),
-                      own(Pool),
-                      closed(Pool, 1)
-              end).
 
 of_a_lease(Config) ->
     each_way(Config, fun(Pool) ->

@@ -394,7 +394,7 @@ peer_never_reads(Config) ->
     assert_holds([on_a_conn(Pool, fun(Conn) -> sockpool:send(Conn, Data) end)], 300).
 
 peer_never_sends(Config) ->
-    Pool = with_peer(Config, silent, #{size => 5}),
+    Pool = with_peer(Config, silent, #{size => 5, packet => line}),
     Default = timed([on_a_conn(Pool, fun(Conn) -> sockpool:recv(Conn, 1) end)]),
     [assert_holds([on_a_conn(Pool, fun(Conn) -> sockpool:recv(Conn, 1, Timeout) end),
                    on_a_conn(Pool, fun(Conn) -> sockpool:recv(Conn, 0, Timeout) end),

@@ -335,7 +335,7 @@ from_nginx(Config) ->
     Pool = pool(Config, Server, #{size => 4}, #{alpn => ["http/1.1"]}),
     Get = "GET / HTTP/1.1\r\nhost: localhost\r\n\r\n",
     [begin
-         {ok, Reply} = sockpool:request(Pool, Get, packet, 10000),
+         {ok, Reply} = sockpool:transaction(Pool, fun(Conn) -> ok = sockpool:send(Conn, Get), sockpool:recv(Conn, 0, 10000) end),
          ?assertMatch({<<"HTTP/1.1 200 OK">>, <<"hello">>},
                       {hd(binary:split(Reply, <<"\r\n">>)), binary:part(Reply, byte_size(Reply), -5)})
      end || _ <- lists:seq(1, 200)],

@@ -21,13 +21,12 @@
     X(BUSY, 9, "busy")             /* another call waits on this connection */                     \
     X(NOT_OWNER, 10, "not_owner")                                                                  \
     X(NO_MEMORY, 11, "enomem")                                                                     \
-    X(TOO_BIG, 12, "emsgsize")      /* a message above recv_limit or the packet header's range */  \
-    X(UNREAD, 14, "unread_bytes")   /* a new connection on which the server spoke unasked */       \
-    X(BAD_LENGTH, 13, "bad_length") /* a length that the packet mode does not know */              \
-    X(BAD_DATA, 15, "bad_data")     /* what is to be sent is no list of binaries */                \
-    X(TIMEOUT, 16, "timeout")       /* nothing was granted in time */                              \
-    X(HANDSHAKE, 17, "handshake")   /* connected; the transport's handshake comes next */           \
-    X(BAD_FRAME, 18, "bad_frame")   /* bytes that no message of the framing begins with */
+    X(TOO_BIG, 12, "emsgsize")    /* a message above recv_limit or the packet header's range */    \
+    X(UNREAD, 14, "unread_bytes") /* a new connection on which the server spoke unasked */         \
+    X(BAD_FRAME, 13, "bad_frame") /* bytes that no message of the framing begins with */           \
+    X(BAD_DATA, 15, "bad_data")   /* what is to be sent is no list of binaries */                  \
+    X(TIMEOUT, 16, "timeout")     /* nothing was granted in time */                                \
+    X(HANDSHAKE, 17, "handshake") /* connected; the transport's handshake comes next */
 
 #define SP_STATUS_ENUM(name, value, text) SP_##name = value,
 enum { SP_STATUS_MAP(SP_STATUS_ENUM) };

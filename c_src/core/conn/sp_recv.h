@@ -23,7 +23,7 @@ struct sp_received {
 /* Called by the lease's owner within enter/leave. SP_OK: the message is in *received until
  * sp_recv_taken(), which must follow. SP_WANT_READ, SP_WANT_WRITE, SP_AGAIN (the call may do no more):
  * what came so far is kept.
- * SP_TOO_BIG, SP_BAD_LENGTH: refused; SP_CLOSED, -errno, SP_NO_MEMORY: the stream is at its end.
+ * SP_TOO_BIG, SP_BAD_FRAME: refused; SP_CLOSED, -errno, SP_NO_MEMORY: the stream is at its end.
  * Errors that leave the stream in an unknown place taint the connection. The scratch memory is of at
  * most SP_FULL_RECV_BYTES. */
 SP_MUST_CHECK sp_status sp_recv(struct sp_conn *conn, const struct sp_call *call,

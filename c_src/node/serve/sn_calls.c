@@ -284,6 +284,8 @@ static bool request(const struct incoming *in)
         sn_node_calls_refuse_stream(in->calls->outbox, in->client, in->caller);
     else if (!sn_value_binary(in->parts[3], &data))
         answer_bad_argument(in, "data", in->parts[3]);
+    else if (want.packet && pool->options.config.framing.kind == SP_FRAMING_RAW)
+        answer_bad_argument(in, "length", in->parts[4]);
     else
         sn_io_request(&in->calls->sessions, in->client, in->caller, pool, in->parts[1], data, &want,
                       timeout_ns);
