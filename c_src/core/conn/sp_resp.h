@@ -7,7 +7,8 @@
 #ifndef SP_RESP_H
 #define SP_RESP_H
 
-#include "sp_frame.h"
+#include "core/base/sp_status.h"
+#include "sp_framing.h"
 
 /* As sp_frame_next(). SP_TOO_BIG also where values are nested deeper than SP_RESP_DEPTH_MAX. */
 SP_MUST_CHECK sp_status sp_resp_next(struct sp_search *search, const uint8_t *buf, size_t len,

@@ -171,7 +171,7 @@ Test(frame_header, raw_and_line_have_none)
 Test(frame_header, is_what_next_reads)
 {
     const struct sp_framing MODES[] = {sp_framing_header(1), sp_framing_header(2),
-                                           sp_framing_header(4)};
+                                       sp_framing_header(4)};
     uint8_t bytes[SP_FRAME_HEADER_MAX];
     size_t header_len;
 

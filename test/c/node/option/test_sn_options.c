@@ -179,7 +179,6 @@ Test(sn_options, packet)
     } rows[] = {{"raw", {0}},
                 {"0", {0}},
                 {"1", sp_framing_header(1)},
-                {"2", sp_framing_header(2)},
                 {"4", sp_framing_header(4)},
                 {"line", sp_framing_line()}};
     char options[64];
