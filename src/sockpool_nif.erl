@@ -9,7 +9,7 @@
 -export([attempt_claim/2, attempt_begin/5, attempt_opened/2, attempt_worker/2, attempt_handshake/2, attempt_ready/1,
          attempt_failed/1, attempt_abort/1]).
 -export([checkout/1, enqueue/3, enqueue_growing/3, waited/1, cancel/1, checkin/1, discard/1, give_away/2]).
--export([send/6, recv/4, request/5, finish/4, disarm/1, park/1, fired/1]).
+-export([send/6, recv_ahead/1, recv/4, request/5, finish/4, disarm/1, park/1, fired/1]).
 -export([info/1, worker/1, return_worker/3, node_names/1, node_answer/2, peername/1, sockname/1, setopt/3, send_timeout/1]).
 -export_type([pool/0, lease/0, host/0]).
 
@@ -176,6 +176,9 @@ request(_Pool, _Iovec, _Ref, _Expiry, _Want) -> ?NOT_LOADED.
 -spec finish(lease(), want(), first | again | fired, reference()) ->
           {ok, binary()} | soon | wait | again | failure().
 finish(_Lease, _Want, _Attempt, _Ref) -> ?NOT_LOADED.
+
+-spec recv_ahead(lease()) -> non_neg_integer() | failure().
+recv_ahead(_Lease) -> ?NOT_LOADED.
 
 -spec disarm(lease()) -> cancelled | fired | failure().
 disarm(_Lease) -> ?NOT_LOADED.

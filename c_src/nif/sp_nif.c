@@ -119,6 +119,7 @@ static ErlNifFunc functions[] = {
     {"recv", 4, sp_nif_recv, 0},
     {"request", 5, sp_nif_request, 0},
     {"finish", 4, sp_nif_finish, 0},
+    {"recv_ahead", 1, sp_nif_recv_ahead, 0},
     {"disarm", 1, sp_nif_disarm, 0},
     {"park", 1, sp_nif_park, 0},
     {"fired", 1, sp_nif_fired, 0},

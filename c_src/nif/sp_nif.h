@@ -282,6 +282,7 @@ SP_NIF(sp_nif_give_away);
 
 SP_NIF(sp_nif_send);
 SP_NIF(sp_nif_recv);
+SP_NIF(sp_nif_recv_ahead);
 SP_NIF(sp_nif_disarm);
 SP_NIF(sp_nif_park);
 SP_NIF(sp_nif_request);

@@ -77,6 +77,10 @@ static sp_status send_slices(const struct sp_call *call, struct sp_conn *conn, s
         status = conn->transport->send(conn, iov, count, &sent);
         sp_conn_settle(conn, call);
         sp_take(call, count / SP_PARTS_PER_PIECE);
+        if (status == SP_WANT_WRITE) {
+            sp_status ahead = sp_recv_ahead(conn, call, &sent);
+            (void)ahead; /* who receives will see it */
+        }
         if (status != SP_OK) {
             conn->tainted = conn->tainted || !sp_wants(status);
             return status;
@@ -199,6 +203,29 @@ SP_NIF(sp_nif_send)
         return enif_make_tuple3(env, status == SP_AGAIN ? sp_atoms.again : sp_atoms.wait, out.list,
                                 enif_make_uint64(env, out.offset));
     return sp_nif_error_term(env, status);
+}
+
+/* recv_ahead(Lease) -> Bytes taken, or 0. For its owner, who waits to send. */
+SP_NIF(sp_nif_recv_ahead)
+{
+    struct sp_call call = sp_nif_call(env);
+    struct sp_nif_lease *lease;
+    size_t taken = 0;
+    ERL_NIF_TERM error;
+
+    (void)argc;
+    if (!sp_nif_get_lease(env, argv[0], &lease, &error))
+        return error;
+    if (sp_conn_enter(lease->conn, lease->lease, &call)) {
+        /* A transport that waits for bytes to send more has to get them itself. */
+        if (lease->waits_to_write) {
+            sp_status ahead = sp_recv_ahead(lease->conn, &call, &taken);
+            (void)ahead; /* who receives will see it */
+        }
+        sp_conn_leave(lease->conn, &call);
+    }
+    sp_nif_charge(&call);
+    return enif_make_uint64(env, taken);
 }
 
 /* ---- receiving ---- */

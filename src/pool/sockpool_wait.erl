@@ -132,6 +132,23 @@ cancel(Pool, Lease, Ref, Told) ->
 %% Nothing is there yet. The server needs a while anyhow: others run first, for a round of the run
 %% queue, which is cheaper than a select, its event and the wake-up. Only the third attempt arms.
 
+%% A server that answers while it reads goes on reading only when its answer is taken. So who waits to send looks now and
+%% then whether there is some: soon again where there was.
+-define(FIRST_LOOK_MS, 1).
+-define(LONGEST_LOOK_MS, 32).
+
+await_room(Lease, Ref, Deadline, LookMs) ->
+    case await(Ref, min(LookMs, left(Deadline))) of
+        ready ->
+            ready;
+        timeout ->
+            case {left(Deadline), sockpool_nif:recv_ahead(Lease)} of
+                {0, _} -> timeout;
+                {_, 0} -> await_room(Lease, Ref, Deadline, min(2 * LookMs, ?LONGEST_LOOK_MS));
+                _TakenOrClosed -> await_room(Lease, Ref, Deadline, ?FIRST_LOOK_MS)
+            end
+    end.
+
 -spec send(term(), [binary()], timeout() | default) -> ok | not_a_conn | {error, term()}.
 send(Lease, Iovec, Timeout) ->
     Ref = make_ref(),
@@ -148,7 +165,7 @@ send_deadline(Lease, default) -> deadline(sockpool_nif:send_timeout(Lease));
 send_deadline(_Lease, Timeout) -> deadline(Timeout).
 
 send_more(wait, Lease, Rest, Offset, Ref, Deadline) ->
-    case await(Ref, left(Deadline)) of
+    case await_room(Lease, Ref, Deadline, ?FIRST_LOOK_MS) of
         ready -> send_rest(Lease, Rest, Offset, true, fired, Deadline);
         timeout -> disarm(Lease, Ref)
     end;

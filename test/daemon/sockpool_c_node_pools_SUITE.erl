@@ -12,7 +12,7 @@
          drain_has_an_end/1, drained_before_all_is_closed/1, second_sigterm/1, names_that_nobody_knows/1,
          no_memory_for_a_connection/1]).
 -export([crowd_of_two_nodes/1, stop_with_everything_under_way/1, started_and_stopped_often/1,
-         calls_behind_a_waiting_one/1, to_a_full_socket/1, wrong_sends/1,
+         calls_behind_a_waiting_one/1, to_a_full_socket/1, wrong_sends/1, answered_while_it_reads/1,
          many_processes_of_a_node/1, calls_passed_on/1, longest_data/1]).
 -export([unix_socket/1, names/1, nobody_listens/1, silent_host/1, server_comes_back/1,
          several_hosts/1, idle_connections_that_end/1, many_dead_before_those_alive/1]).
@@ -32,7 +32,7 @@ groups() ->
               drain_has_an_end, drained_before_all_is_closed, second_sigterm, names_that_nobody_knows,
               no_memory_for_a_connection]},
      {c, [crowd_of_two_nodes, stop_with_everything_under_way, started_and_stopped_often,
-          calls_behind_a_waiting_one, to_a_full_socket, wrong_sends,
+          calls_behind_a_waiting_one, to_a_full_socket, answered_while_it_reads, wrong_sends,
           many_processes_of_a_node, calls_passed_on, longest_data,
           unix_socket, names, nobody_listens, silent_host,
           server_comes_back, several_hosts, idle_connections_that_end, many_dead_before_those_alive, tls, tls_refusals, tls_files,
@@ -378,6 +378,18 @@ to_a_full_socket(Config) ->
     ok = sockpool_cluster:kill(Sending),
     #{closed := 3, abandoned := 1} = settled(Pool),
     ok.
+
+answered_while_it_reads(Config) ->
+    Server = sockpool_test_server:start({script, fun sockpool_test_server:in_step/1}),
+    Pool = ?config(pool, Config),
+    ok = sockpool:start_pool(Pool, maps:merge(sockpool_test_server:target(Server), #{size => 1, max_overflow => 0})),
+    Data = rand:bytes(20 * 1048576),
+    ?assert({ok, Data} =:= sockpool:request(Pool, Data, byte_size(Data), 60000)),
+    {ok, Conn} = sockpool:checkout(Pool),
+    ok = sockpool:send(Conn, Data, 60000),
+    ?assert({ok, Data} =:= sockpool:recv(Conn, byte_size(Data), 60000)),
+    ok = sockpool:checkin(Conn),
+    ?assertMatch(#{created := 1, closed := 0}, settled(Pool)).
 
 wrong_sends(Config) ->
     Pool = started(Config, #{size => 1, max_overflow => 0, packet => 1, recv_limit => 10}),

@@ -15,6 +15,7 @@
 -behaviour(gen_server).
 
 -export([start/0, start/1, start/2, stop/1, down/1, up/1, up/2]).
+-export([in_step/1]).
 -export([target/1, port/1, accepted/1, live/1, push/2, close_connections/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
@@ -55,6 +56,13 @@ up(#{pid := Pid}) -> gen_server:call(Pid, up, infinity).
 
 -spec up(map(), term()) -> ok.
 up(#{pid := Pid}, Behaviour) -> gen_server:call(Pid, {up, Behaviour}, infinity).
+
+%% A script: sends back what comes, and reads on when that is taken. By pieces of 64 KB.
+-spec in_step(gen_tcp:socket()) -> no_return().
+in_step(Socket) ->
+    {ok, Bytes} = gen_tcp:recv(Socket, 65536),
+    ok = gen_tcp:send(Socket, Bytes),
+    in_step(Socket).
 
 %% The options that make a pool connect to the server.
 -spec target(map()) -> map().

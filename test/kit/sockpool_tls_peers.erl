@@ -179,7 +179,7 @@ output_has(Server, Part) -> sockpool_test_program:said(Server, Part).
 -spec stunnel(file:filename(), string(), inet:port_number()) -> map().
 stunnel(Dir, Cert, To) ->
     Port = sockpool_test_port:free(),
-    Path = config(Dir, "stunnel.conf",
+    Path = config(Dir, "stunnel_" ++ integer_to_list(Port) ++ ".conf",
                   ["foreground = yes\npid =\n[echo]\n",
                    io_lib:format("accept = 127.0.0.1:~b\nconnect = 127.0.0.1:~b\n", [Port, To]),
                    io_lib:format("cert = ~s\nkey = ~s\n",

@@ -16,7 +16,8 @@
          request_timeout_0/1, request_to_a_closing_server/1, request_empty/1]).
 -export([packet_modes/1, packet_line/1, packet_sizes/1, packet_split_anywhere/1, packet_too_long/1,
          length_on_a_framed_connection/1]).
--export([large_messages/1, large_packets/1, large_requests_that_queued/1]).
+-export([large_messages/1, large_packets/1, large_requests_that_queued/1, answered_while_it_reads/1,
+         answered_beyond_the_limit/1]).
 -export([setopts_last_until_checkin/1, setopts_of_buffers_close_at_checkin/1, bad_setopts/1,
          names_and_info/1, names_after_a_reset/1, refusals_cost_no_connection/1]).
 
@@ -40,8 +41,8 @@ cases() ->
      request_queues, request_times_out, request_timeout_0, request_to_a_closing_server,
      request_empty, packet_modes, packet_line, packet_sizes, packet_split_anywhere,
      packet_too_long, length_on_a_framed_connection, large_messages, large_packets,
-     large_requests_that_queued, setopts_of_buffers_close_at_checkin, bad_setopts,
-     names_and_info, refusals_cost_no_connection].
+     large_requests_that_queued, answered_while_it_reads, answered_beyond_the_limit,
+     setopts_of_buffers_close_at_checkin, bad_setopts, names_and_info, refusals_cost_no_connection].
 
 init_per_suite(Config) ->
     {ok, _} = application:ensure_all_started(sockpool),
@@ -459,6 +460,29 @@ large_requests_that_queued(Config) ->
     ok = sockpool:checkin(Conn),
     ?assertEqual([ok, ok, ok, ok], [await(Job) || Job <- Jobs]),
     ?assertMatch(#{closed := 0, total := 1}, settled(Pool)).
+
+%% It reads on only when its answer is taken. More than the system keeps for both of them.
+answered_while_it_reads(Config) ->
+    Data = rand:bytes(30 * ?MIB),
+    {Pool, _, Conn} = conn(Config, {script, fun sockpool_test_server:in_step/1}, #{size => 1, max_overflow => 0}),
+    ok = sockpool:send(Conn, Data, 60000),
+    ?assert({ok, Data} =:= sockpool:recv(Conn, byte_size(Data), 60000)),
+    ok = sockpool:checkin(Conn),
+    ?assert({ok, Data} =:= sockpool:request(Pool, Data, byte_size(Data), 60000)),
+    %% Sent by whoever checks in, as far as that goes.
+    {ok, Again} = sockpool:checkout(Pool),
+    Queued = start(fun() -> {ok, Data} =:= sockpool:request(Pool, Data, byte_size(Data), 60000) end),
+    wait_until(fun() -> stat(Pool, waiting) =:= 1 end),
+    ok = sockpool:checkin(Again),
+    ?assert(await(Queued)),
+    ?assertMatch(#{created := 1, closed := 0}, settled(Pool)).
+
+answered_beyond_the_limit(Config) ->
+    Data = rand:bytes(30 * ?MIB),
+    {Pool, _, Conn} = conn(Config, {script, fun sockpool_test_server:in_step/1}, #{recv_limit => ?MIB, size => 1, max_overflow => 0}),
+    ?assertEqual({error, timeout}, sockpool:send(Conn, Data, 1000)),
+    ok = sockpool:checkin(Conn),
+    ?assertMatch(#{closed := 1}, settled(Pool)).
 
 %%% Options and names.
 

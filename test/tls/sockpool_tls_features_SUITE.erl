@@ -22,7 +22,7 @@ groups() ->
                      keylog, a_stop_frees_the_key, a_stop_in_a_handshake_frees_the_key,
                      a_crash_frees_the_key, a_crash_in_a_handshake_frees_the_key,
                      ktls_is_told, reload, reload_that_fails, reload_of_what_has_none]},
-     {resumption, [parallel], [resumes_13, resumes_12, no_reuse, through_stunnel, from_nginx]},
+     {resumption, [parallel], [resumes_13, resumes_12, no_reuse, through_stunnel, answered_while_it_reads, from_nginx]},
      {alone, [], [one_context_after_an_upgrade, memory_of_100]}].
 
 init_per_suite(Config) ->
@@ -328,6 +328,16 @@ through_stunnel(Config) ->
     ok = sockpool_test_server:close_connections(Echo),
     wait_until(fun() -> stat(Pool, closed) >= Closed + 4 end),
     ?assertEqual({ok, <<"again">>}, sockpool:request(Pool, "again", 5, 10000)),
+    ok = stop(Server).
+
+%% stunnel reads on only when what it has sent is taken.
+answered_while_it_reads(Config) ->
+    Echo = sockpool_test_server:start({script, fun sockpool_test_server:in_step/1}),
+    Server = sockpool_tls_peers:stunnel(?config(tls_dir, Config), "server", sockpool_test_server:port(Echo)),
+    Pool = pool(Config, Server, #{size => 1, max_overflow => 0}),
+    Data = rand:bytes(20 * 1048576),
+    [?assert({ok, Data} =:= sockpool:request(Pool, Data, byte_size(Data), 60000)) || _ <- [1, 2]],
+    ?assertMatch(#{closed := 0}, settled(Pool)),
     ok = stop(Server).
 
 from_nginx(Config) ->

@@ -203,6 +203,31 @@ sp_status sp_recv(struct sp_conn *conn, const struct sp_call *call, const struct
     return recv_scratch(conn, call, want, scratch, scratch_cap, received);
 }
 
+sp_status sp_recv_ahead(struct sp_conn *conn, const struct sp_call *call, size_t *taken)
+{
+    static const struct sp_want MESSAGE = {.packet = true};
+    struct sp_rbuf *rbuf = &conn->rbuf;
+    sp_status status = SP_OK;
+
+    *taken = 0;
+    while (status == SP_OK) {
+        size_t have = rbuf->len - rbuf->pos, got;
+        if (have >= conn->recv_limit_bytes)
+            return SP_TOO_BIG;
+        if (sp_spent(call))
+            return SP_AGAIN;
+        if (!make_room(conn, &MESSAGE, conn->recv_limit_bytes))
+            return SP_NO_MEMORY;
+        status =
+            take(conn, call, rbuf->base + rbuf->len, affordable(call, rbuf->cap - rbuf->len), &got);
+        if (status == SP_OK) {
+            rbuf->len += got;
+            *taken += got;
+        }
+    }
+    return status;
+}
+
 void sp_recv_taken(struct sp_conn *conn, const struct sp_received *received)
 {
     if (conn->framing.kind == SP_FRAMING_DELIMITER || conn->framing.kind == SP_FRAMING_RESP)

@@ -31,6 +31,12 @@ SP_MUST_CHECK sp_status sp_recv(struct sp_conn *conn, const struct sp_call *call
                                 struct sp_received *received);
 void sp_recv_taken(struct sp_conn *conn, const struct sp_received *received);
 
+/* For an owner who waits to send, within enter/leave: what is there goes to the connection's buffer, for a server that
+ * answers while it reads waits for that, and its client for the server. *taken says how many bytes.
+ * SP_WANT_READ: that was all; SP_AGAIN: the call may do no more; SP_TOO_BIG: there are recv_limit bytes in the buffer;
+ * others as of sp_recv(), but they taint nothing: who receives will see them. */
+sp_status sp_recv_ahead(struct sp_conn *conn, const struct sp_call *call, size_t *taken);
+
 /* By the holder, or within enter/leave, of a connection that is to be closed: the begin of what is unread
  * goes to conn->words. Not of a connection to a node, whose bytes are no words. False: there are none. */
 bool sp_recv_words(struct sp_conn *conn);

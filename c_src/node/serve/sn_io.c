@@ -151,7 +151,9 @@ static sp_status go_on_later(struct sn_session *session, sp_status status)
         return SP_OK;
     }
     if (sp_wants(status)) {
-        status = sn_conn_arm(session->conn, session->lease, status, on_ready, session);
+        status = status == SP_WANT_WRITE && session->state == SN_SESSION_SENDING
+                     ? sn_conn_arm_to_send(session->conn, session->lease, on_ready, session)
+                     : sn_conn_arm(session->conn, session->lease, status, on_ready, session);
         if (status != SP_OK)
             session->conn->core.tainted = true;
     }

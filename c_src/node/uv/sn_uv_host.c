@@ -1,5 +1,6 @@
 #include "sn_uv_host.h"
 
+#include "core/conn/sp_recv.h"
 #include "core/pool/sp_control.h"
 #include "core/base/sp_sys.h"
 
@@ -108,7 +109,7 @@ static void on_event(uv_poll_t *uv, int status, int events)
         events = conn->wanted | UV_READABLE;
     }
     if (conn->wanted & events) {
-        if (conn->wanted == UV_WRITABLE) {
+        if (conn->wanted & UV_WRITABLE) {
             uv_poll_stop(&poll->uv);
             poll->events = 0;
         }
@@ -158,12 +159,11 @@ static sp_status poll_for(struct sn_conn *conn, int events)
     return status;
 }
 
-sp_status sn_conn_arm(struct sn_conn *conn, uint64_t lease, sp_status wants,
-                      void (*ready)(void *arg), void *arg)
+static sp_status arm(struct sn_conn *conn, uint64_t lease, int events, void (*ready)(void *arg),
+                     void *arg)
 {
     struct sp_call call;
     sp_status status;
-    int events = wants == SP_WANT_WRITE ? UV_WRITABLE : UV_READABLE;
 
     if (!sp_conn_arming(&conn->core, lease))
         return SP_BUSY;
@@ -177,6 +177,20 @@ sp_status sn_conn_arm(struct sn_conn *conn, uint64_t lease, sp_status wants,
     conn->ready = ready;
     conn->arg = arg;
     return SP_OK;
+}
+
+sp_status sn_conn_arm(struct sn_conn *conn, uint64_t lease, sp_status wants,
+                      void (*ready)(void *arg), void *arg)
+{
+    return arm(conn, lease, wants == SP_WANT_WRITE ? UV_WRITABLE : UV_READABLE, ready, arg);
+}
+
+sp_status sn_conn_arm_to_send(struct sn_conn *conn, uint64_t lease, void (*ready)(void *arg),
+                              void *arg)
+{
+    bool more = conn->ahead == SP_WANT_READ || conn->ahead == SP_AGAIN;
+
+    return arm(conn, lease, more ? UV_WRITABLE | UV_READABLE : UV_WRITABLE, ready, arg);
 }
 
 void sn_conn_disarm(struct sn_conn *conn, uint64_t lease, const struct sp_call *call)
@@ -210,6 +224,8 @@ sp_status sn_conn_send(struct sn_conn *self, const struct sp_call *call, const s
         }
         status = conn->transport->send(conn, rest, left, &now);
         sp_conn_settle(conn, call);
+        if (status == SP_WANT_WRITE)
+            self->ahead = sp_recv_ahead(conn, call, &now);
         if (status != SP_OK) {
             conn->tainted = conn->tainted || !sp_wants(status);
             return status;

@@ -29,6 +29,7 @@ struct sn_conn {
     int wanted; /* libuv's events; 0: nobody */
     void (*ready)(void *arg);
     void *arg;
+    sp_status ahead; /* of the last sp_recv_ahead(), by sn_conn_send() */
     bool watched;
     uint32_t generation;
 };
@@ -59,10 +60,14 @@ void sn_conn_unref(struct sn_conn *conn);
  * trying again, never within this call. SP_OK; SP_BUSY: it is armed already; or why it cannot be. */
 SP_MUST_CHECK sp_status sn_conn_arm(struct sn_conn *conn, uint64_t lease, sp_status wants,
                                     void (*ready)(void *arg), void *arg);
+/* The same after SP_WANT_WRITE of sn_conn_send(), which takes what comes meanwhile: so there may be more of that, too. */
+SP_MUST_CHECK sp_status sn_conn_arm_to_send(struct sn_conn *conn, uint64_t lease,
+                                            void (*ready)(void *arg), void *arg);
 /* After ready(), or instead of it, which then does not come. Does nothing where it is not armed. */
 void sn_conn_disarm(struct sn_conn *conn, uint64_t lease, const struct sp_call *call);
 
-/* Within enter/leave. Sends as far as it goes, of two parts at most; *sent counts on. SP_OK: all is out.
+/* Within enter/leave. Sends as far as it goes, of two parts at most, and where it may not, takes what comes to the
+ * connection's buffer (sp_recv_ahead()); *sent counts on. SP_OK: all is out.
  * SP_AGAIN: the turn has had its part. */
 SP_MUST_CHECK sp_status sn_conn_send(struct sn_conn *self, const struct sp_call *call,
                                      const struct iovec *iov, int count, size_t *sent);

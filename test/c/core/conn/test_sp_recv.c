@@ -1,61 +1,10 @@
 /* sp_recv: lengths, whatever is there, and packets, however the bytes come. */
-#include "kit/pool_kit.h"
+#include "kit/recv_kit.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define SCRATCH_MAX 4096
-
-static struct handle *handle;
-static struct sp_conn *conn;
-static uint8_t scratch[SCRATCH_MAX];
-static size_t scratch_cap;
-static struct sp_received received;
-
-static void leased(void)
-{
-    kit_start(1, 0);
-    handle = kit_checkout(KIT_OWNER);
-    conn = handle->conn;
-    scratch_cap = SCRATCH_MAX;
-}
-
-static void sends(const char *bytes, size_t len)
-{
-    fake_peer_sends(conn->fd, bytes, len);
-}
-
-static sp_status want(bool packet, size_t len)
-{
-    return sp_recv(conn, kit_call(), &(struct sp_want){.packet = packet, .len_bytes = len}, scratch,
-                   scratch_cap, &received);
-}
-
-static sp_status exactly(size_t len)
-{
-    return want(false, len);
-}
-
-static sp_status any(void)
-{
-    return want(false, 0);
-}
-
-static sp_status packet(void)
-{
-    return want(true, 0);
-}
-
-/* The answer is SP_OK, the message is this, and it is taken. */
-static void got(sp_status status, const char *bytes, size_t len)
-{
-    cr_assert_eq(status, SP_OK, "%s", sp_status_name(status));
-    cr_assert_eq(received.len, len);
-    cr_assert_eq(memcmp(received.data, bytes, len), 0);
-    sp_recv_taken(conn, &received);
-}
 
 TestSuite(recv, .init = leased);
 
@@ -523,30 +472,4 @@ KIT_TEST(recv_script, what_came_before_the_end_is_received)
     scripted.then = SP_STATUS_TRANSPORT + 1;
     got(any(), "abc", 3);
     cr_assert_eq(any(), SP_STATUS_TRANSPORT + 1);
-}
-
-/* ---- words ---- */
-
-static void says(const char *bytes, size_t len, const char *text)
-{
-    sends(bytes, len);
-    cr_assert_eq(sp_recv_words(conn), text[0] != 0);
-    cr_assert_str_eq(conn->words.text, text);
-}
-
-KIT_TEST(recv, words_are_printable_and_few)
-{
-    says("", 0, "");
-    says("\r\n", 2, "");
-    says("220 hello\r\n", 11, "220 hello");
-    says("a\"b\\c\x1b[1m\xff\0z\n ", 14, "a.b.c.[1m..z. ");
-    says("0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef and more", 73,
-         "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef");
-}
-
-KIT_TEST(recv, words_begin_with_what_the_buffer_has)
-{
-    sends("-ERR m", 6);
-    cr_assert_eq(exactly(20), SP_WANT_READ);
-    says("ax clients", 10, "-ERR max clients");
 }
