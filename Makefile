@@ -129,7 +129,7 @@ test-long-schedule: deps-test ## how long one call keeps a scheduler, where ther
 	@scripts/long_schedule.sh
 
 .PHONY: fuzz
-fuzz: ## fuzz TLS records and what nodes send, each target for FUZZ_SECONDS (30), under ASan and UBSan
+fuzz: ## fuzz TLS records, framings and what nodes send, each target for FUZZ_SECONDS (30), under ASan and UBSan
 	@$(INSTALL_MISSING) build fuzz
 	@$(MAKE) -s -C test/fuzz run
 

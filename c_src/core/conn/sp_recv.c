@@ -10,7 +10,7 @@
 #define RBUF_LEAP (1024 * 1024)
 /* By so many bytes the last receive of a call may overdraw its allowance: not to take crumbs. */
 #define OVERDRAWN_BYTES (16 * 1024)
-/* In so many bytes a line end is looked for at once. */
+/* In so many bytes a message's end is looked for at once. */
 #define SEARCH_BYTES (256 * 1024)
 
 static sp_status next_packet(struct sp_conn *conn, const struct sp_call *call, const uint8_t *buf,
@@ -177,6 +177,10 @@ static sp_status recv_scratch(struct sp_conn *conn, const struct sp_call *call,
         if (status == SP_OK) {
             *received = (struct sp_received){.data = scratch + frame.offset, .len = frame.len};
             return keep(conn, scratch + frame.total, have - frame.total);
+        }
+        if (status == SP_AGAIN) {
+            more = true;
+            break;
         }
         if (status != SP_WANT_READ)
             return broken(conn, status);

@@ -1,5 +1,6 @@
 #include "sp_resp.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 /* The shortest value, an empty line: a kind and its end. */
@@ -9,8 +10,7 @@
 
 /* What a value is within. */
 enum level {
-    COUNTED,    /* an aggregate of so many values */
-    ATTRIBUTE,  /* likewise, but the value that it belongs to follows */
+    COUNTED,    /* an aggregate of so many values; an attribute counts that which it belongs to */
     CHUNKS,     /* parts of a string, up to an empty one */
     UNTIL_POINT /* an aggregate that ends by a . */
 };
@@ -22,18 +22,21 @@ struct line {
     size_t len, end; /* of the bytes after its end */
 };
 
-/* SP_WANT_READ: it has no end yet. */
-static sp_status get_line(struct sp_search *search, const uint8_t *buf, size_t len, size_t *budget,
-                          struct line *line)
+/* SP_WANT_READ: it has no end yet. What is beyond the limit is not looked at: it may come later, and shall make no
+ * difference. */
+static sp_status get_line(struct sp_search *search, const uint8_t *buf, size_t len, size_t limit,
+                          size_t *budget, struct line *line)
 {
     size_t from = search->looked > search->at ? search->looked : search->at;
-    size_t until = len - from > *budget ? from + *budget : len;
+    size_t most = len < limit ? len : limit, until = most - from > *budget ? from + *budget : most;
     const uint8_t *end = until > from ? memchr(buf + from, '\n', until - from) : NULL;
 
     if (!end) {
         *budget -= until - from;
         search->looked = until;
-        return until < len ? SP_AGAIN : SP_WANT_READ;
+        if (until == limit)
+            return SP_TOO_BIG;
+        return until < most ? SP_AGAIN : SP_WANT_READ;
     }
     line->end = (size_t)(end - buf) + 1;
     *budget -= line->end - from;
@@ -86,8 +89,6 @@ static sp_status whole(struct sp_search *search)
         if (--search->left[top] > 0)
             return SP_AGAIN;
         search->depth = top;
-        if (search->level[top] == ATTRIBUTE)
-            return SP_AGAIN;
     }
     return SP_OK;
 }
@@ -103,8 +104,7 @@ static sp_status told_end(struct sp_search *search, enum level level)
 
 static sp_status aggregate(struct sp_search *search, const struct line *line, size_t limit)
 {
-    size_t pairs = line->kind == '%' || line->kind == '|' ? 2 : 1, count;
-    enum level level = line->kind == '|' ? ATTRIBUTE : COUNTED;
+    size_t each = line->kind == '%' || line->kind == '|' ? 2 : 1, count;
     sp_status status;
 
     if (line->kind == '*' && is_text(line, "-1"))
@@ -114,11 +114,10 @@ static sp_status aggregate(struct sp_search *search, const struct line *line, si
     status = get_number(line, limit / VALUE_BYTES_MIN, &count);
     if (status != SP_OK)
         return status;
-    if (count > UINT32_MAX / pairs)
+    if (count > UINT32_MAX / each)
         return SP_TOO_BIG;
-    if (count > 0)
-        return enter(search, level, count * pairs);
-    return level == ATTRIBUTE ? SP_AGAIN : whole(search);
+    count = count * each + (line->kind == '|');
+    return count > 0 ? enter(search, COUNTED, count) : whole(search);
 }
 
 /* A string of which the line says the length. *end: after it. */
@@ -137,9 +136,9 @@ static sp_status string(struct sp_search *search, const struct line *line, const
         return status;
     if (line->kind == ';' && bytes == 0)
         return told_end(search, CHUNKS);
-    if (line->kind == ';' && (search->depth == 0 || search->level[search->depth - 1] != CHUNKS))
-        return SP_BAD_FRAME;
     *end = line->end + bytes + 2;
+    if (*end > limit)
+        return SP_TOO_BIG;
     if (len < *end)
         return SP_WANT_READ;
     if (buf[*end - 2] != '\r' || buf[*end - 1] != '\n')
@@ -154,7 +153,7 @@ static sp_status value(struct sp_search *search, const struct line *line, const 
     bool in_chunks = search->depth > 0 && search->level[search->depth - 1] == CHUNKS;
 
     *end = line->end;
-    if (in_chunks && line->kind != ';')
+    if (in_chunks != (line->kind == ';'))
         return SP_BAD_FRAME;
     switch (line->kind) {
     case '+':
@@ -194,9 +193,7 @@ sp_status sp_resp_next(struct sp_search *search, const uint8_t *buf, size_t len,
         *frame = (struct sp_frame){.total = len + 1};
         if (*budget == 0)
             return SP_AGAIN;
-        status = get_line(search, buf, len, budget, &line);
-        if (status == SP_WANT_READ && len >= limit)
-            return SP_TOO_BIG;
+        status = get_line(search, buf, len, limit, budget, &line);
         if (status != SP_OK)
             return status;
         *budget -= *budget < VALUE_COST_BYTES ? *budget : VALUE_COST_BYTES;
@@ -205,8 +202,6 @@ sp_status sp_resp_next(struct sp_search *search, const uint8_t *buf, size_t len,
             frame->total = end; /* its line is read again then */
         else if (status == SP_AGAIN || status == SP_OK)
             search->at = end;
-        if (end > limit)
-            return SP_TOO_BIG;
     } while (status == SP_AGAIN);
     frame->len = frame->total = status == SP_OK ? end : frame->total;
     return status;

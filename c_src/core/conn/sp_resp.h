@@ -1,9 +1,9 @@
 /* Where a value of Redis' protocol ends: RESP2 and RESP3, of any kind and nested.
  * https://github.com/redis/redis-specifications/blob/master/protocol/RESP3.md
  *
- * An attribute (|) belongs to the value that follows it, and is given with it. Push messages (>) are messages of
- * their own. Strings and aggregates whose length is not said at first ($? and *?) are values, too. Inline commands,
- * which only clients send, are none. */
+ * An attribute (|) belongs to the value that follows it, which counts as nested in it, and is given with it. Push
+ * messages (>) are messages of their own. Strings and aggregates whose length is not said at first ($? and *?) are
+ * values, too. Inline commands, which only clients send, are none. */
 #ifndef SP_RESP_H
 #define SP_RESP_H
 

@@ -240,7 +240,8 @@ Test(framing, resp_that_is_none)
         "$x\r\n",      "$-2\r\n",      "$+1\r\n",      "$ 1\r\n",     "$1\r\nabc",    "$1\r\na\rb",
         "*\r\n",       "*x\r\n",       "*-2\r\n",      "%-1\r\n",     "%x\r\n",       "~-1\r\n",
         "|?\r\n",      ".\r\n",        ";0\r\n",       ";1\r\na\r\n", "$?\r\n:1\r\n", "$?\r\n.\r\n",
-        "*1\r\n.\r\n", "*?\r\n;0\r\n", "*?\r\n.x\r\n", "$?\r\n;\r\n", "=-1\r\n",      "!?\r\n"};
+        "*1\r\n.\r\n", "*?\r\n;0\r\n", "*?\r\n.x\r\n", "$?\r\n;\r\n", "=-1\r\n",      "!?\r\n",
+        ";9999\r\n"};
 
     for (size_t i = 0; i < sizeof WRONG / sizeof *WRONG; i++)
         wrong(&RESP, WRONG[i]);
@@ -272,6 +273,36 @@ Test(framing, resp_is_bounded)
     cr_assert_eq(next_of(&RESP, text, LIMIT), SP_TOO_BIG);
 }
 
+/* What is beyond the limit is not looked at, whether it has come or not. */
+Test(framing, resp_says_the_same_of_a_line_above_the_limit_however_it_comes)
+{
+    static const char *const TEXTS[] = {"+abcde\n", "+abcd\r\n", "abcdef\r\n", "\r\r\r\r\r\n"};
+
+    for (size_t i = 0; i < sizeof TEXTS / sizeof *TEXTS; i++) {
+        size_t len = strlen(TEXTS[i]), limit = 5;
+        for (size_t have = 0; have <= len; have++)
+            for (size_t budget = 1; budget <= 8; budget++) {
+                sp_status status;
+                search = (struct sp_search){0};
+                while ((status = go_on(&RESP, TEXTS[i], have, limit, budget)) == SP_AGAIN)
+                    ;
+                cr_assert_eq(status, have < limit ? SP_WANT_READ : SP_TOO_BIG, "%s: %zu", TEXTS[i],
+                             have);
+            }
+    }
+}
+
+/* An attribute belongs to a value: the end of what it stands in is none. */
+Test(framing, resp_has_no_attribute_of_nothing)
+{
+    wrong(&RESP, "*?\r\n|1\r\n+k\r\n+v\r\n.\r\n");
+    wrong(&RESP, "*?\r\n|0\r\n.\r\n");
+    wrong(&RESP, "%?\r\n+k\r\n|0\r\n.\r\n");
+    whole(&RESP, "*?\r\n|0\r\n*?\r\n.\r\n.\r\n");
+    whole(&RESP, "|1\r\n+a\r\n|0\r\n+b\r\n|0\r\n$?\r\n;0\r\n");
+    whole(&RESP, "|1\r\n|0\r\n+a\r\n%1\r\n+k\r\n*0\r\n*-1\r\n");
+}
+
 /* Whatever the bytes, by whatever pieces: the same answer as at once, and never beyond the bytes. */
 Test(framing, resp_of_any_bytes)
 {
@@ -280,16 +311,18 @@ Test(framing, resp_of_any_bytes)
 
     for (int round = 0; round < 200000; round++) {
         char text[24];
-        size_t len = 1 + (size_t)rand_r(&rng) % sizeof text, at_once_total;
+        size_t len = 1 + (size_t)rand_r(&rng) % sizeof text, limit = 1 + (size_t)rand_r(&rng) % 40,
+               at_once_total;
         sp_status at_once, status = SP_WANT_READ;
         for (size_t i = 0; i < len; i++)
             text[i] = ALPHABET[(size_t)rand_r(&rng) % (sizeof ALPHABET - 1)];
-        at_once = next_of(&RESP, text, len);
+        search = (struct sp_search){0};
+        at_once = go_on(&RESP, text, len, limit, SIZE_MAX);
         at_once_total = frame.total;
         search = (struct sp_search){0};
         for (size_t have = 1; have <= len && status == SP_WANT_READ; have++)
             do
-                status = go_on(&RESP, text, have, LIMIT, 1 + (size_t)rand_r(&rng) % 3);
+                status = go_on(&RESP, text, have, limit, 1 + (size_t)rand_r(&rng) % 3);
             while (status == SP_AGAIN);
         cr_assert_eq(status, at_once, "%.*s", (int)len, text);
         cr_assert(status != SP_OK || frame.total == at_once_total);

@@ -218,6 +218,30 @@ KIT_TEST(recv, a_long_line_is_searched_once)
     sp_recv_taken(conn, &received);
 }
 
+/* One receive brings more of them than one call may look at. */
+KIT_TEST(recv, a_message_of_very_many_values)
+{
+    static uint8_t wide[SP_FULL_RECV_BYTES];
+    static char text[8 + 3 * 20000 + 5] = "*20000\r\n";
+    unsigned calls = 1;
+    sp_status status;
+
+    for (size_t i = 0; i < 20000; i++)
+        memcpy(text + 8 + 3 * i, "_\r\n", 3);
+    memcpy(text + 8 + 3 * 20000, "+next", 5);
+    conn->framing = (struct sp_framing){.kind = SP_FRAMING_RESP};
+    sends(text, sizeof text);
+    while ((status = sp_recv(conn, kit_call(), &(struct sp_want){.packet = true}, wide, sizeof wide,
+                             &received)) == SP_AGAIN)
+        calls++;
+    got(status, text, 8 + 3 * 20000);
+    cr_assert(calls > 1, "at once");
+    cr_assert_not(conn->tainted);
+    cr_assert_eq(packet(), SP_WANT_READ);
+    sends("\r\n", 2);
+    got(packet(), "+next\r\n", 7);
+}
+
 /* Messages of a mode, long and short, as one stream. */
 struct stream {
     struct sp_framing mode;
