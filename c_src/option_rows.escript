@@ -55,7 +55,7 @@ bounds(Module, Kind) ->
 
 %% In a configuration file.
 written(Kind) ->
-    How = #{packet => plain, node_name => plain, versions => plain,
+    How = #{packet => framing, node_name => plain, versions => plain,
             hosts => text, path => text, text => text, server_name => text, alpn => text,
             ip_address => address, backoff => tuple, validate => 'after', tls => tls,
             pool_name => 'not', callback => 'not', worker => 'not', password => 'not', cookie => 'not', certs => 'not'},

@@ -121,15 +121,12 @@ static ERL_NIF_TERM delimiter_term(ErlNifEnv *env, const struct sp_framing *fram
 
 ERL_NIF_TERM sp_nif_framing_term(ErlNifEnv *env, const struct sp_framing *framing)
 {
-    const struct sp_framing line = sp_framing_line(), header = sp_framing_header(framing->bytes);
-
     switch ((enum sp_framing_kind)framing->kind) {
     case SP_FRAMING_LENGTH:
-        return sp_framing_equal(framing, &header) && framing->bytes != 3 && framing->bytes <= 4
-                   ? enif_make_uint(env, framing->bytes)
-                   : length_term(env, framing);
+        return sp_framing_is_width(framing) ? enif_make_uint(env, framing->bytes)
+                                            : length_term(env, framing);
     case SP_FRAMING_DELIMITER:
-        return sp_framing_equal(framing, &line) ? sp_atoms.line : delimiter_term(env, framing);
+        return sp_framing_is_line(framing) ? sp_atoms.line : delimiter_term(env, framing);
     case SP_FRAMING_FIXED:
         return enif_make_tuple2(env, sp_atoms.fixed, enif_make_uint(env, framing->fixed));
     case SP_FRAMING_RESP:

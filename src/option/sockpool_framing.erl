@@ -18,6 +18,7 @@
 check(0) -> {ok, raw};
 check(Word) when Word =:= raw; Word =:= 1; Word =:= 2; Word =:= 4; Word =:= line; Word =:= resp -> {ok, Word};
 check({fixed, Bytes} = Fixed) when is_integer(Bytes), Bytes >= 1, Bytes =< ?MAX_BYTES -> {ok, Fixed};
+check({delimiter, <<"\n">>}) -> {ok, line};
 check({delimiter, Bytes} = Delimiter)
   when is_binary(Bytes), byte_size(Bytes) >= 1, byte_size(Bytes) =< ?DELIMITER_BYTES ->
     {ok, Delimiter};
@@ -38,6 +39,13 @@ with_length(#{offset := Offset, bytes := Bytes, endian := Endian, adjust := Adju
        is_integer(Offset), Offset >= 0, Offset =< 255, is_integer(Bytes), Bytes >= 1, Bytes =< 8,
        is_integer(Adjust), Adjust >= -?MAX_BYTES, Adjust =< ?MAX_BYTES,
        Endian =:= big orelse Endian =:= little, Header =:= keep orelse Header =:= strip ->
-    {ok, {length, Opts}};
+    {ok, shortest(Opts)};
 with_length(_Opts, _Size) ->
     error.
+
+%% As info/1 says it.
+shortest(#{offset := 0, bytes := Bytes, endian := big, adjust := 0, header := strip})
+  when Bytes =:= 1; Bytes =:= 2; Bytes =:= 4 ->
+    Bytes;
+shortest(Opts) ->
+    {length, Opts}.

@@ -85,7 +85,7 @@ checked(Name, Opts) ->
     ok = check_required(Rows, Parsed),
     ok = check_refused(Rows, Given),
     ok = check_sum(lists:keyfind(size, 1, Rows), Parsed),
-    with_validate(with_packet(with_tls(maps:merge(Parsed, maps:from_list([{Key, undefined} || {Key, _} <- refused(Rows, Parsed)]))))).
+    with_validate(with_packet(Given, with_tls(maps:merge(Parsed, maps:from_list([{Key, undefined} || {Key, _} <- refused(Rows, Parsed)]))))).
 
 all_given(Opts) ->
     case sockpool_given:map(Opts, keys()) of
@@ -140,11 +140,11 @@ with_tls(#{transport := tls, tls := undefined} = Parsed) ->
 with_tls(Parsed) ->
     Parsed.
 
-with_packet(#{transport := node, packet := Packet}) when Packet =/= raw, Packet =/= 4 ->
-    throw({wrong, packet, Packet});
-with_packet(#{transport := node} = Parsed) ->
+with_packet(Given, #{transport := node, packet := Packet}) when Packet =/= raw, Packet =/= 4 ->
+    throw({wrong, packet, maps:get(packet, Given)});
+with_packet(_Given, #{transport := node} = Parsed) ->
     Parsed#{packet := 4};
-with_packet(Parsed) ->
+with_packet(_Given, Parsed) ->
     Parsed.
 
 %% Whether a worker lives is looked at in any case; a function looks at workers only.

@@ -49,12 +49,18 @@ same_errors(_Config) ->
      || {Key, Right, _, _} <- Rows, Key =/= name, Key =/= init, {Value, _} <- Right],
     Init = fun(_) -> ok end,
     ?assertEqual({error, {bad_option, init, Init}}, start_pool(Daemon, Base#{init => Init})),
+    Frame = fun(Bytes) -> {done, byte_size(Bytes)} end,
+    ?assertEqual({error, {bad_option, packet, Frame}}, start_pool(Daemon, Base#{packet => Frame})),
     Cookie = fun erlang:get_cookie/0,
     ?assertEqual({error, {bad_option, cookie, not_a_cookie}},
                  start_pool(Daemon, #{transport => node, node => 'a@b', cookie => Cookie})),
     [same_error(Daemon, Opts)
      || {Host, _} <- sockpool_opts_tests:hosts_with_users(),
         Opts <- [Base#{host => Host}, #{transport => unix, path => "/s", host => Host}]],
+    [same_error(Daemon, Opts)
+     || Opts <- [#{transport => node, node => 'a@b', packet => Packet}
+                 || Packet <- [line, 2, resp, {length, #{}}, {length, [{header, strip}, {bytes, 2}]}, {fixed, 4}]]],
+    ok = accepted(Daemon, #{transport => node, node => 'a@127.0.0.1', packet => {length, #{header => strip}}}),
     [same_error(Daemon, Opts)
      || Opts <- [undefined, 1, #{port => 80}, #{host => "h"}, #{transport => unix},
                  #{transport => tls, port => 80}, Base#{path => "/tmp/s"}, Base#{tls => #{}},
@@ -120,10 +126,22 @@ options_in_any_order(_Config) ->
 
 pools_of_the_file(Config) ->
     Server = sockpool_test_server:start(),
-    write(Config, #{one => tcp(Server), two => (tcp(Server))#{size => 3, packet => <<"line">>}}),
+    write(Config, #{one => tcp(Server), two => (tcp(Server))#{size => 3, packet => <<"line">>},
+                    three => (tcp(Server))#{packet => #{length => #{adjust => -4, header => <<"strip">>}}},
+                    four => (tcp(Server))#{packet => #{delimiter => <<"\\r\\n">>}}, five => (tcp(Server))#{packet => #{fixed => 5}},
+                    six => (tcp(Server))#{packet => <<"resp">>}}),
     #{node := Node} = Daemon = start(Config),
-    ?assertEqual([one, two], pools(Node)),
+    ?assertEqual([five, four, one, six, three, two], pools(Node)),
     echo(one, Node),
+    [begin
+         ?assertEqual({ok, Message}, sockpool:request({Name, Node}, Message, packet, 5000)),
+         {ok, Conn} = sockpool:checkout({Name, Node}),
+         ?assertMatch({ok, #{packet := Packet}}, sockpool:info(Conn)),
+         ok = sockpool:checkin(Conn)
+     end || {Name, Packet, Message} <-
+                [{three, {length, #{offset => 0, bytes => 4, endian => big, adjust => -4, header => strip}}, <<"abc">>},
+                 {four, {delimiter, <<"\r\n">>}, <<"a\nb\r\n">>}, {five, {fixed, 5}, <<"hello">>},
+                 {six, resp, <<"*2\r\n+a\r\n_\r\n">>}]],
     ?assertMatch({ok, #{size := 3}}, sockpool:stats({two, Node})),
     ?assertEqual({ok, <<"a line\n">>}, sockpool:request({two, Node}, "a line\n", packet, 5000)),
     0 = sockpool_c_daemon:stop(Daemon).

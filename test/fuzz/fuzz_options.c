@@ -86,6 +86,29 @@ static void assert_whole(struct sn_slice term)
         abort();
 }
 
+static void assert_framing(const struct sp_framing *framing)
+{
+    switch ((enum sp_framing_kind)framing->kind) {
+    case SP_FRAMING_LENGTH:
+        if (framing->bytes < 1 || framing->bytes > SP_FRAME_HEADER_MAX ||
+            (framing->strip && framing->offset > 0))
+            abort();
+        return;
+    case SP_FRAMING_DELIMITER:
+        if (framing->delimiter_len < 1 || framing->delimiter_len > SP_DELIMITER_MAX)
+            abort();
+        return;
+    case SP_FRAMING_FIXED:
+        if (framing->fixed < 1)
+            abort();
+        return;
+    case SP_FRAMING_RESP:
+    case SP_FRAMING_RAW:
+        return;
+    }
+    abort();
+}
+
 static void use(const struct sn_options *options)
 {
     struct sp_addr addr;
@@ -96,6 +119,7 @@ static void use(const struct sn_options *options)
         (options->transport == SN_UNIX) != (options->host_count == 0) ||
         options->tls.min_version > options->tls.max_version)
         abort();
+    assert_framing(&options->config.framing);
     if (options->path && strlen(options->path) >= sizeof((struct sockaddr_un *)0)->sun_path)
         abort();
     for (size_t i = 0; i < options->host_count; i++)

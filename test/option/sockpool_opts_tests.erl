@@ -32,8 +32,7 @@ table() ->
      {abandoned, same([undefined]), [close, reuse, keep], "only with transport worker"},
      {send_timeout, same([0, 1, ?MAX_MS, infinity]), [-1, ?MAX_MS + 1, undefined],
       "milliseconds"},
-     {packet, [{0, raw} | same([raw, 1, 2, 4, line])], [3, 8, http, "raw", 1.0],
-      "raw, 0, 1, 2, 4, line"},
+     {packet, packets(), wrong_packets(), "raw, 0, 1, 2, 4, line, resp"},
      {nodelay, same([true, false]), [1, yes, undefined], "true, false"},
      {keepalive, same([true, false]), [0, no, "false"], "true, false"},
      {sndbuf, same([1, 65536, undefined]), [0, -1, 2147483648, "64k"], "bytes"},
@@ -52,6 +51,28 @@ table() ->
      {tls, same([undefined]), [#{}, [], 1, "x", [a], [{verify, none} | x]], "TLS options"},
      {node, same([undefined]), wrong_nodes(), "name@host"},
      {max_inflight, same([undefined]), [0, -1, 4294967296, 1.0, infinity], "only with transport node"}].
+
+packets() ->
+    Whole = #{offset => 0, bytes => 4, endian => big, adjust => 0, header => keep},
+    [{0, raw}, {{delimiter, <<"\n">>}, line}, {{length, [{header, strip}]}, 4}, {{length, #{bytes => 1, header => strip}}, 1},
+     {{length, []}, {length, Whole}}, {{length, #{}}, {length, Whole}}, {{length, [{bytes, 2}, {bytes, 9}]}, {length, Whole#{bytes := 2}}},
+     {{length, #{bytes => nil, endian => nil}}, {length, Whole}}, {{length, [{bytes, nil}, {bytes, 2}]}, {length, Whole}},
+     {{length, #{bytes => 3, header => strip}}, {length, Whole#{bytes := 3, header := strip}}}
+    | same([raw, 1, 2, 4, line, resp, {fixed, 1}, {fixed, 2147483647}, {delimiter, <<0>>}, {delimiter, <<255>>},
+            {delimiter, <<"\r\n.\r\n">>}, {delimiter, binary:copy(<<"\n">>, 32)},
+            {length, #{offset => 255, bytes => 8, endian => little, adjust => -2147483647, header => keep}},
+            {length, Whole#{adjust := 2147483647}}, {length, Whole#{bytes := 1, header := strip, adjust := -1}}])].
+
+wrong_packets() ->
+    [3, 5, 8, -1, http, "raw", <<"raw">>, 1.0, undefined, {}, {raw}, {resp, 1}, {line, <<"\n">>}, {fixed, 0}, {fixed, -1}, {fixed, 1.0},
+     {fixed, 2147483648}, {fixed, 18446744073709551616}, {fixed, nil}, {delimiter, <<>>}, {delimiter, "\r\n"}, {delimiter, [<<"a">>]},
+     {delimiter, <<1:1>>}, {delimiter, binary:copy(<<"x">>, 33)}, {length}, {length, 4}, {length, #{}, 1}, {length, "abc"},
+     {length, [bytes]}, {length, [{bytes, 1} | x]}, {length, [{bytes, 1, 2}]}, {length, {bytes, 1}}]
+        ++ [{length, #{Key => Value}}
+            || {Key, Values} <- [{offset, [-1, 256, 1.0, big, undefined]}, {bytes, [0, 9, -1, "4"]}, {endian, [native, "big", 1]},
+                                 {adjust, [2147483648, -2147483648, 1.0]}, {header, [drop, true, undefined]}, {size, [4, nil]}, {4, [4]}],
+               Value <- Values]
+        ++ [{length, #{offset => 1, header => strip}}, {length, [{size, 1}, {bytes, 1}]}].
 
 wrong_nodes() ->
     ['b@host', b, '@host', 'b@', 'b@h@h', 'b c@host', "b@host", <<"b@host">>, 1].
@@ -357,7 +378,7 @@ node_options_test() ->
 wrong_node_options_test_() ->
     [?_assertEqual({error, {bad_option, Key, Value}}, parse_node(#{Key => Value}))
      || {Key, Value} <- [{node, undefined}, {host, "localhost"}, {path, "/tmp/s"}, {packet, 2},
-                         {packet, line}, {init, fun(_) -> ok end}, {max_inflight, 0}, {port, 0}]
+                         {packet, line}, {packet, resp}, {packet, {length, #{}}}, {packet, {fixed, 4}}, {init, fun(_) -> ok end}, {max_inflight, 0}, {port, 0}]
             ++ [{node, Node} || Node <- tl(wrong_nodes())]].
 
 %% Their cookies are kept in funs, and what is wrong is found before the daemon runs.

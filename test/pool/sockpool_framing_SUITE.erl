@@ -12,9 +12,10 @@
 
 -import(sockpool_test_util, [settled/1, wait_until/1, run_all/1, ids/1, assert_no_messages/0]).
 
-all() -> [{group, tcp}, {group, unix}].
+all() -> [{group, tcp}, {group, unix}, {group, c_node}].
 
-groups() -> [{Transport, [], cases()} || Transport <- [tcp, unix]].
+%% The last is tcp through the daemon.
+groups() -> [{Transport, [], cases()} || Transport <- [tcp, unix, c_node]].
 
 cases() ->
     [split_anywhere, all_in_one_piece, headers_are_added, lengths_that_do_not_fit, too_long, no_message,
@@ -27,14 +28,28 @@ init_per_suite(Config) ->
 
 end_per_suite(_Config) -> application:stop(sockpool).
 
-init_per_group(Transport, Config) -> [{transport, Transport} | Config].
+init_per_group(c_node, Config) ->
+    sockpool_c_daemon:if_built(
+      fun() ->
+              ok = sockpool_cluster:be_a_node(),
+              [{transport, tcp}, {daemon, sockpool_c_daemon:start()} | Config]
+      end);
+init_per_group(Transport, Config) ->
+    [{transport, Transport} | Config].
 
+end_per_group(c_node, Config) -> 0 = sockpool_c_daemon:stop(?config(daemon, Config));
 end_per_group(_Group, _Config) -> ok.
 
 init_per_testcase(_Case, Config) -> Config.
 
-end_per_testcase(_Case, _Config) ->
-    lists:foreach(fun sockpool:stop_pool/1, sockpool_test_util:pools()).
+end_per_testcase(_Case, Config) ->
+    lists:foreach(fun sockpool:stop_pool/1, sockpool_test_util:pools()),
+    case ?config(daemon, Config) of
+        undefined -> ok;
+        #{node := Node} ->
+            {ok, Pools} = sockpool:which_pools(Node),
+            [sockpool:stop_pool({Pool, Node}) || Pool <- Pools]
+    end.
 
 %% {Framing, [{Bytes of the stream, Message}]}.
 framings() ->
@@ -172,7 +187,7 @@ refused(Config) ->
     [begin
          ?assertEqual({error, {bad_option, packet, Bad}}, sockpool:setopts(Conn, [{packet, Bad}])),
          ?assertMatch({error, {{bad_option, packet, Bad}, _}},
-                      {error, {element(2, sockpool:start_pool(bad, #{host => "localhost", port => 1, packet => Bad})), x}}),
+                      {error, {element(2, sockpool:start_pool(named(Config, bad), #{host => "localhost", port => 1, packet => Bad})), x}}),
          Text = lists:flatten(sockpool:format_error({bad_option, packet, Bad})),
          [?assertNotEqual(nomatch, string:find(Text, Word)) || Word <- ["resp", "delimiter", "fixed", "length"]]
      end || Bad <- [3, 8, http, {length, 4}, {length, #{size => 1}}, {length, #{bytes => 0}}, {length, #{bytes => 9}},
@@ -276,8 +291,14 @@ pool(Config, Behaviour, Opts) ->
                  tcp -> sockpool_test_server:start(Behaviour);
                  unix -> sockpool_test_server:start(Behaviour, #{path => sockpool_test_util:unix_path()})
              end,
-    Pool = list_to_atom("framing_" ++ integer_to_list(erlang:unique_integer([positive]))),
+    Pool = named(Config, list_to_atom("framing_" ++ integer_to_list(erlang:unique_integer([positive])))),
     ok = sockpool:start_pool(Pool, maps:merge(sockpool_test_server:target(Server), Opts)),
     #{total := Total} = settled(Pool),
     wait_until(fun() -> sockpool_test_server:accepted(Server) =:= Total end),
     {Pool, Server}.
+
+named(Config, Name) ->
+    case ?config(daemon, Config) of
+        undefined -> Name;
+        #{node := Node} -> {Name, Node}
+    end.

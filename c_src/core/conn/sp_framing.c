@@ -21,6 +21,21 @@ bool sp_framing_equal(const struct sp_framing *a, const struct sp_framing *b)
            memcmp(a->delimiter, b->delimiter, a->delimiter_len) == 0;
 }
 
+bool sp_framing_is_width(const struct sp_framing *framing)
+{
+    const struct sp_framing same = sp_framing_header(framing->bytes);
+
+    return sp_framing_equal(framing, &same) &&
+           (framing->bytes == 1 || framing->bytes == 2 || framing->bytes == 4);
+}
+
+bool sp_framing_is_line(const struct sp_framing *framing)
+{
+    const struct sp_framing line = sp_framing_line();
+
+    return sp_framing_equal(framing, &line);
+}
+
 uint64_t sp_framing_pack(const struct sp_framing *framing)
 {
     return (uint64_t)(uint32_t)framing->adjust << 32 | (uint64_t)framing->kind << 8 |

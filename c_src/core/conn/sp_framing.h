@@ -36,6 +36,9 @@ struct sp_framing {
 struct sp_framing sp_framing_header(uint8_t bytes);
 struct sp_framing sp_framing_line(void);
 bool sp_framing_equal(const struct sp_framing *a, const struct sp_framing *b);
+/* Whether it is one of those. */
+bool sp_framing_is_width(const struct sp_framing *framing);
+bool sp_framing_is_line(const struct sp_framing *framing);
 /* What of it says which header is put before what is sent, in a number; and that again, without the rest. */
 uint64_t sp_framing_pack(const struct sp_framing *framing);
 struct sp_framing sp_framing_unpack(uint64_t packed);

@@ -1,6 +1,5 @@
 #include "sp_resp.h"
 
-#include <stdbool.h>
 #include <string.h>
 
 /* The shortest value, an empty line: a kind and its end. */

@@ -41,6 +41,11 @@ void sn_put_number(struct sn_writer *writer, uint64_t number)
     writer->failed |= ei_x_encode_ulonglong(writer->buf, number) != 0;
 }
 
+void sn_put_integer(struct sn_writer *writer, int64_t number)
+{
+    writer->failed |= ei_x_encode_longlong(writer->buf, number) != 0;
+}
+
 /* Not by libei, which goes over the text twice, to count and to convert it. */
 void sn_put_atom_len(struct sn_writer *writer, const char *text, size_t len)
 {

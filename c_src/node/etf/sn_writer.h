@@ -21,6 +21,7 @@ void sn_put_list(struct sn_writer *writer, long count);
 void sn_put_nil(struct sn_writer *writer);
 void sn_put_map(struct sn_writer *writer, long count);
 void sn_put_number(struct sn_writer *writer, uint64_t number);
+void sn_put_integer(struct sn_writer *writer, int64_t number);
 /* The text of an atom, in UTF-8. */
 void sn_put_atom(struct sn_writer *writer, const char *text);
 void sn_put_atom_len(struct sn_writer *writer, const char *text, size_t len);

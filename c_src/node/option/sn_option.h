@@ -27,6 +27,7 @@ enum sn_written {
     SN_WRITTEN_ADDRESS, /* a string is an IP address */
     SN_WRITTEN_TUPLE,   /* a list of two is a tuple */
     SN_WRITTEN_AFTER,   /* {"after": Ms} is a tuple */
+    SN_WRITTEN_FRAMING, /* {"fixed": N} and the like are tuples */
     SN_WRITTEN_TLS,     /* options in an object of their own */
     SN_WRITTEN_NOT
 };

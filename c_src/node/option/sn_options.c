@@ -53,34 +53,6 @@ SN_CHECK(path)
     return verdict == SN_RIGHT && parsed->len > SUN_PATH_BYTES ? SN_WRONG : verdict;
 }
 
-bool sn_options_framing(struct sn_slice value, struct sp_framing *framing)
-{
-    int64_t number;
-
-    *framing = (struct sp_framing){0};
-    if (sn_slice_is_atom(value, "line"))
-        *framing = sp_framing_line();
-    else if (sn_value_integer(value, &number) && (number == 1 || number == 2 || number == 4))
-        *framing = sp_framing_header((uint8_t)number);
-    else
-        return sn_slice_is_atom(value, "raw") || (sn_value_integer(value, &number) && number == 0);
-    return true;
-}
-
-SN_CHECK(packet)
-{
-    struct sp_framing framing;
-
-    (void)option;
-    if (!sn_options_framing(value, &framing))
-        return SN_WRONG;
-    parsed->data = sn_memory_get(memory, 1, sizeof framing);
-    if (!parsed->data)
-        return SN_NO_MEMORY;
-    memcpy(parsed->data, &framing, sizeof framing);
-    return SN_RIGHT;
-}
-
 SN_CHECK(validate)
 {
     struct sn_slice parts[SN_SLICE_PARTS_MAX];

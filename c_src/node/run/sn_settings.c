@@ -158,6 +158,49 @@ static bool put_address(ei_x_buff *terms, const char *text)
     return ok;
 }
 
+/* In an order of its own: a file that says the same in another one has not changed. */
+static bool put_length(ei_x_buff *terms, const json_t *options)
+{
+    static const char *const keys[] = {"offset", "bytes", "endian", "adjust", "header"};
+    size_t count = json_object_size(options), known = 0;
+    bool ok;
+
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        known += json_object_get(options, keys[i]) != NULL;
+    if (known < count)
+        return put_nothing(terms);
+    ok = ei_x_encode_tuple_header(terms, 2) == 0 && ei_x_encode_atom(terms, "length") == 0 &&
+         ei_x_encode_map_header(terms, (long)count) == 0;
+    for (size_t i = 0; ok && i < sizeof keys / sizeof *keys; i++) {
+        const json_t *value = json_object_get(options, keys[i]);
+        if (value)
+            ok =
+                ei_x_encode_atom(terms, keys[i]) == 0 && put_scalar(terms, value, SN_WRITTEN_PLAIN);
+    }
+    return ok;
+}
+
+/* An object with one key. */
+static bool put_framing(ei_x_buff *terms, const json_t *object)
+{
+    const json_t *length = json_object_get(object, "length"),
+                 *delimiter = json_object_get(object, "delimiter"),
+                 *fixed = json_object_get(object, "fixed");
+
+    if (json_object_size(object) != 1)
+        return put_nothing(terms);
+    if (json_is_object(length))
+        return put_length(terms, length);
+    if (delimiter)
+        return ei_x_encode_tuple_header(terms, 2) == 0 &&
+               ei_x_encode_atom(terms, "delimiter") == 0 &&
+               put_scalar(terms, delimiter, SN_WRITTEN_TEXT);
+    if (fixed)
+        return ei_x_encode_tuple_header(terms, 2) == 0 && ei_x_encode_atom(terms, "fixed") == 0 &&
+               put_scalar(terms, fixed, SN_WRITTEN_PLAIN);
+    return put_nothing(terms);
+}
+
 static bool put_value(ei_x_buff *terms, const json_t *value, enum sn_written written)
 {
     const json_t *after;
@@ -170,6 +213,8 @@ static bool put_value(ei_x_buff *terms, const json_t *value, enum sn_written wri
         (after = json_object_get(value, "after")))
         return ei_x_encode_tuple_header(terms, 2) == 0 && ei_x_encode_atom(terms, "after") == 0 &&
                put_scalar(terms, after, written);
+    if (json_is_object(value) && written == SN_WRITTEN_FRAMING)
+        return put_framing(terms, value);
     return put_scalar(terms, value, written);
 }
 
@@ -267,6 +312,9 @@ static bool refuse_option(struct reader *reader, const char *where, const json_t
         [SN_WRITTEN_ADDRESS] = "; in a file, a string",
         [SN_WRITTEN_TUPLE] = "; in a file, a list",
         [SN_WRITTEN_AFTER] = "; in a file, {\"after\": Ms}",
+        [SN_WRITTEN_FRAMING] =
+            "; in a file, {\"fixed\": Bytes}, {\"delimiter\": Text}, {\"length\": "
+            "{\"bytes\": 4, ...}}",
         [SN_WRITTEN_TLS] = "; in a file, an object",
         [SN_WRITTEN_NOT] = "",
     };

@@ -101,14 +101,54 @@ static void put_fact(void *arg, const char *key, enum sp_fact_kind kind, const v
         sn_put_binary(facts->writer, data, len);
 }
 
+static void put_length(struct sn_writer *writer, const struct sp_framing *framing)
+{
+    sn_put_tuple(writer, 2);
+    sn_put_atom(writer, "length");
+    sn_put_map(writer, 5);
+    sn_put_atom(writer, "offset");
+    sn_put_number(writer, framing->offset);
+    sn_put_atom(writer, "bytes");
+    sn_put_number(writer, framing->bytes);
+    sn_put_atom(writer, "endian");
+    sn_put_atom(writer, framing->little ? "little" : "big");
+    sn_put_atom(writer, "adjust");
+    sn_put_integer(writer, framing->adjust);
+    sn_put_atom(writer, "header");
+    sn_put_atom(writer, framing->strip ? "strip" : "keep");
+}
+
+/* As the VM has them: by the short word where there is one. */
 static void put_framing(struct sn_writer *writer, const struct sp_framing *framing)
 {
-    if (framing->kind == SP_FRAMING_RAW)
-        sn_put_atom(writer, "raw");
-    else if (framing->kind == SP_FRAMING_DELIMITER)
-        sn_put_atom(writer, "line");
-    else
-        sn_put_number(writer, framing->bytes);
+    switch ((enum sp_framing_kind)framing->kind) {
+    case SP_FRAMING_LENGTH:
+        if (sp_framing_is_width(framing))
+            sn_put_number(writer, framing->bytes);
+        else
+            put_length(writer, framing);
+        return;
+    case SP_FRAMING_DELIMITER:
+        if (sp_framing_is_line(framing)) {
+            sn_put_atom(writer, "line");
+            return;
+        }
+        sn_put_tuple(writer, 2);
+        sn_put_atom(writer, "delimiter");
+        sn_put_binary(writer, framing->delimiter, framing->delimiter_len);
+        return;
+    case SP_FRAMING_FIXED:
+        sn_put_tuple(writer, 2);
+        sn_put_atom(writer, "fixed");
+        sn_put_number(writer, framing->fixed);
+        return;
+    case SP_FRAMING_RESP:
+        sn_put_atom(writer, "resp");
+        return;
+    case SP_FRAMING_RAW:
+        break;
+    }
+    sn_put_atom(writer, "raw");
 }
 
 static void put_info(struct sn_writer *writer, struct sn_session *session, uint64_t now_ns)

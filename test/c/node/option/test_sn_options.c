@@ -171,26 +171,6 @@ Test(sn_options, words)
     wrong("transport", "udp;\"tcp\";undefined;1");
 }
 
-Test(sn_options, packet)
-{
-    const struct {
-        const char *given;
-        struct sp_framing framing;
-    } rows[] = {{"raw", {0}},
-                {"0", {0}},
-                {"1", sp_framing_header(1)},
-                {"4", sp_framing_header(4)},
-                {"line", sp_framing_line()}};
-    char options[64];
-
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        snprintf(options, sizeof options, "packet => %s", rows[i].given);
-        right(options);
-        cr_assert(sp_framing_equal(&opts.config.framing, &rows[i].framing));
-    }
-    wrong("packet", "3;5;8;-1;http;\"raw\";undefined;{raw}");
-}
-
 Test(sn_options, validate)
 {
     right("validate => always");
