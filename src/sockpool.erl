@@ -36,6 +36,7 @@
 -export([worker/1, transaction/2, transaction/3, execute/2, execute/3]).
 -export([send/2, send/3, recv/2, recv/3, recv_until/3, request/4]).
 -export([call/5, send_to/3, send_to/4]).
+-export([state/1, set_state/2]).
 -export([info/1, peername/1, sockname/1, setopts/2, format_error/1]).
 -export_type([conn/0, pool/0, options/0, reason/0, last/0, stats/0, address/0]).
 
@@ -570,6 +571,34 @@ not_a_node(Conn) ->
     end.
 
 not_a_stream() -> {error, {bad_option, transport, node}}.
+
+%%% The state of a connection.
+
+%% @doc What set_state/2, or `init' by `{ok, State}', has set last, whoever had the connection then; `{ok, undefined}'
+%% where nothing was. It goes with the connection, from owner to owner, and ends with it.
+%%
+%% ```
+%% ok = sockpool:start_pool(db, #{host => "127.0.0.1", port => 7000, init => fun(_Conn) -> {ok, #{prepared => []}} end}),
+%% {ok, #{prepared := []}} = sockpool:execute(db, fun(Conn) -> {ok, State} = sockpool:state(Conn), State end).
+%% '''
+-spec state(conn()) -> {ok, term()} | {error, reason()}.
+state(?LEASE(_) = Lease) ->
+    sockpool_remote:state(Lease);
+state(?NODE_CONN(_)) ->
+    not_a_stream();
+state(Conn) ->
+    conn_error(sockpool_state:get(Conn), Conn).
+
+%% @doc Sets it, by the owner: such as which statements are prepared on this connection, or what was agreed on with
+%% its server. A copy is kept, of at most 65,536 terms and bytes of binaries; else `{error, emsgsize}'. One whose owner
+%% dies after that is closed.
+-spec set_state(conn(), term()) -> ok | {error, reason()}.
+set_state(?LEASE(_) = Lease, Term) ->
+    sockpool_remote:set_state(Lease, Term);
+set_state(?NODE_CONN(_), _Term) ->
+    not_a_stream();
+set_state(Conn, Term) ->
+    conn_error(sockpool_state:set(Conn, Term), Conn).
 
 %%% Looking at a connection.
 

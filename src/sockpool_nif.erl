@@ -10,7 +10,8 @@
          attempt_failed/1, attempt_abort/1]).
 -export([checkout/1, enqueue/3, enqueue_growing/3, waited/1, cancel/1, checkin/1, discard/1, give_away/2]).
 -export([send/6, recv_ahead/1, recv/4, request/5, finish/4, disarm/1, park/1, fired/1]).
--export([info/1, worker/1, return_worker/3, node_names/1, node_answer/2, peername/1, sockname/1, setopt/3, send_timeout/1]).
+-export([info/1, worker/1, return_worker/3, node_names/1, node_answer/2, peername/1, sockname/1, setopt/3, send_timeout/1,
+         state/1, set_state/3]).
 -export_type([pool/0, lease/0, host/0]).
 
 -on_load(load/0).
@@ -220,3 +221,12 @@ setopt(_Lease, _Key, _Value) -> ?NOT_LOADED.
 
 -spec send_timeout(term()) -> timeout() | not_a_conn | failure().
 send_timeout(_Lease) -> ?NOT_LOADED.
+
+%%% The state of a connection.
+
+-spec state(term()) -> {ok, term()} | not_a_conn | failure().
+state(_Lease) -> ?NOT_LOADED.
+
+%% Bytes: what it costs to copy the term.
+-spec set_state(term(), term(), Bytes :: non_neg_integer()) -> ok | not_a_conn | failure().
+set_state(_Lease, _Term, _Bytes) -> ?NOT_LOADED.

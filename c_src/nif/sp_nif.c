@@ -132,6 +132,8 @@ static ErlNifFunc functions[] = {
     {"sockname", 1, sp_nif_sockname, 0},
     {"setopt", 3, sp_nif_setopt, 0},
     {"send_timeout", 1, sp_nif_send_timeout, 0},
+    {"state", 1, sp_nif_state, 0},
+    {"set_state", 3, sp_nif_set_state, 0},
 };
 
 ERL_NIF_INIT(sockpool_nif, functions, load, NULL, upgrade, unload)

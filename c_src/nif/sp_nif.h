@@ -62,11 +62,12 @@ struct sp_nif_pool {
 
 struct sp_nif_conn {
     /* With transport worker; pids are 0 before they are known. */
-    ErlNifPid starter;     /* whom the worker has for its parent; written by attempt_claim() */
-    ErlNifPid worker;      /* written while its connector's lease holds, by the connector */
-    struct sp_conn core;   /* and of a worker only its first sp_conn_bytes() */
-    _Atomic bool selected; /* ERTS knows the descriptor: only its stop callback may close it */
-    ErlNifBinary rbin;     /* the memory of core.rbuf, while that has any */
+    ErlNifPid starter;         /* whom the worker has for its parent; written by attempt_claim() */
+    ErlNifPid worker;          /* written while its connector's lease holds, by the connector */
+    struct sp_nif_kept *state; /* {Bytes, Term} of set_state/3; under the pool's lock */
+    struct sp_conn core;       /* and of a worker only its first sp_conn_bytes() */
+    _Atomic bool selected;     /* ERTS knows the descriptor: only its stop callback may close it */
+    ErlNifBinary rbin;         /* the memory of core.rbuf, while that has any */
 };
 
 static inline struct sp_nif_conn *sp_nif_conn_of(struct sp_conn *conn)
@@ -298,5 +299,8 @@ SP_NIF(sp_nif_peername);
 SP_NIF(sp_nif_sockname);
 SP_NIF(sp_nif_setopt);
 SP_NIF(sp_nif_send_timeout);
+
+SP_NIF(sp_nif_state);
+SP_NIF(sp_nif_set_state);
 
 #endif

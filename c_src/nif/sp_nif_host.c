@@ -144,8 +144,19 @@ static void keepsake_drop(struct sp_conn *conn)
     conn->keepsake = NULL;
 }
 
+/* By the holder, without pins: nobody else looks. */
+static void drop_state(struct sp_nif_conn *conn)
+{
+    struct sp_nif_kept *state = conn->state;
+
+    conn->state = NULL;
+    sp_nif_kept_unref(state);
+}
+
 static void conn_stop(const struct sp_call *call, struct sp_conn *conn, int fd)
 {
+    /* Not only with the resource, which may be there as long as the handles in it. */
+    drop_state(sp_nif_conn_of(conn));
     if (sp_is_worker(conn->transport)) {
         sp_nif_worker_stop(call, sp_nif_conn_of(conn));
         return;
@@ -189,6 +200,7 @@ static void conn_dtor(ErlNifEnv *env, void *resource)
     struct sp_nif_conn *conn = resource;
 
     (void)env;
+    drop_state(conn);
     rbuf_free(&conn->core);
     if (conn->core.keepsake)
         keepsake_drop(&conn->core);

@@ -1,3 +1,4 @@
+/* Terms that outlive their process: the pool's, and the state of a connection. */
 #include "sp_nif.h"
 
 struct sp_nif_kept {
@@ -50,4 +51,69 @@ bool sp_nif_kept_get(struct sp_nif_pool *pool, struct sp_nif_kept **place, ErlNi
     *at_ms = kept->at_ms;
     sp_nif_kept_unref(kept);
     return true;
+}
+
+/* The lease that a call of its owner is about, within enter/leave. */
+static bool enter(const struct sp_call *call, ERL_NIF_TERM term, struct sp_nif_lease **lease,
+                  ERL_NIF_TERM *error)
+{
+    if (!sp_nif_get_lease(call->env, term, lease, error))
+        return false;
+    if (sp_conn_enter((*lease)->conn, (*lease)->lease, call))
+        return true;
+    *error = sp_nif_error_term(call->env, SP_CLOSED);
+    return false;
+}
+
+/* state(Lease) -> {ok, Term} | {error, Reason}: what was set last, or undefined. */
+SP_NIF(sp_nif_state)
+{
+    struct sp_call call = sp_nif_call(env);
+    struct sp_nif_lease *lease;
+    struct sp_nif_pool *pool;
+    const ERL_NIF_TERM *items;
+    ERL_NIF_TERM error, kept, term = sp_atoms.undefined;
+    ErlNifTime at_ms;
+    unsigned bytes;
+    int arity;
+
+    (void)argc;
+    if (!enter(&call, argv[0], &lease, &error))
+        return error;
+    pool = SP_CONTAINER(lease->conn->pool, struct sp_nif_pool, core);
+    if (sp_nif_kept_get(pool, &sp_nif_conn_of(lease->conn)->state, env, &kept, &at_ms) &&
+        enif_get_tuple(env, kept, &arity, &items) && enif_get_uint(env, items[0], &bytes)) {
+        term = items[1];
+        sp_take(&call, sp_pieces_of_bytes(bytes));
+    }
+    sp_conn_leave(lease->conn, &call);
+    sp_nif_charge(&call);
+    return enif_make_tuple2(env, sp_atoms.ok, term);
+}
+
+/* set_state(Lease, Term, Bytes) -> ok | {error, Reason}. The connection has it until the next one, or its end: Bytes is
+ * what it costs to copy. Under the pool's lock, as a worker may be returned by others than its owner, who is in a call. */
+SP_NIF(sp_nif_set_state)
+{
+    struct sp_call call = sp_nif_call(env);
+    struct sp_nif_lease *lease;
+    struct sp_nif_pool *pool;
+    ERL_NIF_TERM error;
+    unsigned bytes;
+    bool kept;
+
+    (void)argc;
+    if (!enif_get_uint(env, argv[2], &bytes))
+        return enif_make_badarg(env);
+    if (!enter(&call, argv[0], &lease, &error))
+        return error;
+    pool = SP_CONTAINER(lease->conn->pool, struct sp_nif_pool, core);
+    /* What its owner's death would leave is not known to be true of the connection. */
+    lease->conn->touched = true;
+    kept = sp_nif_keep(pool, &sp_nif_conn_of(lease->conn)->state,
+                       enif_make_tuple2(env, argv[2], argv[1]));
+    sp_take(&call, sp_pieces_of_bytes(bytes));
+    sp_conn_leave(lease->conn, &call);
+    sp_nif_charge(&call);
+    return kept ? sp_atoms.ok : sp_nif_error_term(env, SP_NO_MEMORY);
 }

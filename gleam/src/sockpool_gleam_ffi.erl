@@ -3,7 +3,7 @@
 
 -export([named/1, on_node/2, ensure_started/0, start/2, stop/1, start_link/2, child_spec/2]).
 -export([names/0, names_on/1, stats/1, reload_tls/1, with_connection/3, request/4, checkout/2]).
--export([send/3, recv/3, checkin/1, discard/1, give_away/2, set/2, info/1, reason/1]).
+-export([send/3, recv/3, checkin/1, discard/1, give_away/2, set/2, state/1, set_state/2, info/1, reason/1]).
 -export([check/1, start_function/1, map/1, ms/1, result/1]).
 -export_type([options/0, milliseconds/0]).
 
@@ -128,6 +128,12 @@ give_away(Conn, Pid) -> result(sockpool:give_away(Conn, Pid)).
 -spec set(sockpool:conn(), [tuple()]) -> result(nil).
 set(Conn, Settings) ->
     result(sockpool:setopts(Conn, [{Key, value(Key, Value)} || {Key, Value} <- Settings])).
+
+-spec state(sockpool:conn()) -> result(term()).
+state(Conn) -> result(sockpool:state(Conn)).
+
+-spec set_state(sockpool:conn(), term()) -> result(nil).
+set_state(Conn, Value) -> result(sockpool:set_state(Conn, Value)).
 
 -spec info(sockpool:conn()) -> result(tuple()).
 info(Conn) ->

@@ -7,6 +7,7 @@ import sockpool/connection.{
 import sockpool/error
 import sockpool/options
 import sockpool/pool
+import sockpool/term
 import sockpool_kit as kit
 
 fn with_connection(name, options, run) {
@@ -162,4 +163,24 @@ pub fn unix_socket_test() {
   kit.equal(#("unix", Local(path)), #(info.transport, info.peer))
   kit.equal(Ok(Nil), connection.checkin(conn))
   kit.echo_through(pool, <<"hello":utf8>>)
+}
+
+pub fn state_test() {
+  let options =
+    kit.single(kit.echo_server())
+    |> options.init(fn(conn) {
+      let assert Ok(Nil) = connection.set_state(conn, #("of init", [1, 2]))
+      Ok(Nil)
+    })
+  use pool <- kit.with_pool(kit.free_name("state"), options)
+  let seen = fn() { pool.with_connection(pool, kit.long(), connection.state) }
+  kit.equal(Ok(Ok(term.from(#("of init", [1, 2])))), seen())
+  let set = fn(value) {
+    pool.with_connection(pool, kit.long(), fn(conn) {
+      connection.set_state(conn, value)
+    })
+  }
+  kit.equal(Ok(Ok(Nil)), set(<<"later":utf8>>))
+  kit.equal(Ok(Ok(term.from(<<"later":utf8>>))), seen())
+  kit.equal(Ok(Error(error.MessageTooLong)), set(<<0:size(600_000)>>))
 }

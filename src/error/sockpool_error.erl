@@ -34,7 +34,7 @@ format(not_found) -> "there is no such pool, or it was stopped; or sockpool does
 format(draining) -> "the pool is draining: it was stopped meanwhile";
 format(not_owner) -> "the connection belongs to another process (see give_away/2)";
 format(busy) -> "the connection is in use just now: by another call, by init, or by max_inflight calls";
-format(emsgsize) -> "the message is longer than recv_limit or its packet header allows (emsgsize)";
+format(emsgsize) -> "the message is longer than recv_limit or its packet header allows, or a state has more than 65,536 terms and bytes (emsgsize)";
 format(bad_frame) -> "the server has sent what is no message of the connection's framing (option packet)";
 format(enomem) -> "memory is short (enomem)";
 format(noproc) -> "that process is dead";
@@ -47,8 +47,8 @@ format({nodedown, Node}) ->
 format(not_alive) ->
     "this VM is no node, so it has no connection to any: start it with -name or -sname";
 format({bad_request, Request}) ->
-    io_lib:format("the node that serves the pool does not know the request ~0tP; does it run another "
-                  "version of sockpool?", [Request, 20]);
+    io_lib:format("the node that serves the pool does not know the request ~0tP; is it a C node, or does it run "
+                  "another version of sockpool?", [Request, 20]);
 format({bad_argument, Name, Value}) ->
     io_lib:format("bad argument ~tp: ~tP (allowed: ~ts)", [Name, Value, 20, allowed(Name)]);
 format({bad_option, pools, not_a_map}) ->
@@ -151,6 +151,8 @@ last(Reason) -> format(Reason).
 %% Of an option that is a function.
 of_function(Option, badfun) ->
     fun_is_gone(Option, case Option of worker -> 0; _ -> 1 end);
+of_function(init, {state, emsgsize}) ->
+    "init returned a state of more than 65,536 terms and bytes (emsgsize)";
 of_function(Option, {bad_return, Value}) ->
     io_lib:format("~ts returned neither ~ts: ~0tP", [function(Option), right(Option), Value, 20]);
 of_function(Option, {Class, Reason, [_ | _] = Stack}) when Class =:= error; Class =:= exit; Class =:= throw ->
@@ -163,7 +165,7 @@ of_function(Option, Reason) ->
 function(worker) -> "the function that starts a worker";
 function(Option) -> atom_to_list(Option).
 
-right(init) -> "ok nor {error, Reason}";
+right(init) -> "ok, {ok, State} nor {error, Reason}";
 right(worker) -> "{ok, Pid}, with a process of this node, nor {error, Reason}";
 right(validate) -> "true nor false".
 

@@ -62,7 +62,7 @@ pool() ->
      {sndbuf, undefined, {optional, bytes}, [OfStreams]},
      {recbuf, undefined, {optional, bytes}, [OfStreams]},
      {bind, undefined, {optional, ip_address}, [{refused, [unix, worker]}]},
-     {init, undefined, {optional, {callback, 1, "ok or {error, Reason}"}}, [{refused, [node]}]},
+     {init, undefined, {optional, {callback, 1, "ok, {ok, State} or {error, Reason}"}}, [{refused, [node]}]},
      {validate, always, validate, []},
      {max_hold, infinity, {or_infinity, {ms, 1}}, []},
      {recv_limit, 67108864, bytes, [OfStreams]},
@@ -124,8 +124,8 @@ tls() ->
                      sndbuf => pos_integer() | undefined | nil,
                      recbuf => pos_integer() | undefined | nil,
                      bind => inet:ip_address() | undefined | nil,
-                     init => fun((sockpool:conn()) -> ok | {error, term()})
-                           | fun((Worker :: pid()) -> ok | {error, term()}) | mfargs() | undefined | nil,
+                     init => fun((sockpool:conn()) -> ok | {ok, State :: term()} | {error, term()})
+                           | fun((Worker :: pid()) -> ok | {ok, State :: term()} | {error, term()}) | mfargs() | undefined | nil,
                      validate => always | {'after', ms()} | never | fun((Worker :: pid()) -> boolean()) | mfargs() | nil,
                      max_hold => ms() | infinity | nil,
                      recv_limit => pos_integer() | undefined | nil,

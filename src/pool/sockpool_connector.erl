@@ -305,6 +305,7 @@ prepare(Pool, Attempt, Subject, Init, At) ->
     ok = sockpool_step:enter(At, init),
     try init(Init, Subject) of
         ok -> hand_over(Pool, Attempt, Subject);
+        {ok, State} -> with_state(Pool, Attempt, Subject, State);
         {error, Reason} -> failed(Pool, Attempt, {init, sockpool_reason:bounded(Reason)});
         Other -> failed(Pool, Attempt, {init, {bad_return, sockpool_reason:bounded(Other)}})
     catch
@@ -317,6 +318,13 @@ prepare(Pool, Attempt, Subject, Init, At) ->
 
 init(undefined, _Subject) -> ok;
 init(Init, Subject) -> sockpool_callback:call(Init, [Subject]).
+
+with_state(Pool, Attempt, Subject, State) ->
+    case sockpool_state:set(Attempt, State) of
+        ok -> hand_over(Pool, Attempt, Subject);
+        {error, emsgsize} -> failed(Pool, Attempt, {init, {state, emsgsize}});
+        {error, Reason} -> failed(Pool, Attempt, ended(Subject, Reason))
+    end.
 
 hand_over(Pool, Attempt, Subject) ->
     case sockpool_nif:attempt_ready(Attempt) of

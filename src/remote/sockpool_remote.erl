@@ -8,7 +8,7 @@
 
 -export([checkout/3, request/5, checkin/1, discard/1, give_away/2, send/3, recv/3]).
 -export([call/6, send_to/5]).
--export([info/1, worker/1, peername/1, sockname/1, setopts/2]).
+-export([info/1, worker/1, peername/1, sockname/1, setopts/2, state/1, set_state/2]).
 -export([start_pool/3, stop_pool/2, which_pools/1, stats/1, stats/2]).
 -export_type([lease/0]).
 
@@ -106,6 +106,16 @@ sockname(Lease) -> lease_call(Lease, {sockname, Lease}).
 
 -spec setopts(lease(), term()) -> ok | failure().
 setopts(Lease, Opts) -> lease_call(Lease, {setopts, Lease, Opts}).
+
+-spec state(lease()) -> {ok, term()} | failure().
+state(Lease) -> known(state, lease_call(Lease, {state, Lease})).
+
+-spec set_state(lease(), term()) -> ok | failure().
+set_state(Lease, Term) -> known(set_state, lease_call(Lease, {set_state, Lease, Term})).
+
+%% A C node, or one of before, does not know it. What was to be done is not told again: it may be large, or a secret.
+known(Call, {error, {bad_request, _}}) -> {error, {bad_request, Call}};
+known(_Call, Result) -> Result.
 
 lease_call(?LEASE(Node), Request) ->
     not_found_is_closed(call(Node, Request, ?LIMIT_MS)).

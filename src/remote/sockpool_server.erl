@@ -208,8 +208,9 @@ kind(stats) -> pools;
 kind({start_pool, _Name, _Opts}) -> pools;
 kind({stop_pool, Name}) when is_atom(Name) -> pools;
 kind({Call, ?LEASE(_) = Lease}) ->
-    lease_kind(lists:member(Call, [checkin, discard, info, peername, sockname]), Lease);
+    lease_kind(lists:member(Call, [checkin, discard, info, peername, sockname, state]), Lease);
 kind({setopts, ?LEASE(_) = Lease, _Opts}) -> {lease, Lease};
+kind({set_state, ?LEASE(_) = Lease, _Term}) -> {lease, Lease};
 kind({give_away, ?LEASE(_) = Lease, Pid}) when is_pid(Pid) -> {lease, Lease};
 kind({Call, ?LEASE(_) = Lease, _, _Timeout}) ->
     lease_kind(lists:member(Call, [send, recv]), Lease);

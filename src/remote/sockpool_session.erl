@@ -81,7 +81,9 @@ call(Conn, {recv, _, Length, Timeout}) -> sockpool:recv(Conn, Length, Timeout);
 call(Conn, {info, _}) -> sockpool:info(Conn);
 call(Conn, {peername, _}) -> sockpool:peername(Conn);
 call(Conn, {sockname, _}) -> sockpool:sockname(Conn);
-call(Conn, {setopts, _, Opts}) -> sockpool:setopts(Conn, Opts).
+call(Conn, {setopts, _, Opts}) -> sockpool:setopts(Conn, Opts);
+call(Conn, {state, _}) -> sockpool:state(Conn);
+call(Conn, {set_state, _, Term}) -> sockpool:set_state(Conn, Term).
 
 collect({send, _, Data, _}, _) when is_binary(Data), byte_size(Data) >= ?LARGE_BYTES ->
     erlang:garbage_collect();

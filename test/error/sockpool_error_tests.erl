@@ -111,7 +111,7 @@ what_is_missing_test_() ->
 reasons_of_functions_test_() ->
     [{Sentence, ?_assertEqual(Sentence, lists:flatten(sockpool:format_error(Reason)))}
      || {Reason, Sentence} <-
-            [{{init, {bad_return, 1}}, "init returned neither ok nor {error, Reason}: 1"},
+            [{{init, {bad_return, 1}}, "init returned neither ok, {ok, State} nor {error, Reason}: 1"},
              {{init, full}, "init returned an error: full"},
              {{worker, {bad_return, ignore}}, "the function that starts a worker returned neither {ok, Pid}, with a process of "
               "this node, nor {error, Reason}: ignore"},

@@ -33,9 +33,25 @@ leases(Name, _Peer) ->
     {ok, Discarded} = sockpool:checkout(Name),
     ok = sockpool:discard(Discarded),
     given_away(Name),
+    states(Name),
     ok = sockpool:transaction(Name, fun(C) -> sockpool:send(C, "") end),
     {ok, raised} = sockpool:execute(Name, fun(_) -> raised end),
     try sockpool:transaction(Name, fun(_) -> throw(up) end) catch throw:up -> ok end.
+
+%% Also of a connection that is closed with a handle of its own, and of another one, in it.
+states(Name) ->
+    {ok, One} = sockpool:checkout(Name),
+    {ok, Two} = sockpool:checkout(Name),
+    {ok, undefined} = sockpool:state(One),
+    [begin
+         ok = sockpool:set_state(One, Term),
+         {ok, Term} = sockpool:state(One)
+     end || Term <- [x, #{a => [1.5, <<"b">>]}, {One, Two}, binary:copy(<<0>>, 60000), {self(), One}]],
+    {error, emsgsize} = sockpool:set_state(One, binary:copy(<<0>>, 70000)),
+    ok = sockpool:set_state(Two, {One, Two}),
+    ok = sockpool:discard(Two),
+    ok = sockpool:checkin(One),
+    {error, closed} = sockpool:state(One).
 
 given_away(Name) ->
     {ok, Conn} = sockpool:checkout(Name),

@@ -106,7 +106,7 @@ one_wrong_argument(Config) ->
                  {fired, [Lease], [1]}, {info, [Lease], [1]}, {node_names, [Lease], [1]},
                  {node_answer, [<<112>>, <<0:96>>], [1, 2]}, {peername, [Lease], [1]},
                  {sockname, [Lease], [1]}, {setopt, [Lease, packet, raw], [1, 2, 3]},
-                 {send_timeout, [Lease], [1]}],
+                 {send_timeout, [Lease], [1]}, {state, [Lease], [1]}, {set_state, [Lease, x, 1], [1, 3]}],
     ?assertEqual(lists:sort(functions()),
                  lists:sort([{F, length(Arguments)} || {F, Arguments, _} <- Templates])),
     Calls = [{F, replaced(At, Arguments, G)} || {F, Arguments, Typed} <- Templates, At <- Typed,
@@ -131,6 +131,8 @@ wrong(request, 3, _, Lease) -> [G || G <- garbage(), not is_reference(G)] ++ [Le
 wrong(F, 2, Resource, Lease) when F =:= send; F =:= request ->
     [G || G <- garbage(), G =/= []] ++ [Resource, Lease];
 wrong(F, 2, Resource, Lease) when F =:= give_away; F =:= attempt_worker -> [G || G <- garbage(), not is_pid(G)] ++ [Resource, Lease];
+wrong(set_state, 3, Resource, Lease) ->
+    [G || G <- garbage(), not is_integer(G) orelse G < 0 orelse G >= 1 bsl 32] ++ [Resource, Lease];
 wrong(node_answer, 1, Resource, Lease) -> [G || G <- garbage(), not is_binary(G)] ++ [Resource, Lease];
 wrong(_, 1, Resource, Lease) -> garbage() ++ [{Resource}, {Lease}, element(2, Lease)];
 wrong(_, _, Resource, Lease) -> garbage() ++ [Resource, Lease].
@@ -200,6 +202,7 @@ lease_calls(Config) ->
      {finish, [1, false, Ref]}, {finish, [packet, true, Ref]}, {disarm, []}, {fired, []},
      {info, []}, {peername, []}, {sockname, []}, {setopt, [packet, line]},
      {setopt, [nodelay, true]}, {setopt, [sndbuf, 4096]}, {send_timeout, []},
+     {state, []}, {set_state, [{a, state}, 2]},
      {attempt_claim, [self()]},
      {attempt_begin, [<<127, 0, 0, 1>>, sockpool_test_server:port(?config(server, Config)),
                       <<"x">>, Ref]},
@@ -230,7 +233,7 @@ in_state(State, Make, F, Arguments, Resource) ->
 documented({error, Reason}) when is_atom(Reason) -> ok;
 documented({error, {bad_option, transport, _}}) -> ok;
 documented(Worker) when is_pid(Worker) -> ok;
-documented({ok, Value}) when is_binary(Value); is_map(Value); is_tuple(Value) -> ok;
+documented({ok, Value}) when is_binary(Value); is_map(Value); is_tuple(Value); Value =:= undefined -> ok;
 documented({wait, [_ | _], Offset}) when is_integer(Offset) -> ok;
 documented(Timeout) when is_integer(Timeout) -> ok;
 documented(Word) ->

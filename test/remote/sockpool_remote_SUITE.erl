@@ -60,6 +60,10 @@ every_function(Config) ->
     ?assertNotEqual(Port, OwnPort),
     {ok, Info} = sockpool:info(Conn),
     ?assertMatch(#{pool := Name, packet := line, peername := {{127, 0, 0, 1}, Port}}, Info),
+    ?assertEqual(of_kind(Config, [{ok, undefined}, ok, {ok, {a, state}}, {error, emsgsize}],
+                         [{error, {bad_request, Call}} || Call <- [state, set_state, state, set_state]]),
+                 [sockpool:state(Conn), sockpool:set_state(Conn, {a, state}), sockpool:state(Conn),
+                  sockpool:set_state(Conn, binary:copy(<<0>>, 70000))]),
     ok = sockpool:setopts(Conn, [{packet, raw}]),
     ok = sockpool:send(Conn, "ab"),
     ?assertEqual({ok, <<"a">>}, sockpool:recv(Conn, 1)),
@@ -79,6 +83,10 @@ every_function(Config) ->
     ok = sockpool:stop_pool(Pool),
     ?assertEqual({error, not_found}, sockpool:stats(Pool)),
     assert_no_messages().
+
+%% What the C node does not have.
+of_kind(Config, Erlang, C) ->
+    case ?config(kind, Config) of erlang -> Erlang; c -> C end.
 
 echo(Conn) ->
     ok = sockpool:send(Conn, "y\n"),

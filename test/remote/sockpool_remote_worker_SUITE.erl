@@ -60,6 +60,8 @@ every_function(Config) ->
      || Result <- [sockpool:send(Conn, "x"), sockpool:send(Conn, "x", 100), sockpool:recv(Conn, 1), sockpool:recv(Conn, 1, 100),
                    sockpool:setopts(Conn, [{packet, 1}]), sockpool:peername(Conn), sockpool:sockname(Conn)]],
     ?assertMatch({error, {bad_argument, node_conn, _}}, sockpool:call(Conn, erlang, node, [], 1000)),
+    ?assertEqual([{ok, undefined}, ok, {ok, {Worker}}],
+                 [sockpool:state(Conn), sockpool:set_state(Conn, {Worker}), sockpool:state(Conn)]),
     ok = sockpool:checkin(Conn),
     [?assertEqual(?NO_STREAM, Result)
      || Result <- [sockpool:request(Pool, "x", 1, 1000), sockpool:call(Pool, erlang, node, [], 1000),

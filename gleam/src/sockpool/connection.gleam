@@ -2,6 +2,7 @@
 //// it. Use by another process is `Error(NotOwner)`.
 
 import sockpool/error.{type Error}
+import sockpool/term.{type Term}
 
 /// It belongs to one process until it is checked in, discarded or given away. When that process
 /// dies, the pool takes it back.
@@ -120,3 +121,15 @@ pub fn set(
 
 @external(erlang, "sockpool_gleam_ffi", "info")
 pub fn info(connection: Connection) -> Result(Info, Error)
+
+/// What `set_state` has set last, whoever had the connection then; the atom `undefined` where nothing
+/// was. It goes with the connection, from owner to owner, and ends with it. Not for pools that a C node
+/// serves (`BadRequest`).
+@external(erlang, "sockpool_gleam_ffi", "state")
+pub fn state(connection: Connection) -> Result(Term, Error)
+
+/// Sets the state, such as which statements are prepared on this connection: in `init`, or by its
+/// owner. A copy is kept, of at most 65,536 terms and bytes; else `MessageTooLong`. One whose owner dies
+/// after that is closed.
+@external(erlang, "sockpool_gleam_ffi", "set_state")
+pub fn set_state(connection: Connection, value: a) -> Result(Nil, Error)
