@@ -3,7 +3,7 @@
 
 -export([named/1, on_node/2, ensure_started/0, start/2, stop/1, start_link/2, child_spec/2]).
 -export([names/0, names_on/1, stats/1, reload_tls/1, with_connection/3, request/4, checkout/2]).
--export([send/3, recv/3, checkin/1, discard/1, give_away/2, set/2, state/1, set_state/2, info/1, reason/1]).
+-export([send/3, recv/3, recv_until/3, checkin/1, discard/1, give_away/2, set/2, state/1, set_state/2, info/1, reason/1]).
 -export([check/1, start_function/1, map/1, ms/1, result/1]).
 -export_type([options/0, milliseconds/0]).
 
@@ -116,6 +116,9 @@ send(Conn, Data, Timeout) -> result(sockpool:send(Conn, Data, ms(Timeout))).
 recv(Conn, next, Timeout) -> result(sockpool:recv(Conn, packet, ms(Timeout)));
 recv(Conn, {bytes, Bytes}, Timeout) -> result(sockpool:recv(Conn, Bytes, ms(Timeout))).
 
+-spec recv_until(sockpool:conn(), fun((binary()) -> boolean()), milliseconds()) -> result([binary()]).
+recv_until(Conn, IsLast, Timeout) -> result(sockpool:recv_until(Conn, IsLast, ms(Timeout))).
+
 -spec checkin(sockpool:conn()) -> result(nil).
 checkin(Conn) -> result(sockpool:checkin(Conn)).
 
@@ -139,9 +142,9 @@ set_state(Conn, Value) -> result(sockpool:set_state(Conn, Value)).
 info(Conn) ->
     case sockpool:info(Conn) of
         {ok, #{pool := Pool, transport := Transport, age := AgeMs, peername := Peer,
-               sockname := Local} = Info} ->
+               sockname := Local, packet := Packet} = Info} ->
             {ok, {info, atom_to_binary(Pool), atom_to_binary(Transport), AgeMs, address(Peer),
-                  address(Local), security(Info)}};
+                  address(Local), security(Info), packet(Packet)}};
         {ok, #{transport := Transport}} ->
             {error, reason({bad_option, transport, Transport})};
         {error, Reason} ->
@@ -150,6 +153,16 @@ info(Conn) ->
 
 address({local, Path}) -> {local, Path};
 address({Ip, Port}) -> {ip, list_to_binary(inet:ntoa(Ip)), Port}.
+
+packet(1) -> header1;
+packet(2) -> header2;
+packet(4) -> header4;
+packet({length, #{offset := Offset, bytes := Bytes, endian := Endian, adjust := Adjust, header := Header}}) ->
+    {length, {length_field, Offset, Bytes, endian(Endian), Adjust, Header}};
+packet(Packet) -> Packet.
+
+endian(big) -> big_endian;
+endian(little) -> little_endian.
 
 security(#{protocol := Protocol, cipher := Cipher, alpn := Alpn, peercert := Cert,
            resumed := Resumed, ktls := Ktls}) ->
@@ -190,6 +203,9 @@ value(tls, Options) -> map(Options);
 value(packet, header1) -> 1;
 value(packet, header2) -> 2;
 value(packet, header4) -> 4;
+value(packet, {length, {length_field, Offset, Bytes, Endian, Adjust, Header}}) ->
+    Big = #{big_endian => big, little_endian => little},
+    {length, #{offset => Offset, bytes => Bytes, endian => maps:get(Endian, Big), adjust => Adjust, header => Header}};
 value(max_waiting, {at_most, Count}) -> Count;
 value(max_waiting, no_limit) -> infinity;
 value(validate, {after_idle, Ms}) -> {'after', Ms};
@@ -249,7 +265,7 @@ reason({unread_bytes, Text}) -> {unread_bytes, Text};
 reason({nodedown, Node}) when is_atom(Node) -> {node_down, atom_to_binary(Node)};
 reason(Reason) when Reason =:= timeout; Reason =:= full; Reason =:= closed; Reason =:= not_found;
                     Reason =:= draining; Reason =:= not_owner; Reason =:= busy;
-                    Reason =:= system_limit; Reason =:= not_alive ->
+                    Reason =:= system_limit; Reason =:= not_alive; Reason =:= bad_frame ->
     Reason;
 reason(bad_reply) -> {other, <<"bad_reply">>};
 reason(Reason) when is_atom(Reason) -> {posix, atom_to_binary(Reason)};

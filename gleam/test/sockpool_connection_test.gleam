@@ -109,6 +109,47 @@ pub fn message_too_long_test() {
   )
 }
 
+/// What is no value of RESP, and what no bytes could make a message.
+pub fn bad_frame_test() {
+  let options =
+    kit.single(kit.echo_server()) |> options.packet(connection.Resp)
+  use pool <- kit.with_pool("bad_frame", options)
+  let read = fn(sent) {
+    pool.with_connection(pool, kit.long(), fn(conn) {
+      let assert Ok(Nil) = connection.send(conn, sent, kit.long())
+      connection.recv(conn, Next, kit.long())
+    })
+  }
+  kit.equal(Ok(Ok(<<"+OK\r\n":utf8>>)), read(<<"+OK\r\n":utf8>>))
+  kit.equal(Ok(Error(error.BadFrame)), read(<<"hello\r\n":utf8>>))
+  kit.wait_until(fn() { kit.stats(pool).closed == 1 })
+}
+
+pub fn recv_until_test() {
+  let options = kit.single(kit.echo_server()) |> options.packet(Line)
+  use pool, conn <- with_connection("until", options)
+  let is_end = fn(line) { line == <<"END\n":utf8>> }
+  kit.equal(
+    Ok(Nil),
+    connection.send(conn, <<"a\nb\nEND\nEND\nc\n":utf8>>, kit.long()),
+  )
+  kit.equal(
+    Ok([<<"a\n":utf8>>, <<"b\n":utf8>>, <<"END\n":utf8>>]),
+    connection.recv_until(conn, is_end, Default),
+  )
+  kit.equal(
+    Ok([<<"END\n":utf8>>]),
+    connection.recv_until(conn, is_end, kit.long()),
+  )
+  // A part of the next message.
+  kit.equal(Ok(<<"c":utf8>>), connection.recv(conn, Bytes(1), kit.long()))
+  kit.equal(
+    Error(error.Timeout),
+    connection.recv_until(conn, is_end, connection.Ms(20)),
+  )
+  kit.equal(1, kit.stats(pool).leased)
+}
+
 pub fn settings_test() {
   let options = kit.single(kit.echo_server())
   use pool <- kit.with_pool("settings", options)

@@ -16,6 +16,7 @@ pub fn reasons_test() {
   kit.equal(error.NotOwner, kit.reason("not_owner"))
   kit.equal(error.Busy, kit.reason("busy"))
   kit.equal(error.MessageTooLong, kit.reason("emsgsize"))
+  kit.equal(error.BadFrame, kit.reason("bad_frame"))
   kit.equal(error.OutOfMemory, kit.reason("enomem"))
   kit.equal(error.SystemLimit, kit.reason("system_limit"))
   kit.equal(error.ProcessNotFound, kit.reason("noproc"))

@@ -1,8 +1,9 @@
 //// Each option of a pool: what it does, and what is said of a value that is not allowed.
 
 import sockpool/connection.{
-  type Connection, Bytes, Default, Header1, Header2, Header4, Infinity, Line, Ms,
-  Next, Raw,
+  type Connection, BigEndian, Bytes, Default, Delimiter, Fixed, Header1, Header2,
+  Header4, Infinity, Keep, Length, LengthField, Line, LittleEndian, Ms, Next, Raw,
+  Resp, Strip, length_field,
 }
 import sockpool/error
 import sockpool/options.{type Options, AfterIdle, Always, AtMost, Close, Fifo, Lifo, Never, NoLimit, Reuse}
@@ -147,13 +148,16 @@ pub fn default_sizes_test() {
   kit.equal(#(10, 10), #(stats.size, stats.max_overflow))
 }
 
-/// Messages go out with the header that the framing has, and come back without it.
+/// Messages go out with the header that the framing has, and come back without it. `info` says the
+/// framing as it was set.
 fn framed(name: String, packet, sent: BitArray, on_the_wire: BitArray) {
   let options = kit.single(kit.echo_server()) |> options.packet(packet)
   use pool <- kit.with_pool(name, options)
   kit.equal(Ok(sent), pool.request(pool, sent, Next, kit.long()))
   let assert Ok(seen) =
     pool.with_connection(pool, kit.long(), fn(conn) {
+      let assert Ok(info) = connection.info(conn)
+      kit.equal(packet, info.packet)
       let assert Ok(Nil) = connection.send(conn, sent, kit.long())
       let assert Ok(Nil) = connection.set(conn, [connection.Packet(Raw)])
       connection.recv(conn, Bytes(kit.size(on_the_wire)), kit.long())
@@ -162,11 +166,71 @@ fn framed(name: String, packet, sent: BitArray, on_the_wire: BitArray) {
 }
 
 pub fn packet_test() {
-  framed("raw", Raw, <<"abc":utf8>>, <<"abc":utf8>>)
   framed("line", Line, <<"abc\n":utf8>>, <<"abc\n":utf8>>)
   framed("one", Header1, <<"abc":utf8>>, <<3, "abc":utf8>>)
   framed("two", Header2, <<"abc":utf8>>, <<0, 3, "abc":utf8>>)
   framed("four", Header4, <<"abc":utf8>>, <<0, 0, 0, 3, "abc":utf8>>)
+  framed("fixed", Fixed(5), <<"a\r\nbc":utf8>>, <<"a\r\nbc":utf8>>)
+  let crlf = <<"a\nb\r\n":utf8>>
+  framed("crlf", Delimiter(<<"\r\n":utf8>>), crlf, crlf)
+  let value = <<"%1\r\n+a\r\n*2\r\n_\r\n$2\r\n\r\n\r\n":utf8>>
+  framed("resp", Resp, value, value)
+}
+
+pub fn length_field_test() {
+  let kept = <<0, 0, 0, 3, "abc":utf8>>
+  framed("plain", Length(length_field), kept, kept)
+  let kind = LengthField(..length_field, offset: 1, adjust: -4)
+  let message = <<"Q":utf8, 0, 0, 0, 7, "abc":utf8>>
+  framed("kind", Length(kind), message, message)
+  framed(
+    "strip",
+    Length(LengthField(0, 3, LittleEndian, -3, Strip)),
+    <<"abc":utf8>>,
+    <<6, 0, 0, "abc":utf8>>,
+  )
+  framed(
+    "long",
+    Length(LengthField(0, 8, BigEndian, 0, Strip)),
+    <<"abc":utf8>>,
+    <<0, 0, 0, 0, 0, 0, 0, 3, "abc":utf8>>,
+  )
+}
+
+pub fn refused_packets_test() {
+  let refusal = fn(packet) { refusal(options.packet(plain(), packet)) }
+  let length = fn(field) { refusal(Length(field)) }
+  kit.equal("packet", refusal(Fixed(0)))
+  kit.equal("packet", refusal(Fixed(2_147_483_648)))
+  kit.equal("packet", refusal(Delimiter(<<>>)))
+  kit.equal("packet", refusal(Delimiter(<<1:3>>)))
+  kit.equal("packet", refusal(Delimiter(kit.copies(<<"x":utf8>>, 33))))
+  kit.equal("packet", length(LengthField(..length_field, offset: 256)))
+  kit.equal("packet", length(LengthField(..length_field, bytes: 0)))
+  kit.equal("packet", length(LengthField(..length_field, bytes: 9)))
+  kit.equal("packet", length(LengthField(..length_field, adjust: 2_147_483_648)))
+  kit.equal("packet", length(LengthField(1, 4, BigEndian, 0, Strip)))
+  kit.equal("none", length(LengthField(255, 8, LittleEndian, -1, Keep)))
+}
+
+/// What is gen_tcp's has a shorter name, by which `info` tells it.
+pub fn short_packets_test() {
+  let strip = LengthField(0, 2, BigEndian, 0, Strip)
+  let options = kit.single(kit.echo_server()) |> options.packet(Length(strip))
+  use pool <- kit.with_pool("short", options)
+  let assert Ok(Nil) =
+    pool.with_connection(pool, kit.long(), fn(conn) {
+      let told = fn() {
+        let assert Ok(info) = connection.info(conn)
+        info.packet
+      }
+      kit.equal(Header2, told())
+      let line = connection.Packet(Delimiter(<<"\n":utf8>>))
+      kit.equal(Ok(Nil), connection.set(conn, [line]))
+      kit.equal(Line, told())
+      kit.equal(Ok(Nil), connection.set(conn, [connection.Packet(Raw)]))
+      kit.equal(Raw, told())
+    })
 }
 
 pub fn hosts_test() {

@@ -16,7 +16,7 @@ pub fn request_test() {
   )
   kit.equal(
     Ok(<<"more":utf8>>),
-    pool.request(pool, <<"more":utf8>>, Next, Infinity),
+    pool.request(pool, <<"more":utf8>>, Bytes(4), Infinity),
   )
   kit.equal(
     Ok(<<"again":utf8>>),
@@ -35,7 +35,7 @@ pub fn request_that_times_out_closes_the_connection_test() {
   kit.settled(pool)
   kit.equal(
     Error(error.Timeout),
-    pool.request(pool, <<"hello":utf8>>, Next, Ms(30)),
+    pool.request(pool, <<"hello":utf8>>, Bytes(5), Ms(30)),
   )
   kit.wait_until(fn() { kit.stats(pool).created == 2 })
   let stats = kit.settled(pool)
@@ -47,7 +47,7 @@ pub fn request_to_a_server_that_closes_test() {
   use pool <- kit.with_pool("request_closed", kit.single(server))
   kit.equal(
     Error(error.Closed),
-    pool.request(pool, <<"hello":utf8>>, Next, kit.long()),
+    pool.request(pool, <<"hello":utf8>>, Bytes(5), kit.long()),
   )
 }
 
@@ -148,7 +148,7 @@ pub fn full_test() {
   kit.equal(Error(error.Full), pool.with_connection(pool, Ms(0), fn(_) { Nil }))
   kit.equal(
     Error(error.Full),
-    pool.request(pool, <<"x":utf8>>, Next, Ms(0)),
+    pool.request(pool, <<"x":utf8>>, Bytes(1), Ms(0)),
   )
   let waiter =
     kit.start(fn() { pool.with_connection(pool, Infinity, fn(_) { "mine" }) })
@@ -171,7 +171,7 @@ pub fn timeout_test() {
   )
   kit.equal(
     Error(error.Timeout),
-    pool.request(pool, <<"x":utf8>>, Next, Ms(20)),
+    pool.request(pool, <<"x":utf8>>, Bytes(1), Ms(20)),
   )
   kit.equal(4, kit.stats(pool).timeouts)
   kit.equal(Ok(Nil), pool.checkin(conn))
@@ -184,7 +184,7 @@ pub fn unavailable_until_the_server_is_up_test() {
   kit.equal(error.Posix("econnrefused"), kit.unavailable(pool))
   kit.equal(
     Error(error.Unavailable(error.Posix("econnrefused"))),
-    pool.request(pool, <<"x":utf8>>, Next, Ms(20)),
+    pool.request(pool, <<"x":utf8>>, Bytes(1), Ms(20)),
   )
   kit.up(server)
   kit.echo_through(pool, <<"hello":utf8>>)
@@ -362,7 +362,10 @@ pub fn bad_arguments_test() {
   let assert Error(error.BadArgument("length", _)) =
     pool.request(pool, <<"x":utf8>>, Bytes(-1), Ms(10))
   let assert Error(error.BadArgument("data", _)) =
-    pool.request(pool, <<1:3>>, Next, Ms(10))
+    pool.request(pool, <<1:3>>, Bytes(1), Ms(10))
+  // Nothing tells where the reply would end.
+  let assert Error(error.BadArgument("length", _)) =
+    pool.request(pool, <<"x":utf8>>, Next, Ms(10))
 }
 
 pub fn names_as_erlang_has_them_test() {

@@ -3,6 +3,7 @@
 import actors
 import cache
 import five_minutes
+import framings
 import login
 import node_kit
 import nodes
@@ -20,6 +21,10 @@ pub fn from_the_main_readme_test() {
 
 pub fn login_test() {
   login.talk(kit.port(kit.greeting_server("welcome\n")))
+}
+
+pub fn framings_test() {
+  framings.talk(kit.port(kit.echo_server()))
 }
 
 pub fn secure_test() {

@@ -1,6 +1,9 @@
 //// Pools that another node serves: an Erlang node with sockpool, and the C node.
 
-import sockpool/connection.{Bytes, Default, Infinity, Ip, Ms, Next, Secured}
+import sockpool/connection.{
+  Bytes, Default, Delimiter, Infinity, Ip, Keep, Length, LengthField,
+  LittleEndian, Ms, Next, Packet, Resp, Secured,
+}
 import sockpool/error
 import sockpool/options
 import sockpool/pool
@@ -56,6 +59,16 @@ fn pool_of(node: kit.Node) -> Nil {
   let assert Ok(info) = connection.info(conn)
   kit.equal(#("far", Ip("127.0.0.1", kit.port(server))), #(info.pool, info.peer))
   kit.equal(Ok(Nil), connection.set(conn, [connection.Nodelay(False)]))
+  kit.equal(connection.Raw, info.packet)
+  let framing = Length(LengthField(1, 2, LittleEndian, -2, Keep))
+  kit.equal(Ok(Nil), connection.set(conn, [Packet(framing)]))
+  kit.equal(Ok(Nil), connection.send(conn, <<"a":utf8, 3, 0, "b":utf8>>, Default))
+  kit.equal(
+    Ok(<<"a":utf8, 3, 0, "b":utf8>>),
+    connection.recv(conn, Next, kit.long()),
+  )
+  let assert Ok(info) = connection.info(conn)
+  kit.equal(framing, info.packet)
   let assert Error(error.Full) = pool.checkout(far, Ms(0))
   let assert Error(error.Timeout) = pool.checkout(far, Ms(20))
   let other = fn() { connection.send(conn, <<"x":utf8>>, Infinity) }
@@ -79,11 +92,12 @@ fn pool_of(node: kit.Node) -> Nil {
   )
 
   tls_pool_of(name)
+  framed_pool_of(name)
 
   kit.equal(Ok(Nil), pool.stop(far))
   kit.equal(
     Error(error.NotFound),
-    pool.request(far, <<"x":utf8>>, Next, kit.long()),
+    pool.request(far, <<"x":utf8>>, Bytes(1), kit.long()),
   )
 
   kit.stop_node(node)
@@ -94,6 +108,17 @@ fn pool_of(node: kit.Node) -> Nil {
     Error(error.NodeDown(name)),
     pool.with_connection(far, Ms(100), fn(_) { Nil }),
   )
+}
+
+fn framed_pool_of(node: String) -> Nil {
+  let far = pool.on_node("far_framed", node)
+  let options = kit.single(kit.echo_server())
+  let assert Error(error.BadOption("packet", _)) =
+    pool.start(far, options.packet(options, Delimiter(<<>>)))
+  kit.equal(Ok(Nil), pool.start(far, options.packet(options, Resp)))
+  let value = <<"*2\r\n:1\r\n$1\r\nx\r\n":utf8>>
+  kit.equal(Ok(value), pool.request(far, value, Next, kit.long()))
+  kit.equal(Ok(Nil), pool.stop(far))
 }
 
 fn tls_pool_of(node: String) -> Nil {

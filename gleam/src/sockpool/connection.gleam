@@ -19,13 +19,15 @@ pub type Timeout {
 }
 
 pub type Length {
-  /// Exactly so many bytes. Not for pools with a packet framing.
+  /// Exactly so many bytes, with a framing too: those that come next.
   Bytes(Int)
-  /// The next message; on a pool without framing, whatever there is, but at least one byte.
+  /// The next message. Without a framing recv takes whatever there is, but at least one byte; a
+  /// request cannot know where a reply ends, and is `BadArgument`.
   Next
 }
 
-/// How the stream is cut into messages.
+/// How the stream is cut into messages. One that is longer than `recv_limit` is `MessageTooLong`, what
+/// can become none is `BadFrame`.
 pub type Packet {
   /// Not at all.
   Raw
@@ -35,6 +37,46 @@ pub type Packet {
   Header1
   Header2
   Header4
+  /// Each message has a header with its length in it.
+  Length(LengthField)
+  /// Each message ends with these bytes, 1 to 32, which are a part of it.
+  Delimiter(BitArray)
+  /// Each message has so many bytes.
+  Fixed(Int)
+  /// Each message is one value of RESP2 or RESP3, the protocol of Redis, with all that is within it.
+  Resp
+}
+
+/// `offset` bytes (0 to 255), a length of `bytes` bytes (1 to 8), and behind those as many bytes as
+/// it says, and `adjust` more, which is below 0 where the length counts itself or what is before it.
+///
+/// ```
+/// // PostgreSQL: a kind, and a length that counts itself.
+/// Length(LengthField(..length_field, offset: 1, adjust: -4))
+/// ```
+pub type LengthField {
+  LengthField(
+    offset: Int,
+    bytes: Int,
+    endian: Endian,
+    adjust: Int,
+    header: Header,
+  )
+}
+
+/// The usual: 4 bytes, big-endian, of what follows them, and the message has them too.
+pub const length_field = LengthField(0, 4, BigEndian, 0, Keep)
+
+pub type Endian {
+  BigEndian
+  LittleEndian
+}
+
+/// Whether a message has its header. With `Strip` it comes without, and what is sent gets one: only
+/// where the offset is 0.
+pub type Header {
+  Keep
+  Strip
 }
 
 /// What `set` changes until check-in.
@@ -61,6 +103,7 @@ pub type Info {
     peer: Address,
     local: Address,
     security: Security,
+    packet: Packet,
   )
 }
 
@@ -96,6 +139,15 @@ pub fn recv(
   length: Length,
   timeout: Timeout,
 ) -> Result(BitArray, Error)
+
+/// Messages up to the first of which `is_last` says `True`, all within the timeout. After an error
+/// those before it are lost, and the connection will be closed at check-in.
+@external(erlang, "sockpool_gleam_ffi", "recv_until")
+pub fn recv_until(
+  connection: Connection,
+  is_last: fn(BitArray) -> Bool,
+  timeout: Timeout,
+) -> Result(List(BitArray), Error)
 
 /// Gives the connection back, at a boundary of its protocol: a reply that is still to come would
 /// reach the next user. After an error of I/O, or with unread bytes, it is closed and replaced.

@@ -24,6 +24,8 @@ pub type Error {
   /// A message, or the length asked for, is longer than `recv_limit`, or a message does not fit
   /// into its packet header.
   MessageTooLong
+  /// What the server sent is no message of the connection's framing, and cannot become one.
+  BadFrame
   OutOfMemory
   /// The VM has no process or port to spare that this needs.
   SystemLimit
@@ -79,6 +81,7 @@ pub fn describe(error: Error) -> String {
     NotOwner -> "the connection belongs to another process"
     Busy -> "a call waits on the connection already"
     MessageTooLong -> "the message is too long"
+    BadFrame -> "the server has sent what is no message of the framing"
     OutOfMemory -> "memory is short"
     SystemLimit -> "the VM has no process or port to spare"
     ProcessNotFound -> "the process is dead"
