@@ -72,7 +72,7 @@ cases() ->
      {tcp("\"packet\": {\"length\": {\"bytes\": null}}"), "pools.p.packet: {\"length\":{\"bytes\":null}} is not allowed"},
      {tcp("\"packet\": {\"length\": {\"bytes\": {}}}"), "pools.p.packet: {\"length\":{\"bytes\":{}}} is not allowed"},
      {tcp("\"packet\": {\"length\": {\"size\": 4}}"), "offset (0 to 255, default 0), bytes (1 to 8, default 4), endian"},
-     {tcp("\"packet\": {\"length\": 4}"), "; in a file, {\"fixed\": Bytes}, {\"delimiter\": Text}, {\"length\": {\"bytes\": 4, ...}}"},
+     {tcp("\"packet\": {\"length\": 4}"), "; in a file, {\"fixed\": N}, {\"delimiter\": Text}, {\"length\": {}}"},
      {tcp("\"packet\": {\"length\": {}, \"fixed\": 5}"), "pools.p.packet: {\"length\":{},\"fixed\":5} is not allowed"},
      {tcp("\"packet\": {}"), "pools.p.packet: {} is not allowed"},
      {tcp("\"packet\": [\"fixed\", 5]"), "pools.p.packet: [\"fixed\",5] is not allowed"},

@@ -313,8 +313,7 @@ static bool refuse_option(struct reader *reader, const char *where, const json_t
         [SN_WRITTEN_TUPLE] = "; in a file, a list",
         [SN_WRITTEN_AFTER] = "; in a file, {\"after\": Ms}",
         [SN_WRITTEN_FRAMING] =
-            "; in a file, {\"fixed\": Bytes}, {\"delimiter\": Text}, {\"length\": "
-            "{\"bytes\": 4, ...}}",
+            "; in a file, {\"fixed\": N}, {\"delimiter\": Text}, {\"length\": {}}",
         [SN_WRITTEN_TLS] = "; in a file, an object",
         [SN_WRITTEN_NOT] = "",
     };
