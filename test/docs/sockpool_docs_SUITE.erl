@@ -45,11 +45,15 @@ session(Document, Config) -> session(Document, Config, []).
 session(Document, Config, Left) ->
     Dir = filename:join(?config(priv_dir, Config), filename:basename(Document, ".md")),
     ok = filelib:ensure_path(Dir),
-    ok = file:make_symlink(filename:join(root(), "bench"), filename:join(Dir, "bench")),
+    [ok = file:make_symlink(filename:join(root(), Name), filename:join(Dir, Name)) || Name <- ["bench", "examples"]],
     ok = file:make_symlink(code:priv_dir(sockpool), filename:join(Dir, "priv")),
-    Blocks = [Block || {Language, _, _, Text} = Block <- blocks(Document), Language =/= "elixir", Language =/= "gleam",
+    Blocks = [Block || {Language, _, _, Text} = Block <- blocks(Document), is_typed(Language, Document),
                        not lists:any(fun(Word) -> string:find(Text, Word) =/= nomatch end, Left)],
     read(Blocks, #{document => Document, dir => Dir, shell => none, vms => [], servers => []}).
+
+%% The README's Elixir has a case of its own.
+is_typed("elixir", Document) -> Document =/= "README.md" andalso os:find_executable("elixir") =/= false;
+is_typed(Language, _Document) -> Language =/= "gleam".
 
 read(Blocks, State0) ->
     put(state, State0),
@@ -83,6 +87,9 @@ block("erlang", "", Text, State) ->
         ok -> Next;
         {error, Said} -> error(lists:flatten(Said))
     end;
+block("elixir", "", Text, #{dir := Dir} = State) ->
+    ?assertMatch({0, _}, run(Dir, elixir(Dir, Text))),
+    State;
 block("erlang", "rebar.config", _Text, State) ->
     State;
 block("erlang", "sys.config", Text, #{dir := Dir} = State) ->
@@ -117,6 +124,8 @@ command(Line, #{dir := Dir} = State) ->
             Vm = vm(#{name => list_to_atom(Name)}, []),
             State#{vms := [Vm | maps:get(vms, State)]};
         ["bench/bin/echo_server", Port] ->
+            serving(Line, {port, list_to_integer(Port)}, State);
+        ["redis-server", "--port", Port | _] ->
             serving(Line, {port, list_to_integer(Port)}, State);
         ["openssl", "s_server", "-accept", Port | _] ->
             serving(Line, {port, list_to_integer(Port)}, State);
@@ -241,29 +250,30 @@ performance(Config) -> session("docs/performance.md", Config).
 
 troubleshooting(Config) -> session("docs/troubleshooting.md", Config).
 
-%% Beside the echo server that the README starts, in an application that depends on sockpool.
+%% Beside the echo server that the README starts.
 readme_elixir(Config) ->
     case os:find_executable("elixir") of
         false ->
             {skip, "there is no elixir"};
-        Elixir ->
+        _Elixir ->
             Blocks = blocks("README.md"),
             [Server | _] = [Text || {"sh", _, _, Text} <- Blocks],
-            Dir = ?config(priv_dir, Config),
-            Ebin = filename:join(code:lib_dir(sockpool), "ebin"),
             State = lists:foldl(fun command/2,
                                 #{document => "README.md", dir => root(), shell => none, vms => [], servers => []},
                                 string:lexemes(Server, "\n")),
             try
-                [begin
-                     Path = filename:join(Dir, "block.exs"),
-                     ok = file:write_file(Path, ["{:ok, _} = Application.ensure_all_started(:sockpool)\n", Text]),
-                     ?assertMatch({0, _}, run(Dir, Elixir ++ " -pa " ++ Ebin ++ " " ++ Path))
-                 end || {"elixir", "", _, Text} <- Blocks]
+                Dir = ?config(priv_dir, Config),
+                [?assertMatch({0, _}, run(Dir, elixir(Dir, Text))) || {"elixir", "", _, Text} <- Blocks]
             after
                 [ended(Port) || Port <- maps:get(servers, State)]
             end
     end.
+
+%% What runs the block, in an application that depends on sockpool.
+elixir(Dir, Text) ->
+    Path = filename:join(Dir, "block.exs"),
+    ok = file:write_file(Path, ["{:ok, _} = Application.ensure_all_started(:sockpool)\n", Text]),
+    "elixir -pa " ++ filename:join(code:lib_dir(sockpool), "ebin") ++ " " ++ Path.
 
 %%% Links.
 
