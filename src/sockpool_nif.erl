@@ -9,10 +9,10 @@
 -export([attempt_claim/2, attempt_begin/5, attempt_opened/2, attempt_worker/2, attempt_handshake/2, attempt_ready/1,
          attempt_failed/1, attempt_abort/1]).
 -export([checkout/1, enqueue/3, enqueue_growing/3, waited/1, cancel/1, checkin/1, discard/1, give_away/2]).
--export([send/6, recv_ahead/1, recv/4, request/5, finish/4, disarm/1, park/1, fired/1]).
+-export([send/6, recv_ahead/1, take/2, cut/1, set_cut/2, recv/4, request/5, finish/4, disarm/1, park/1, fired/1]).
 -export([info/1, worker/1, return_worker/3, node_names/1, node_answer/2, peername/1, sockname/1, setopt/3, send_timeout/1,
          state/1, set_state/3]).
--export_type([pool/0, lease/0, host/0]).
+-export_type([pool/0, lease/0, host/0, want/0]).
 
 -on_load(load/0).
 
@@ -22,7 +22,7 @@
 
 -type host() :: binary() | {Host :: binary(), Node :: binary(), OurHost :: binary(), Cookie :: binary()}.
 -type failure() :: {error, term()}.
--type want() :: non_neg_integer() | packet.
+-type want() :: non_neg_integer() | packet | {packet, Shown :: pos_integer()}.
 
 %% What the code server logs. The library that is loaded goes on.
 -define(CANNOT_UPGRADE, "this library cannot take over the connections of the one that runs, as what the "
@@ -166,7 +166,7 @@ give_away(_Lease, _Pid) -> ?NOT_LOADED.
 send(_Lease, _Iovec, _Offset, _Framed, _Fired, _Ref) -> ?NOT_LOADED.
 
 -spec recv(term(), want(), first | again | fired, reference()) ->
-          {ok, binary()} | soon | wait | again | not_a_conn | failure().
+          {ok, binary()} | {shown, binary()} | soon | wait | again | not_a_conn | failure().
 recv(_Lease, _Want, _Attempt, _Ref) -> ?NOT_LOADED.
 
 -spec request(pool(), [binary()], reference(), timeout() | false, want()) ->
@@ -175,11 +175,20 @@ recv(_Lease, _Want, _Attempt, _Ref) -> ?NOT_LOADED.
 request(_Pool, _Iovec, _Ref, _Expiry, _Want) -> ?NOT_LOADED.
 
 -spec finish(lease(), want(), first | again | fired, reference()) ->
-          {ok, binary()} | soon | wait | again | failure().
+          {ok, binary()} | {shown, binary()} | soon | wait | again | failure().
 finish(_Lease, _Want, _Attempt, _Ref) -> ?NOT_LOADED.
 
 -spec recv_ahead(lease()) -> non_neg_integer() | failure().
 recv_ahead(_Lease) -> ?NOT_LOADED.
+
+-spec take(lease(), pos_integer() | bad) -> ok | failure().
+take(_Lease, _Bytes) -> ?NOT_LOADED.
+
+-spec cut(lease()) -> sockpool_callback:callback() | undefined | failure().
+cut(_Lease) -> ?NOT_LOADED.
+
+-spec set_cut(lease() | term(), sockpool_callback:callback()) -> ok | not_a_conn | failure().
+set_cut(_Lease, _Function) -> ?NOT_LOADED.
 
 -spec disarm(lease()) -> cancelled | fired | failure().
 disarm(_Lease) -> ?NOT_LOADED.

@@ -42,14 +42,16 @@ struct sp_nif_pool {
         *transition;       /* held while the pool opens, and over one slice of a shut; outermost */
     bool shutting;         /* under transition: slices are left to do */
     sp_status shut_status; /* under transition: what they tell waiters */
-    ErlNifMutex *lock;     /* guards what follows, up to check; innermost */
+    ErlNifMutex *lock;     /* guards what follows, up to cut; innermost */
     bool controlled;
     ErlNifPid controller;
     ErlNifMonitor monitor;
     ErlNifPid janitor; /* does the slices after a crash; undefined where there is none */
     struct sp_nif_kept *last_error;
     struct sp_nif_kept *check; /* of a pool of workers: the function that says whether one is fit */
-    _Atomic uint32_t grants;   /* enum sp_nif_grant */
+    struct sp_nif_kept
+        *cut; /* of a pool whose framing is one: the function that says where messages end */
+    _Atomic uint32_t grants;                         /* enum sp_nif_grant */
     _Atomic uint64_t worker_shutdown;                /* ms, SP_NEVER for infinity */
     _Atomic uint64_t checkout_timeout, send_timeout; /* ms, SP_NEVER for infinity */
     _Atomic uint64_t recv_limit_bytes;
@@ -65,6 +67,7 @@ struct sp_nif_conn {
     ErlNifPid starter;         /* whom the worker has for its parent; written by attempt_claim() */
     ErlNifPid worker;          /* written while its connector's lease holds, by the connector */
     struct sp_nif_kept *state; /* {Bytes, Term} of set_state/3; under the pool's lock */
+    struct sp_nif_kept *cut;   /* of set_cut/2, as the pool's; under its lock */
     struct sp_conn core;       /* and of a worker only its first sp_conn_bytes() */
     _Atomic bool selected;     /* ERTS knows the descriptor: only its stop callback may close it */
     ErlNifBinary rbin;         /* the memory of core.rbuf, while that has any */
@@ -124,7 +127,7 @@ extern const struct sp_host sp_nif_host;
     X(empty) X(crowded) X(cancelled) X(told) X(fired) X(fifo) X(raw) X(line) X(packet) X(sockpool_conn) \
     X(local) X(bad_length) X(not_a_conn) X(sockpool_wake) X(sockpool_idle) X(unavailable) \
     X(timeout) X(name) X(already_started) X(sockpool_shut) X(handshake) X(tls) X(alert) X(node) X(many) X(worker) \
-    X(check) X(length) X(delimiter) X(fixed) X(resp) X(little) X(strip)
+    X(check) X(length) X(delimiter) X(fixed) X(resp) X(fun) X(little) X(strip)
 /* clang-format on */
 #define SP_ATOM_FIELD(name) ERL_NIF_TERM name;
 struct sp_nif_atoms {
@@ -151,6 +154,16 @@ ERL_NIF_TERM sp_nif_ms_term(ErlNifEnv *env, uint64_t ms); /* SP_NEVER: infinity 
 /* sp_nif_framing.c */
 bool sp_nif_get_framing(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_framing *framing);
 ERL_NIF_TERM sp_nif_framing_term(ErlNifEnv *env, const struct sp_framing *framing);
+
+/* sp_nif_rbuf.c */
+SP_MUST_CHECK bool sp_nif_rbuf_open_type(ErlNifEnv *env, ErlNifResourceFlags flags);
+bool sp_nif_rbuf_reserve(struct sp_conn *conn, size_t cap);
+void sp_nif_rbuf_free(struct sp_conn *conn);
+/* Before a receive of what is only shown. False where memory is short. */
+SP_MUST_CHECK bool sp_nif_rbuf_show(struct sp_conn *conn);
+/* What sp_recv() has received, as a binary, and off the buffer unless it is only shown. */
+ERL_NIF_TERM sp_nif_rbuf_take(const struct sp_call *call, struct sp_conn *conn,
+                              const struct sp_received *received);
 
 /* sp_nif_host.c */
 struct sp_call sp_nif_call(ErlNifEnv *env);
@@ -284,6 +297,9 @@ SP_NIF(sp_nif_give_away);
 SP_NIF(sp_nif_send);
 SP_NIF(sp_nif_recv);
 SP_NIF(sp_nif_recv_ahead);
+SP_NIF(sp_nif_take);
+SP_NIF(sp_nif_cut);
+SP_NIF(sp_nif_set_cut);
 SP_NIF(sp_nif_disarm);
 SP_NIF(sp_nif_park);
 SP_NIF(sp_nif_request);

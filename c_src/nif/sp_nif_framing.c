@@ -1,4 +1,4 @@
-/* Framings as terms: raw, 1, 2, 4, line, resp, {fixed, Bytes}, {delimiter, Binary}, and {length, #{offset, bytes, endian,
+/* Framings as terms: raw, 1, 2, 4, line, resp, fun (of which another function tells: cut/1), {fixed, Bytes}, {delimiter, Binary}, and {length, #{offset, bytes, endian,
  * adjust, header}} with all of its keys. */
 #include "sp_nif.h"
 
@@ -21,6 +21,8 @@ static bool get_word(ERL_NIF_TERM term, struct sp_framing *framing)
         *framing = sp_framing_line();
     else if (enif_is_identical(term, sp_atoms.resp))
         framing->kind = SP_FRAMING_RESP;
+    else if (enif_is_identical(term, sp_atoms.fun))
+        framing->kind = SP_FRAMING_FUN;
     else
         return enif_is_identical(term, sp_atoms.raw);
     return true;
@@ -131,6 +133,8 @@ ERL_NIF_TERM sp_nif_framing_term(ErlNifEnv *env, const struct sp_framing *framin
         return enif_make_tuple2(env, sp_atoms.fixed, enif_make_uint(env, framing->fixed));
     case SP_FRAMING_RESP:
         return sp_atoms.resp;
+    case SP_FRAMING_FUN:
+        return sp_atoms.fun;
     case SP_FRAMING_RAW:
         break;
     }

@@ -176,32 +176,14 @@ static void stopped(ErlNifEnv *env, void *resource, ErlNifEvent event, int is_di
     close(event);
 }
 
-static bool rbuf_reserve(struct sp_conn *conn, size_t cap)
-{
-    struct sp_nif_conn *self = sp_nif_conn_of(conn);
-
-    if (!(conn->rbuf.base ? enif_realloc_binary(&self->rbin, cap)
-                          : enif_alloc_binary(cap, &self->rbin)))
-        return false;
-    conn->rbuf.base = self->rbin.data;
-    conn->rbuf.cap = cap;
-    return true;
-}
-
-static void rbuf_free(struct sp_conn *conn)
-{
-    if (conn->rbuf.base)
-        enif_release_binary(&sp_nif_conn_of(conn)->rbin);
-    conn->rbuf = (struct sp_rbuf){0};
-}
-
 static void conn_dtor(ErlNifEnv *env, void *resource)
 {
     struct sp_nif_conn *conn = resource;
 
     (void)env;
     drop_state(conn);
-    rbuf_free(&conn->core);
+    sp_nif_kept_unref(conn->cut);
+    sp_nif_rbuf_free(&conn->core);
     if (conn->core.keepsake)
         keepsake_drop(&conn->core);
     if (conn->core.pool)
@@ -449,8 +431,8 @@ const struct sp_host sp_nif_host = {
     .conn_unref = conn_unref,
     .conn_stop = conn_stop,
     .keepsake_drop = keepsake_drop,
-    .rbuf_reserve = rbuf_reserve,
-    .rbuf_free = rbuf_free,
+    .rbuf_reserve = sp_nif_rbuf_reserve,
+    .rbuf_free = sp_nif_rbuf_free,
     .owner_alive = owner_alive,
     .waiter_notify = waiter_notify,
     .waiter_free = waiter_free,
@@ -541,6 +523,7 @@ static void pool_dtor(ErlNifEnv *env, void *resource)
     sp_pool_destroy(&pool->core);
     sp_nif_kept_unref(pool->last_error);
     sp_nif_kept_unref(pool->check);
+    sp_nif_kept_unref(pool->cut);
     pool_free(pool);
 }
 
@@ -596,5 +579,6 @@ bool sp_nif_open_types(ErlNifEnv *env, ErlNifResourceFlags flags)
     sp_nif_pool_type = enif_open_resource_type_x(env, "sockpool_pool", &pool, flags, NULL);
     sp_nif_conn_type = enif_open_resource_type_x(env, "sockpool_conn", &conn, flags, NULL);
     sp_nif_lease_type = enif_open_resource_type_x(env, "sockpool_lease", &lease, flags, NULL);
-    return sp_nif_pool_type && sp_nif_conn_type && sp_nif_lease_type;
+    return sp_nif_pool_type && sp_nif_conn_type && sp_nif_lease_type &&
+           sp_nif_rbuf_open_type(env, flags);
 }

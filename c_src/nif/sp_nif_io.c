@@ -8,11 +8,6 @@
 
 /* Messages up to this size pass through the stack; longer ones through the connection's buffer. */
 #define SCRATCH_BYTES (16 * 1024)
-/* A received message from this size on keeps its buffer instead of being copied. */
-#define COPY_MAX_BYTES 1024
-/* To give back what such a buffer has too much would copy all of it; of most of that the system has given
- * no memory yet. */
-#define SHRUNK_MAX_BYTES ((size_t)1024 * 1024)
 /* What has to be gone over at once, for its length or to be kept, has this many parts at most. */
 #define PARTS_MAX 1024
 
@@ -230,64 +225,23 @@ SP_NIF(sp_nif_recv_ahead)
 
 /* ---- receiving ---- */
 
-/* The length 0 means one packet where the connection has a framing, as in gen_tcp:recv/2. */
+/* Length | packet | {packet, Shown}. The length 0 means one packet where the connection has a framing, as in
+ * gen_tcp:recv/2. */
 static bool get_want(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_want *want)
 {
-    ErlNifUInt64 len = 0;
+    ErlNifUInt64 len = 0, shown = 0;
+    const ERL_NIF_TERM *items;
+    int arity;
 
+    if (enif_get_tuple(env, term, &arity, &items)) {
+        if (arity != 2 || !enif_get_uint64(env, items[1], &shown))
+            return false;
+        term = items[0];
+    }
     if (!enif_is_identical(term, sp_atoms.packet) && !enif_get_uint64(env, term, &len))
         return false;
-    *want = (struct sp_want){.packet = len == 0, .len_bytes = (size_t)len};
+    *want = (struct sp_want){.packet = len == 0, .len_bytes = (size_t)len, .shown = (size_t)shown};
     return true;
-}
-
-/* The buffer as a binary of which the message is a part; what is behind it moves to a new one, if there
- * is anything. False where memory is short for that. */
-static bool give_buffer(ErlNifEnv *env, struct sp_conn *conn, const struct sp_received *received,
-                        ERL_NIF_TERM *term)
-{
-    struct sp_nif_conn *self = sp_nif_conn_of(conn);
-    struct sp_rbuf *rbuf = &conn->rbuf;
-    size_t offset = (size_t)(received->data - rbuf->base);
-    size_t used = rbuf->pos + received->rbuf_taken, behind = rbuf->len - used;
-    ErlNifBinary rest = {0};
-
-    if (behind > 0 && !enif_alloc_binary(behind, &rest))
-        return false;
-    if (behind > 0)
-        memcpy(rest.data, rbuf->base + used, behind);
-    if (used <= SHRUNK_MAX_BYTES && !enif_realloc_binary(&self->rbin, used)) {
-        enif_release_binary(&rest);
-        return false;
-    }
-    *term = enif_make_binary(env, &self->rbin);
-    if (received->len < self->rbin.size)
-        *term = enif_make_sub_binary(env, *term, offset, received->len);
-    *rbuf = (struct sp_rbuf){0};
-    if (behind > 0) {
-        self->rbin = rest;
-        *rbuf = (struct sp_rbuf){.base = rest.data, .len = behind, .cap = behind};
-    }
-    return true;
-}
-
-/* Of a long message and what is behind it the shorter one is copied. Not to keep a buffer of which the
- * message is less than half. */
-static ERL_NIF_TERM take_binary(const struct sp_call *call, struct sp_conn *conn,
-                                const struct sp_received *received)
-{
-    size_t used = conn->rbuf.pos + received->rbuf_taken, behind = conn->rbuf.len - used;
-    ERL_NIF_TERM term;
-
-    if (received->in_rbuf && received->len >= COPY_MAX_BYTES && received->len >= behind &&
-        2 * received->len >= used && give_buffer(call->env, conn, received, &term)) {
-        sp_take(call, sp_pieces_of_bytes(behind));
-        return term;
-    }
-    sp_take(call, sp_pieces_of_bytes(received->len));
-    memcpy(enif_make_new_binary(call->env, received->len, &term), received->data, received->len);
-    sp_recv_taken(conn, received);
-    return term;
 }
 
 /* Within enter/leave. SP_OK: *binary. SP_WANT_READ, SP_WANT_WRITE: armed, or not even that where it
@@ -298,11 +252,17 @@ static sp_status receive(const struct sp_call *call, struct sp_nif_lease *lease,
 {
     uint8_t scratch[SCRATCH_BYTES];
     struct sp_received received;
-    sp_status status = sp_recv(lease->conn, call, want, scratch, sizeof scratch, &received);
+    sp_status status;
 
-    if (status == SP_OK)
-        *binary = take_binary(call, lease->conn, &received);
-    else if (sp_wants(status) && !first && !arm_for_self(call, lease, status, ref))
+    if (lease->conn->framing.kind == SP_FRAMING_FUN && !sp_nif_rbuf_show(lease->conn))
+        return SP_NO_MEMORY;
+    status = sp_recv(lease->conn, call, want, scratch, sizeof scratch, &received);
+    if (status == SP_OK) {
+        *binary = sp_nif_rbuf_take(call, lease->conn, &received);
+        if (received.only_shown)
+            status = SP_SHOWN;
+    }
+    if (sp_wants(status) && !first && !arm_for_self(call, lease, status, ref))
         status = SP_BUSY;
     return status;
 }
@@ -317,13 +277,16 @@ static ERL_NIF_TERM received_term(ErlNifEnv *env, sp_status status, bool first, 
         return first ? sp_atoms.soon : sp_atoms.wait;
     case SP_AGAIN:
         return sp_atoms.again;
+    case SP_SHOWN:
+        return enif_make_tuple2(env, enif_make_atom(env, "shown"), binary);
     default:
         return sp_nif_error_term(env, status);
     }
 }
 
-/* recv(Lease, Length | packet, first | again | fired, Ref) ->
- *     {ok, Binary} | soon | wait | again | {error, Reason}
+/* recv(Lease, Length | packet | {packet, Shown}, first | again | fired, Ref) ->
+ *     {ok, Binary} | {shown, Binary} | soon | wait | again | {error, Reason}
+ * Shown, where a function says what a message is: all that is there, at least so many bytes, of which take/2 takes some.
  * Where nothing is there yet, the first attempt answers `soon' and has not armed the connection:
  * while other processes run for a round of the run queue, most replies come, and a select, its event
  * and the wake-up are saved. From the second attempt on the answer is `wait'. */
@@ -347,6 +310,32 @@ SP_NIF(sp_nif_recv)
     return received_term(env, status, first, binary);
 }
 
+/* take(Lease, Bytes | bad) -> ok | {error, Reason}: so many bytes of what was shown are a message; or it can be the begin
+ * of none, and the connection is closed at check-in. */
+SP_NIF(sp_nif_take)
+{
+    struct sp_call call = sp_nif_call(env);
+    struct sp_nif_lease *lease;
+    struct sp_received received = {.in_rbuf = true};
+    bool bad = enif_is_identical(argv[1], enif_make_atom(env, "bad"));
+    ErlNifUInt64 bytes = 0;
+    ERL_NIF_TERM error;
+
+    (void)argc;
+    if (!bad && (!enif_get_uint64(env, argv[1], &bytes) || bytes == 0))
+        return enif_make_badarg(env);
+    if (!begin(env, &call, argv[0], sp_atoms.again, &lease, &error))
+        return error;
+    if (bad)
+        lease->conn->tainted = true;
+    received.rbuf_taken = (size_t)bytes;
+    bad = bytes > lease->conn->rbuf.len - lease->conn->rbuf.pos;
+    if (!bad && bytes > 0)
+        sp_recv_taken(lease->conn, &received);
+    sp_conn_leave(lease->conn, &call);
+    return bad ? enif_make_badarg(env) : sp_atoms.ok;
+}
+
 /* finish(Lease, Length | packet, first | again | fired, Ref): as recv/4, and with {ok, Binary} the connection is
  * checked in, with an error it is closed. */
 SP_NIF(sp_nif_finish)
@@ -368,7 +357,7 @@ SP_NIF(sp_nif_finish)
     conn = lease->conn;
     status = receive(&call, lease, &want, first, argv[3], &binary);
     sp_conn_leave(conn, &call);
-    if (sp_wants(status) || status == SP_AGAIN) {
+    if (sp_wants(status) || status == SP_AGAIN || status == SP_SHOWN) {
         sp_nif_charge(&call);
         return received_term(env, status, first, binary);
     }

@@ -117,3 +117,49 @@ SP_NIF(sp_nif_set_state)
     sp_nif_charge(&call);
     return kept ? sp_atoms.ok : sp_nif_error_term(env, SP_NO_MEMORY);
 }
+
+/* cut(Lease) -> Function | undefined | {error, Reason}: the one that says where the connection's messages end. */
+SP_NIF(sp_nif_cut)
+{
+    struct sp_call call = sp_nif_call(env);
+    struct sp_nif_lease *lease;
+    struct sp_nif_pool *pool;
+    ERL_NIF_TERM error, cut = sp_atoms.undefined;
+    ErlNifTime at_ms;
+
+    (void)argc;
+    if (!enter(&call, argv[0], &lease, &error))
+        return error;
+    pool = SP_CONTAINER(lease->conn->pool, struct sp_nif_pool, core);
+    if (lease->conn->framing.kind == SP_FRAMING_FUN)
+        (void)sp_nif_kept_get(
+            pool, lease->conn->framing.own ? &sp_nif_conn_of(lease->conn)->cut : &pool->cut, env,
+            &cut, &at_ms);
+    sp_conn_leave(lease->conn, &call);
+    return cut;
+}
+
+/* set_cut(Lease, Function) -> ok | {error, Reason}: until the check-in. */
+SP_NIF(sp_nif_set_cut)
+{
+    static const struct sp_framing OWN = {.kind = SP_FRAMING_FUN, .own = true};
+    struct sp_call call = sp_nif_call(env);
+    struct sp_nif_lease *lease;
+    struct sp_nif_pool *pool;
+    ERL_NIF_TERM error;
+    bool kept;
+
+    (void)argc;
+    if (!sp_nif_get_lease(env, argv[0], &lease, &error))
+        return error;
+    if (lease->conn->transport->worker || sp_is_node(lease->conn->transport))
+        return enif_make_badarg(env);
+    if (!enter(&call, argv[0], &lease, &error))
+        return error;
+    pool = SP_CONTAINER(lease->conn->pool, struct sp_nif_pool, core);
+    kept = sp_nif_keep(pool, &sp_nif_conn_of(lease->conn)->cut, argv[1]);
+    if (kept)
+        sp_conn_set_framing(lease->conn, &OWN);
+    sp_conn_leave(lease->conn, &call);
+    return kept ? sp_atoms.ok : sp_nif_error_term(env, SP_NO_MEMORY);
+}

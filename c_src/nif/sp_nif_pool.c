@@ -192,7 +192,7 @@ SP_NIF(sp_nif_pool_open)
     struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
     struct sp_call call = sp_nif_call(env);
     struct sp_config config;
-    ERL_NIF_TERM check;
+    ERL_NIF_TERM check, cut;
     enum sp_nif_grant granted;
     uint64_t checkout_timeout, send_timeout, max_inflight, worker_shutdown;
     ErlNifUInt64 seed;
@@ -207,7 +207,7 @@ SP_NIF(sp_nif_pool_open)
         !get_number(env, argv[1], "send_timeout", &send_timeout) ||
         !get_number(env, argv[1], "max_inflight", &max_inflight) ||
         !get_number(env, argv[1], "worker_shutdown", &worker_shutdown) ||
-        !get_value(env, argv[1], "check", &check))
+        !get_value(env, argv[1], "check", &check) || !get_value(env, argv[1], "cut", &cut))
         return enif_make_badarg(env);
     granted = grants(config.transport, check);
     /* Not to wait for the janitor, who goes from slice to slice. */
@@ -215,7 +215,9 @@ SP_NIF(sp_nif_pool_open)
         return sp_atoms.again;
     if (!sp_nif_shut_slice(&call, pool))
         status = take_control(env, pool, &other);
-    if (status == SP_OK && granted == SP_NIF_CHECK && !sp_nif_keep(pool, &pool->check, check)) {
+    if (status == SP_OK &&
+        ((granted == SP_NIF_CHECK && !sp_nif_keep(pool, &pool->check, check)) ||
+         (config.framing.kind == SP_FRAMING_FUN && !sp_nif_keep(pool, &pool->cut, cut)))) {
         give_up_control(pool);
         status = SP_NO_MEMORY;
     }

@@ -10,7 +10,7 @@
                 | {unavailable, Last :: last()}
                 | {nodedown, node()} | not_alive | {bad_request, term()}
                 | {tls, term()}
-                | {spawn, term()} | bad_reply | bad_frame | noproc
+                | {spawn, term()} | bad_reply | bad_frame | {framing, term()} | noproc
                 | {exception, throw | exit | error, term(), list()}
                 | {already_started, pid()} | {not_started, sockpool}
                 | {bad_option, Key :: term(), Value :: term()}
@@ -36,6 +36,7 @@ format(not_owner) -> "the connection belongs to another process (see give_away/2
 format(busy) -> "the connection is in use just now: by another call, by init, or by max_inflight calls";
 format(emsgsize) -> "the message is longer than recv_limit or its packet header allows, or a state has more than 65,536 terms and bytes (emsgsize)";
 format(bad_frame) -> "the server has sent what is no message of the connection's framing (option packet)";
+format({framing, Why}) -> io_lib:format("the function that says where messages end (option packet): ~0tP", [Why, 20]);
 format(enomem) -> "memory is short (enomem)";
 format(noproc) -> "that process is dead";
 format(bad_reply) -> "the reply of the function cannot be read: it is damaged, or nested too deep";

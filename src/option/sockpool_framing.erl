@@ -2,13 +2,16 @@
 %%% The option `packet': how messages are told apart in a stream of bytes.
 -module(sockpool_framing).
 
--export([check/1]).
--export_type([framing/0]).
+-export([check/1, parts/1]).
+-export_type([framing/0, cut/0]).
 
 -type framing() :: raw | 1 | 2 | 4 | line | resp | {fixed, pos_integer()} | {delimiter, binary()}
                  | {length, #{offset := 0..255, bytes := 1..8, endian := big | little, adjust := integer(),
-                              header := keep | strip}}.
+                              header := keep | strip}} | sockpool_callback:callback().
 %% As the library takes it.
+
+-type cut() :: {done, Bytes :: pos_integer()} | {more, AtLeast :: pos_integer() | unknown} | {error, Reason :: term()}.
+%% What a function says of the bytes that are there.
 
 -define(MAX_BYTES, 2147483647).
 -define(DELIMITER_BYTES, 32).
@@ -28,8 +31,13 @@ check({length, Opts}) ->
         {ok, Given} -> with_length(maps:merge(Defaults, Given), maps:size(Defaults));
         error -> error
     end;
-check(_Other) ->
-    error.
+check(Other) ->
+    sockpool_callback:check(Other, 1).
+
+%% @doc For the library: the framing, and the function where it is one.
+-spec parts(framing()) -> {term(), sockpool_callback:callback() | undefined}.
+parts(Cut) when is_function(Cut); tuple_size(Cut) =:= 3 -> {'fun', Cut};
+parts(Framing) -> {Framing, undefined}.
 
 %% A header that is put before what is sent has nothing before its length.
 with_length(#{header := strip, offset := Offset}, _Size) when Offset =/= 0 ->

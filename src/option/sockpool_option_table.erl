@@ -118,7 +118,8 @@ tls() ->
                      send_timeout => ms() | infinity | undefined | nil,
                      packet => raw | 0 | 1 | 2 | 4 | line | resp | {fixed, pos_integer()} | {delimiter, binary()}
                              | {length, #{offset => 0..255, bytes => 1..8, endian => big | little, adjust => integer(),
-                                          header => keep | strip} | [{atom(), term()}]} | undefined | nil,
+                                          header => keep | strip} | [{atom(), term()}]}
+                             | fun((binary()) -> sockpool_framing:cut()) | {module(), atom(), [term()]} | undefined | nil,
                      nodelay => boolean() | undefined | nil,
                      keepalive => boolean() | undefined | nil,
                      sndbuf => pos_integer() | undefined | nil,
@@ -230,7 +231,8 @@ words(worker) ->
 words(packet) ->
     "one of raw, 0, 1, 2, 4, line, resp; or {fixed, Bytes}; {delimiter, Binary} of 1 to 32 bytes; {length, Options} with "
     "offset (0 to 255, default 0), bytes (1 to 8, default 4), endian (big or little), adjust (default 0), header (keep, or "
-    "strip, without an offset)";
+    "strip, without an offset); or a fun of what is there, or {Module, Function, ExtraArgs}, that returns {done, Bytes}, "
+    "{more, AtLeast | unknown} or {error, Reason}";
 words(ip_address) ->
     "an IP address as a tuple, such as {127,0,0,1}";
 words({callback, 1, Returns}) ->

@@ -266,8 +266,11 @@ config(#{transport := worker, validate := Validate} = Opts) ->
 config(Opts) ->
     config(undefined, Opts).
 
-config(Check, #{backoff := {Min, Max}, validate := Validate, bind := Bind} = Opts) ->
-    Opts#{silence => tick_time_s(),
+config(Check, #{backoff := {Min, Max}, validate := Validate, bind := Bind, packet := Packet} = Opts) ->
+    {Framing, Cut} = sockpool_framing:parts(Packet),
+    Opts#{packet := Framing,
+          cut => Cut,
+          silence => tick_time_s(),
           backoff_min => Min,
           backoff_max => Max,
           check => Check,

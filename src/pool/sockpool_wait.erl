@@ -8,6 +8,7 @@
 -module(sockpool_wait).
 
 -export([checkout/2, checkout_growing/2, checked/4, send/3, recv/3, recv_packet/2, request/4, open/6, deadline/1, left/1]).
+-export([recv_rest/4, finish/4]).
 -export([ask/4, asked/1, from/1, wait_on/2, give_up/1, next/3]).
 -export_type([deadline/0, asked/0, answer/0]).
 
@@ -190,6 +191,8 @@ recv(Lease, Want, Timeout) ->
             recv_rest(Lease, Want, first, Deadline);
         again ->
             recv_rest(Lease, Want, again, deadline(Timeout));
+        {shown, Bytes} ->
+            sockpool_cut:recv(Lease, Bytes, deadline(Timeout));
         Done ->
             Done
     end.
@@ -206,6 +209,9 @@ recv_more(Lease, Want, Ref, Deadline) ->
         timeout -> disarm(Lease, Ref)
     end.
 
+%% @private
+-spec recv_rest(term(), sockpool_nif:want(), first | again | fired, deadline()) ->
+          {ok, binary()} | not_a_conn | {error, term()}.
 recv_rest(Lease, Want, Attempt, Deadline) ->
     Ref = make_ref(),
     case sockpool_nif:recv(Lease, Want, Attempt, Ref) of
@@ -216,6 +222,8 @@ recv_rest(Lease, Want, Attempt, Deadline) ->
             recv_more(Lease, Want, Ref, Deadline);
         again ->
             recv_rest(Lease, Want, again, Deadline);
+        {shown, Bytes} ->
+            sockpool_cut:recv(Lease, Bytes, Deadline);
         Done ->
             Done
     end.
@@ -286,6 +294,8 @@ last_words(Lease, Want, Error) ->
             Answer;
         again ->
             last_words(Lease, Want, Error);
+        {shown, Bytes} ->
+            sockpool_cut:finish(Lease, Bytes, deadline(0));
         soon ->
             _ = sockpool_nif:discard(Lease),
             Error;
@@ -300,6 +310,8 @@ finish_sent(Lease, Want, Deadline) ->
     erlang:yield(),
     finish(Lease, Want, first, Deadline).
 
+%% @private
+-spec finish(sockpool_nif:lease(), sockpool_nif:want(), first | again | fired, deadline()) -> {ok, binary()} | {error, term()}.
 finish(Lease, Want, Attempt, Deadline) ->
     Ref = make_ref(),
     case sockpool_nif:finish(Lease, Want, Attempt, Ref) of
@@ -313,6 +325,8 @@ finish(Lease, Want, Attempt, Deadline) ->
             end;
         again ->
             finish(Lease, Want, again, Deadline);
+        {shown, Bytes} ->
+            sockpool_cut:finish(Lease, Bytes, Deadline);
         Done ->
             Done
     end.

@@ -102,6 +102,7 @@ one_wrong_argument(Config) ->
                  {recv, [Lease, 1, again, Ref], [1, 2]},
                  {request, [Resource, [<<"x">>], Ref, infinity, 1], [1, 2, 3, 5]},
                  {finish, [Lease, 1, again, Ref], [1, 2]}, {recv_ahead, [Lease], [1]}, {disarm, [Lease], [1]},
+                 {take, [Lease, 1], [1, 2]}, {cut, [Lease], [1]}, {set_cut, [Lease, fun length/1], [1]},
                  {park, [Lease], [1]},
                  {fired, [Lease], [1]}, {info, [Lease], [1]}, {node_names, [Lease], [1]},
                  {node_answer, [<<112>>, <<0:96>>], [1, 2]}, {peername, [Lease], [1]},
@@ -199,7 +200,7 @@ lease_calls(Config) ->
      {send, [[<<"x">>], 0, false, false, Ref]}, {send, [[<<"x">>], 0, true, true, Ref]},
      {send, [[<<"x">>], 1 bsl 63, false, false, Ref]}, {send, [[a, 1], 0, false, false, Ref]},
      {recv, [1, false, Ref]}, {recv, [packet, true, Ref]}, {recv, [1 bsl 63, false, Ref]},
-     {finish, [1, false, Ref]}, {finish, [packet, true, Ref]}, {recv_ahead, []}, {disarm, []}, {fired, []},
+     {finish, [1, false, Ref]}, {finish, [packet, true, Ref]}, {recv_ahead, []}, {disarm, []}, {fired, []}, {take, [bad]}, {cut, []}, {set_cut, [fun length/1]},
      {info, []}, {peername, []}, {sockname, []}, {setopt, [packet, line]},
      {setopt, [nodelay, true]}, {setopt, [sndbuf, 4096]}, {send_timeout, []},
      {state, []}, {set_state, [{a, state}, 2]},
@@ -515,7 +516,7 @@ resource(Config) -> persistent_term:get({sockpool, ?config(pool, Config)}).
 config(Config) ->
     Target = sockpool_test_server:target(?config(server, Config)),
     {ok, Options} = sockpool_opts:parse(x, Target#{size => 2, max_overflow => 2}),
-    Options#{backoff_min => 10, backoff_max => 100, check => undefined}.
+    Options#{backoff_min => 10, backoff_max => 100, check => undefined, cut => undefined}.
 
 unharmed(Config) ->
     Pool = ?config(pool, Config),

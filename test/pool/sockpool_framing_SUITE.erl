@@ -9,18 +9,27 @@
 -export([split_anywhere/1, all_in_one_piece/1, headers_are_added/1, lengths_that_do_not_fit/1, too_long/1, no_message/1,
          as_options_of_a_connection/1, info_says_which/1, refused/1, bytes_behind_a_message/1, begin_of_a_message/1,
          requests/1, until/1, until_in_time/1, until_with_wrong_arguments/1, large/1]).
+-export([function/1, function_with_extra_arguments/1, function_of_a_connection/1, function_in_a_request/1,
+         function_is_shown_what_there_is/1, function_that_fails/1, function_asks_for_too_much/1, what_was_shown_stays/1,
+         functions_are_refused/1]).
+-export([counted/1, line/2]).
 
 -import(sockpool_test_util, [settled/1, wait_until/1, run_all/1, ids/1, assert_no_messages/0]).
 
 all() -> [{group, tcp}, {group, unix}, {group, c_node}].
 
 %% The last is tcp through the daemon.
-groups() -> [{Transport, [], cases()} || Transport <- [tcp, unix, c_node]].
+groups() ->
+    [{Transport, [], cases() ++ functions()} || Transport <- [tcp, unix]] ++ [{c_node, [], [functions_are_refused | cases()]}].
 
 cases() ->
     [split_anywhere, all_in_one_piece, headers_are_added, lengths_that_do_not_fit, too_long, no_message,
      as_options_of_a_connection, info_says_which, refused, bytes_behind_a_message, begin_of_a_message, requests,
      until, until_in_time, until_with_wrong_arguments, large].
+
+functions() ->
+    [function, function_with_extra_arguments, function_of_a_connection, function_in_a_request,
+     function_is_shown_what_there_is, function_that_fails, function_asks_for_too_much, what_was_shown_stays].
 
 init_per_suite(Config) ->
     {ok, _} = application:ensure_all_started(sockpool),
@@ -280,6 +289,159 @@ large(Config) ->
      end || {Framing, Whole} <- [{{length, #{header => strip}}, Data}, {{fixed, Size}, Data},
                                  {resp, ["*3\r\n+a\r\n$", integer_to_list(Size), "\r\n", Data, "\r\n:1\r\n"]},
                                  {resp, ["*100000\r\n", lists:duplicate(100000, "$3\r\nabc\r\n")]}]].
+
+%%% Messages whose end a function knows.
+
+%% A digit, and so many bytes.
+counted(<<Digit, _/binary>> = Bytes) ->
+    Length = 1 + Digit - $0,
+    if byte_size(Bytes) >= Length -> {done, Length}; true -> {more, Length} end;
+counted(<<>>) ->
+    {more, unknown}.
+
+function(Config) ->
+    {Pool, Server, Conn} = conn(Config, silent, #{packet => fun counted/1, size => 1, max_overflow => 0}),
+    [split(Server, Conn, <<"5hello">>, <<"5hello">>, At) || At <- lists:seq(1, 5)],
+    ok = sockpool_test_server:push(Server, ["0", "9123456789", "1x"]),
+    [?assertEqual({ok, Message}, sockpool:recv(Conn, packet)) || Message <- [<<"0">>, <<"9123456789">>, <<"1x">>]],
+    ok = sockpool_test_server:push(Server, "3abc4defg2"),
+    ?assertEqual({ok, <<"3abc">>}, sockpool:recv(Conn, packet)),
+    ?assertEqual({ok, <<"4def">>}, sockpool:recv(Conn, 4)),
+    ?assertEqual({ok, <<"g">>}, sockpool:recv(Conn, 1)),
+    ?assertEqual({error, timeout}, sockpool:recv(Conn, packet, 10)),
+    ok = sockpool_test_server:push(Server, "hi"),
+    ?assertEqual({ok, <<"2hi">>}, sockpool:recv(Conn, packet)),
+    ?assertMatch({ok, #{packet := 'fun'}}, sockpool:info(Conn)),
+    ok = sockpool:checkin(Conn),
+    ?assertMatch(#{closed := 1}, settled(Pool)).
+
+function_with_extra_arguments(Config) ->
+    {_, Server, Conn} = conn(Config, silent, #{packet => {?MODULE, line, [<<";">>]}}),
+    ok = sockpool_test_server:push(Server, "a b;c;"),
+    ?assertEqual({ok, <<"a b;">>}, sockpool:recv(Conn, packet)),
+    ?assertEqual({ok, <<"c;">>}, sockpool:recv(Conn, packet)).
+
+function_of_a_connection(Config) ->
+    {Pool, Server, Conn} = conn(Config, silent, #{packet => fun counted/1, size => 1, max_overflow => 0}),
+    ok = sockpool:setopts(Conn, [{packet, {?MODULE, line, [<<";">>]}}]),
+    ok = sockpool_test_server:push(Server, "2ab;2cd"),
+    ?assertEqual({ok, <<"2ab;">>}, sockpool:recv(Conn, packet)),
+    ok = sockpool:setopts(Conn, [{packet, {fixed, 2}}]),
+    ?assertEqual({ok, <<"2c">>}, sockpool:recv(Conn, packet)),
+    ?assertEqual({ok, <<"d">>}, sockpool:recv(Conn, 1)),
+    ok = sockpool:setopts(Conn, [{packet, {?MODULE, line, [<<";">>]}}]),
+    ok = sockpool:checkin(Conn),
+    {ok, Again} = sockpool:checkout(Pool),
+    ok = sockpool_test_server:push(Server, "2ab"),
+    ?assertEqual({ok, <<"2ab">>}, sockpool:recv(Again, packet)),
+    ?assertEqual({error, {bad_option, packet, fun line/2}}, sockpool:setopts(Again, [{packet, fun line/2}])),
+    ok = sockpool:checkin(Again),
+    ?assertMatch(#{created := 1, closed := 0}, settled(Pool)).
+
+function_in_a_request(Config) ->
+    Id = ids(20),
+    {Pool, _} = pool(Config, echo, #{packet => {?MODULE, line, [<<";">>]}, size => 3, max_overflow => 0}),
+    run_all([fun() ->
+                     Message = <<(Id())/binary, ";">>,
+                     ?assertEqual({ok, Message}, sockpool:request(Pool, Message, packet, 20000)),
+                     assert_no_messages()
+             end || _ <- lists:seq(1, 200)]),
+    Large = <<(binary:copy(<<"x">>, 3000000))/binary, ";">>,
+    ?assertEqual({ok, Large}, sockpool:request(Pool, Large, packet, 30000)),
+    ?assertMatch(#{closed := 0, created := 3}, settled(Pool)),
+    %% What follows is nobody's.
+    ?assertEqual({ok, <<"a;">>}, sockpool:request(Pool, "a;b", packet, 5000)),
+    ?assertMatch(#{closed := 1}, settled(Pool)).
+
+line(Bytes, End) ->
+    case binary:match(Bytes, End) of
+        {At, Size} -> {done, At + Size};
+        nomatch -> {more, unknown}
+    end.
+
+%% Each time all of it, and no sooner than what it has asked for is there.
+function_is_shown_what_there_is(Config) ->
+    Test = self(),
+    Cut = fun(Bytes) ->
+                  Test ! {shown, Bytes},
+                  case byte_size(Bytes) of
+                      8 -> {done, 8};
+                      Size when Size < 4 -> {more, 4};
+                      _ -> {more, 8}
+                  end
+          end,
+    {_, Server, Conn} = conn(Config, silent, #{packet => Cut}),
+    [begin
+         ok = sockpool_test_server:push(Server, Part),
+         ?assertEqual(Answer, sockpool:recv(Conn, packet, 10))
+     end || {Part, Answer} <- [{"ab", {error, timeout}}, {"c", {error, timeout}}, {"de", {error, timeout}}, {"fgh", {ok, <<"abcdefgh">>}}]],
+    %% At the begin of each receive, and when what was asked for is there.
+    ?assertEqual([<<"ab">>, <<"ab">>, <<"abc">>, <<"abcde">>, <<"abcde">>, <<"abcdefgh">>], shown()).
+
+shown() -> receive {shown, Bytes} -> [Bytes | shown()] after 0 -> [] end.
+
+function_that_fails(Config) ->
+    [begin
+         {Pool, Server, Conn} = conn(Config, silent, #{packet => Cut}),
+         ok = sockpool_test_server:push(Server, "abc"),
+         {error, {framing, Reason} = Why} = sockpool:recv(Conn, packet),
+         ?assert(Matches(Reason), Reason),
+         ?assertNotEqual(nomatch, string:find(sockpool:format_error(Why), "packet")),
+         ok = sockpool:checkin(Conn),
+         ?assertMatch(#{closed := 1}, settled(Pool)),
+         ok = sockpool:stop_pool(Pool)
+     end || {Cut, Matches} <-
+                [{fun(_) -> {error, no_such_kind} end, fun(R) -> R =:= no_such_kind end},
+                 {fun(_) -> {done, 4} end, fun(R) -> R =:= {bad_return, {done, 4}} end},
+                 {fun(_) -> {done, 0} end, fun(R) -> R =:= {bad_return, {done, 0}} end},
+                 {fun(_) -> {more, 3} end, fun(R) -> R =:= {bad_return, {more, 3}} end},
+                 {fun(_) -> 3 end, fun(R) -> R =:= {bad_return, 3} end},
+                 {fun(_) -> error(oops) end, fun(R) -> element(1, R) =:= error andalso element(2, R) =:= oops end},
+                 {fun(_) -> exit(oops) end, fun(R) -> element(1, R) =:= exit andalso element(2, R) =:= oops end}]],
+    {Pool, _} = pool(Config, echo, #{packet => fun(_) -> {error, no} end, size => 1}),
+    ?assertEqual({error, {framing, no}}, sockpool:request(Pool, "x", packet, 5000)),
+    ?assertMatch(#{closed := 1}, settled(Pool)).
+
+function_asks_for_too_much(Config) ->
+    {_, Server, Conn} = conn(Config, silent, #{packet => fun(_) -> {more, 11} end, recv_limit => 10}),
+    ok = sockpool_test_server:push(Server, "a"),
+    ?assertEqual({error, emsgsize}, sockpool:recv(Conn, packet)),
+    {_, Server2, Conn2} = conn(Config, silent, #{packet => fun(_) -> {more, unknown} end, recv_limit => 10}),
+    ok = sockpool_test_server:push(Server2, "0123456789"),
+    ?assertEqual({error, emsgsize}, sockpool:recv(Conn2, packet)).
+
+%% However much comes after it, and whoever has the connection.
+what_was_shown_stays(Config) ->
+    Test = self(),
+    Cut = fun(Bytes) -> Test ! {shown, Bytes}, line(Bytes, <<";">>) end,
+    {Pool, Server, Conn} = conn(Config, silent, #{packet => Cut, size => 1, max_overflow => 0}),
+    Parts = [<<(integer_to_binary(N))/binary, (binary:copy(<<(N rem 26 + $a)>>, N * 50))/binary>> || N <- lists:seq(1, 100)],
+    [begin
+         ok = sockpool_test_server:push(Server, Part),
+         ?assertEqual({error, timeout}, sockpool:recv(Conn, packet, 0))
+     end || Part <- Parts],
+    ok = sockpool_test_server:push(Server, ";next;"),
+    Whole = iolist_to_binary([Parts, ";"]),
+    ?assertEqual({ok, Whole}, sockpool:recv(Conn, packet)),
+    ?assertEqual({ok, <<"next;">>}, sockpool:recv(Conn, packet)),
+    ok = sockpool:checkin(Conn),
+    {ok, Again} = sockpool:checkout(Pool),
+    ok = sockpool_test_server:push(Server, [binary:copy(<<"!">>, 500000), ";"]),
+    {ok, _} = sockpool:recv(Again, packet),
+    Shown = shown(),
+    ?assert(length(Shown) > 50),
+    [?assert(lists:member(Bytes, [binary:part(Whole, 0, byte_size(Bytes))]))
+     || Bytes <- Shown, byte_size(Bytes) =< byte_size(Whole), binary:first(Bytes) =:= $1].
+
+%% A function of a module does not run in a node without a VM.
+functions_are_refused(Config) ->
+    {_, _, Conn} = conn(Config, silent, #{}),
+    #{node := Node} = ?config(daemon, Config),
+    [begin
+         ?assertMatch({error, {bad_option, packet, _}}, sockpool:setopts(Conn, [{packet, Cut}])),
+         ?assertMatch({error, {bad_option, packet, _}},
+                      sockpool:start_pool({cut, Node}, #{host => "localhost", port => 1, packet => Cut}))
+     end || Cut <- [fun counted/1, fun ?MODULE:counted/1, {?MODULE, line, [<<";">>]}]].
 
 conn(Config, Behaviour, Opts) ->
     {Pool, Server} = pool(Config, Behaviour, Opts),

@@ -461,10 +461,13 @@ large_requests_that_queued(Config) ->
     ?assertEqual([ok, ok, ok, ok], [await(Job) || Job <- Jobs]),
     ?assertMatch(#{closed := 0, total := 1}, settled(Pool)).
 
-%% It reads on only when its answer is taken. More than the system keeps for both of them.
+%% What the system keeps for both of them is less than they send.
+-define(BUFFERS, sndbuf => 65536, recbuf => 65536).
+
+%% It reads on only when its answer is taken.
 answered_while_it_reads(Config) ->
-    Data = rand:bytes(30 * ?MIB),
-    {Pool, _, Conn} = conn(Config, {script, fun sockpool_test_server:in_step/1}, #{size => 1, max_overflow => 0}),
+    Data = rand:bytes(20 * ?MIB),
+    {Pool, _, Conn} = conn(Config, {script, fun sockpool_test_server:in_step/1}, #{?BUFFERS, size => 1, max_overflow => 0}),
     ok = sockpool:send(Conn, Data, 60000),
     ?assert({ok, Data} =:= sockpool:recv(Conn, byte_size(Data), 60000)),
     ok = sockpool:checkin(Conn),
@@ -479,7 +482,7 @@ answered_while_it_reads(Config) ->
 
 answered_beyond_the_limit(Config) ->
     Data = rand:bytes(30 * ?MIB),
-    {Pool, _, Conn} = conn(Config, {script, fun sockpool_test_server:in_step/1}, #{recv_limit => ?MIB, size => 1, max_overflow => 0}),
+    {Pool, _, Conn} = conn(Config, {script, fun sockpool_test_server:in_step/1}, #{?BUFFERS, recv_limit => ?MIB, size => 1, max_overflow => 0}),
     ?assertEqual({error, timeout}, sockpool:send(Conn, Data, 1000)),
     ok = sockpool:checkin(Conn),
     ?assertMatch(#{closed := 1}, settled(Pool)).

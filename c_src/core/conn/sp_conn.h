@@ -54,6 +54,8 @@ struct sp_rbuf {
     uint8_t *base;
     size_t pos, len, cap;
     struct sp_search search; /* of the message that begins at pos */
+    bool
+        shown; /* somebody else sees bytes of it, which must not change: it only grows, in place or by a copy */
 };
 
 /* What a server said that nobody read, made fit to be shown: printable ASCII, no quotes, ended by a 0. */

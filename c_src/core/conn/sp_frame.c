@@ -83,6 +83,7 @@ sp_status sp_frame_next(const struct sp_framing *framing, struct sp_search *sear
         return sp_resp_next(search, buf, len, limit, budget, frame);
     case SP_FRAMING_FIXED:
     case SP_FRAMING_RAW:
+    case SP_FRAMING_FUN:
         break;
     }
     return next_fixed(framing, len, limit, frame);

@@ -10,7 +10,7 @@
 /* Looks for one whole message at the start of buf[0..len), through about *budget bytes at most, of which it takes what
  * it has looked through. SP_OK, SP_WANT_READ, SP_AGAIN (the budget is spent: ask again with the same bytes, or more),
  * SP_TOO_BIG where the message, of LENGTH without its header, would exceed limit bytes, or SP_BAD_FRAME where these can
- * be the begin of none. Not for SP_FRAMING_RAW, which has no messages. */
+ * be the begin of none. Not for SP_FRAMING_RAW and SP_FRAMING_FUN, which know of no messages. */
 SP_MUST_CHECK sp_status sp_frame_next(const struct sp_framing *framing, struct sp_search *search,
                                       const uint8_t *buf, size_t len, size_t limit, size_t *budget,
                                       struct sp_frame *frame);

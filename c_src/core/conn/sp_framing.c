@@ -17,7 +17,7 @@ bool sp_framing_equal(const struct sp_framing *a, const struct sp_framing *b)
 {
     return a->kind == b->kind && a->offset == b->offset && a->bytes == b->bytes &&
            a->little == b->little && a->strip == b->strip && a->adjust == b->adjust &&
-           a->fixed == b->fixed && a->delimiter_len == b->delimiter_len &&
+           a->fixed == b->fixed && a->own == b->own && a->delimiter_len == b->delimiter_len &&
            memcmp(a->delimiter, b->delimiter, a->delimiter_len) == 0;
 }
 

@@ -11,7 +11,8 @@ enum sp_framing_kind {
     SP_FRAMING_LENGTH,    /* a header that says how much comes behind it */
     SP_FRAMING_DELIMITER, /* up to some bytes, which are the message's last */
     SP_FRAMING_FIXED,     /* so many bytes each */
-    SP_FRAMING_RESP       /* values of Redis' protocol: sp_resp.h */
+    SP_FRAMING_RESP,      /* values of Redis' protocol: sp_resp.h */
+    SP_FRAMING_FUN        /* what who receives says: all that is there is shown to him */
 };
 
 #define SP_DELIMITER_MAX 32
@@ -29,6 +30,7 @@ struct sp_framing {
     uint8_t delimiter_len; /* DELIMITER: 1 or more */
     int32_t adjust;
     uint32_t fixed; /* FIXED: 1 or more */
+    bool own;       /* FUN: this connection's, not its pool's */
     uint8_t delimiter[SP_DELIMITER_MAX];
 };
 

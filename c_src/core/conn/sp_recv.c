@@ -24,11 +24,32 @@ static sp_status next_packet(struct sp_conn *conn, const struct sp_call *call, c
     return status;
 }
 
+static bool is_shown(const struct sp_conn *conn, const struct sp_want *want)
+{
+    return want->packet && conn->framing.kind == SP_FRAMING_FUN;
+}
+
+static sp_status next_shown(const struct sp_conn *conn, const struct sp_want *want, size_t len,
+                            struct sp_frame *frame)
+{
+    size_t least = want->shown ? want->shown : 1;
+
+    *frame = (struct sp_frame){.len = len, .total = least};
+    if (least > conn->recv_limit_bytes)
+        return SP_TOO_BIG;
+    if (len < least)
+        return SP_WANT_READ;
+    frame->total = 0;
+    return SP_OK;
+}
+
 /* SP_AGAIN: it has not looked at all that is there. */
 static sp_status next_message(struct sp_conn *conn, const struct sp_call *call,
                               const struct sp_want *want, const uint8_t *buf, size_t len,
                               struct sp_frame *frame)
 {
+    if (is_shown(conn, want))
+        return next_shown(conn, want, len, frame);
     if (want->packet && conn->framing.kind != SP_FRAMING_RAW)
         return next_packet(conn, call, buf, len, frame);
     *frame = (struct sp_frame){.len = want->len_bytes ? want->len_bytes : len};
@@ -72,10 +93,14 @@ static bool grow(struct sp_conn *conn, size_t total)
     const struct sp_rbuf *rbuf = &conn->rbuf;
     size_t next = 2 * rbuf->cap > RBUF_STEP ? 2 * rbuf->cap : RBUF_STEP, most = total;
 
-    if (conn->framing.kind == SP_FRAMING_DELIMITER || conn->framing.kind == SP_FRAMING_RESP)
+    if (conn->framing.kind == SP_FRAMING_DELIMITER || conn->framing.kind == SP_FRAMING_RESP ||
+        rbuf->shown)
         most = rbuf->pos + conn->recv_limit_bytes + SP_SLICE_BYTES;
     if (most <= next)
         return host->rbuf_reserve(conn, most);
+    /* A message out of it may keep all of it. */
+    if (rbuf->shown)
+        return host->rbuf_reserve(conn, next);
     return (next > RBUF_LEAP && host->rbuf_reserve(conn, most)) || host->rbuf_reserve(conn, next);
 }
 
@@ -84,7 +109,7 @@ static bool make_room(struct sp_conn *conn, const struct sp_want *want, size_t t
     struct sp_rbuf *rbuf = &conn->rbuf;
 
     /* What would take long to move stays where it is. */
-    if (rbuf->pos > 0 && rbuf->len - rbuf->pos <= SP_SLICE_BYTES) {
+    if (rbuf->pos > 0 && rbuf->len - rbuf->pos <= SP_SLICE_BYTES && !rbuf->shown) {
         memmove(rbuf->base, rbuf->base + rbuf->pos, rbuf->len - rbuf->pos);
         rbuf->len -= rbuf->pos;
         rbuf->pos = 0;
@@ -134,6 +159,7 @@ static sp_status recv_buffered(struct sp_conn *conn, const struct sp_call *call,
             *received = (struct sp_received){.data = rbuf->base + rbuf->pos + frame.offset,
                                              .len = frame.len,
                                              .in_rbuf = true,
+                                             .only_shown = is_shown(conn, want),
                                              .rbuf_taken = frame.total};
             return SP_OK;
         }
@@ -202,7 +228,7 @@ sp_status sp_recv(struct sp_conn *conn, const struct sp_call *call, const struct
         return SP_TOO_BIG;
     conn->touched = true;
     conn->drained = false;
-    if (conn->rbuf.len > conn->rbuf.pos || want->len_bytes > scratch_cap)
+    if (conn->rbuf.len > conn->rbuf.pos || want->len_bytes > scratch_cap || is_shown(conn, want))
         return recv_buffered(conn, call, want, received);
     return recv_scratch(conn, call, want, scratch, scratch_cap, received);
 }
@@ -237,7 +263,9 @@ void sp_recv_taken(struct sp_conn *conn, const struct sp_received *received)
     if (conn->framing.kind == SP_FRAMING_DELIMITER || conn->framing.kind == SP_FRAMING_RESP)
         conn->rbuf.search = (struct sp_search){0};
     conn->rbuf.pos += received->rbuf_taken;
-    if (conn->rbuf.pos == conn->rbuf.len)
+    if (conn->rbuf.pos == conn->rbuf.len && conn->rbuf.shown)
+        conn->host->rbuf_free(conn);
+    else if (conn->rbuf.pos == conn->rbuf.len)
         conn->rbuf.pos = conn->rbuf.len = 0;
 }
 

@@ -10,6 +10,7 @@
 struct sp_want {
     bool packet, ends_lease;
     size_t len_bytes;
+    size_t shown; /* with SP_FRAMING_FUN: so many bytes are to be there; 0 is as 1 */
 };
 
 /* Where the message is: in the caller's scratch memory, or in the connection's buffer. */
@@ -17,6 +18,7 @@ struct sp_received {
     const uint8_t *data;
     size_t len;
     bool in_rbuf;
+    bool only_shown;   /* all that is there, of which none is taken: SP_FRAMING_FUN */
     size_t rbuf_taken; /* bytes that sp_recv_taken() will drop */
 };
 

@@ -145,6 +145,7 @@ static void put_framing(struct sn_writer *writer, const struct sp_framing *frami
     case SP_FRAMING_RESP:
         sn_put_atom(writer, "resp");
         return;
+    case SP_FRAMING_FUN: /* which the daemon has none of */
     case SP_FRAMING_RAW:
         break;
     }
