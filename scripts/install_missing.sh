@@ -41,6 +41,7 @@ test   erlang-p1-pgsql     erlang_app p1_pgsql
 test   postgresql          server  postgres
 test   erlang-redis-client erlang_app redis_client
 test   redis-server        command redis-server
+test   memcached           command memcached
 test   git                 command git
 test   erlang-poolboy      erlang_app poolboy
 gleam  nodejs              gleam_or  node

@@ -125,7 +125,7 @@ command(Line, #{dir := Dir} = State) ->
             State#{vms := [Vm | maps:get(vms, State)]};
         ["bench/bin/echo_server", Port] ->
             serving(Line, {port, list_to_integer(Port)}, State);
-        ["redis-server", "--port", Port | _] ->
+        [Server, Option, Port | _] when Server =:= "redis-server", Option =:= "--port"; Server =:= "memcached", Option =:= "-p" ->
             serving(Line, {port, list_to_integer(Port)}, State);
         ["openssl", "s_server", "-accept", Port | _] ->
             serving(Line, {port, list_to_integer(Port)}, State);
