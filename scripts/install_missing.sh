@@ -42,6 +42,8 @@ test   postgresql          server  postgres
 test   erlang-redis-client erlang_app redis_client
 test   redis-server        command redis-server
 test   memcached           command memcached
+test   snapserver          command snapserver
+test   erlang-jiffy        erlang_app jiffy
 test   git                 command git
 test   erlang-poolboy      erlang_app poolboy
 gleam  nodejs              gleam_or  node
