@@ -43,6 +43,7 @@ test   erlang-redis-client erlang_app redis_client
 test   redis-server        command redis-server
 test   memcached           command memcached
 test   snapserver          command snapserver
+test   python3-aiosmtpd    command aiosmtpd
 test   erlang-jiffy        erlang_app jiffy
 test   git                 command git
 test   erlang-poolboy      erlang_app poolboy

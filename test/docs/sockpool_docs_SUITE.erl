@@ -127,6 +127,8 @@ command(Line, #{dir := Dir} = State) ->
             serving(Line, {port, list_to_integer(Port)}, State);
         [Server, Option, Port | _] when Server =:= "redis-server", Option =:= "--port"; Server =:= "memcached", Option =:= "-p" ->
             serving(Line, {port, list_to_integer(Port)}, State);
+        ["aiosmtpd", "-n", "-l", "127.0.0.1:" ++ Port] ->
+            serving(Line, {port, list_to_integer(Port)}, State);
         ["openssl", "s_server", "-accept", Port | _] ->
             serving(Line, {port, list_to_integer(Port)}, State);
         ["priv/sockpool_node", "--config", _File] ->
