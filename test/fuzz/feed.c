@@ -103,19 +103,23 @@ void feed_every_way(const struct sp_framing *framing, size_t limit, size_t piece
 
 size_t feed_resp(const uint8_t *data, size_t len, uint8_t bytes[FEED_MAX])
 {
-    static const char *const PARTS[] = {"\r\n",   "+a\r\n",  "-E\r\n", ":1\r\n", "_\r\n", ",.\r\n",
-                                        "#t\r\n", "(9\r\n",  "$",      "!",      "=",     ";",
-                                        "*",      "%",       "~",      ">",      "|",     ".\r\n",
-                                        "?\r\n",  "-1\r\n",  "0\r\n",  "1\r\n",  "2\r\n", "3\r\n",
-                                        "*1\r\n", "$1\r\nx", "$?\r\n", "*?\r\n"};
+    static const char *const PARTS[] = {
+        "\r\n",        "+a\r\n", "-E\r\n", ":1\r\n",  "_\r\n",      ",.\r\n", "#t\r\n",
+        "(9\r\n",      "$",      "!",      "=",       ";",          "*",      "%",
+        "~",           ">",      "|",      ".\r\n",   "?\r\n",      "-1\r\n", "0\r\n",
+        "1\r\n",       "2\r\n",  "3\r\n",  "*1\r\n",  "*2\r\n",     "%1\r\n", "~1\r\n",
+        ">1\r\n",      "|1\r\n", "|0\r\n", "$1\r\nx", "$0\r\n\r\n", "$?\r\n", "*?\r\n",
+        ";1\r\nx\r\n", ";0\r\n", "1",      "9",       "\r",         "\n"};
     size_t total = 0;
 
     for (size_t i = 0; i < len; i++) {
-        const char *part = data[i] < sizeof PARTS / sizeof *PARTS ? PARTS[data[i]] : NULL;
-        size_t size = part ? strlen(part) : 1;
+        const char literal[2] = {(char)(data[i] & 0x7f)};
+        const char *part =
+            data[i] & 0x80 ? literal : PARTS[data[i] % (sizeof PARTS / sizeof *PARTS)];
+        size_t size = part == literal ? 1 : strlen(part);
         if (size > FEED_MAX - total)
             break;
-        memcpy(bytes + total, part ? (const void *)part : data + i, size);
+        memcpy(bytes + total, part, size);
         total += size;
     }
     return total;

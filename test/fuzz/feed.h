@@ -4,8 +4,8 @@
 
 #include "core/conn/sp_frame.h"
 
-/* Longer inputs are not looked at. */
-#define FEED_MAX 1024
+/* Of longer ones the begin: each is split everywhere. */
+#define FEED_MAX 320
 
 /* The whole messages, each where the one before ends; and what is said where no further one is. */
 struct story {
@@ -29,7 +29,7 @@ void feed_run(const struct feed *feed, const uint8_t *bytes, size_t len, struct 
  * they come to different stories; gives it. */
 void feed_every_way(const struct sp_framing *framing, size_t limit, size_t piece, size_t budget,
                     const uint8_t *bytes, size_t len, struct story *story);
-/* Writes what `data` stands for: a part of RESP for each small number, itself for others. */
+/* Writes what `data` stands for: a part of RESP for each byte below 128, a character for others. */
 size_t feed_resp(const uint8_t *data, size_t len, uint8_t bytes[FEED_MAX]);
 
 #endif
