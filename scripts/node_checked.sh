@@ -30,6 +30,7 @@ run_few() {
     run test/sockpool_c_node_pools_SUITE --group c
     run test/sockpool_c_node_pools_SUITE --case drained_at_sigterm,second_sigterm
     run test/sockpool_c_node_stress_SUITE
+    run test/sockpool_framing_SUITE --group c_node --case as_options_of_a_connection,info_says_which,refused
     run test/sockpool_c_node_connect_SUITE --case "ticks_while_leased,killed_under_calls,wrong_cookie,\
 not_a_node,tls,plain_to_tls,hostile_frames,replies_to_nobody,cut_frame,clients_die"
     run test/sockpool_node_config_SUITE --case "same_errors,same_errors_of_tls,options_in_any_order,changed_pool,\
@@ -81,7 +82,11 @@ if [ $# -eq 0 ]; then
     for suite in remote remote_ends remote_node; do
         run "test/sockpool_${suite}_SUITE" --group c
     done
-    [ "$KIND" = asan ] || run_few
+    if [ "$KIND" = asan ]; then
+        run test/sockpool_framing_SUITE --group c_node
+    else
+        run_few
+    fi
 fi
 find "$REPORTS" -type f -size +0 -exec mv {} logs/ \;
 reports=$(find logs -name "node_$KIND.*")
