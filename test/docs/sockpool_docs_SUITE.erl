@@ -226,21 +226,21 @@ read_for_a_while(Vm) ->
 
 readme(Config) -> session("README.md", Config).
 
-%% With the servers of its drivers, at the ports that it names. What this machine does not have is not read.
-workers(Config) ->
-    Servers = [sockpool_drivers:server(Kind, Port) || {Kind, Port, _} <- servers(), sockpool_drivers:missing(Kind) =:= []],
-    Left = [Word || {Kind, _, Word} <- servers(), sockpool_drivers:missing(Kind) =/= []],
+reference(Config) -> session("docs/reference.md", Config).
+
+%% With servers, at the ports that it names. What this machine does not have is not read.
+workers(Config) -> with_servers([{redis, 7379, "{eredis,"}, {pgsql, 7432, "{pgsql_proto,"}], "docs/workers.md", Config).
+
+protocols(Config) -> with_servers([{pgsql, 7432, "postgres:"}], "docs/protocols.md", Config).
+
+with_servers(Wanted, Document, Config) ->
+    {There, Not} = lists:partition(fun({Kind, _, _}) -> sockpool_drivers:missing(Kind) =:= [] end, Wanted),
+    Servers = [sockpool_drivers:server(Kind, Port) || {Kind, Port, _} <- There],
     try
-        session("docs/workers.md", Config, Left)
+        session(Document, Config, [Word || {_, _, Word} <- Not])
     after
         [ok = sockpool_drivers:stop(Server) || Server <- Servers]
     end.
-
-servers() -> [{redis, 7379, "{eredis,"}, {pgsql, 7432, "{pgsql_proto,"}].
-
-protocols(Config) -> session("docs/protocols.md", Config).
-
-reference(Config) -> session("docs/reference.md", Config).
 
 tls(Config) -> session("docs/tls.md", Config).
 
