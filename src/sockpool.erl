@@ -36,7 +36,7 @@
 -export([worker/1, transaction/2, transaction/3, execute/2, execute/3]).
 -export([send/2, send/3, recv/2, recv/3, recv_until/3, request/4]).
 -export([call/5, send_to/3, send_to/4]).
--export([state/1, set_state/2]).
+-export([starttls/2, starttls/3, state/1, set_state/2]).
 -export([info/1, peername/1, sockname/1, setopts/2, format_error/1]).
 -export_type([conn/0, pool/0, options/0, reason/0, last/0, stats/0, address/0]).
 
@@ -571,6 +571,39 @@ not_a_node(Conn) ->
     end.
 
 not_a_stream() -> {error, {bad_option, transport, node}}.
+
+%%% TLS over a connection in its course.
+
+%% @equiv starttls(Conn, Opts, 5000)
+-spec starttls(conn(), sockpool_option_table:tls_options()) -> ok | {error, reason()}.
+starttls(Conn, Opts) ->
+    starttls(Conn, Opts, ?DEFAULT_TIMEOUT_MS).
+
+%% @doc Goes on by TLS over a connection of a pool with `transport => tcp', once the server has been asked for that in the
+%% clear and has agreed. `Opts' are those of the option `tls', with the pool's host for the name; all is verified as for a
+%% pool with `transport => tls'. In `init' it is how the connection is for good; one of a lease is closed at check-in.
+%%
+%% Bytes that came before and that nobody has read are `{error, {unread_bytes, Text}}': whoever is between the two
+%% could have put them there, to pass for what the server says under TLS. After this or any other error but `bad_option',
+%% `bad_argument', `not_owner' and `busy' nothing can be sent or received any more.
+%%
+%% ```
+%% Secure = fun(Conn) ->
+%%              ok = sockpool:send(Conn, <<8:32, 80877103:32>>), % PostgreSQL's SSLRequest
+%%              {ok, <<"S">>} = sockpool:recv(Conn, 1),
+%%              sockpool:starttls(Conn, #{cacertfile => "ca.pem"})
+%%          end,
+%% ok = sockpool:start_pool(db, #{host => "localhost", port => 5432, init => Secure}).
+%% '''
+-spec starttls(conn(), sockpool_option_table:tls_options(), timeout()) -> ok | {error, reason()}.
+starttls(?LEASE(_) = Lease, Opts, Timeout) when ?IS_TIMEOUT(Timeout) ->
+    sockpool_remote:starttls(Lease, Opts, Timeout);
+starttls(?NODE_CONN(_), _Opts, Timeout) when ?IS_TIMEOUT(Timeout) ->
+    not_a_stream();
+starttls(Conn, Opts, Timeout) when ?IS_TIMEOUT(Timeout) ->
+    conn_error(sockpool_starttls:upgrade(Conn, Opts, Timeout), Conn);
+starttls(_Conn, _Opts, Timeout) ->
+    bad_argument(timeout, Timeout).
 
 %%% The state of a connection.
 

@@ -5,20 +5,23 @@
 
 -export([pool_new/2, pool_open/4, pool_shut/1, pool_clean_up/1, pool_step/1, pool_tick/2, pool_idle_event/3,
          pool_stats/2, pool_want/1, pool_note_error/2, pool_give_up/1, pool_checkout_timeout/1, pool_send_timeout/1,
-         pool_controller/1, pool_check/1, tls_configure/2]).
+         pool_controller/1, pool_check/1, tls_configure/2, tls_context/2]).
 -export([attempt_claim/2, attempt_begin/5, attempt_opened/2, attempt_worker/2, attempt_handshake/2, attempt_ready/1,
          attempt_failed/1, attempt_abort/1]).
 -export([checkout/1, enqueue/3, enqueue_growing/3, waited/1, cancel/1, checkin/1, discard/1, give_away/2]).
 -export([send/6, recv_ahead/1, take/2, cut/1, set_cut/2, recv/4, request/5, finish/4, disarm/1, park/1, fired/1]).
 -export([info/1, worker/1, return_worker/3, node_names/1, node_answer/2, peername/1, sockname/1, setopt/3, send_timeout/1,
-         state/1, set_state/3]).
--export_type([pool/0, lease/0, host/0, want/0]).
+         state/1, set_state/3, starttls/2, starttls_handshake/2]).
+-export_type([pool/0, lease/0, host/0, want/0, context/0]).
 
 -on_load(load/0).
 
 -opaque pool() :: reference().
 -opaque lease() :: {sockpool_conn, reference(), non_neg_integer()}.
 %% A connection in its owner's hands, or the handle of one who waits for it.
+
+-opaque context() :: reference().
+%% A configuration of TLS, for one connection.
 
 -type host() :: binary() | {Host :: binary(), Node :: binary(), OurHost :: binary(), Cookie :: binary()}.
 -type failure() :: {error, term()}.
@@ -103,6 +106,10 @@ pool_check(_Pool) -> ?NOT_LOADED.
 %% In a dirty scheduler: it reads files.
 -spec tls_configure(pool(), map()) -> ok | {error, {Option :: atom(), Why :: atom()}}.
 tls_configure(_Pool, _Options) -> ?NOT_LOADED.
+
+%% Likewise.
+-spec tls_context(pool(), map()) -> {ok, context()} | {error, {Option :: atom(), Why :: atom()}}.
+tls_context(_Pool, _Options) -> ?NOT_LOADED.
 
 %%% A connector.
 
@@ -239,3 +246,12 @@ state(_Lease) -> ?NOT_LOADED.
 %% Bytes: what it costs to copy the term.
 -spec set_state(term(), term(), Bytes :: non_neg_integer()) -> ok | not_a_conn | failure().
 set_state(_Lease, _Term, _Bytes) -> ?NOT_LOADED.
+
+%%% TLS over a connection in its course.
+
+-spec starttls(term(), context() | undefined) -> ok | not_a_conn | failure().
+starttls(_Lease, _Context) -> ?NOT_LOADED.
+
+%% In a dirty scheduler: it computes for milliseconds.
+-spec starttls_handshake(term(), reference()) -> ok | wait | not_a_conn | failure().
+starttls_handshake(_Lease, _Ref) -> ?NOT_LOADED.

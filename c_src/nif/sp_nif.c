@@ -99,6 +99,7 @@ static ErlNifFunc functions[] = {
     {"pool_controller", 1, sp_nif_pool_controller, 0},
     {"pool_check", 1, sp_nif_pool_check, 0},
     {"tls_configure", 2, sp_nif_tls_configure, ERL_NIF_DIRTY_JOB_IO_BOUND},
+    {"tls_context", 2, sp_nif_tls_context, ERL_NIF_DIRTY_JOB_IO_BOUND},
     {"attempt_claim", 2, sp_nif_attempt_claim, 0},
     {"attempt_begin", 5, sp_nif_attempt_begin, 0},
     {"attempt_opened", 2, sp_nif_attempt_opened, 0},
@@ -135,6 +136,8 @@ static ErlNifFunc functions[] = {
     {"sockname", 1, sp_nif_sockname, 0},
     {"setopt", 3, sp_nif_setopt, 0},
     {"send_timeout", 1, sp_nif_send_timeout, 0},
+    {"starttls", 2, sp_nif_starttls, 0},
+    {"starttls_handshake", 2, sp_nif_starttls_handshake, ERL_NIF_DIRTY_JOB_CPU_BOUND},
     {"state", 1, sp_nif_state, 0},
     {"set_state", 3, sp_nif_set_state, 0},
 };

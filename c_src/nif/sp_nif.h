@@ -55,9 +55,10 @@ struct sp_nif_pool {
     _Atomic uint64_t worker_shutdown;                /* ms, SP_NEVER for infinity */
     _Atomic uint64_t checkout_timeout, send_timeout; /* ms, SP_NEVER for infinity */
     _Atomic uint64_t recv_limit_bytes;
-    _Atomic uint64_t header;              /* sp_framing_pack() of the pool's framing */
-    _Atomic uint64_t max_inflight;        /* calls on one connection; 0 but for a pool of nodes */
-    struct sp_tls_slot *tls;              /* sp_nif_tls.c's */
+    _Atomic uint64_t header;       /* sp_framing_pack() of the pool's framing */
+    _Atomic uint64_t max_inflight; /* calls on one connection; 0 but for a pool of nodes */
+    struct sp_tls_slot *tls;       /* sp_nif_tls.c's */
+    struct sp_tls_slot *upgrade; /* likewise; the last one of starttls, so that tickets are kept */
     struct sp_tls_registry *tls_registry; /* one reference; the roots' */
     struct sp_nif_pool *clock_next;       /* sp_nif_clock.c's */
 };
@@ -71,6 +72,7 @@ struct sp_nif_conn {
     struct sp_conn core;       /* and of a worker only its first sp_conn_bytes() */
     _Atomic bool selected;     /* ERTS knows the descriptor: only its stop callback may close it */
     ErlNifBinary rbin;         /* the memory of core.rbuf, while that has any */
+    char *host; /* of an upgradable one, what its address was found for; the connector's */
 };
 
 static inline struct sp_nif_conn *sp_nif_conn_of(struct sp_conn *conn)
@@ -199,6 +201,8 @@ bool sp_nif_keep(struct sp_nif_pool *pool, struct sp_nif_kept **place, ERL_NIF_T
 bool sp_nif_kept_get(struct sp_nif_pool *pool, struct sp_nif_kept **place, ErlNifEnv *env,
                      ERL_NIF_TERM *term, ErlNifTime *at_ms);
 void sp_nif_kept_unref(struct sp_nif_kept *kept);
+/* Of a connection, by its holder, without pins: nobody else looks. */
+void sp_nif_state_drop(struct sp_nif_conn *conn);
 
 /* sp_nif_worker.c */
 extern const struct sp_transport sp_nif_transport_worker;
@@ -249,6 +253,15 @@ bool sp_nif_tls_init(ErlNifEnv *env, struct sp_nif_pool *pool);
 void sp_nif_tls_free(struct sp_nif_pool *pool);
 /* Under transition, by a shut: the pool's connections alone still hold its context. */
 void sp_nif_tls_release(ErlNifEnv *env, struct sp_nif_pool *pool);
+/* What tls_context/2 made, with a reference to the context, once: NULL where the term is none, or was taken. */
+struct sp_tls_ctx *sp_nif_context_take(ErlNifEnv *env, ERL_NIF_TERM term);
+bool sp_nif_tls_open_type(ErlNifEnv *env, ErlNifResourceFlags flags);
+
+/* sp_nif_attempt.c */
+/* One step of a handshake of the transport, in a dirty scheduler: its process may be killed meanwhile, and its lease
+ * ended, so nothing of the lease is written but for what its arm needs. */
+sp_status sp_nif_handshake(const struct sp_call *call, struct sp_nif_lease *lease,
+                           ERL_NIF_TERM ref);
 
 /* Queues the calling process. `request` is a list of binaries, the empty list for a check-out.
  * `expiry` is the time in ms after which the pool tells it that its time is over, or infinity. `growing_only` as
@@ -275,6 +288,7 @@ SP_NIF(sp_nif_pool_send_timeout);
 SP_NIF(sp_nif_pool_controller);
 SP_NIF(sp_nif_pool_check);
 SP_NIF(sp_nif_tls_configure);
+SP_NIF(sp_nif_tls_context);
 
 SP_NIF(sp_nif_attempt_claim);
 SP_NIF(sp_nif_attempt_begin);
@@ -315,6 +329,9 @@ SP_NIF(sp_nif_peername);
 SP_NIF(sp_nif_sockname);
 SP_NIF(sp_nif_setopt);
 SP_NIF(sp_nif_send_timeout);
+
+SP_NIF(sp_nif_starttls);
+SP_NIF(sp_nif_starttls_handshake);
 
 SP_NIF(sp_nif_state);
 SP_NIF(sp_nif_set_state);

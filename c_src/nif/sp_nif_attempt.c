@@ -117,6 +117,22 @@ static bool get_host(ErlNifEnv *env, ERL_NIF_TERM term, struct text texts[4],
     return got == 4;
 }
 
+static sp_status keep_host(struct sp_conn *conn, const char *host)
+{
+    struct sp_nif_conn *self = sp_nif_conn_of(conn);
+    char *copy;
+
+    if (!conn->transport->upgradable)
+        return SP_OK;
+    copy = enif_alloc(strlen(host) + 1);
+    if (!copy)
+        return SP_NO_MEMORY;
+    strcpy(copy, host);
+    enif_free(self->host);
+    self->host = copy;
+    return SP_OK;
+}
+
 static ERL_NIF_TERM begin(const struct sp_call *call, struct sp_nif_lease *lease,
                           const struct sp_addr *addr, ERL_NIF_TERM ref)
 {
@@ -126,7 +142,9 @@ static ERL_NIF_TERM begin(const struct sp_call *call, struct sp_nif_lease *lease
 
     enif_self(call->env, &self);
     sp_conn_disarmed(conn, lease->lease, call);
-    status = sp_control_begin(conn->pool, call, conn, &lease->lease, self.pid, addr);
+    status = keep_host(conn, addr->host);
+    if (status == SP_OK)
+        status = sp_control_begin(conn->pool, call, conn, &lease->lease, self.pid, addr);
     if (status == SP_WANT_WRITE)
         status = wait_until_open(call, lease, ref);
     return attempt_term(call->env, status);
@@ -210,43 +228,48 @@ SP_NIF(sp_nif_attempt_opened)
     return attempt_term(env, status);
 }
 
-/* attempt_handshake(Attempt, Ref) -> ok | wait | {error, Reason}; again after the ready message. In a
- * dirty scheduler: the connector may be killed meanwhile, and its attempt aborted, so nothing of the
- * lease is written but for what its arm needs. */
-SP_NIF(sp_nif_attempt_handshake)
+sp_status sp_nif_handshake(const struct sp_call *call, struct sp_nif_lease *lease, ERL_NIF_TERM ref)
 {
-    struct sp_call call = sp_nif_call(env);
-    struct sp_nif_lease *lease;
-    struct sp_conn *conn;
-    uint64_t number;
+    struct sp_conn *conn = lease->conn;
+    uint64_t number = lease->lease;
     ErlNifPid self;
-    ERL_NIF_TERM error;
     sp_status status;
+    bool ended;
 
-    (void)argc;
-    enif_self(env, &self);
-    if (!get_attempt(env, argv[0], SP_CONN_CONNECTING, &lease, &error))
-        return error;
-    conn = lease->conn;
-    number = lease->lease;
-    if (!conn->transport->handshake)
-        return enif_make_badarg(env);
-    sp_conn_disarmed(conn, lease->lease, &call);
-    if (!sp_conn_enter(conn, lease->lease, &call))
-        return sp_nif_error_term(env, SP_CLOSED);
+    enif_self(call->env, &self);
+    sp_conn_disarmed(conn, number, call);
+    if (!sp_conn_enter(conn, number, call))
+        return SP_CLOSED;
     status = sp_control_handshake(conn);
-    if (sp_wants(status) && !sp_nif_arm(&call, lease, status == SP_WANT_WRITE, &self, argv[1]))
+    if (sp_wants(status) && !sp_nif_arm(call, lease, status == SP_WANT_WRITE, &self, ref))
         status = SP_BUSY;
     /* Killed, and revoked before this armed: a shut that has been by comes no second time. It clears
      * the lease and then looks at the arm, this arms and then looks at the lease. */
-    if (atomic_load(&conn->lease) != number && !enif_is_current_process_alive(env))
-        sp_conn_disarmed(conn, number, &call);
-    sp_conn_leave(conn, &call);
+    ended = atomic_load(&conn->lease) != number;
+    if (ended && !enif_is_current_process_alive(call->env))
+        sp_conn_disarmed(conn, number, call);
+    sp_conn_leave(conn, call);
     /* Handshakes come in herds, and there are as many dirty schedulers as processors: one that goes
      * from step to step keeps a processor until the kernel's next tick, and an ordinary scheduler that
      * is due waits for that, 4 ms. */
     (void)sched_yield();
-    return attempt_term(env, status);
+    /* Where the descriptor was shut down under it, that is not the server's doing. */
+    return ended && status != SP_OK && !sp_wants(status) ? SP_CLOSED : status;
+}
+
+/* attempt_handshake(Attempt, Ref) -> ok | wait | {error, Reason}; again after the ready message. */
+SP_NIF(sp_nif_attempt_handshake)
+{
+    struct sp_call call = sp_nif_call(env);
+    struct sp_nif_lease *lease;
+    ERL_NIF_TERM error;
+
+    (void)argc;
+    if (!get_attempt(env, argv[0], SP_CONN_CONNECTING, &lease, &error))
+        return error;
+    if (!lease->conn->transport->handshake)
+        return enif_make_badarg(env);
+    return attempt_term(env, sp_nif_handshake(&call, lease, argv[1]));
 }
 
 /* attempt_ready(Attempt) -> ok | {error, Reason}. The connection is the pool's. */

@@ -144,19 +144,10 @@ static void keepsake_drop(struct sp_conn *conn)
     conn->keepsake = NULL;
 }
 
-/* By the holder, without pins: nobody else looks. */
-static void drop_state(struct sp_nif_conn *conn)
-{
-    struct sp_nif_kept *state = conn->state;
-
-    conn->state = NULL;
-    sp_nif_kept_unref(state);
-}
-
 static void conn_stop(const struct sp_call *call, struct sp_conn *conn, int fd)
 {
     /* Not only with the resource, which may be there as long as the handles in it. */
-    drop_state(sp_nif_conn_of(conn));
+    sp_nif_state_drop(sp_nif_conn_of(conn));
     if (sp_is_worker(conn->transport)) {
         sp_nif_worker_stop(call, sp_nif_conn_of(conn));
         return;
@@ -181,7 +172,9 @@ static void conn_dtor(ErlNifEnv *env, void *resource)
     struct sp_nif_conn *conn = resource;
 
     (void)env;
-    drop_state(conn);
+    sp_nif_state_drop(conn);
+    if (conn->core.transport && !sp_is_worker(conn->core.transport))
+        enif_free(conn->host);
     sp_nif_kept_unref(conn->cut);
     sp_nif_rbuf_free(&conn->core);
     if (conn->core.keepsake)
@@ -580,5 +573,5 @@ bool sp_nif_open_types(ErlNifEnv *env, ErlNifResourceFlags flags)
     sp_nif_conn_type = enif_open_resource_type_x(env, "sockpool_conn", &conn, flags, NULL);
     sp_nif_lease_type = enif_open_resource_type_x(env, "sockpool_lease", &lease, flags, NULL);
     return sp_nif_pool_type && sp_nif_conn_type && sp_nif_lease_type &&
-           sp_nif_rbuf_open_type(env, flags);
+           sp_nif_rbuf_open_type(env, flags) && sp_nif_tls_open_type(env, flags);
 }

@@ -53,6 +53,14 @@ bool sp_nif_kept_get(struct sp_nif_pool *pool, struct sp_nif_kept **place, ErlNi
     return true;
 }
 
+void sp_nif_state_drop(struct sp_nif_conn *conn)
+{
+    struct sp_nif_kept *state = conn->state;
+
+    conn->state = NULL;
+    sp_nif_kept_unref(state);
+}
+
 /* The lease that a call of its owner is about, within enter/leave. */
 static bool enter(const struct sp_call *call, ERL_NIF_TERM term, struct sp_nif_lease **lease,
                   ERL_NIF_TERM *error)

@@ -32,10 +32,12 @@ bool sp_nif_tls_init(ErlNifEnv *env, struct sp_nif_pool *pool)
 {
     const struct sp_nif_roots *roots = enif_priv_data(env);
 
-    pool->tls = enif_alloc(sizeof *pool->tls);
+    pool->tls = enif_alloc(2 * sizeof *pool->tls);
     if (!pool->tls)
         return false;
+    pool->upgrade = pool->tls + 1;
     sp_tls_slot_init(pool->tls);
+    sp_tls_slot_init(pool->upgrade);
     sp_tls_registry_ref(roots->tls);
     pool->tls_registry = roots->tls;
     return true;
@@ -46,6 +48,7 @@ void sp_nif_tls_free(struct sp_nif_pool *pool)
     if (!pool->tls)
         return;
     sp_tls_slot_destroy(pool->tls);
+    sp_tls_slot_destroy(pool->upgrade);
     enif_free(pool->tls);
     sp_tls_registry_unref(pool->tls_registry);
 }
@@ -59,8 +62,10 @@ void sp_nif_tls_release(ErlNifEnv *env, struct sp_nif_pool *pool)
         enif_make_unique_integer(env, ERL_NIF_UNIQUE_MONOTONIC | ERL_NIF_UNIQUE_POSITIVE);
     ErlNifSInt64 turn;
 
-    if (enif_get_int64(env, term, &turn))
-        sp_tls_slot_set(pool->tls, NULL, turn);
+    if (!enif_get_int64(env, term, &turn))
+        return;
+    sp_tls_slot_set(pool->tls, NULL, turn);
+    sp_tls_slot_set(pool->upgrade, NULL, turn);
 }
 
 /* ---- options ---- */
@@ -157,38 +162,109 @@ static bool get_options(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_tls_options 
            get_blob(env, map, "password", &options->password);
 }
 
-/* tls_configure(Pool, Options) -> ok | {error, {Option, Why}}. Connections made from now on use these
- * options, and the files as they are now, unless some of a later turn were set already. The map is as sockpool_tls:native/2 makes it. */
-SP_NIF(sp_nif_tls_configure)
+/* The context of a map as sockpool_tls:native/2 makes it, with a reference, and its turn. NULL with what to return. */
+static struct sp_tls_ctx *get_context(ErlNifEnv *env, ERL_NIF_TERM pool_term, ERL_NIF_TERM map,
+                                      struct sp_nif_pool **pool, ErlNifSInt64 *turn,
+                                      ERL_NIF_TERM *error)
 {
-    struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
     struct sp_tls_options options = {0};
     struct sp_tls_refusal refusal;
     struct sp_tls_blob *certs = NULL;
     struct sp_tls_ctx *ctx = NULL;
-    ErlNifSInt64 turn;
     ERL_NIF_TERM term;
     bool valid;
 
-    (void)argc;
-    valid = pool && enif_is_map(env, argv[1]) &&
-            get_certs(env, argv[1], &certs, &options.cacert_count) &&
-            get_options(env, argv[1], &options) &&
-            enif_get_map_value(env, argv[1], enif_make_atom(env, "turn"), &term) &&
-            enif_get_int64(env, term, &turn);
+    *pool = sp_nif_get_pool(env, pool_term);
+    valid = *pool && enif_is_map(env, map) && get_certs(env, map, &certs, &options.cacert_count) &&
+            get_options(env, map, &options) &&
+            enif_get_map_value(env, map, enif_make_atom(env, "turn"), &term) &&
+            enif_get_int64(env, term, turn);
     options.cacerts = certs;
     if (valid && !certs)
         refusal = (struct sp_tls_refusal){"cacerts", "enomem"};
     else if (valid)
-        ctx = sp_tls_ctx_get(pool->tls_registry, &options, &refusal);
+        ctx = sp_tls_ctx_get((*pool)->tls_registry, &options, &refusal);
     if (certs)
         enif_free(certs);
     if (!valid)
-        return enif_make_badarg(env);
+        *error = enif_make_badarg(env);
+    else if (!ctx)
+        *error = enif_make_tuple2(env, sp_atoms.error,
+                                  enif_make_tuple2(env, enif_make_atom(env, refusal.option),
+                                                   enif_make_atom(env, refusal.why)));
+    return ctx;
+}
+
+/* tls_configure(Pool, Options) -> ok | {error, {Option, Why}}. Connections made from now on use these
+ * options, and the files as they are now, unless some of a later turn were set already. */
+SP_NIF(sp_nif_tls_configure)
+{
+    struct sp_nif_pool *pool;
+    struct sp_tls_ctx *ctx;
+    ErlNifSInt64 turn;
+    ERL_NIF_TERM error;
+
+    (void)argc;
+    ctx = get_context(env, argv[0], argv[1], &pool, &turn, &error);
     if (!ctx)
-        return enif_make_tuple2(env, sp_atoms.error,
-                                enif_make_tuple2(env, enif_make_atom(env, refusal.option),
-                                                 enif_make_atom(env, refusal.why)));
+        return error;
     sp_tls_slot_set(pool->tls, ctx, turn);
     return sp_atoms.ok;
+}
+
+/* ---- for one connection ---- */
+
+/* A resource, since it is made in another process than the one that uses it. */
+struct context {
+    struct sp_tls_ctx *_Atomic ctx; /* one reference, until it is taken */
+};
+
+static ErlNifResourceType *context_type;
+
+static void context_dtor(ErlNifEnv *env, void *resource)
+{
+    struct context *context = resource;
+
+    (void)env;
+    sp_tls_ctx_unref(atomic_exchange(&context->ctx, NULL));
+}
+
+bool sp_nif_tls_open_type(ErlNifEnv *env, ErlNifResourceFlags flags)
+{
+    ErlNifResourceTypeInit context = {.dtor = context_dtor};
+
+    context_type = enif_open_resource_type_x(env, "sockpool_context", &context, flags, NULL);
+    return context_type != NULL;
+}
+
+struct sp_tls_ctx *sp_nif_context_take(ErlNifEnv *env, ERL_NIF_TERM term)
+{
+    void *resource;
+
+    if (!enif_get_resource(env, term, context_type, &resource))
+        return NULL;
+    return atomic_exchange(&((struct context *)resource)->ctx, NULL);
+}
+
+/* tls_context(Pool, Options) -> {ok, Context} | {error, {Option, Why}}: for starttls/2. The pool keeps the one of the
+ * last turn while it is open: with its files read, and with its tickets, for the next connection that is to have it. */
+SP_NIF(sp_nif_tls_context)
+{
+    struct sp_nif_pool *pool;
+    struct context *context;
+    struct sp_tls_ctx *ctx;
+    ErlNifSInt64 turn;
+    ERL_NIF_TERM result;
+
+    (void)argc;
+    ctx = get_context(env, argv[0], argv[1], &pool, &turn, &result);
+    if (!ctx)
+        return result;
+    sp_tls_ctx_ref(ctx);
+    sp_tls_slot_set(pool->upgrade, ctx, turn);
+    context = enif_alloc_resource(context_type, sizeof *context);
+    atomic_init(&context->ctx, ctx);
+    result = enif_make_resource(env, context);
+    enif_release_resource(context);
+    return enif_make_tuple2(env, sp_atoms.ok, result);
 }

@@ -3,7 +3,8 @@
 
 -export([named/1, on_node/2, ensure_started/0, start/2, stop/1, start_link/2, child_spec/2]).
 -export([names/0, names_on/1, stats/1, reload_tls/1, with_connection/3, request/4, checkout/2]).
--export([send/3, recv/3, recv_until/3, checkin/1, discard/1, give_away/2, set/2, state/1, set_state/2, info/1, reason/1]).
+-export([send/3, recv/3, recv_until/3, checkin/1, discard/1, give_away/2, set/2, state/1, set_state/2, starttls/3, info/1]).
+-export([reason/1]).
 -export([check/1, start_function/1, map/1, ms/1, result/1]).
 -export_type([options/0, milliseconds/0]).
 
@@ -137,6 +138,9 @@ state(Conn) -> result(sockpool:state(Conn)).
 
 -spec set_state(sockpool:conn(), term()) -> result(nil).
 set_state(Conn, Value) -> result(sockpool:set_state(Conn, Value)).
+
+-spec starttls(sockpool:conn(), options(), milliseconds()) -> result(nil).
+starttls(Conn, Tls, Timeout) -> result(sockpool:starttls(Conn, map(Tls), ms(Timeout))).
 
 -spec info(sockpool:conn()) -> result(tuple()).
 info(Conn) ->

@@ -7,7 +7,7 @@
 -export([run/1, equal/2, crashes/1, start/1, await/1, wait_until/1, self/0, dead/0]).
 -export([echo/0, silent/0, greeting/1, resetting/0, closing/0, refusing/0, unix_echo/1]).
 -export([port/1, up/1, accepted/1, close_connections/1]).
--export([certificates/0, tls_echo/2, tls_close_connections/1, free_name/1]).
+-export([certificates/0, tls_echo/2, starttls_echo/1, tls_close_connections/1, free_name/1]).
 -export([supervised/1, restart/1, stop_supervisor/1]).
 -export([start_node/0, start_c_node/0, node_name/1, stop_node/1, end_node/1]).
 -export([repeat/2, copies/2, size/1, now_ms/0, kill/1, stop_sockpool/0, no_name_server/0, reason/1, term/1]).
@@ -163,6 +163,28 @@ tls_echo(Identity, Protocols) ->
     sockpool_tls_peers:ssl_server([{certfile, <<Path/binary, ".pem">>},
                                    {keyfile, <<Path/binary, ".key">>}
                                    | [{alpn_preferred_protocols, Protocols} || Protocols =/= []]]).
+
+-spec starttls_echo(binary()) -> map().
+starttls_echo(Identity) ->
+    Path = filename:join(certificates(), Identity),
+    Options = [{certfile, <<Path/binary, ".pem">>}, {keyfile, <<Path/binary, ".key">>}, {log_level, none}],
+    sockpool_test_server:start({script, fun(Socket) ->
+        {ok, First} = gen_tcp:recv(Socket, 1),
+        ok = gen_tcp:send(Socket, First),
+        case ssl:handshake(Socket, Options, 30000) of
+            {ok, Secure} -> echo_secure(Secure);
+            {error, _} -> ok
+        end
+    end}).
+
+echo_secure(Secure) ->
+    case ssl:recv(Secure, 0) of
+        {ok, Data} ->
+            _ = ssl:send(Secure, Data),
+            echo_secure(Secure);
+        {error, _} ->
+            ok
+    end.
 
 -spec tls_close_connections(map()) -> nil.
 tls_close_connections(Server) ->

@@ -81,6 +81,10 @@ pub fn certificates() -> String
 @external(erlang, "sockpool_gleam_test_ffi", "tls_echo")
 pub fn tls_echo_server(identity: String, protocols: List(String)) -> Server
 
+/// One that begins in clear: TLS is to begin when it has sent back the first byte.
+@external(erlang, "sockpool_gleam_test_ffi", "starttls_echo")
+pub fn starttls_echo_server(identity: String) -> Server
+
 @external(erlang, "sockpool_gleam_test_ffi", "tls_close_connections")
 pub fn tls_close_connections(server: Server) -> Nil
 

@@ -1,6 +1,6 @@
 //// TLS pools, against OTP's ssl. Certificates are those of sockpool_tls_peers.
 
-import sockpool/connection.{type Info, Bytes, Secured}
+import sockpool/connection.{type Info, Bytes, Default, Infinity, Secured}
 import sockpool/error
 import sockpool/options
 import sockpool/pool
@@ -203,4 +203,37 @@ pub fn recv_after_the_server_closed_test() {
       connection.recv(conn, Bytes(1), kit.long())
     })
   kit.equal(Error(error.Closed), result)
+}
+
+fn secure(conn, tls: tls.Options) -> Result(Nil, error.Error) {
+  let assert Ok(Nil) = connection.send(conn, <<"s":utf8>>, Default)
+  let assert Ok(<<"s":utf8>>) = connection.recv(conn, Bytes(1), Default)
+  connection.starttls(conn, tls, Infinity)
+}
+
+pub fn starttls_in_init_test() {
+  let options =
+    kit.single(kit.starttls_echo_server("server"))
+    |> options.init(fn(conn) {
+      let assert Ok(Nil) = secure(conn, trusting())
+      Ok(Nil)
+    })
+  use pool <- kit.with_pool(kit.free_name("starttls"), options)
+  kit.echo_through(pool, <<"hello":utf8>>)
+  kit.equal("tls", info(pool).transport)
+}
+
+pub fn starttls_of_a_lease_test() {
+  let options = kit.single(kit.starttls_echo_server("elsewhere"))
+  use pool <- kit.with_pool(kit.free_name("starttls"), options)
+  let try = fn(tls) {
+    pool.with_connection(pool, kit.long(), fn(conn) {
+      let result = secure(conn, tls)
+      let after = connection.send(conn, <<"x":utf8>>, Default)
+      #(result, after)
+    })
+  }
+  kit.equal(Ok(#(Ok(Nil), Ok(Nil))), try(tls.verify(tls.new(), VerifyNone)))
+  let mismatch = Error(error.Tls(tls.HostnameMismatch))
+  kit.equal(Ok(#(mismatch, mismatch)), try(trusting()))
 }

@@ -9,7 +9,7 @@
 -type reason() :: timeout | full | closed | not_found | draining | busy | not_owner | system_limit
                 | {unavailable, Last :: last()}
                 | {nodedown, node()} | not_alive | {bad_request, term()}
-                | {tls, term()}
+                | {tls, term()} | {unread_bytes, Text :: binary()}
                 | {spawn, term()} | bad_reply | bad_frame | {framing, term()} | noproc
                 | {exception, throw | exit | error, term(), list()}
                 | {already_started, pid()} | {not_started, sockpool}
@@ -76,7 +76,7 @@ format({timeout, dirty_schedulers}) ->
     "the time was over, most of which a handshake waited for a dirty CPU scheduler: others keep them busy "
     "(see erl +SDcpu)";
 format({unread_bytes, Text}) when is_binary(Text) ->
-    io_lib:format("the server spoke first, and no init read it: ~ts", [Text]);
+    io_lib:format("the server spoke first, and nobody has read it: ~ts", [Text]);
 format({checkout, Reason}) ->
     ["transaction had no connection: ", format(Reason)];
 format({unavailable, Last}) ->

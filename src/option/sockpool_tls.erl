@@ -2,7 +2,7 @@
 %%% The options of TLS, on their way into C: with the password, which is asked for.
 -module(sockpool_tls).
 
--export([configure/4, turn/0]).
+-export([configure/4, context/4, turn/0]).
 -export_type([opts/0]).
 
 -type opts() :: #{atom() => term()}.
@@ -17,20 +17,30 @@ turn() -> erlang:unique_integer([monotonic, positive]).
 -spec configure(sockpool_nif:pool(), opts(), Turn :: integer(), LimitMs :: non_neg_integer()) ->
           ok | {error, {tls, {Option :: atom(), Why :: term()}} | system_limit}.
 configure(Pool, Opts, Turn, LimitMs) ->
+    made({fun sockpool_nif:tls_configure/2, Pool, Opts, Turn}, LimitMs).
+
+%% @doc Of these options, with the files as they are now, the configuration of one connection of the pool.
+-spec context(sockpool_nif:pool(), opts(), Turn :: integer(), LimitMs :: timeout()) ->
+          {ok, sockpool_nif:context()} | {error, {tls, {Option :: atom(), Why :: term()}} | system_limit}.
+context(Pool, Opts, Turn, LimitMs) ->
+    made({fun sockpool_nif:tls_context/2, Pool, Opts, Turn}, LimitMs).
+
+made(Work, LimitMs) ->
     Parent = self(),
     Tag = make_ref(),
-    try spawn_monitor(fun() -> Parent ! {Tag, watched(Parent, {Pool, Opts, Turn}, LimitMs)} end) of
-        Watched -> configured(Tag, Watched)
+    try spawn_monitor(fun() -> Parent ! {Tag, watched(Parent, Work, LimitMs)} end) of
+        Watched -> made_by(Tag, Watched)
     catch
         error:system_limit -> {error, system_limit}
     end.
 
-configured(Tag, {Pid, Monitor}) ->
+made_by(Tag, {Pid, Monitor}) ->
     receive
         {Tag, Result} ->
             true = demonitor(Monitor, [flush]),
             case Result of
                 ok -> ok;
+                {ok, _} = Ok -> Ok;
                 {error, system_limit} -> {error, system_limit};
                 {error, Reason} -> {error, {tls, Reason}}
             end;
@@ -40,9 +50,9 @@ configured(Tag, {Pid, Monitor}) ->
 
 %% The work is done in a process of its own, so that the password leaves the VM's heaps at once.
 %% This one sees to it that the work ends, also where the caller is killed while the fun waits.
-watched(Parent, {_Pool, Opts, _Turn} = Work, LimitMs) ->
+watched(Parent, {_Make, _Pool, Opts, _Turn} = Work, LimitMs) ->
     Self = self(),
-    try spawn_monitor(fun() -> configure_here(Self, Work) end) of
+    try spawn_monitor(fun() -> make_here(Self, Work) end) of
         Worker -> watched(Parent, monitor(process, Parent), Worker, limit(Opts, LimitMs))
     catch
         error:system_limit -> {error, system_limit}
@@ -70,11 +80,11 @@ result(Pid, Monitor) ->
         {'DOWN', Monitor, process, Pid, _} -> {error, {configure, died}}
     end.
 
-configure_here(Parent, {Pool, Opts, Turn}) ->
+make_here(Parent, {Make, Pool, Opts, Turn}) ->
     Result = case password(Opts) of
                  {ok, Password} ->
                      Parent ! {self(), asked},
-                     set(Pool, Opts, Password, Turn);
+                     make(Make, Pool, Opts, Password, Turn);
                  {error, Why} ->
                      {error, {password, Why}}
              end,
@@ -82,9 +92,9 @@ configure_here(Parent, {Pool, Opts, Turn}) ->
 
 %% What is wrong here is not the user's options. A stack, or a reason that is more than a name, could
 %% repeat the password among the arguments.
-set(Pool, Opts, Password, Turn) ->
+make(Make, Pool, Opts, Password, Turn) ->
     try
-        sockpool_nif:tls_configure(Pool, (native(Opts, Password))#{turn => Turn})
+        Make(Pool, (native(Opts, Password))#{turn => Turn})
     catch
         error:Reason when is_atom(Reason) -> {error, {configure, Reason}};
         Class:_ -> {error, {configure, Class}}

@@ -7,7 +7,7 @@
 %%% answered `cancelled'. The lease is used after each wait, which keeps it from the collector.
 -module(sockpool_wait).
 
--export([checkout/2, checkout_growing/2, checked/4, send/3, recv/3, recv_packet/2, request/4, open/6, deadline/1, left/1]).
+-export([checkout/2, checkout_growing/2, checked/4, send/3, recv/3, recv_packet/2, request/4, open/6, handshake/2, deadline/1, left/1]).
 -export([recv_rest/4, finish/4]).
 -export([ask/4, asked/1, from/1, wait_on/2, give_up/1, next/3]).
 -export_type([deadline/0, asked/0, answer/0]).
@@ -500,4 +500,18 @@ handshake(Attempt, Deadline, At, HalfUs) ->
             end;
         {error, _} = Error ->
             Error
+    end.
+
+%% @doc Of TLS over a connection that is in use.
+-spec handshake(term(), deadline()) -> ok | not_a_conn | {error, term()}.
+handshake(Lease, Deadline) ->
+    Ref = make_ref(),
+    case sockpool_nif:starttls_handshake(Lease, Ref) of
+        wait ->
+            case await(Ref, left(Deadline)) of
+                ready -> handshake(Lease, Deadline);
+                timeout -> disarm(Lease, Ref)
+            end;
+        Done ->
+            Done
     end.

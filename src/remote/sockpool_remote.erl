@@ -8,7 +8,7 @@
 
 -export([checkout/3, request/5, checkin/1, discard/1, give_away/2, send/3, recv/3]).
 -export([call/6, send_to/5]).
--export([info/1, worker/1, peername/1, sockname/1, setopts/2, state/1, set_state/2]).
+-export([info/1, worker/1, peername/1, sockname/1, setopts/2, state/1, set_state/2, starttls/3]).
 -export([start_pool/3, stop_pool/2, which_pools/1, stats/1, stats/2]).
 -export_type([lease/0]).
 
@@ -112,6 +112,12 @@ state(Lease) -> known(state, lease_call(Lease, {state, Lease})).
 
 -spec set_state(lease(), term()) -> ok | failure().
 set_state(Lease, Term) -> known(set_state, lease_call(Lease, {set_state, Lease, Term})).
+
+%% What came of it is known only there: where nothing is heard the lease ends.
+-spec starttls(lease(), term(), timeout()) -> ok | failure().
+starttls(?LEASE(Node) = Lease, Opts, Timeout) ->
+    Request = {starttls, Lease, Opts, Timeout},
+    known(starttls, not_found_is_closed(cancellable(Node, Lease, Lease, Request, Timeout))).
 
 %% A C node, or one of before, does not know it. What was to be done is not told again: it may be large, or a secret.
 known(Call, {error, {bad_request, _}}) -> {error, {bad_request, Call}};

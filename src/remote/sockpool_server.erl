@@ -213,7 +213,7 @@ kind({setopts, ?LEASE(_) = Lease, _Opts}) -> {lease, Lease};
 kind({set_state, ?LEASE(_) = Lease, _Term}) -> {lease, Lease};
 kind({give_away, ?LEASE(_) = Lease, Pid}) when is_pid(Pid) -> {lease, Lease};
 kind({Call, ?LEASE(_) = Lease, _, _Timeout}) ->
-    lease_kind(lists:member(Call, [send, recv]), Lease);
+    lease_kind(lists:member(Call, [send, recv, starttls]), Lease);
 kind(_Request) -> unknown.
 
 lease_kind(true, Lease) -> {lease, Lease};

@@ -82,8 +82,21 @@ call(Conn, {info, _}) -> sockpool:info(Conn);
 call(Conn, {peername, _}) -> sockpool:peername(Conn);
 call(Conn, {sockname, _}) -> sockpool:sockname(Conn);
 call(Conn, {setopts, _, Opts}) -> sockpool:setopts(Conn, Opts);
+call(Conn, {starttls, _, Opts, Timeout}) -> starttls(Conn, Opts, Timeout);
 call(Conn, {state, _}) -> sockpool:state(Conn);
 call(Conn, {set_state, _, Term}) -> sockpool:set_state(Conn, Term).
+
+%% As start_pool/2: what is not exported here is of the other node.
+starttls(Conn, Opts, Timeout) ->
+    case sockpool_option:tls(Opts) of
+        {ok, _Parsed} ->
+            case not_exported(#{tls => sockpool_option:tls_given(Opts)}) of
+                [] -> sockpool:starttls(Conn, Opts, Timeout);
+                [Bad | _] -> {error, Bad}
+            end;
+        {error, _} = Error ->
+            Error
+    end.
 
 collect({send, _, Data, _}, _) when is_binary(Data), byte_size(Data) >= ?LARGE_BYTES ->
     erlang:garbage_collect();
@@ -145,14 +158,17 @@ start_pool(Name, Given) ->
     case sockpool_opts:parse(Name, Given) of
         {ok, _Parsed} ->
             {ok, Opts} = sockpool_opts:given(Given),
-            case [{bad_option, Key, sockpool_callback:shown(Value, Arity)} || {Key, Value, Arity} <- callbacks(Opts),
-                                              not sockpool_callback:is_exported(Value, Arity)] of
+            case not_exported(Opts) of
                 [] -> sockpool:start_pool(Name, Opts);
                 [Bad | _] -> {error, Bad}
             end;
         {error, _} = Error ->
             Error
     end.
+
+not_exported(Opts) ->
+    [{bad_option, Key, sockpool_callback:shown(Value, Arity)} || {Key, Value, Arity} <- callbacks(Opts),
+                                                                 not sockpool_callback:is_exported(Value, Arity)].
 
 callbacks(Opts) ->
     Tls = case Opts of #{tls := #{} = Given} -> Given; #{} -> #{} end,

@@ -4,7 +4,7 @@
 
 -export([certificates/1, file/2, der/1]).
 -export([ssl_server/1, ssl_server/2, port/1, stop/1, close_connections/1, tell/2]).
--export([s_server/1, command/2, output/1, output_has/2, stunnel/3, nginx/2, config/3]).
+-export([s_server/1, command/2, output/1, output_has/2, stunnel/3, stunnel/4, nginx/2, config/3]).
 -export([proxy/1, spoil/2]).
 
 -import(sockpool_test_program, [listening/1]).
@@ -177,13 +177,18 @@ output_has(Server, Part) -> sockpool_test_program:said(Server, Part).
 
 %% In front of a plain server.
 -spec stunnel(file:filename(), string(), inet:port_number()) -> map().
-stunnel(Dir, Cert, To) ->
+stunnel(Dir, Cert, To) -> stunnel(Dir, Cert, To, "").
+
+%% With more options of the service, such as "protocol = smtp", which begins in clear.
+-spec stunnel(file:filename(), string(), inet:port_number(), iodata()) -> map().
+stunnel(Dir, Cert, To, Options) ->
     Port = sockpool_test_port:free(),
     Path = config(Dir, "stunnel_" ++ integer_to_list(Port) ++ ".conf",
                   ["foreground = yes\npid =\n[echo]\n",
                    io_lib:format("accept = 127.0.0.1:~b\nconnect = 127.0.0.1:~b\n", [Port, To]),
                    io_lib:format("cert = ~s\nkey = ~s\n",
-                                 [file(Dir, Cert ++ ".pem"), file(Dir, Cert ++ ".key")])]),
+                                 [file(Dir, Cert ++ ".pem"), file(Dir, Cert ++ ".key")]),
+                   Options]),
     Server = sockpool_test_program:start("stunnel4", [Path]),
     ok = output_has(Server, <<"Configuration successful">>),
     listening(Server#{port => Port}).

@@ -174,7 +174,7 @@ wrong_target(Position, Term, Config) ->
 %% Functions of a pool that must refuse whatever is no pool, and have no other argument.
 strict() ->
     [pool_shut, pool_clean_up, pool_step, pool_stats, pool_want, pool_give_up,
-     pool_checkout_timeout, pool_send_timeout, pool_controller, tls_configure, checkout].
+     pool_checkout_timeout, pool_send_timeout, pool_controller, tls_configure, tls_context, checkout].
 
 wrong_config(Config) ->
     Pool = sockpool_nif:pool_new(raw, 1),
@@ -202,6 +202,10 @@ right(attempt_claim, Pool, _Config) -> [attempt(Pool), self()];
 right(attempt_begin, Pool, _Config) -> [claimed(Pool), <<127, 0, 0, 1>>, 1, <<"x">>, make_ref()];
 right(attempt_handshake, Pool, _Config) -> [claimed(Pool), make_ref()];
 right(tls_configure, Pool, _Config) -> [Pool, #{}];
+right(tls_context, Pool, _Config) -> [Pool, #{}];
+right(starttls, Pool, _Config) -> [waiter(Pool), undefined];
+right(starttls_handshake, Pool, _Config) -> [waiter(Pool), make_ref()];
+right(set_state, Pool, _Config) -> [waiter(Pool), a_term, 1];
 right(attempt_opened, Pool, _Config) -> [claimed(Pool), make_ref()];
 right(attempt_ready, Pool, _Config) -> [claimed(Pool)];
 right(attempt_failed, Pool, _Config) -> [claimed(Pool)];
@@ -215,7 +219,7 @@ right(node_answer, _Pool, _Config) -> [<<112>>, <<0:96>>];
 right(setopt, Pool, _Config) -> [waiter(Pool), nodelay, true];
 right(Function, Pool, _Config) ->
     case lists:member(Function, [checkin, discard, waited, worker, disarm, park, fired, node_names, info, peername, sockname,
-                                 send_timeout]) of
+                                 send_timeout, state]) of
         true -> [waiter(Pool)];
         false -> [Pool]
     end.

@@ -24,6 +24,7 @@ tls() ->
     used(Opts),
     refused(Opts),
     killed(Opts),
+    upgraded(Dir, Port, Tls),
     true = port_close(Server),
     _ = os:cmd("rm -r " ++ Dir),
     ok.
@@ -91,6 +92,74 @@ killed(Opts) ->
                   Failures >= 4
           end),
     ok = sockpool:stop_pool(Name).
+
+%% Through somebody who begins in clear: connections that go on by TLS in init and in a lease, that are not trusted, that
+%% have something injected, whose owners are killed in the handshake, and a pool that is stopped then.
+upgraded(Dir, To, Tls) ->
+    Self = self(),
+    Relay = spawn_link(fun() ->
+        {ok, Listener} = gen_tcp:listen(0, [binary, {active, false}, {ip, {127, 0, 0, 1}}]),
+        Self ! {relay, inet:port(Listener)},
+        relays(Listener, To, Self)
+    end),
+    {ok, Port} = receive {relay, Listens} -> Listens end,
+    Secure = fun(Ask, Opts) -> fun(Conn) -> ok = sockpool:send(Conn, Ask), {ok, <<"S">>} = sockpool:recv(Conn, 1),
+                                            sockpool:starttls(Conn, Opts, 60000)
+                               end end,
+    Opts = #{host => {127, 0, 0, 1}, port => Port, size => 1, max_overflow => 0, connect_timeout => 60000},
+    Name = started(Opts#{packet => line, init => Secure("s", Tls)}),
+    _ = [used_once(Name) || _ <- lists:seq(1, 5)],
+    ok = sockpool:stop_pool(Name),
+    Clear = started(Opts#{size := 3}),
+    Results = [begin
+                   {ok, Conn} = sockpool:checkout(Clear, 60000),
+                   Result = (Secure(Ask, Given))(Conn),
+                   _ = sockpool:send(Conn, "hello\n"),
+                   ok = sockpool:checkin(Conn),
+                   Result
+               end || {Ask, Given} <- [{"s", Tls}, {"s", Tls#{server_name := "another"}}, {"i", Tls},
+                                       {"s", Tls#{cacertfile := filename:join(Dir, "none")}}]],
+    [ok, {error, {tls, hostname_mismatch}}, {error, {unread_bytes, <<"injected">>}}, {error, {tls, {cacertfile, enoent}}}] = Results,
+    Waits = fun() -> {ok, Conn} = sockpool:checkout(Clear, 60000), (Secure("h", Tls))(Conn) end,
+    Waiting = [spawn_monitor(Waits) || _ <- [1, 2, 3]],
+    [receive held -> ok end || _ <- Waiting],
+    [{First, _} | _] = Waiting,
+    true = exit(First, kill),
+    ok = sockpool:stop_pool(Clear),
+    [receive {'DOWN', Monitor, process, Pid, _} -> ok end || {Pid, Monitor} <- Waiting],
+    true = unlink(Relay),
+    true = exit(Relay, kill),
+    ok.
+
+relays(Listener, To, Test) ->
+    {ok, Client} = gen_tcp:accept(Listener),
+    Pid = spawn(fun() -> receive go -> relay(Client, To, Test) end end),
+    ok = gen_tcp:controlling_process(Client, Pid),
+    Pid ! go,
+    relays(Listener, To, Test).
+
+relay(Client, To, Test) ->
+    case gen_tcp:recv(Client, 1) of
+        {ok, <<"h">>} ->
+            ok = gen_tcp:send(Client, "S"),
+            {ok, _Hello} = gen_tcp:recv(Client, 0),
+            Test ! held,
+            receive after infinity -> ok end;
+        {ok, Ask} ->
+            ok = gen_tcp:send(Client, case Ask of <<"i">> -> "Sinjected"; <<"s">> -> "S" end),
+            {ok, Server} = gen_tcp:connect({127, 0, 0, 1}, To, [binary, {active, true}]),
+            ok = inet:setopts(Client, [{active, true}]),
+            passed_on(Client, Server);
+        {error, _} ->
+            ok
+    end.
+
+passed_on(Client, Server) ->
+    receive
+        {tcp, Client, Data} -> _ = gen_tcp:send(Server, Data), passed_on(Client, Server);
+        {tcp, Server, Data} -> _ = gen_tcp:send(Client, Data), passed_on(Client, Server);
+        {tcp_closed, _} -> ok
+    end.
 
 %% @doc SOCKPOOL_TLS_CONNECTS connections in all, each used and then closed. Half of them may resume,
 %% half of them must not. For scripts/exercise_vm.sh, which has built the server.

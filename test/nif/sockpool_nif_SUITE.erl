@@ -88,6 +88,8 @@ one_wrong_argument(Config) ->
                  {pool_send_timeout, [Resource], [1]},
                  {attempt_claim, [Lease, self()], [1, 2]},
                  {pool_controller, [Resource], [1]}, {tls_configure, [Resource, #{}], [1, 2]},
+                 {tls_context, [Resource, #{}], [1, 2]}, {starttls, [Lease, undefined], [1, 2]},
+                 {starttls_handshake, [Lease, Ref], [1]},
                  {attempt_begin, [Lease, <<127, 0, 0, 1>>, 1, <<"x">>, Ref], [1, 2, 3, 4]},
                  {attempt_handshake, [Lease, Ref], [1]},
                  {attempt_opened, [Lease, Ref], [1]}, {attempt_ready, [Lease], [1]},
@@ -204,12 +206,19 @@ lease_calls(Config) ->
      {info, []}, {peername, []}, {sockname, []}, {setopt, [packet, line]},
      {setopt, [nodelay, true]}, {setopt, [sndbuf, 4096]}, {send_timeout, []},
      {state, []}, {set_state, [{a, state}, 2]},
+     {starttls, [undefined]}, {starttls, [context(Config)]}, {starttls, [sockpool_nif]}, {starttls_handshake, [Ref]},
      {attempt_claim, [self()]},
      {attempt_begin, [<<127, 0, 0, 1>>, sockpool_test_server:port(?config(server, Config)),
                       <<"x">>, Ref]},
      {attempt_handshake, [Ref]}, {attempt_worker, [self()]}, {worker, []}, {waited, []},
      {attempt_opened, [Ref]}, {attempt_ready, []}, {attempt_failed, []},
      {attempt_abort, []}].
+
+%% Good for one call.
+context(Config) ->
+    {ok, Opts} = sockpool_option:tls(#{verify => none}),
+    {ok, Context} = sockpool_tls:context(resource(Config), Opts, sockpool_tls:turn(), infinity),
+    Context.
 
 handles_in_every_state(Config) ->
     Resource = resource(Config),

@@ -14,6 +14,7 @@
          large_data/1, pools_by_call/1, funs_in_options/1, no_funs_in_options/1]).
 -export([waiters_of_two_nodes_are_served_in_order/1, not_owner/1, give_away_to_another_node/1,
          give_away_to_the_dead/1, call_behind_a_checkin/1]).
+-export([starttls/1, password/0]).
 -export([bad_requests/1, hostile_messages/1, node_down/1, node_without_sockpool/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1, stat/2, start/1, await/1,
@@ -33,7 +34,7 @@ groups() ->
 %% For both kinds of serving nodes.
 cases() ->
     [every_function, refusals_cost_no_connection, names_after_a_reset, same_results_as_here,
-     default_times, large_data, pools_by_call,
+     default_times, large_data, pools_by_call, starttls,
      waiters_of_two_nodes_are_served_in_order, not_owner, give_away_to_another_node,
      give_away_to_the_dead, call_behind_a_checkin, bad_requests, hostile_messages].
 
@@ -83,6 +84,42 @@ every_function(Config) ->
     ok = sockpool:stop_pool(Pool),
     ?assertEqual({error, not_found}, sockpool:stats(Pool)),
     assert_no_messages().
+
+%% In a lease, with files of the serving node, which here is this machine's.
+starttls(Config0) ->
+    Config = sockpool_tls_kit:with_certificates(Config0),
+    {ok, _} = application:ensure_all_started(ssl),
+    Server = sockpool_test_server:start({script, fun(Socket) ->
+        {ok, <<"s">>} = gen_tcp:recv(Socket, 1),
+        ok = gen_tcp:send(Socket, "S"),
+        {ok, Secure} = ssl:handshake(Socket, sockpool_tls_kit:identity(Config, "server"), 30000),
+        (fun Echo() -> case ssl:recv(Secure, 0) of {ok, Data} -> ssl:send(Secure, Data), Echo(); {error, _} -> ok end end)()
+    end}),
+    Pool = ?config(pool, Config),
+    ok = sockpool:start_pool(Pool, maps:merge(sockpool_test_server:target(Server), #{size => 1, max_overflow => 0})),
+    {ok, Conn} = sockpool:checkout(Pool),
+    ok = sockpool:send(Conn, "s"),
+    {ok, <<"S">>} = sockpool:recv(Conn, 1),
+    Opts = #{cacertfile => sockpool_tls_kit:pem(Config, "ca"), password => fun ?MODULE:password/0},
+    case ?config(kind, Config) of
+        c ->
+            ?assertEqual({error, {bad_request, starttls}}, sockpool:starttls(Conn, Opts)),
+            ?assertNotEqual(nomatch, string:find(sockpool:format_error({bad_request, starttls}), "C node"));
+        erlang ->
+            ?assertMatch({error, {bad_option, {tls, verify}, maybe_later}}, sockpool:starttls(Conn, Opts#{verify => maybe_later})),
+            Own = fun() -> "not there" end,
+            ?assertEqual({error, {bad_option, {tls, password}, Own}}, sockpool:starttls(Conn, Opts#{password := Own})),
+            ?assertEqual({error, {bad_argument, timeout, -1}}, sockpool:starttls(Conn, Opts, -1)),
+            ?assertEqual(ok, sockpool:starttls(Conn, Opts)),
+            ?assertMatch({ok, #{transport := tls, protocol := 'tlsv1.3'}}, sockpool:info(Conn)),
+            ok = sockpool:send(Conn, "secret"),
+            ?assertEqual({ok, <<"secret">>}, sockpool:recv(Conn, 6)),
+            ?assertEqual({error, {bad_option, transport, tls}}, sockpool:starttls(Conn, Opts))
+    end,
+    ok = sockpool:checkin(Conn),
+    ?assertEqual(of_kind(Config, {error, closed}, {error, {bad_request, starttls}}), sockpool:starttls(Conn, Opts)).
+
+password() -> "not asked for".
 
 %% What the C node does not have.
 of_kind(Config, Erlang, C) ->

@@ -112,6 +112,16 @@ uint64_t sp_conn_give_away(struct sp_conn *conn, uint64_t lease, uint64_t owner)
     return lease;
 }
 
+bool sp_conn_still(struct sp_conn *conn, uint64_t lease)
+{
+    return atomic_compare_exchange_strong(&conn->lease, &lease, SP_LEASE_MOVING);
+}
+
+void sp_conn_go_on(struct sp_conn *conn, uint64_t lease)
+{
+    atomic_store(&conn->lease, lease);
+}
+
 bool sp_conn_enter(struct sp_conn *conn, uint64_t lease, const struct sp_call *call)
 {
     if (!sp_conn_pin(conn))
@@ -175,5 +185,5 @@ bool sp_conn_restore(struct sp_conn *conn)
         conn->flags_changed =
             conn->transport->set(conn, SP_OPT_NODELAY, conn->nodelay) != SP_OK ||
             conn->transport->set(conn, SP_OPT_KEEPALIVE, conn->keepalive) != SP_OK;
-    return !conn->flags_changed && !conn->buffers_changed;
+    return !conn->flags_changed && !conn->buffers_changed && !conn->upgraded;
 }

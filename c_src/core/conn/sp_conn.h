@@ -65,7 +65,7 @@ struct sp_words {
 };
 
 struct sp_conn {
-    /* constant since it was made */
+    /* constant since it was made, but for the transport: see sp_conn_still() */
     struct sp_pool *pool;
     const struct sp_host *host;
     /* Called once, closing and without pins: whoever closes connections has it then. Of the library that made
@@ -107,6 +107,7 @@ struct sp_conn {
     bool buffers_changed; /* sndbuf or recbuf are not the pool's, and cannot be put back */
     bool flags_changed;   /* nodelay or keepalive are not the pool's */
     bool framing_changed;
+    bool upgraded;   /* the lease has put TLS over it */
     bool shaken;     /* the transport's handshake is done */
     bool heard;      /* the peer has sent something after that */
     bool more;       /* the transport's: its last receive has left something that it holds */
@@ -164,6 +165,10 @@ uint64_t sp_conn_lease(struct sp_conn *conn, uint64_t owner, uint64_t now_ns);
 SP_MUST_CHECK bool sp_conn_unlease(struct sp_conn *conn, uint64_t lease);
 /* The lease's owner only: another owner, under a new lease number. 0 where the lease has ended. */
 SP_MUST_CHECK uint64_t sp_conn_give_away(struct sp_conn *conn, uint64_t lease, uint64_t owner);
+/* The lease's owner only, for a few instructions: nobody ends the lease meanwhile, so nobody looks at what is the
+ * connection's nature. False where it has ended. */
+SP_MUST_CHECK bool sp_conn_still(struct sp_conn *conn, uint64_t lease);
+void sp_conn_go_on(struct sp_conn *conn, uint64_t lease);
 /* Brackets a call of the lease's owner: pinned, and the lease known to hold at its start. */
 SP_MUST_CHECK bool sp_conn_enter(struct sp_conn *conn, uint64_t lease, const struct sp_call *call);
 static inline void sp_conn_leave(struct sp_conn *conn, const struct sp_call *call)

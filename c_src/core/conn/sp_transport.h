@@ -79,7 +79,8 @@ struct sp_transport {
     /* A recv that gives fewer bytes than asked for, and than SP_FULL_RECV_BYTES, proves that none are
      * left anywhere, and costs no more for having been asked for too many. */
     bool short_is_all;
-    bool node; /* of a distribution connection; see core/dist/sp_node.h */
+    bool upgradable; /* TLS may be put over it in its course, see sp_tls_upgrade() */
+    bool node;       /* of a distribution connection; see core/dist/sp_node.h */
     /* Not a stream but a process of the host's, without a descriptor: nothing is sent or received. It can end at
      * any time, of which the host tells by sp_pool_lost(); until then whoever has been given it may use it, lease
      * or not, so that what its owner leaves behind is not known to be unused. */

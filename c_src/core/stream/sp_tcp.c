@@ -125,4 +125,5 @@ const struct sp_transport sp_transport_tcp = {
     .validate = sp_stream_validate,
     .shutdown = sp_stream_shutdown,
     .short_is_all = true,
+    .upgradable = true,
 };

@@ -1,15 +1,16 @@
 #include "sp_tls.h"
 
 #include "core/conn/sp_conn.h"
+#include "core/conn/sp_recv.h"
 #include "core/stream/sp_stream.h"
 #include "core/base/sp_sys.h"
 #include "sp_tls_bio.h"
 #include "sp_tls_error.h"
 #include "sp_tls_exit.h"
+#include "sp_tls_facts.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/in.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 #include <stdlib.h>
@@ -37,8 +38,6 @@ _Static_assert(SLICE_BYTES >= SP_FULL_RECV_BYTES && SLICE_BYTES <= SP_SLICE_BYTE
 /* In the last look at a connection, for its tickets: servers give two or so. Many connections may be closed
  * in one go. */
 #define LAST_MESSAGES_MAX 8
-/* An address and a port, before the name: whose tickets are whose. */
-#define ADDRESS_BYTES 18
 
 struct tls {
     SSL *ssl; /* from the first step of the handshake */
@@ -59,7 +58,7 @@ static struct tls *state(const struct sp_conn *conn)
 
 static const char *name(const struct tls *tls)
 {
-    return tls->bytes + ADDRESS_BYTES;
+    return tls->bytes + SP_TLS_ADDRESS_BYTES;
 }
 
 static bool is_address(const char *host)
@@ -70,19 +69,6 @@ static bool is_address(const char *host)
 }
 
 /* ---- opening ---- */
-
-static void put_address(char *out, const struct sp_addr *addr)
-{
-    if (addr->storage.ss_family == AF_INET) {
-        const struct sockaddr_in *in = (const struct sockaddr_in *)&addr->storage;
-        memcpy(out, &in->sin_addr, 4);
-        memcpy(out + 16, &in->sin_port, 2);
-    } else {
-        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&addr->storage;
-        memcpy(out, &in6->sin6_addr, 16);
-        memcpy(out + 16, &in6->sin6_port, 2);
-    }
-}
 
 /* The dot that tells a resolver that a name is complete is no part of it, neither in what the server is
  * asked for nor in its certificate. */
@@ -98,7 +84,7 @@ static struct tls *state_new(struct sp_conn *conn, const struct sp_addr *addr,
                              struct sp_tls_ctx *ctx)
 {
     const char *host = ctx->server_name ? ctx->server_name : addr->host ? addr->host : "";
-    size_t host_len = name_len(host), len = ADDRESS_BYTES + host_len + 1;
+    size_t host_len = name_len(host), len = SP_TLS_ADDRESS_BYTES + host_len + 1;
     struct tls *tls = calloc(1, sizeof *tls + len);
 
     if (!tls) {
@@ -109,8 +95,8 @@ static struct tls *state_new(struct sp_conn *conn, const struct sp_addr *addr,
     tls->io.conn = conn;
     tls->io.messages_left = MESSAGES_MAX;
     tls->destination = (struct sp_tls_destination){.bytes = tls->bytes, .len = len};
-    put_address(tls->bytes, addr);
-    memcpy(tls->bytes + ADDRESS_BYTES, host, host_len);
+    sp_tls_put_address(tls->bytes, addr);
+    memcpy(tls->bytes + SP_TLS_ADDRESS_BYTES, host, host_len);
     return tls;
 }
 
@@ -288,6 +274,17 @@ static sp_status tls_handshake(struct sp_conn *conn)
 
 /* ---- bytes ---- */
 
+/* Why there are none to be had. OpenSSL would do a handshake that is not done yet by itself, and nobody would look at
+ * what came of it. */
+static sp_status out_of_order(const struct sp_conn *conn)
+{
+    const struct tls *tls = state(conn);
+
+    if (conn->fault != SP_OK)
+        return conn->fault;
+    return tls && tls->shaken ? SP_OK : SP_CLOSED;
+}
+
 /* What comes after the first `skip` bytes, a record of it: where it is in one piece, itself, else
  * gathered in `record`. A short request is one record so, not one for each of its parts. */
 static size_t next_record(const struct iovec *iov, int count, size_t skip, uint8_t *record,
@@ -329,10 +326,12 @@ static sp_status tls_send(struct sp_conn *conn, const struct iovec *iov, int cou
     struct tls *tls = state(conn);
     uint8_t record[RECORD_BYTES];
     const void *data;
-    sp_status status = conn->fault != SP_OK ? conn->fault : tls->send_fault;
+    sp_status status = out_of_order(conn);
     size_t len, taken;
 
     *sent = 0;
+    if (status == SP_OK)
+        status = tls->send_fault;
     /* As many as any caller offers at once: a record that is offered again is the same then. */
     if (count > SP_IOV_MAX)
         count = SP_IOV_MAX;
@@ -355,7 +354,7 @@ static sp_status tls_send(struct sp_conn *conn, const struct iovec *iov, int cou
 static sp_status tls_recv(struct sp_conn *conn, void *buf, size_t cap, size_t *got)
 {
     struct tls *tls = state(conn);
-    sp_status status = conn->fault;
+    sp_status status = out_of_order(conn);
     unsigned records;
     size_t len;
 
@@ -415,7 +414,7 @@ static enum sp_clean tls_validate(struct sp_conn *conn)
 {
     const struct tls *tls = state(conn);
 
-    if (conn->fault != SP_OK || tls->send_fault != SP_OK)
+    if (out_of_order(conn) != SP_OK || tls->send_fault != SP_OK)
         return SP_DEAD;
     if (!in_a_record(tls->ssl) && silent(conn))
         return SP_CLEAN;
@@ -452,49 +451,12 @@ static void tls_cleanup(struct sp_conn *conn)
     conn->transport_state = NULL;
 }
 
-static void tell_peer_certificate(const SSL *ssl, sp_fact tell, void *arg)
-{
-    X509 *cert = SSL_get_peer_certificate(ssl);
-    unsigned char *der = NULL;
-    int len = cert ? i2d_X509(cert, &der) : 0;
-
-    if (len > 0)
-        tell(arg, "peercert", SP_FACT_BYTES, der, (size_t)len);
-    OPENSSL_free(der);
-    X509_free(cert);
-}
-
-static bool kernel_encrypts(SSL *ssl)
-{
-#if defined(BIO_get_ktls_send) && !defined(OPENSSL_NO_KTLS)
-    return BIO_get_ktls_send(SSL_get_wbio(ssl));
-#else
-    (void)ssl;
-    return false;
-#endif
-}
-
 static void tls_describe(struct sp_conn *conn, sp_fact tell, void *arg)
 {
-    struct tls *tls = state(conn);
-    const unsigned char *alpn;
-    const char *cipher;
-    unsigned alpn_len;
+    const struct tls *tls = state(conn);
 
-    if (!tls || !tls->shaken)
-        return;
-    cipher = SSL_get_cipher_name(tls->ssl);
-    tell(arg, "protocol", SP_FACT_WORD,
-         SSL_version(tls->ssl) == TLS1_3_VERSION ? "tlsv1.3" : "tlsv1.2", 7);
-    tell(arg, "cipher", SP_FACT_TEXT, cipher, strlen(cipher));
-    SSL_get0_alpn_selected(tls->ssl, &alpn, &alpn_len);
-    if (alpn_len > 0)
-        tell(arg, "alpn", SP_FACT_BYTES, alpn, alpn_len);
-    else
-        tell(arg, "alpn", SP_FACT_WORD, "undefined", 9);
-    tell_peer_certificate(tls->ssl, tell, arg);
-    tell(arg, "resumed", SP_FACT_FLAG, NULL, SSL_session_reused(tls->ssl) != 0);
-    tell(arg, "ktls", SP_FACT_FLAG, NULL, kernel_encrypts(tls->ssl));
+    if (tls && tls->shaken)
+        sp_tls_tell(tls->ssl, tell, arg);
 }
 
 /* The alerts: of TLS 1.3 a client's certificate is refused after the client's last message. */
@@ -583,3 +545,49 @@ const struct sp_transport sp_transport_tls = {
     .describe = guarded_describe,
     .is_refusal = tls_is_refusal,
 };
+
+/* ---- over a connection that has been in use ---- */
+
+/* Whether all that came so far has been read. What comes from now on is OpenSSL's: it takes what is no record of TLS for
+ * the fault that it is. */
+static sp_status begins_clean(struct sp_conn *conn)
+{
+    enum sp_clean clean = conn->transport->validate(conn);
+
+    if (conn->rbuf.len == conn->rbuf.pos && clean == SP_CLEAN)
+        return SP_OK;
+    return sp_recv_words(conn) ? SP_UNREAD : SP_CLOSED;
+}
+
+sp_status sp_tls_upgrade(struct sp_conn *conn, uint64_t lease, const char *host,
+                         struct sp_tls_ctx *ctx)
+{
+    sp_status status = ctx ? begins_clean(conn) : SP_CLOSED;
+    struct sp_addr addr = conn->peer;
+    struct tls *tls = NULL;
+
+    addr.host = host;
+    if (status != SP_OK)
+        sp_tls_ctx_unref(ctx);
+    else if (!(tls = state_new(conn, &addr, ctx)))
+        status = SP_NO_MEMORY;
+    if (!sp_conn_still(conn, lease)) {
+        if (tls)
+            sp_tls_ctx_unref(tls->ctx);
+        free(tls);
+        return SP_CLOSED;
+    }
+    conn->transport = &sp_transport_tls;
+    conn->transport_state = tls;
+    conn->fault = status == SP_OK ? SP_OK : SP_CLOSED;
+    conn->rbuf.pos = conn->rbuf.len = 0;
+    conn->rbuf.search = (struct sp_search){0};
+    conn->drained = conn->more = false;
+    conn->touched = true;
+    if (sp_conn_unready(conn))
+        conn->heard = false;
+    else
+        conn->upgraded = true;
+    sp_conn_go_on(conn, lease);
+    return status;
+}

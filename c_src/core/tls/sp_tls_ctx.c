@@ -398,6 +398,11 @@ struct sp_tls_ctx *sp_tls_ctx_get(struct sp_tls_registry *registry,
     return ctx;
 }
 
+void sp_tls_ctx_ref(struct sp_tls_ctx *ctx)
+{
+    atomic_fetch_add(&ctx->refs, 1);
+}
+
 void sp_tls_ctx_unref(struct sp_tls_ctx *ctx)
 {
     struct sp_tls_registry *registry;

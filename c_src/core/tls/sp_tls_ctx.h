@@ -74,6 +74,8 @@ struct sp_tls_refusal {
 SP_MUST_CHECK struct sp_tls_ctx *sp_tls_ctx_get(struct sp_tls_registry *registry,
                                                 const struct sp_tls_options *options,
                                                 struct sp_tls_refusal *refusal);
+/* One reference more, for somebody who has one already. */
+void sp_tls_ctx_ref(struct sp_tls_ctx *ctx);
 void sp_tls_ctx_unref(struct sp_tls_ctx *ctx);
 /* How many there are, for tests. */
 unsigned sp_tls_ctx_count(struct sp_tls_registry *registry);

@@ -1,5 +1,6 @@
 #include "sp_tls_session.h"
 
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -147,4 +148,17 @@ SSL_SESSION *sp_tls_sessions_take(struct sp_tls_sessions *sessions, const void *
     pthread_mutex_unlock(&sessions->lock);
     free_all(&out);
     return session;
+}
+
+void sp_tls_put_address(char *out, const struct sp_addr *addr)
+{
+    if (addr->storage.ss_family == AF_INET) {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)&addr->storage;
+        memcpy(out, &in->sin_addr, 4);
+        memcpy(out + 16, &in->sin_port, 2);
+    } else {
+        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)&addr->storage;
+        memcpy(out, &in6->sin6_addr, 16);
+        memcpy(out + 16, &in6->sin6_port, 2);
+    }
 }

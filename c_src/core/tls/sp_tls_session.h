@@ -8,6 +8,7 @@
 
 #include "core/base/sp_list.h"
 #include "core/base/sp_status.h"
+#include "core/conn/sp_transport.h"
 
 #include <openssl/ssl.h>
 #include <pthread.h>
@@ -25,6 +26,11 @@
 #define SP_TLS_SESSIONS_PER_DESTINATION 128
 /* However long a server says that its ticket is good for. */
 #define SP_TLS_SESSION_LIFE_MAX_S 86400
+
+/* What a destination begins with: its address and port; then comes its name. */
+#define SP_TLS_ADDRESS_BYTES 18
+/* Into so many bytes that are 0; of an IP address. */
+void sp_tls_put_address(char *out, const struct sp_addr *addr);
 
 struct sp_tls_sessions {
     pthread_mutex_t lock;

@@ -3,6 +3,7 @@
 
 import sockpool/error.{type Error}
 import sockpool/term.{type Term}
+import sockpool/tls
 
 /// It belongs to one process until it is checked in, discarded or given away. When that process
 /// dies, the pool takes it back.
@@ -185,3 +186,16 @@ pub fn state(connection: Connection) -> Result(Term, Error)
 /// after that is closed.
 @external(erlang, "sockpool_gleam_ffi", "set_state")
 pub fn set_state(connection: Connection, value: a) -> Result(Nil, Error)
+
+/// Goes on by TLS over a connection of `options.tcp`, once the server has been asked for that in the
+/// clear and has agreed. The name to verify is the pool's host. In `init` it is how the connection is for
+/// good; one of a process that checked it out is closed at check-in. Bytes that came before and that
+/// nobody has read are `UnreadBytes`. After this or any other error but `BadOption`, `BadArgument`,
+/// `NotOwner` and `Busy` nothing can be sent or received any more. `Default` is 5 seconds. Not for pools
+/// that a C node serves (`BadRequest`).
+@external(erlang, "sockpool_gleam_ffi", "starttls")
+pub fn starttls(
+  connection: Connection,
+  options: tls.Options,
+  timeout: Timeout,
+) -> Result(Nil, Error)

@@ -37,7 +37,8 @@ pub type Error {
   Posix(code: String)
   /// In `Unavailable`: no name server knows the pool's host.
   HostNotFound
-  /// In `Unavailable`: the server spoke first, this, and no `init` read it. At most 64 characters.
+  /// In `Unavailable`: the server spoke first, this, and no `init` read it. Of `connection.starttls`: it
+  /// came before TLS began. At most 64 characters.
   UnreadBytes(text: String)
   /// In `Unavailable`: a handshake waited most of its time for a dirty CPU scheduler of this VM.
   DirtySchedulersBusy
@@ -89,7 +90,7 @@ pub fn describe(error: Error) -> String {
     Posix(code) -> "the system says " <> code
     HostNotFound -> "the host's name is not known"
     UnreadBytes(text) ->
-      "the server spoke first, and no init read it: " <> text
+      "the server spoke first, and nobody has read it: " <> text
     DirtySchedulersBusy -> "others keep the dirty schedulers busy"
     InitFailed(reason) -> "init failed: " <> reason
     WorkerFailed(reason) -> "a worker failed: " <> reason
