@@ -47,6 +47,7 @@ busy(Conn) ->
 packets() ->
     [with_pool(#{packet => Packet}, fun(Name, Peer) -> packets(Packet, Name, Peer) end)
      || Packet <- [1, 2, 4, line]],
+    with_pool(#{packet => fun line/1, size => 1}, fun cut/2),
     with_pool(#{packet => line, recv_limit => 1000}, fun limited/2),
     with_pool(#{packet => 4, recv_limit => 1000}, fun limited/2).
 
@@ -57,7 +58,9 @@ packets(Packet, Name, Peer) ->
          ok = sockpool:send(Conn, Message),
          {ok, Message} = sockpool:recv(Conn, 0)
      end || Message <- Messages],
-    {error, {bad_argument, length, 1}} = sockpool:recv(Conn, 1),
+    Whole = framed(Packet, <<"ab\n">>),
+    ok = sockpool:send(Conn, "ab\n"),
+    {ok, Whole} = sockpool:recv(Conn, byte_size(Whole)),
     {ok, Client} = sockpool:sockname(Conn),
     Wire = << <<(framed(Packet, Message))/binary>> || Message <- Messages ++ Messages >>,
     [ok = sockpool_scripted_peer:command(Peer, Client, {send, <<Byte>>}) || <<Byte>> <= Wire],
@@ -66,8 +69,34 @@ packets(Packet, Name, Peer) ->
         orelse error(emsgsize),
     ok = sockpool:checkin(Conn),
     [{ok, Message} = sockpool:request(Name, Message, packet, 5000) || Message <- Messages],
-    {error, {bad_argument, length, 3}} = sockpool:request(Name, "x", 3, 5000),
+    {ok, Whole} = sockpool:request(Name, "ab\n", byte_size(Whole), 5000),
     ok.
+
+%% Messages whose end a function says, of the pool and of a connection: shown in pieces, kept, refused.
+cut(Name, Peer) ->
+    {ok, Conn} = sockpool:checkout(Name),
+    {ok, Client} = sockpool:sockname(Conn),
+    Send = fun(Data) -> ok = sockpool_scripted_peer:command(Peer, Client, {send, Data}) end,
+    Large = <<(bytes(200000))/binary, "\n">>,
+    [Send(<<Byte>>) || Byte <- "in pieces\n"],
+    {ok, <<"in pieces\n">>} = sockpool:recv(Conn, packet),
+    ok = sockpool_scripted_peer:command(Peer, Client, {stream, [Large, "and\n", Large]}),
+    {ok, Kept} = sockpool:recv(Conn, packet, ?PATIENCE_MS),
+    {ok, <<"and\n">>} = sockpool:recv(Conn, packet),
+    ok = sockpool:setopts(Conn, [{packet, fun(Bytes) when byte_size(Bytes) < 1000 -> {more, 1000}; (_) -> {done, 1000} end}]),
+    {ok, <<_:1000/binary>>} = sockpool:recv(Conn, packet, ?PATIENCE_MS),
+    ok = sockpool:setopts(Conn, [{packet, fun(_) -> {error, enough} end}]),
+    {error, {framing, enough}} = sockpool:recv(Conn, packet, ?PATIENCE_MS),
+    ok = sockpool:checkin(Conn),
+    Large = Kept,
+    {ok, Large} = sockpool:request(Name, Large, packet, ?PATIENCE_MS),
+    ok.
+
+line(Bytes) ->
+    case binary:match(Bytes, <<"\n">>) of
+        {At, 1} -> {done, At + 1};
+        nomatch -> {more, unknown}
+    end.
 
 framed(line, Message) -> Message;
 framed(Bytes, Message) -> <<(byte_size(Message)):Bytes/unit:8, Message/binary>>.
@@ -126,7 +155,7 @@ send_timeouts(Name, Peer) ->
                             {ok, C} = sockpool:checkout(Name),
                             {sockpool:send(C, TooMuch, infinity), sockpool:checkin(C)}
                     end),
-    ok = waits(Sender, [send_more]),
+    ok = waits(Sender, [await_room]),
     ok = kill(Sender),
     Self = self(),
     Closed = holder(fun() ->
@@ -136,7 +165,7 @@ send_timeouts(Name, Peer) ->
                             {sockpool:send(C, TooMuch, infinity), sockpool:checkin(C)}
                     end),
     Address = receive {client, Client} -> Client end,
-    ok = waits(Closed, [send_more]),
+    ok = waits(Closed, [await_room]),
     ok = sockpool_scripted_peer:command(Peer, Address, abort),
     {{error, Reason}, ok} = finish(Closed),
     true = lists:member(Reason, [econnreset, closed]),

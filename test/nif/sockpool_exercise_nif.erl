@@ -105,8 +105,7 @@ given_up(Pool) ->
 %% Handles that are dropped in every state, with nothing but the collector to tell of it.
 lost(Pool) ->
     {wait, _} = sockpool_nif:enqueue(Pool, make_ref(), infinity),
-    {wait, _} = sockpool_nif:request(Pool, [<<"x">>, binary:copy(<<"y">>, 1000)], make_ref(), infinity,
-                                     packet),
+    {wait, _} = sockpool_nif:request(Pool, [<<"x">>, binary:copy(<<"y">>, 1000)], make_ref(), infinity, 1),
     {wait, Cancelled} = sockpool_nif:enqueue(Pool, make_ref(), infinity),
     cancelled = sockpool_nif:cancel(Cancelled),
     {error, closed} = sockpool_nif:checkin(Cancelled),
@@ -186,7 +185,8 @@ wrong_config(Config) ->
 needed() ->
     [transport, strategy, packet, size, max_overflow, overflow_ttl, validate, max_hold,
      max_waiting, backoff_min, backoff_max, recv_limit, nodelay, keepalive, sndbuf, recbuf, bind,
-     checkout_timeout, send_timeout, tls, max_inflight, abandoned, connect_parallelism, worker_shutdown, check].
+     checkout_timeout, send_timeout, tls, max_inflight, abandoned, connect_parallelism, worker_shutdown, check,
+     cut].
 
 right(pool_new, _Pool, _Config) -> [raw, 1];
 right(pool_open, _Pool, Config) -> [sockpool_nif:pool_new(raw, 1), Config, 1, self()];
@@ -205,6 +205,8 @@ right(tls_configure, Pool, _Config) -> [Pool, #{}];
 right(tls_context, Pool, _Config) -> [Pool, #{}];
 right(starttls, Pool, _Config) -> [waiter(Pool), undefined];
 right(starttls_handshake, Pool, _Config) -> [waiter(Pool), make_ref()];
+right(take, Pool, _Config) -> [waiter(Pool), bad];
+right(set_cut, Pool, _Config) -> [waiter(Pool), fun length/1];
 right(set_state, Pool, _Config) -> [waiter(Pool), a_term, 1];
 right(attempt_opened, Pool, _Config) -> [claimed(Pool), make_ref()];
 right(attempt_ready, Pool, _Config) -> [claimed(Pool)];
@@ -219,7 +221,7 @@ right(node_answer, _Pool, _Config) -> [<<112>>, <<0:96>>];
 right(setopt, Pool, _Config) -> [waiter(Pool), nodelay, true];
 right(Function, Pool, _Config) ->
     case lists:member(Function, [checkin, discard, waited, worker, disarm, park, fired, node_names, info, peername, sockname,
-                                 send_timeout, state]) of
+                                 send_timeout, state, recv_ahead, cut]) of
         true -> [waiter(Pool)];
         false -> [Pool]
     end.
