@@ -65,10 +65,10 @@ checkout() -> [sockpool_checkout, poolboy_checkout].
 -spec worker_checkout() -> [name()].
 worker_checkout() -> [sockpool_worker_checkout, sockpool_poolboy_checkout, poolboy_worker_checkout].
 
-%% @doc Those that call the process which they get.
+%% @doc Those that call the process which they get, and the limit.
 -spec worker_transaction() -> [name()].
 worker_transaction() ->
-    [sockpool_worker_transaction, sockpool_poolboy_transaction, poolboy_worker_transaction].
+    [sockpool_worker_transaction, sockpool_poolboy_transaction, poolboy_worker_transaction, worker_call].
 
 %% @doc Calls to other nodes, and requests through their pools.
 -spec served() -> [name()].

@@ -85,7 +85,7 @@ summary(Series = #{outcomes := Outcomes}, Results) ->
                  max_us => worst(values(max_us, Measured)),
                  rounds => Measured,
                  to_poolboy => ratio_to([poolboy, poolboy_checkout, poolboy_worker_checkout, poolboy_worker_transaction], Series, Results),
-                 to_limit => ratio_to([raw], Series, Results)}
+                 to_limit => ratio_to([raw, worker_call], Series, Results)}
     end.
 
 status(Outcomes, Measured) when length(Outcomes) =:= length(Measured) -> measured;

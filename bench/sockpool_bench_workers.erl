@@ -6,7 +6,7 @@
 
 -type name() :: sockpool_worker_checkout | sockpool_poolboy_checkout | poolboy_worker_checkout |
                 sockpool_worker_transaction | sockpool_poolboy_transaction |
-                poolboy_worker_transaction | sockpool_worker_starts.
+                poolboy_worker_transaction | worker_call | sockpool_worker_starts.
 
 -define(POOL, ?MODULE).
 -define(TIMEOUT_MS, 5000).
@@ -27,6 +27,8 @@ peer(sockpool_poolboy_checkout) ->
 peer(sockpool_poolboy_transaction) ->
     poolboy(sockpool_poolboy, sockpool_poolboy_transaction, "sockpool_poolboy transaction with a call",
             fun poolboy_transaction/3);
+peer(worker_call) ->
+    peer(worker_call, "the call alone, without a pool", fun start_workers/1, fun stop_workers/1, fun call_alone/3);
 peer(sockpool_worker_starts) ->
     #{name => sockpool_worker_starts, label => "sockpool, workers that start slowly",
       start => fun start_slowly/1, stop => fun sockpool_bench_pool:stop/1}.
@@ -86,6 +88,18 @@ poolboy_transaction({Module, Pool}, _, Payload) ->
         catch exit:{Reason, {gen_server, call, _}} -> {error, Reason}
         end
     end.
+
+%% No pool: the limit. Each process has a worker, which others may have as well.
+
+start_workers(#{size := Size}) ->
+    list_to_tuple([element(2, sockpool_bench_worker:start_link(none)) || _ <- lists:seq(1, Size)]).
+
+stop_workers(Workers) ->
+    lists:foreach(fun gen_server:stop/1, tuple_to_list(Workers)).
+
+call_alone(Workers, _, Payload) ->
+    Worker = element(1 + erlang:phash2(self(), tuple_size(Workers)), Workers),
+    fun() -> call(Worker, Payload) end.
 
 call(Worker, Payload) ->
     case sockpool_bench_worker:echo(Worker, Payload) of
