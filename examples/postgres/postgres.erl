@@ -20,6 +20,8 @@
 -define(PROTOCOL, 3:16, 0:16).
 %% What a server may have us compute: PostgreSQL says 4096.
 -define(ITERATIONS_MAX, 1000000).
+%% Of one connection. Statements that come later are parsed each time.
+-define(PREPARED_MAX, 200).
 
 %%% The pool.
 
@@ -31,8 +33,8 @@ options(Opts) ->
     maps:merge(#{port => 5432}, (maps:without(Own, Opts))#{packet => {length, #{offset => 1, adjust => -4}},
                                                            init => {?MODULE, hello, [maps:with(Own, Opts)]}}).
 
-%% On each new connection.
--spec hello(sockpool:conn(), map()) -> ok | error().
+%% On each new connection. Its state is the names of the statements that are prepared on it.
+-spec hello(sockpool:conn(), map()) -> {ok, map()} | error().
 hello(Conn, #{user := User} = Own) ->
     Parameters = maps:merge(#{user => User, database => maps:get(database, Own, User), client_encoding => "UTF8"},
                             maps:get(parameters, Own, #{})),
@@ -57,7 +59,7 @@ authenticated(Conn, Own) ->
 %% What the server says of itself comes before.
 ready(Conn) ->
     case answer(Conn, ?TIMEOUT_MS) of
-        {_Status, {ok, _Nothing}} -> ok;
+        {_Status, {ok, _Nothing}} -> {ok, #{}};
         {_Status, {error, _} = Error} -> Error
     end.
 
@@ -123,7 +125,7 @@ query(Pool, Sql) -> query(Pool, Sql, []).
 query(Pool, Sql, Params) -> query(Pool, Sql, Params, ?TIMEOUT_MS).
 
 -spec query(sockpool:pool(), iodata(), [param()], timeout()) -> {ok, result()} | error().
-query(Pool, Sql, Params, Timeout) -> one(leased(Pool, fun(Conn) -> asked(Conn, extended(Sql, Params), Timeout) end)).
+query(Pool, Sql, Params, Timeout) -> one(leased(Pool, fun(Conn) -> extended(Conn, Sql, Params, Timeout) end)).
 
 %% Several statements with semicolons between, nothing beside: up to the first that is refused.
 -spec squery(sockpool:pool(), iodata()) -> {ok, [result()]} | error().
@@ -133,10 +135,10 @@ squery(Pool, Sql) -> leased(Pool, fun(Conn) -> asked(Conn, message($Q, string(Sq
 -spec transaction(sockpool:pool(), fun((sockpool:conn()) -> {commit | rollback, Result})) -> {ok, Result} | error().
 transaction(Pool, Fun) ->
     leased(Pool, fun(Conn) ->
-                         case asked(Conn, extended("BEGIN", []), ?TIMEOUT_MS) of
+                         case extended(Conn, "BEGIN", [], ?TIMEOUT_MS) of
                              {$T, {ok, _}} ->
                                  {How, Result} = Fun(Conn),
-                                 {Status, Ended} = asked(Conn, extended(string:uppercase(atom_to_list(How)), []), ?TIMEOUT_MS),
+                                 {Status, Ended} = extended(Conn, string:uppercase(atom_to_list(How)), [], ?TIMEOUT_MS),
                                  {Status, ended(How, Ended, Result)};
                              {_Status, {error, _}} = Refused ->
                                  Refused
@@ -154,7 +156,7 @@ ended(_How, {error, _} = Error, _Result) -> Error.
 ask(Conn, Sql, Params) -> ask(Conn, Sql, Params, ?TIMEOUT_MS).
 
 -spec ask(sockpool:conn(), iodata(), [param()], timeout()) -> {ok, result()} | error().
-ask(Conn, Sql, Params, Timeout) -> one(element(2, asked(Conn, extended(Sql, Params), Timeout))).
+ask(Conn, Sql, Params, Timeout) -> one(element(2, extended(Conn, Sql, Params, Timeout))).
 
 one({ok, [Result]}) -> {ok, Result};
 one({error, _} = Error) -> Error.
@@ -172,14 +174,48 @@ leased(Pool, Fun) ->
         {error, _} = Error -> Error
     end.
 
-%%% Messages.
+%%% Statements, prepared once for each connection: the server then need not parse and plan them again.
+
+extended(Conn, Sql, Params, Timeout) ->
+    Text = iolist_to_binary(Sql),
+    Name = base64:encode(crypto:hash(sha256, Text)),
+    case sockpool:state(Conn) of
+        {ok, #{Name := prepared} = Prepared} ->
+            case asked(Conn, executed(Name, Params), Timeout) of
+                %% Somebody has dropped it, or has changed a table. Nothing was done.
+                {$I, {error, {Gone, _}}} when Gone =:= <<"26000">>; Gone =:= <<"0A000">> ->
+                    prepared(Conn, Name, Text, Params, Timeout, maps:remove(Name, Prepared));
+                Answer ->
+                    Answer
+            end;
+        {ok, Prepared} when map_size(Prepared) < ?PREPARED_MAX; is_map_key(Name, Prepared) ->
+            prepared(Conn, Name, Text, Params, Timeout, Prepared);
+        {ok, _Full} ->
+            asked(Conn, [parsed("", Text), executed("", Params)], Timeout);
+        {error, _} = Error ->
+            {broken, Error}
+    end.
+
+%% If it is refused, the server may have it or not. It counts, and the next time it is closed first: to close what is not there is no fault.
+prepared(Conn, Name, Text, Params, Timeout, Prepared) ->
+    case asked(Conn, [message($C, [$S, Name, 0]), parsed(Name, Text), executed(Name, Params)], Timeout) of
+        {_Status, {ok, _}} = Answer ->
+            ok = sockpool:set_state(Conn, Prepared#{Name => prepared}),
+            Answer;
+        {_Status, {error, _}} = Refused ->
+            ok = sockpool:set_state(Conn, Prepared#{Name => refused}),
+            Refused
+    end.
+
+parsed(Name, Text) -> message($P, [Name, 0, string(Text), <<0:16>>]).
 
 %% All at once: whatever is refused, the server goes on at Sync and says that it is ready.
-extended(Sql, Params) ->
+executed(Name, Params) ->
     Given = [text(Param) || Param <- Params],
-    [message($P, [0, string(Sql), <<0:16>>]),
-     message($B, [0, 0, <<0:16, (length(Given)):16>>, [value(Each) || Each <- Given], <<0:16>>]),
+    [message($B, [0, Name, 0, <<0:16, (length(Given)):16>>, [value(Each) || Each <- Given], <<0:16>>]),
      message($D, [$P, 0]), message($E, [0, <<0:32>>]), message($S, [])].
+
+%%% Messages.
 
 message(Kind, Data) -> [Kind, <<(4 + iolist_size(Data)):32>>, Data].
 

@@ -6,7 +6,7 @@
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([values/1, statements/1, errors/1, notices/1, copy/1, long_answers/1, parameters/1, wrong_password/1, transactions/1,
-         left_in_transaction/1, late_answer/1, own_replies/1, transactions_under_load/1]).
+         left_in_transaction/1, late_answer/1, prepared/1, prepared_no_more/1, own_replies/1, transactions_under_load/1]).
 -export([password/0]).
 
 -import(sockpool_test_util, [settled/1, wait_until/1]).
@@ -19,7 +19,7 @@
 suite() -> [{timetrap, {minutes, 3}}].
 
 all() ->
-    [values, statements, errors, notices, copy, long_answers, parameters, wrong_password, transactions, left_in_transaction, late_answer,
+    [values, statements, errors, notices, copy, long_answers, parameters, wrong_password, transactions, left_in_transaction, late_answer, prepared, prepared_no_more,
      own_replies, transactions_under_load].
 
 init_per_suite(Config) ->
@@ -164,6 +164,37 @@ late_answer(Config) ->
     Pool = started(Config, #{size => 1, max_overflow => 0}),
     ?assertEqual({error, timeout}, postgres:query(Pool, "SELECT 'late' FROM pg_sleep(0.3)", [], 20)),
     ?assertMatch({ok, #{rows := [[<<"next">>]]}}, postgres:query(Pool, "SELECT 'next'")).
+
+%%% Prepared statements.
+
+%% Also those of many queries, and of some that are refused each time.
+prepared(Config) ->
+    Pool = started(Config, #{size => 1, max_overflow => 0}),
+    [{ok, #{rows := [[Is]]}} = postgres:query(Pool, "SELECT $1::int AS once", [N]) || N <- lists:seq(1, 10), Is <- [integer_to_binary(N)]],
+    [{error, {<<"22012">>, _}} = postgres:query(Pool, "SELECT 1/$1::int AS refused", [0]) || _ <- lists:seq(1, 10)],
+    ?assertEqual([[<<"SELECT $1::int AS once">>], [<<"SELECT 1/$1::int AS refused">>]], known(Pool)),
+    {ok, _} = postgres:query(Pool, "SELECT 1/$1::int AS refused", [1]),
+    [{ok, _} = postgres:query(Pool, ["SELECT ", integer_to_list(N)]) || N <- lists:seq(1, 100)],
+    [{error, {<<"22012">>, _}} = postgres:query(Pool, ["SELECT 1/0, ", integer_to_list(N)]) || N <- lists:seq(1, 300)],
+    ?assertEqual(200, length(known(Pool))),
+    ?assertMatch(#{created := 1, closed := 0}, settled(Pool)).
+
+%% By squery, which prepares nothing.
+known(Pool) ->
+    {ok, [#{rows := Rows}]} = postgres:squery(Pool, "SELECT statement FROM pg_prepared_statements ORDER BY prepare_time"),
+    Rows.
+
+%% Whoever dropped them, or changed what they are about.
+prepared_no_more(Config) ->
+    Pool = started(Config, #{size => 1, max_overflow => 0}),
+    {ok, _} = postgres:squery(Pool, "CREATE TABLE changed (a int); INSERT INTO changed VALUES (1)"),
+    Ask = fun() -> postgres:query(Pool, "SELECT * FROM changed WHERE a = $1", [1]) end,
+    ?assertMatch({ok, #{columns := [<<"a">>]}}, Ask()),
+    {ok, _} = postgres:squery(Pool, "DEALLOCATE ALL"),
+    ?assertMatch({ok, #{columns := [<<"a">>]}}, Ask()),
+    {ok, _} = postgres:squery(Pool, "ALTER TABLE changed ADD COLUMN b text"),
+    ?assertMatch({ok, #{columns := [<<"a">>, <<"b">>]}}, Ask()),
+    ?assertMatch(#{created := 1, closed := 0}, settled(Pool)).
 
 %%% A thousand processes.
 
