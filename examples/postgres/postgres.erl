@@ -26,16 +26,37 @@
 %%% The pool.
 
 %% Options of sockpool, and `user', `password' (or a fun that returns it), `database' (the user's name), `parameters' such as
-%% #{application_name => "mine", statement_timeout => 5000}.
+%% #{application_name => "mine", statement_timeout => 5000}; `tls', the options with which it is to be TLS.
 -spec options(map()) -> sockpool:options().
 options(Opts) ->
-    Own = [user, password, database, parameters],
+    Own = [user, password, database, parameters, tls],
     maps:merge(#{port => 5432}, (maps:without(Own, Opts))#{packet => {length, #{offset => 1, adjust => -4}},
                                                            init => {?MODULE, hello, [maps:with(Own, Opts)]}}).
 
 %% On each new connection. Its state is the names of the statements that are prepared on it.
 -spec hello(sockpool:conn(), map()) -> {ok, map()} | error().
-hello(Conn, #{user := User} = Own) ->
+hello(Conn, #{tls := Tls} = Own) ->
+    case secured(Conn, Tls) of
+        ok -> begun(Conn, Own);
+        {error, _} = Error -> Error
+    end;
+hello(Conn, Own) ->
+    begun(Conn, Own).
+
+%% In clear only this, and an answer of one byte: what came behind it would be somebody else's, and starttls/2 refuses it.
+secured(Conn, Tls) ->
+    case sockpool:send(Conn, <<8:32, 80877103:32>>, ?TIMEOUT_MS) of
+        ok ->
+            case sockpool:recv(Conn, 1, ?TIMEOUT_MS) of
+                {ok, <<"S">>} -> sockpool:starttls(Conn, Tls);
+                {ok, _No} -> {error, no_tls};
+                {error, _} = Error -> Error
+            end;
+        {error, _} = Error ->
+            Error
+    end.
+
+begun(Conn, #{user := User} = Own) ->
     Parameters = maps:merge(#{user => User, database => maps:get(database, Own, User), client_encoding => "UTF8"},
                             maps:get(parameters, Own, #{})),
     Text = [[string(atom_to_binary(Key)), string(text(Value))] || {Key, Value} <- maps:to_list(Parameters)],

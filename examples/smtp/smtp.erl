@@ -19,28 +19,33 @@
 
 %%% The pool.
 
-%% Options of sockpool, and `name', ours for the server.
+%% Options of sockpool, and `name', ours for the server; `starttls', the options with which it is to be TLS.
 -spec options(map()) -> sockpool:options().
 options(Opts) ->
-    {Name, Rest} = take(name, Opts, "localhost"),
-    maps:merge(#{port => 25}, Rest#{packet => {delimiter, <<"\r\n">>}, init => {?MODULE, hello, [Name]}}).
-
-take(Key, Map, Default) ->
-    case maps:take(Key, Map) of
-        {Value, Rest} -> {Value, Rest};
-        error -> {Default, Map}
-    end.
+    Own = [name, starttls],
+    maps:merge(#{port => 25}, (maps:without(Own, Opts))#{packet => {delimiter, <<"\r\n">>},
+                                                         init => {?MODULE, hello, [maps:with(Own, Opts)]}}).
 
 %% The server speaks first.
--spec hello(sockpool:conn(), iodata()) -> ok | error().
-hello(Conn, Name) ->
-    case replied(Conn, 220, ?TIMEOUT_MS) of
-        {ok, _Greeting} -> done(ask(Conn, ["EHLO ", Name], 250));
-        {error, _} = Error -> Error
-    end.
+-spec hello(sockpool:conn(), map()) -> ok | error().
+hello(Conn, Own) ->
+    steps([fun() -> replied(Conn, 220, ?TIMEOUT_MS) end, fun() -> greeted(Conn, Own) end | secure(Conn, Own)]).
 
-done({ok, _Text}) -> ok;
-done({error, _} = Error) -> Error.
+greeted(Conn, Own) -> ask(Conn, ["EHLO ", maps:get(name, Own, "localhost")], 250).
+
+%% What the server has said until then does not hold any more. One that knows no TLS says 454 or 502: then there is no connection.
+secure(Conn, #{starttls := Tls} = Own) ->
+    [fun() -> ask(Conn, "STARTTLS", 220) end, fun() -> sockpool:starttls(Conn, Tls) end, fun() -> greeted(Conn, Own) end];
+secure(_Conn, #{}) ->
+    [].
+
+steps([]) ->
+    ok;
+steps([Step | Steps]) ->
+    case Step() of
+        {error, _} = Error -> Error;
+        _ -> steps(Steps)
+    end.
 
 %%% Mail.
 
@@ -66,8 +71,8 @@ sent(Conn, [{Command, Code} | Steps], Lines) ->
         {ok, _} ->
             sent(Conn, Steps, Lines);
         {error, {_Code, _Text}} = Refused ->
-            %% It has begun; the next one begins anew. Where not even that can be had the connection is of no use.
-            {ok, _} = ask(Conn, "RSET", 250),
+            %% The next one begins anew. Where not even that can be had the connection is of no use.
+            _ = element(1, ask(Conn, "RSET", 250)) =:= ok orelse sockpool:discard(Conn),
             Refused;
         {error, _} = Error ->
             Error

@@ -5,7 +5,7 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([values/1, statements/1, errors/1, notices/1, copy/1, long_answers/1, parameters/1, wrong_password/1, transactions/1,
+-export([values/1, statements/1, errors/1, notices/1, copy/1, long_answers/1, parameters/1, wrong_password/1, tls/1, no_tls/1, transactions/1,
          left_in_transaction/1, late_answer/1, prepared/1, prepared_no_more/1, own_replies/1, transactions_under_load/1]).
 -export([password/0]).
 
@@ -19,7 +19,7 @@
 suite() -> [{timetrap, {minutes, 3}}].
 
 all() ->
-    [values, statements, errors, notices, copy, long_answers, parameters, wrong_password, transactions, left_in_transaction, late_answer, prepared, prepared_no_more,
+    [values, statements, errors, notices, copy, long_answers, parameters, wrong_password, tls, no_tls, transactions, left_in_transaction, late_answer, prepared, prepared_no_more,
      own_replies, transactions_under_load].
 
 init_per_suite(Config) ->
@@ -31,6 +31,10 @@ init_per_suite(Config) ->
 
 made(Bin) ->
     Dir = sockpool_examples:dir(),
+    ok = sockpool_tls_peers:certificates(Dir),
+    Key = filename:join(Dir, "server.key"),
+    ok = file:change_mode(Key, 8#600),
+    ok = sockpool_examples:run(Dir, ["if [ `id -u` = 0 ]; then chown nobody", Key, "; fi"]),
     ok = file:write_file(filename:join(Dir, "password"), ?PASSWORD),
     {Name, Before} = sockpool_examples:unprivileged(),
     ok = sockpool_examples:run(Dir, [Name | Before]
@@ -45,7 +49,8 @@ init_per_testcase(Case, Config) ->
     {Port, Dir} = {sockpool_test_port:free(), ?config(dir, Config)},
     {Name, Before} = sockpool_examples:unprivileged(),
     Args = [?config(bin, Config) ++ "/postgres", "-D", "data", "-p", integer_to_list(Port), "-h", ?HOST, "-k", "", "-N", "100", "-F",
-            "-c", "lc_messages=C"],
+            "-c", "lc_messages=C"] ++ lists:append([["-c", "ssl=on", "-c", "ssl_cert_file=../server.pem", "-c", "ssl_key_file=../server.key"]
+                                                     || Case =/= no_tls]),
     Program = sockpool_test_program:start(Name, Before ++ Args, #{cd => Dir, signal => "INT"}),
     ok = sockpool_test_program:said(Program, <<"ready to accept connections">>),
     [{pool, list_to_atom(lists:concat(["postgres_", Case]))}, {port, Port}, {program, Program} | Config].
@@ -133,6 +138,26 @@ wrong_password(Config) ->
     ?assertEqual({init, {<<"28P01">>, <<"password authentication failed for user \"sockpool\"">>}}, sockpool_test_util:unavailable(Pool)),
     receive {log, Line} -> ?assertEqual({nomatch, false}, {string:find(Line, "barley"), string:find(Line, "28P01") =:= nomatch}) end,
     ok = logger:remove_handler(Pool).
+
+%% Over a connection that begins in clear.
+tls(Config) ->
+    Tls = #{cacertfile => filename:join(?config(dir, Config), "ca.pem")},
+    Pool = started(Config, #{tls => Tls, size => 4, max_overflow => 0}),
+    ?assertMatch(#{created := 4, connect_failures := 0}, settled(Pool)),
+    ?assertMatch({ok, #{rows := [[<<"t">>, <<"TLSv1.3">>]]}},
+                 postgres:query(Pool, "SELECT ssl, version FROM pg_stat_ssl WHERE pid = pg_backend_pid()")),
+    ?assertEqual(lists:seq(1, 100), lists:sort(sockpool_test_util:run_all([fun() ->
+                                                                                   {ok, #{rows := [[Is]]}} = postgres:query(Pool, "SELECT $1::int", [N]),
+                                                                                   binary_to_integer(Is)
+                                                                           end || N <- lists:seq(1, 100)]))),
+    ok = sockpool:stop_pool(Pool),
+    _ = started(Config, #{tls => Tls#{server_name => "elsewhere.example"}, backoff => {1, 10}}),
+    ?assertMatch({init, {tls, _}}, sockpool_test_util:unavailable(Pool)).
+
+%% Nothing is said in clear but the question.
+no_tls(Config) ->
+    Pool = started(Config, #{tls => #{verify => none}, backoff => {1, 10}}),
+    ?assertEqual({init, no_tls}, sockpool_test_util:unavailable(Pool)).
 
 transactions(Config) ->
     Pool = started(Config, #{size => 1, max_overflow => 0}),

@@ -5,7 +5,7 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([greeting/1, message/1, refused/1, nothing_smuggled/1, own_messages/1]).
+-export([greeting/1, message/1, refused/1, nothing_smuggled/1, own_messages/1, starttls/1, no_starttls/1]).
 
 -import(sockpool_test_util, [settled/1]).
 -import(sockpool_examples, [under_load/3]).
@@ -15,7 +15,7 @@
 
 suite() -> [{timetrap, {minutes, 3}}].
 
-all() -> [greeting, message, refused, nothing_smuggled, own_messages].
+all() -> [greeting, message, refused, nothing_smuggled, own_messages, starttls, no_starttls].
 
 init_per_suite(Config) ->
     {ok, _} = application:ensure_all_started(sockpool),
@@ -27,7 +27,14 @@ init_per_testcase(Case, Config) ->
     Port = sockpool_test_port:free(),
     Dir = sockpool_examples:dir(),
     Box = filename:join(Dir, "box"),
-    Args = ["-n", "-s", "100000", "-c", "aiosmtpd.handlers.Mailbox", "-l", ?HOST ":" ++ integer_to_list(Port), Box],
+    Tls = case Case of
+              starttls ->
+                  ok = sockpool_tls_peers:certificates(Dir),
+                  ["--tlscert", filename:join(Dir, "server.pem"), "--tlskey", filename:join(Dir, "server.key")];
+              _ ->
+                  []
+          end,
+    Args = Tls ++ ["-n", "-s", "100000", "-c", "aiosmtpd.handlers.Mailbox", "-l", ?HOST ":" ++ integer_to_list(Port), Box],
     Program = sockpool_test_program:start("aiosmtpd", Args, #{signal => "KILL"}),
     #{} = sockpool_test_program:listening(#{port => Port}),
     [{pool, list_to_atom(lists:concat(["smtp_", Case]))}, {port, Port}, {program, Program}, {dir, Dir}, {box, Box} | Config].
@@ -83,6 +90,22 @@ nothing_smuggled(Config) ->
      || End <- ["\r\n", "\n", "\r"]],
     ?assertMatch([{<<"me@here">>, _, <<"Subject: One">>, _}, {<<"me@here">>, _, <<"Subject: One">>, _}, {<<"me@here">>, _, <<"Subject: One">>, _}], messages(Config)),
     ?assertMatch(#{created := 1, closed := 0}, settled(Pool)).
+
+%% The server takes no mail in clear.
+starttls(Config) ->
+    Pool = started(Config, #{starttls => #{cacertfile => filename:join(?config(dir, Config), "ca.pem")}, size => 2, max_overflow => 0}),
+    [{ok, _} = smtp:send(Pool, <<"me@here">>, [<<"you@there">>], "Subject: Secret\r\n\r\n") || _ <- lists:seq(1, 10)],
+    ?assertMatch([{_, _, <<"Subject: Secret">>, _} | _], messages(Config)),
+    ?assertMatch({ok, #{transport := tls}}, sockpool:transaction(Pool, fun sockpool:info/1)),
+    ?assertMatch(#{created := 2, closed := 0, connect_failures := 0}, settled(Pool)),
+    ok = sockpool:stop_pool(Pool),
+    _ = started(Config, #{size => 1, max_overflow => 0}),
+    ?assertMatch({error, {530, _}}, smtp:send(Pool, <<"me@here">>, [<<"you@there">>], "Subject: Open\r\n\r\n")).
+
+%% Where there is none there is no connection.
+no_starttls(Config) ->
+    Pool = started(Config, #{starttls => #{verify => none}, backoff => {1, 10}}),
+    ?assertMatch({init, {454, _}}, sockpool_test_util:unavailable(Pool)).
 
 %%% A thousand processes.
 
