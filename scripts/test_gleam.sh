@@ -52,6 +52,7 @@ assemble() { # DIR
     cp -r gleam/gleam.toml gleam/src gleam/test "$1/"
     extract_examples gleam/README.md "$1/test"
     extract_examples README.md "$1/test"
+    cp examples/*/*.gleam "$1/test/"
 }
 
 # Into DIR/erlang where there is no gleam program.
@@ -93,7 +94,7 @@ compile_helpers() {
     mkdir -p "$HELPERS"
     erlc -Werror -o "$HELPERS" test/kit/sockpool_test_server.erl test/kit/sockpool_test_util.erl \
         test/kit/sockpool_tls_peers.erl test/kit/sockpool_cluster.erl test/kit/sockpool_c_daemon.erl \
-        test/kit/sockpool_node_kit.erl
+        test/kit/sockpool_node_kit.erl test/kit/sockpool_drivers.erl test/kit/sockpool_test_program.erl test/kit/sockpool_test_port.erl
 }
 
 run_tests() {

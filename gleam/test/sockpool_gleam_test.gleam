@@ -9,6 +9,6 @@ pub fn main() {
     "sockpool_tls_test", "sockpool_remote_test", "sockpool_error_test",
     "sockpool_worker_test", "sockpool_term_test", "connection_pool_test", "connection_pool_call_test",
     "connection_pool_batch_test", "connection_pool_seed_test",
-    "sockpool_readme_test",
+    "sockpool_readme_test", "sockpool_redis_test",
   ])
 }
