@@ -139,7 +139,7 @@ SP_NIF(sp_nif_cut)
     if (!enter(&call, argv[0], &lease, &error))
         return error;
     pool = SP_CONTAINER(lease->conn->pool, struct sp_nif_pool, core);
-    if (lease->conn->framing.kind == SP_FRAMING_FUN)
+    if (!sp_is_worker(lease->conn->transport) && lease->conn->framing.kind == SP_FRAMING_FUN)
         (void)sp_nif_kept_get(
             pool, lease->conn->framing.own ? &sp_nif_conn_of(lease->conn)->cut : &pool->cut, env,
             &cut, &at_ms);
@@ -160,7 +160,7 @@ SP_NIF(sp_nif_set_cut)
     (void)argc;
     if (!sp_nif_get_lease(env, argv[0], &lease, &error))
         return error;
-    if (lease->conn->transport->worker || sp_is_node(lease->conn->transport))
+    if (sp_is_worker(lease->conn->transport) || sp_is_node(lease->conn->transport))
         return enif_make_badarg(env);
     if (!enter(&call, argv[0], &lease, &error))
         return error;

@@ -48,8 +48,7 @@ static bool reserve_shown(struct sp_conn *conn, size_t cap)
     if (have > 0)
         memcpy(base, rbuf->base + rbuf->pos, have);
     release(conn);
-    *rbuf = (struct sp_rbuf){
-        .base = base, .len = have, .cap = cap, .search = rbuf->search, .shown = true};
+    *rbuf = (struct sp_rbuf){.base = base, .len = have, .cap = cap, .shown = true};
     return true;
 }
 

@@ -31,7 +31,8 @@ groups() ->
 init_per_suite(Config) -> sockpool_tls_kit:start(Config).
 end_per_suite(Config) -> sockpool_tls_kit:stop(Config).
 
-init_per_testcase(Case, Config) -> [{pool, Case} | Config].
+%% A name of its own: other suites of TLS have cases of these names.
+init_per_testcase(Case, Config) -> [{pool, list_to_atom("starttls_" ++ atom_to_list(Case))} | Config].
 
 end_per_testcase(_Case, Config) ->
     _ = sockpool:stop_pool(?config(pool, Config)),

@@ -172,7 +172,7 @@ void sp_conn_set_framing(struct sp_conn *conn, const struct sp_framing *framing)
     conn->touched = true;
     conn->framing_changed = true;
     conn->framing = *framing;
-    conn->rbuf.search = (struct sp_search){0};
+    conn->search = (struct sp_search){0};
 }
 
 bool sp_conn_restore(struct sp_conn *conn)

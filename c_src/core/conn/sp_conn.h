@@ -53,7 +53,6 @@ enum sp_conn_state {
 struct sp_rbuf {
     uint8_t *base;
     size_t pos, len, cap;
-    struct sp_search search; /* of the message that begins at pos */
     bool
         shown; /* somebody else sees bytes of it, which must not change: it only grows, in place or by a copy */
 };
@@ -78,8 +77,7 @@ struct sp_conn {
     uint64_t epoch; /* the pool's, when it was made */
     uint64_t born_ns;
     uint64_t recv_limit_bytes;
-    struct sp_framing pool_framing; /* the pool's own, which `framing` goes back to */
-    bool nodelay, keepalive;        /* the pool's own */
+    bool nodelay, keepalive; /* the pool's own */
 
     /* atomics */
     _Atomic uint32_t pins;
@@ -115,13 +113,15 @@ struct sp_conn {
     int pieces;      /* what its operations cost, until sp_conn_settle() */
     void *transport_state;
     struct sp_node_state *dist; /* sp_node.c's, over that */
-    struct sp_framing framing;
     struct sp_rbuf rbuf;
     void *keepsake; /* the host's, from its last check-in */
 
     /* A stream's, and last: a host may leave a worker without, see sp_conn_bytes(). */
     struct sp_addr peer, own; /* since `opened`; after a reset the system knows them no more */
     struct sp_words words;    /* once sp_recv_words() has looked */
+    struct sp_framing pool_framing; /* constant: the pool's own, which `framing` goes back to */
+    struct sp_framing framing;
+    struct sp_search search; /* of the message with which rbuf begins */
 };
 
 /* How much of the struct a connection with that transport has; the rest, more than half of it, is never touched. */

@@ -17,7 +17,7 @@ static sp_status next_packet(struct sp_conn *conn, const struct sp_call *call, c
                              size_t len, struct sp_frame *frame)
 {
     size_t budget = SEARCH_BYTES;
-    sp_status status = sp_frame_next(&conn->framing, &conn->rbuf.search, buf, len,
+    sp_status status = sp_frame_next(&conn->framing, &conn->search, buf, len,
                                      conn->recv_limit_bytes, &budget, frame);
 
     sp_take(call, (int)((SEARCH_BYTES - budget) / SP_BYTES_SEARCHED_PER_PIECE));
@@ -261,7 +261,7 @@ sp_status sp_recv_ahead(struct sp_conn *conn, const struct sp_call *call, size_t
 void sp_recv_taken(struct sp_conn *conn, const struct sp_received *received)
 {
     if (conn->framing.kind == SP_FRAMING_DELIMITER || conn->framing.kind == SP_FRAMING_RESP)
-        conn->rbuf.search = (struct sp_search){0};
+        conn->search = (struct sp_search){0};
     conn->rbuf.pos += received->rbuf_taken;
     if (conn->rbuf.pos == conn->rbuf.len && conn->rbuf.shown)
         conn->host->rbuf_free(conn);

@@ -157,7 +157,8 @@ static bool attempt(struct sp_pool *pool, const struct sp_call *call, uint32_t r
     conn->unpinned = sp_close_queue;
     conn->sys = pool->sys;
     conn->transport = config->transport;
-    conn->framing = conn->pool_framing = config->framing;
+    if (!sp_is_worker(conn->transport))
+        conn->framing = conn->pool_framing = config->framing;
     conn->nodelay = config->sockopts.nodelay;
     conn->keepalive = config->sockopts.keepalive || config->sockopts.silence_s > 0;
     conn->recv_limit_bytes = config->recv_limit_bytes;

@@ -581,7 +581,7 @@ sp_status sp_tls_upgrade(struct sp_conn *conn, uint64_t lease, const char *host,
     conn->transport_state = tls;
     conn->fault = status == SP_OK ? SP_OK : SP_CLOSED;
     conn->rbuf.pos = conn->rbuf.len = 0;
-    conn->rbuf.search = (struct sp_search){0};
+    conn->search = (struct sp_search){0};
     conn->drained = conn->more = false;
     conn->touched = true;
     if (sp_conn_unready(conn))

@@ -367,12 +367,12 @@ KIT_TEST(conn_options, a_refused_option_is_told)
 
 KIT_TEST(conn_options, packet_goes_back_at_checkin)
 {
-    conn->rbuf.search.looked = 5;
+    conn->search.looked = 5;
     sp_conn_set_framing(
         conn,
         &(struct sp_framing){.kind = SP_FRAMING_DELIMITER, .delimiter_len = 1, .delimiter = {10}});
     cr_assert_eq(conn->framing.kind, SP_FRAMING_DELIMITER);
-    cr_assert_eq(conn->rbuf.search.looked, 0);
+    cr_assert_eq(conn->search.looked, 0);
     cr_assert(conn->touched);
     cr_assert_eq(kit_checkin(attempt), SP_OK);
     cr_assert_eq(conn->framing.kind, SP_FRAMING_RAW);

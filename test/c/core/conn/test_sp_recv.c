@@ -210,7 +210,7 @@ KIT_TEST(recv, a_long_line_is_searched_once)
     for (int i = 0; i < 1000; i++) {
         sends("x", 1);
         cr_assert_eq(packet(), SP_WANT_READ);
-        cr_assert_eq(conn->rbuf.search.looked, i + 1);
+        cr_assert_eq(conn->search.looked, i + 1);
     }
     sends("\n", 1);
     cr_assert_eq(packet(), SP_OK);
