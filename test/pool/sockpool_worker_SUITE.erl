@@ -276,7 +276,7 @@ validate_not_true(Config) ->
               ok = sockpool:stop_pool(Pool)
       end,
       [{1, fun() -> false end, is(undefined)},
-       {2, fun() -> maybe end, is({validate, {bad_return, maybe}})},
+       {2, fun() -> perhaps end, is({validate, {bad_return, perhaps}})},
        {3, fun() -> error(oops) end, raised(validate, error, oops)},
        {4, fun() -> throw(oops) end, raised(validate, throw, oops)},
        {5, fun() -> exit(oops) end, raised(validate, exit, oops)}]).
