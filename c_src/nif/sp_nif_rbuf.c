@@ -94,6 +94,7 @@ static bool give_buffer(ErlNifEnv *env, struct sp_conn *conn, const struct sp_re
     if (received->len < self->rbin.size)
         *term = enif_make_sub_binary(env, *term, offset, received->len);
     *rbuf = (struct sp_rbuf){0};
+    conn->search = (struct sp_search){0};
     if (behind > 0) {
         self->rbin = rest;
         *rbuf = (struct sp_rbuf){.base = rest.data, .len = behind, .cap = behind};
