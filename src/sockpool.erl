@@ -688,18 +688,19 @@ set(_Conn, Opts) ->
 
 setopt(?NODE_CONN(_) = Conn, Key, Value) ->
     sockpool_node_conn:setopt(Conn, Key, Value);
-setopt(Conn, packet, Value) ->
+setopt(Conn, Key, Value) ->
+    try conn_error(set_here(Conn, Key, Value), Conn) catch error:badarg -> badarg end.
+
+set_here(Conn, packet, Value) ->
     case sockpool_framing:check(Value) of
         {ok, Framing} -> set_framing(Conn, sockpool_framing:parts(Framing));
         error -> badarg
     end;
-setopt(Conn, Key, Value) ->
-    try conn_error(sockpool_nif:setopt(Conn, Key, Value), Conn) catch error:badarg -> badarg end.
+set_here(Conn, Key, Value) ->
+    sockpool_nif:setopt(Conn, Key, Value).
 
-set_framing(Conn, {'fun', Cut}) ->
-    try conn_error(sockpool_nif:set_cut(Conn, Cut), Conn) catch error:badarg -> badarg end;
-set_framing(Conn, {Framing, undefined}) ->
-    try conn_error(sockpool_nif:setopt(Conn, packet, Framing), Conn) catch error:badarg -> badarg end.
+set_framing(Conn, {'fun', Cut}) -> sockpool_nif:set_cut(Conn, Cut);
+set_framing(Conn, {Framing, undefined}) -> sockpool_nif:setopt(Conn, packet, Framing).
 
 %% @doc Says an error in words: with an option or an argument also what is allowed. It takes the reasons of
 %% every function here, also with the `{error, Reason}' around them, and those of a start of the application

@@ -68,11 +68,11 @@ struct sp_nif_conn {
     ErlNifPid starter;         /* whom the worker has for its parent; written by attempt_claim() */
     ErlNifPid worker;          /* written while its connector's lease holds, by the connector */
     struct sp_nif_kept *state; /* {Bytes, Term} of set_state/3; under the pool's lock */
-    struct sp_nif_kept *cut;   /* of set_cut/2, as the pool's; under its lock */
     struct sp_conn core;       /* and of a worker only its first sp_conn_bytes() */
     _Atomic bool selected;     /* ERTS knows the descriptor: only its stop callback may close it */
     ErlNifBinary rbin;         /* the memory of core.rbuf, while that has any */
     char *host; /* of an upgradable one, what its address was found for; the connector's */
+    struct sp_nif_kept *cut; /* of set_cut/2, as the pool's; under its lock */
 };
 
 static inline struct sp_nif_conn *sp_nif_conn_of(struct sp_conn *conn)
@@ -241,6 +241,9 @@ bool sp_nif_open_handle(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_nif_lease *
  * not the owner's, ended. */
 bool sp_nif_get_lease(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_nif_lease **lease,
                       ERL_NIF_TERM *error);
+/* The same, and enters a call of the owner that does no I/O on the stream: sp_conn_leave() is to follow. */
+bool sp_nif_enter(const struct sp_call *call, ERL_NIF_TERM term, struct sp_nif_lease **lease,
+                  ERL_NIF_TERM *error);
 /* Ends the handle's hold: the lease has ended otherwise. */
 void sp_nif_drop_conn(struct sp_nif_lease *lease, const struct sp_call *call);
 

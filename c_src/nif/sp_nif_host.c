@@ -173,9 +173,10 @@ static void conn_dtor(ErlNifEnv *env, void *resource)
 
     (void)env;
     sp_nif_state_drop(conn);
-    if (conn->core.transport && !sp_is_worker(conn->core.transport))
+    if (conn->core.transport && !sp_is_worker(conn->core.transport)) {
         enif_free(conn->host);
-    sp_nif_kept_unref(conn->cut);
+        sp_nif_kept_unref(conn->cut);
+    }
     sp_nif_rbuf_free(&conn->core);
     if (conn->core.keepsake)
         keepsake_drop(&conn->core);

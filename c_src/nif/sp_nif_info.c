@@ -7,22 +7,10 @@
 
 #include <string.h>
 
-/* Enters a call of the owner that does no I/O on the stream. */
-static bool look(ErlNifEnv *env, const struct sp_call *call, ERL_NIF_TERM term,
-                 struct sp_nif_lease **lease, ERL_NIF_TERM *error)
-{
-    if (!sp_nif_get_lease(env, term, lease, error))
-        return false;
-    if (sp_conn_enter((*lease)->conn, (*lease)->lease, call))
-        return true;
-    *error = sp_nif_error_term(env, SP_CLOSED);
-    return false;
-}
-
 static bool look_at_stream(ErlNifEnv *env, const struct sp_call *call, ERL_NIF_TERM term,
                            struct sp_nif_lease **lease, ERL_NIF_TERM *error)
 {
-    if (!look(env, call, term, lease, error))
+    if (!sp_nif_enter(call, term, lease, error))
         return false;
     if (!sp_is_worker((*lease)->conn->transport))
         return true;
@@ -96,7 +84,7 @@ SP_NIF(sp_nif_worker)
     ERL_NIF_TERM result;
 
     (void)argc;
-    if (!look(env, &call, argv[0], &lease, &result))
+    if (!sp_nif_enter(&call, argv[0], &lease, &result))
         return result;
     result = sp_is_worker(lease->conn->transport)
                  ? worker_term(env, lease->conn)
@@ -116,7 +104,7 @@ SP_NIF(sp_nif_info)
     ERL_NIF_TERM error, map = enif_make_new_map(env);
 
     (void)argc;
-    if (!look(env, &call, argv[0], &lease, &error))
+    if (!sp_nif_enter(&call, argv[0], &lease, &error))
         return error;
     conn = lease->conn;
     pool = SP_CONTAINER(conn->pool, struct sp_nif_pool, core);
@@ -158,7 +146,7 @@ SP_NIF(sp_nif_node_names)
     ERL_NIF_TERM result, own;
 
     (void)argc;
-    if (!look(env, &call, argv[0], &lease, &result))
+    if (!sp_nif_enter(&call, argv[0], &lease, &result))
         return result;
     pool = SP_CONTAINER(lease->conn->pool, struct sp_nif_pool, core);
     names = sp_node_names(lease->conn);

@@ -61,18 +61,6 @@ void sp_nif_state_drop(struct sp_nif_conn *conn)
     sp_nif_kept_unref(state);
 }
 
-/* The lease that a call of its owner is about, within enter/leave. */
-static bool enter(const struct sp_call *call, ERL_NIF_TERM term, struct sp_nif_lease **lease,
-                  ERL_NIF_TERM *error)
-{
-    if (!sp_nif_get_lease(call->env, term, lease, error))
-        return false;
-    if (sp_conn_enter((*lease)->conn, (*lease)->lease, call))
-        return true;
-    *error = sp_nif_error_term(call->env, SP_CLOSED);
-    return false;
-}
-
 /* state(Lease) -> {ok, Term} | {error, Reason}: what was set last, or undefined. */
 SP_NIF(sp_nif_state)
 {
@@ -86,7 +74,7 @@ SP_NIF(sp_nif_state)
     int arity;
 
     (void)argc;
-    if (!enter(&call, argv[0], &lease, &error))
+    if (!sp_nif_enter(&call, argv[0], &lease, &error))
         return error;
     pool = SP_CONTAINER(lease->conn->pool, struct sp_nif_pool, core);
     if (sp_nif_kept_get(pool, &sp_nif_conn_of(lease->conn)->state, env, &kept, &at_ms) &&
@@ -113,7 +101,7 @@ SP_NIF(sp_nif_set_state)
     (void)argc;
     if (!enif_get_uint(env, argv[2], &bytes))
         return enif_make_badarg(env);
-    if (!enter(&call, argv[0], &lease, &error))
+    if (!sp_nif_enter(&call, argv[0], &lease, &error))
         return error;
     pool = SP_CONTAINER(lease->conn->pool, struct sp_nif_pool, core);
     /* What its owner's death would leave is not known to be true of the connection. */
@@ -136,7 +124,7 @@ SP_NIF(sp_nif_cut)
     ErlNifTime at_ms;
 
     (void)argc;
-    if (!enter(&call, argv[0], &lease, &error))
+    if (!sp_nif_enter(&call, argv[0], &lease, &error))
         return error;
     pool = SP_CONTAINER(lease->conn->pool, struct sp_nif_pool, core);
     if (!sp_is_worker(lease->conn->transport) && lease->conn->framing.kind == SP_FRAMING_FUN)
@@ -162,7 +150,7 @@ SP_NIF(sp_nif_set_cut)
         return error;
     if (sp_is_worker(lease->conn->transport) || sp_is_node(lease->conn->transport))
         return enif_make_badarg(env);
-    if (!enter(&call, argv[0], &lease, &error))
+    if (!sp_nif_enter(&call, argv[0], &lease, &error))
         return error;
     pool = SP_CONTAINER(lease->conn->pool, struct sp_nif_pool, core);
     kept = sp_nif_keep(pool, &sp_nif_conn_of(lease->conn)->cut, argv[1]);

@@ -112,6 +112,17 @@ bool sp_nif_get_lease(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_nif_lease **l
     return false;
 }
 
+bool sp_nif_enter(const struct sp_call *call, ERL_NIF_TERM term, struct sp_nif_lease **lease,
+                  ERL_NIF_TERM *error)
+{
+    if (!sp_nif_get_lease(call->env, term, lease, error))
+        return false;
+    if (sp_conn_enter((*lease)->conn, (*lease)->lease, call))
+        return true;
+    *error = sp_nif_error_term(call->env, SP_CLOSED);
+    return false;
+}
+
 struct sp_nif_lease *sp_nif_lease_again(void *keepsake, const ErlNifPid *owner)
 {
     struct sp_nif_lease *lease = keepsake;

@@ -4,7 +4,7 @@
 
 -include_lib("stdlib/include/assert.hrl").
 
--export([missing/2, dir/0, run/2, unprivileged/0, exunit/3]).
+-export([missing/2, dir/0, run/2, unprivileged/0]).
 -export([under_load/3, assert_counted/2]).
 -export_type([key/0, counted/0]).
 
@@ -48,27 +48,6 @@ unprivileged() ->
     case os:cmd("id -u") of
         "0\n" -> {"setpriv", ["--reuid=nobody", "--regid=nogroup", "--clear-groups"]};
         _ -> {"env", []}
-    end.
-
-%% A script of ExUnit, which must succeed.
--spec exunit(file:filename(), [string()], [{string(), string()}]) -> ok | {skip, string()}.
-exunit(Script, Args, Env) ->
-    case os:find_executable("elixir") of
-        false ->
-            {skip, "there is no elixir"};
-        Elixir ->
-            Ebin = filename:join(code:lib_dir(sockpool), "ebin"),
-            Port = open_port({spawn_executable, Elixir},
-                             [{args, ["-pa", Ebin, Script | Args]}, {env, [{"LC_ALL", "C.UTF-8"} | Env]}, exit_status, stderr_to_stdout, binary]),
-            {Status, Said} = said(Port, <<>>),
-            ?assertMatch({0, {match, _}}, {Status, re:run(Said, "^[1-9][0-9]* tests, 0 failures$", [multiline])}, Said),
-            ok
-    end.
-
-said(Port, Said) ->
-    receive
-        {Port, {data, Data}} -> said(Port, <<Said/binary, Data/binary>>);
-        {Port, {exit_status, Status}} -> {Status, Said}
     end.
 
 %%% Load.

@@ -227,6 +227,6 @@ subscriber_killed(Config) ->
 
 elixir(Config) ->
     Root = sockpool_test_util:root(),
-    sockpool_examples:exunit(filename:join(Root, "test/examples/sockpool_redis_elixir.exs"),
+    sockpool_test_exunit:run(filename:join(Root, "test/examples/sockpool_redis_elixir.exs"),
                              [filename:join(Root, "examples/redis/redis.exs")],
                              [{"REDIS_PORT", integer_to_list(?config(port, Config))}, {"REDIS_PASSWORD", binary_to_list(?PASSWORD)}]).

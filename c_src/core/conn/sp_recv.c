@@ -24,6 +24,12 @@ static sp_status next_packet(struct sp_conn *conn, const struct sp_call *call, c
     return status;
 }
 
+/* Where its messages end is looked for, so that nothing tells how long one will be. */
+static bool is_searched(const struct sp_conn *conn)
+{
+    return conn->framing.kind == SP_FRAMING_DELIMITER || conn->framing.kind == SP_FRAMING_RESP;
+}
+
 static bool is_shown(const struct sp_conn *conn, const struct sp_want *want)
 {
     return want->packet && conn->framing.kind == SP_FRAMING_FUN;
@@ -93,8 +99,7 @@ static bool grow(struct sp_conn *conn, size_t total)
     const struct sp_rbuf *rbuf = &conn->rbuf;
     size_t next = 2 * rbuf->cap > RBUF_STEP ? 2 * rbuf->cap : RBUF_STEP, most = total;
 
-    if (conn->framing.kind == SP_FRAMING_DELIMITER || conn->framing.kind == SP_FRAMING_RESP ||
-        rbuf->shown)
+    if (is_searched(conn) || rbuf->shown)
         most = rbuf->pos + conn->recv_limit_bytes + SP_SLICE_BYTES;
     if (most <= next)
         return host->rbuf_reserve(conn, most);
@@ -260,7 +265,7 @@ sp_status sp_recv_ahead(struct sp_conn *conn, const struct sp_call *call, size_t
 
 void sp_recv_taken(struct sp_conn *conn, const struct sp_received *received)
 {
-    if (conn->framing.kind == SP_FRAMING_DELIMITER || conn->framing.kind == SP_FRAMING_RESP)
+    if (is_searched(conn))
         conn->search = (struct sp_search){0};
     conn->rbuf.pos += received->rbuf_taken;
     if (conn->rbuf.pos == conn->rbuf.len && conn->rbuf.shown)
