@@ -325,7 +325,7 @@ silent_in_init(Config) ->
     wait_until(fun() -> stat(Pool, connect_failures) > 1 end).
 
 hangs_up(Config) ->
-    HangsUp = fun(Socket) -> ok = gen_tcp:shutdown(Socket, write), drained(Socket) end,
+    HangsUp = fun(Socket) -> {ok, _} = gen_tcp:recv(Socket, 0), ok = gen_tcp:shutdown(Socket, write), drained(Socket) end,
     ?assertEqual({tls, closed}, failing(Config, scripted(HangsUp), trusting(Config))).
 
 %% Who closes with bytes unread resets the connection.
