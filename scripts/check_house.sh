@@ -16,8 +16,9 @@ core/conn   : core/base
 core/stream : core/base core/conn
 core/tls    : core/base core/conn core/stream                              : openssl
 core/dist   : core/base core/conn core/tls                                 : openssl
-core/pool   : core/base core/conn
-nif         : core/base core/conn core/stream core/tls core/dist core/pool : openssl erl_nif.h
+core/pipe   : core/base core/conn
+core/pool   : core/base core/conn core/pipe
+nif         : core/base core/conn core/stream core/tls core/dist core/pipe core/pool : openssl erl_nif.h
 node/base   : core/base
 node/etf    : core/base node/base                                          : ei.h
 node/dist   : core/base core/dist node/base node/etf

@@ -179,7 +179,7 @@ node_stats(Node) ->
     bad_argument(node, Node).
 
 %% @doc Gauges (size, max_overflow, total, idle, leased, connecting, waiting) and counters since the
-%% pool was first started (checkouts, checkins, created, reused, closed, abandoned, timeouts,
+%% pool was first started (checkouts, checkins, created, reused, closed, abandoned, timeouts, pipelined,
 %% connect_attempts, connect_failures). While no call is under way, idle + leased + connecting =
 %% total. last_error is why the last attempt that failed did, last_error_at when, in milliseconds as of
 %% `erlang:system_time(millisecond)'; both are undefined where none has.
@@ -237,20 +237,25 @@ leased(Name, Timeout, Yields) ->
     case persistent_term:get({sockpool, Name}, undefined) of
         undefined ->
             checkout_elsewhere(Name, Timeout);
+        {piped, Pool} ->
+            leased_of(Pool, Name, Timeout, Yields);
         Pool ->
-            case sockpool_nif:checkout(Pool) of
-                again ->
-                    leased(Name, Timeout, Yields);
-                crowded when Yields > 0, Timeout =/= 0 ->
-                    erlang:yield(),
-                    leased(Name, Timeout, Yields - 1);
-                Empty when Empty =:= empty; Empty =:= crowded ->
-                    sockpool_wait:checkout(Pool, Timeout);
-                {check, Lease, Pid} ->
-                    sockpool_wait:checked(Pool, Lease, Pid, Timeout);
-                Result ->
-                    Result
-            end
+            leased_of(Pool, Name, Timeout, Yields)
+    end.
+
+leased_of(Pool, Name, Timeout, Yields) ->
+    case sockpool_nif:checkout(Pool) of
+        again ->
+            leased(Name, Timeout, Yields);
+        crowded when Yields > 0, Timeout =/= 0 ->
+            erlang:yield(),
+            leased(Name, Timeout, Yields - 1);
+        Empty when Empty =:= empty; Empty =:= crowded ->
+            sockpool_wait:checkout(Pool, Timeout);
+        {check, Lease, Pid} ->
+            sockpool_wait:checked(Pool, Lease, Pid, Timeout);
+        Result ->
+            Result
     end.
 
 %% No pool has a name that is a tuple, so that pools of this node do not pay for the others.
@@ -452,6 +457,14 @@ request(Name, Data, Length, Timeout)
     case persistent_term:get({sockpool, Name}, undefined) of
         undefined ->
             request_elsewhere(Name, Data, Length, Timeout);
+        {piped, Pool} when is_binary(Data) ->
+            reply(sockpool_wait:request_piped(Pool, Data, Length, Timeout), Length);
+        {piped, Pool} ->
+            try erlang:iolist_to_binary(Data) of
+                Binary -> reply(sockpool_wait:request_piped(Pool, Binary, Length, Timeout), Length)
+            catch
+                error:badarg -> bad_argument(data, Data)
+            end;
         Pool ->
             try erlang:iolist_to_iovec(Data) of
                 Iovec -> reply(sockpool_wait:request(Pool, Iovec, Length, Timeout), Length)

@@ -9,10 +9,11 @@
 -export([attempt_claim/2, attempt_begin/5, attempt_opened/2, attempt_worker/2, attempt_handshake/2, attempt_ready/1,
          attempt_failed/1, attempt_abort/1]).
 -export([checkout/1, enqueue/3, enqueue_growing/3, waited/1, cancel/1, checkin/1, discard/1, give_away/2]).
+-export([pipe_request/3, pipe_enqueue/4, pipe_look/3, pipe_arm/3, pipe_give_up/3, pipe_place/1, pipe_event/4]).
 -export([send/6, recv_ahead/1, take/2, cut/1, set_cut/2, recv/4, request/5, finish/4, disarm/1, park/1, fired/1]).
 -export([info/1, worker/1, return_worker/3, node_names/1, node_answer/2, peername/1, sockname/1, setopt/3, send_timeout/1,
          state/1, set_state/3, starttls/2, starttls_handshake/2]).
--export_type([pool/0, lease/0, host/0, want/0, context/0]).
+-export_type([pool/0, lease/0, host/0, place/0, want/0, context/0]).
 
 -on_load(load/0).
 
@@ -154,7 +155,7 @@ waited(_Lease) -> ?NOT_LOADED.
 -spec enqueue_growing(pool(), reference(), timeout()) -> {wait, lease()} | failure().
 enqueue_growing(_Pool, _Ref, _ExpiryMs) -> ?NOT_LOADED.
 
--spec cancel(lease()) -> cancelled | told | failure().
+-spec cancel(lease()) -> cancelled | told | piped | failure().
 cancel(_Lease) -> ?NOT_LOADED.
 
 -spec checkin(term()) -> ok | not_a_conn | failure().
@@ -165,6 +166,32 @@ discard(_Lease) -> ?NOT_LOADED.
 
 -spec give_away(term(), pid()) -> ok | not_a_conn | failure().
 give_away(_Lease, _Pid) -> ?NOT_LOADED.
+
+%%% Requests on connections that many have at once.
+
+%% Where a request is.
+-type place() :: non_neg_integer().
+
+-spec pipe_request(pool(), binary(), want()) -> place() | exclusive | empty | again | failure().
+pipe_request(_Pool, _Data, _Want) -> ?NOT_LOADED.
+
+-spec pipe_enqueue(pool(), reference(), binary(), want()) -> {wait, lease()} | failure().
+pipe_enqueue(_Pool, _Ref, _Data, _Want) -> ?NOT_LOADED.
+
+-spec pipe_look(pool(), place(), pos_integer() | fired) -> {ok, binary()} | soon | arm | retry | failure().
+pipe_look(_Pool, _Place, _Looks) -> ?NOT_LOADED.
+
+-spec pipe_arm(pool(), place(), reference()) -> {wait, ElapsedMs :: non_neg_integer()} | {ok, binary()} | retry | failure().
+pipe_arm(_Pool, _Place, _Ref) -> ?NOT_LOADED.
+
+-spec pipe_give_up(pool(), place(), Sleeps :: boolean()) -> {ok, binary()} | told | failure().
+pipe_give_up(_Pool, _Place, _Sleeps) -> ?NOT_LOADED.
+
+-spec pipe_place(lease()) -> place().
+pipe_place(_Lease) -> ?NOT_LOADED.
+
+-spec pipe_event(pool(), non_neg_integer(), non_neg_integer(), boolean()) -> ok.
+pipe_event(_Pool, _Pipe, _Generation, _IsWrite) -> ?NOT_LOADED.
 
 %%% Bytes.
 

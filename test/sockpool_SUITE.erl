@@ -222,7 +222,7 @@ statistics_count(Config) ->
     Fresh = assert_adds_up(Pool),
     ?assertMatch(#{total := 2, idle := 2, leased := 0, connecting := 0, waiting := 0,
                    checkouts := 0, checkins := 0, created := 2, reused := 0, closed := 0,
-                   abandoned := 0, timeouts := 0, connect_attempts := 2,
+                   abandoned := 0, timeouts := 0, pipelined := 0, connect_attempts := 2,
                    connect_failures := 0}, Fresh),
     {ok, A} = sockpool:checkout(Pool),
     {ok, B} = sockpool:checkout(Pool),

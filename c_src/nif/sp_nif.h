@@ -11,6 +11,7 @@
 
 #include "core/pool/sp_control.h"
 #include "core/pool/sp_queue.h"
+#include "core/pipe/sp_reply.h"
 #include "core/conn/sp_recv.h"
 
 #include <erl_nif.h>
@@ -56,6 +57,7 @@ struct sp_nif_pool {
     _Atomic uint64_t checkout_timeout, send_timeout; /* ms, SP_NEVER for infinity */
     _Atomic uint64_t recv_limit_bytes;
     _Atomic uint64_t header;       /* sp_framing_pack() of the pool's framing */
+    _Atomic bool raw;              /* it has none that C knows */
     _Atomic uint64_t max_inflight; /* calls on one connection; 0 but for a pool of nodes */
     struct sp_tls_slot *tls;       /* sp_nif_tls.c's */
     struct sp_tls_slot *upgrade; /* likewise; the last one of starttls, so that tickets are kept */
@@ -129,7 +131,8 @@ extern const struct sp_host sp_nif_host;
     X(empty) X(crowded) X(cancelled) X(told) X(fired) X(fifo) X(raw) X(line) X(packet) X(sockpool_conn) \
     X(local) X(bad_length) X(not_a_conn) X(sockpool_wake) X(sockpool_idle) X(unavailable) \
     X(timeout) X(name) X(already_started) X(sockpool_shut) X(handshake) X(tls) X(alert) X(node) X(many) X(worker) \
-    X(check) X(length) X(delimiter) X(fixed) X(resp) X(fun) X(little) X(strip)
+    X(check) X(length) X(delimiter) X(fixed) X(resp) X(fun) X(little) X(strip) \
+    X(exclusive) X(arm) X(retry) X(piped) X(sockpool_pipe)
 /* clang-format on */
 #define SP_ATOM_FIELD(name) ERL_NIF_TERM name;
 struct sp_nif_atoms {
@@ -268,10 +271,24 @@ sp_status sp_nif_handshake(const struct sp_call *call, struct sp_nif_lease *leas
 
 /* Queues the calling process. `request` is a list of binaries, the empty list for a check-out.
  * `expiry` is the time in ms after which the pool tells it that its time is over, or infinity. `growing_only` as
- * in struct sp_waiter. */
+ * in struct sp_waiter; `piped`: what a request that is to have a place on a pipe wants, or NULL. */
 ERL_NIF_TERM sp_nif_enqueue_waiter(const struct sp_call *call, struct sp_nif_pool *pool,
                                    ERL_NIF_TERM ref, ERL_NIF_TERM expiry, ERL_NIF_TERM request,
-                                   bool growing_only);
+                                   bool growing_only, const struct sp_want *piped);
+
+/* sp_nif_io.c */
+/* Length | packet | {packet, Shown}. The length 0 means one packet where the connection has a framing, as in
+ * gen_tcp:recv/2. */
+bool sp_nif_get_want(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_want *want);
+
+/* sp_nif_pipe.c: of the core's host */
+bool sp_nif_reply_reserve(struct sp_reply *reply, size_t cap);
+void sp_nif_reply_free(struct sp_reply *reply);
+void sp_nif_reply_notify(const struct sp_call *call, struct sp_waiter *waiter, sp_status status,
+                         struct sp_reply *reply);
+bool sp_nif_pipe_select(const struct sp_call *call, struct sp_conn *conn, struct sp_waiter *waiter,
+                        uint32_t pipe, uint32_t generation, bool write);
+bool sp_nif_pipe_unselect(const struct sp_call *call, struct sp_conn *conn);
 
 #define SP_NIF(name) ERL_NIF_TERM name(ErlNifEnv *env, int argc, const ERL_NIF_TERM argv[])
 
@@ -322,6 +339,14 @@ SP_NIF(sp_nif_park);
 SP_NIF(sp_nif_request);
 SP_NIF(sp_nif_finish);
 SP_NIF(sp_nif_fired);
+
+SP_NIF(sp_nif_pipe_request);
+SP_NIF(sp_nif_pipe_enqueue);
+SP_NIF(sp_nif_pipe_look);
+SP_NIF(sp_nif_pipe_arm);
+SP_NIF(sp_nif_pipe_give_up);
+SP_NIF(sp_nif_pipe_place);
+SP_NIF(sp_nif_pipe_event);
 
 SP_NIF(sp_nif_info);
 SP_NIF(sp_nif_worker);

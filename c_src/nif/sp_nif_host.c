@@ -3,6 +3,7 @@
 
 #include "core/base/sp_sys.h"
 #include "core/pool/sp_lease.h"
+#include "core/pool/sp_piped.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -433,6 +434,11 @@ const struct sp_host sp_nif_host = {
     .watch = watch,
     .wake = wake,
     .refused = refused,
+    .reply_reserve = sp_nif_reply_reserve,
+    .reply_free = sp_nif_reply_free,
+    .reply_notify = sp_nif_reply_notify,
+    .pipe_select = sp_nif_pipe_select,
+    .pipe_unselect = sp_nif_pipe_unselect,
 };
 
 /* ---- the control process's calls ---- */
@@ -514,6 +520,7 @@ static void pool_dtor(ErlNifEnv *env, void *resource)
     (void)env;
     if (!pool)
         return;
+    sp_piped_destroy(&pool->core);
     sp_pool_destroy(&pool->core);
     sp_nif_kept_unref(pool->last_error);
     sp_nif_kept_unref(pool->check);

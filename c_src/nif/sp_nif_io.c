@@ -225,9 +225,7 @@ SP_NIF(sp_nif_recv_ahead)
 
 /* ---- receiving ---- */
 
-/* Length | packet | {packet, Shown}. The length 0 means one packet where the connection has a framing, as in
- * gen_tcp:recv/2. */
-static bool get_want(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_want *want)
+bool sp_nif_get_want(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_want *want)
 {
     ErlNifUInt64 len = 0, shown = 0;
     const ERL_NIF_TERM *items;
@@ -300,7 +298,7 @@ SP_NIF(sp_nif_recv)
     sp_status status;
 
     (void)argc;
-    if (!get_want(env, argv[1], &want))
+    if (!sp_nif_get_want(env, argv[1], &want))
         return enif_make_badarg(env);
     if (!begin(env, &call, argv[0], argv[2], &lease, &error))
         return error;
@@ -349,7 +347,7 @@ SP_NIF(sp_nif_finish)
     sp_status status, ended;
 
     (void)argc;
-    if (!get_want(env, argv[1], &want))
+    if (!sp_nif_get_want(env, argv[1], &want))
         return enif_make_badarg(env);
     want.ends_lease = true;
     if (!begin(env, &call, argv[0], argv[2], &lease, &error))
@@ -495,7 +493,8 @@ SP_NIF(sp_nif_request)
     (void)argc;
     if (!pool)
         return sp_nif_error_term(env, SP_NOT_FOUND);
-    if (!enif_is_list(env, argv[1]) || !enif_is_ref(env, argv[2]) || !get_want(env, argv[4], &want))
+    if (!enif_is_list(env, argv[1]) || !enif_is_ref(env, argv[2]) ||
+        !sp_nif_get_want(env, argv[4], &want))
         return enif_make_badarg(env);
     framing = sp_framing_unpack(atomic_load(&pool->header));
     if (atomic_load(&pool->grants) != SP_NIF_STREAM)
@@ -526,5 +525,5 @@ SP_NIF(sp_nif_request)
     }
     if (status != SP_OK)
         return sp_nif_error_term(env, status);
-    return sp_nif_enqueue_waiter(&call, pool, argv[2], argv[3], list, false);
+    return sp_nif_enqueue_waiter(&call, pool, argv[2], argv[3], list, false, NULL);
 }

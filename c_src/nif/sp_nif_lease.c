@@ -91,7 +91,8 @@ static bool is_owner(ErlNifEnv *env, struct sp_nif_lease *lease)
 
 static bool adopt(struct sp_nif_lease *lease)
 {
-    if (lease->waiter && sp_waiter_adopt(&lease->waiter->core, &lease->conn, &lease->lease))
+    if (lease->waiter && !lease->waiter->core.piped &&
+        sp_waiter_adopt(&lease->waiter->core, &lease->conn, &lease->lease))
         lease->waiter = NULL;
     return lease->conn != NULL;
 }
@@ -202,7 +203,7 @@ static ERL_NIF_TERM enqueue(ErlNifEnv *env, const ERL_NIF_TERM argv[], bool grow
     if (!pool || !enif_is_ref(env, argv[1]))
         return enif_make_badarg(env);
     return sp_nif_enqueue_waiter(&call, pool, argv[1], argv[2], enif_make_list(env, 0),
-                                 growing_only);
+                                 growing_only, NULL);
 }
 
 /* enqueue(Pool, Ref, ExpiryMs | infinity) -> {wait, Lease} | {error, Reason}. Then {'$sockpool', Ref,
@@ -224,7 +225,7 @@ SP_NIF(sp_nif_enqueue_growing)
 
 ERL_NIF_TERM sp_nif_enqueue_waiter(const struct sp_call *call, struct sp_nif_pool *pool,
                                    ERL_NIF_TERM ref, ERL_NIF_TERM expiry, ERL_NIF_TERM request,
-                                   bool growing_only)
+                                   bool growing_only, const struct sp_want *piped)
 {
     ErlNifEnv *env = call->env;
     struct sp_nif_waiter *waiter = sp_nif_waiter_new(pool, ref);
@@ -245,6 +246,9 @@ ERL_NIF_TERM sp_nif_enqueue_waiter(const struct sp_call *call, struct sp_nif_poo
     enif_self(env, &self);
     waiter->core.owner = self.pid;
     waiter->core.growing_only = growing_only;
+    waiter->core.piped = piped != NULL;
+    if (piped)
+        waiter->core.want = *piped;
     waiter->core.expires_ns = expiry_ms ? call->now_ns + expiry_ms * SP_MS : 0;
     lease = sp_nif_lease_again(NULL, &self);
     handle = sp_nif_lease_handle(env, lease);
@@ -272,7 +276,8 @@ SP_NIF(sp_nif_waited)
     return enif_make_uint(env, (uint32_t)(call.now_ns / SP_MS) - lease->queued_ms);
 }
 
-/* cancel(Lease) -> cancelled: nothing comes any more | told: the message is there or under way.
+/* cancel(Lease) -> cancelled: nothing comes any more | told: the message is there or under way | piped: it has a place,
+ * which pipe_place/1 says.
  * A request that was sent already is given up, its connection closed. */
 SP_NIF(sp_nif_cancel)
 {
@@ -289,6 +294,10 @@ SP_NIF(sp_nif_cancel)
         request = lease->waiter->core.iov_count > 0;
         if (sp_waiter_cancel(&lease->waiter->core, &call) == SP_CANCELLED)
             return sp_atoms.cancelled;
+        if (lease->waiter->core.piped &&
+            atomic_load(&lease->waiter->core.handoff) == SP_HANDOFF_DELIVERED)
+            return sp_atoms.piped;
+        request = request && !lease->waiter->core.piped;
     }
     if (request && adopt(lease))
         (void)sp_pool_discard(lease->conn->pool, &call, lease->conn, lease->lease);

@@ -1,6 +1,7 @@
 /* NIFs of a pool's control process. */
 #include "sp_nif.h"
 
+#include "core/pool/sp_piped.h"
 #include "core/dist/sp_node.h"
 #include "core/tls/sp_tls.h"
 #include "core/pool/sp_health.h"
@@ -108,7 +109,7 @@ static const struct sp_transport *get_transport(ERL_NIF_TERM name, ERL_NIF_TERM 
 static bool get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *config)
 {
     ERL_NIF_TERM transport, strategy, packet, tls, abandoned;
-    uint64_t size, max_overflow, connect_parallelism, silence_s;
+    uint64_t size, max_overflow, connect_parallelism, silence_s, pipeline;
 
     memset(config, 0, sizeof *config);
     if (!get_value(env, map, "transport", &transport) || !get_value(env, map, "tls", &tls) ||
@@ -124,6 +125,9 @@ static bool get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *confi
         !get_ms(env, map, "backoff_min", &config->backoff_min_ns) ||
         !get_ms(env, map, "backoff_max", &config->backoff_max_ns) ||
         !get_number(env, map, "recv_limit", &config->recv_limit_bytes) ||
+        !get_number(env, map, "pipeline", &pipeline) || pipeline > SP_PIPELINE_MAX ||
+        !get_number(env, map, "pipeline_bytes", &config->pipeline_bytes) ||
+        !get_ms(env, map, "pipeline_stall", &config->pipeline_stall_ns) ||
         !sp_nif_get_framing(env, packet, &config->framing) ||
         !get_sockopts(env, map, &config->sockopts))
         return false;
@@ -131,6 +135,7 @@ static bool get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *confi
     if (sp_is_node(config->transport) && get_number(env, map, "silence", &silence_s))
         config->sockopts.silence_s = (unsigned)silence_s;
     config->strategy = enif_is_identical(strategy, sp_atoms.fifo) ? SP_FIFO : SP_LIFO;
+    config->pipeline = (uint32_t)pipeline;
     config->connect_parallelism =
         connect_parallelism < UINT32_MAX ? (uint32_t)connect_parallelism : UINT32_MAX;
     config->reuse_abandoned = enif_is_identical(abandoned, enif_make_atom(env, "reuse"));
@@ -221,6 +226,10 @@ SP_NIF(sp_nif_pool_open)
         give_up_control(pool);
         status = SP_NO_MEMORY;
     }
+    if (status == SP_OK && config.pipeline > 1 && sp_piped_open(&pool->core) != SP_OK) {
+        give_up_control(pool);
+        status = SP_NO_MEMORY;
+    }
     if (status == SP_OK) {
         enif_mutex_lock(pool->lock);
         pool->janitor = janitor;
@@ -228,6 +237,7 @@ SP_NIF(sp_nif_pool_open)
         atomic_store(&pool->checkout_timeout, checkout_timeout);
         atomic_store(&pool->send_timeout, send_timeout);
         atomic_store(&pool->header, sp_framing_pack(&config.framing));
+        atomic_store(&pool->raw, config.framing.kind == SP_FRAMING_RAW);
         atomic_store(&pool->recv_limit_bytes, config.recv_limit_bytes);
         atomic_store(&pool->max_inflight, max_inflight);
         atomic_store(&pool->worker_shutdown, worker_shutdown);

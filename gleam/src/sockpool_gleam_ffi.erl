@@ -70,7 +70,7 @@ stats(Pool) ->
             Figures = [maps:get(Key, Stats)
                        || Key <- [size, max_overflow, total, idle, leased, connecting, waiting,
                                   checkouts, checkins, created, reused, closed, abandoned, timeouts,
-                                  connect_attempts, connect_failures]],
+                                  pipelined, connect_attempts, connect_failures]],
             {ok, list_to_tuple([stats, atom_to_binary(Name) | Figures] ++ last_error(Last, At))};
         {error, Reason} ->
             {error, reason(Reason)}

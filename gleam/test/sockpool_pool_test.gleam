@@ -319,6 +319,7 @@ pub fn stats_test() {
       closed: 0,
       abandoned: 0,
       timeouts: 0,
+      pipelined: 0,
       connect_attempts: 3,
       connect_failures: 0,
       last_error: Error(Nil),

@@ -38,6 +38,7 @@ pool() ->
     OfNodes = {refused, [tcp, tls, unix, worker]},
     OfWorkers = {refused, [tcp, tls, unix, node]},
     OfStreams = {refused, [worker]},
+    OfByteStreams = {refused, [node, worker]},
     [{name, undefined, pool_name, []},
      {transport, tcp, {one_of, transports(vm)}, []},
      {host, undefined, {optional, hosts}, [{required, [tcp, tls]}, {refused, [unix, node, worker]}]},
@@ -56,6 +57,9 @@ pool() ->
      {connect_timeout, 5000, {ms, 1}, []},
      {connect_parallelism, 64, {integer, 1, ?MAX_CONNECTIONS}, [{note, "with tls never more than 16"}]},
      {send_timeout, 5000, {or_infinity, {ms, 0}}, [OfStreams]},
+     {pipeline, 1, {integer, 1, 4096}, [OfByteStreams, {note, "above 1 with size and max_overflow together up to 65536"}]},
+     {pipeline_bytes, 1048576, bytes, [OfByteStreams]},
+     {pipeline_stall, 5000, {or_infinity, {ms, 1}}, [OfByteStreams]},
      {packet, raw, packet, [OfStreams, {note, "with transport node it is 4"}]},
      {nodelay, true, {one_of, [true, false]}, [OfStreams]},
      {keepalive, false, {one_of, [true, false]}, [OfStreams]},
@@ -116,6 +120,9 @@ tls() ->
                      connect_timeout => ms() | nil,
                      connect_parallelism => pos_integer() | nil,
                      send_timeout => ms() | infinity | undefined | nil,
+                     pipeline => 1..4096 | undefined | nil,
+                     pipeline_bytes => pos_integer() | undefined | nil,
+                     pipeline_stall => ms() | infinity | undefined | nil,
                      packet => raw | 0 | 1 | 2 | 4 | line | resp | {fixed, pos_integer()} | {delimiter, binary()}
                              | {length, #{offset => 0..255, bytes => 1..8, endian => big | little, adjust => integer(),
                                           header => keep | strip} | [{atom(), term()}]}

@@ -73,6 +73,9 @@ hint(_Key, _Value) ->
 
 %%% Checking: each function throws the first wrong option it finds.
 
+%% SP_PIPES_MAX of c_src/core/pool/sp_piped.h.
+-define(PIPES_MAX, 65536).
+
 -spec checked(term(), term()) -> opts().
 checked(Name, _Opts) when not is_atom(Name); Name =:= undefined ->
     throw({wrong, name, Name});
@@ -85,6 +88,7 @@ checked(Name, Opts) ->
     ok = check_required(Rows, Parsed),
     ok = check_refused(Rows, Given),
     ok = check_sum(lists:keyfind(size, 1, Rows), Parsed),
+    ok = check_pipeline(Parsed),
     with_validate(with_packet(Given, with_tls(maps:merge(Parsed, maps:from_list([{Key, undefined} || {Key, _} <- refused(Rows, Parsed)]))))).
 
 all_given(Opts) ->
@@ -132,6 +136,13 @@ check_sum({size, _Default, {integer, _Min, Max}, _Rules}, #{size := Size, max_ov
     ok;
 check_sum(_Row, #{size := Size}) ->
     throw({wrong, size, Size}).
+
+%% Each connection may be a pipe.
+check_pipeline(#{pipeline := Many, size := Size, max_overflow := Overflow})
+  when is_integer(Many), Many > 1, Size + Overflow > ?PIPES_MAX ->
+    throw({wrong, pipeline, Many});
+check_pipeline(_Parsed) ->
+    ok.
 
 %% Its defaults too, where nothing is given.
 with_tls(#{transport := tls, tls := undefined} = Parsed) ->

@@ -25,7 +25,7 @@
                    checkins := non_neg_integer(), created := non_neg_integer(),
                    reused := non_neg_integer(), closed := non_neg_integer(),
                    abandoned := non_neg_integer(), timeouts := non_neg_integer(),
-                   connect_attempts := non_neg_integer(), connect_failures := non_neg_integer(),
+                   pipelined := non_neg_integer(), connect_attempts := non_neg_integer(), connect_failures := non_neg_integer(),
                    last_error := undefined | sockpool:last(),
                    last_error_at := undefined | integer()}.
 
@@ -93,7 +93,7 @@ launch(Name, Opts) ->
 %% made before sockpool_nif was deleted and loaded anew is no pool any more.
 -spec find(atom()) -> sockpool_nif:pool() | undefined.
 find(Name) ->
-    Pool = persistent_term:get({sockpool, Name}, undefined),
+    Pool = pool(persistent_term:get({sockpool, Name}, undefined)),
     try sockpool_nif:pool_controller(Pool) of
         _ -> Pool
     catch
@@ -103,7 +103,10 @@ find(Name) ->
 %% @doc Those too that have stopped.
 -spec all() -> [sockpool_nif:pool()].
 all() ->
-    [Pool || {{sockpool, _Name}, Pool} <- persistent_term:get()].
+    [pool(Term) || {{sockpool, _Name}, Term} <- persistent_term:get()].
+
+pool({piped, Pool}) -> Pool;
+pool(Pool) -> Pool.
 
 -spec names() -> [atom()].
 names() ->
@@ -166,11 +169,23 @@ opened(Name, Opts) ->
     try
         Pool = find_or_make(Name),
         case open(Pool, config(Opts), erlang:phash2({make_ref(), os:system_time()})) of
-            ok -> {ok, Pool};
+            ok -> ok = mark(Name, Pool, Opts), {ok, Pool};
             {already_started, _} = Started -> {error, Started}
         end
     catch
         error:Reason when Reason =:= system_limit; Reason =:= enomem -> {error, Reason}
+    end.
+
+%% Who makes a request sees at once which way it goes; each way knows the other. A term that changes costs a scan of every
+%% process: only a pool whose `pipeline' is above 1 for the first time, or not any more, has that.
+mark(Name, Pool, Opts) ->
+    Term = case Opts of
+               #{pipeline := Many} when is_integer(Many), Many > 1 -> {piped, Pool};
+               _ -> Pool
+           end,
+    case persistent_term:get({sockpool, Name}) of
+        Term -> ok;
+        _ -> persistent_term:put({sockpool, Name}, Term)
     end.
 
 %% Not before it is open: until then another process may have the pool. Elsewhere, since files are read
@@ -338,6 +353,9 @@ handle_info({tick, Cursor}, #state{pool = Pool} = State) ->
             self() ! {tick, Next},
             {noreply, State}
     end;
+handle_info({sockpool_pipe, Pipe, Generation, IsWrite}, #state{pool = Pool} = State) ->
+    ok = sockpool_nif:pipe_event(Pool, Pipe, Generation, IsWrite),
+    {noreply, State};
 handle_info({sockpool_idle, Slot, Generation}, #state{pool = Pool} = State) ->
     ok = sockpool_nif:pool_idle_event(Pool, Slot, Generation),
     {noreply, State};

@@ -7,7 +7,7 @@
 %%% answered `cancelled'. The lease is used after each wait, which keeps it from the collector.
 -module(sockpool_wait).
 
--export([checkout/2, checkout_growing/2, checked/4, send/3, recv/3, recv_packet/2, request/4, open/6, handshake/2, deadline/1, left/1]).
+-export([checkout/2, checkout_growing/2, checked/4, send/3, recv/3, recv_packet/2, request/4, request_piped/4, open/6, handshake/2, deadline/1, left/1]).
 -export([recv_rest/4, finish/4]).
 -export([ask/4, asked/1, from/1, wait_on/2, give_up/1, next/3]).
 -export_type([deadline/0, asked/0, answer/0]).
@@ -344,6 +344,130 @@ given_up(granted, Lease) ->
 given_up(_What, Lease) ->
     _ = sockpool_nif:fired(Lease),
     {error, timeout}.
+
+%%% A request among those of others on the same connection.
+
+-spec request_piped(sockpool_nif:pool(), binary(), non_neg_integer() | packet, timeout()) ->
+          {ok, binary()} | bad_length | {error, term()}.
+request_piped(Pool, Data, Want, Timeout) ->
+    case sockpool_nif:pipe_request(Pool, Data, Want) of
+        Place when is_integer(Place) ->
+            erlang:yield(),
+            look(Pool, Place, 1, Data, Want, Timeout);
+        exclusive ->
+            request(Pool, [Data], Want, Timeout);
+        empty when Timeout =:= 0 ->
+            ok = sockpool_nif:pool_want(Pool),
+            {error, full};
+        empty ->
+            wait_for_place(Pool, Data, Want, deadline(Timeout));
+        again ->
+            request_piped(Pool, Data, Want, Timeout);
+        {error, _} = Error ->
+            Error
+    end.
+
+%% Others run, whose requests go out with this one's, and whoever runs first receives for all. Who sleeps costs a message.
+look(Pool, Place, Looks, Data, Want, Timeout) ->
+    case sockpool_nif:pipe_look(Pool, Place, Looks) of
+        {ok, _} = Reply ->
+            Reply;
+        soon ->
+            erlang:yield(),
+            look(Pool, Place, Looks + 1, Data, Want, Timeout);
+        arm ->
+            erlang:yield(),
+            arm(Pool, Place, Data, Want, Timeout);
+        retry ->
+            again(Pool, Data, Want, deadline(Timeout));
+        {error, _} = Error ->
+            Error
+    end.
+
+%% The clock is read only here. What has passed since then is known in C.
+arm(Pool, Place, Data, Want, Timeout) ->
+    Ref = make_ref(),
+    case sockpool_nif:pipe_arm(Pool, Place, Ref) of
+        {wait, _Ms} when Timeout =:= infinity ->
+            told(await(Ref, infinity), Pool, Place, Ref, Data, Want, infinity);
+        {wait, Ms} ->
+            LeftMs = max(0, Timeout - Ms),
+            told(await(Ref, LeftMs), Pool, Place, Ref, Data, Want, deadline(LeftMs));
+        retry ->
+            again(Pool, Data, Want, deadline(Timeout));
+        Done ->
+            Done
+    end.
+
+told({ok, _} = Reply, _Pool, _Place, _Ref, _Data, _Want, _Deadline) ->
+    Reply;
+told(ready, Pool, Place, _Ref, Data, Want, Deadline) ->
+    fired(Pool, Place, Data, Want, Deadline);
+told(timeout, Pool, Place, Ref, _Data, _Want, _Deadline) ->
+    give_up_place(Pool, Place, Ref);
+told(retry, Pool, _Place, _Ref, Data, Want, Deadline) ->
+    again(Pool, Data, Want, Deadline);
+told({error, _} = Error, _Pool, _Place, _Ref, _Data, _Want, _Deadline) ->
+    Error.
+
+fired(Pool, Place, Data, Want, Deadline) ->
+    case sockpool_nif:pipe_look(Pool, Place, fired) of
+        arm ->
+            arm_again(Pool, Place, Data, Want, Deadline);
+        retry ->
+            again(Pool, Data, Want, Deadline);
+        Done ->
+            Done
+    end.
+
+arm_again(Pool, Place, Data, Want, Deadline) ->
+    Ref = make_ref(),
+    case sockpool_nif:pipe_arm(Pool, Place, Ref) of
+        {wait, _Ms} -> told(await(Ref, left(Deadline)), Pool, Place, Ref, Data, Want, Deadline);
+        retry -> again(Pool, Data, Want, Deadline);
+        Done -> Done
+    end.
+
+%% Nothing of it was written when its connection was closed.
+again(Pool, Data, Want, Deadline) ->
+    case left(Deadline) of
+        0 -> sockpool_nif:pool_give_up(Pool);
+        LeftMs -> request_piped(Pool, Data, Want, LeftMs)
+    end.
+
+%% With a timer of its own, since it may be for a reply that it sleeps.
+wait_for_place(Pool, Data, Want, Deadline) ->
+    Ref = make_ref(),
+    case sockpool_nif:pipe_enqueue(Pool, Ref, Data, Want) of
+        {wait, Lease} ->
+            case await(Ref, left(Deadline)) of
+                ready -> fired(Pool, sockpool_nif:pipe_place(Lease), Data, Want, Deadline);
+                retry -> again(Pool, Data, Want, Deadline);
+                timeout -> give_up_wait(Pool, Lease, Ref);
+                Done -> Done
+            end;
+        {error, _} = Error ->
+            Error
+    end.
+
+give_up_wait(Pool, Lease, Ref) ->
+    case sockpool_nif:cancel(Lease) of
+        cancelled -> sockpool_nif:pool_give_up(Pool);
+        piped -> give_up_place(Pool, sockpool_nif:pipe_place(Lease), Ref);
+        told -> await(Ref, infinity)
+    end.
+
+give_up_place(Pool, Place, Ref) ->
+    case sockpool_nif:pipe_give_up(Pool, Place, true) of
+        told ->
+            case await(Ref, infinity) of
+                ready -> sockpool_nif:pipe_give_up(Pool, Place, false);
+                retry -> {error, timeout};
+                Told -> Told
+            end;
+        Done ->
+            Done
+    end.
 
 %%% Calls to the server of another node. The caller never does what waits where the connection to that
 %%% node is full: its monitor is on a process of its own node, and what cannot be sent at once is sent by

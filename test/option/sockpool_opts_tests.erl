@@ -32,6 +32,9 @@ table() ->
      {abandoned, same([undefined]), [close, reuse, keep], "only with transport worker"},
      {send_timeout, same([0, 1, ?MAX_MS, infinity]), [-1, ?MAX_MS + 1, undefined],
       "milliseconds"},
+     {pipeline, same([1, 2, 4096]), [0, -1, 4097, 1.0, infinity, undefined], "from 1 to 4096"},
+     {pipeline_bytes, same([1, 1048576, 2147483647]), [0, -1, 2147483648, infinity, undefined], "bytes"},
+     {pipeline_stall, same([1, 5000, ?MAX_MS, infinity]), [0, -1, ?MAX_MS + 1, undefined], "milliseconds"},
      {packet, packets(), wrong_packets(), "raw, 0, 1, 2, 4, line, resp"},
      {nodelay, same([true, false]), [1, yes, undefined], "true, false"},
      {keepalive, same([true, false]), [0, no, "false"], "true, false"},
@@ -182,7 +185,8 @@ defaults() ->
     #{name => cache, transport => tcp, host => undefined, port => undefined,
       path => undefined, worker => undefined, worker_shutdown => undefined, abandoned => undefined, size => 10, max_overflow => 10, overflow_ttl => 10000,
       strategy => lifo, max_waiting => infinity, checkout_timeout => 5000,
-      connect_timeout => 5000, connect_parallelism => 64, send_timeout => 5000, packet => raw, nodelay => true,
+      connect_timeout => 5000, connect_parallelism => 64, send_timeout => 5000, pipeline => 1, pipeline_bytes => 1048576,
+      pipeline_stall => 5000, packet => raw, nodelay => true,
       keepalive => false, sndbuf => undefined, recbuf => undefined, bind => undefined,
       init => undefined, validate => always, max_hold => infinity,
       recv_limit => 67108864, backoff => {100, 10000}, tls => undefined,
@@ -199,7 +203,8 @@ parse_worker(Opts) ->
 worker_defaults_test() ->
     {ok, #{worker := {m, start_link, Arg}} = Parsed} = parse_worker(#{}),
     ?assertEqual([arg], Arg()),
-    Unused = maps:from_list([{Key, undefined} || Key <- [send_timeout, packet, nodelay, keepalive, recv_limit]]),
+    Unused = maps:from_list([{Key, undefined} || Key <- [send_timeout, packet, nodelay, keepalive, recv_limit, pipeline,
+                                                            pipeline_bytes, pipeline_stall]]),
     ?assertEqual(maps:merge(defaults(), Unused#{transport => worker, worker_shutdown => 5000, abandoned => close}),
                  Parsed#{worker := undefined}).
 
@@ -213,8 +218,13 @@ workers_test_() ->
         ++ [?_assertEqual({error, {bad_option, Key, Value}}, parse_worker(#{Key => Value}))
             || {Key, Value} <- [{worker, undefined}, {host, "localhost"}, {port, 1}, {path, "/s"}, {packet, raw},
                                 {nodelay, true}, {keepalive, false}, {sndbuf, 1}, {recbuf, 1}, {recv_limit, 1},
-                                {send_timeout, 1}, {bind, {127, 0, 0, 1}}, {max_inflight, 1}, {worker_shutdown, -1},
+                                {send_timeout, 1}, {pipeline, 2}, {bind, {127, 0, 0, 1}}, {max_inflight, 1}, {worker_shutdown, -1},
                                 {abandoned, keep}, {validate, never}, {validate, {'after', 1}}]].
+
+each_connection_of_a_pipeline_may_be_a_pipe_test() ->
+    ?assertMatch({ok, #{pipeline := 2}}, parse_tcp(#{size => 65536, max_overflow => 0, pipeline => 2})),
+    ?assertEqual({error, {bad_option, pipeline, 2}}, parse_tcp(#{size => 65536, max_overflow => 1, pipeline => 2})),
+    ?assertMatch({ok, #{pipeline := 1}}, parse_tcp(#{size => 65536, max_overflow => 1, pipeline => 1})).
 
 %% Not that there is no host.
 worker_without_its_transport_test() ->
@@ -365,7 +375,8 @@ parse_node(Opts) ->
     sockpool_opts:parse(cache, maps:merge(#{transport => node, node => 'b@host'}, Opts)).
 
 node_defaults_test() ->
-    ?assertEqual({ok, (defaults())#{transport => node, node => 'b@host', packet => 4, max_inflight => 64}},
+    ?assertEqual({ok, (defaults())#{transport => node, node => 'b@host', packet => 4, max_inflight => 64,
+                                     pipeline => undefined, pipeline_bytes => undefined, pipeline_stall => undefined}},
                  parse_node(#{})).
 
 node_options_test() ->
@@ -378,7 +389,8 @@ node_options_test() ->
 wrong_node_options_test_() ->
     [?_assertEqual({error, {bad_option, Key, Value}}, parse_node(#{Key => Value}))
      || {Key, Value} <- [{node, undefined}, {host, "localhost"}, {path, "/tmp/s"}, {packet, 2},
-                         {packet, line}, {packet, resp}, {packet, {length, #{}}}, {packet, {fixed, 4}}, {init, fun(_) -> ok end}, {max_inflight, 0}, {port, 0}]
+                         {packet, line}, {packet, resp}, {packet, {length, #{}}}, {packet, {fixed, 4}}, {init, fun(_) -> ok end}, {max_inflight, 0}, {port, 0}, {pipeline, 2},
+                         {pipeline_bytes, 1}, {pipeline_stall, 1}]
             ++ [{node, Node} || Node <- tl(wrong_nodes())]].
 
 %% Their cookies are kept in funs, and what is wrong is found before the daemon runs.

@@ -32,6 +32,14 @@ static inline void sp_list_push_newest(struct sp_list *list, struct sp_list_node
     list->head.next = node;
 }
 
+static inline void sp_list_push_oldest(struct sp_list *list, struct sp_list_node *node)
+{
+    node->next = &list->head;
+    node->prev = list->head.prev;
+    list->head.prev->next = node;
+    list->head.prev = node;
+}
+
 static inline void sp_list_remove(struct sp_list_node *node)
 {
     node->prev->next = node->next;

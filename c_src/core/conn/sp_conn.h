@@ -46,6 +46,9 @@ enum sp_conn_state {
     SP_CONN_CLOSED
 };
 
+/* The owner of an attempt whose connector has not claimed it yet, and of a connection that the pool has lent to itself:
+ * nobody looks whether it lives, or how long it holds. */
+#define SP_OWNER_POOL 0
 #define SP_LEASE_NONE 0
 #define SP_LEASE_MOVING UINT64_MAX /* between two owners, for a few instructions */
 

@@ -15,6 +15,7 @@
 struct sp_conn;
 struct sp_pool;
 struct sp_waiter;
+struct sp_reply;
 
 /* One call into the core: what the core may not find out by itself. */
 struct sp_call {
@@ -68,6 +69,22 @@ struct sp_host {
      * connections that nobody uses. */
     void (*refused)(const struct sp_call *call, const struct sp_conn *conn, sp_status why,
                     bool is_outage);
+
+    /* Of pools with many requests on a connection (sp_pipe.h); NULL where there are none. */
+
+    /* Makes the reply's own memory, reply->far, hold at least `cap` bytes, its content kept. */
+    bool (*reply_reserve)(struct sp_reply *reply, size_t cap);
+    void (*reply_free)(struct sp_reply *reply);
+    /* Tells the waiter's owner, who sleeps: SP_OK with its reply, which this takes over; SP_AGAIN: nothing of its request
+     * was written; SP_TIMEOUT: it has given up, and nothing else comes; or why there is no reply. */
+    void (*reply_notify)(const struct sp_call *call, struct sp_waiter *waiter, sp_status status,
+                         struct sp_reply *reply);
+    /* Has the waiter's owner, or without one the control process, told once when the descriptor is readable or writable:
+     * that one of the pipe, of that index and generation. Pinned. */
+    bool (*pipe_select)(const struct sp_call *call, struct sp_conn *conn, struct sp_waiter *waiter,
+                        uint32_t pipe, uint32_t generation, bool write);
+    /* Not any more, when it is readable. False: it has fired, and its message is there or comes. Pinned. */
+    bool (*pipe_unselect)(const struct sp_call *call, struct sp_conn *conn);
 };
 
 #endif

@@ -5,6 +5,7 @@
 #include "sp_grant.h"
 #include "sp_health.h"
 #include "sp_lease.h"
+#include "sp_piped.h"
 #include "sp_retire.h"
 #include "sp_shard.h"
 #include "sp_table.h"
@@ -28,6 +29,9 @@ void sp_control_open(struct sp_pool *pool, const struct sp_call *call,
     atomic_store(&pool->max_waiting, config->max_waiting);
     atomic_store(&pool->strategy, (uint32_t)config->strategy);
     atomic_store(&pool->reuse_abandoned, config->reuse_abandoned);
+    atomic_store(&pool->pipeline_bytes, config->pipeline_bytes);
+    atomic_store(&pool->pipeline_stall_ns, config->pipeline_stall_ns);
+    atomic_store(&pool->pipeline, pool->pipes ? config->pipeline : 1);
     atomic_store(&pool->eager, 0);
     atomic_store(&pool->woken, 0);
     atomic_fetch_add(&pool->epoch, 1);
@@ -81,6 +85,8 @@ bool sp_control_shut_slice(struct sp_pool *pool, const struct sp_call *call, sp_
     while (shut_piece(pool, call, status))
         if (sp_spent(call))
             return true;
+    if (sp_piped_shut(pool, call))
+        return true;
     do {
         conn = sp_table_next(pool, call, &pool->control.cursor);
         if (conn) {
@@ -210,6 +216,7 @@ void sp_control_step(struct sp_pool *pool, const struct sp_call *call, struct sp
     /* Cleared before anything is looked at: what changes after the look wakes again. */
     atomic_store(&pool->woken, 0);
     if (sp_pool_phase(pool) == SP_PHASE_OPEN) {
+        plan->more = sp_piped_step(pool, call);
         sp_pool_serve(pool, call, NULL);
         grow(pool, call, attempts, max, plan);
     }
@@ -405,7 +412,7 @@ bool sp_control_tick(struct sp_pool *pool, const struct sp_call *call, uint32_t 
 {
     struct sp_conn *conn;
 
-    if (sp_pool_expire(pool, call))
+    if (sp_pool_expire(pool, call) || (*cursor == 0 && sp_piped_tick(pool, call)))
         return true;
     if (*cursor == 0) {
         for (uint32_t i = 0; i < pool->shard_count; i++) {

@@ -104,6 +104,26 @@ static bool deliver(struct sp_pool *pool, const struct sp_call *call, struct sp_
     return !ended;
 }
 
+/* The oldest waiter wants a place on a pipe: the pool lends the connection to itself. */
+static void lend(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+{
+    bool reused = used_before(conn);
+    uint64_t lease;
+
+    pool->host->conn_ref(conn);
+    if (conn->keepsake)
+        pool->host->keepsake_drop(conn);
+    lease = sp_conn_lease(conn, SP_OWNER_POOL, call->now_ns);
+    /* As in sp_pool_checkout(). */
+    if (!sp_pool_is_current(pool, conn) && sp_conn_unlease(conn, lease)) {
+        sp_pool_retire(pool, call, conn);
+        pool->host->conn_unref(conn);
+        return;
+    }
+    count_checkout(sp_pool_home(pool, call), reused);
+    pool->start_pipe(pool, call, conn, lease);
+}
+
 void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
 {
     for (;;) {
@@ -112,6 +132,8 @@ void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_c
                 return;
             if (sp_spent(call))
                 break;
+            if (sp_pool_has_pipes(pool))
+                pool->admit(pool, call);
             conn = sp_shard_pop_any(pool, call);
             if (!conn)
                 return;
@@ -119,6 +141,11 @@ void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_c
         bool spent = sp_spent(call), wanted = !spent && atomic_load(&pool->nwait) > 0;
         if (wanted ? !usable(pool, call, conn) : !sp_pool_is_current(pool, conn)) {
             sp_pool_retire_unusable(pool, call, conn);
+            conn = NULL;
+            continue;
+        }
+        if (wanted && sp_pool_has_pipes(pool) && sp_queue_first_is_piped(pool)) {
+            lend(pool, call, conn);
             conn = NULL;
             continue;
         }

@@ -179,7 +179,8 @@ void sp_pool_lost(struct sp_pool *pool, const struct sp_call *call, struct sp_co
 void sp_waiter_abandon(struct sp_waiter *waiter, const struct sp_call *call)
 {
     (void)sp_queue_leave(waiter);
-    if (atomic_exchange(&waiter->handoff, SP_HANDOFF_ABANDONED) == SP_HANDOFF_DELIVERED) {
+    if (atomic_exchange(&waiter->handoff, SP_HANDOFF_ABANDONED) == SP_HANDOFF_DELIVERED &&
+        waiter->conn) {
         (void)end_lease(waiter->pool, call, waiter->conn, waiter->lease, true);
         waiter->pool->host->conn_unref(waiter->conn);
     }

@@ -39,6 +39,8 @@ struct sp_config {
     enum sp_strategy strategy;
     struct sp_framing framing;
     struct sp_sockopts sockopts;
+    uint32_t pipeline; /* requests under way on a connection; 1: it is leased for each */
+    uint64_t pipeline_bytes, pipeline_stall_ns;
 };
 
 /* OPEN: serves. DRAINING, DOWN (its control process died): refuses, may open again in a new epoch.
@@ -50,6 +52,7 @@ struct sp_shard {
     struct sp_list fresh;  /* idle for less than SP_COLD_NS when last looked at */
     struct sp_list cold;   /* watched; each idle for longer than any in `fresh` */
     _Atomic uint32_t top;  /* how many in both; changed under the lock, probed without */
+    _Atomic uint32_t pipe; /* that the requests of this shard are put on */
     struct sp_stats stats; /* counted by threads whose home this is */
 };
 
@@ -81,6 +84,14 @@ struct sp_pool {
         struct sp_expiry expiry;
     } queue;
     _Atomic uint64_t nwait;
+
+    /* Many requests on a connection. What stands above has these pointers set when the pool opens. */
+    _Atomic uint32_t pipeline;
+    _Atomic uint64_t pipeline_bytes, pipeline_stall_ns;
+    struct sp_pipes *pipes; /* sp_piped.c's, from the first opening with a pipeline on */
+    void (*start_pipe)(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                       uint64_t lease);
+    void (*admit)(struct sp_pool *pool, const struct sp_call *call);
 
     /* Control plane. */
     struct {
@@ -122,6 +133,12 @@ static inline enum sp_phase sp_pool_phase(struct sp_pool *pool)
 static inline bool sp_pool_is_current(struct sp_pool *pool, const struct sp_conn *conn)
 {
     return conn->epoch == atomic_load(&pool->epoch);
+}
+
+/* Whether requests of several callers are under way on a connection. */
+static inline bool sp_pool_has_pipes(struct sp_pool *pool)
+{
+    return atomic_load_explicit(&pool->pipeline, memory_order_relaxed) > 1;
 }
 
 static inline struct sp_shard *sp_pool_home(struct sp_pool *pool, const struct sp_call *call)

@@ -17,23 +17,67 @@ static void unqueue(struct sp_waiter *waiter, enum sp_waiter_state state)
     waiter->state = state;
 }
 
-struct sp_waiter *sp_queue_take(struct sp_pool *pool, enum sp_waiter_state state, uint64_t now_ns)
+/* Under queue.lock. */
+static struct sp_waiter *oldest(struct sp_pool *pool)
 {
-    struct sp_list_node *node;
-    struct sp_waiter *waiter = NULL;
+    struct sp_list_node *node = sp_list_oldest(&pool->queue.list);
+
+    return node ? SP_CONTAINER(node, struct sp_waiter, node) : NULL;
+}
+
+static struct sp_waiter *take(struct sp_pool *pool, enum sp_waiter_state state, bool piped_only,
+                              uint64_t now_ns)
+{
+    struct sp_waiter *waiter;
 
     pthread_mutex_lock(&pool->queue.lock);
-    node = sp_list_oldest(&pool->queue.list);
-    if (node) {
-        waiter = SP_CONTAINER(node, struct sp_waiter, node);
+    waiter = oldest(pool);
+    if (waiter && piped_only && !waiter->piped)
+        waiter = NULL;
+    if (waiter)
         unqueue(waiter, waiter->expires_ns && waiter->expires_ns <= now_ns ? SP_FAILED : state);
-    }
     pthread_mutex_unlock(&pool->queue.lock);
     return waiter;
 }
 
-/* Takes over the queue's reference. */
-static void fail(const struct sp_call *call, struct sp_waiter *waiter, sp_status status)
+struct sp_waiter *sp_queue_take(struct sp_pool *pool, enum sp_waiter_state state, uint64_t now_ns)
+{
+    return take(pool, state, false, now_ns);
+}
+
+struct sp_waiter *sp_queue_take_piped(struct sp_pool *pool, uint64_t now_ns)
+{
+    return take(pool, SP_GRANTED, true, now_ns);
+}
+
+bool sp_queue_first_is_piped(struct sp_pool *pool)
+{
+    struct sp_waiter *waiter;
+    bool piped;
+
+    pthread_mutex_lock(&pool->queue.lock);
+    waiter = oldest(pool);
+    piped = waiter && waiter->piped;
+    pthread_mutex_unlock(&pool->queue.lock);
+    return piped;
+}
+
+bool sp_queue_put_back(struct sp_pool *pool, struct sp_waiter *waiter)
+{
+    bool open;
+
+    pthread_mutex_lock(&pool->queue.lock);
+    open = sp_pool_phase(pool) == SP_PHASE_OPEN;
+    if (open) {
+        waiter->state = SP_WAITING;
+        sp_list_push_oldest(&pool->queue.list, &waiter->node);
+        atomic_fetch_add(&pool->nwait, 1);
+    }
+    pthread_mutex_unlock(&pool->queue.lock);
+    return open;
+}
+
+void sp_queue_fail(const struct sp_call *call, struct sp_waiter *waiter, sp_status status)
 {
     sp_take(call, SP_PIECES_TELL);
     (void)waiter->pool->host->waiter_notify(call, waiter, status, 0);
@@ -43,7 +87,7 @@ static void fail(const struct sp_call *call, struct sp_waiter *waiter, sp_status
 void sp_queue_expire(struct sp_pool *pool, const struct sp_call *call, struct sp_waiter *waiter)
 {
     sp_count(sp_pool_home(pool, call), timeouts);
-    fail(call, waiter, SP_TIMEOUT);
+    sp_queue_fail(call, waiter, SP_TIMEOUT);
 }
 
 enum sp_waiter_state sp_queue_leave(struct sp_waiter *waiter)
@@ -122,6 +166,6 @@ bool sp_pool_fail_waiter(struct sp_pool *pool, const struct sp_call *call, sp_st
 
     if (!waiter)
         return false;
-    fail(call, waiter, status);
+    sp_queue_fail(call, waiter, status);
     return true;
 }

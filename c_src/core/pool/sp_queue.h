@@ -4,6 +4,7 @@
 #define SP_QUEUE_H
 
 #include "sp_pool.h"
+#include "core/conn/sp_recv.h"
 
 enum sp_waiter_state { SP_WAITING, SP_GRANTED, SP_CANCELLED, SP_FAILED };
 enum sp_handoff { SP_HANDOFF_OPEN, SP_HANDOFF_DELIVERED, SP_HANDOFF_ABANDONED };
@@ -19,6 +20,8 @@ struct sp_waiter {
     int iov_count;
     uint64_t expires_ns; /* 0: its owner has a timer of its own, and cancels */
     bool growing_only;   /* not for a check-in: for a connection that is made, or can be */
+    bool piped;          /* for a place on a pipe, which then tells it of the reply */
+    struct sp_want want; /* of one that is piped */
 
     _Atomic uint32_t refs;
     /* under queue.lock */
@@ -29,8 +32,9 @@ struct sp_waiter {
      * other's mark. conn and lease are written before DELIVERED; from then on they, with one
      * reference to conn, are the handle's. */
     _Atomic uint32_t handoff;
-    struct sp_conn *conn;
-    uint64_t lease;
+    struct sp_conn *conn; /* NULL with a place on a pipe: */
+    uint64_t lease;       /* its number there */
+    uint32_t pipe;
 };
 
 /* The owner waits no longer. SP_CANCELLED: nothing will come. SP_GRANTED, SP_FAILED: it is told. */
@@ -51,6 +55,13 @@ bool sp_pool_fail_waiter(struct sp_pool *pool, const struct sp_call *call, sp_st
 /* The oldest waiter, out of the queue, with the queue's reference. In the given state, or FAILED
  * where its time was over. */
 struct sp_waiter *sp_queue_take(struct sp_pool *pool, enum sp_waiter_state state, uint64_t now_ns);
+/* The oldest waiter, likewise, if it is piped. */
+struct sp_waiter *sp_queue_take_piped(struct sp_pool *pool, uint64_t now_ns);
+bool sp_queue_first_is_piped(struct sp_pool *pool);
+/* One that was taken is the oldest again; not after the phase has left OPEN. */
+SP_MUST_CHECK bool sp_queue_put_back(struct sp_pool *pool, struct sp_waiter *waiter);
+/* Tells one that was taken why it gets nothing; takes over the queue's reference. */
+void sp_queue_fail(const struct sp_call *call, struct sp_waiter *waiter, sp_status status);
 /* Tells one that was taken that its time is over; takes over the queue's reference. */
 void sp_queue_expire(struct sp_pool *pool, const struct sp_call *call, struct sp_waiter *waiter);
 /* Its state, which is CANCELLED where it waited until now. */

@@ -13,6 +13,7 @@
     X(closed)           /* connections that were usable and left the pool */                       \
     X(abandoned)        /* leases whose owner died, lost the handle, or held for too long */       \
     X(timeouts)         /* waiters that gave up */                                                 \
+    X(pipelined)        /* requests on a connection that others had as well, or could */           \
     X(connect_attempts) /* connects that were begun */                                             \
     X(connect_failures)
 

@@ -219,6 +219,9 @@ static void fill(struct sn_options *options, const struct sn_parsed *parsed)
     config->backoff_min_ns = parsed[BACKOFF].number;
     config->backoff_max_ns = parsed[BACKOFF].other;
     config->connect_parallelism = (uint32_t)parsed[CONNECT_PARALLELISM].number;
+    config->pipeline = (uint32_t)parsed[PIPELINE].number;
+    config->pipeline_bytes = parsed[PIPELINE_BYTES].number;
+    config->pipeline_stall_ns = parsed[PIPELINE_STALL].number;
     config->recv_limit_bytes = parsed[RECV_LIMIT].number;
     config->strategy = parsed[STRATEGY].number == STRATEGY_LIFO ? SP_LIFO : SP_FIFO;
     config->framing = *(const struct sp_framing *)parsed[PACKET].data;

@@ -48,6 +48,9 @@ type Setting {
   Node(String)
   Cookie(fn() -> String)
   MaxInflight(Int)
+  Pipeline(Int)
+  PipelineBytes(Int)
+  PipelineStall(Timeout)
   Backoff(min_ms: Int, max_ms: Int)
 }
 
@@ -149,6 +152,22 @@ pub fn cookie(options: Options, get: fn() -> String) -> Options {
 /// default is 64. `node` only.
 pub fn max_inflight(options: Options, calls: Int) -> Options {
   set(options, MaxInflight(calls))
+}
+
+/// How many requests of different callers may be under way on one connection, for a server that answers in order.
+/// The default is 1. `tcp`, `tls` and `unix` only.
+pub fn pipeline(options: Options, requests: Int) -> Options {
+  set(options, Pipeline(requests))
+}
+
+/// How many bytes may wait on one connection to be sent. The default is 1 MB. `tcp`, `tls` and `unix` only.
+pub fn pipeline_bytes(options: Options, bytes: Int) -> Options {
+  set(options, PipelineBytes(bytes))
+}
+
+/// A connection whose oldest reply is late for so long is closed. The default is 5 seconds. `tcp`, `tls` and `unix` only.
+pub fn pipeline_stall(options: Options, time: Timeout) -> Options {
+  set(options, PipelineStall(time))
 }
 
 /// The port at which the node listens, instead of asking epmd. `node` only.

@@ -43,6 +43,8 @@ pub type Stats {
     abandoned: Int,
     /// waiting processes that gave up;
     timeouts: Int,
+    /// requests on a connection that several may have at once;
+    pipelined: Int,
     /// attempts to connect that were begun, and those that failed.
     connect_attempts: Int,
     connect_failures: Int,

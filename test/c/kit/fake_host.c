@@ -1,5 +1,6 @@
 #include "fake_host.h"
 
+#include "fake_pipe.h"
 #include "fake_sys.h"
 
 #include <stdlib.h>
@@ -35,6 +36,7 @@ static struct {
 void fake_host_reset(void)
 {
     memset(&world, 0, sizeof world);
+    fake_pipe_reset();
     world.call.now_ns = 1000 * 1000 * SP_MS;
 }
 
@@ -285,6 +287,11 @@ const struct sp_host fake_host = {
     .watch = watch,
     .wake = wake,
     .refused = conn_refused,
+    .reply_reserve = fake_reply_reserve,
+    .reply_free = fake_reply_free,
+    .reply_notify = fake_reply_notify,
+    .pipe_select = fake_pipe_select,
+    .pipe_unselect = fake_pipe_unselect,
 };
 
 /* ---- the test's side ---- */

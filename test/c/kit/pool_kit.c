@@ -1,5 +1,8 @@
 #include "pool_kit.h"
 
+#include "core/pool/sp_piped.h"
+#include "fake_pipe.h"
+
 #include <criterion/criterion.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -40,6 +43,8 @@ void kit_init(unsigned shards)
 
 void kit_open(void)
 {
+    if (kit_config.pipeline > 1)
+        cr_assert_eq(sp_piped_open(kit_pool), SP_OK);
     sp_control_open(kit_pool, kit_call(), &kit_config, 1);
 }
 
@@ -95,6 +100,8 @@ void kit_close(void)
     cr_assert_eq(fake_keepsakes(), 0, "%u keepsakes leaked", fake_keepsakes());
     cr_assert_eq(fake_waiters(), 0, "%u waiters leaked", fake_waiters());
     cr_assert_eq(fake_fds_open(), 0, "%u descriptors leaked", fake_fds_open());
+    cr_assert_eq(fake_replies(), 0, "%u replies leaked", fake_replies());
+    sp_piped_destroy(kit_pool);
     sp_pool_destroy(kit_pool);
     free(kit_pool);
     fake_sys_reset();

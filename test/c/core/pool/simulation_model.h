@@ -51,8 +51,8 @@ struct model {
     struct m_note notes[4 * M_WAITERS]; /* of the operation at hand */
     unsigned note_count;
     unsigned serials;
-    uint64_t checkouts, checkins, created, reused, closed, abandoned, timeouts, connect_attempts,
-        connect_failures;
+    uint64_t checkouts, checkins, created, reused, closed, abandoned, timeouts, pipelined,
+        connect_attempts, connect_failures;
 };
 
 extern struct model m;

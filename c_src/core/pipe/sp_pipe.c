@@ -1,0 +1,479 @@
+#include "sp_pipe.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* A connection whose oldest reply is overdue by this part of what closes it takes nothing new. */
+#define STALL_PARTS 10
+/* Patience: how often one looks before it sleeps, where replies come in time; and how fast that is learned. */
+#define LOOKS_SHIFT 5
+#define LEARN_SHIFT 4
+#define PATIENCE_MAX 255
+/* Of those who look after one who received nothing, this part receives again. */
+#define SKIP_SHIFT 4
+#define FIRST_BYTES 4096
+/* Owners that are looked at without the lock. */
+#define LOOKED_AT 64
+
+struct sp_pipe *sp_pipe_new(const struct sp_host *host, void (*waiter_unref)(struct sp_waiter *),
+                            uint32_t index)
+{
+    void *memory = NULL;
+    struct sp_pipe *pipe;
+    pthread_mutexattr_t attr;
+
+    if (posix_memalign(&memory, _Alignof(struct sp_pipe), sizeof *pipe) != 0)
+        return NULL;
+    pipe = memory;
+    *pipe = (struct sp_pipe){.host = host,
+                             .waiter_unref = waiter_unref,
+                             .index = index,
+                             .receiver = SP_NO_NUMBER,
+                             .patience = PATIENCE_MAX / 2};
+    if (!sp_intake_init(&pipe->intake)) {
+        free(pipe);
+        return NULL;
+    }
+    pthread_mutexattr_init(&attr);
+#ifdef PTHREAD_ADAPTIVE_MUTEX_INITIALIZER_NP
+    pthread_mutexattr_settype(&attr, PTHREAD_MUTEX_ADAPTIVE_NP);
+#endif
+    pthread_mutex_init(&pipe->lock, &attr);
+    pthread_mutexattr_destroy(&attr);
+    return pipe;
+}
+
+static void drop_reply(const struct sp_host *host, struct sp_reply *reply)
+{
+    if (reply->far)
+        host->reply_free(reply);
+    reply->far = NULL;
+}
+
+void sp_pipe_free(struct sp_pipe *pipe)
+{
+    struct sp_leftover *leftover;
+
+    while ((leftover = pipe->leftovers)) {
+        pipe->leftovers = leftover->next;
+        drop_reply(pipe->host, &leftover->place.reply);
+        free(leftover);
+    }
+    for (uint32_t i = 0; pipe->places && i <= pipe->mask; i++)
+        if (pipe->places[i].state == SP_PLACE_DONE)
+            drop_reply(pipe->host, &pipe->places[i].reply);
+    sp_intake_free(&pipe->intake);
+    pthread_mutex_destroy(&pipe->lock);
+    free(pipe->places);
+    free(pipe->filling.data);
+    free(pipe->flight.data);
+    free(pipe);
+}
+
+/* ---- places, under the lock ---- */
+
+/* A reply whose owner has not come makes room. False where memory is short. */
+static bool put_aside(struct sp_pipe *pipe, struct sp_place *place)
+{
+    struct sp_leftover *leftover = malloc(sizeof *leftover);
+
+    if (!leftover)
+        return false;
+    leftover->place = *place;
+    leftover->next = pipe->leftovers;
+    pipe->leftovers = leftover;
+    place->state = SP_PLACE_FREE;
+    return true;
+}
+
+/* A ring for so many requests; nothing is under way. */
+static bool make_places(struct sp_pipe *pipe, uint32_t limit)
+{
+    struct sp_place *places;
+    uint32_t count = 1;
+
+    while (count < limit)
+        count *= 2;
+    if (pipe->places && pipe->mask == count - 1)
+        return true;
+    for (uint32_t i = 0; pipe->places && i <= pipe->mask; i++)
+        if (pipe->places[i].state == SP_PLACE_DONE && !put_aside(pipe, &pipe->places[i]))
+            return false;
+    places = calloc(count, sizeof *places);
+    if (!places)
+        return false;
+    free(pipe->places);
+    pipe->places = places;
+    pipe->mask = count - 1;
+    return true;
+}
+
+static void count_places(struct sp_pipe *pipe)
+{
+    uint64_t under_way = sp_pipe_under_way(pipe);
+
+    atomic_store_explicit(&pipe->free_places,
+                          under_way < pipe->limit ? pipe->limit - (uint32_t)under_way : 0,
+                          memory_order_relaxed);
+}
+
+bool sp_pipe_attach(struct sp_pipe *pipe, const struct sp_call *call, struct sp_conn *conn,
+                    uint64_t lease, const struct sp_pipe_limits *limits)
+{
+    bool attached;
+
+    pthread_mutex_lock(&pipe->lock);
+    attached = !pipe->conn && make_places(pipe, limits->requests);
+    if (attached) {
+        pipe->conn = conn;
+        pipe->lease = lease;
+        pipe->generation++;
+        pipe->limit = limits->requests;
+        pipe->bytes_max = limits->bytes;
+        pipe->stall_ns = limits->stall_ns;
+        pipe->progress_ns = call->now_ns;
+        pipe->queued = 0;
+        pipe->written = 0;
+        pipe->skip = 0;
+        count_places(pipe);
+        atomic_store(&pipe->attached, true);
+    }
+    pthread_mutex_unlock(&pipe->lock);
+    return attached;
+}
+
+static bool append_bytes(struct sp_bytes *bytes, const struct sp_ask *ask)
+{
+    size_t cap = bytes->cap ? bytes->cap : FIRST_BYTES;
+    uint8_t *data;
+
+    while (cap - bytes->len < ask->len)
+        cap *= 2;
+    if (cap != bytes->cap) {
+        if (!(data = realloc(bytes->data, cap)))
+            return false;
+        bytes->data = data;
+        bytes->cap = cap;
+    }
+    for (int i = 0; i < ask->count; i++) {
+        if (ask->iov[i].iov_len > 0)
+            memcpy(bytes->data + bytes->len, ask->iov[i].iov_base, ask->iov[i].iov_len);
+        bytes->len += ask->iov[i].iov_len;
+    }
+    return true;
+}
+
+static bool is_overdue(const struct sp_pipe *pipe, uint64_t now_ns, uint64_t after_ns)
+{
+    return pipe->head != pipe->tail && now_ns > pipe->progress_ns &&
+           now_ns - pipe->progress_ns > after_ns;
+}
+
+/* Whether there is room for it, in the ring and in the buffers. One that is alone always fits. */
+static bool has_room(const struct sp_pipe *pipe, const struct sp_call *call, size_t len)
+{
+    size_t bytes = pipe->filling.len + pipe->flight_len;
+
+    return sp_pipe_under_way(pipe) < pipe->limit &&
+           (bytes == 0 || (len <= pipe->bytes_max && bytes <= pipe->bytes_max - len)) &&
+           !is_overdue(pipe, call->now_ns, pipe->stall_ns / STALL_PARTS);
+}
+
+static sp_status append(struct sp_pipe *pipe, const struct sp_call *call, const struct sp_ask *ask,
+                        uint32_t *wishes)
+{
+    struct sp_place *place;
+    size_t before = pipe->filling.len;
+    uint64_t number = pipe->tail;
+
+    if (!pipe->conn || pipe->breaking)
+        return pipe->conn ? SP_FULL : SP_CLOSED;
+    if (!has_room(pipe, call, ask->len))
+        return SP_FULL;
+    place = sp_pipe_place(pipe, number);
+    if ((place->state == SP_PLACE_DONE && !put_aside(pipe, place)) ||
+        !append_bytes(&pipe->filling, ask))
+        return SP_NO_MEMORY;
+    if (ask->waiter && !ask->claim(ask->waiter, pipe->index, number)) {
+        pipe->filling.len = before;
+        return SP_TIMEOUT;
+    }
+    if (pipe->head == pipe->tail)
+        pipe->progress_ns = call->now_ns;
+    place->state = ask->waiter ? SP_PLACE_ARMED : SP_PLACE_PENDING;
+    place->want = ask->want;
+    place->number = number;
+    place->owner = ask->owner;
+    place->begin = pipe->queued;
+    place->end = pipe->queued += ask->len;
+    place->placed_ns = call->now_ns;
+    place->waiter = ask->waiter;
+    pipe->armed += ask->waiter != NULL;
+    pipe->tail++;
+    count_places(pipe);
+    pipe->usual +=
+        (uint32_t)(((int64_t)(sp_pipe_under_way(pipe) << 8) - (int64_t)pipe->usual) / 16);
+    /* The server works on these while the other half comes. */
+    *wishes = 2 * ((pipe->tail - pipe->swapped) << 8) >= pipe->usual ? SP_PIPE_WRITE : 0;
+    return SP_OK;
+}
+
+sp_status sp_pipe_append(struct sp_pipe *pipe, const struct sp_call *call, const struct sp_ask *ask,
+                         uint64_t *number, uint32_t *wishes)
+{
+    sp_status status;
+
+    pthread_mutex_lock(&pipe->lock);
+    *number = pipe->tail;
+    status = append(pipe, call, ask, wishes);
+    pthread_mutex_unlock(&pipe->lock);
+    sp_take(call, sp_pieces_of_bytes(ask->len));
+    return status;
+}
+
+/* NULL where the owner has no such place, or none any more. */
+static struct sp_place *find(struct sp_pipe *pipe, uint64_t number, uint64_t owner)
+{
+    struct sp_place *place = pipe->places ? sp_pipe_place(pipe, number) : NULL;
+
+    return place && place->number == number && place->owner == owner &&
+                   place->state != SP_PLACE_FREE
+               ? place
+               : NULL;
+}
+
+static sp_status take_leftover(struct sp_pipe *pipe, uint64_t number, uint64_t owner,
+                               struct sp_reply *reply)
+{
+    struct sp_leftover **at = &pipe->leftovers, *leftover;
+    sp_status status;
+
+    while (*at && ((*at)->place.number != number || (*at)->place.owner != owner))
+        at = &(*at)->next;
+    leftover = *at;
+    if (!leftover)
+        return SP_NOT_FOUND;
+    *at = leftover->next;
+    status = leftover->place.status;
+    *reply = leftover->place.reply;
+    free(leftover);
+    return status;
+}
+
+/* Of DONE. */
+static sp_status take(struct sp_place *place, struct sp_reply *reply)
+{
+    if (place->status == SP_OK) {
+        struct sp_reply *from = &place->reply;
+        reply->offset = from->offset;
+        reply->len = from->len;
+        reply->far = from->far;
+        reply->far_cap = from->far_cap;
+        memcpy(reply->bytes, from->bytes, from->far ? sizeof reply->bytes : from->len);
+        from->far = NULL;
+    }
+    place->state = SP_PLACE_FREE;
+    return place->status;
+}
+
+static bool is_receiver(const struct sp_pipe *pipe, uint64_t number)
+{
+    return pipe->receiver == number && !pipe->receiver_fired;
+}
+
+static uint32_t wishes_of(struct sp_pipe *pipe)
+{
+    bool unwritten = pipe->tail != pipe->swapped;
+
+    if (pipe->skip > 0 && !unwritten) {
+        pipe->skip--;
+        return 0;
+    }
+    return SP_PIPE_READ | (unwritten ? SP_PIPE_WRITE : 0);
+}
+
+sp_status sp_pipe_look(struct sp_pipe *pipe, uint64_t number, uint64_t owner, bool fired,
+                       struct sp_reply *reply, uint32_t *wishes)
+{
+    struct sp_waiter *waiter = NULL;
+    struct sp_place *place;
+    sp_status status;
+
+    *wishes = 0;
+    pthread_mutex_lock(&pipe->lock);
+    place = find(pipe, number, owner);
+    if (fired && pipe->receiver == number)
+        pipe->receiver_fired = true;
+    if (fired && place && place->state == SP_PLACE_ARMED) {
+        place->state = SP_PLACE_PENDING;
+        waiter = place->waiter;
+        pipe->armed--;
+    }
+    if (!place) {
+        status = take_leftover(pipe, number, owner, reply);
+    } else if (place->state == SP_PLACE_DONE) {
+        status = take(place, reply);
+        pipe->patience += (PATIENCE_MAX - pipe->patience) >> LEARN_SHIFT;
+    } else {
+        status = SP_WANT_READ;
+        *wishes = fired ? SP_PIPE_READ | SP_PIPE_WRITE : wishes_of(pipe);
+    }
+    if (fired) /* others sleep, perhaps */
+        *wishes |= SP_PIPE_SELECT;
+    pthread_mutex_unlock(&pipe->lock);
+    if (waiter)
+        pipe->waiter_unref(waiter);
+    return status;
+}
+
+bool sp_pipe_is_patient(struct sp_pipe *pipe, uint32_t looks)
+{
+    bool patient;
+
+    pthread_mutex_lock(&pipe->lock);
+    patient = sp_pipe_under_way(pipe) > 1 && looks <= pipe->patience >> LOOKS_SHIFT;
+    pthread_mutex_unlock(&pipe->lock);
+    return patient;
+}
+
+sp_status sp_pipe_arm(struct sp_pipe *pipe, uint64_t number, uint64_t owner,
+                      struct sp_waiter *waiter, struct sp_reply *reply, uint64_t *placed_ns)
+{
+    struct sp_place *place;
+    sp_status status = SP_WANT_READ;
+
+    pthread_mutex_lock(&pipe->lock);
+    place = find(pipe, number, owner);
+    if (!place) {
+        status = take_leftover(pipe, number, owner, reply);
+    } else if (place->state == SP_PLACE_DONE) {
+        status = take(place, reply);
+    } else if (place->state == SP_PLACE_PENDING) {
+        place->state = SP_PLACE_ARMED;
+        place->waiter = waiter;
+        *placed_ns = place->placed_ns;
+        pipe->armed++;
+        pipe->patience -= (pipe->patience + 15) >> LEARN_SHIFT;
+    } else {
+        status = SP_NOT_FOUND;
+    }
+    pthread_mutex_unlock(&pipe->lock);
+    return status;
+}
+
+/* Its owner takes nothing any more. */
+static sp_status leave(struct sp_pipe *pipe, struct sp_place *place, bool sleeps,
+                       struct sp_reply *reply, struct sp_waiter **waiter, uint32_t *wishes)
+{
+    if (place->state == SP_PLACE_ARMED && is_receiver(pipe, place->number)) {
+        place->state = SP_PLACE_TOLD;
+        pipe->armed--;
+        *wishes = SP_PIPE_SELECT;
+        return SP_WANT_READ;
+    }
+    if (place->state != SP_PLACE_ARMED && sleeps)
+        return SP_WANT_READ;
+    if (place->state == SP_PLACE_DONE)
+        return take(place, reply);
+    if (place->state == SP_PLACE_ARMED)
+        pipe->armed--;
+    if (place->state == SP_PLACE_ARMED || place->state == SP_PLACE_TOLD)
+        *waiter = place->waiter;
+    place->state = SP_PLACE_GIVEN_UP;
+    return SP_TIMEOUT;
+}
+
+sp_status sp_pipe_give_up(struct sp_pipe *pipe, uint64_t number, uint64_t owner, bool sleeps,
+                          struct sp_reply *reply, uint32_t *wishes)
+{
+    struct sp_waiter *waiter = NULL;
+    struct sp_place *place;
+    sp_status status;
+
+    *wishes = 0;
+    pthread_mutex_lock(&pipe->lock);
+    place = find(pipe, number, owner);
+    if (!sleeps && pipe->receiver == number)
+        pipe->receiver_fired = true; /* it has its message */
+    if (place)
+        status = leave(pipe, place, sleeps, reply, &waiter, wishes);
+    else
+        status = sleeps ? SP_WANT_READ : take_leftover(pipe, number, owner, reply);
+    pthread_mutex_unlock(&pipe->lock);
+    if (waiter)
+        pipe->waiter_unref(waiter);
+    return status;
+}
+
+void sp_pipe_fired(struct sp_pipe *pipe, uint32_t generation, bool write)
+{
+    pthread_mutex_lock(&pipe->lock);
+    if (generation == pipe->generation && write)
+        pipe->write_fired = true;
+    else if (generation == pipe->generation && pipe->receiver == SP_FOR_CONTROL)
+        pipe->receiver_fired = true;
+    pthread_mutex_unlock(&pipe->lock);
+}
+
+bool sp_pipe_is_busy(struct sp_pipe *pipe, uint64_t now_ns, bool *stalled)
+{
+    bool busy;
+
+    pthread_mutex_lock(&pipe->lock);
+    busy = pipe->conn != NULL;
+    *stalled = busy && is_overdue(pipe, now_ns, pipe->stall_ns);
+    pthread_mutex_unlock(&pipe->lock);
+    return busy;
+}
+
+/* ---- owners that have died ---- */
+
+struct looked_at {
+    uint64_t number[LOOKED_AT], owner[LOOKED_AT];
+    uint32_t count;
+};
+
+/* From the cursor on, until the list is full. */
+static void look_at(struct sp_pipe *pipe, struct looked_at *list, const struct sp_place *place,
+                    uint32_t at, uint64_t before_ns)
+{
+    if (at < pipe->looked || list->count == LOOKED_AT)
+        return;
+    pipe->looked = at + 1;
+    if (place->state != SP_PLACE_DONE || place->placed_ns >= before_ns)
+        return;
+    list->number[list->count] = place->number;
+    list->owner[list->count++] = place->owner;
+}
+
+static void list_some(struct sp_pipe *pipe, struct looked_at *list, uint64_t before_ns)
+{
+    uint32_t at = 0;
+
+    for (; pipe->places && at <= pipe->mask; at++)
+        look_at(pipe, list, &pipe->places[at], at, before_ns);
+    for (struct sp_leftover *it = pipe->leftovers; it; it = it->next)
+        look_at(pipe, list, &it->place, at++, before_ns);
+    if (pipe->looked >= at)
+        pipe->looked = 0;
+}
+
+void sp_pipe_drop_dead(struct sp_pipe *pipe, const struct sp_call *call, uint64_t before_ns)
+{
+    struct looked_at list = {.count = 0};
+    struct sp_reply reply;
+
+    pthread_mutex_lock(&pipe->lock);
+    list_some(pipe, &list, before_ns);
+    sp_take(call, (int)(pipe->mask / SP_LOOKS_PER_PIECE));
+    pthread_mutex_unlock(&pipe->lock);
+    for (uint32_t i = 0; i < list.count && !sp_spent(call); i++) {
+        uint32_t wishes;
+        sp_take(call, SP_PIECES_LOOK);
+        if (pipe->host->owner_alive(call, list.owner[i]))
+            continue;
+        reply.far = NULL;
+        if (sp_pipe_look(pipe, list.number[i], list.owner[i], false, &reply, &wishes) == SP_OK)
+            drop_reply(pipe->host, &reply);
+    }
+}
