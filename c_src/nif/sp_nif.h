@@ -32,7 +32,7 @@ struct sp_nif_roots {
                        serialises */
     struct sp_tls_registry *tls; /* one reference */
     struct sp_nif_clock *clock;  /* runs in the code of the library that made it */
-    ErlNifTSDKey waiters;        /* what each thread has put by, sp_nif_host.c's */
+    ErlNifTSDKey waiters;        /* what each thread has put by, sp_nif_waiter.c's */
 };
 
 struct sp_nif_pool {
@@ -187,6 +187,8 @@ void sp_nif_keep_waiters(const struct sp_nif_roots *roots);
 void sp_nif_keep_no_waiters(void);
 /* Has the waiter carry these bytes. False: not a list of binaries. */
 bool sp_nif_waiter_carry(ErlNifEnv *env, struct sp_nif_waiter *waiter, ERL_NIF_TERM request);
+/* The core's host: the last reference is gone. */
+void sp_nif_waiter_free(struct sp_waiter *waiter);
 /* At the end of a call: charges the process for what it did. Whose allowance was used up lets others run
  * before it goes on. */
 void sp_nif_charge(const struct sp_call *call);
