@@ -150,7 +150,7 @@ void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_c
             continue;
         }
         if (wanted) {
-            struct sp_waiter *waiter = sp_queue_take(pool, SP_GRANTED, call->now_ns);
+            struct sp_waiter *waiter = sp_queue_take(pool, call->now_ns);
             if (waiter) {
                 if (waiter->state == SP_FAILED)
                     sp_queue_expire(pool, call, waiter);

@@ -25,14 +25,17 @@ static struct sp_waiter *oldest(struct sp_pool *pool)
     return node ? SP_CONTAINER(node, struct sp_waiter, node) : NULL;
 }
 
-static struct sp_waiter *take(struct sp_pool *pool, enum sp_waiter_state state, bool piped_only,
+enum kind { ANY, PIPED, LEASED };
+
+/* NULL where the oldest is of another kind, too. */
+static struct sp_waiter *take(struct sp_pool *pool, enum sp_waiter_state state, enum kind kind,
                               uint64_t now_ns)
 {
     struct sp_waiter *waiter;
 
     pthread_mutex_lock(&pool->queue.lock);
     waiter = oldest(pool);
-    if (waiter && piped_only && !waiter->piped)
+    if (waiter && kind != ANY && waiter->piped != (kind == PIPED))
         waiter = NULL;
     if (waiter)
         unqueue(waiter, waiter->expires_ns && waiter->expires_ns <= now_ns ? SP_FAILED : state);
@@ -40,14 +43,14 @@ static struct sp_waiter *take(struct sp_pool *pool, enum sp_waiter_state state, 
     return waiter;
 }
 
-struct sp_waiter *sp_queue_take(struct sp_pool *pool, enum sp_waiter_state state, uint64_t now_ns)
+struct sp_waiter *sp_queue_take(struct sp_pool *pool, uint64_t now_ns)
 {
-    return take(pool, state, false, now_ns);
+    return take(pool, SP_GRANTED, LEASED, now_ns);
 }
 
 struct sp_waiter *sp_queue_take_piped(struct sp_pool *pool, uint64_t now_ns)
 {
-    return take(pool, SP_GRANTED, true, now_ns);
+    return take(pool, SP_GRANTED, PIPED, now_ns);
 }
 
 bool sp_queue_first_is_piped(struct sp_pool *pool)
@@ -162,7 +165,7 @@ bool sp_pool_expire(struct sp_pool *pool, const struct sp_call *call)
 
 bool sp_pool_fail_waiter(struct sp_pool *pool, const struct sp_call *call, sp_status status)
 {
-    struct sp_waiter *waiter = sp_queue_take(pool, SP_FAILED, call->now_ns);
+    struct sp_waiter *waiter = take(pool, SP_FAILED, ANY, call->now_ns);
 
     if (!waiter)
         return false;

@@ -52,10 +52,10 @@ bool sp_pool_fail_waiter(struct sp_pool *pool, const struct sp_call *call, sp_st
 
 /* For those who grant: */
 
-/* The oldest waiter, out of the queue, with the queue's reference. In the given state, or FAILED
+/* The oldest waiter, out of the queue, with the queue's reference, if it is one for a lease. GRANTED, or FAILED
  * where its time was over. */
-struct sp_waiter *sp_queue_take(struct sp_pool *pool, enum sp_waiter_state state, uint64_t now_ns);
-/* The oldest waiter, likewise, if it is piped. */
+struct sp_waiter *sp_queue_take(struct sp_pool *pool, uint64_t now_ns);
+/* Likewise, if it is piped. */
 struct sp_waiter *sp_queue_take_piped(struct sp_pool *pool, uint64_t now_ns);
 bool sp_queue_first_is_piped(struct sp_pool *pool);
 /* One that was taken is the oldest again; not after the phase has left OPEN. */

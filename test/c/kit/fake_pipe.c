@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define TOLD_MAX 4096
-#define FDS 256
+#define FDS 2048
 
 static struct {
     struct fake_told told[TOLD_MAX];

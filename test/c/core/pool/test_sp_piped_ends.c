@@ -209,7 +209,23 @@ KIT_TEST(piped_ends, a_lease_that_a_shut_has_ended_ends_the_pipe)
 
 /* ---- several connections ---- */
 
-KIT_TEST(piped_ends, what_is_full_makes_others_start, .init = NULL)
+KIT_TEST(piped_ends, a_ring_of_another_size_keeps_what_was_not_taken)
+{
+    uint64_t a = pipe_ask(1, "a"), b;
+
+    peer_says("A");
+    kit_tick();
+    kit_shut(SP_PHASE_CLOSED, SP_DRAINING);
+    kit_config.pipeline = 64;
+    kit_open();
+    (void)kit_grow();
+    b = pipe_ask(2, "b");
+    pipe_replies(a, 1, "A");
+    peer_says("B");
+    pipe_replies(b, 2, "B");
+}
+
+KIT_TEST(piped_several, what_is_full_makes_others_start)
 {
     uint64_t at[8], late;
 
@@ -225,20 +241,4 @@ KIT_TEST(piped_ends, what_is_full_makes_others_start, .init = NULL)
     for (uint64_t i = 0; i < 8; i++)
         cr_assert_eq(pipe_look(at[i], i + 1, false), SP_OK);
     pipe_idle(2);
-}
-
-KIT_TEST(piped_ends, a_ring_of_another_size_keeps_what_was_not_taken)
-{
-    uint64_t a = pipe_ask(1, "a"), b;
-
-    peer_says("A");
-    kit_tick();
-    kit_shut(SP_PHASE_CLOSED, SP_DRAINING);
-    kit_config.pipeline = 64;
-    kit_open();
-    (void)kit_grow();
-    b = pipe_ask(2, "b");
-    pipe_replies(a, 1, "A");
-    peer_says("B");
-    pipe_replies(b, 2, "B");
 }
