@@ -64,9 +64,21 @@ goals(echo, Results) ->
      {"echo by request/4: throughput at 6200 processes x that at 100",
       ratios(echo, {sockpool_request, 6200}, {sockpool_request, 100}, Results), more, 0.65, 0.85},
      {"echo by request/4, 6200 processes: p99 x the ideal wait",
-      waits(p99_us, 6200, Results), less, 2.5, 1.5},
+      waits(p99_us, echo, sockpool_request, 6200, Results), less, 2.5, 1.5},
      {"echo by request/4, 6200 processes: max x the ideal wait",
-      waits(max_us, 6200, Results), less, 4, 4}];
+      waits(max_us, echo, sockpool_request, 6200, Results), less, 4, 4}];
+goals(pipeline, Results) ->
+    [goal("pipelined echo by request/4, ~b processes: x poolboy", N, Floor, Aim,
+          ratios(pipeline, {sockpool_piped, N}, {poolboy, N}, Results))
+     || {N, Floor, Aim} <- [{62, 10, 20}, {100, 10, 20}, {1000, 20, 50}, {6200, 20, 50}]] ++
+    [goal("pipelined echo by request/4, ~b processes: x raw C client one at a time", N, 3, 6,
+          ratios(pipeline, {sockpool_piped, N}, {raw, N}, Results))
+     || N <- [62, 100, 1000, 6200]] ++
+    [goal("pipelined echo by request/4, ~b processes: x request/4 without", N, 0.95, 1,
+          ratios(pipeline, {sockpool_piped, N}, {sockpool_request, N}, Results))
+     || N <- [1, 10]] ++
+    [{"pipelined echo by request/4, 6200 processes: p99 x the ideal wait",
+      waits(p99_us, pipeline, sockpool_piped, 6200, Results), less, 2.5, 1.5}];
 goals(headline, Results) ->
     [{"62 ports, 6200 operations at once: succeeded through sockpool",
       counts(ops, sockpool_request, Results), more, 6200, 6200},
@@ -116,6 +128,9 @@ p99_ratios(Processes, Peer, Results) ->
     end.
 
 tls_echo(Results) ->
+    [goal("pipelined TLS echo by request/4, ~b processes: x poolboy", N, 8, 20,
+          ratios(tls_echo, {sockpool_piped, N}, {poolboy, N}, Results))
+     || N <- [100, 1000]] ++
     [goal("TLS echo by request/4, ~b processes: x OTP ssl per process", N, 1.8, 1.8,
           ratios(tls_echo, {sockpool_request, N}, {ssl, N}, Results))
      || N <- [10, 100]] ++
@@ -148,10 +163,10 @@ ratios(Run, {Peer, Processes}, {OverPeer, OverProcesses}, Results) ->
                                  Results).
 
 %% With N processes and a throughput of T, a fair queue makes each operation last N / T.
-waits(Percentile, Processes, Results) ->
+waits(Percentile, Run, Peer, Processes, Results) ->
     [Wait / (Processes / OpsPerSecond * 1.0e6)
      || #{Percentile := Wait, ops_per_s := OpsPerSecond}
-            <- measured(#{run => echo, peer => sockpool_request, processes => Processes}, Results),
+            <- measured(#{run => Run, peer => Peer, processes => Processes}, Results),
         Wait =/= undefined].
 
 counts(What, Peer, Results) ->

@@ -5,11 +5,11 @@
 %% no other process uses, and holds the reply against it: another's reply is an error.
 -module(sockpool_bench_peers).
 
--export([echo/0, tls_echo/0, pools/0, checkout/0, handshakes/0, calls/0, served/0, joins/0]).
+-export([echo/0, pipeline/0, tls_echo/0, pools/0, checkout/0, handshakes/0, calls/0, served/0, joins/0]).
 -export([worker_checkout/0, worker_transaction/0, peer/1, exchange/3]).
 -export_type([peer/0, name/0, target/0, operation/0]).
 
--type name() :: sockpool_request | sockpool_lease | sockpool_checkout |
+-type name() :: sockpool_request | sockpool_piped | sockpool_lease | sockpool_checkout |
                 sockpool_full | sockpool_resumed | sockpool_open |
                 poolboy | poolboy_checkout | gen_tcp | connect | raw |
                 ssl | ssl_connect | ssl_open | nothing |
@@ -41,9 +41,13 @@
 -spec echo() -> [name()].
 echo() -> [sockpool_request, sockpool_lease, poolboy, gen_tcp, connect, raw].
 
+%% @doc Many requests on few connections, beside one at a time on many.
+-spec pipeline() -> [name()].
+pipeline() -> [sockpool_piped, sockpool_request, poolboy, gen_tcp, raw].
+
 %% @doc Everything that does requests and replies over TLS.
 -spec tls_echo() -> [name()].
-tls_echo() -> [sockpool_request, sockpool_lease, poolboy, ssl].
+tls_echo() -> [sockpool_piped, sockpool_request, sockpool_lease, poolboy, ssl].
 
 %% @doc A TLS handshake for each request.
 -spec handshakes() -> [name()].
@@ -82,6 +86,8 @@ joins() -> [join, join_beside_silent].
 -spec peer(name()) -> peer() | #{name := raw, label := string()}.
 peer(sockpool_request) ->
     sockpool(sockpool_request, "sockpool request", fun request/3);
+peer(sockpool_piped) ->
+    (sockpool(sockpool_piped, "sockpool request, pipelined, a connection per scheduler", fun request/3))#{start => fun start_piped/1};
 peer(sockpool_lease) ->
     sockpool(sockpool_lease, "sockpool checkout/send/recv/checkin", fun lease/3);
 peer(sockpool_checkout) ->
@@ -157,6 +163,9 @@ sockpool(Name, Label, Enter) ->
 
 start_sockpool(Target) ->
     sockpool_bench_pool:start(Target, #{}).
+
+start_piped(Target) ->
+    sockpool_bench_pool:start(Target, #{size => erlang:system_info(schedulers_online), max_overflow => 0, pipeline => 4096}).
 
 handshakes(Name, Label, SessionReuse) ->
     #{name => Name, label => Label, sockets => fun capacity/2,

@@ -18,6 +18,8 @@ about(workers) ->
     "pools of 100 processes: checkout + checkin (one in 16 is timed), a call of the worker, starts, memory";
 about(echo) ->
     "requests and replies of 64 bytes, 100 connections";
+about(pipeline) ->
+    "requests and replies of 64 bytes, many on each of a few connections, beside one at a time on 100";
 about(pool_10_conns) ->
     "1000 operations at once, pools of 10 + 90";
 about(pool_50_conns) ->
@@ -60,6 +62,9 @@ run(workers) ->
 run(echo) ->
     {repeat(echo, 1, [cell(Processes, 100, 0, sockpool_bench_peers:echo())
                       || Processes <- [1, 10, 62, 100, 620, 1000, 6200]]), []};
+run(pipeline) ->
+    {repeat(pipeline, 1, [cell(Processes, 100, 0, sockpool_bench_peers:pipeline())
+                          || Processes <- [1, 10, 62, 100, 1000, 6200, 10000]]), []};
 run(scaling_test) ->
     {repeat(scaling_test, 1, [cell(1000, Connections, 0, sockpool_bench_peers:pools())
                               || Connections <- [1, 10, 50, 100, 500]]), []};

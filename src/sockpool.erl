@@ -34,7 +34,7 @@
 -export([which_pools/0, which_pools/1, stats/0, stats/1, node_stats/1]).
 -export([checkout/1, checkout/2, leased/2, checkin/1, discard/1, give_away/2]).
 -export([worker/1, transaction/2, transaction/3, execute/2, execute/3]).
--export([send/2, send/3, recv/2, recv/3, recv_until/3, request/4]).
+-export([send/2, send/3, recv/2, recv/3, recv_until/3, request/4, request_many/4]).
 -export([call/5, send_to/3, send_to/4]).
 -export([starttls/2, starttls/3, state/1, set_state/2]).
 -export([info/1, peername/1, sockname/1, setopts/2, format_error/1]).
@@ -476,6 +476,45 @@ request(_Name, _Data, Length, Timeout) when ?IS_TIMEOUT(Timeout) ->
     bad_argument(length, Length);
 request(_Name, _Data, _Length, Timeout) ->
     bad_argument(timeout, Timeout).
+
+%% @doc As request/4 for each of these, all within one time-out; the answers are in the order of the requests. With
+%% `pipeline' above 1 they are under way together, as far as there is room; otherwise they are made one after the other.
+-spec request_many(pool(), [iodata()], non_neg_integer() | packet, timeout()) ->
+          [{ok, binary()} | {error, reason()}] | {error, reason()}.
+request_many(Name, Requests, Length, Timeout)
+  when length(Requests) >= 0, (Length =:= packet orelse ?IS_LENGTH(Length)), ?IS_TIMEOUT(Timeout) ->
+    Deadline = sockpool_wait:deadline(Timeout),
+    case piped(Name) of
+        {piped, Pool} ->
+            Begun = [begun(Pool, Data, Length) || Data <- Requests],
+            [finished(Step, Name, Pool, Length, Deadline) || Step <- Begun];
+        _ ->
+            [request(Name, Data, Length, sockpool_wait:left(Deadline)) || Data <- Requests]
+    end;
+request_many(_Name, Requests, Length, Timeout)
+  when length(Requests) >= 0, ?IS_TIMEOUT(Timeout) ->
+    bad_argument(length, Length);
+request_many(_Name, Requests, _Length, Timeout) when length(Requests) >= 0 ->
+    bad_argument(timeout, Timeout);
+request_many(_Name, Requests, _Length, _Timeout) ->
+    bad_argument(requests, Requests).
+
+piped({Name, Node}) when Node =:= node() -> piped(Name);
+piped(Name) -> persistent_term:get({sockpool, Name}, undefined).
+
+begun(Pool, Data, Length) ->
+    try erlang:iolist_to_binary(Data) of
+        Binary -> {Binary, sockpool_wait:begin_piped(Pool, Binary, Length)}
+    catch
+        error:badarg -> bad_argument(data, Data)
+    end.
+
+finished({error, _} = Error, _Name, _Pool, _Length, _Deadline) ->
+    Error;
+finished({Data, none}, Name, _Pool, Length, Deadline) ->
+    request(Name, Data, Length, sockpool_wait:left(Deadline));
+finished({Data, Place}, _Name, Pool, Length, Deadline) ->
+    reply(sockpool_wait:end_piped(Pool, Place, Data, Length, Deadline), Length).
 
 request_elsewhere({Name, Node}, Data, Length, Timeout) when ?IS_NAME(Name), Node =:= node() ->
     request(Name, Data, Length, Timeout);

@@ -8,6 +8,7 @@
 -module(sockpool_wait).
 
 -export([checkout/2, checkout_growing/2, checked/4, send/3, recv/3, recv_packet/2, request/4, request_piped/4, open/6, handshake/2, deadline/1, left/1]).
+-export([begin_piped/3, end_piped/5]).
 -export([recv_rest/4, finish/4]).
 -export([ask/4, asked/1, from/1, wait_on/2, give_up/1, next/3]).
 -export_type([deadline/0, asked/0, answer/0]).
@@ -365,6 +366,30 @@ request_piped(Pool, Data, Want, Timeout) ->
             request_piped(Pool, Data, Want, Timeout);
         {error, _} = Error ->
             Error
+    end.
+
+%% @doc Puts it on a pipe, if there is room now. `none': nothing was done.
+-spec begin_piped(sockpool_nif:pool(), binary(), non_neg_integer() | packet) -> sockpool_nif:place() | none.
+begin_piped(Pool, Data, Want) ->
+    case sockpool_nif:pipe_request(Pool, Data, Want) of
+        Place when is_integer(Place) -> Place;
+        _ -> none
+    end.
+
+%% @doc The reply to that.
+-spec end_piped(sockpool_nif:pool(), sockpool_nif:place(), binary(), non_neg_integer() | packet, deadline()) ->
+          {ok, binary()} | bad_length | {error, term()}.
+end_piped(Pool, Place, Data, Want, Deadline) ->
+    case sockpool_nif:pipe_look(Pool, Place, 1) of
+        {ok, _} = Reply ->
+            Reply;
+        retry ->
+            again(Pool, Data, Want, Deadline);
+        {error, _} = Error ->
+            Error;
+        _SoonOrArm ->
+            erlang:yield(),
+            arm_again(Pool, Place, Data, Want, Deadline)
     end.
 
 %% Others run, whose requests go out with this one's, and whoever runs first receives for all. Who sleeps costs a message.

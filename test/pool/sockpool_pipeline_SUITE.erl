@@ -12,7 +12,7 @@
          given_up/1, killed/1, suspended/1, low_priority/1, more_than_fit/1, too_many_wait/1, exclusive_in_turn/1,
          closed_under_way/1, unwritten_goes_elsewhere/1, silent_server/1, too_big/1, bad_frame/1, unasked/1, zero_timeout/1,
          stopped/1, pool_process_crashes/1, too_long_goes_alone/1, no_message_is_left/1, other_pipelines_after_a_restart/1,
-         storm/1]).
+         many_at_once/1, storm/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1, stats/1, stat/2]).
 
@@ -23,7 +23,7 @@ suite() -> [{timetrap, {minutes, 5}}].
 all() -> [{group, tcp}, {group, unix}, {group, tls}].
 
 groups() ->
-    Everywhere = [each_gets_its_own, one_after_the_other, large_and_small, in_pieces, given_up, killed, more_than_fit, storm],
+    Everywhere = [each_gets_its_own, one_after_the_other, large_and_small, in_pieces, given_up, killed, more_than_fit, many_at_once, storm],
     [{tcp, [], Everywhere ++ [iodata, lengths_on_a_raw_pool, suspended, low_priority, too_many_wait, exclusive_in_turn, closed_under_way,
                               unwritten_goes_elsewhere, silent_server, too_big, bad_frame, unasked, zero_timeout, stopped,
                               pool_process_crashes, too_long_goes_alone, no_message_is_left, other_pipelines_after_a_restart]},
@@ -412,6 +412,25 @@ other_pipelines_after_a_restart(Config) ->
          {ok, Conn} = sockpool:checkout(Pool),
          ok = sockpool:checkin(Conn)
      end || Many <- [1, 64, 4, 1, 4096]].
+
+%%% A list of requests in one call: more than there is room for, too.
+
+many_at_once(Config) ->
+    Pool = started(Config, serve(fun(<<"hang">>) -> timer:sleep(1000), close; (Message) -> [framed(Message)] end), #{size => 1, pipeline => 8}),
+    Requests = [<<"many", N:32>> || N <- lists:seq(1, 50)],
+    ?assertEqual([{ok, Data} || Data <- Requests], sockpool:request_many(Pool, Requests, packet, ?WAIT_MS)),
+    ?assertEqual([], sockpool:request_many(Pool, [], packet, 0)),
+    ?assertEqual([{ok, <<"a">>}, {error, {bad_argument, data, [x]}}, {ok, <<"b">>}],
+                 sockpool:request_many(Pool, ["a", [x], [<<"b">>]], packet, ?WAIT_MS)),
+    ?assertEqual([{ok, <<"a">>}, {error, timeout}, {error, timeout}],
+                 sockpool:request_many(Pool, ["a", "hang", "b"], packet, 200)),
+    ?assertEqual({error, {bad_argument, requests, x}}, sockpool:request_many(Pool, x, packet, 200)),
+    ?assertEqual({error, {bad_argument, length, -1}}, sockpool:request_many(Pool, [], -1, 200)),
+    ?assertEqual({error, {bad_argument, timeout, -1}}, sockpool:request_many(Pool, [], 0, -1)),
+    ?assertEqual([], element(2, process_info(self(), messages))),
+    ok = sockpool:stop_pool(Pool),
+    Pool = started(Config, fun echo/2, #{size => 1, pipeline => 1}),
+    ?assertEqual([{ok, Data} || Data <- Requests], sockpool:request_many(Pool, Requests, packet, ?WAIT_MS)).
 
 %%% Everything at once: callers are killed and give up, the server closes and is late. Who gets a reply gets its own.
 
