@@ -124,6 +124,11 @@ test-stress: deps-test ## trouble of every kind for STRESS_SECONDS (120), in the
 	@SOCKPOOL_STRESS_SECONDS=$(STRESS_SECONDS) scripts/asan_vm.sh
 	@SOCKPOOL_STRESS_SECONDS=$(STRESS_SECONDS) REBAR3=$(REBAR3) scripts/node_checked.sh asan stress
 
+.PHONY: test-pipeline
+PIPELINE_REQUESTS ?= 10000000
+test-pipeline: deps-test ## PIPELINE_REQUESTS (10,000,000) on pipes, with kills, time-outs and connections that end; each reply checked
+	@SOCKPOOL_PIPELINE_REQUESTS=$(PIPELINE_REQUESTS) $(REBAR3) ct --suite test/pool/sockpool_pipeline_SUITE --group tcp --case storm
+
 .PHONY: test-long-schedule
 test-long-schedule: deps-test ## how long one call keeps a scheduler, where there is much to do (minutes)
 	@scripts/long_schedule.sh

@@ -213,8 +213,8 @@ static sp_status append(struct sp_pipe *pipe, const struct sp_call *call, const 
     count_places(pipe);
     pipe->usual +=
         (uint32_t)(((int64_t)(sp_pipe_under_way(pipe) << 8) - (int64_t)pipe->usual) / 16);
-    /* The server works on these while the other half comes. */
-    *wishes = 2 * ((pipe->tail - pipe->swapped) << 8) >= pipe->usual ? SP_PIPE_WRITE : 0;
+    /* On average half of the callers have something under way: the server works on these while the other half comes. */
+    *wishes = ((pipe->tail - pipe->swapped) << 8) + 128 >= pipe->usual ? SP_PIPE_WRITE : 0;
     return SP_OK;
 }
 
