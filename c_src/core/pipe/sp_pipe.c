@@ -108,15 +108,6 @@ static bool make_places(struct sp_pipe *pipe, uint32_t limit)
     return true;
 }
 
-static void count_places(struct sp_pipe *pipe)
-{
-    uint64_t under_way = sp_pipe_under_way(pipe);
-
-    atomic_store_explicit(&pipe->free_places,
-                          under_way < pipe->limit ? pipe->limit - (uint32_t)under_way : 0,
-                          memory_order_relaxed);
-}
-
 bool sp_pipe_attach(struct sp_pipe *pipe, const struct sp_call *call, struct sp_conn *conn,
                     uint64_t lease, const struct sp_pipe_limits *limits)
 {
@@ -135,7 +126,7 @@ bool sp_pipe_attach(struct sp_pipe *pipe, const struct sp_call *call, struct sp_
         pipe->queued = 0;
         pipe->written = 0;
         pipe->skip = 0;
-        count_places(pipe);
+        sp_pipe_count_places(pipe);
         atomic_store(&pipe->attached, true);
     }
     pthread_mutex_unlock(&pipe->lock);
@@ -210,7 +201,7 @@ static sp_status append(struct sp_pipe *pipe, const struct sp_call *call, const 
     place->waiter = ask->waiter;
     pipe->armed += ask->waiter != NULL;
     pipe->tail++;
-    count_places(pipe);
+    sp_pipe_count_places(pipe);
     pipe->usual +=
         (uint32_t)(((int64_t)(sp_pipe_under_way(pipe) << 8) - (int64_t)pipe->usual) / 16);
     /* On average half of the callers have something under way: the server works on these while the other half comes. */

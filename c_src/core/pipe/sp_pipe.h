@@ -182,4 +182,14 @@ static inline struct sp_place *sp_pipe_place(struct sp_pipe *pipe, uint64_t numb
     return &pipe->places[number & pipe->mask];
 }
 
+/* Under the lock, after those under way have changed. */
+static inline void sp_pipe_count_places(struct sp_pipe *pipe)
+{
+    uint64_t under_way = sp_pipe_under_way(pipe);
+
+    atomic_store_explicit(&pipe->free_places,
+                          under_way < pipe->limit ? pipe->limit - (uint32_t)under_way : 0,
+                          memory_order_relaxed);
+}
+
 #endif

@@ -154,15 +154,6 @@ static int end_oldest(struct sp_pipe *pipe, sp_status status, const struct sp_cu
     return 1;
 }
 
-static void count_places(struct sp_pipe *pipe)
-{
-    uint64_t under_way = sp_pipe_under_way(pipe);
-
-    atomic_store_explicit(&pipe->free_places,
-                          under_way < pipe->limit ? pipe->limit - (uint32_t)under_way : 0,
-                          memory_order_relaxed);
-}
-
 /* To the oldest `count` that are under way. */
 static void deliver(struct round *round, struct sp_cut *cuts, int count)
 {
@@ -187,7 +178,7 @@ static void deliver(struct round *round, struct sp_cut *cuts, int count)
         }
     }
     pipe->progress_ns = round->call->now_ns;
-    count_places(pipe);
+    sp_pipe_count_places(pipe);
     pthread_mutex_unlock(&pipe->lock);
     sp_take(round->call, 1 + count / REPLIES_PER_PIECE);
     tell_all(round, told, many);
@@ -277,7 +268,7 @@ static bool break_up(struct round *round, struct sp_pipe_ended *ended)
             *ended = (struct sp_pipe_ended){.conn = pipe->conn, .lease = pipe->lease};
             forget(pipe);
         }
-        count_places(pipe);
+        sp_pipe_count_places(pipe);
         pthread_mutex_unlock(&pipe->lock);
         tell_all(round, told, many);
         if (!over && sp_spent(round->call)) {

@@ -88,7 +88,7 @@ struct sp_pool {
     /* Many requests on a connection. What stands above has these pointers set when the pool opens. */
     _Atomic uint32_t pipeline;
     _Atomic uint64_t pipeline_bytes, pipeline_stall_ns;
-    struct sp_pipes *pipes; /* sp_piped.c's, from the first opening with a pipeline on */
+    struct sp_pipes *_Atomic pipes; /* sp_piped.c's, from the first opening with a pipeline on */
     void (*start_pipe)(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
                        uint64_t lease);
     void (*admit)(struct sp_pool *pool, const struct sp_call *call);
@@ -138,7 +138,8 @@ static inline bool sp_pool_is_current(struct sp_pool *pool, const struct sp_conn
 /* Whether requests of several callers are under way on a connection. */
 static inline bool sp_pool_has_pipes(struct sp_pool *pool)
 {
-    return atomic_load_explicit(&pool->pipeline, memory_order_relaxed) > 1;
+    /* What is behind it was there before. */
+    return atomic_load_explicit(&pool->pipeline, memory_order_acquire) > 1;
 }
 
 static inline struct sp_shard *sp_pool_home(struct sp_pool *pool, const struct sp_call *call)
