@@ -238,7 +238,7 @@ SP_NIF(sp_nif_pool_open)
         atomic_store(&pool->send_timeout, send_timeout);
         atomic_store(&pool->header, sp_framing_pack(&config.framing));
         atomic_store(&pool->raw, config.framing.kind == SP_FRAMING_RAW ||
-                                      config.framing.kind == SP_FRAMING_FUN);
+                                     config.framing.kind == SP_FRAMING_FUN);
         atomic_store(&pool->recv_limit_bytes, config.recv_limit_bytes);
         atomic_store(&pool->max_inflight, max_inflight);
         atomic_store(&pool->worker_shutdown, worker_shutdown);

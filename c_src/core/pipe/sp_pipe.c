@@ -6,12 +6,17 @@
 /* A connection whose oldest reply is overdue by this part of what closes it takes nothing new. */
 #define STALL_PARTS 10
 /* Patience: how often one looks before it sleeps, where replies come in time; and how fast that is learned. */
-#define LOOKS_SHIFT 5
+#define LOOKS_SHIFT 4
 #define LEARN_SHIFT 4
+#define USUAL_SHIFT 8
+#define USUAL_ONE (1u << USUAL_SHIFT)
 #define PATIENCE_MAX 255
-/* Of those who look after one who received nothing, this part receives again. */
-#define SKIP_SHIFT 4
 #define FIRST_BYTES 4096
+/* A system call costs as much as some dozens of requests: fewer are written at once only where no more come; but nobody's
+ * wait for others for so long. */
+#define FEW_USUAL 8
+#define BATCH 64
+#define LATE_NS UINT64_C(250000)
 /* Owners that are looked at without the lock. */
 #define LOOKED_AT 64
 
@@ -170,6 +175,17 @@ static bool has_room(const struct sp_pipe *pipe, const struct sp_call *call, siz
            !is_overdue(pipe, call->now_ns, pipe->stall_ns / STALL_PARTS);
 }
 
+/* Whether the last one who has appended writes for all. On average half of the callers have something under way: the
+ * server works on these while the other half comes. */
+static bool is_batch(struct sp_pipe *pipe, uint64_t now_ns)
+{
+    uint64_t count = pipe->tail - pipe->swapped;
+    bool half = (count << USUAL_SHIFT) + USUAL_ONE / 2 >= pipe->usual;
+
+    return (half && (count >= BATCH || pipe->usual <= FEW_USUAL * USUAL_ONE)) ||
+           now_ns > sp_pipe_place(pipe, pipe->swapped)->placed_ns + LATE_NS;
+}
+
 static sp_status append(struct sp_pipe *pipe, const struct sp_call *call, const struct sp_ask *ask,
                         uint32_t *wishes)
 {
@@ -203,9 +219,8 @@ static sp_status append(struct sp_pipe *pipe, const struct sp_call *call, const 
     pipe->tail++;
     sp_pipe_count_places(pipe);
     pipe->usual +=
-        (uint32_t)(((int64_t)(sp_pipe_under_way(pipe) << 8) - (int64_t)pipe->usual) / 16);
-    /* On average half of the callers have something under way: the server works on these while the other half comes. */
-    *wishes = ((pipe->tail - pipe->swapped) << 8) + 128 >= pipe->usual ? SP_PIPE_WRITE : 0;
+        (uint32_t)(((int64_t)(sp_pipe_under_way(pipe) << USUAL_SHIFT) - (int64_t)pipe->usual) / 16);
+    *wishes = is_batch(pipe, call->now_ns) ? SP_PIPE_WRITE : 0;
     return SP_OK;
 }
 
@@ -272,9 +287,10 @@ static bool is_receiver(const struct sp_pipe *pipe, uint64_t number)
     return pipe->receiver == number && !pipe->receiver_fired;
 }
 
-static uint32_t wishes_of(struct sp_pipe *pipe)
+/* Whose own request is out writes nobody's: those who have appended just now let others append. */
+static uint32_t wishes_of(struct sp_pipe *pipe, uint64_t number)
 {
-    bool unwritten = pipe->tail != pipe->swapped;
+    bool unwritten = number >= pipe->swapped;
 
     if (pipe->skip > 0 && !unwritten) {
         pipe->skip--;
@@ -307,7 +323,7 @@ sp_status sp_pipe_look(struct sp_pipe *pipe, uint64_t number, uint64_t owner, bo
         pipe->patience += (PATIENCE_MAX - pipe->patience) >> LEARN_SHIFT;
     } else {
         status = SP_WANT_READ;
-        *wishes = fired ? SP_PIPE_READ | SP_PIPE_WRITE : wishes_of(pipe);
+        *wishes = fired ? SP_PIPE_READ | SP_PIPE_WRITE : wishes_of(pipe, number);
     }
     if (fired) /* others sleep, perhaps */
         *wishes |= SP_PIPE_SELECT;

@@ -4,8 +4,9 @@
  * twice; replies come in the order of the numbers. Nobody waits for anybody but asleep, and nobody who sleeps depends
  * on one caller to come back:
  *
- *   - Callers append their bytes under the lock. Whoever has appended as the one with whom about half of those usually
- *     under way are there, or comes back and finds bytes that are not out, writes for all.
+ *   - Callers append their bytes under the lock, and let others run. Whoever comes back and finds that its own are not
+ *     out yet writes for all; sooner whoever has appended as the one with whom it is worth a system call, or long enough
+ *     after the first.
  *   - Whoever comes back and finds no reply receives for all. An owner who finds its own takes it, without a message.
  *   - After some turns without one it arms: then it sleeps, and is told. One select is pending while somebody sleeps:
  *     for the owner, where nothing else is under way, otherwise for the control process.
@@ -92,7 +93,7 @@ struct sp_pipe {
     uint64_t stall_ns;
     uint64_t head, swapped,
         tail;       /* the oldest that is under way; the first that is in `filling`; the next */
-    uint32_t usual; /* requests under way, on average, times 256 */
+    uint32_t usual; /* requests under way, on average, in USUAL_ONEs */
     uint32_t armed;
     uint32_t skip;     /* so many look without receiving: one just did, and nothing was there */
     uint32_t patience; /* how often a reply comes before its owner sleeps; to 255 */

@@ -8,6 +8,10 @@
 #define CUTS 64
 /* What a reply costs, beside its bytes: so many for a piece. */
 #define REPLIES_PER_PIECE 16
+/* After one who received nothing, so many times as many as are under way look before one receives again; where they are
+ * few, each does. */
+#define SKIPS 2
+#define FEW 8
 /* Buffers that have grown beyond this are not kept for the next connection. */
 #define KEPT_BYTES (256 * 1024)
 
@@ -377,6 +381,14 @@ static sp_status cut_some(struct round *round, struct sp_cut *cuts, int *count)
     return status;
 }
 
+static void note_received(struct sp_pipe *pipe, bool delivered)
+{
+    pthread_mutex_lock(&pipe->lock);
+    uint32_t under_way = (uint32_t)sp_pipe_under_way(pipe);
+    pipe->skip = delivered || under_way <= FEW ? 0 : SKIPS * under_way;
+    pthread_mutex_unlock(&pipe->lock);
+}
+
 /* SP_OK: all that there was. Otherwise it has broken. */
 static sp_status read_round(struct round *round)
 {
@@ -411,9 +423,7 @@ static sp_status read_round(struct round *round)
         if (status != SP_OK)
             return status;
     }
-    pthread_mutex_lock(&pipe->lock);
-    pipe->skip = delivered ? 0 : (uint32_t)(sp_pipe_under_way(pipe) >> 4);
-    pthread_mutex_unlock(&pipe->lock);
+    note_received(pipe, delivered);
     return pipe->failed;
 }
 
