@@ -14,7 +14,7 @@ upgrade(Conn, Opts, Timeout) ->
     case sockpool_nif:info(Conn) of
         {ok, #{transport := tcp, pool := Name}} ->
             case sockpool_option:tls(Opts) of
-                {ok, Parsed} -> upgrade(Conn, persistent_term:get({sockpool, Name}), Parsed, Turn, Deadline);
+                {ok, Parsed} -> upgrade(Conn, sockpool_pool:find(Name), Parsed, Turn, Deadline);
                 {error, _} = Bad -> Bad
             end;
         {ok, #{transport := Transport}} ->

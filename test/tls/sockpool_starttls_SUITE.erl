@@ -21,7 +21,7 @@ all() -> [{group, side_by_side}].
 
 groups() ->
     [{side_by_side, [parallel],
-      [in_init, in_a_lease, versions, byte_by_byte, ktls, resumed, client_certificate, alpn, encrypted_key,
+      [in_init, in_a_pipeline, in_a_lease, versions, byte_by_byte, ktls, resumed, client_certificate, alpn, encrypted_key,
        wrong_certificates, wrong_certificate_in_init, server_name, silent, silent_in_init, hangs_up, answers_in_clear,
        injected_behind_the_line, injected_in_the_kernel, injected_in_init, files_of_no_use, bad_options, refused,
        busy, once_only, idle_end_is_noticed, killed_in_the_handshake, stopped_in_the_handshake, refused_client,
@@ -149,6 +149,17 @@ in_init(Config) ->
     ?assertEqual(#{transport => tls, packet => line}, maps:with([transport, packet], told(Pool))),
     ?assertMatch(#{created := 1, closed := 0, connect_failures := 0}, settled(Pool)),
     assert_no_messages().
+
+in_a_pipeline(Config) ->
+    Pool = pool(Config, server(Config), #{init => secures(trusting(Config)), pipeline => 8}),
+    ?assertMatch(#{created := 1, connect_failures := 0}, settled(Pool)),
+    Asking = [spawn_monitor(fun() ->
+                  Line = <<"hello ", (integer_to_binary(N))/binary, "\n">>,
+                  ?assertEqual({ok, Line}, sockpool:request(Pool, Line, packet, 10000))
+              end) || N <- lists:seq(1, 20)],
+    [receive {'DOWN', Monitor, process, _, Reason} -> ?assertEqual(normal, Reason) end || {_, Monitor} <- Asking],
+    ?assertMatch(#{transport := tls}, told(Pool)),
+    ?assertMatch(#{created := 1, closed := 0, pipelined := 20}, settled(Pool)).
 
 %% The next one must not get what he did not ask for.
 in_a_lease(Config) ->
