@@ -20,8 +20,8 @@
 /* Owners that are looked at without the lock. */
 #define LOOKED_AT 64
 
-struct sp_pipe *sp_pipe_new(const struct sp_host *host, void (*waiter_unref)(struct sp_waiter *),
-                            uint32_t index)
+struct sp_pipe *sp_pipe_new(const struct sp_host *host, void (*waiter_ref)(struct sp_waiter *),
+                            void (*waiter_unref)(struct sp_waiter *), uint32_t index)
 {
     void *memory = NULL;
     struct sp_pipe *pipe;
@@ -31,10 +31,12 @@ struct sp_pipe *sp_pipe_new(const struct sp_host *host, void (*waiter_unref)(str
         return NULL;
     pipe = memory;
     *pipe = (struct sp_pipe){.host = host,
+                             .waiter_ref = waiter_ref,
                              .waiter_unref = waiter_unref,
                              .index = index,
                              .receiver = SP_NO_NUMBER,
                              .patience = PATIENCE_MAX / 2};
+    pipe->leftovers_end = &pipe->leftovers;
     if (!sp_intake_init(&pipe->intake)) {
         free(pipe);
         return NULL;
@@ -77,18 +79,32 @@ void sp_pipe_free(struct sp_pipe *pipe)
 
 /* ---- places, under the lock ---- */
 
-/* A reply whose owner has not come makes room. False where memory is short. */
+/* A reply whose owner has not come makes room, in the order of their numbers. False where memory is short. */
 static bool put_aside(struct sp_pipe *pipe, struct sp_place *place)
 {
     struct sp_leftover *leftover = malloc(sizeof *leftover);
 
     if (!leftover)
         return false;
-    leftover->place = *place;
-    leftover->next = pipe->leftovers;
-    pipe->leftovers = leftover;
+    *leftover = (struct sp_leftover){.place = *place};
+    *pipe->leftovers_end = leftover;
+    pipe->leftovers_end = &leftover->next;
     place->state = SP_PLACE_FREE;
     return true;
+}
+
+/* The place of that number where its reply waits for its owner; else NULL. */
+static struct sp_place *untaken(struct sp_pipe *pipe, uint64_t number)
+{
+    struct sp_place *place = sp_pipe_place(pipe, number);
+
+    return place->state == SP_PLACE_DONE && place->number == number ? place : NULL;
+}
+
+/* What may be in the ring begins there. */
+static uint64_t ring_begin(const struct sp_pipe *pipe)
+{
+    return pipe->tail > pipe->mask ? pipe->tail - pipe->mask - 1 : 0;
 }
 
 /* A ring for so many requests; nothing is under way. */
@@ -101,8 +117,8 @@ static bool make_places(struct sp_pipe *pipe, uint32_t limit)
         count *= 2;
     if (pipe->places && pipe->mask == count - 1)
         return true;
-    for (uint32_t i = 0; pipe->places && i <= pipe->mask; i++)
-        if (pipe->places[i].state == SP_PLACE_DONE && !put_aside(pipe, &pipe->places[i]))
+    for (uint64_t n = ring_begin(pipe); pipe->places && n < pipe->tail; n++)
+        if (untaken(pipe, n) && !put_aside(pipe, untaken(pipe, n)))
             return false;
     places = calloc(count, sizeof *places);
     if (!places)
@@ -161,7 +177,7 @@ static bool append_bytes(struct sp_bytes *bytes, const struct sp_ask *ask)
 
 static bool is_overdue(const struct sp_pipe *pipe, uint64_t now_ns, uint64_t after_ns)
 {
-    return pipe->head != pipe->tail && now_ns > pipe->progress_ns &&
+    return (pipe->head != pipe->tail || pipe->flight_len > 0) && now_ns > pipe->progress_ns &&
            now_ns - pipe->progress_ns > after_ns;
 }
 
@@ -195,8 +211,11 @@ static sp_status append(struct sp_pipe *pipe, const struct sp_call *call, const 
 
     if (!pipe->conn || pipe->breaking)
         return pipe->conn ? SP_FULL : SP_CLOSED;
-    if (!has_room(pipe, call, ask->len))
+    if (!has_room(pipe, call, ask->len)) {
+        /* Until something moves others are not to look here. */
+        atomic_store_explicit(&pipe->free_places, 0, memory_order_relaxed);
         return SP_FULL;
+    }
     place = sp_pipe_place(pipe, number);
     if ((place->state == SP_PLACE_DONE && !put_aside(pipe, place)) ||
         !append_bytes(&pipe->filling, ask))
@@ -254,12 +273,14 @@ static sp_status take_leftover(struct sp_pipe *pipe, uint64_t number, uint64_t o
     struct sp_leftover **at = &pipe->leftovers, *leftover;
     sp_status status;
 
-    while (*at && ((*at)->place.number != number || (*at)->place.owner != owner))
+    while (*at && (*at)->place.number < number)
         at = &(*at)->next;
     leftover = *at;
-    if (!leftover)
+    if (!leftover || leftover->place.number != number || leftover->place.owner != owner)
         return SP_NOT_FOUND;
     *at = leftover->next;
+    if (!*at)
+        pipe->leftovers_end = at;
     status = leftover->place.status;
     *reply = leftover->place.reply;
     free(leftover);
@@ -309,7 +330,7 @@ sp_status sp_pipe_look(struct sp_pipe *pipe, uint64_t number, uint64_t owner, bo
     *wishes = 0;
     pthread_mutex_lock(&pipe->lock);
     place = find(pipe, number, owner);
-    if (fired && pipe->receiver == number)
+    if (fired && place && pipe->receiver == number)
         pipe->receiver_fired = true;
     if (fired && place && place->state == SP_PLACE_ARMED) {
         place->state = SP_PLACE_PENDING;
@@ -400,7 +421,7 @@ sp_status sp_pipe_give_up(struct sp_pipe *pipe, uint64_t number, uint64_t owner,
     *wishes = 0;
     pthread_mutex_lock(&pipe->lock);
     place = find(pipe, number, owner);
-    if (!sleeps && pipe->receiver == number)
+    if (!sleeps && place && pipe->receiver == number)
         pipe->receiver_fired = true; /* it has its message */
     if (place)
         status = leave(pipe, place, sleeps, reply, &waiter, wishes);
@@ -422,15 +443,31 @@ void sp_pipe_fired(struct sp_pipe *pipe, uint32_t generation, bool write)
     pthread_mutex_unlock(&pipe->lock);
 }
 
-bool sp_pipe_is_busy(struct sp_pipe *pipe, uint64_t now_ns, bool *stalled)
+/* Under the lock. A mark of this connection, not a wish, which could come when the pipe has the next one. */
+static void end(struct sp_pipe *pipe)
+{
+    pipe->breaking = true;
+    sp_pipe_count_places(pipe);
+}
+
+bool sp_pipe_is_busy(struct sp_pipe *pipe, uint64_t now_ns)
 {
     bool busy;
 
     pthread_mutex_lock(&pipe->lock);
     busy = pipe->conn != NULL;
-    *stalled = busy && is_overdue(pipe, now_ns, pipe->stall_ns);
+    if (busy && is_overdue(pipe, now_ns, pipe->stall_ns))
+        end(pipe);
     pthread_mutex_unlock(&pipe->lock);
     return busy;
+}
+
+void sp_pipe_end_before(struct sp_pipe *pipe, uint64_t epoch)
+{
+    pthread_mutex_lock(&pipe->lock);
+    if (pipe->conn && pipe->conn->epoch < epoch)
+        end(pipe);
+    pthread_mutex_unlock(&pipe->lock);
 }
 
 /* ---- owners that have died ---- */
@@ -440,47 +477,58 @@ struct looked_at {
     uint32_t count;
 };
 
-/* From the cursor on, until the list is full. */
-static void look_at(struct sp_pipe *pipe, struct looked_at *list, const struct sp_place *place,
-                    uint32_t at, uint64_t before_ns)
+/* False: the list is full. */
+static bool look_at(struct sp_pipe *pipe, struct looked_at *list, const struct sp_place *place,
+                    uint64_t before_ns)
 {
-    if (at < pipe->looked || list->count == LOOKED_AT)
-        return;
-    pipe->looked = at + 1;
-    if (place->state != SP_PLACE_DONE || place->placed_ns >= before_ns)
-        return;
-    list->number[list->count] = place->number;
-    list->owner[list->count++] = place->owner;
-}
-
-static void list_some(struct sp_pipe *pipe, struct looked_at *list, uint64_t before_ns)
-{
-    uint32_t at = 0;
-
-    for (; pipe->places && at <= pipe->mask; at++)
-        look_at(pipe, list, &pipe->places[at], at, before_ns);
-    for (struct sp_leftover *it = pipe->leftovers; it; it = it->next)
-        look_at(pipe, list, &it->place, at++, before_ns);
-    if (pipe->looked >= at)
-        pipe->looked = 0;
-}
-
-void sp_pipe_drop_dead(struct sp_pipe *pipe, const struct sp_call *call, uint64_t before_ns)
-{
-    struct looked_at list = {.count = 0};
-    struct sp_reply reply;
-
-    pthread_mutex_lock(&pipe->lock);
-    list_some(pipe, &list, before_ns);
-    sp_take(call, (int)(pipe->mask / SP_LOOKS_PER_PIECE));
-    pthread_mutex_unlock(&pipe->lock);
-    for (uint32_t i = 0; i < list.count && !sp_spent(call); i++) {
-        uint32_t wishes;
-        sp_take(call, SP_PIECES_LOOK);
-        if (pipe->host->owner_alive(call, list.owner[i]))
-            continue;
-        reply.far = NULL;
-        if (sp_pipe_look(pipe, list.number[i], list.owner[i], false, &reply, &wishes) == SP_OK)
-            drop_reply(pipe->host, &reply);
+    if (list->count == LOOKED_AT)
+        return false;
+    pipe->looked = place->number + 1;
+    if (place->placed_ns < before_ns) {
+        list->number[list->count] = place->number;
+        list->owner[list->count++] = place->owner;
     }
+    return true;
+}
+
+/* From the cursor on, in the order of their numbers. True: to the end. */
+static bool list_some(struct sp_pipe *pipe, struct looked_at *list, uint64_t before_ns)
+{
+    uint64_t from = ring_begin(pipe);
+
+    for (struct sp_leftover *it = pipe->leftovers; it; it = it->next)
+        if (it->place.number >= pipe->looked && !look_at(pipe, list, &it->place, before_ns))
+            return false;
+    for (uint64_t n = from > pipe->looked ? from : pipe->looked; n < pipe->head; n++)
+        if (untaken(pipe, n) && !look_at(pipe, list, untaken(pipe, n), before_ns))
+            return false;
+    pipe->looked = 0;
+    return true;
+}
+
+bool sp_pipe_drop_dead(struct sp_pipe *pipe, const struct sp_call *call, uint64_t before_ns)
+{
+    struct looked_at list;
+    struct sp_reply reply;
+    bool all;
+
+    do {
+        if (sp_spent(call))
+            return true;
+        list.count = 0;
+        pthread_mutex_lock(&pipe->lock);
+        all = !pipe->places || list_some(pipe, &list, before_ns);
+        sp_take(call, (int)(pipe->mask / SP_LOOKS_PER_PIECE));
+        pthread_mutex_unlock(&pipe->lock);
+        for (uint32_t i = 0; i < list.count; i++) {
+            uint32_t wishes;
+            sp_take(call, SP_PIECES_LOOK);
+            if (pipe->host->owner_alive(call, list.owner[i]))
+                continue;
+            reply.far = NULL;
+            if (sp_pipe_look(pipe, list.number[i], list.owner[i], false, &reply, &wishes) == SP_OK)
+                drop_reply(pipe->host, &reply);
+        }
+    } while (!all);
+    return false;
 }

@@ -35,7 +35,6 @@ struct sp_waiter;
 #define SP_PIPE_WRITE 2u
 #define SP_PIPE_READ 4u
 #define SP_PIPE_SELECT 8u
-#define SP_PIPE_BREAK 16u
 
 #define SP_NO_NUMBER UINT64_MAX /* of a receiver: nobody */
 #define SP_FOR_CONTROL (UINT64_MAX - 1)
@@ -74,19 +73,20 @@ struct sp_leftover {
 struct sp_pipe {
     /* constant */
     const struct sp_host *host;
+    void (*waiter_ref)(struct sp_waiter *waiter);
     void (*waiter_unref)(struct sp_waiter *waiter);
     uint32_t index; /* in the pool */
 
     _Atomic uint32_t io;          /* SP_PIPE_HELD, and what is wished for meanwhile */
     _Atomic uint32_t due;         /* wishes that the control process is to carry out */
     _Atomic bool attached;        /* has a connection; written under the lock */
-    _Atomic uint32_t free_places; /* about so many; likewise */
+    _Atomic uint32_t free_places; /* about so many; 0 where it takes nothing now; likewise */
 
     _Alignas(64) pthread_mutex_t lock;
     struct sp_conn *conn; /* with a reference; or NULL */
     uint64_t lease;
     uint32_t generation; /* of connections */
-    bool breaking;       /* takes no more */
+    bool breaking;       /* takes no more; the next round ends it */
     struct sp_place *places;
     uint32_t mask, limit;
     size_t bytes_max;
@@ -103,8 +103,8 @@ struct sp_pipe {
     size_t flight_len; /* of `flight` */
     uint64_t receiver; /* a number, SP_FOR_CONTROL or SP_NO_NUMBER; changed by the holder only */
     bool receiver_fired, write_fired;
-    struct sp_leftover *leftovers;
-    uint32_t looked; /* where sp_pipe_drop_dead() goes on */
+    struct sp_leftover *leftovers, **leftovers_end; /* the oldest first */
+    uint64_t looked; /* the number where sp_pipe_drop_dead() goes on */
 
     /* the holder's */
     struct sp_bytes flight;
@@ -117,8 +117,8 @@ struct sp_pipe {
 };
 
 /* NULL where memory is short. */
-struct sp_pipe *sp_pipe_new(const struct sp_host *host, void (*waiter_unref)(struct sp_waiter *),
-                            uint32_t index);
+struct sp_pipe *sp_pipe_new(const struct sp_host *host, void (*waiter_ref)(struct sp_waiter *),
+                            void (*waiter_unref)(struct sp_waiter *), uint32_t index);
 /* Without a connection. */
 void sp_pipe_free(struct sp_pipe *pipe);
 
@@ -168,10 +168,13 @@ SP_MUST_CHECK sp_status sp_pipe_give_up(struct sp_pipe *pipe, uint64_t number, u
 /* The control process was told of that connection; `write`: that there is room. */
 void sp_pipe_fired(struct sp_pipe *pipe, uint32_t generation, bool write);
 
-/* Whether something is under way, and since when the oldest has waited. */
-bool sp_pipe_is_busy(struct sp_pipe *pipe, uint64_t now_ns, bool *stalled);
-/* Drops the replies of owners who died before they took them, of those placed before then; as many as the call may. */
-void sp_pipe_drop_dead(struct sp_pipe *pipe, const struct sp_call *call, uint64_t before_ns);
+/* Whether it has a connection. One that stalls is ended by the next round. */
+bool sp_pipe_is_busy(struct sp_pipe *pipe, uint64_t now_ns);
+/* So is one of an epoch before this. */
+void sp_pipe_end_before(struct sp_pipe *pipe, uint64_t epoch);
+/* Drops the replies of owners who died before they took them, of those placed before then. True where the call may do no
+ * more, and there is more to look at. */
+bool sp_pipe_drop_dead(struct sp_pipe *pipe, const struct sp_call *call, uint64_t before_ns);
 
 static inline uint64_t sp_pipe_under_way(const struct sp_pipe *pipe)
 {
@@ -188,9 +191,10 @@ static inline void sp_pipe_count_places(struct sp_pipe *pipe)
 {
     uint64_t under_way = sp_pipe_under_way(pipe);
 
-    atomic_store_explicit(&pipe->free_places,
-                          under_way < pipe->limit ? pipe->limit - (uint32_t)under_way : 0,
-                          memory_order_relaxed);
+    atomic_store_explicit(
+        &pipe->free_places,
+        under_way < pipe->limit && !pipe->breaking ? pipe->limit - (uint32_t)under_way : 0,
+        memory_order_relaxed);
 }
 
 #endif

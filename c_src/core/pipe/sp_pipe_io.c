@@ -51,11 +51,11 @@ static void pin(const struct round *round, bool *pin)
     *pin = true;
 }
 
-/* What was told since the last round. */
-static void note_fired(struct round *round)
+/* What was told since the last round. False: the connection is to be ended. */
+static bool note_told(struct round *round)
 {
     struct sp_pipe *pipe = round->pipe;
-    bool read, write;
+    bool read, write, ending;
 
     pthread_mutex_lock(&pipe->lock);
     read = pipe->receiver_fired;
@@ -63,24 +63,25 @@ static void note_fired(struct round *round)
     if (read)
         pipe->receiver = SP_NO_NUMBER;
     pipe->receiver_fired = pipe->write_fired = false;
+    ending = pipe->breaking;
     pthread_mutex_unlock(&pipe->lock);
     if (read)
         unpin(round, &pipe->read_pin);
     if (write)
         unpin(round, &pipe->write_pin);
+    return !ending;
 }
 
 /* ---- the receiver ---- */
 
-/* The receiver waits for the descriptor no longer. Who sleeps gets one message: where the select has fired that is its
- * message, and it comes by itself. Of the control process one that comes too late does no harm. */
-static void dismiss(struct round *round)
+/* The receiver waits for the descriptor no longer. Who sleeps gets one message: where the select was not cancelled that is
+ * its message, and it comes by itself. Of the control process one that comes too late does no harm. */
+static void release(struct round *round, bool cancelled)
 {
     struct sp_pipe *pipe = round->pipe;
     uint64_t number = pipe->receiver;
     struct sp_waiter *waiter = NULL;
     struct sp_place *place;
-    bool cancelled = is_owner(number) && pipe->host->pipe_unselect(round->call, round->conn);
     bool tell = false;
 
     pthread_mutex_lock(&pipe->lock);
@@ -104,6 +105,12 @@ static void dismiss(struct round *round)
     }
     if (waiter)
         pipe->waiter_unref(waiter);
+}
+
+/* Of an owner. */
+static void dismiss(struct round *round)
+{
+    release(round, round->pipe->host->pipe_unselect(round->call, round->conn));
 }
 
 /* ---- deliver ---- */
@@ -190,17 +197,6 @@ static void deliver(struct round *round, struct sp_cut *cuts, int count)
 
 /* ---- the end of a connection ---- */
 
-static void forget(struct sp_pipe *pipe)
-{
-    pipe->conn = NULL;
-    pipe->breaking = false;
-    pipe->filling.len = pipe->flight_len = 0;
-    pipe->swapped = pipe->head;
-    pipe->receiver = SP_NO_NUMBER;
-    pipe->receiver_fired = pipe->write_fired = false;
-    atomic_store(&pipe->attached, false);
-}
-
 static void shrink(struct sp_bytes *bytes)
 {
     bytes->len = 0;
@@ -208,6 +204,18 @@ static void shrink(struct sp_bytes *bytes)
         return;
     free(bytes->data);
     *bytes = (struct sp_bytes){.cap = 0};
+}
+
+static void forget(struct sp_pipe *pipe)
+{
+    pipe->conn = NULL;
+    pipe->breaking = false;
+    shrink(&pipe->filling);
+    pipe->flight_len = 0;
+    pipe->swapped = pipe->head;
+    pipe->receiver = SP_NO_NUMBER;
+    pipe->receiver_fired = pipe->write_fired = false;
+    atomic_store(&pipe->attached, false);
 }
 
 /* By the holder, once the pipe has no connection any more. */
@@ -276,7 +284,7 @@ static bool break_up(struct round *round, struct sp_pipe_ended *ended)
         pthread_mutex_unlock(&pipe->lock);
         tell_all(round, told, many);
         if (!over && sp_spent(round->call)) {
-            round->left |= SP_PIPE_BREAK;
+            round->left |= SP_PIPE_SELECT; /* any round goes on with it */
             return false;
         }
     }
@@ -310,12 +318,24 @@ static void note_written(struct round *round, size_t sent)
     pipe->flown += sent;
     pthread_mutex_lock(&pipe->lock);
     /* Of the oldest: who has all of its request owes a reply. */
-    if (pipe->head != pipe->tail && pipe->written < sp_pipe_place(pipe, pipe->head)->end)
+    if (pipe->head == pipe->tail || pipe->written < sp_pipe_place(pipe, pipe->head)->end)
         pipe->progress_ns = round->call->now_ns;
     pipe->written += sent;
     if (pipe->flown == pipe->flight.len)
         pipe->flight_len = pipe->flight.len = pipe->flown = 0;
+    sp_pipe_count_places(pipe);
     pthread_mutex_unlock(&pipe->lock);
+}
+
+/* The control process is told when the transport can write again. */
+static void await_room(struct round *round)
+{
+    struct sp_pipe *pipe = round->pipe;
+
+    pin(round, &pipe->write_pin);
+    if (!pipe->host->pipe_select(round->call, round->conn, NULL, pipe->index, pipe->generation,
+                                 true))
+        pipe->failed = SP_CLOSED;
 }
 
 static void write_round(struct round *round)
@@ -340,10 +360,7 @@ static void write_round(struct round *round)
             round->left |= SP_PIPE_SELECT;
             return;
         } else if (status == SP_WANT_WRITE) {
-            pin(round, &pipe->write_pin);
-            if (!pipe->host->pipe_select(round->call, conn, NULL, pipe->index, pipe->generation,
-                                         true))
-                pipe->failed = SP_CLOSED;
+            await_room(round);
             return;
         } else {
             pipe->failed = status; /* what the server has said before is read first */
@@ -394,7 +411,7 @@ static sp_status read_round(struct round *round)
 {
     struct sp_pipe *pipe = round->pipe;
     struct sp_cut cuts[CUTS];
-    bool delivered = false, filled = false;
+    bool delivered = false, filled = false, spent = false;
     int count;
 
     for (;;) {
@@ -408,7 +425,8 @@ static sp_status read_round(struct round *round)
             pipe->broken = status;
             return status;
         }
-        if (sp_spent(round->call)) {
+        spent = sp_spent(round->call);
+        if (spent) {
             round->left |= SP_PIPE_READ;
             break;
         }
@@ -418,19 +436,23 @@ static sp_status read_round(struct round *round)
             break;
         status = sp_intake_fill(&pipe->intake, round->conn, round->call);
         filled = true;
+        /* To hear more it has to say something first. */
+        if (status == SP_WANT_WRITE && !pipe->write_pin)
+            await_room(round);
         if (sp_wants(status))
             break;
         if (status != SP_OK)
             return status;
     }
     note_received(pipe, delivered);
-    return pipe->failed;
+    /* What was said before the end is read first. */
+    return spent ? SP_OK : pipe->failed;
 }
 
 /* ---- select ---- */
 
-/* The owner of the place, if nothing else is under way; the control process, if somebody sleeps; or nobody. Claims it
- * for whom it returns a waiter. */
+/* The owner of the place, if nothing else is under way, with a reference to its waiter; the control process, if somebody
+ * sleeps; or nobody. */
 static bool choose(struct sp_pipe *pipe, struct sp_waiter **waiter)
 {
     bool chosen;
@@ -441,6 +463,7 @@ static bool choose(struct sp_pipe *pipe, struct sp_waiter **waiter)
     if (chosen && sp_pipe_under_way(pipe) == 1) {
         pipe->receiver = pipe->head;
         *waiter = sp_pipe_place(pipe, pipe->head)->waiter;
+        pipe->waiter_ref(*waiter);
     } else if (chosen) {
         pipe->receiver = SP_FOR_CONTROL;
     }
@@ -465,16 +488,21 @@ static sp_status select_round(struct round *round)
 {
     struct sp_pipe *pipe = round->pipe;
     struct sp_waiter *waiter;
+    bool selected;
 
     if (is_unfit(pipe))
         dismiss(round);
     if (!choose(pipe, &waiter))
         return SP_OK;
     pin(round, &pipe->read_pin);
-    return pipe->host->pipe_select(round->call, round->conn, waiter, pipe->index, pipe->generation,
-                                   false)
-               ? SP_OK
-               : SP_CLOSED;
+    selected = pipe->host->pipe_select(round->call, round->conn, waiter, pipe->index,
+                                       pipe->generation, false);
+    if (waiter)
+        pipe->waiter_unref(waiter);
+    if (selected)
+        return SP_OK;
+    release(round, true); /* nothing will fire */
+    return SP_CLOSED;
 }
 
 /* ---- rounds ---- */
@@ -497,11 +525,12 @@ static enum sp_pipe_end attached_round(struct round *round, uint32_t wishes,
 {
     struct sp_pipe *pipe = round->pipe;
 
-    note_fired(round);
+    enum sp_pipe_end end = SP_PIPE_ON;
+    bool goes_on = note_told(round);
+
     if (!sp_conn_enter(round->conn, pipe->lease, round->call))
         return break_up(round, ended) ? SP_PIPE_LOST : SP_PIPE_ON;
-    enum sp_pipe_end end = SP_PIPE_ON;
-    if (pipe->breaking || (wishes & SP_PIPE_BREAK) || carry_out(round, wishes) != SP_OK)
+    if (!goes_on || carry_out(round, wishes) != SP_OK)
         end = break_up(round, ended) ? SP_PIPE_BROKEN : SP_PIPE_ON;
     else if (became_idle(round, ended))
         end = SP_PIPE_IDLE;

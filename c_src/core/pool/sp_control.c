@@ -411,6 +411,7 @@ static void watch_cold(struct sp_pool *pool, const struct sp_call *call, struct 
 bool sp_control_tick(struct sp_pool *pool, const struct sp_call *call, uint32_t *cursor)
 {
     struct sp_conn *conn;
+    bool spent;
 
     if (sp_pool_expire(pool, call) || (*cursor == 0 && sp_piped_tick(pool, call)))
         return true;
@@ -419,9 +420,10 @@ bool sp_control_tick(struct sp_pool *pool, const struct sp_call *call, uint32_t 
             close_outlived(pool, call, &pool->shards[i]);
             watch_cold(pool, call, &pool->shards[i]);
         }
+        spent = sp_spent(call);
         /* Each may have been out of its shard while a waiter looked there. */
         sp_pool_serve(pool, call, NULL);
-        if (sp_spent(call))
+        if (spent)
             return true;
     }
     do {

@@ -38,6 +38,9 @@ sp_status sp_pool_enqueue(struct sp_pool *pool, const struct sp_call *call,
     waiter->state = SP_WAITING;
     pthread_mutex_lock(&pool->queue.lock);
     status = sp_pool_phase_status(sp_pool_phase(pool));
+    /* Opened anew since its owner looked. */
+    if (status == SP_OK && waiter->piped && !sp_pool_has_pipes(pool))
+        status = SP_CLOSED;
     if (status == SP_OK && (atomic_load(&pool->nwait) >= atomic_load(&pool->max_waiting) ||
                             (waiter->growing_only && !grows(pool))))
         status = SP_FULL;
@@ -178,9 +181,12 @@ void sp_pool_lost(struct sp_pool *pool, const struct sp_call *call, struct sp_co
 
 void sp_waiter_abandon(struct sp_waiter *waiter, const struct sp_call *call)
 {
-    (void)sp_queue_leave(waiter);
-    if (atomic_exchange(&waiter->handoff, SP_HANDOFF_ABANDONED) == SP_HANDOFF_DELIVERED &&
-        waiter->conn) {
+    enum sp_waiter_state state = sp_queue_leave(waiter);
+    uint32_t before = atomic_exchange(&waiter->handoff, SP_HANDOFF_ABANDONED);
+
+    if (before == SP_HANDOFF_OPEN && state == SP_GRANTED)
+        (void)sp_queue_leave(waiter); /* it may have been put back */
+    if (before == SP_HANDOFF_DELIVERED && waiter->conn) {
         (void)end_lease(waiter->pool, call, waiter->conn, waiter->lease, true);
         waiter->pool->host->conn_unref(waiter->conn);
     }

@@ -3,6 +3,7 @@
 #include "core/pipe/sp_pipe_io.h"
 #include "sp_grant.h"
 #include "sp_lease.h"
+#include "sp_shard.h"
 
 #include <stdlib.h>
 
@@ -90,7 +91,7 @@ static struct sp_pipe *make_pipe(struct sp_pool *pool)
     if (!block && !(block = calloc(PIPES_PER_BLOCK, sizeof *block)))
         return NULL;
     atomic_store(&pipes->blocks[index / PIPES_PER_BLOCK], block);
-    pipe = sp_pipe_new(pool->host, sp_waiter_unref, index);
+    pipe = sp_pipe_new(pool->host, sp_waiter_ref, sp_waiter_unref, index);
     if (!pipe)
         return NULL;
     block[index % PIPES_PER_BLOCK] = pipe;
@@ -136,6 +137,12 @@ static struct sp_pipe *vacant_pipe(struct sp_pool *pool, const struct sp_call *c
     return pipe;
 }
 
+static bool has_places(const struct sp_pipe *pipe)
+{
+    return atomic_load_explicit(&pipe->attached, memory_order_relaxed) &&
+           atomic_load_explicit(&pipe->free_places, memory_order_relaxed) > 0;
+}
+
 static struct sp_pipe *pipe_with_room(struct sp_pool *pool, const struct sp_call *call)
 {
     uint32_t count = count_of(pool), home = call->shard % pool->shard_count;
@@ -143,8 +150,7 @@ static struct sp_pipe *pipe_with_room(struct sp_pool *pool, const struct sp_call
     sp_take(call, (int)(count / SP_LOOKS_PER_PIECE));
     for (uint32_t i = 0; i < count; i++) {
         struct sp_pipe *pipe = pipe_at(pool, (home + i) % count);
-        if (atomic_load_explicit(&pipe->attached, memory_order_relaxed) &&
-            atomic_load_explicit(&pipe->free_places, memory_order_relaxed) > 0)
+        if (has_places(pipe))
             return pipe;
     }
     return NULL;
@@ -237,6 +243,21 @@ static size_t length_of(const struct sp_waiter *waiter)
     return len;
 }
 
+/* It is the oldest waiter again, or told that the pool is not open any more. */
+static void give_back(struct sp_pool *pool, const struct sp_call *call, struct sp_waiter *waiter)
+{
+    sp_status closed;
+
+    if (sp_queue_put_back(pool, waiter)) {
+        /* Whoever had a connection for it meanwhile has put that away. */
+        if (sp_shard_has_any(pool))
+            sp_pool_wake(pool, call);
+        return;
+    }
+    closed = sp_pool_phase_status(sp_pool_phase(pool));
+    sp_queue_refuse(call, waiter, closed == SP_OK ? SP_CLOSED : closed);
+}
+
 /* Takes over the queue's reference, or puts the waiter back. False: there is no room. */
 static bool place(struct sp_pool *pool, const struct sp_call *call, struct sp_pipe *pipe,
                   struct sp_waiter *waiter)
@@ -260,9 +281,9 @@ static bool place(struct sp_pool *pool, const struct sp_call *call, struct sp_pi
     else if (status == SP_TIMEOUT)
         sp_waiter_unref(waiter);
     else if (status == SP_NO_MEMORY)
-        sp_queue_fail(call, waiter, status);
-    else if (!sp_queue_put_back(pool, waiter))
-        sp_queue_fail(call, waiter, SP_CLOSED);
+        sp_queue_refuse(call, waiter, status);
+    else
+        give_back(pool, call, waiter);
     return status == SP_OK || status == SP_TIMEOUT;
 }
 
@@ -271,9 +292,7 @@ static bool admit_to(struct sp_pool *pool, const struct sp_call *call, struct sp
 {
     bool placed = false;
 
-    while (atomic_load(&pool->nwait) && !sp_spent(call) &&
-           atomic_load_explicit(&pipe->attached, memory_order_relaxed) &&
-           atomic_load_explicit(&pipe->free_places, memory_order_relaxed) > 0) {
+    while (atomic_load(&pool->nwait) && !sp_spent(call) && has_places(pipe)) {
         struct sp_waiter *waiter = sp_queue_take_piped(pool, call->now_ns);
         if (!waiter || !place(pool, call, pipe, waiter))
             break;
@@ -286,9 +305,11 @@ static void admit(struct sp_pool *pool, const struct sp_call *call)
 {
     struct sp_pipe *pipe;
 
+    /* One that refuses has no places from then on. */
     while (atomic_load(&pool->nwait) && !sp_spent(call) && (pipe = pipe_with_room(pool, call)) &&
-           admit_to(pool, call, pipe))
-        postpone(pool, call, pipe, SP_PIPE_WRITE | SP_PIPE_SELECT);
+           sp_queue_first_is_piped(pool))
+        if (admit_to(pool, call, pipe))
+            postpone(pool, call, pipe, SP_PIPE_WRITE | SP_PIPE_SELECT);
 }
 
 /* What is to be done with it the control process does: this may be called from within a round. */
@@ -356,6 +377,11 @@ static sp_status append(const struct sp_call *call, const struct sp_ask *ask, st
     return status;
 }
 
+static bool is_final(sp_status status)
+{
+    return status == SP_OK || status == SP_NO_MEMORY;
+}
+
 /* The pipe that this shard used last. SP_EMPTY: none, or another shard's, and this one's has no connection. */
 static sp_status append_as_before(struct sp_pool *pool, const struct sp_call *call,
                                   const struct sp_ask *ask, struct found *found, bool own_first)
@@ -372,17 +398,17 @@ static sp_status append_as_before(struct sp_pool *pool, const struct sp_call *ca
 static sp_status append_anywhere(struct sp_pool *pool, const struct sp_call *call,
                                  const struct sp_ask *ask, struct found *found)
 {
-    struct sp_pipe *pipe = pipe_with_room(pool, call);
-    sp_status status = pipe ? append(call, ask, pipe, found) : SP_EMPTY;
+    sp_status status = SP_EMPTY;
+    struct sp_pipe *pipe = NULL;
 
+    /* One that refuses has no places from then on. */
+    while (!is_final(status) && !sp_spent(call) && (pipe = pipe_with_room(pool, call))) {
+        sp_take(call, SP_PIECES_LOOK);
+        status = append(call, ask, pipe, found);
+    }
     if (status == SP_OK)
         atomic_store_explicit(&sp_pool_home(pool, call)->pipe, pipe->index, memory_order_relaxed);
     return status;
-}
-
-static bool is_final(sp_status status)
-{
-    return status == SP_OK || status == SP_NO_MEMORY;
 }
 
 static sp_status find_place(struct sp_pool *pool, const struct sp_call *call,
@@ -426,8 +452,10 @@ sp_status sp_piped_request(struct sp_pool *pool, const struct sp_call *call,
     *at = found.at;
     sp_count(sp_pool_home(pool, call), pipelined);
     /* A shut that was too early to see it is seen here. */
-    if (sp_pool_phase(pool) != SP_PHASE_OPEN)
-        found.wishes = SP_PIPE_BREAK;
+    if (sp_pool_phase(pool) != SP_PHASE_OPEN) {
+        sp_pipe_end_before(found.on, atomic_load(&pool->epoch));
+        found.wishes = SP_PIPE_SELECT;
+    }
     if (found.wishes)
         do_io(pool, call, found.on, found.wishes);
     return SP_OK;
@@ -522,15 +550,14 @@ bool sp_piped_step(struct sp_pool *pool, const struct sp_call *call)
     return atomic_load(&pool->pipes->due);
 }
 
-static void look_after(struct sp_pool *pool, const struct sp_call *call, struct sp_pipe *pipe)
+/* True where it is to be done once more. */
+static bool look_after(struct sp_pool *pool, const struct sp_call *call, struct sp_pipe *pipe)
 {
-    bool stalled;
-
-    if (sp_pipe_is_busy(pipe, call->now_ns, &stalled))
-        do_io(pool, call, pipe,
-              stalled ? SP_PIPE_BREAK : SP_PIPE_WRITE | SP_PIPE_READ | SP_PIPE_SELECT);
-    if (call->now_ns > UNTAKEN_NS)
-        sp_pipe_drop_dead(pipe, call, call->now_ns - UNTAKEN_NS);
+    if (call->now_ns > UNTAKEN_NS && sp_pipe_drop_dead(pipe, call, call->now_ns - UNTAKEN_NS))
+        return true;
+    if (sp_pipe_is_busy(pipe, call->now_ns))
+        do_io(pool, call, pipe, SP_PIPE_WRITE | SP_PIPE_READ | SP_PIPE_SELECT);
+    return false;
 }
 
 bool sp_piped_tick(struct sp_pool *pool, const struct sp_call *call)
@@ -540,11 +567,12 @@ bool sp_piped_tick(struct sp_pool *pool, const struct sp_call *call)
     if (count == 0)
         return false;
     next = &pool->pipes->next_tick;
-    for (; *next < count; ++*next) {
-        if (sp_spent(call))
+    for (; *next < count; ++*next)
+        if (sp_spent(call) || look_after(pool, call, pipe_at(pool, *next)))
             return true;
-        look_after(pool, call, pipe_at(pool, *next));
-    }
+    /* Not to begin anew when the rest of the tick finds nothing left of the allowance. */
+    if (sp_spent(call))
+        return true;
     *next = 0;
     return false;
 }
@@ -558,7 +586,8 @@ bool sp_piped_shut(struct sp_pool *pool, const struct sp_call *call)
         struct sp_pipe *pipe = pipe_at(pool, i);
         if (!atomic_load(&pipe->attached))
             continue;
-        do_io(pool, call, pipe, SP_PIPE_BREAK);
+        sp_pipe_end_before(pipe, atomic_load(&pool->epoch));
+        do_io(pool, call, pipe, SP_PIPE_SELECT);
         more = more || atomic_load(&pipe->attached);
     }
     return more || sp_spent(call);

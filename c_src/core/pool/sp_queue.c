@@ -1,5 +1,10 @@
 #include "sp_queue.h"
 
+void sp_waiter_ref(struct sp_waiter *waiter)
+{
+    atomic_fetch_add(&waiter->refs, 1);
+}
+
 void sp_waiter_unref(struct sp_waiter *waiter)
 {
     if (atomic_fetch_sub(&waiter->refs, 1) == 1)
@@ -70,7 +75,7 @@ bool sp_queue_put_back(struct sp_pool *pool, struct sp_waiter *waiter)
     bool open;
 
     pthread_mutex_lock(&pool->queue.lock);
-    open = sp_pool_phase(pool) == SP_PHASE_OPEN;
+    open = sp_pool_phase(pool) == SP_PHASE_OPEN && atomic_load(&waiter->handoff) == SP_HANDOFF_OPEN;
     if (open) {
         waiter->state = SP_WAITING;
         sp_list_push_oldest(&pool->queue.list, &waiter->node);
@@ -85,6 +90,16 @@ void sp_queue_fail(const struct sp_call *call, struct sp_waiter *waiter, sp_stat
     sp_take(call, SP_PIECES_TELL);
     (void)waiter->pool->host->waiter_notify(call, waiter, status, 0);
     sp_waiter_unref(waiter);
+}
+
+void sp_queue_refuse(const struct sp_call *call, struct sp_waiter *waiter, sp_status status)
+{
+    uint32_t open = SP_HANDOFF_OPEN;
+
+    if (atomic_compare_exchange_strong(&waiter->handoff, &open, SP_HANDOFF_ABANDONED))
+        sp_queue_fail(call, waiter, status);
+    else
+        sp_waiter_unref(waiter);
 }
 
 void sp_queue_expire(struct sp_pool *pool, const struct sp_call *call, struct sp_waiter *waiter)
@@ -116,8 +131,10 @@ enum sp_waiter_state sp_waiter_cancel(struct sp_waiter *waiter, const struct sp_
 
     /* A granted request answers when its peer does: better to take it back before it is sent. */
     if (state == SP_GRANTED && waiter->iov_count > 0 &&
-        atomic_compare_exchange_strong(&waiter->handoff, &open, SP_HANDOFF_ABANDONED))
+        atomic_compare_exchange_strong(&waiter->handoff, &open, SP_HANDOFF_ABANDONED)) {
+        (void)sp_queue_leave(waiter); /* it may have been put back */
         state = SP_CANCELLED;
+    }
     if (state == SP_CANCELLED)
         sp_count(sp_pool_home(waiter->pool, call), timeouts);
     return state;

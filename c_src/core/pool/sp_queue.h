@@ -43,6 +43,7 @@ enum sp_waiter_state sp_waiter_cancel(struct sp_waiter *waiter, const struct sp_
  * False where the grant was taken back by an abandon (never for a live handle). */
 SP_MUST_CHECK bool sp_waiter_adopt(struct sp_waiter *waiter, struct sp_conn **conn,
                                    uint64_t *lease);
+void sp_waiter_ref(struct sp_waiter *waiter);
 void sp_waiter_unref(struct sp_waiter *waiter);
 /* Tells waiters whose time is over that it is (SP_TIMEOUT), as many as the call may; true where there
  * may be more of them. */
@@ -58,10 +59,12 @@ struct sp_waiter *sp_queue_take(struct sp_pool *pool, uint64_t now_ns);
 /* Likewise, if it is piped. */
 struct sp_waiter *sp_queue_take_piped(struct sp_pool *pool, uint64_t now_ns);
 bool sp_queue_first_is_piped(struct sp_pool *pool);
-/* One that was taken is the oldest again; not after the phase has left OPEN. */
+/* One that was taken is the oldest again; not after the phase has left OPEN, or its owner has taken it back. */
 SP_MUST_CHECK bool sp_queue_put_back(struct sp_pool *pool, struct sp_waiter *waiter);
 /* Tells one that was taken why it gets nothing; takes over the queue's reference. */
 void sp_queue_fail(const struct sp_call *call, struct sp_waiter *waiter, sp_status status);
+/* Likewise, unless its owner has taken it back: one that was granted. */
+void sp_queue_refuse(const struct sp_call *call, struct sp_waiter *waiter, sp_status status);
 /* Tells one that was taken that its time is over; takes over the queue's reference. */
 void sp_queue_expire(struct sp_pool *pool, const struct sp_call *call, struct sp_waiter *waiter);
 /* Its state, which is CANCELLED where it waited until now. */

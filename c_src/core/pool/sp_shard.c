@@ -36,6 +36,15 @@ struct sp_conn *sp_shard_pop_any(struct sp_pool *pool, const struct sp_call *cal
     return conn;
 }
 
+bool sp_shard_has_any(struct sp_pool *pool)
+{
+    bool any = false;
+
+    for (uint32_t i = 0; i < pool->shard_count && !any; i++)
+        any = atomic_load(&pool->shards[i].top) > 0;
+    return any;
+}
+
 void sp_shard_unlink(struct sp_shard *shard, struct sp_conn *conn)
 {
     sp_list_remove(&conn->node);

@@ -6,6 +6,8 @@
 
 /* An idle connection, of the own shard before others; the caller holds it. NULL: there is none. */
 struct sp_conn *sp_shard_pop_any(struct sp_pool *pool, const struct sp_call *call);
+/* Whether there is one, at a glance. */
+bool sp_shard_has_any(struct sp_pool *pool);
 /* Holder only: makes it idle in this shard, or closes one of it where the pool is shut. The caller looks
  * at nwait afterwards. */
 void sp_pool_put(struct sp_pool *pool, const struct sp_call *call, struct sp_shard *shard,

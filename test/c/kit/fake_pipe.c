@@ -11,12 +11,25 @@
 static struct {
     struct fake_told told[TOLD_MAX];
     struct fake_select selects[FDS][2];
-    unsigned count, replies;
+    unsigned count, replies, no_selects;
+    void (*hook)(void *arg);
+    void *arg;
 } world;
 
 void fake_pipe_reset(void)
 {
     memset(&world, 0, sizeof world);
+}
+
+void fake_refuse_selects(unsigned count)
+{
+    world.no_selects = count;
+}
+
+void fake_on_select(void (*hook)(void *arg), void *arg)
+{
+    world.hook = hook;
+    world.arg = arg;
 }
 
 unsigned fake_told(uint64_t owner)
@@ -80,9 +93,18 @@ void fake_reply_notify(const struct sp_call *call, struct sp_waiter *waiter, sp_
 bool fake_pipe_select(const struct sp_call *call, struct sp_conn *conn, struct sp_waiter *waiter,
                       uint32_t pipe, uint32_t generation, bool write)
 {
+    void (*hook)(void *arg) = world.hook;
+
     (void)call;
     if (!sp_conn_pinned(conn))
         fake_die("a select without a pin");
+    world.hook = NULL;
+    if (hook)
+        hook(world.arg);
+    if (world.no_selects > 0) {
+        world.no_selects--;
+        return false;
+    }
     *fake_selected(conn->fd, write) = (struct fake_select){.pending = true,
                                                            .owner = waiter ? waiter->owner : 0,
                                                            .pipe = pipe,

@@ -26,6 +26,10 @@ const struct fake_told *fake_last_told(uint64_t owner);
 struct fake_select *fake_selected(int fd, bool write);
 unsigned fake_replies(void); /* that have memory of their own */
 void fake_pipe_reset(void);
+/* The next so many selects are refused. */
+void fake_refuse_selects(unsigned count);
+/* Runs `hook` once, at the begin of the next select. */
+void fake_on_select(void (*hook)(void *arg), void *arg);
 
 bool fake_reply_reserve(struct sp_reply *reply, size_t cap);
 void fake_reply_free(struct sp_reply *reply);
