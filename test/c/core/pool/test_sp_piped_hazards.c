@@ -348,7 +348,7 @@ KIT_TEST(piped_hazards_many, what_was_said_before_a_failed_write_is_read_however
     pipe_open(64, 1);
     for (uint64_t i = 0; i < MANY; i++)
         at[i] = pipe_ask(i + 1, "x");
-    (void)pipe_look(at[0], 1, false);
+    (void)pipe_look(at[MANY - 1], MANY, false); /* and all are out */
     for (int i = 0; i < MANY; i++)
         peer_says("A");
     fake_fail(FAKE_SEND, EPIPE);
