@@ -6,7 +6,7 @@
 # SOCKPOOL_STRESS_SECONDS=N: instead of the exercise, test/pool/sockpool_stress.erl for so long.
 
 EXERCISE_MODULES="sockpool_exercise sockpool_exercise_util sockpool_exercise_leases \
-    sockpool_exercise_bytes sockpool_exercise_pools sockpool_exercise_nif sockpool_exercise_tls sockpool_exercise_workers sockpool_exercise_node sockpool_fake_node \
+    sockpool_exercise_bytes sockpool_exercise_pools sockpool_exercise_nif sockpool_exercise_pipes sockpool_exercise_tls sockpool_exercise_workers sockpool_exercise_node sockpool_fake_node \
     sockpool_scripted_peer sockpool_test_port sockpool_stress sockpool_test_util sockpool_test_server"
 
 # build_exercise DIR [MAKE_VARIABLE...]    DIR must end in /sockpool, by which code:priv_dir knows it

@@ -53,6 +53,7 @@ groups() ->
      {sockpool_exercise_bytes, [bytes, packets, large_messages, send_timeouts, requests,
                                 unix_sockets]},
      {sockpool_exercise_pools, [overflow, connect_failures, pool_crash_and_stop, second_clock]},
+     {sockpool_exercise_pipes, [pipes, pipe_functions, hostile]},
      {sockpool_exercise_workers, [workers, as_poolboys, deaths_of_workers, ends_of_workers]},
      {sockpool_exercise_tls, [tls]},
      {sockpool_exercise_node, [nodes]},

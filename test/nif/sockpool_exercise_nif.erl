@@ -7,7 +7,7 @@
 config() ->
     {ok, #{backoff := {Min, Max}} = Opts} =
         sockpool_opts:parse(raw, #{host => {127, 0, 0, 1}, port => 1, size => 0,
-                                   max_overflow => 4}),
+                                   max_overflow => 4, pipeline => 8}),
     Opts#{backoff_min => Min, backoff_max => Max, validate => 0, check => undefined, cut => undefined}.
 
 %% This process is the pool's control process.
@@ -186,7 +186,7 @@ needed() ->
     [transport, strategy, packet, size, max_overflow, overflow_ttl, validate, max_hold,
      max_waiting, backoff_min, backoff_max, recv_limit, nodelay, keepalive, sndbuf, recbuf, bind,
      checkout_timeout, send_timeout, tls, max_inflight, abandoned, connect_parallelism, worker_shutdown, check,
-     cut].
+     cut, pipeline, pipeline_bytes, pipeline_stall].
 
 right(pool_new, _Pool, _Config) -> [raw, 1];
 right(pool_open, _Pool, Config) -> [sockpool_nif:pool_new(raw, 1), Config, 1, self()];
@@ -198,6 +198,13 @@ right(enqueue, Pool, _Config) -> [Pool, make_ref(), 5000];
 right(enqueue_growing, Pool, _Config) -> [Pool, make_ref(), 5000];
 right(return_worker, Pool, _Config) -> [Pool, self(), 0];
 right(request, Pool, _Config) -> [Pool, [<<"x">>], make_ref(), true, 1];
+right(pipe_request, Pool, _Config) -> [Pool, <<"x">>, 1];
+right(pipe_enqueue, Pool, _Config) -> [Pool, make_ref(), <<"x">>, 1];
+right(pipe_look, Pool, _Config) -> [Pool, 0, 1];
+right(pipe_arm, Pool, _Config) -> [Pool, 0, make_ref()];
+right(pipe_give_up, Pool, _Config) -> [Pool, 0, true];
+right(pipe_place, Pool, _Config) -> [waiter(Pool)];
+right(pipe_event, Pool, _Config) -> [Pool, 0, 0, true];
 right(attempt_claim, Pool, _Config) -> [attempt(Pool), self()];
 right(attempt_begin, Pool, _Config) -> [claimed(Pool), <<127, 0, 0, 1>>, 1, <<"x">>, make_ref()];
 right(attempt_handshake, Pool, _Config) -> [claimed(Pool), make_ref()];
