@@ -486,8 +486,9 @@ request_many(Name, Requests, Length, Timeout)
     Deadline = sockpool_wait:deadline(Timeout),
     case piped(Name) of
         {piped, Pool} ->
-            Begun = [begun(Pool, Data, Length) || Data <- Requests],
-            [finished(Step, Name, Pool, Length, Deadline) || Step <- Begun];
+            Call = {Name, Pool, Length, Deadline},
+            {Begun, Rest} = begin_some(queue:new(), Requests, Call),
+            together(queue:out(Begun), Rest, Call);
         _ ->
             [request(Name, Data, Length, sockpool_wait:left(Deadline)) || Data <- Requests]
     end;
@@ -502,18 +503,42 @@ request_many(_Name, Requests, _Length, _Timeout) ->
 piped({Name, Node}) when Node =:= node() -> piped(Name);
 piped(Name) -> persistent_term:get({sockpool, Name}, undefined).
 
-begun(Pool, Data, Length) ->
+%% As many as there is room for now.
+begin_some(Begun, [Data | Rest], {_Name, Pool, Length, _Deadline} = Call) ->
     try erlang:iolist_to_binary(Data) of
-        Binary -> {Binary, sockpool_wait:begin_piped(Pool, Binary, Length)}
+        Binary ->
+            case sockpool_wait:begin_piped(Pool, Binary, Length) of
+                none -> {Begun, [Binary | Rest]};
+                Place -> begin_some(queue:in({Binary, Place}, Begun), Rest, Call)
+            end
     catch
-        error:badarg -> bad_argument(data, Data)
-    end.
+        error:badarg -> begin_some(queue:in(bad_argument(data, Data), Begun), Rest, Call)
+    end;
+begin_some(Begun, [], _Call) ->
+    {Begun, []}.
 
-finished({error, _} = Error, _Name, _Pool, _Length, _Deadline) ->
+%% Whenever one has its answer the next ones are begun.
+together({empty, _}, [], _Call) ->
+    [];
+together({empty, Begun}, [Data | Rest], {Name, _, Length, Deadline} = Call) ->
+    Answer = case sockpool_wait:left(Deadline) of
+                 0 -> {error, timeout};
+                 LeftMs -> request(Name, Data, Length, LeftMs)
+             end,
+    [Answer | more_together(Begun, Rest, Call)];
+together({{value, Step}, Begun}, Rest, Call) ->
+    [finished(Step, Call) | more_together(Begun, Rest, Call)].
+
+more_together(Begun, Rest, {_, _, _, Deadline} = Call) ->
+    {More, Left} = case sockpool_wait:left(Deadline) of
+                       0 -> {Begun, Rest};
+                       _ -> begin_some(Begun, Rest, Call)
+                   end,
+    together(queue:out(More), Left, Call).
+
+finished({error, _} = Error, _Call) ->
     Error;
-finished({Data, none}, Name, _Pool, Length, Deadline) ->
-    request(Name, Data, Length, sockpool_wait:left(Deadline));
-finished({Data, Place}, _Name, Pool, Length, Deadline) ->
+finished({Data, Place}, {_Name, Pool, Length, Deadline}) ->
     reply(sockpool_wait:end_piped(Pool, Place, Data, Length, Deadline), Length).
 
 request_elsewhere({Name, Node}, Data, Length, Timeout) when ?IS_NAME(Name), Node =:= node() ->

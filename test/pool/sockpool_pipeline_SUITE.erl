@@ -12,7 +12,7 @@
          given_up/1, killed/1, suspended/1, low_priority/1, more_than_fit/1, too_many_wait/1, exclusive_in_turn/1,
          closed_under_way/1, unwritten_goes_elsewhere/1, silent_server/1, too_big/1, bad_frame/1, unasked/1, zero_timeout/1,
          stopped/1, pool_process_crashes/1, too_long_goes_alone/1, no_message_is_left/1, other_pipelines_after_a_restart/1,
-         many_at_once/1, storm/1]).
+         many_at_once/1, many_more/1, storm/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1, stats/1, stat/2]).
 
@@ -24,7 +24,7 @@ suite() -> [{timetrap, case os:getenv("SOCKPOOL_PIPELINE_REQUESTS") of false -> 
 all() -> [{group, tcp}, {group, unix}, {group, tls}].
 
 groups() ->
-    Everywhere = [each_gets_its_own, one_after_the_other, large_and_small, in_pieces, given_up, killed, more_than_fit, many_at_once, storm],
+    Everywhere = [each_gets_its_own, one_after_the_other, large_and_small, in_pieces, given_up, killed, more_than_fit, many_at_once, many_more, storm],
     [{tcp, [], Everywhere ++ [iodata, lengths_on_a_raw_pool, suspended, low_priority, too_many_wait, exclusive_in_turn, closed_under_way,
                               unwritten_goes_elsewhere, silent_server, too_big, bad_frame, unasked, zero_timeout, stopped,
                               pool_process_crashes, too_long_goes_alone, no_message_is_left, other_pipelines_after_a_restart]},
@@ -432,6 +432,26 @@ many_at_once(Config) ->
     ok = sockpool:stop_pool(Pool),
     Pool = started(Config, fun echo/2, #{size => 1, pipeline => 1}),
     ?assertEqual([{ok, Data} || Data <- Requests], sockpool:request_many(Pool, Requests, packet, ?WAIT_MS)).
+
+%% The server answers four at a time: so many are under way whenever as many are left.
+many_more(Config) ->
+    Serve = fun Loop(Module, Socket) ->
+        Messages = [begin
+                        {ok, <<Len:32>>} = Module:recv(Socket, 4),
+                        {ok, Message} = Module:recv(Socket, Len),
+                        framed(Message)
+                    end || _ <- lists:seq(1, 4)],
+        ok = Module:send(Socket, Messages),
+        Loop(Module, Socket)
+    end,
+    Pool = started(Config, Serve, #{size => 1, pipeline => 8}),
+    Requests = [<<"many", N:32>> || N <- lists:seq(1, 40)],
+    ?assertEqual([{ok, Data} || Data <- Requests], sockpool:request_many(Pool, Requests, packet, ?WAIT_MS)),
+    ?assertMatch(#{pipelined := 40}, stats(Pool)),
+    %% Two of the third dozen are left over, and what has not begun by then does not begin.
+    Answers = sockpool:request_many(Pool, lists:sublist(Requests, 26), packet, 500),
+    ?assertEqual(lists:duplicate(24, ok) ++ [error, error], [element(1, Answer) || Answer <- Answers]),
+    ?assertEqual([], element(2, process_info(self(), messages))).
 
 %%% Everything at once: callers are killed and give up, the server closes and is late. Who gets a reply gets its own.
 
