@@ -278,6 +278,9 @@ ERL_NIF_TERM sp_nif_enqueue_waiter(const struct sp_call *call, struct sp_nif_poo
                                    ERL_NIF_TERM ref, ERL_NIF_TERM expiry, ERL_NIF_TERM request,
                                    bool growing_only, const struct sp_want *piped);
 
+/* The pool behind the term, where the caller controls it; or NULL. */
+struct sp_nif_pool *sp_nif_controlled_pool(ErlNifEnv *env, ERL_NIF_TERM term);
+
 /* sp_nif_io.c */
 /* Length | packet | {packet, Shown}. The length 0 means one packet where the connection has a framing, as in
  * gen_tcp:recv/2. */

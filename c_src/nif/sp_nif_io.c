@@ -525,5 +525,7 @@ SP_NIF(sp_nif_request)
     }
     if (status != SP_OK)
         return sp_nif_error_term(env, status);
-    return sp_nif_enqueue_waiter(&call, pool, argv[2], argv[3], list, false, NULL);
+    list = sp_nif_enqueue_waiter(&call, pool, argv[2], argv[3], list, false, NULL);
+    sp_nif_charge(&call);
+    return list;
 }

@@ -200,10 +200,14 @@ static ERL_NIF_TERM enqueue(ErlNifEnv *env, const ERL_NIF_TERM argv[], bool grow
     struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
     struct sp_call call = sp_nif_call(env);
 
+    ERL_NIF_TERM result;
+
     if (!pool || !enif_is_ref(env, argv[1]))
         return enif_make_badarg(env);
-    return sp_nif_enqueue_waiter(&call, pool, argv[1], argv[2], enif_make_list(env, 0),
-                                 growing_only, NULL);
+    result = sp_nif_enqueue_waiter(&call, pool, argv[1], argv[2], enif_make_list(env, 0),
+                                   growing_only, NULL);
+    sp_nif_charge(&call);
+    return result;
 }
 
 /* enqueue(Pool, Ref, ExpiryMs | infinity) -> {wait, Lease} | {error, Reason}. Then {'$sockpool', Ref,
@@ -253,7 +257,6 @@ ERL_NIF_TERM sp_nif_enqueue_waiter(const struct sp_call *call, struct sp_nif_poo
     lease = sp_nif_lease_again(NULL, &self);
     handle = sp_nif_lease_handle(env, lease);
     status = sp_pool_enqueue(&pool->core, call, &waiter->core);
-    sp_nif_charge(call);
     if (status != SP_OK) {
         pool->core.host->waiter_free(&waiter->core);
         return sp_nif_error_term(env, status);

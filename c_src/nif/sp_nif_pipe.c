@@ -227,6 +227,7 @@ SP_NIF(sp_nif_pipe_enqueue)
     result = sp_nif_enqueue_waiter(&call, pool, argv[1], sp_atoms.infinity, list, false, &want);
     if (sp_piped_step(&pool->core, &call))
         sp_pool_wake(&pool->core, &call);
+    sp_nif_charge(&call);
     return result;
 }
 
@@ -349,7 +350,7 @@ SP_NIF(sp_nif_pipe_place)
  * came. */
 SP_NIF(sp_nif_pipe_event)
 {
-    struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
+    struct sp_nif_pool *pool = sp_nif_controlled_pool(env, argv[0]);
     struct sp_call call = sp_nif_call(env);
     unsigned pipe, generation;
 

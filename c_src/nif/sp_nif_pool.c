@@ -255,8 +255,7 @@ SP_NIF(sp_nif_pool_open)
     return status == SP_OK ? sp_atoms.ok : sp_atoms.again;
 }
 
-/* The pool behind the term, where the caller controls it. */
-static struct sp_nif_pool *controlled_pool(ErlNifEnv *env, ERL_NIF_TERM term)
+struct sp_nif_pool *sp_nif_controlled_pool(ErlNifEnv *env, ERL_NIF_TERM term)
 {
     struct sp_nif_pool *pool = sp_nif_get_pool(env, term);
     ErlNifPid self, controller;
@@ -270,7 +269,7 @@ static struct sp_nif_pool *controlled_pool(ErlNifEnv *env, ERL_NIF_TERM term)
 /* pool_shut(Pool) -> ok | again. An orderly stop by the control process; again: call again. */
 SP_NIF(sp_nif_pool_shut)
 {
-    struct sp_nif_pool *pool = controlled_pool(env, argv[0]);
+    struct sp_nif_pool *pool = sp_nif_controlled_pool(env, argv[0]);
     struct sp_call call = sp_nif_call(env);
     bool more;
 
@@ -324,7 +323,7 @@ static ERL_NIF_TERM attempt_term(ErlNifEnv *env, const struct sp_attempt *attemp
 /* pool_step(Pool) -> {[Attempt], More :: boolean(), WaitMs | infinity} */
 SP_NIF(sp_nif_pool_step)
 {
-    struct sp_nif_pool *pool = controlled_pool(env, argv[0]);
+    struct sp_nif_pool *pool = sp_nif_controlled_pool(env, argv[0]);
     struct sp_call call = sp_nif_call(env);
     struct sp_attempt attempts[ATTEMPTS_PER_STEP];
     struct sp_plan plan;
@@ -346,7 +345,7 @@ SP_NIF(sp_nif_pool_step)
 /* pool_tick(Pool, Cursor) -> NextCursor | ok, when the round is done. The first cursor is 0. */
 SP_NIF(sp_nif_pool_tick)
 {
-    struct sp_nif_pool *pool = controlled_pool(env, argv[0]);
+    struct sp_nif_pool *pool = sp_nif_controlled_pool(env, argv[0]);
     struct sp_call call = sp_nif_call(env);
     uint32_t cursor;
     bool more;
@@ -362,7 +361,7 @@ SP_NIF(sp_nif_pool_tick)
 /* pool_idle_event(Pool, Slot, Generation) -> ok */
 SP_NIF(sp_nif_pool_idle_event)
 {
-    struct sp_nif_pool *pool = controlled_pool(env, argv[0]);
+    struct sp_nif_pool *pool = sp_nif_controlled_pool(env, argv[0]);
     struct sp_call call = sp_nif_call(env);
     unsigned slot, generation;
 

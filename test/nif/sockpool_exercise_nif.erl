@@ -46,6 +46,7 @@ functions() ->
     lost(Pool),
     {ok, _} = {sockpool_nif:pool_tick(Pool, 0), sockpool_nif:pool_tick(Pool, 1000)},
     [ok = sockpool_nif:pool_idle_event(Pool, Slot, 0) || Slot <- [0, 1, 15, 16, 1 bsl 31]],
+    [ok = sockpool_nif:pipe_event(Pool, Pipe, 0, Write) || Pipe <- [0, 1, 65535, 1 bsl 31], Write <- [true, false]],
     elsewhere(Pool),
     ok = shut(Pool),
     not_found = sockpool_nif:pool_stats(Pool, {0, 0, 0, 0}),
@@ -118,7 +119,8 @@ elsewhere(Pool) ->
                          badarg = answer(pool_step, [Pool]),
                          badarg = answer(pool_shut, [Pool]),
                          badarg = answer(pool_tick, [Pool, 0]),
-                         badarg = answer(pool_idle_event, [Pool, 0, 0])
+                         badarg = answer(pool_idle_event, [Pool, 0, 0]),
+                         badarg = answer(pipe_event, [Pool, 0, 0, true])
                  end).
 
 in_a_process(Fun) ->

@@ -3,7 +3,7 @@
 -module(sockpool_exercise_pipes).
 
 -export([pipes/0, pipe_functions/0, hostile/0]).
--import(sockpool_exercise_util, [with_pool/2, settled/1, in_parallel/2, bytes/1]).
+-import(sockpool_exercise_util, [with_pool/2, in_parallel/2, bytes/1]).
 
 -define(PATIENCE_MS, 30000).
 -define(HOSTILE, 6).
@@ -53,7 +53,6 @@ pipe_functions(Name, _Peer) ->
     {ok, <<"3">>} = receive {'$sockpool', Ref, What} -> of_waiter(What, Pool, Lease) after ?PATIENCE_MS -> not_told end,
     piped = sockpool_nif:cancel(Lease),
     {error, closed} = sockpool_nif:checkin(Lease),
-    ok = sockpool_nif:pipe_event(Pool, 0, 0, true),
     {error, emsgsize} = sockpool_nif:pipe_request(Pool, <<"x">>, 1 bsl 40),
     ok.
 
