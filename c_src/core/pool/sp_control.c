@@ -119,7 +119,7 @@ static uint64_t wanted(struct sp_pool *pool, uint64_t eager)
 {
     uint64_t size = atomic_load(&pool->size), total = atomic_load(&pool->total);
     uint64_t connecting = atomic_load(&pool->connecting);
-    uint64_t demand = atomic_load(&pool->nwait) + eager;
+    uint64_t demand = sp_queue_demand(pool) + eager;
     uint64_t missing = size > total ? size - total : 0;
     uint64_t called_for = demand > connecting ? demand - connecting : 0;
 

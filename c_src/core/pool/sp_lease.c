@@ -45,10 +45,9 @@ sp_status sp_pool_enqueue(struct sp_pool *pool, const struct sp_call *call,
                             (waiter->growing_only && !grows(pool))))
         status = SP_FULL;
     if (status == SP_OK) {
-        sp_list_push_newest(&pool->queue.list, &waiter->node);
         if (waiter->expires_ns)
             sp_expiry_add(&pool->queue.expiry, &waiter->deadline, waiter->expires_ns, call->now_ns);
-        atomic_fetch_add(&pool->nwait, 1);
+        sp_queue_push(pool, waiter);
     }
     pthread_mutex_unlock(&pool->queue.lock);
     if (status == SP_FULL)
@@ -57,7 +56,7 @@ sp_status sp_pool_enqueue(struct sp_pool *pool, const struct sp_call *call,
         return status;
     sp_pool_serve(pool, call, NULL);
     if (atomic_load(&pool->total) < atomic_load(&pool->limit) &&
-        atomic_load(&pool->connecting) < atomic_load(&pool->nwait))
+        atomic_load(&pool->connecting) < sp_queue_demand(pool))
         sp_pool_wake(pool, call);
     return SP_OK;
 }

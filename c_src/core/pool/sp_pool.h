@@ -83,7 +83,8 @@ struct sp_pool {
         struct sp_list list;
         struct sp_expiry expiry;
     } queue;
-    _Atomic uint64_t nwait;
+    _Atomic uint64_t nwait,
+        nwait_piped; /* who waits, and how many of these for a place on a pipe */
 
     /* Many requests on a connection. What stands above has these pointers set when the pool opens. */
     _Atomic uint32_t pipeline;

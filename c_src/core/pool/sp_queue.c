@@ -11,6 +11,30 @@ void sp_waiter_unref(struct sp_waiter *waiter)
         waiter->pool->host->waiter_free(waiter);
 }
 
+/* Under queue.lock. Changes how many wait. */
+static void count(struct sp_pool *pool, const struct sp_waiter *waiter, uint64_t by)
+{
+    atomic_fetch_add(&pool->nwait, by);
+    if (waiter->piped)
+        atomic_fetch_add(&pool->nwait_piped, by);
+}
+
+void sp_queue_push(struct sp_pool *pool, struct sp_waiter *waiter)
+{
+    sp_list_push_newest(&pool->queue.list, &waiter->node);
+    count(pool, waiter, 1);
+}
+
+uint64_t sp_queue_demand(struct sp_pool *pool)
+{
+    uint64_t piped = atomic_load(&pool->nwait_piped), all = atomic_load(&pool->nwait);
+    uint64_t many = atomic_load(&pool->pipeline);
+
+    if (many <= 1 || piped > all)
+        return all;
+    return all - piped + (piped + many - 1) / many;
+}
+
 /* Under queue.lock. */
 static void unqueue(struct sp_waiter *waiter, enum sp_waiter_state state)
 {
@@ -18,7 +42,7 @@ static void unqueue(struct sp_waiter *waiter, enum sp_waiter_state state)
 
     sp_list_remove(&waiter->node);
     sp_expiry_remove(&pool->queue.expiry, &waiter->deadline);
-    atomic_fetch_sub(&pool->nwait, 1);
+    count(pool, waiter, UINT64_MAX);
     waiter->state = state;
 }
 
@@ -79,7 +103,7 @@ bool sp_queue_put_back(struct sp_pool *pool, struct sp_waiter *waiter)
     if (open) {
         waiter->state = SP_WAITING;
         sp_list_push_oldest(&pool->queue.list, &waiter->node);
-        atomic_fetch_add(&pool->nwait, 1);
+        count(pool, waiter, 1);
     }
     pthread_mutex_unlock(&pool->queue.lock);
     return open;

@@ -51,6 +51,11 @@ SP_MUST_CHECK bool sp_pool_expire(struct sp_pool *pool, const struct sp_call *ca
 /* After the phase has left OPEN: tells the oldest waiter the status; false where there is none. */
 bool sp_pool_fail_waiter(struct sp_pool *pool, const struct sp_call *call, sp_status status);
 
+/* Under queue.lock. */
+void sp_queue_push(struct sp_pool *pool, struct sp_waiter *waiter);
+/* For how many connections those wait who wait: one is enough for as many requests as may be under way on it. */
+uint64_t sp_queue_demand(struct sp_pool *pool);
+
 /* For those who grant: */
 
 /* The oldest waiter, out of the queue, with the queue's reference, if it is one for a lease. GRANTED, or FAILED

@@ -337,6 +337,37 @@ KIT_TEST(piped_hazards_none, a_pool_without_pipes_takes_nobody_who_waits_for_one
     fake_host.waiter_free(waiter);
 }
 
+KIT_TEST(piped_hazards_several, connections_are_begun_for_as_many_as_each_has_places_for)
+{
+    struct sp_waiter *waiters[5];
+    struct handle *attempts[32];
+    struct iovec iov[5];
+    struct sp_plan plan;
+    uint64_t at[4];
+
+    kit_init(1);
+    kit_config.size = 1;
+    kit_config.max_overflow = 10;
+    kit_config.pipeline = 4;
+    kit_config.pipeline_bytes = 1000;
+    kit_config.pipeline_stall_ns = PIPE_STALL_MS * SP_MS;
+    kit_config.framing = sp_framing_header(1);
+    kit_open();
+    cr_assert_eq(kit_grow(), 1);
+    pipe_fill(at);
+    for (uint64_t i = 0; i < 5; i++)
+        waiters[i] = pipe_wait(i + 5, &iov[i], "y");
+    cr_assert_eq(kit_step(attempts, 32, &plan), 2);
+    kit_connect(attempts[0], KIT_OWNER);
+    kit_connect(attempts[1], KIT_OWNER);
+    while (sp_piped_step(kit_pool, kit_call()))
+        ;
+    cr_assert_eq(kit_stats().waiting, 0);
+    for (int i = 0; i < 5; i++)
+        sp_waiter_abandon(waiters[i], kit_call());
+    end_all();
+}
+
 /* ---- bounds ---- */
 
 KIT_TEST(piped_hazards_many, what_was_said_before_a_failed_write_is_read_however_long_that_takes,
