@@ -79,6 +79,10 @@ goals(pipeline, Results) ->
      || N <- [1, 10]] ++
     [{"pipelined echo by request/4, 6200 processes: p99 x the ideal wait",
       waits(p99_us, pipeline, sockpool_piped, 6200, Results), less, 2.5, 1.5}];
+%% The inverse of throughput is time.
+goals(redis, Results) ->
+    [{"redis, 100000 SET and GET by 1000 processes: time x eredis with one connection",
+      ratios(redis_whole, {eredis_whole, 1000}, {sockpool_redis_whole, 1000}, Results), less, 0.5, 0.5}];
 goals(headline, Results) ->
     [{"62 ports, 6200 operations at once: succeeded through sockpool",
       counts(ops, sockpool_request, Results), more, 6200, 6200},

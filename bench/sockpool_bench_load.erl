@@ -13,6 +13,8 @@
                     max_overflow := non_neg_integer(),
                     bytes := pos_integer(),
                     server_port => inet:port_number(),
+                    %% of a server that is there already
+                    port => inet:port_number(),
                     node => node()}.
 -type measurement() :: #{ops := non_neg_integer(),
                          errors := #{term() => pos_integer()},
@@ -41,6 +43,8 @@
 -spec repeat(sockpool_bench_peers:name(), target(), repeat_options()) -> outcome().
 repeat(raw, Target, #{processes := Processes, warmup_ms := WarmupMs, window_ms := WindowMs}) ->
     raw(Target, Processes, [WarmupMs, WindowMs]);
+repeat(Name, Target, Options) when Name =:= redis_benchmark; Name =:= redis_benchmark_16 ->
+    sockpool_bench_redis:limit(Name, Target, Options);
 repeat(Name, Target, Options = #{processes := Processes}) ->
     in_arena(Name, Target, Processes, fun(Enter) -> repeat_in_arena(Enter, Options) end).
 
@@ -71,6 +75,8 @@ from_json(Json) ->
 %% A node is there already; a worker has none.
 start_server(#{transport := Transport}) when Transport =:= node; Transport =:= worker ->
     #{port => 0};
+start_server(#{port := Port}) ->
+    #{port => Port};
 start_server(Target) ->
     sockpool_bench_server:start(maps:get(transport, Target), maps:get(server_port, Target, 0)).
 

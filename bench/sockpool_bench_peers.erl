@@ -15,7 +15,7 @@
                 ssl | ssl_connect | ssl_open | nothing |
                 erpc | sockpool_call | sockpool_node_lease |
                 sockpool_c_stats | gen_server_stats | sockpool_c_request | sockpool_erlang_request |
-                join | join_beside_silent | sockpool_bench_workers:name().
+                join | join_beside_silent | sockpool_bench_redis:name() | sockpool_bench_workers:name().
 -type target() :: #{transport := sockpool_bench_socket:transport(),
                     port := inet:port_number(),
                     size := pos_integer(),
@@ -82,8 +82,8 @@ served() -> [sockpool_c_stats, gen_server_stats, sockpool_c_request, sockpool_er
 -spec joins() -> [name()].
 joins() -> [join, join_beside_silent].
 
-%% @doc `raw' is a program of its own and has only a label here.
--spec peer(name()) -> peer() | #{name := raw, label := string()}.
+%% @doc A program of its own has only a label here.
+-spec peer(name()) -> peer() | #{name := name(), label := string()}.
 peer(sockpool_request) ->
     sockpool(sockpool_request, "sockpool request", fun request/3);
 peer(sockpool_piped) ->
@@ -148,6 +148,10 @@ peer(sockpool_node_lease) ->
       start => fun start_shared/1, stop => fun stop_shared/1};
 peer(raw) ->
     #{name => raw, label => "raw C client (limit)"};
+peer(OfRedis) when OfRedis =:= sockpool_redis; OfRedis =:= eredis; OfRedis =:= eredis_poolboy;
+                   OfRedis =:= redis_benchmark; OfRedis =:= redis_benchmark_16;
+                   OfRedis =:= sockpool_redis_whole; OfRedis =:= eredis_whole ->
+    sockpool_bench_redis:peer(OfRedis);
 peer(OfWorkers) ->
     sockpool_bench_workers:peer(OfWorkers).
 

@@ -84,8 +84,9 @@ summary(Series = #{outcomes := Outcomes}, Results) ->
                  p99_us => median(values(p99_us, Measured)),
                  max_us => worst(values(max_us, Measured)),
                  rounds => Measured,
-                 to_poolboy => ratio_to([poolboy, poolboy_checkout, poolboy_worker_checkout, poolboy_worker_transaction], Series, Results),
-                 to_limit => ratio_to([raw, worker_call], Series, Results)}
+                 to_poolboy => ratio_to([poolboy, poolboy_checkout, poolboy_worker_checkout, poolboy_worker_transaction,
+                                         eredis_poolboy], Series, Results),
+                 to_limit => ratio_to([raw, worker_call, redis_benchmark_16], Series, Results)}
     end.
 
 status(Outcomes, Measured) when length(Outcomes) =:= length(Measured) -> measured;

@@ -20,6 +20,8 @@ about(echo) ->
     "requests and replies of 64 bytes, 100 connections";
 about(pipeline) ->
     "requests and replies of 64 bytes, many on each of a few connections, beside one at a time on 100";
+about(redis) ->
+    "a redis-server: GET of 64 bytes; and 1000 processes that do 100 SET and 100 GET each";
 about(pool_10_conns) ->
     "1000 operations at once, pools of 10 + 90";
 about(pool_50_conns) ->
@@ -65,6 +67,8 @@ run(echo) ->
 run(pipeline) ->
     {repeat(pipeline, 1, [cell(Processes, 100, 0, sockpool_bench_peers:pipeline())
                           || Processes <- [1, 10, 62, 100, 1000, 6200, 10000]]), []};
+run(redis) ->
+    {redis(sockpool_bench_redis:missing()), []};
 run(scaling_test) ->
     {repeat(scaling_test, 1, [cell(1000, Connections, 0, sockpool_bench_peers:pools())
                               || Connections <- [1, 10, 50, 100, 500]]), []};
@@ -90,6 +94,23 @@ cell(Processes, Size, Overflow, Peers) ->
 worker_cell(Processes, Peers) ->
     Cell = #{target := Target} = cell(Processes, 100, 0, Peers),
     Cell#{target => Target#{transport => worker}}.
+
+redis([]) ->
+    sockpool_bench_redis:with_server(fun redis_at/1);
+redis(Missing) ->
+    io:format("NOT RUN: it needs the Debian packages~s.~n", [[[" ", Package] || Package <- Missing]]),
+    [].
+
+redis_at(Port) ->
+    Cell = fun(Processes, Peers) ->
+                   Cell = #{target := Target} = cell(Processes, 50, 0, Peers),
+                   Cell#{target => Target#{port => Port}}
+           end,
+    Whole = fun(Peer, #{processes := Processes, target := Target}) ->
+                    sockpool_bench_redis:whole(Peer, Target, Processes)
+            end,
+    repeat(redis, 1, [Cell(Processes, sockpool_bench_redis:gets()) || Processes <- [1, 62, 1000]]) ++
+        sockpool_bench_rounds:alternate(redis_whole, [Cell(1000, sockpool_bench_redis:wholes())], rounds(), Whole).
 
 %% Series of several names: what they measure does not compare.
 tls() ->

@@ -54,6 +54,9 @@ fuzz   clang               command clang
 fuzz   libclang-rt-14-dev  fuzzer  -
 bench  erlang-poolboy      erlang_app poolboy
 bench  erlang-jiffy        erlang_app jiffy
+bench  erlang-redis-client erlang_app redis_client
+bench  redis-server        command redis-server
+bench  redis-tools         command redis-benchmark
 bench  erlang-ssl          erlang_app ssl
 bench  gnuplot-nox         command gnuplot
 bench  iproute2            command ip
