@@ -87,7 +87,8 @@ joins() -> [join, join_beside_silent].
 peer(sockpool_request) ->
     sockpool(sockpool_request, "sockpool request", fun request/3);
 peer(sockpool_piped) ->
-    (sockpool(sockpool_piped, "sockpool request, pipelined, a connection per scheduler", fun request/3))#{start => fun start_piped/1};
+    Peer = sockpool(sockpool_piped, "sockpool request, pipelined", fun request/3),
+    Peer#{start := fun start_piped/1};
 peer(sockpool_lease) ->
     sockpool(sockpool_lease, "sockpool checkout/send/recv/checkin", fun lease/3);
 peer(sockpool_checkout) ->
@@ -168,6 +169,7 @@ sockpool(Name, Label, Enter) ->
 start_sockpool(Target) ->
     sockpool_bench_pool:start(Target, #{}).
 
+%% A connection per scheduler.
 start_piped(Target) ->
     sockpool_bench_pool:start(Target, #{size => erlang:system_info(schedulers_online), max_overflow => 0, pipeline => 4096}).
 

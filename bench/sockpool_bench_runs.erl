@@ -9,7 +9,7 @@
 %% @doc A line for the reader.
 -spec about(sockpool_bench:name()) -> string().
 about(headline) ->
-    "operations at once with 62 ephemeral ports: connect per request against pools of 10 + 52";
+    "operations at once with 62 ephemeral ports: connect per request against pools of 10 + 52, and pipelined";
 about(baseline_no_pool) ->
     "connect per request with 62 ephemeral ports";
 about(checkout) ->
@@ -46,10 +46,13 @@ about(Concurrent) ->
 -spec run(sockpool_bench:name()) ->
           {[sockpool_bench_rounds:series()], [sockpool_bench_report:check()]}.
 run(headline) ->
-    bursts_in_namespace(headline, [sockpool_request, poolboy, connect],
-                        [62, 100, 200, 620, 1000, 2000, 6200]);
+    Place = sockpool_bench_ns:find(),
+    Peers = [sockpool_request, sockpool_piped, poolboy, connect],
+    %% Of the last one the throughput is judged as well.
+    {bursts_in(Place, headline, Peers, [62, 100, 200, 620, 1000, 2000], 1) ++
+     bursts_in(Place, headline, Peers, [6200], rounds()), []};
 run(baseline_no_pool) ->
-    bursts_in_namespace(baseline_no_pool, [connect], [50, 100, 200]);
+    {bursts_in(sockpool_bench_ns:find(), baseline_no_pool, [connect], [50, 100, 200], 1), []};
 run(checkout) ->
     {repeat(checkout, 16, [cell(Processes, 100, 0, sockpool_bench_peers:checkout())
                            || Processes <- [1, 2, 62, 100, 1000]]), []};
@@ -182,14 +185,13 @@ burst(Run, Processes, Size, Overflow) ->
               end,
     {sockpool_bench_rounds:alternate(Run, [Cell], rounds(), Measure), []}.
 
-%% One round: what counts here is how many succeed, and every namespace costs a VM's start.
-bursts_in_namespace(Run, Peers, Counts) ->
-    Place = sockpool_bench_ns:find(),
+%% One round is enough where only counts how many succeed: every namespace costs a VM's start.
+bursts_in(Place, Run, Peers, Counts, Rounds) ->
     Measure = fun(Peer, #{processes := Processes, target := Target}) ->
                       sockpool_bench_ns:burst(Place, Peer, Target, Processes)
               end,
     Cells = [cell(Processes, 10, 52, Peers) || Processes <- Counts],
-    {sockpool_bench_rounds:alternate(name_in(Place, Run), Cells, 1, Measure), []}.
+    sockpool_bench_rounds:alternate(name_in(Place, Run), Cells, Rounds, Measure).
 
 %% Another name keeps figures without the limit from being taken for those with it.
 name_in({limited, _}, Run) ->
