@@ -124,7 +124,8 @@ static void serve(struct readiness *set, int listener, const struct service *ser
     void *owners[BATCH];
 
     for (;;) {
-        int count = readiness_wait(set, owners, BATCH, -1);
+        int timeout_ms = service->due == NULL ? -1 : service->due(set, service->context);
+        int count = readiness_wait(set, owners, BATCH, timeout_ms);
         if (count < 0)
             err(1, "readiness_wait");
         for (int i = 0; i < count; i++) {

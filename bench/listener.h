@@ -19,6 +19,8 @@ struct service {
     void (*accepted)(struct readiness *set, int fd, void *context);
     /* An owner's descriptor is ready. */
     void (*ready)(struct readiness *set, void *owner);
+    /* Or NULL: does what time has come for, and tells in how many milliseconds to call it again at the latest; -1: none. */
+    int (*due)(struct readiness *set, void *context);
     void *context;
 };
 

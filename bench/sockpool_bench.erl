@@ -14,14 +14,14 @@
 
 -type name() :: baseline_no_pool | pool_10_conns | pool_50_conns | pool_100_conns |
                 scaling_test | leak_test | memory | concurrent_1000 | concurrent_6200 |
-                concurrent_10000 | checkout | workers | echo | pipeline | redis | headline | tls |
-                head_of_line | c_node.
+                concurrent_10000 | checkout | workers | echo | pipeline | slow_reply | redis | headline |
+                tls | head_of_line | c_node.
 
 %% @doc The runs, in their order.
 -spec names() -> [name()].
 names() ->
-    [headline, baseline_no_pool, memory, leak_test, checkout, workers, echo, pipeline, redis, tls, head_of_line,
-     scaling_test, pool_10_conns, pool_50_conns, pool_100_conns,
+    [headline, baseline_no_pool, memory, leak_test, checkout, workers, echo, pipeline, slow_reply, redis, tls,
+     head_of_line, scaling_test, pool_10_conns, pool_50_conns, pool_100_conns,
      concurrent_1000, concurrent_6200, concurrent_10000, c_node].
 
 %% @doc For `erl -run sockpool_bench main [Name ...]': runs these (none = all) and ends the VM,
@@ -51,7 +51,7 @@ name(Argument) ->
 finish(ok) -> halt(0);
 finish({error, _}) -> halt(1).
 
-%% @doc All runs, five to eight minutes.
+%% @doc All runs, about ten minutes.
 -spec run_all() -> ok | {error, Problems :: [string()]}.
 run_all() ->
     run_these(names()).

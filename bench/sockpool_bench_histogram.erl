@@ -5,7 +5,7 @@
 %% native time units inside and in microseconds outside.
 -module(sockpool_bench_histogram).
 
--export([new/0, record/2, count/2, operations/1, snapshot/1, since/2, percentile/2]).
+-export([new/0, record/2, count/2, operations/1, snapshot/1, since/2, percentile/2, share_above/2]).
 -export_type([histogram/0, snapshot/0]).
 
 -opaque histogram() :: counters:counters_ref().
@@ -56,6 +56,12 @@ percentile(Fraction, Snapshot) ->
         0 -> undefined;
         Total -> rank(max(1, ceil(Fraction * Total)), Snapshot, 0)
     end.
+
+%% @doc How many of the operations (0.0..1.0) took longer than so many microseconds, as far as buckets tell.
+-spec share_above(pos_integer(), snapshot()) -> float().
+share_above(Us, Snapshot) ->
+    {_, Above} = lists:split(bucket(erlang:convert_time_unit(Us, microsecond, native)) + 1, Snapshot),
+    lists:sum(Above) / max(1, lists:sum(Snapshot)).
 
 rank(Left, [Count | _], Bucket) when Left =< Count ->
     microseconds(bucket_end(Bucket));

@@ -22,6 +22,10 @@
                          ops_per_s := float(),
                          p50_us := float() | undefined,
                          p99_us := float() | undefined,
+                         %% not of the C programs
+                         p999_us => float() | undefined,
+                         %% the share of those above 100 ms
+                         late => float(),
                          max_us := float() | undefined,
                          %% what only some peers count
                          atom() => term()}.
@@ -30,10 +34,13 @@
                             warmup_ms := pos_integer(),
                             window_ms := pos_integer(),
                             %% one operation in so many is timed; all are counted
-                            timed_every := pos_integer()}.
+                            timed_every := pos_integer(),
+                            %% each process begins an operation only so often, or as often as it can
+                            pace_ms => pos_integer()}.
 
 %% Descriptors that the VM itself needs.
 -define(SPARE_DESCRIPTORS, 100).
+-define(LATE_US, 100000).
 -define(LIMIT_MS, 60000).
 -define(ARENA_LIMIT_MS, (2 * ?LIMIT_MS)).
 
@@ -142,12 +149,12 @@ payload(Index, #{bytes := Bytes}) when Bytes >= 8 ->
 %% Repeating
 
 repeat_in_arena(Enter, #{processes := Processes, warmup_ms := WarmupMs, window_ms := WindowMs,
-                         timed_every := Every}) ->
+                         timed_every := Every} = Options) ->
     Histogram = sockpool_bench_histogram:new(),
     Errors = ets:new(errors, [public, {write_concurrency, true}]),
     Stop = atomics:new(1, []),
     Pids = enter_all(Processes, Enter,
-                     fun(Operation) -> loop(Operation, Histogram, Errors, Stop, Every - 1) end),
+                     fun(Operation) -> loop(Operation, Histogram, Errors, Stop, Every - 1, turns(Options)) end),
     release(Pids),
     timer:sleep(WarmupMs),
     Before = sockpool_bench_histogram:snapshot(Histogram),
@@ -163,7 +170,8 @@ repeat_in_arena(Enter, #{processes := Processes, warmup_ms := WarmupMs, window_m
 
 %% One operation is timed, those up to the next timed one only counted, together: where an
 %% operation takes a fraction of a microsecond, measuring each would cost as much as the operation.
-loop(Operation, Histogram, Errors, Stop, Untimed) ->
+loop(Operation, Histogram, Errors, Stop, Untimed, Turns) ->
+    Next = await_turn(Turns),
     case atomics:get(Stop, 1) of
         1 ->
             ok;
@@ -171,8 +179,20 @@ loop(Operation, Histogram, Errors, Stop, Untimed) ->
             timed(Operation, Histogram, Errors),
             Done = untimed(Operation, Errors, Untimed, 0),
             sockpool_bench_histogram:count(Histogram, Done),
-            loop(Operation, Histogram, Errors, Stop, Untimed)
+            loop(Operation, Histogram, Errors, Stop, Untimed, Next)
     end.
+
+%% The processes do not begin at once.
+turns(#{pace_ms := PaceMs}) -> {erlang:monotonic_time(millisecond) + rand:uniform(PaceMs), PaceMs};
+turns(#{}) -> always.
+
+%% A turn that was missed is not made up for: then one slow operation would make many late.
+await_turn(always) ->
+    always;
+await_turn({DueMs, PaceMs}) ->
+    LateMs = erlang:monotonic_time(millisecond) - DueMs,
+    receive after max(0, -LateMs) -> ok end,
+    {DueMs + PaceMs * (1 + max(0, LateMs) div PaceMs), PaceMs}.
 
 untimed(_, _, 0, Done) ->
     Done;
@@ -264,4 +284,6 @@ measurement(Ops, Latencies, Errors, Native) ->
       ops_per_s => Ops / Seconds,
       p50_us => sockpool_bench_histogram:percentile(0.50, Latencies),
       p99_us => sockpool_bench_histogram:percentile(0.99, Latencies),
+      p999_us => sockpool_bench_histogram:percentile(0.999, Latencies),
+      late => sockpool_bench_histogram:share_above(?LATE_US, Latencies),
       max_us => sockpool_bench_histogram:percentile(1.0, Latencies)}.

@@ -15,7 +15,8 @@
                 ssl | ssl_connect | ssl_open | nothing |
                 erpc | sockpool_call | sockpool_node_lease |
                 sockpool_c_stats | gen_server_stats | sockpool_c_request | sockpool_erlang_request |
-                join | join_beside_silent | sockpool_bench_redis:name() | sockpool_bench_workers:name().
+                join | join_beside_silent | sockpool_bench_slow:name() |
+                sockpool_bench_redis:name() | sockpool_bench_workers:name().
 -type target() :: #{transport := sockpool_bench_socket:transport(),
                     port := inet:port_number(),
                     size := pos_integer(),
@@ -149,6 +150,8 @@ peer(sockpool_node_lease) ->
       start => fun start_shared/1, stop => fun stop_shared/1};
 peer(raw) ->
     #{name => raw, label => "raw C client (limit)"};
+peer(Slow) when Slow =:= sockpool_slow_1; Slow =:= sockpool_slow_4; Slow =:= sockpool_slow_16; Slow =:= sockpool_slow_64 ->
+    sockpool_bench_slow:peer(Slow);
 peer(OfRedis) when OfRedis =:= sockpool_redis; OfRedis =:= eredis; OfRedis =:= eredis_poolboy;
                    OfRedis =:= redis_benchmark; OfRedis =:= redis_benchmark_16;
                    OfRedis =:= sockpool_redis_whole; OfRedis =:= eredis_whole ->

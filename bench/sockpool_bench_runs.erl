@@ -20,6 +20,8 @@ about(echo) ->
     "requests and replies of 64 bytes, 100 connections";
 about(pipeline) ->
     "requests and replies of 64 bytes, many on each of a few connections, beside one at a time on 100";
+about(slow_reply) ->
+    "one reply in 1000 takes 200 ms, 5000 requests a second over 8 connections: by how many are under way on each";
 about(redis) ->
     "a redis-server: GET of 64 bytes; and 1000 processes that do 100 SET and 100 GET each";
 about(pool_10_conns) ->
@@ -70,6 +72,10 @@ run(echo) ->
 run(pipeline) ->
     {repeat(pipeline, 1, [cell(Processes, 100, 0, sockpool_bench_peers:pipeline())
                           || Processes <- [1, 10, 62, 100, 1000, 6200, 10000]]), []};
+run(slow_reply) ->
+    Series = sockpool_bench_slow:with_server(fun slow_reply_at/1),
+    ok = sockpool_bench_slow:table(Series),
+    {Series, []};
 run(redis) ->
     {redis(sockpool_bench_redis:missing()), []};
 run(scaling_test) ->
@@ -97,6 +103,20 @@ cell(Processes, Size, Overflow, Peers) ->
 worker_cell(Processes, Peers) ->
     Cell = #{target := Target} = cell(Processes, 100, 0, Peers),
     Cell#{target => Target#{transport => worker}}.
+
+%% Five slow replies come in a second: the window is longer, for enough of them.
+slow_reply_at(Port) ->
+    WindowMs = 6 * setting("BENCH_WINDOW_MS", 700),
+    Cells = [begin
+                 Cell = #{target := Target} = cell(Processes, sockpool_bench_slow:connections(), 0, sockpool_bench_slow:peers()),
+                 Cell#{target => Target#{port => Port}}
+             end || Processes <- [62, 1000]],
+    Measure = fun(Peer, #{processes := Processes, target := Target}) ->
+                      Options = #{processes => Processes, warmup_ms => 500, window_ms => WindowMs, timed_every => 1,
+                                  pace_ms => sockpool_bench_slow:pace_ms(Processes)},
+                      sockpool_bench_load:repeat(Peer, Target, Options)
+              end,
+    sockpool_bench_rounds:alternate(slow_reply, Cells, rounds(), Measure).
 
 redis([]) ->
     sockpool_bench_redis:with_server(fun redis_at/1);

@@ -3,18 +3,19 @@
 -module(sockpool_bench_server).
 
 -export([start/1, start/2, stop/1, raw_client/1]).
--export_type([server/0]).
+-export_type([server/0, kind/0]).
 
+-type kind() :: sockpool_bench_socket:transport() | {slow, Bytes :: pos_integer(), Every :: pos_integer(), LateMs :: pos_integer()}.
 -type server() :: #{port := inet:port_number(), handle := port()}.
 
 %% @doc An echo server on any free port of 127.0.0.1.
--spec start(sockpool_bench_socket:transport()) -> server().
-start(Transport) ->
-    start(Transport, 0).
+-spec start(kind()) -> server().
+start(Kind) ->
+    start(Kind, 0).
 
--spec start(sockpool_bench_socket:transport(), inet:port_number()) -> server().
-start(Transport, Wanted) ->
-    {Program, Args} = command(Transport),
+-spec start(kind(), inet:port_number()) -> server().
+start(Kind, Wanted) ->
+    {Program, Args} = command(Kind),
     Handle = open_port({spawn_executable, sockpool_bench_paths:program(Program)},
                        [{args, [integer_to_list(Wanted) | Args]}, {line, 64}, exit_status]),
     receive
@@ -28,6 +29,8 @@ start(Transport, Wanted) ->
 
 command(tcp) ->
     {"echo_server", []};
+command({slow, Bytes, Every, LateMs}) ->
+    {"slow_echo_server", [integer_to_list(Number) || Number <- [Bytes, Every, LateMs]]};
 command(tls) ->
     {"tls_echo_server", [sockpool_bench_certificates:certfile(),
                          sockpool_bench_certificates:keyfile()]}.
