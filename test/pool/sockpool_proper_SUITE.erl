@@ -3,7 +3,7 @@
 -module(sockpool_proper_SUITE).
 
 -export([suite/0, all/0, groups/0]).
--export([model/1, workers/1, scripts/1]).
+-export([model/1, workers/1, piped/1, scripts/1]).
 %% Run in the other VM.
 -export([checked/4]).
 
@@ -20,11 +20,13 @@ suite() ->
 all() -> [{group, side_by_side}].
 
 %% Each starts and stops sockpool for each run, so each has a VM of its own.
-groups() -> [{side_by_side, [parallel], [model, workers, scripts]}].
+groups() -> [{side_by_side, [parallel], [model, workers, piped, scripts]}].
 
 model(Config) -> check(sockpool_statem, prop_model, ?RUNS, Config).
 
 workers(Config) -> check(sockpool_statem, prop_workers, ?WORKER_RUNS, Config).
+
+piped(Config) -> check(sockpool_statem_piped, prop_piped, ?RUNS, Config).
 
 scripts(Config) -> check(sockpool_scripts, prop_scripts, ?RUNS, Config).
 

@@ -6,6 +6,9 @@
 -module(sockpool_statem_world).
 
 -export([isolated/1, clients/0, start/1, stop/0, difference/1, outcome/2]).
+%% For sockpool_statem_piped_world.
+-export([more_clients/0, start_client/1, run/2, begin_to/3, handle/1]).
+-export([eventually/1, pool_difference/1, waits/1, mailboxes/1, own_mailbox/0]).
 -export([start_pool/1, stop_pool/0, crash_pool/0]).
 -export([checkout/3, checkout_now/2, request/3, transaction/1]).
 -export([checkin/2, discard/2, echo/2, recv_nothing/2, recv_stray/2, setopts/3]).
@@ -31,6 +34,11 @@
 clients() ->
     [sockpool_statem_a, sockpool_statem_b, sockpool_statem_c].
 
+%% Of a world that has more.
+-spec more_clients() -> [client(), ...].
+more_clients() ->
+    [sockpool_statem_d, sockpool_statem_e].
+
 %% What the fun returned, in a process of its own, with sockpool started before and stopped after.
 -spec isolated(fun(() -> Result)) -> Result | {crashed, term()}.
 isolated(Fun) ->
@@ -41,7 +49,7 @@ isolated(Fun) ->
                  {'DOWN', Monitor, process, Pid, Reason} -> {crashed, Reason}
              end,
     ok = application:stop(sockpool),
-    lists:foreach(fun end_process/1, [?PEER | clients()]),
+    lists:foreach(fun end_process/1, [?PEER | clients() ++ more_clients()]),
     Result.
 
 end_process(Name) ->
@@ -85,6 +93,7 @@ difference(#{waiting := Waiting} = Expected) ->
                            ++ mailboxes(clients() -- Waiting) ++ own_mailbox()
                end).
 
+-spec eventually(fun(() -> [term()])) -> [term()].
 eventually(Difference) ->
     eventually(Difference, erlang:monotonic_time(millisecond) + ?PATIENCE_MS).
 
@@ -99,6 +108,7 @@ eventually(Difference, Deadline) ->
             end
     end.
 
+-spec pool_difference(expected()) -> [term()].
 pool_difference(stopped) ->
     [{Answer, lists:member(?POOL, sockpool_test_util:pools())}
      || Answer <- [sockpool:stats(?POOL)], Answer =/= {error, not_found}]
@@ -118,17 +128,20 @@ pool_difference(#{leased := Leased, waiting := Waiting} = Expected) ->
                #{} -> []
            end.
 
+-spec waits([client()]) -> [term()].
 waits(Clients) ->
     [{does_not_wait, Client} || Client <- Clients,
                                 erlang:process_info(whereis(Client), [status, current_function])
                                     =/= [{status, waiting},
                                          {current_function, {sockpool_wait, await, 2}}]].
 
+-spec mailboxes([client()]) -> [term()].
 mailboxes(Clients) ->
     [{mailbox, Client, Messages}
      || Client <- Clients,
         {messages, [_ | _] = Messages} <- [erlang:process_info(whereis(Client), messages)]].
 
+-spec own_mailbox() -> [term()].
 own_mailbox() ->
     [{own_mailbox, Messages}
      || {messages, [_ | _] = Messages} <- [erlang:process_info(self(), messages)]].
@@ -144,6 +157,7 @@ outcome(Client, Key) ->
 
 %%% Clients.
 
+-spec start_client(client()) -> ok.
 start_client(Name) ->
     Pid = spawn(fun() -> client(Name) end),
     true = register(Name, Pid),
@@ -165,14 +179,17 @@ kill_process(Pid) ->
 keep(Key, Conn) ->
     put({handle, Key}, Conn).
 
+-spec handle(key()) -> sockpool:conn() | undefined.
 handle(Key) ->
     get({handle, Key}).
 
+-spec run(client(), fun(() -> term())) -> term().
 run(Client, Fun) ->
     Tag = make_ref(),
     Client ! {do, self(), Tag, Fun},
     outcome(Client, Tag).
 
+-spec begin_to(client(), key(), fun(() -> term())) -> started.
 begin_to(Client, Key, Fun) ->
     Client ! {do, self(), Key, Fun},
     started.
