@@ -77,6 +77,9 @@ goals(pipeline, Results) ->
     [goal("pipelined echo by request/4, ~b processes: x request/4 without", N, 0.95, 1,
           ratios(pipeline, {sockpool_piped, N}, {sockpool_request, N}, Results))
      || N <- [1, 10]] ++
+    [goal("pipelined echo by request/4, ~b processes: p99 of poolboy x its p99", N, 10, 10,
+          p99_ratios(pipeline, {poolboy, N}, {sockpool_piped, N}, Results))
+     || N <- [1000, 6200]] ++
     [{"pipelined echo by request/4, 6200 processes: p99 x the ideal wait",
       waits(p99_us, pipeline, sockpool_piped, 6200, Results), less, 2.5, 1.5}];
 %% The inverse of throughput is time.
@@ -114,7 +117,7 @@ goals(c_node, Results) ->
 goals(head_of_line, Results) ->
     [{lists:flatten(io_lib:format("calls beside messages of 64 MiB, ~b processes: p99 of erpc x that of ~s",
                                   [N, Words])),
-      p99_ratios(N, Peer, Results), more, 20, 20}
+      p99_ratios(head_of_line, {erpc, N}, {Peer, N}, Results), more, 20, 20}
      || N <- [1, 4], {Peer, Words} <- [{sockpool_call, "a pool"},
                                        {sockpool_node_lease, "one connection"}]];
 goals(_, _) ->
@@ -128,9 +131,8 @@ above(What, Run, Peer, Other, Results) ->
         _ -> []
     end.
 
-p99_ratios(Processes, Peer, Results) ->
-    P99 = fun(Of) -> values(p99_us, head_of_line, {Of, Processes}, Results) end,
-    case {P99(erpc), P99(Peer)} of
+p99_ratios(Run, Peer, Other, Results) ->
+    case {values(p99_us, Run, Peer, Results), values(p99_us, Run, Other, Results)} of
         {Slow, Fast} when length(Slow) =:= length(Fast) -> lists:zipwith(fun(A, B) -> A / B end, Slow, Fast);
         _ -> []
     end.
