@@ -175,12 +175,6 @@ static bool append_bytes(struct sp_bytes *bytes, const struct sp_ask *ask)
     return true;
 }
 
-static bool is_overdue(const struct sp_pipe *pipe, uint64_t now_ns, uint64_t after_ns)
-{
-    return (pipe->head != pipe->tail || pipe->flight_len > 0) && now_ns > pipe->progress_ns &&
-           now_ns - pipe->progress_ns > after_ns;
-}
-
 /* Whether there is room for it, in the ring and in the buffers. One that is alone always fits. */
 static bool has_room(const struct sp_pipe *pipe, const struct sp_call *call, size_t len)
 {
@@ -188,7 +182,7 @@ static bool has_room(const struct sp_pipe *pipe, const struct sp_call *call, siz
 
     return sp_pipe_under_way(pipe) < pipe->limit &&
            (bytes == 0 || (len <= pipe->bytes_max && bytes <= pipe->bytes_max - len)) &&
-           !is_overdue(pipe, call->now_ns, pipe->stall_ns / STALL_PARTS);
+           !sp_pipe_is_overdue(pipe, call->now_ns, pipe->stall_ns / STALL_PARTS);
 }
 
 /* Whether the last one who has appended writes for all. On average half of the callers have something under way: the
@@ -443,30 +437,14 @@ void sp_pipe_fired(struct sp_pipe *pipe, uint32_t generation, bool write)
     pthread_mutex_unlock(&pipe->lock);
 }
 
-/* Under the lock. A mark of this connection, not a wish, which could come when the pipe has the next one. */
-static void end(struct sp_pipe *pipe)
-{
-    pipe->breaking = true;
-    sp_pipe_count_places(pipe);
-}
-
-bool sp_pipe_is_busy(struct sp_pipe *pipe, uint64_t now_ns)
-{
-    bool busy;
-
-    pthread_mutex_lock(&pipe->lock);
-    busy = pipe->conn != NULL;
-    if (busy && is_overdue(pipe, now_ns, pipe->stall_ns))
-        end(pipe);
-    pthread_mutex_unlock(&pipe->lock);
-    return busy;
-}
-
+/* A mark of this connection, not a wish, which could come when the pipe has the next one. */
 void sp_pipe_end_before(struct sp_pipe *pipe, uint64_t epoch)
 {
     pthread_mutex_lock(&pipe->lock);
-    if (pipe->conn && pipe->conn->epoch < epoch)
-        end(pipe);
+    if (pipe->conn && pipe->conn->epoch < epoch) {
+        pipe->breaking = true;
+        sp_pipe_count_places(pipe);
+    }
     pthread_mutex_unlock(&pipe->lock);
 }
 

@@ -168,9 +168,7 @@ SP_MUST_CHECK sp_status sp_pipe_give_up(struct sp_pipe *pipe, uint64_t number, u
 /* The control process was told of that connection; `write`: that there is room. */
 void sp_pipe_fired(struct sp_pipe *pipe, uint32_t generation, bool write);
 
-/* Whether it has a connection. One that stalls is ended by the next round. */
-bool sp_pipe_is_busy(struct sp_pipe *pipe, uint64_t now_ns);
-/* So is one of an epoch before this. */
+/* Its connection, where that is of an epoch before this, is ended by the next round. */
 void sp_pipe_end_before(struct sp_pipe *pipe, uint64_t epoch);
 /* Drops the replies of owners who died before they took them, of those placed before then. True where the call may do no
  * more, and there is more to look at. */
@@ -184,6 +182,15 @@ static inline uint64_t sp_pipe_under_way(const struct sp_pipe *pipe)
 static inline struct sp_place *sp_pipe_place(struct sp_pipe *pipe, uint64_t number)
 {
     return &pipe->places[number & pipe->mask];
+}
+
+/* Under the lock: whether it is for longer than this that the server has neither answered nor taken anything that is the
+ * oldest's, or nobody's any more. */
+static inline bool sp_pipe_is_overdue(const struct sp_pipe *pipe, uint64_t now_ns,
+                                      uint64_t after_ns)
+{
+    return (pipe->head != pipe->tail || pipe->flight_len > 0) && now_ns > pipe->progress_ns &&
+           now_ns - pipe->progress_ns > after_ns;
 }
 
 /* Under the lock, after those under way have changed. */

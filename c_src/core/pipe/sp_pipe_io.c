@@ -21,6 +21,7 @@ struct round {
     const struct sp_call *call;
     struct sp_conn *conn;
     uint32_t left; /* wishes that the call has no time for */
+    bool stalled;  /* the oldest is late, and all that is there has been read */
 };
 
 struct told {
@@ -398,9 +399,13 @@ static sp_status cut_some(struct round *round, struct sp_cut *cuts, int *count)
     return status;
 }
 
-static void note_received(struct sp_pipe *pipe, bool delivered)
+static void note_received(struct round *round, bool delivered)
 {
+    struct sp_pipe *pipe = round->pipe;
+
     pthread_mutex_lock(&pipe->lock);
+    round->stalled = !(round->left & SP_PIPE_READ) &&
+                     sp_pipe_is_overdue(pipe, round->call->now_ns, pipe->stall_ns);
     uint32_t under_way = (uint32_t)sp_pipe_under_way(pipe);
     pipe->skip = delivered || under_way <= FEW ? 0 : SKIPS * under_way;
     pthread_mutex_unlock(&pipe->lock);
@@ -444,7 +449,7 @@ static sp_status read_round(struct round *round)
         if (status != SP_OK)
             return status;
     }
-    note_received(pipe, delivered);
+    note_received(round, delivered);
     /* What was said before the end is read first. */
     return spent ? SP_OK : pipe->failed;
 }
@@ -530,7 +535,7 @@ static enum sp_pipe_end attached_round(struct round *round, uint32_t wishes,
 
     if (!sp_conn_enter(round->conn, pipe->lease, round->call))
         return break_up(round, ended) ? SP_PIPE_LOST : SP_PIPE_ON;
-    if (!goes_on || carry_out(round, wishes) != SP_OK)
+    if (!goes_on || carry_out(round, wishes) != SP_OK || round->stalled)
         end = break_up(round, ended) ? SP_PIPE_BROKEN : SP_PIPE_ON;
     else if (became_idle(round, ended))
         end = SP_PIPE_IDLE;

@@ -555,7 +555,7 @@ static bool look_after(struct sp_pool *pool, const struct sp_call *call, struct 
 {
     if (call->now_ns > UNTAKEN_NS && sp_pipe_drop_dead(pipe, call, call->now_ns - UNTAKEN_NS))
         return true;
-    if (sp_pipe_is_busy(pipe, call->now_ns))
+    if (atomic_load(&pipe->attached))
         do_io(pool, call, pipe, SP_PIPE_WRITE | SP_PIPE_READ | SP_PIPE_SELECT);
     return false;
 }

@@ -148,6 +148,17 @@ KIT_TEST(piped_hazards, a_server_that_answers_early_and_reads_no_more_is_given_u
     cr_assert_eq(kit_stats().leased, 0);
 }
 
+KIT_TEST(piped_hazards, a_reply_that_nobody_has_read_for_long_is_not_late)
+{
+    uint64_t a = pipe_ask(1, "a");
+
+    peer_says("A");
+    fake_sleep_ms(2 * PIPE_STALL_MS);
+    kit_tick();
+    pipe_replies(a, 1, "A");
+    cr_assert_eq(kit_stats().closed, 0);
+}
+
 /* ---- selects ---- */
 
 KIT_TEST(piped_hazards, who_sleeps_behind_a_select_that_is_refused_is_told)
