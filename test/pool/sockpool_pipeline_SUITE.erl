@@ -217,12 +217,18 @@ late(Ms) ->
           end).
 
 given_up(Config) ->
-    Pool = started(Config, late(300), #{size => 1}),
+    Self = self(),
+    Serve = serve(fun(<<"late", _/binary>> = Message) -> Self ! {late, self()}, receive go -> [framed(Message)] end;
+                     (Message) -> [framed(Message)]
+                  end),
+    Pool = started(Config, Serve, #{size => 1}),
     [begin
          Late = asking(Pool, <<"late", N>>, 50),
+         Server = receive {late, Pid} -> Pid end,
          ?assertEqual({error, timeout}, answer(Late)),
          Asking = [asking(Pool, <<"next", N, M>>, ?WAIT_MS) || M <- lists:seq(1, 20)],
-         [?assertEqual({ok, <<"next", N, M>>}, answer(Pid)) || {M, Pid} <- lists:zip(lists:seq(1, 20), Asking)]
+         Server ! go,
+         [?assertEqual({ok, <<"next", N, M>>}, answer(Asker)) || {M, Asker} <- lists:zip(lists:seq(1, 20), Asking)]
      end || N <- lists:seq(1, 5)],
     idle_again(Pool),
     ?assertMatch(#{closed := 0}, stats(Pool)).
