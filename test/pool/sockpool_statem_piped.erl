@@ -1,8 +1,8 @@
 %%% A model of a pool with `pipeline' above 1, and PropEr's check that sockpool behaves as it does.
 %%%
 %%% Five clients ask over the pool's one connection, several at once, and check it out for themselves in between. The
-%%% server answers one request at a time, when it is told to, and closes the connection; clients are killed and give up,
-%%% and the pool process is killed. After each command all has to be as the model says: who is under way and who waits and
+%%% server answers one request at a time, when it is told to, and closes the connection; clients are killed, stand still and
+%%% give up, and the pool process is killed. After each command all has to be as the model says: who is under way and who waits and
 %%% in which order, who was answered what, that each reply is that to its own request, and what the pool has counted.
 -module(sockpool_statem_piped).
 -behaviour(proper_statem).
@@ -29,9 +29,12 @@
                 running = true :: boolean(),
                 next = 1 :: pos_integer(),
                 held = idle :: held(),
-                %% Replies that were nobody's, so that it cannot be seen whether they were read and their places are free.
+                %% Replies that nobody has heard, so that it cannot be seen whether they were read and their places are free.
                 unread = 0 :: non_neg_integer(),
                 queue = [] :: [{Client :: atom(), Key :: pos_integer(), request | checkout}],
+                %% Those who stand still, and what they were told meanwhile.
+                suspended = [] :: [Client :: atom()],
+                unheard = [] :: [{Client :: atom(), Key :: pos_integer(), Answers :: [term()]}],
                 counts = #{} :: #{atom() => pos_integer()},
                 crashes = 0 :: non_neg_integer()}).
 
@@ -55,11 +58,18 @@ run_commands(Opts, Cmds) ->
     {History, Model, Result} = proper_statem:run_commands(?MODULE, Cmds),
     case Result of
         ok ->
-            [] = mismatches(Model, {call, ?WORLD, stop_pool, []}, ?WORLD:stop_pool()),
-            ?WORLD:stop();
+            finish(Model);
         _Failure ->
             {failed_at, length(History), Result, get(mismatches), Model}
     end.
+
+finish(#model{suspended = [Client | _]} = Model) ->
+    Resume = {call, ?WORLD, resume, [Client]},
+    [] = mismatches(Model, Resume, ?WORLD:resume(Client)),
+    finish(next_state(Model, ok, Resume));
+finish(Model) ->
+    [] = mismatches(Model, {call, ?WORLD, stop_pool, []}, ?WORLD:stop_pool()),
+    ?WORLD:stop().
 
 %%% Generators.
 
@@ -92,7 +102,8 @@ client_calls(#model{next = Key}) ->
      || Client <- ?WORLD:clients(),
         {Weight, Function, Args} <-
             [{8, request, [Key, infinity]}, {2, request, [Key, ?SHORT_MS]}, {1, request, [Key, 0]},
-             {3, checkout, [Key, infinity]}, {1, checkout, [Key, ?SHORT_MS]}, {1, kill, []}]].
+             {3, checkout, [Key, infinity]}, {1, checkout, [Key, ?SHORT_MS]}, {1, kill, []},
+             {5, suspend, []}, {4, resume, []}]].
 
 lease_calls(#model{held = {lease, Client, Key, _Use}}) ->
     [{30, checkin, [Client, Key]}, {5, discard, [Client, Key]}, {20, echo, [Client, Key]}];
@@ -104,20 +115,30 @@ lease_calls(#model{}) ->
 -spec precondition(#model{}, term()) -> boolean().
 precondition(#model{running = Running}, {call, _, start_pool, _}) ->
     not Running;
-precondition(#model{running = Running, crashes = Crashes}, {call, _, crash_pool, []}) ->
-    Running andalso Crashes < ?CRASHES_MAX;
-precondition(#model{}, {call, _, stop_pool, []}) ->
-    true;
-precondition(#model{held = Held}, {call, _, answer, []}) ->
-    is_tuple(Held) andalso element(1, Held) =:= pipe;
-precondition(#model{running = Running, held = Held}, {call, _, close, []}) ->
-    Running andalso case Held of
+precondition(#model{running = Running, crashes = Crashes, suspended = Suspended}, {call, _, crash_pool, []}) ->
+    Running andalso Crashes < ?CRASHES_MAX andalso Suspended =:= [];
+precondition(#model{suspended = Suspended}, {call, _, stop_pool, []}) ->
+    Suspended =:= [];
+precondition(#model{held = Held} = Model, {call, _, answer, []}) ->
+    is_tuple(Held) andalso element(1, Held) =:= pipe andalso not is_alone_and_suspended(Model);
+precondition(#model{running = Running, held = Held} = Model, {call, _, close, []}) ->
+    Running andalso not is_alone_and_suspended(Model)
+        andalso case Held of
                         stale -> false;
                         {lease, _, _, Use} -> Use =:= untouched orelse Use =:= used;
                         _ -> true
                     end;
-precondition(#model{}, {call, _, kill, [_Client]}) ->
-    true;
+precondition(#model{suspended = Suspended}, {call, _, kill, [Client]}) ->
+    not lists:member(Client, Suspended);
+precondition(#model{suspended = Suspended}, {call, _, resume, [Client]}) ->
+    lists:member(Client, Suspended);
+precondition(#model{held = Held, suspended = Suspended}, {call, _, suspend, [Client]}) ->
+    case Held of
+        {pipe, [_, _ | _] = Places} ->
+            is_placed(Client, Places) andalso not lists:member(Client, Suspended);
+        _ ->
+            false
+    end;
 precondition(#model{held = Held} = Model, {call, _, Function, [Client, Key]})
   when Function =:= checkin; Function =:= discard; Function =:= echo ->
     case Held of
@@ -126,6 +147,12 @@ precondition(#model{held = Held} = Model, {call, _, Function, [Client, Key]})
     end;
 precondition(Model, {call, _, Function, [Client, _Key, Timeout]}) when Function =:= request; Function =:= checkout ->
     not is_busy(Client, Model) andalso is_certain(Function, Timeout, Model).
+
+%% Who is alone on a pipe receives for himself, and it is not seen what has come while he stands still.
+is_alone_and_suspended(#model{held = {pipe, [{Client, _Key}]}, suspended = Suspended}) ->
+    lists:member(Client, Suspended);
+is_alone_and_suspended(#model{}) ->
+    false.
 
 %% What comes of it. A check-out that does not wait is for another model.
 is_certain(_Function, _Timeout, #model{running = false}) ->
@@ -144,7 +171,7 @@ is_room_certain(_Function, _Model) ->
 
 -spec next_state(#model{}, term(), term()) -> #model{}.
 next_state(Model, _Result, {call, _, Function, Args}) ->
-    {_Allowed, New, _Told} = step(Function, Args, Model),
+    {_Allowed, New, _Told} = whole_step(Function, Args, Model),
     New.
 
 %% It must not raise: Debian's PropEr asks for stack traces in a way that OTP 24 has taken out.
@@ -156,7 +183,7 @@ postcondition(Model, Call, Result) ->
     end.
 
 mismatches(Model, {call, _, Function, Args}, Result) ->
-    {Allowed, New, Told} = step(Function, Args, Model),
+    {Allowed, New, Told} = whole_step(Function, Args, Model),
     Outcomes = [{Client, sockpool_statem_world:outcome(Client, Key), instead_of, Answers}
                 || {Client, Key, Answers} <- Told],
     case [{answered, Result, instead_of, Allowed} || not lists:member(Result, Allowed)]
@@ -167,18 +194,29 @@ mismatches(Model, {call, _, Function, Args}, Result) ->
 
 expected(#model{running = false}) ->
     stopped;
-expected(#model{held = Held, queue = Queue, counts = Counts}) ->
+expected(#model{held = Held, queue = Queue, suspended = Suspended, counts = Counts}) ->
     Exact = maps:from_list([{Name, {maps:get(Name, Counts, 0), 0}}
                             || Name <- [checkouts, checkins, closed, abandoned, timeouts, pipelined]]),
     #{closed := {Closed, 0}} = Exact,
     #{leased => case is_tuple(Held) of true -> 1; false -> 0 end,
       waiting => [Client || {Client, _, _} <- Queue],
       placed => case Held of {pipe, Places} -> [Client || {Client, _Key} <- Places]; _ -> [] end,
+      suspended => Suspended,
       counts => Exact#{closed := {Closed, case Held of stale -> 1; _ -> 0 end}}}.
 
 %%% The model's steps: step(Function, Args, Model) -> {AllowedAnswers, NewModel, Told}, where Told is who is answered now
 %%% that had to wait, be it for no time: [{Client, Key, AllowedAnswers}].
 
+whole_step(Function, Args, Model) ->
+    {Allowed, #model{suspended = Suspended, unheard = Unheard} = New, Told} = step(Function, Args, Model),
+    {Later, Now} = lists:partition(fun({Client, _, _}) -> lists:member(Client, Suspended) end, Told),
+    {Allowed, New#model{unheard = Unheard ++ Later}, Now}.
+
+step(suspend, [Client], #model{suspended = Suspended} = Model) ->
+    {[ok], Model#model{suspended = [Client | Suspended]}, []};
+step(resume, [Client], #model{suspended = Suspended, unheard = Unheard} = Model) ->
+    {Told, Others} = lists:partition(fun({Who, _, _}) -> Who =:= Client end, Unheard),
+    {[ok], Model#model{suspended = lists:delete(Client, Suspended), unheard = Others}, Told};
 step(start_pool, [_Opts], Model) ->
     {[ok], started(Model), []};
 step(stop_pool, [], #model{running = false} = Model) ->
@@ -187,10 +225,9 @@ step(stop_pool, [], Model) ->
     {[ok], (started(Model))#model{running = false}, shut([draining], Model)};
 step(crash_pool, [], #model{crashes = Crashes} = Model) ->
     {[ok], (started(Model))#model{crashes = Crashes + 1}, shut([closed], Model)};
-step(answer, [], #model{held = {pipe, [given_up | Places]}, unread = Unread} = Model) ->
-    served([ok], Model#model{held = {pipe, Places}, unread = Unread + 1}, []);
-step(answer, [], #model{held = {pipe, [Oldest | Places]}} = Model) ->
-    served([ok], Model#model{held = {pipe, Places}, unread = 0}, told(Oldest, [echoed]));
+step(answer, [], #model{held = {pipe, [Oldest | Places]}, unread = Before} = Model) ->
+    Unread = case is_heard(Oldest, Model) of true -> 0; false -> Before + 1 end,
+    served([ok], Model#model{held = {pipe, Places}, unread = Unread}, told(Oldest, [echoed]));
 step(close, [], #model{held = idle} = Model) ->
     {[ok], Model#model{held = stale}, []};
 step(close, [], #model{held = {lease, Client, Key, _Use}} = Model) ->
@@ -286,12 +323,18 @@ shut(Reasons, #model{held = Held, queue = Queue}) ->
 started(Model) ->
     Model#model{running = true, held = idle, unread = 0, queue = [], counts = #{}}.
 
-is_busy(Client, #model{held = Held, queue = Queue}) ->
-    lists:keymember(Client, 1, Queue)
+is_busy(Client, #model{held = Held, queue = Queue, suspended = Suspended}) ->
+    lists:keymember(Client, 1, Queue) orelse lists:member(Client, Suspended)
         orelse case Held of
-                   {pipe, Places} -> lists:keymember(Client, 1, [Place || Place <- Places, Place =/= given_up]);
+                   {pipe, Places} -> is_placed(Client, Places);
                    _ -> false
                end.
+
+is_placed(Client, Places) ->
+    lists:keymember(Client, 1, [Place || Place <- Places, Place =/= given_up]).
+
+is_heard(given_up, _Model) -> false;
+is_heard({Client, _Key}, #model{suspended = Suspended}) -> not lists:member(Client, Suspended).
 
 told(given_up, _Answers) -> [];
 told({Client, Key}, Answers) -> [{Client, Key, Answers}].

@@ -5,7 +5,7 @@
 -module(sockpool_statem_piped_world).
 
 -export([clients/0, start/1, stop/0, difference/1]).
--export([start_pool/1, stop_pool/0, crash_pool/0, kill/1]).
+-export([start_pool/1, stop_pool/0, crash_pool/0, kill/1, suspend/1, resume/1]).
 -export([request/3, checkout/3, checkin/2, discard/2, echo/2]).
 -export([answer/0, close/0]).
 
@@ -21,10 +21,11 @@
 -type client() :: atom().
 -type key() :: pos_integer().
 
-%% Who waits for a connection or a place, and who has a place; how much each count has grown since the pool was started:
-%% exactly so much, or up to so much more.
+%% Who waits for a connection or a place, who has a place, and who is suspended, whatever he has; how much each count has grown since the pool was started:
+%% exactly so much, or up to so
+%% much more.
 -type expected() :: stopped
-                  | #{leased := 0 | 1, waiting := [client()], placed := [client()],
+                  | #{leased := 0 | 1, waiting := [client()], placed := [client()], suspended := [client()],
                       counts := #{atom() => {Least :: non_neg_integer(), More :: non_neg_integer()}}}.
 
 -spec clients() -> [client(), ...].
@@ -61,11 +62,11 @@ stop() ->
 -spec difference(expected()) -> [term()].
 difference(stopped) ->
     ?WORLD:difference(stopped);
-difference(#{waiting := Waiting, placed := Placed, counts := Counts} = Expected) ->
+difference(#{waiting := Waiting, placed := Placed, suspended := Suspended, counts := Counts} = Expected) ->
     ?WORLD:eventually(fun() ->
                               ?WORLD:pool_difference(maps:with([leased, waiting], Expected)) ++ miscounted(Counts)
-                                  ++ ?WORLD:waits(Waiting ++ Placed)
-                                  ++ ?WORLD:mailboxes(clients() -- (Waiting ++ Placed)) ++ ?WORLD:own_mailbox()
+                                  ++ ?WORLD:waits((Waiting ++ Placed) -- Suspended)
+                                  ++ ?WORLD:mailboxes(clients() -- (Waiting ++ Placed ++ Suspended)) ++ ?WORLD:own_mailbox()
                       end).
 
 miscounted(Counts) ->
@@ -101,6 +102,17 @@ crash_pool() ->
 
 -spec kill(client()) -> ok.
 kill(Client) -> ?WORLD:kill(Client).
+
+%% Whatever comes for it, it does nothing.
+-spec suspend(client()) -> ok.
+suspend(Client) ->
+    true = erlang:suspend_process(whereis(Client)),
+    ok.
+
+-spec resume(client()) -> ok.
+resume(Client) ->
+    true = erlang:resume_process(whereis(Client)),
+    ok.
 
 %% The reply has to be that to this very request.
 -spec request(client(), key(), timeout()) -> started.
