@@ -114,6 +114,10 @@ goals(c_node, Results) ->
      || N <- [1, 8]] ++
     [{"joining the C node beside 1000 silent connections: p99 above that without them, ms",
       above(p99_us, c_node_join, {join_beside_silent, 1}, {join, 1}, Results), less, 50, 50}];
+goals(c_pipeline, Results) ->
+    [goal("pipelined echo by request/4 through the C node, ~b processes: x without", N, Floor, Floor,
+          ratios(c_pipeline, {sockpool_c_piped, N}, {sockpool_c_request, N}, Results))
+     || {N, Floor} <- [{1, 0.95}, {62, 2}]];
 goals(head_of_line, Results) ->
     [{lists:flatten(io_lib:format("calls beside messages of 64 MiB, ~b processes: p99 of erpc x that of ~s",
                                   [N, Words])),

@@ -5,7 +5,7 @@
 %% no other process uses, and holds the reply against it: another's reply is an error.
 -module(sockpool_bench_peers).
 
--export([echo/0, pipeline/0, tls_echo/0, pools/0, checkout/0, handshakes/0, calls/0, served/0, joins/0]).
+-export([echo/0, pipeline/0, tls_echo/0, pools/0, checkout/0, handshakes/0, calls/0, served/0, c_pipeline/0, joins/0]).
 -export([worker_checkout/0, worker_transaction/0, peer/1, exchange/3]).
 -export_type([peer/0, name/0, target/0, operation/0]).
 
@@ -14,7 +14,7 @@
                 poolboy | poolboy_checkout | gen_tcp | connect | raw |
                 ssl | ssl_connect | ssl_open | nothing |
                 erpc | sockpool_call | sockpool_node_lease |
-                sockpool_c_stats | gen_server_stats | sockpool_c_request | sockpool_erlang_request |
+                sockpool_c_stats | gen_server_stats | sockpool_c_request | sockpool_c_piped | sockpool_erlang_request |
                 join | join_beside_silent | sockpool_bench_slow:name() |
                 sockpool_bench_redis:name() | sockpool_bench_workers:name().
 -type target() :: #{transport := sockpool_bench_socket:transport(),
@@ -79,6 +79,10 @@ worker_transaction() ->
 -spec served() -> [name()].
 served() -> [sockpool_c_stats, gen_server_stats, sockpool_c_request, sockpool_erlang_request].
 
+%% @doc Requests through the C node, one at a time on each connection of its pool or many.
+-spec c_pipeline() -> [name()].
+c_pipeline() -> [sockpool_c_request, sockpool_c_piped].
+
 %% @doc Handshakes with the C node.
 -spec joins() -> [name()].
 joins() -> [join, join_beside_silent].
@@ -131,6 +135,9 @@ peer(gen_server_stats) ->
 peer(sockpool_c_request) ->
     node(sockpool_c_request, "request through the C node",
          fun sockpool_bench_served:start_c/1, fun sockpool_bench_served:request/3);
+peer(sockpool_c_piped) ->
+    node(sockpool_c_piped, "request through the C node, pipelined",
+         fun sockpool_bench_served:start_c_piped/1, fun sockpool_bench_served:request/3);
 peer(sockpool_erlang_request) ->
     node(sockpool_erlang_request, "request through an Erlang node",
          fun sockpool_bench_served:start_erlang/1, fun sockpool_bench_served:request/3);

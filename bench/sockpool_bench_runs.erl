@@ -42,6 +42,8 @@ about(tls) ->
     "TLS 1.3: requests and replies of 64 bytes and 1 MiB, handshakes, memory, timers";
 about(c_node) ->
     "calls of the C node beside a gen_server on an Erlang node, requests of 64 bytes through both, and handshakes";
+about(c_pipeline) ->
+    "requests and replies of 64 bytes through the C node, many on each connection of its pool beside one at a time";
 about(Concurrent) ->
     atom_to_list(Concurrent) ++ ": that many operations at once, pools of 100".
 
@@ -92,6 +94,9 @@ run(c_node) ->
     {repeat(c_node, 1, [cell(Processes, 10, 0, sockpool_bench_peers:served())
                         || Processes <- [1, 8, 62]]) ++
      repeat(c_node_join, 1, [cell(1, 1, 0, sockpool_bench_peers:joins())]), []};
+run(c_pipeline) ->
+    {repeat(c_pipeline, 1, [cell(Processes, 100, 0, sockpool_bench_peers:c_pipeline())
+                            || Processes <- [1, 8, 62, 1000]]), []};
 run(head_of_line) -> {head_of_line(), []};
 run(leak_test) -> {[], sockpool_bench_leak:leak_test()};
 run(memory) -> {[], sockpool_bench_leak:memory()}.

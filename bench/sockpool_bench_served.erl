@@ -2,7 +2,7 @@
 %% a gen_server on an Erlang node that answers with the same stats from its memory.
 -module(sockpool_bench_served).
 
--export([start_c/1, start_beside_silent/1, silent/0, start_erlang/1, start_gen_server/1, stop/1]).
+-export([start_c/1, start_c_piped/1, start_beside_silent/1, silent/0, start_erlang/1, start_gen_server/1, stop/1]).
 -export([stats/3, request/3, join/3]).
 -export([init/1, handle_call/3, handle_cast/2]).
 -export_type([serving/0]).
@@ -18,6 +18,14 @@
 %% @doc The C node with a pool, its connections up.
 -spec start_c(sockpool_bench_peers:target()) -> serving().
 start_c(Target) ->
+    start_c(Target, #{}).
+
+%% @doc The same pool, whose requests share connections.
+-spec start_c_piped(sockpool_bench_peers:target()) -> serving().
+start_c_piped(Target) ->
+    start_c(Target, #{pipeline => 4096}).
+
+start_c(Target, Options) ->
     ok = be_a_node(),
     Host = lists:last(string:lexemes(atom_to_list(node()), "@")),
     Node = list_to_atom(peer:random_name(bench_c) ++ "@" ++ Host),
@@ -25,7 +33,7 @@ start_c(Target) ->
                      [{args, ["--name", atom_to_list(Node), "--port"]}, {line, 4096}, exit_status,
                       stderr_to_stdout, {env, [{"SOCKPOOL_COOKIE", atom_to_list(erlang:get_cookie())}]}]),
     ok = registered(Port),
-    ok = fill({?POOL, Node}, Target),
+    ok = fill({?POOL, Node}, Target, Options),
     #{node => Node, server => ?SERVER, stop => fun() -> true = port_close(Port), ok end}.
 
 %% @doc The same, with connections to its port that say nothing.
@@ -65,7 +73,7 @@ registered(Port) ->
 start_erlang(Target) ->
     {Peer, Node} = start_peer(),
     {ok, _} = erpc:call(Node, application, ensure_all_started, [sockpool]),
-    ok = fill({?POOL, Node}, Target),
+    ok = fill({?POOL, Node}, Target, #{}),
     #{node => Node, server => ?SERVER, stop => fun() -> peer:stop(Peer) end}.
 
 %% @doc An Erlang node with a gen_server.
@@ -90,9 +98,9 @@ be_a_node() ->
             ok
     end.
 
-fill(Pool, #{port := Port, size := Size, max_overflow := Overflow}) ->
-    ok = sockpool:start_pool(Pool, #{host => {127, 0, 0, 1}, port => Port, size => Size,
-                                     max_overflow => Overflow}),
+fill(Pool, #{port := Port, size := Size, max_overflow := Overflow}, Options) ->
+    ok = sockpool:start_pool(Pool, Options#{host => {127, 0, 0, 1}, port => Port, size => Size,
+                                            max_overflow => Overflow}),
     sockpool_bench_wait:until(fun() ->
                                       {ok, #{idle := Idle}} = sockpool:stats(Pool),
                                       Idle =:= Size

@@ -21,27 +21,49 @@
 %% `make test-pipeline' asks for millions.
 suite() -> [{timetrap, case os:getenv("SOCKPOOL_PIPELINE_REQUESTS") of false -> {minutes, 5}; _ -> {hours, 3} end}].
 
-all() -> [{group, tcp}, {group, unix}, {group, tls}].
+all() -> [{group, tcp}, {group, unix}, {group, tls}, {group, c_tcp}, {group, c_unix}, {group, c_tls}].
 
 groups() ->
-    Everywhere = [each_gets_its_own, one_after_the_other, large_and_small, in_pieces, given_up, killed, more_than_fit, many_at_once, many_more, storm],
-    [{tcp, [], Everywhere ++ [iodata, lengths_on_a_raw_pool, suspended, low_priority, too_many_wait, exclusive_in_turn, closed_under_way,
-                              unwritten_goes_elsewhere, silent_server, too_big, bad_frame, unasked, zero_timeout, stopped,
-                              pool_process_crashes, too_long_goes_alone, no_message_is_left, other_pipelines_after_a_restart]},
-     {unix, [], Everywhere},
-     {tls, [], Everywhere}].
+    Everywhere = [each_gets_its_own, one_after_the_other, large_and_small, in_pieces, given_up, killed, more_than_fit, many_at_once, storm],
+    Here = [many_more | Everywhere],
+    Tcp = [iodata, lengths_on_a_raw_pool, suspended, low_priority, too_many_wait, exclusive_in_turn, closed_under_way,
+           unwritten_goes_elsewhere, silent_server, too_big, bad_frame, unasked, zero_timeout, stopped, too_long_goes_alone,
+           no_message_is_left, other_pipelines_after_a_restart],
+    [{tcp, [], Here ++ [pool_process_crashes | Tcp]},
+     {unix, [], Here},
+     {tls, [], Here},
+     %% The same through the daemon priv/sockpool_node.
+     {c_tcp, [], Everywhere ++ Tcp},
+     {c_unix, [], Everywhere},
+     {c_tls, [], Everywhere}].
 
 init_per_suite(Config) -> sockpool_tls_kit:start(Config).
 
 end_per_suite(Config) -> sockpool_tls_kit:stop(Config).
 
+init_per_group(c_tcp, Config) -> on_a_daemon(tcp, Config);
+init_per_group(c_unix, Config) -> on_a_daemon(unix, Config);
+init_per_group(c_tls, Config) -> on_a_daemon(tls, Config);
 init_per_group(Transport, Config) -> [{transport, Transport} | Config].
 
-end_per_group(_Transport, _Config) -> ok.
+on_a_daemon(Transport, Config) ->
+    sockpool_c_daemon:if_built(fun() ->
+        ok = sockpool_cluster:be_a_node(),
+        [{transport, Transport}, {daemon, sockpool_c_daemon:start()} | Config]
+    end).
+
+end_per_group(_Transport, Config) ->
+    case ?config(daemon, Config) of
+        undefined -> ok;
+        Daemon -> 0 = sockpool_c_daemon:stop(Daemon)
+    end.
 
 init_per_testcase(Case, Config) ->
     Name = list_to_atom("pipeline_" ++ atom_to_list(Case) ++ "_" ++ atom_to_list(?config(transport, Config))),
-    [{pool, Name} | Config].
+    case ?config(daemon, Config) of
+        undefined -> [{pool, Name} | Config];
+        #{node := Node} -> [{pool, {Name, Node}} | Config]
+    end.
 
 end_per_testcase(_Case, Config) ->
     _ = sockpool:stop_pool(?config(pool, Config)),
@@ -423,7 +445,8 @@ other_pipelines_after_a_restart(Config) ->
 %%% A list of requests in one call: more than there is room for, too.
 
 many_at_once(Config) ->
-    Pool = started(Config, serve(fun(<<"hang">>) -> timer:sleep(1000), close; (Message) -> [framed(Message)] end), #{size => 1, pipeline => 8}),
+    Pool = started(Config, serve(fun(<<"hang">>) -> timer:sleep(1000), close; (Message) -> [framed(Message)] end),
+                   #{size => 1, pipeline => 8, pipeline_stall => infinity}),
     Requests = [<<"many", N:32>> || N <- lists:seq(1, 50)],
     ?assertEqual([{ok, Data} || Data <- Requests], sockpool:request_many(Pool, Requests, packet, ?WAIT_MS)),
     ?assertEqual([], sockpool:request_many(Pool, [], packet, 0)),

@@ -83,7 +83,8 @@ struct sp_host {
      * that one of the pipe, of that index and generation. Pinned. */
     bool (*pipe_select)(const struct sp_call *call, struct sp_conn *conn, struct sp_waiter *waiter,
                         uint32_t pipe, uint32_t generation, bool write);
-    /* Not any more, when it is readable. False: it has fired, and its message is there or comes. Pinned. */
+    /* Not any more, when it is readable. False: it has fired, and its message is there or comes. Pinned. NULL: of what is
+     * readable the control process is told, always. */
     bool (*pipe_unselect)(const struct sp_call *call, struct sp_conn *conn);
 };
 

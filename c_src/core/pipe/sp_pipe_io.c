@@ -465,7 +465,7 @@ static bool choose(struct sp_pipe *pipe, struct sp_waiter **waiter)
     *waiter = NULL;
     pthread_mutex_lock(&pipe->lock);
     chosen = pipe->receiver == SP_NO_NUMBER && pipe->armed > 0;
-    if (chosen && sp_pipe_under_way(pipe) == 1) {
+    if (chosen && pipe->host->pipe_unselect && sp_pipe_under_way(pipe) == 1) {
         pipe->receiver = pipe->head;
         *waiter = sp_pipe_place(pipe, pipe->head)->waiter;
         pipe->waiter_ref(*waiter);

@@ -3,6 +3,7 @@
 #include "core/pipe/sp_pipe_io.h"
 #include "sp_grant.h"
 #include "sp_lease.h"
+#include "sp_queued_ask.h"
 #include "sp_shard.h"
 
 #include <stdlib.h>
@@ -224,25 +225,6 @@ static void do_io(struct sp_pool *pool, const struct sp_call *call, struct sp_pi
 
 /* ---- those who wait for a place ---- */
 
-/* Under the pipe's lock. */
-static bool claim(struct sp_waiter *waiter, uint32_t pipe, uint64_t number)
-{
-    uint32_t open = SP_HANDOFF_OPEN;
-
-    waiter->pipe = pipe;
-    waiter->lease = number;
-    return atomic_compare_exchange_strong(&waiter->handoff, &open, SP_HANDOFF_DELIVERED);
-}
-
-static size_t length_of(const struct sp_waiter *waiter)
-{
-    size_t len = 0;
-
-    for (int i = 0; i < waiter->iov_count; i++)
-        len += waiter->iov[i].iov_len;
-    return len;
-}
-
 /* It is the oldest waiter again, or told that the pool is not open any more. */
 static void give_back(struct sp_pool *pool, const struct sp_call *call, struct sp_waiter *waiter)
 {
@@ -262,13 +244,7 @@ static void give_back(struct sp_pool *pool, const struct sp_call *call, struct s
 static bool place(struct sp_pool *pool, const struct sp_call *call, struct sp_pipe *pipe,
                   struct sp_waiter *waiter)
 {
-    struct sp_ask ask = {.owner = waiter->owner,
-                         .iov = waiter->iov,
-                         .count = waiter->iov_count,
-                         .len = length_of(waiter),
-                         .want = waiter->want,
-                         .waiter = waiter,
-                         .claim = claim};
+    struct sp_ask ask = sp_queued_ask(waiter);
     uint64_t number;
     uint32_t wishes;
     sp_status status = SP_TIMEOUT;
@@ -435,30 +411,57 @@ static sp_status find_place(struct sp_pool *pool, const struct sp_call *call,
     return SP_EMPTY;
 }
 
-sp_status sp_piped_request(struct sp_pool *pool, const struct sp_call *call,
-                           const struct sp_ask *ask, uint64_t *at)
+static sp_status put(struct sp_pool *pool, const struct sp_call *call, const struct sp_ask *ask,
+                     struct found *found)
 {
     enum sp_phase phase = sp_pool_phase(pool);
-    struct found found;
     sp_status status;
 
     if (phase != SP_PHASE_OPEN)
         return sp_pool_phase_status(phase);
     if (atomic_load(&pool->nwait))
         return SP_EMPTY;
-    status = find_place(pool, call, ask, &found);
+    status = find_place(pool, call, ask, found);
     if (status != SP_OK)
         return status;
-    *at = found.at;
     sp_count(sp_pool_home(pool, call), pipelined);
     /* A shut that was too early to see it is seen here. */
     if (sp_pool_phase(pool) != SP_PHASE_OPEN) {
-        sp_pipe_end_before(found.on, atomic_load(&pool->epoch));
-        found.wishes = SP_PIPE_SELECT;
+        sp_pipe_end_before(found->on, atomic_load(&pool->epoch));
+        found->wishes = SP_PIPE_SELECT;
     }
+    return SP_OK;
+}
+
+sp_status sp_piped_request(struct sp_pool *pool, const struct sp_call *call,
+                           const struct sp_ask *ask, uint64_t *at)
+{
+    struct found found;
+    sp_status status = put(pool, call, ask, &found);
+
+    if (status != SP_OK)
+        return status;
+    *at = found.at;
     if (found.wishes)
         do_io(pool, call, found.on, found.wishes);
     return SP_OK;
+}
+
+sp_status sp_piped_request_asleep(struct sp_pool *pool, const struct sp_call *call,
+                                  struct sp_waiter *waiter)
+{
+    struct sp_ask ask = sp_queued_ask(waiter);
+    struct found found;
+    sp_status status;
+
+    atomic_store(&waiter->refs, 2);
+    waiter->state = SP_GRANTED;
+    status = put(pool, call, &ask, &found);
+    if (status == SP_OK)
+        postpone(pool, call, found.on, found.wishes | SP_PIPE_WRITE | SP_PIPE_SELECT);
+    else
+        atomic_store(&waiter->refs, 0);
+    return status;
 }
 
 sp_status sp_piped_look(struct sp_pool *pool, const struct sp_call *call, uint64_t at,
@@ -550,13 +553,15 @@ bool sp_piped_step(struct sp_pool *pool, const struct sp_call *call)
     return atomic_load(&pool->pipes->due);
 }
 
-/* True where it is to be done once more. */
+/* True where it is to be done once more. A reply may have come while nobody had the time to look: it is late no more. */
 static bool look_after(struct sp_pool *pool, const struct sp_call *call, struct sp_pipe *pipe)
 {
     if (call->now_ns > UNTAKEN_NS && sp_pipe_drop_dead(pipe, call, call->now_ns - UNTAKEN_NS))
         return true;
     if (atomic_load(&pipe->attached))
         do_io(pool, call, pipe, SP_PIPE_WRITE | SP_PIPE_READ | SP_PIPE_SELECT);
+    if (sp_pipe_is_busy(pipe, call->now_ns))
+        do_io(pool, call, pipe, SP_PIPE_SELECT);
     return false;
 }
 

@@ -34,6 +34,11 @@ void sp_piped_destroy(struct sp_pool *pool);
  * sp_pool_checkout(). */
 SP_MUST_CHECK sp_status sp_piped_request(struct sp_pool *pool, const struct sp_call *call,
                                          const struct sp_ask *ask, uint64_t *at);
+/* For a host whose callers all sleep: the same with what the waiter carries, which is told of the reply as if it had waited
+ * in the queue for its place. With SP_OK the core has one of its two references then. The bytes go out in the next step of
+ * the control plane, with those of all requests that come before it. */
+SP_MUST_CHECK sp_status sp_piped_request_asleep(struct sp_pool *pool, const struct sp_call *call,
+                                                struct sp_waiter *waiter);
 /* Whether such a request is to go on a connection of its own, as it does in a pool without pipes. */
 bool sp_piped_is_too_long(struct sp_pool *pool, size_t len);
 

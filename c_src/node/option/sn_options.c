@@ -1,6 +1,7 @@
 #include "sn_options.h"
 
 #include "core/dist/sp_node.h"
+#include "core/pool/sp_piped.h"
 #include "core/tls/sp_tls.h"
 
 #include <arpa/inet.h>
@@ -160,6 +161,9 @@ static bool check_together(const struct sn_given *given, const struct sn_parsed 
             return wrong(row, given->values[row], bad);
     if (size < 1 || size > (uint64_t)ROW[SIZE].max)
         return wrong(SIZE, given_or_default(given, SIZE), bad);
+    /* Each connection may be a pipe. */
+    if (parsed[PIPELINE].number > 1 && size > SP_PIPES_MAX)
+        return wrong(PIPELINE, given->values[PIPELINE], bad);
     if (transport == 1u << SN_NODE && !is_framing_of_nodes(parsed[PACKET].data))
         return wrong(PACKET, given_or_default(given, PACKET), bad);
     return true;

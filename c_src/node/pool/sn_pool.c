@@ -3,6 +3,7 @@
 #include "node/base/sn_descriptors.h"
 #include "node/base/sn_log.h"
 #include "core/pool/sp_health.h"
+#include "core/pool/sp_piped.h"
 #include "core/pool/sp_snapshot.h"
 
 #include <arpa/inet.h>
@@ -173,6 +174,7 @@ static void pool_free(struct sn_pool *pool)
 {
     sn_loop_unlimit(pool->hosted.loop, &pool->retry);
     sn_loop_drop(&pool->task);
+    sp_piped_destroy(&pool->hosted.core);
     sp_pool_destroy(&pool->hosted.core);
     sp_tls_slot_destroy(&pool->tls);
     sn_options_free(&pool->options);
@@ -284,6 +286,11 @@ sp_status sn_pool_open(struct sn_pool **made, struct sn_loop *loop, const struct
         return SP_NO_MEMORY;
     pool = memset(memory, 0, sizeof *pool);
     if (sp_pool_init(&pool->hosted.core, &sn_uv_host, sn_descriptors_sys(), 1) != SP_OK) {
+        free(pool);
+        return SP_NO_MEMORY;
+    }
+    if (options->config.pipeline > 1 && sp_piped_open(&pool->hosted.core) != SP_OK) {
+        sp_pool_destroy(&pool->hosted.core);
         free(pool);
         return SP_NO_MEMORY;
     }

@@ -3,6 +3,7 @@
 #include "sn_answer.h"
 #include "sn_session_end.h"
 #include "sn_channel.h"
+#include "sn_piped.h"
 #include "core/pool/sp_grant.h"
 #include "core/pool/sp_lease.h"
 
@@ -126,19 +127,12 @@ static void on_ready(void *arg)
     advance(arg);
 }
 
-/* The answer comes later. SP_OK or SP_NO_MEMORY. */
 static sp_status promise(struct sn_session *session, struct sn_client *client,
                          const struct sn_caller *caller, uint64_t timeout_ns)
 {
-    uint64_t now_ns = sn_loop_now_ns(session->sessions->loop);
-
     session->task.run = on_task;
     session->limit.over = on_over;
-    session->promise = sn_promise_new(client, caller);
-    if (!session->promise)
-        return SP_NO_MEMORY;
-    return sn_loop_limit(session->sessions->loop, &session->limit,
-                         timeout_ns == SP_NEVER ? UINT64_MAX : now_ns + timeout_ns);
+    return sn_session_promise(session, client, caller, timeout_ns);
 }
 
 /* ---- sending ---- */
@@ -299,14 +293,6 @@ static void finish(struct sn_session *session)
     sn_session_end(session);
 }
 
-static void hold_up(struct sn_session *session)
-{
-    if (session->held_up)
-        return;
-    session->held_up = true;
-    sp_list_push_newest(&session->promise->client->held_up, &session->in_held_up);
-}
-
 static void receive(struct sn_session *session)
 {
     static uint8_t scratch[SP_FULL_RECV_BYTES];
@@ -317,7 +303,7 @@ static void receive(struct sn_session *session)
 
     sn_conn_disarm(session->conn, session->lease, &call);
     if (session->promise->client->out.congested) {
-        hold_up(session);
+        sn_session_hold_up(session);
         return;
     }
     if (!sp_conn_enter(conn, session->lease, &call)) {
@@ -452,6 +438,8 @@ static void advance(struct sn_session *session)
     case SN_SESSION_WAITING:
     case SN_SESSION_HELD:
     case SN_SESSION_ASKING: /* its task is the channel's */
+    case SN_SESSION_PIPED:  /* sn_piped.c's */
+    case SN_SESSION_REPLIED:
         return;
     }
 }
@@ -542,6 +530,10 @@ void sn_io_request(struct sn_sessions *sessions, struct sn_client *client,
         status = -ENOBUFS;
     if (status != SP_OK) {
         sn_answer_status(sessions->outbox, client, caller, status);
+        return;
+    }
+    if (sn_piped_takes(pool, pieces)) {
+        sn_piped_request(sessions, client, caller, pool, id, pieces, want, timeout_ns);
         return;
     }
     session = session_for(sessions, client, caller, pool, id, true, timeout_ns);

@@ -102,9 +102,11 @@ struct sn_session *sn_session_new(struct sn_sessions *sessions, struct sn_client
 
 /* Those that may follow each. A session may end in any of them. */
 static const unsigned followers[] = {
-    [SN_SESSION_TRYING] = MAY(WAITING) | MAY(HELD) | MAY(SENDING) | MAY(ASKING),
+    [SN_SESSION_TRYING] = MAY(WAITING) | MAY(PIPED) | MAY(HELD) | MAY(SENDING) | MAY(ASKING),
     [SN_SESSION_WAITING] = MAY(TOLD),
     [SN_SESSION_TOLD] = MAY(HELD) | MAY(SENDING) | MAY(ASKING),
+    [SN_SESSION_PIPED] = MAY(REPLIED),
+    [SN_SESSION_REPLIED] = MAY(PIPED),
     [SN_SESSION_HELD] = MAY(SENDING) | MAY(RECEIVING),
     [SN_SESSION_SENDING] = MAY(RECEIVING) | MAY(HELD),
     [SN_SESSION_RECEIVING] = MAY(HELD),
@@ -128,6 +130,20 @@ void sn_session_grant(struct sn_session *session, struct sn_conn *conn, uint64_t
     session->conn = conn;
     session->lease = lease;
     session->channel = NULL;
+}
+
+/* ---- the call that is under way ---- */
+
+sp_status sn_session_promise(struct sn_session *session, struct sn_client *client,
+                             const struct sn_caller *caller, uint64_t timeout_ns)
+{
+    uint64_t now_ns = sn_loop_now_ns(session->sessions->loop);
+
+    session->promise = sn_promise_new(client, caller);
+    if (!session->promise)
+        return SP_NO_MEMORY;
+    return sn_loop_limit(session->sessions->loop, &session->limit,
+                         timeout_ns == SP_NEVER ? UINT64_MAX : now_ns + timeout_ns);
 }
 
 /* ---- what is kept ---- */
@@ -283,6 +299,14 @@ bool sn_session_give_away(struct sn_session *session, struct sn_client *client, 
     sn_owner_mark_busy(heir);
     sn_owner_mark_idle(owners, before);
     return true;
+}
+
+void sn_session_hold_up(struct sn_session *session)
+{
+    if (session->held_up)
+        return;
+    session->held_up = true;
+    sp_list_push_newest(&session->promise->client->held_up, &session->in_held_up);
 }
 
 void sn_sessions_resume(struct sn_sessions *sessions, struct sn_client *client)

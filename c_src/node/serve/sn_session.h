@@ -34,12 +34,14 @@ struct sn_node_request {
 };
 
 /* sn_session.c says which may follow which. A checkout begins with TRYING and leads to HELD, where each `send` and
- * `recv` begins and ends; a request leads to RECEIVING or ASKING, and ends there. */
+ * `recv` begins and ends; a request leads to RECEIVING or ASKING, and ends there; one on a pipe ends with PIPED, or REPLIED. */
 enum sn_session_state {
     /* Without a connection. */
     SN_SESSION_TRYING,  /* not queued: just made, or would not wait, and tries what is idle */
     SN_SESSION_WAITING, /* in the pool's queue */
     SN_SESSION_TOLD,    /* not any more: it has got a connection or an error, and sees to it soon */
+    SN_SESSION_PIPED,   /* a request on a pipe, or in the queue for a place there */
+    SN_SESSION_REPLIED, /* not any more: its client would not read its reply now, or it goes on another one */
     /* With one: sn_session_has_connection(). */
     SN_SESSION_HELD,      /* a lease that no call is using but, with a channel, calls to the node */
     SN_SESSION_SENDING,   /* for a call: first what came with it, then what is kept */
@@ -63,9 +65,9 @@ struct sn_session {
     struct sn_task task;  /* goes on with the call that is under way, or with the channel */
 
     union {
-        struct { /* WAITING, TOLD */
-            struct sn_waiter *waiter;
-            /* TOLD: why it does not wait any more, and how much of a request is out. */
+        struct {                      /* WAITING, TOLD, PIPED, REPLIED */
+            struct sn_waiter *waiter; /* not of REPLIED */
+            /* TOLD: why it does not wait any more, and how much of a request is out. REPLIED: SP_OK, or SP_AGAIN. */
             sp_status told_status;
             size_t told_sent;
         };
@@ -80,9 +82,11 @@ struct sn_session {
     struct sn_promise *promise; /* NULL: it was answered at once, or memory is short */
     struct sn_limit limit;
     struct sn_node_request *request; /* of a node request, until its channel is open; else NULL */
-    /* Bytes to send, of which `sent` are out; or NULL. Of a request without a connection, or SENDING. */
+    /* Bytes to send, of which `sent` are out; or NULL. Of a request without a connection, or SENDING. REPLIED: with SP_OK
+     * the reply, behind `sent' bytes. */
     uint8_t *kept;
     size_t kept_len, sent;
+    bool would_wait;     /* TRYING, for a pipe */
     struct sp_want want; /* RECEIVING; and of a request before that */
     sp_status broken;    /* RECEIVING: why a request could not be sent whole; SP_OK: it was */
 };
@@ -116,6 +120,10 @@ void sn_session_call_over(struct sn_session *session);
 /* No answer is due any more: no time limit, no bytes kept, nothing awaited. */
 void sn_session_settle(struct sn_session *session);
 
+/* For a call whose answer comes later, or once the time is over: SP_OK or SP_NO_MEMORY. */
+SP_MUST_CHECK sp_status sn_session_promise(struct sn_session *session, struct sn_client *client,
+                                           const struct sn_caller *caller, uint64_t timeout_ns);
+
 /* Copies bytes that are to be sent later; SP_OK or SP_NO_MEMORY. */
 SP_MUST_CHECK sp_status sn_session_keep(struct sn_session *session, const struct iovec *iov,
                                         int count);
@@ -142,6 +150,8 @@ SP_MUST_CHECK bool sn_node_request_keep(struct sn_session *session,
 /* Does nothing where there is none. */
 void sn_node_request_unkeep(struct sn_session *session);
 
+/* Its client does not read its answers: its task runs when that does. */
+void sn_session_hold_up(struct sn_session *session);
 /* The client reads again, or is gone: goes on with what was held up for it. */
 void sn_sessions_resume(struct sn_sessions *sessions, struct sn_client *client);
 

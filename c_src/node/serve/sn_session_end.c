@@ -2,6 +2,9 @@
 
 #include "sn_channel.h"
 #include "core/pool/sp_lease.h"
+#include "core/pool/sp_piped.h"
+
+#include <assert.h>
 
 void sn_session_end(struct sn_session *session)
 {
@@ -10,11 +13,29 @@ void sn_session_end(struct sn_session *session)
     sn_session_free(session);
 }
 
+/* A request on a pipe: its reply is dropped when it comes. One that waits for a place has none yet. */
+static void give_up_place(struct sn_session *session, const struct sp_call *call)
+{
+    struct sp_waiter *waiter = &session->waiter->core;
+    struct sp_reply reply = {.far = NULL};
+    sp_status status;
+
+    if (waiter->handoff != SP_HANDOFF_DELIVERED)
+        return;
+    status = sp_piped_give_up(waiter->pool, call, sp_piped_at(waiter->pipe, waiter->lease),
+                              SN_CORE_OWNER, true, &reply);
+    assert(status == SP_TIMEOUT); /* it is told nothing from now on */
+    (void)status;
+}
+
 void sn_session_drop(struct sn_session *session)
 {
     struct sp_call call = sn_loop_call(session->sessions->loop);
 
-    if (session->state == SN_SESSION_WAITING || session->state == SN_SESSION_TOLD)
+    if (session->state == SN_SESSION_PIPED)
+        give_up_place(session, &call);
+    if (session->state == SN_SESSION_WAITING || session->state == SN_SESSION_TOLD ||
+        session->state == SN_SESSION_PIPED)
         sp_waiter_abandon(&session->waiter->core, &call);
     if (sn_session_has_connection(session))
         sn_channel_give_back(session);

@@ -2,6 +2,7 @@
 
 #include "core/conn/sp_recv.h"
 #include "core/pool/sp_control.h"
+#include "core/pool/sp_piped.h"
 #include "core/base/sp_sys.h"
 
 #include <stdlib.h>
@@ -98,6 +99,26 @@ static void conn_stop(const struct sp_call *call, struct sp_conn *core, int fd)
     uv_close((uv_handle_t *)&poll->uv, on_poll_closed);
 }
 
+static sp_status poll_for(struct sn_conn *conn, int events);
+
+/* The connection may be gone afterwards. */
+static void tell_pipe(struct sn_conn *conn, int told)
+{
+    struct sp_pool *pool = conn->core.pool;
+    uint32_t pipe = conn->pipe, generation = conn->pipe_generation;
+    struct sp_call call = sn_loop_call(hosted_of(pool)->loop);
+
+    conn->piped &= ~told;
+    if ((told & UV_WRITABLE) && poll_for(conn, UV_READABLE) != SP_OK) {
+        told |= conn->piped;
+        conn->piped = 0;
+    }
+    if (told & UV_WRITABLE)
+        sp_piped_event(pool, &call, pipe, generation, true);
+    if (told & UV_READABLE)
+        sp_piped_event(pool, &call, pipe, generation, false);
+}
+
 static void on_event(uv_poll_t *uv, int status, int events)
 {
     struct sn_poll *poll = uv->data;
@@ -106,7 +127,11 @@ static void on_event(uv_poll_t *uv, int status, int events)
 
     if (status < 0) {
         poll->events = 0; /* libuv has stopped it, and whoever tries will see the error */
-        events = conn->wanted | UV_READABLE;
+        events = conn->wanted | conn->piped | UV_READABLE;
+    }
+    if (conn->piped & events) {
+        tell_pipe(conn, conn->piped & events);
+        return;
     }
     if (conn->wanted & events) {
         if (conn->wanted & UV_WRITABLE) {
@@ -119,6 +144,11 @@ static void on_event(uv_poll_t *uv, int status, int events)
     }
     if (conn->wanted)
         return;
+    if (conn->piped) { /* for what is not there yet */
+        sp_status unheard = poll_for(conn, conn->piped);
+        (void)unheard; /* the tick looks after pipes */
+        return;
+    }
     uv_poll_stop(&poll->uv);
     poll->events = 0;
     if (!conn->watched)
@@ -173,6 +203,7 @@ static sp_status arm(struct sn_conn *conn, uint64_t lease, int events, void (*re
         sp_conn_disarmed(&conn->core, lease, &call);
         return status;
     }
+    conn->piped = 0; /* of a pipe that has given it back */
     conn->wanted = events;
     conn->ready = ready;
     conn->arg = arg;
@@ -243,9 +274,28 @@ static bool watch(const struct sp_call *call, struct sp_conn *core, uint32_t gen
     struct sn_conn *conn = sn_conn_of(core);
 
     (void)call;
+    conn->piped = 0;
     conn->watched = true;
     conn->generation = generation;
     return poll_for(conn, UV_READABLE) == SP_OK;
+}
+
+static bool pipe_select(const struct sp_call *call, struct sp_conn *core, struct sp_waiter *waiter,
+                        uint32_t pipe, uint32_t generation, bool write)
+{
+    struct sn_conn *conn = sn_conn_of(core);
+
+    (void)call;
+    (void)waiter;
+    if (conn->pipe != pipe || conn->pipe_generation != generation)
+        conn->piped = 0;
+    conn->pipe = pipe;
+    conn->pipe_generation = generation;
+    conn->piped |= write ? UV_WRITABLE : UV_READABLE;
+    if (poll_for(conn, conn->piped) == SP_OK)
+        return true;
+    conn->piped = 0;
+    return false;
 }
 
 /* ---- waiters ---- */
@@ -268,6 +318,22 @@ sn_waiter_new(struct sp_pool *pool, struct iovec bytes,
     return waiter;
 }
 
+struct sn_waiter *
+sn_waiter_piped(struct sp_pool *pool, struct iovec bytes, const struct sp_want *want,
+                void (*told)(struct sn_waiter *waiter, sp_status status, size_t sent),
+                void (*replied)(struct sn_waiter *waiter, sp_status status, struct sp_reply *reply),
+                void *arg)
+{
+    struct sn_waiter *waiter = sn_waiter_new(pool, bytes, told, arg);
+
+    if (!waiter)
+        return NULL;
+    waiter->replied = replied;
+    waiter->core.piped = true;
+    waiter->core.want = *want;
+    return waiter;
+}
+
 static bool waiter_notify(const struct sp_call *call, struct sp_waiter *core, sp_status status,
                           size_t sent)
 {
@@ -276,6 +342,32 @@ static bool waiter_notify(const struct sp_call *call, struct sp_waiter *core, sp
     (void)call;
     waiter->told(waiter, status, sent);
     return true;
+}
+
+static void reply_notify(const struct sp_call *call, struct sp_waiter *core, sp_status status,
+                         struct sp_reply *reply)
+{
+    struct sn_waiter *waiter = SP_CONTAINER(core, struct sn_waiter, core);
+
+    (void)call;
+    waiter->replied(waiter, status, reply);
+}
+
+static bool reply_reserve(struct sp_reply *reply, size_t cap)
+{
+    uint8_t *far = realloc(reply->far, cap);
+
+    if (!far)
+        return false;
+    reply->far = far;
+    reply->far_cap = cap;
+    return true;
+}
+
+static void reply_free(struct sp_reply *reply)
+{
+    free(reply->far);
+    reply->far = NULL;
 }
 
 static void waiter_free(struct sp_waiter *core)
@@ -307,7 +399,8 @@ static void refused(const struct sp_call *call, const struct sp_conn *conn, sp_s
     hosted->refused(hosted, conn, why, is_outage);
 }
 
-/* No lease leaves anything with its connection, so there is no keepsake_drop. */
+/* No lease leaves anything with its connection, so there is no keepsake_drop; and no owner waits for a descriptor on which
+ * others have something as well, so there is no pipe_unselect. */
 const struct sp_host sn_uv_host = {
     .conn_new = conn_new,
     .conn_ref = conn_ref,
@@ -321,4 +414,8 @@ const struct sp_host sn_uv_host = {
     .watch = watch,
     .wake = wake,
     .refused = refused,
+    .reply_reserve = reply_reserve,
+    .reply_free = reply_free,
+    .reply_notify = reply_notify,
+    .pipe_select = pipe_select,
 };

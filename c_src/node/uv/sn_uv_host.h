@@ -32,13 +32,18 @@ struct sn_conn {
     sp_status ahead; /* of the last sp_recv_ahead(), by sn_conn_send() */
     bool watched;
     uint32_t generation;
+    /* What a pipe waits for: which one, and for what. */
+    int piped;
+    uint32_t pipe, pipe_generation;
 };
 
-/* A place in the queue of a pool. `told` is called once, within some call of the core: it may not call
- * the core itself. */
+/* A place in the queue of a pool, or on a pipe. One of `told` and `replied` is called, once, within some call of the core:
+ * it may not call the core itself. */
 struct sn_waiter {
     struct sp_waiter core;
     void (*told)(struct sn_waiter *waiter, sp_status status, size_t sent);
+    /* Of one for a place on a pipe, once it has that: as reply_notify() of sp_host.h. */
+    void (*replied)(struct sn_waiter *waiter, sp_status status, struct sp_reply *reply);
     void *arg;
     struct iovec bytes; /* of a request; somebody else's, for as long as it is queued */
 };
@@ -76,5 +81,11 @@ SP_MUST_CHECK sp_status sn_conn_send(struct sn_conn *self, const struct sp_call 
 struct sn_waiter *
 sn_waiter_new(struct sp_pool *pool, struct iovec bytes,
               void (*told)(struct sn_waiter *waiter, sp_status status, size_t sent), void *arg);
+/* For a place on a pipe. */
+struct sn_waiter *
+sn_waiter_piped(struct sp_pool *pool, struct iovec bytes, const struct sp_want *want,
+                void (*told)(struct sn_waiter *waiter, sp_status status, size_t sent),
+                void (*replied)(struct sn_waiter *waiter, sp_status status, struct sp_reply *reply),
+                void *arg);
 
 #endif

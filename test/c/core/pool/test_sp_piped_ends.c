@@ -174,6 +174,21 @@ KIT_TEST(piped_ends, a_server_that_answers_slowly_is_none_that_stalls)
     pipe_idle(1);
 }
 
+/* It was the pool's process, or the machine, that stood still. */
+KIT_TEST(piped_ends, a_reply_that_is_there_is_late_no_more)
+{
+    uint64_t a = pipe_ask(1, "a"), b = pipe_ask(2, "b");
+
+    pipe_sleep(b, 2);
+    peer_says("A");
+    fake_sleep_ms(2 * PIPE_STALL_MS);
+    kit_tick();
+    pipe_replies(a, 1, "A");
+    fake_sleep_ms(PIPE_STALL_MS + 1);
+    kit_tick();
+    pipe_told_why(2, SP_CLOSED);
+}
+
 KIT_TEST(piped_ends, a_shut_ends_all)
 {
     uint64_t a = pipe_ask(1, "a"), b = pipe_ask(2, "b"), c;

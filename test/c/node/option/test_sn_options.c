@@ -83,6 +83,9 @@ Test(sn_options, defaults)
     cr_assert_eq(opts.checkout_timeout_ns, MS(5000));
     cr_assert_eq(opts.connect_timeout_ns, MS(5000));
     cr_assert_eq(opts.send_timeout_ns, MS(5000));
+    cr_assert_eq(opts.config.pipeline, 1);
+    cr_assert_eq(opts.config.pipeline_bytes, 1048576);
+    cr_assert_eq(opts.config.pipeline_stall_ns, MS(5000));
     cr_assert_eq(opts.config.framing.kind, SP_FRAMING_RAW);
     cr_assert(opts.config.sockopts.nodelay);
     cr_assert_not(opts.config.sockopts.keepalive);
@@ -122,10 +125,25 @@ NUMBER(max_waiting, config.max_waiting, 0, 4294967295, 1)
 NUMBER(checkout_timeout, checkout_timeout_ns, 0, 4294967295, SP_MS)
 NUMBER(connect_timeout, connect_timeout_ns, 1, 4294967295, SP_MS)
 NUMBER(send_timeout, send_timeout_ns, 0, 4294967295, SP_MS)
+NUMBER(pipeline, config.pipeline, 1, 4096, 1)
+NUMBER(pipeline_bytes, config.pipeline_bytes, 1, 2147483647, 1)
+NUMBER(pipeline_stall, config.pipeline_stall_ns, 1, 4294967295, SP_MS)
 NUMBER(sndbuf, config.sockopts.sndbuf_bytes, 1, 2147483647, 1)
 NUMBER(recbuf, config.sockopts.recbuf_bytes, 1, 2147483647, 1)
 NUMBER(max_hold, config.max_hold_ns, 1, 4294967295, SP_MS)
 NUMBER(recv_limit, config.recv_limit_bytes, 1, 2147483647, 1)
+
+Test(sn_options, connections_that_are_pipes)
+{
+    right("pipeline => 2, size => 65000, max_overflow => 536");
+    right("pipeline => 1, size => 65000, max_overflow => 537");
+    cr_assert_eq(parse("pipeline => 2, size => 65000, max_overflow => 537"), SP_BAD_DATA);
+    assert_bad("too many", false, "pipeline", "2");
+    right("pipeline_stall => infinity");
+    cr_assert_eq(opts.config.pipeline_stall_ns, SP_NEVER);
+    cr_assert_eq(parse_map("#{transport => node, node => 'a@b', pipeline => 2}"), SP_BAD_DATA);
+    assert_bad("of a node", false, "pipeline", "2");
+}
 
 Test(sn_options, size_and_max_overflow)
 {
