@@ -31,6 +31,10 @@ run_few() {
     run test/sockpool_c_node_pools_SUITE --case drained_at_sigterm,second_sigterm
     run test/sockpool_c_node_stress_SUITE
     run test/sockpool_framing_SUITE --group c_node --case as_options_of_a_connection,info_says_which,refused
+    run test/sockpool_c_node_pipeline_SUITE --case a_node_goes,cancelled,drained_at_sigterm,of_a_file
+    run test/sockpool_pipeline_SUITE --group c_tcp --case "each_gets_its_own,large_and_small,given_up,too_many_wait,\
+closed_under_way,unwritten_goes_elsewhere,too_big,stopped"
+    run test/sockpool_pipeline_SUITE --group c_tls --case each_gets_its_own
     run test/sockpool_c_node_connect_SUITE --case "ticks_while_leased,killed_under_calls,wrong_cookie,\
 not_a_node,tls,plain_to_tls,hostile_frames,replies_to_nobody,cut_frame,clients_die"
     run test/sockpool_node_config_SUITE --case "same_errors,same_errors_of_tls,options_in_any_order,changed_pool,\
@@ -49,7 +53,7 @@ case $KIND in
 asan)
     build CC=gcc CFLAGS="-O1 -g" SANITIZE=address,undefined || exit 1
     export SOCKPOOL_NODE=$DIR/sockpool_node
-    SUITES=${*:-c_ops c_node c_node_limits c_node_pools c_node_connect c_node_stress node_config node}
+    SUITES=${*:-c_ops c_node c_node_limits c_node_pools c_node_connect c_node_pipeline c_node_stress node_config node}
     export ASAN_OPTIONS="halt_on_error=1:exitcode=99:log_path=$LOG"
     export UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1:exitcode=99:log_path=$LOG"
     ;;
@@ -84,6 +88,7 @@ if [ $# -eq 0 ]; then
     done
     if [ "$KIND" = asan ]; then
         run test/sockpool_framing_SUITE --group c_node
+        run test/sockpool_pipeline_SUITE --group c_tcp,c_unix,c_tls
     else
         run_few
     fi

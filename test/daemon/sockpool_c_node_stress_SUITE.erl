@@ -1,5 +1,5 @@
 %%% Everything that clients of the daemon priv/sockpool_node do, at once and at random, from two nodes and on
-%%% three pools, while clients are killed, connections of nodes and servers are lost, and a pool is stopped and
+%%% five pools, in two of which requests share connections, while clients are killed, connections of nodes and servers are lost, and a pool is stopped and
 %%% started. Every call has one of the results that it may have; afterwards nothing is left, to the last
 %%% connection and descriptor.
 %%%
@@ -17,6 +17,8 @@
 -import(sockpool_tls_kit, [pem/2, identity/2]).
 
 -define(CLIENTS, 40).
+%% Whoever gets a reply gets that to its own request.
+-define(PIPED, #{packet => 4, pipeline => 16, pipeline_stall => 2000}).
 -define(OPTS, #{size => 3, max_overflow => 3, overflow_ttl => 50, backoff => {1, 20},
                 connect_timeout => 20000, max_hold => 2000}).
 
@@ -43,15 +45,19 @@ everything_at_once(Config) ->
     TlsOpts = #{host => "localhost", port => sockpool_tls_peers:port(Tls), transport => tls,
                 tls => #{cacertfile => pem(Config, "ca")}},
     Pools = [{{tcp, Node}, sockpool_test_server:target(Tcp)},
-             {{local, Node}, sockpool_test_server:target(Local)}, {{tls, Node}, TlsOpts}],
+             {{local, Node}, sockpool_test_server:target(Local)}, {{tls, Node}, TlsOpts},
+             {{piped, Node}, maps:merge(?PIPED, sockpool_test_server:target(Tcp))},
+             {{piped_tls, Node}, maps:merge(?PIPED, TlsOpts)}],
     {ok, []} = sockpool:which_pools(Node),
     true = erpc:call(Other, net_kernel, connect_node, [Node]),
     Before = sockpool_c_daemon:descriptors(Daemon),
     [ok = sockpool:start_pool(Pool, maps:merge(?OPTS, Opts)) || {Pool, Opts} <- Pools],
     Names = [Pool || {Pool, _} <- Pools],
     ok = rounds(Ops, Names, [node(), Other], Seed,
-                fun(Round) -> trouble(Round, Node, hd(Pools), [Tcp, Local]) end),
+                fun(Round) -> trouble(Round, Node, Pools, [Tcp, Local]) end),
     ok = wait_until(fun() -> sockpool:which_pools(Node) =/= {error, {nodedown, Node}} end),
+    {ok, #{pipelined := Pipelined}} = sockpool:stats({piped_tls, Node}),
+    ?assert(Pipelined > 0),
     [begin
          #{leased := 0, waiting := 0, total := Total} = Stats = settled(Pool),
          ct:pal("~p", [Stats]),
@@ -83,10 +89,14 @@ collect(Left, Round, Trouble) ->
             collect(Left, Round + 1, Trouble)
     end.
 
-trouble(Round, Node, {Pool, Opts}, Servers) ->
+trouble(Round, Node, Pools, Servers) ->
+    {First, FirstOpts} = hd(Pools),
+    Piped = {piped, Node},
     case Round rem 100 of
-        20 -> true = lists:member(sockpool:stop_pool(Pool), stopped(Node));
-        21 -> start_again(Pool, Opts, Node);
+        20 -> true = lists:member(sockpool:stop_pool(First), stopped(Node));
+        21 -> start_again(First, FirstOpts, Node);
+        40 -> true = lists:member(sockpool:stop_pool(Piped), stopped(Node));
+        41 -> start_again(Piped, proplists:get_value(Piped, Pools), Node);
         50 -> [ok = sockpool_test_server:close_connections(Server) || Server <- Servers], ok;
         70 -> _ = erlang:disconnect_node(Node), ok;
         80 -> [ok = sockpool_test_server:down(Server) || Server <- Servers],
@@ -118,6 +128,7 @@ work(Tester, Pools, Ops, Seed) ->
      end || N <- lists:seq(1, Ops)],
     ok.
 
+operation(N, {Name, _} = Pool) when Name =:= piped; Name =:= piped_tls -> piped(N, Pool);
 operation(N, Pool) when N =< 3 -> echo(Pool, rand:bytes(rand:uniform(200)), 10000);
 operation(4, Pool) -> echo(Pool, rand:bytes(200000), 20000);
 operation(5, Pool) -> echo(Pool, <<"soon">>, rand:uniform(3) - 1);
@@ -129,12 +140,33 @@ operation(12, Pool) -> given_away(Pool);
 operation(13, {_, Node}) -> sockpool:node_stats(Node);
 operation(14, {Name, Node}) -> impatient(Name, Node).
 
-echo(Pool, Data, Timeout) ->
-    case sockpool:request(Pool, Data, byte_size(Data), Timeout) of
-        {ok, Data} -> ok;
-        {ok, Wrong} -> {wrong, byte_size(Wrong)};
+piped(N, Pool) when N =< 6 -> ask(Pool, rand:bytes(rand:uniform(200)), 10000);
+piped(7, Pool) -> ask(Pool, rand:bytes(200000), 20000);
+piped(N, Pool) when N =< 9 -> ask(Pool, rand:bytes(40), rand:uniform(5) - 1);
+piped(10, Pool) -> with(Pool, fun(Conn) -> exchange(Conn, rand:bytes(100), packet) end);
+piped(N, Pool) when N =< 12 ->
+    Victims = [spawn(fun() -> _ = ask(Pool, rand:bytes(100 * M), 10000) end) || M <- lists:seq(1, 5)],
+    Result = ask(Pool, rand:bytes(30), 10000),
+    [exit(Victim, kill) || Victim <- Victims],
+    Result;
+piped(13, {Name, Node}) ->
+    Id = make_ref(),
+    try gen_server:call({sockpool, Node}, {request, Id, Name, <<"impatient">>, packet, infinity}, rand:uniform(3) - 1) of
+        {ok, <<"impatient">>} -> ok;
         Error -> Error
-    end.
+    catch
+        exit:{timeout, _} -> gen_server:cast({sockpool, Node}, {cancel, Id});
+        exit:{{nodedown, _}, _} -> ok
+    end;
+piped(14, Pool) -> with(Pool, fun inspect/1).
+
+ask(Pool, Data, Timeout) -> answered(Data, sockpool:request(Pool, Data, packet, Timeout)).
+
+answered(Data, {ok, Data}) -> ok;
+answered(_Data, {ok, Wrong}) -> {wrong, byte_size(Wrong)};
+answered(_Data, Error) -> Error.
+
+echo(Pool, Data, Timeout) -> answered(Data, sockpool:request(Pool, Data, byte_size(Data), Timeout)).
 
 with(Pool, Fun) ->
     case sockpool:checkout(Pool, lists:nth(rand:uniform(3), [0, 2, 10000])) of
@@ -149,16 +181,12 @@ with(Pool, Fun) ->
             Error
     end.
 
-exchange(Conn, Data) ->
+exchange(Conn, Data) -> exchange(Conn, Data, byte_size(Data)).
+
+exchange(Conn, Data, Length) ->
     case sockpool:send(Conn, Data, 10000) of
-        ok ->
-            case sockpool:recv(Conn, byte_size(Data), 10000) of
-                {ok, Data} -> ok;
-                {ok, _} -> wrong;
-                Error -> Error
-            end;
-        Error ->
-            Error
+        ok -> answered(Data, sockpool:recv(Conn, Length, 10000));
+        Error -> Error
     end.
 
 inspect(Conn) ->

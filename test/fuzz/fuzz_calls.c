@@ -336,7 +336,8 @@ static void on_wake(struct sn_client *client)
     (void)client;
 }
 
-static void start_pool(const char *name)
+/* Its connections may be shared, and its messages have a header of a byte, or not. */
+static void start_pool(const char *name, unsigned way)
 {
     struct sp_tls_refusal refusal;
     struct sn_bad_option bad;
@@ -344,7 +345,7 @@ static void start_pool(const char *name)
     struct term term = {.len = 0}, atom = {.len = 0};
 
     put_atom(&atom, name);
-    put(&term, "t\0\0\0\4", 5);
+    put(&term, "t\0\0\0\6", 5);
     put_atom(&term, "transport");
     put_atom(&term, "unix");
     put_atom(&term, "path");
@@ -355,6 +356,10 @@ static void start_pool(const char *name)
     put(&term, "a\2", 2);
     put_atom(&term, "max_overflow");
     put(&term, "a\1", 2);
+    put_atom(&term, "pipeline");
+    put(&term, way & 1 ? "a\3" : "a\1", 2);
+    put_atom(&term, "packet");
+    put(&term, way & 2 ? "a\1" : "a\0", 2);
     if (sn_options_parse((struct sn_slice){atom.bytes, atom.len},
                          (struct sn_slice){term.bytes, term.len}, &options, &bad) != SP_OK ||
         sn_pools_start(&world.service.pools, &options, &refusal) != SP_OK)
@@ -389,7 +394,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
     return 0;
 }
 
-static void begin(void)
+static void begin(unsigned way)
 {
     sn_client_init(&world.client);
     world.client.name = NODE;
@@ -397,7 +402,7 @@ static void begin(void)
     world.client.wake = on_wake;
     sn_calls_client_up(&world.service.calls, &world.client);
     world.service.calls.sessions.numbers = 0;
-    start_pool("p");
+    start_pool("p", way);
     for (int i = 0; i < 3; i++)
         turn();
 }
@@ -433,7 +438,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     struct input input = {data, len};
 
-    begin();
+    begin(take_byte(&input));
     while (input.len > 0)
         act(&input);
     end();
