@@ -2,7 +2,7 @@
 -module(sockpool_gleam_ffi).
 
 -export([named/1, on_node/2, ensure_started/0, start/2, stop/1, start_link/2, child_spec/2]).
--export([names/0, names_on/1, stats/1, reload_tls/1, with_connection/3, request/4, checkout/2]).
+-export([names/0, names_on/1, stats/1, reload_tls/1, with_connection/3, request/4, request_many/4, checkout/2]).
 -export([send/3, recv/3, recv_until/3, checkin/1, discard/1, give_away/2, set/2, state/1, set_state/2, starttls/3, info/1]).
 -export([reason/1]).
 -export([check/1, start_function/1, map/1, ms/1, result/1]).
@@ -97,11 +97,17 @@ ran(Result) -> result(Result).
 
 -spec request(pool(), bitstring(), {bytes, integer()} | next, milliseconds()) -> result(binary()).
 request(Pool, Data, Length, Timeout) ->
-    Wanted = case Length of
-                 next -> packet;
-                 {bytes, Bytes} -> Bytes
-             end,
-    result(sockpool:request(Pool, Data, Wanted, ms(Timeout))).
+    result(sockpool:request(Pool, Data, wanted(Length), ms(Timeout))).
+
+-spec request_many(pool(), [bitstring()], {bytes, integer()} | next, milliseconds()) -> [result(binary())].
+request_many(Pool, Requests, Length, Timeout) ->
+    case sockpool:request_many(Pool, Requests, wanted(Length), ms(Timeout)) of
+        Results when is_list(Results) -> [result(Result) || Result <- Results];
+        {error, _} = Refused -> [result(Refused) || _ <- Requests]
+    end.
+
+wanted(next) -> packet;
+wanted({bytes, Bytes}) -> Bytes.
 
 -spec checkout(pool(), milliseconds()) -> result(sockpool:conn()).
 checkout(Pool, default) -> result(sockpool:checkout(Pool));

@@ -29,6 +29,56 @@ pub fn request_test() {
   )
 }
 
+fn pipelined(server) -> options.Options {
+  kit.single(server)
+  |> options.packet(Line)
+  |> options.pipeline(8)
+  |> options.pipeline_bytes(1000)
+  |> options.pipeline_stall(Ms(10_000))
+}
+
+pub fn request_many_test() {
+  let server = kit.echo_server()
+  use pool <- kit.with_pool("request_many", pipelined(server))
+  kit.settled(pool)
+  kit.equal(
+    [Ok(<<"a\n":utf8>>), Ok(<<"bc\n":utf8>>), Ok(<<"d\n":utf8>>)],
+    pool.request_many(
+      pool,
+      [<<"a\n":utf8>>, <<"bc\n":utf8>>, <<"d\n":utf8>>],
+      Next,
+      kit.long(),
+    ),
+  )
+  kit.equal([], pool.request_many(pool, [], Next, Default))
+  kit.equal(3, kit.settled(pool).pipelined)
+}
+
+pub fn request_many_one_by_one_test() {
+  let server = kit.echo_server()
+  use pool <- kit.with_pool("request_many_one", kit.single(server))
+  kit.equal(
+    [Ok(<<"ab":utf8>>), Ok(<<"cd":utf8>>)],
+    pool.request_many(pool, [<<"ab":utf8>>, <<"cd":utf8>>], Bytes(2), Infinity),
+  )
+  let assert [
+    Error(error.BadArgument("length", _)),
+    Error(error.BadArgument("length", _)),
+  ] =
+    pool.request_many(pool, [<<"a":utf8>>, <<"b":utf8>>], Bytes(-1), Default)
+  kit.equal(0, kit.settled(pool).pipelined)
+}
+
+pub fn request_many_that_time_out_test() {
+  let server = kit.silent_server()
+  use pool <- kit.with_pool("request_many_late", pipelined(server))
+  kit.settled(pool)
+  kit.equal(
+    [Error(error.Timeout), Error(error.Timeout)],
+    pool.request_many(pool, [<<"a\n":utf8>>, <<"b\n":utf8>>], Next, Ms(30)),
+  )
+}
+
 pub fn request_that_times_out_closes_the_connection_test() {
   let server = kit.silent_server()
   use pool <- kit.with_pool("request_late", kit.single(server))

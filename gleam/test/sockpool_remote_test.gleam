@@ -2,7 +2,7 @@
 
 import sockpool/connection.{
   Bytes, Default, Delimiter, Infinity, Ip, Keep, Length, LengthField,
-  LittleEndian, Ms, Next, Packet, Resp, Secured,
+  Line, LittleEndian, Ms, Next, Packet, Resp, Secured,
 }
 import sockpool/error
 import sockpool/options
@@ -93,6 +93,7 @@ fn pool_of(node: kit.Node) -> Nil {
 
   tls_pool_of(name)
   framed_pool_of(name)
+  piped_pool_of(name)
 
   kit.equal(Ok(Nil), pool.stop(far))
   kit.equal(
@@ -118,6 +119,26 @@ fn framed_pool_of(node: String) -> Nil {
   kit.equal(Ok(Nil), pool.start(far, options.packet(options, Resp)))
   let value = <<"*2\r\n:1\r\n$1\r\nx\r\n":utf8>>
   kit.equal(Ok(value), pool.request(far, value, Next, kit.long()))
+  kit.equal(Ok(Nil), pool.stop(far))
+}
+
+fn piped_pool_of(node: String) -> Nil {
+  let far = pool.on_node("far_piped", node)
+  let options =
+    kit.single(kit.echo_server())
+    |> options.packet(Line)
+    |> options.pipeline(8)
+    |> options.pipeline_bytes(1000)
+    |> options.pipeline_stall(Infinity)
+  let assert Error(error.BadOption("pipeline", _)) =
+    pool.start(far, options.pipeline(options, 0))
+  kit.equal(Ok(Nil), pool.start(far, options))
+  kit.settled(far)
+  kit.equal(
+    [Ok(<<"a\n":utf8>>), Ok(<<"b\n":utf8>>)],
+    pool.request_many(far, [<<"a\n":utf8>>, <<"b\n":utf8>>], Next, kit.long()),
+  )
+  kit.equal(2, kit.settled(far).pipelined)
   kit.equal(Ok(Nil), pool.stop(far))
 }
 

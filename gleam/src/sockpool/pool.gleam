@@ -126,6 +126,16 @@ pub fn request(
   timeout: Timeout,
 ) -> Result(BitArray, Error)
 
+/// A list of requests, and for each what `request` returns, in the same order and within one timeout. With
+/// `options.pipeline` above 1 they are under way together; without it, and through another node, one after the other.
+@external(erlang, "sockpool_gleam_ffi", "request_many")
+pub fn request_many(
+  pool: Pool,
+  requests: List(BitArray),
+  length: Length,
+  timeout: Timeout,
+) -> List(Result(BitArray, Error))
+
 /// Takes a connection for the calling process. Give it back by `checkin` or `connection.discard`.
 @external(erlang, "sockpool_gleam_ffi", "checkout")
 pub fn checkout(pool: Pool, timeout: Timeout) -> Result(Connection, Error)
