@@ -553,15 +553,13 @@ bool sp_piped_step(struct sp_pool *pool, const struct sp_call *call)
     return atomic_load(&pool->pipes->due);
 }
 
-/* True where it is to be done once more. A reply may have come while nobody had the time to look: it is late no more. */
+/* True where it is to be done once more. */
 static bool look_after(struct sp_pool *pool, const struct sp_call *call, struct sp_pipe *pipe)
 {
     if (call->now_ns > UNTAKEN_NS && sp_pipe_drop_dead(pipe, call, call->now_ns - UNTAKEN_NS))
         return true;
     if (atomic_load(&pipe->attached))
         do_io(pool, call, pipe, SP_PIPE_WRITE | SP_PIPE_READ | SP_PIPE_SELECT);
-    if (sp_pipe_is_busy(pipe, call->now_ns))
-        do_io(pool, call, pipe, SP_PIPE_SELECT);
     return false;
 }
 
