@@ -106,14 +106,14 @@ defmodule Redis do
 
   defp value(?+, text, rest), do: {text, rest}
   defp value(?-, text, rest), do: {{:error, text}, rest}
-  defp value(kind, digits, rest) when kind in ':(', do: {String.to_integer(digits), rest}
+  defp value(kind, digits, rest) when kind in ~c":(", do: {String.to_integer(digits), rest}
   defp value(?,, text, rest), do: {double(text), rest}
   defp value(?#, text, rest), do: {text == "t", rest}
   defp value(?_, "", rest), do: {nil, rest}
   defp value(_kind, "-1", rest), do: {nil, rest}
   defp value(kind, digits, rest), do: sized(kind, String.to_integer(digits), rest)
 
-  defp sized(kind, length, rest) when kind in '$!=' do
+  defp sized(kind, length, rest) when kind in ~c"$!=" do
     <<text::binary-size(length), "\r\n", rest::binary>> = rest
     {text(kind, text), rest}
   end
@@ -131,7 +131,7 @@ defmodule Redis do
     {{:push, values}, rest}
   end
 
-  defp sized(kind, count, rest) when kind in '*~', do: values(rest, count)
+  defp sized(kind, count, rest) when kind in ~c"*~", do: values(rest, count)
 
   defp values(rest, 0), do: {[], rest}
   defp values(rest, count), do: Enum.map_reduce(1..count, rest, fn _, rest -> value(rest) end)

@@ -69,7 +69,7 @@ started(Config, Opts) ->
 
 calls(Config) ->
     Pool = started(Config, #{size => 1, max_overflow => 0}),
-    ?assertMatch({ok, #{<<"major">> := 2}}, jsonrpc:call(Pool, <<"Server.GetRPCVersion">>, #{})),
+    ?assertMatch({ok, #{<<"major">> := Major}} when is_integer(Major), jsonrpc:call(Pool, <<"Server.GetRPCVersion">>, #{})),
     Name = <<"\"quoted\"\r\n\\ and ", 16#e9/utf8, 0>>,
     ?assertEqual({ok, #{<<"name">> => Name}}, renamed(Pool, device(3), Name)),
     ?assertMatch({ok, #{<<"client">> := #{<<"id">> := <<"device 3">>, <<"config">> := #{<<"name">> := Name}}}}, status(Pool, device(3))),
@@ -97,7 +97,7 @@ notified(Config) ->
                                             %% The server knows it.
                                             {ok, _} = jsonrpc:ask(Conn, <<"Server.GetRPCVersion">>, #{}, #{}),
                                             [{ok, _} = renamed(Pool, device(N), <<"new">>) || N <- [1, 2]],
-                                            {ok, #{<<"major">> := 2}} = jsonrpc:ask(Conn, <<"Server.GetRPCVersion">>, #{}, #{notified => Told}),
+                                            {ok, #{<<"major">> := _}} = jsonrpc:ask(Conn, <<"Server.GetRPCVersion">>, #{}, #{notified => Told}),
                                             ok
                                     end),
     [receive
