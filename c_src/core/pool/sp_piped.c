@@ -305,11 +305,6 @@ static void start(struct sp_pool *pool, const struct sp_call *call, struct sp_co
 
 /* ---- requests ---- */
 
-bool sp_piped_is_too_long(struct sp_pool *pool, size_t len)
-{
-    return len > atomic_load_explicit(&pool->pipeline_bytes, memory_order_relaxed);
-}
-
 /* An idle connection becomes a pipe of this shard. */
 static sp_status take_idle(struct sp_pool *pool, const struct sp_call *call)
 {
@@ -448,7 +443,7 @@ sp_status sp_piped_request(struct sp_pool *pool, const struct sp_call *call,
 }
 
 sp_status sp_piped_request_asleep(struct sp_pool *pool, const struct sp_call *call,
-                                  struct sp_waiter *waiter)
+                                  struct sp_waiter *waiter, bool *may_linger)
 {
     struct sp_ask ask = sp_queued_ask(waiter);
     struct found found;
@@ -456,12 +451,16 @@ sp_status sp_piped_request_asleep(struct sp_pool *pool, const struct sp_call *ca
 
     atomic_store(&waiter->refs, 2);
     waiter->state = SP_GRANTED;
-    status = put(pool, call, &ask, &found);
-    if (status == SP_OK)
-        postpone(pool, call, found.on, found.wishes | SP_PIPE_WRITE | SP_PIPE_SELECT);
-    else
+    if ((status = put(pool, call, &ask, &found)) != SP_OK) {
         atomic_store(&waiter->refs, 0);
-    return status;
+        return status;
+    }
+    *may_linger = !found.wishes;
+    atomic_fetch_or(&found.on->due, SP_PIPE_WRITE | SP_PIPE_SELECT);
+    atomic_store(&pool->pipes->due, true);
+    if (found.wishes)
+        sp_pool_wake(pool, call);
+    return SP_OK;
 }
 
 sp_status sp_piped_look(struct sp_pool *pool, const struct sp_call *call, uint64_t at,

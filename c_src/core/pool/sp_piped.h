@@ -36,11 +36,15 @@ SP_MUST_CHECK sp_status sp_piped_request(struct sp_pool *pool, const struct sp_c
                                          const struct sp_ask *ask, uint64_t *at);
 /* For a host whose callers all sleep: the same with what the waiter carries, which is told of the reply as if it had waited
  * in the queue for its place. With SP_OK the core has one of its two references then. The bytes go out in the next step of
- * the control plane, with those of all requests that come before it. */
+ * the control plane, with those of all requests that come before it: *may_linger says that more are likely to come at once,
+ * so that the host may let others run before it makes one; otherwise it is woken for that. */
 SP_MUST_CHECK sp_status sp_piped_request_asleep(struct sp_pool *pool, const struct sp_call *call,
-                                                struct sp_waiter *waiter);
+                                                struct sp_waiter *waiter, bool *may_linger);
 /* Whether such a request is to go on a connection of its own, as it does in a pool without pipes. */
-bool sp_piped_is_too_long(struct sp_pool *pool, size_t len);
+static inline bool sp_piped_is_too_long(struct sp_pool *pool, size_t len)
+{
+    return len > atomic_load_explicit(&pool->pipeline_bytes, memory_order_relaxed);
+}
 
 /* As sp_pipe_look(), sp_pipe_arm() and sp_pipe_give_up(), after doing for all what there is to do. */
 SP_MUST_CHECK sp_status sp_piped_look(struct sp_pool *pool, const struct sp_call *call, uint64_t at,

@@ -8,6 +8,7 @@
 
 #include <arpa/inet.h>
 #include <netdb.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,6 +142,8 @@ static void step(struct sn_pool *pool)
     struct sp_plan plan;
     sp_status status;
 
+    sn_loop_drop(&pool->linger);
+    pool->lingers = false;
     sp_control_step(&pool->hosted.core, &call, attempts, ATTEMPTS_PER_STEP, &plan);
     if (plan.more)
         sn_loop_defer(pool->hosted.loop, &pool->task);
@@ -156,6 +159,28 @@ static void step(struct sn_pool *pool)
         if (!sn_attempt_start(&pool->hosted, pool->lookups, &pool->options, pool->here,
                               &attempts[i], pool->turn++, &pool->attempts, on_attempt_ended))
             note(pool, sn_reason_of(SP_NO_MEMORY));
+}
+
+/* Those who ask have one turn more: they run meanwhile, if they have waited for a processor, and what they ask goes out
+ * with this. */
+static void on_linger(struct sn_task *task)
+{
+    struct sn_pool *pool = SP_CONTAINER(task, struct sn_pool, linger);
+
+    if (pool->stopping)
+        return;
+    if (pool->lingers) {
+        step(pool);
+        return;
+    }
+    pool->lingers = true;
+    sched_yield();
+    sn_loop_defer(pool->hosted.loop, &pool->linger);
+}
+
+void sn_pool_linger(struct sn_pool *pool)
+{
+    sn_loop_defer(pool->hosted.loop, &pool->linger);
 }
 
 static void on_retry(struct sn_limit *limit)
@@ -174,6 +199,7 @@ static void pool_free(struct sn_pool *pool)
 {
     sn_loop_unlimit(pool->hosted.loop, &pool->retry);
     sn_loop_drop(&pool->task);
+    sn_loop_drop(&pool->linger);
     sp_piped_destroy(&pool->hosted.core);
     sp_pool_destroy(&pool->hosted.core);
     sp_tls_slot_destroy(&pool->tls);
@@ -302,6 +328,7 @@ sp_status sn_pool_open(struct sn_pool **made, struct sn_loop *loop, const struct
     pool->registry = registry;
     sp_tls_slot_init(&pool->tls);
     pool->task.run = on_task;
+    pool->linger.run = on_linger;
     pool->retry.over = on_retry;
     sp_list_init(&pool->attempts);
     sp_list_init(&pool->sessions);

@@ -26,6 +26,8 @@ struct sn_pool {
 
     struct sn_task task;        /* a step, or a slice of the stop */
     struct sn_limit retry;      /* the next step without a wake-up */
+    struct sn_task linger;      /* a step in the next turn: in this one it has not, or */
+    bool lingers;               /* has let others run */
     uint32_t tick_cursor;       /* of the tick that is under way, or 0 */
     struct sn_lookups *lookups; /* of all pools; set before the loop turns */
     struct sp_list attempts;
@@ -64,6 +66,8 @@ SP_MUST_CHECK bool sn_pool_tick(struct sn_pool *pool);
 /* Waiters hear SP_DRAINING, leases end, connections are closed, in slices. Then pool->on_stopped();
  * the pool is freed once nobody has a connection or a session of it any more. */
 void sn_pool_stop(struct sn_pool *pool);
+/* A step is due for the bytes of requests, to which more may come (sp_piped_request_asleep()). */
+void sn_pool_linger(struct sn_pool *pool);
 /* A session of the pool is gone: it may be time to free the pool. */
 void sn_pool_released(struct sn_pool *pool);
 

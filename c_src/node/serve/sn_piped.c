@@ -148,9 +148,12 @@ static void has_no_time(struct sn_session *session, uint64_t now_ns)
 static sp_status put(struct sn_session *session, struct sn_waiter *waiter)
 {
     struct sp_call call = sn_loop_call(session->sessions->loop);
-    sp_status status = sp_piped_request_asleep(core_of(session), &call, &waiter->core);
+    bool may_linger;
+    sp_status status = sp_piped_request_asleep(core_of(session), &call, &waiter->core, &may_linger);
 
     if (status == SP_OK) {
+        if (may_linger)
+            sn_pool_linger(session->pool);
         sn_session_become(session, SN_SESSION_PIPED);
         if (!session->would_wait)
             has_no_time(session, call.now_ns);

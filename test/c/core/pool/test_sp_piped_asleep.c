@@ -19,6 +19,7 @@ static void open_asleep(void)
 TestSuite(piped_asleep, .init = open_asleep);
 
 static struct iovec bytes[16];
+static bool may_linger;
 
 static struct sp_waiter *waiter_of(uint64_t owner, const char *text)
 {
@@ -36,7 +37,7 @@ static struct sp_waiter *ask(uint64_t owner, const char *text)
 {
     struct sp_waiter *waiter = waiter_of(owner, text);
 
-    cr_assert_eq(sp_piped_request_asleep(kit_pool, kit_call(), waiter), SP_OK);
+    cr_assert_eq(sp_piped_request_asleep(kit_pool, kit_call(), waiter, &may_linger), SP_OK);
     return waiter;
 }
 
@@ -71,6 +72,42 @@ KIT_TEST(piped_asleep, what_comes_before_a_step_goes_out_in_one_write)
     }
     cr_assert_eq(kit_stats().pipelined, 4);
     pipe_idle(1);
+}
+
+static void four_at_once(void)
+{
+    struct sp_waiter *waiters[4];
+
+    for (uint64_t i = 0; i < 4; i++)
+        waiters[i] = ask(i + 1, "x");
+    step();
+    for (int i = 0; i < 4; i++)
+        peer_says("X");
+    pipe_fire(false);
+    for (int i = 0; i < 4; i++)
+        sp_waiter_unref(waiters[i]);
+}
+
+/* Of one who is usually alone the bytes go out at once; where four come at once, for one of them it is worth waiting. */
+KIT_TEST(piped_asleep, whether_more_are_likely_to_come)
+{
+    struct sp_waiter *waiter = ask(1, "a");
+
+    cr_assert_not(may_linger);
+    step();
+    peer_says("A");
+    pipe_fire(false);
+    sp_waiter_unref(waiter);
+    for (int i = 0; i < 20; i++)
+        four_at_once();
+    waiter = ask(5, "b");
+    cr_assert(may_linger);
+    /* Any step writes it. */
+    step();
+    peer_says("B");
+    pipe_fire(false);
+    pipe_told(5, "B");
+    sp_waiter_unref(waiter);
 }
 
 /* Nobody but the control process is told of a descriptor. */
@@ -125,7 +162,7 @@ KIT_TEST(piped_asleep, where_there_is_no_room_it_waits_in_the_queue)
 
     for (uint64_t i = 0; i < 4; i++)
         waiters[i] = ask(i + 1, "x");
-    cr_assert_eq(sp_piped_request_asleep(kit_pool, kit_call(), fifth), SP_EMPTY);
+    cr_assert_eq(sp_piped_request_asleep(kit_pool, kit_call(), fifth, &may_linger), SP_EMPTY);
     cr_assert_eq(sp_pool_enqueue(kit_pool, kit_call(), fifth), SP_OK);
     step();
     peer_says("A");
@@ -134,7 +171,7 @@ KIT_TEST(piped_asleep, where_there_is_no_room_it_waits_in_the_queue)
     cr_assert_eq(fake_told(5), 0);
     pipe_sent("xxxxe");
     /* Nor does anybody come before one who waits. */
-    cr_assert_eq(sp_piped_request_asleep(kit_pool, kit_call(), sixth), SP_EMPTY);
+    cr_assert_eq(sp_piped_request_asleep(kit_pool, kit_call(), sixth, &may_linger), SP_EMPTY);
     fake_host.waiter_free(sixth);
     for (int i = 0; i < 4; i++)
         peer_says("B");
@@ -168,7 +205,7 @@ KIT_TEST(piped_asleep, a_pool_that_is_shut_takes_nothing)
 
     kit_shut(SP_PHASE_DRAINING, SP_DRAINING);
     pipe_told_why(1, SP_AGAIN);
-    cr_assert_eq(sp_piped_request_asleep(kit_pool, kit_call(), second), SP_DRAINING);
+    cr_assert_eq(sp_piped_request_asleep(kit_pool, kit_call(), second, &may_linger), SP_DRAINING);
     fake_host.waiter_free(second);
     sp_waiter_unref(first);
 }
