@@ -13,7 +13,7 @@
 #define PATIENCE_MAX 255
 #define FIRST_BYTES 4096
 /* A system call costs as much as some dozens of requests: fewer are written at once only where no more come; but nobody's
- * wait for others for so long. */
+ * wait for others for so long, or until the next tick of a clock that goes by milliseconds. */
 #define FEW_USUAL 8
 #define BATCH 64
 #define LATE_NS UINT64_C(250000)
