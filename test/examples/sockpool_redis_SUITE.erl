@@ -6,11 +6,11 @@
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([kinds_of_values/1, doubles/1, login/1, wrong_password/1, database/1, errors/1,
-         own_replies/1, many_at_once/1, multi_under_load/1, watch_under_load/1,
+         own_replies/1, pipelined/1, many_at_once/1, multi_under_load/1, watch_under_load/1,
          subscribers/1, subscriber_killed/1, long_values/1, elixir/1]).
 -export([password/0]).
 
--import(sockpool_test_util, [wait_until/1, settled/1, run_all/1, start/1, await/1]).
+-import(sockpool_test_util, [wait_until/1, settled/1, stat/2, run_all/1, start/1, await/1]).
 -import(sockpool_examples, [under_load/3, assert_counted/2]).
 
 -define(HOST, "127.0.0.1").
@@ -20,7 +20,7 @@
 suite() -> [{timetrap, {minutes, 2}}].
 
 all() ->
-    [kinds_of_values, doubles, login, wrong_password, database, errors, own_replies, many_at_once, multi_under_load,
+    [kinds_of_values, doubles, login, wrong_password, database, errors, own_replies, pipelined, many_at_once, multi_under_load,
      watch_under_load, subscribers, subscriber_killed, long_values, elixir].
 
 init_per_suite(Config) ->
@@ -134,6 +134,17 @@ own_replies(Config) ->
     Counted = under_load(Pool, ?SIZE, fun(Key, N) -> {ok, N} = redis:q(Pool, ["INCR", Key]), own_value(Pool, Key, N) end),
     assert_counted(Counted, fun(Key) -> stored(Pool, Key) end),
     wait_until(fun() -> connections(Pool) =:= ?SIZE end).
+
+%% The requests of all go over two connections.
+pipelined(Config) ->
+    Pool = started(Config, #{size => 2, max_overflow => 0, pipeline => 64}),
+    Counted = under_load(Pool, 2, fun(Key, N) -> {ok, N} = redis:q(Pool, ["INCR", Key]), own_value(Pool, Key, N) end),
+    assert_counted(Counted, fun(Key) -> stored(Pool, Key) end),
+    wait_until(fun() -> connections(Pool) =:= 2 end),
+    ?assert(stat(Pool, pipelined) > length(Counted)),
+    ?assertMatch(#{created := 2, closed := 0}, settled(Pool)),
+    %% What needs a connection for itself gets one.
+    ?assertEqual({ok, [1, <<"1">>]}, redis:multi(Pool, [["INCR", "hits"], ["GET", "hits"]])).
 
 own_value(Pool, Key, N) ->
     Own = <<Key/binary, $:, (integer_to_binary(N))/binary>>,
