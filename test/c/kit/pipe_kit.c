@@ -143,7 +143,8 @@ void pipe_sent(const char *text)
     const uint8_t *bytes = fake_sent(pipe_fd(), &len);
 
     cr_assert_eq(len, strlen(text), "%.*s was sent", (int)len, (const char *)bytes);
-    cr_assert_arr_eq(bytes, text, len);
+    if (len > 0)
+        cr_assert_arr_eq(bytes, text, len);
 }
 
 void pipe_idle(unsigned count)
