@@ -425,8 +425,10 @@ what_was_shown_stays(Config) ->
     Whole = iolist_to_binary([Parts, ";"]),
     ?assertEqual({ok, Whole}, sockpool:recv(Conn, packet)),
     ?assertEqual({ok, <<"next;">>}, sockpool:recv(Conn, packet)),
+    %% After a time-out it is not kept.
     ok = sockpool:checkin(Conn),
     {ok, Again} = sockpool:checkout(Pool),
+    wait_until(fun() -> sockpool_test_server:accepted(Server) =:= 2 end),
     ok = sockpool_test_server:push(Server, [binary:copy(<<"!">>, 500000), ";"]),
     {ok, _} = sockpool:recv(Again, packet),
     Shown = shown(),
