@@ -79,7 +79,6 @@ struct sp_conn {
     uint32_t round; /* the backoff's failures, when it was made */
     uint64_t epoch; /* the pool's, when it was made */
     uint64_t born_ns;
-    uint64_t recv_limit_bytes;
     bool nodelay, keepalive; /* the pool's own */
 
     /* atomics */
@@ -120,8 +119,9 @@ struct sp_conn {
     void *keepsake; /* the host's, from its last check-in */
 
     /* A stream's, and last: a host may leave a worker without, see sp_conn_bytes(). */
-    struct sp_addr peer, own; /* since `opened`; after a reset the system knows them no more */
-    struct sp_words words;    /* once sp_recv_words() has looked */
+    struct sp_addr peer, own;  /* since `opened`; after a reset the system knows them no more */
+    struct sp_words words;     /* once sp_recv_words() has looked */
+    uint64_t recv_limit_bytes; /* constant */
     struct sp_framing pool_framing; /* constant: the pool's own, which `framing` goes back to */
     struct sp_framing framing;
     struct sp_search search; /* of the message with which rbuf begins */

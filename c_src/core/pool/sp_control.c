@@ -163,11 +163,12 @@ static bool attempt(struct sp_pool *pool, const struct sp_call *call, uint32_t r
     conn->unpinned = sp_close_queue;
     conn->sys = pool->sys;
     conn->transport = config->transport;
-    if (!sp_is_worker(conn->transport))
+    if (!sp_is_worker(conn->transport)) {
         conn->framing = conn->pool_framing = config->framing;
+        conn->recv_limit_bytes = config->recv_limit_bytes;
+    }
     conn->nodelay = config->sockopts.nodelay;
     conn->keepalive = config->sockopts.keepalive || config->sockopts.silence_s > 0;
-    conn->recv_limit_bytes = config->recv_limit_bytes;
     conn->epoch = atomic_load(&pool->epoch);
     conn->round = round;
     conn->born_ns = conn->idle_since_ns = call->now_ns;
