@@ -35,7 +35,7 @@
                             window_ms := pos_integer(),
                             %% one operation in so many is timed; all are counted
                             timed_every := pos_integer(),
-                            %% each process begins an operation only so often, or as often as it can
+                            %% each process begins an operation only so often, and all are timed; or as often as it can
                             pace_ms => pos_integer()}.
 
 %% Descriptors that the VM itself needs.
@@ -153,8 +153,11 @@ repeat_in_arena(Enter, #{processes := Processes, warmup_ms := WarmupMs, window_m
     Histogram = sockpool_bench_histogram:new(),
     Errors = ets:new(errors, [public, {write_concurrency, true}]),
     Stop = atomics:new(1, []),
-    Pids = enter_all(Processes, Enter,
-                     fun(Operation) -> loop(Operation, Histogram, Errors, Stop, Every - 1, turns(Options)) end),
+    Work = case Options of
+               #{pace_ms := PaceMs} -> fun(Operation) -> paced(Operation, Histogram, Errors, Stop, first_turn(PaceMs), PaceMs) end;
+               #{} -> fun(Operation) -> loop(Operation, Histogram, Errors, Stop, Every - 1) end
+           end,
+    Pids = enter_all(Processes, Enter, Work),
     release(Pids),
     timer:sleep(WarmupMs),
     Before = sockpool_bench_histogram:snapshot(Histogram),
@@ -170,8 +173,7 @@ repeat_in_arena(Enter, #{processes := Processes, warmup_ms := WarmupMs, window_m
 
 %% One operation is timed, those up to the next timed one only counted, together: where an
 %% operation takes a fraction of a microsecond, measuring each would cost as much as the operation.
-loop(Operation, Histogram, Errors, Stop, Untimed, Turns) ->
-    Next = await_turn(Turns),
+loop(Operation, Histogram, Errors, Stop, Untimed) ->
     case atomics:get(Stop, 1) of
         1 ->
             ok;
@@ -179,20 +181,28 @@ loop(Operation, Histogram, Errors, Stop, Untimed, Turns) ->
             timed(Operation, Histogram, Errors),
             Done = untimed(Operation, Errors, Untimed, 0),
             sockpool_bench_histogram:count(Histogram, Done),
-            loop(Operation, Histogram, Errors, Stop, Untimed, Next)
+            loop(Operation, Histogram, Errors, Stop, Untimed)
+    end.
+
+%% A loop of its own: what the other one does besides the operation is a part of what is compared.
+paced(Operation, Histogram, Errors, Stop, DueMs, PaceMs) ->
+    Next = await_turn(DueMs, PaceMs),
+    case atomics:get(Stop, 1) of
+        1 ->
+            ok;
+        0 ->
+            timed(Operation, Histogram, Errors),
+            paced(Operation, Histogram, Errors, Stop, Next, PaceMs)
     end.
 
 %% The processes do not begin at once.
-turns(#{pace_ms := PaceMs}) -> {erlang:monotonic_time(millisecond) + rand:uniform(PaceMs), PaceMs};
-turns(#{}) -> always.
+first_turn(PaceMs) -> erlang:monotonic_time(millisecond) + rand:uniform(PaceMs).
 
 %% A turn that was missed is not made up for: then one slow operation would make many late.
-await_turn(always) ->
-    always;
-await_turn({DueMs, PaceMs}) ->
+await_turn(DueMs, PaceMs) ->
     LateMs = erlang:monotonic_time(millisecond) - DueMs,
     receive after max(0, -LateMs) -> ok end,
-    {DueMs + PaceMs * (1 + max(0, LateMs) div PaceMs), PaceMs}.
+    DueMs + PaceMs * (1 + max(0, LateMs) div PaceMs).
 
 untimed(_, _, 0, Done) ->
     Done;
