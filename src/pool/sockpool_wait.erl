@@ -413,16 +413,16 @@ look(Pool, Place, Looks, Data, Want, Timeout) ->
 arm(Pool, Place, Data, Want, Timeout) ->
     Ref = make_ref(),
     case sockpool_nif:pipe_arm(Pool, Place, Ref) of
-        {wait, _Ms} when Timeout =:= infinity ->
-            told(await(Ref, infinity), Pool, Place, Ref, Data, Want, infinity);
-        {wait, Ms} ->
-            LeftMs = max(0, Timeout - Ms),
-            told(await(Ref, LeftMs), Pool, Place, Ref, Data, Want, deadline(LeftMs));
-        retry ->
-            again(Pool, Data, Want, deadline(Timeout));
-        Done ->
-            Done
+        {wait, Ms} -> sleep(Pool, Place, Ref, Data, Want, deadline(less(Timeout, Ms)));
+        retry -> again(Pool, Data, Want, deadline(Timeout));
+        Done -> Done
     end.
+
+less(infinity, _Ms) -> infinity;
+less(Timeout, Ms) -> max(0, Timeout - Ms).
+
+sleep(Pool, Place, Ref, Data, Want, Deadline) ->
+    told(await(Ref, left(Deadline)), Pool, Place, Ref, Data, Want, Deadline).
 
 told({ok, _} = Reply, _Pool, _Place, _Ref, _Data, _Want, _Deadline) ->
     Reply;
@@ -448,7 +448,7 @@ fired(Pool, Place, Data, Want, Deadline) ->
 arm_again(Pool, Place, Data, Want, Deadline) ->
     Ref = make_ref(),
     case sockpool_nif:pipe_arm(Pool, Place, Ref) of
-        {wait, _Ms} -> told(await(Ref, left(Deadline)), Pool, Place, Ref, Data, Want, Deadline);
+        {wait, _Ms} -> sleep(Pool, Place, Ref, Data, Want, Deadline);
         retry -> again(Pool, Data, Want, Deadline);
         Done -> Done
     end.

@@ -10,7 +10,7 @@
          end_per_testcase/2]).
 -export([each_gets_its_own/1, one_after_the_other/1, large_and_small/1, in_pieces/1, iodata/1, lengths_on_a_raw_pool/1,
          given_up/1, killed/1, suspended/1, low_priority/1, more_than_fit/1, too_many_wait/1, exclusive_in_turn/1,
-         closed_under_way/1, unwritten_goes_elsewhere/1, silent_server/1, too_big/1, bad_frame/1, unasked/1, zero_timeout/1,
+         closed_under_way/1, unwritten_goes_elsewhere/1, silent_server/1, part_of_a_reply/1, too_big/1, bad_frame/1, unasked/1, zero_timeout/1,
          stopped/1, pool_process_crashes/1, too_long_goes_alone/1, no_message_is_left/1, other_pipelines_after_a_restart/1,
          many_at_once/1, many_more/1, storm/1]).
 
@@ -27,7 +27,7 @@ groups() ->
     Everywhere = [each_gets_its_own, one_after_the_other, large_and_small, in_pieces, given_up, killed, more_than_fit, many_at_once, storm],
     Here = [many_more | Everywhere],
     Tcp = [iodata, lengths_on_a_raw_pool, suspended, low_priority, too_many_wait, exclusive_in_turn, closed_under_way,
-           unwritten_goes_elsewhere, silent_server, too_big, bad_frame, unasked, zero_timeout, stopped, too_long_goes_alone,
+           unwritten_goes_elsewhere, silent_server, part_of_a_reply, too_big, bad_frame, unasked, zero_timeout, stopped, too_long_goes_alone,
            no_message_is_left, other_pipelines_after_a_restart],
     [{tcp, [], Here ++ [pool_process_crashes | Tcp]},
      {unix, [], Here},
@@ -372,6 +372,18 @@ silent_server(Config) ->
     ?assertEqual({ok, <<"x">>}, ask(Pool, <<"x">>, 5000)),
     [?assertEqual({error, closed}, answer(Pid)) || Pid <- Hang],
     ?assertEqual({ok, <<"y">>}, ask(Pool, <<"y">>)).
+
+%% What comes wakes who is alone, and gives it no more time than it asked for.
+part_of_a_reply(Config) ->
+    Pool = started(Config, fun(Module, Socket) ->
+                                   {ok, _} = Module:recv(Socket, 0),
+                                   receive after 1600 -> ok end,
+                                   ok = Module:send(Socket, <<0>>),
+                                   Module:recv(Socket, 0)
+                           end, #{size => 1}),
+    {Ms, Answer} = sockpool_test_util:elapsed_ms(fun() -> ask(Pool, <<"x">>, 2000) end),
+    ?assertEqual({error, timeout}, Answer),
+    ?assert(Ms >= 1990 andalso Ms < 3200, Ms).
 
 too_big(Config) ->
     Pool = started(Config, serve(fun(<<"big">>) -> [<<1000:32>>, binary:copy(<<"x">>, 1000)];
