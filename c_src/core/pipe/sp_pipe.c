@@ -297,6 +297,15 @@ static sp_status take(struct sp_place *place, struct sp_reply *reply)
     return place->status;
 }
 
+/* The reply of that place, or of that number where there is none any more. SP_WANT_READ: there is no reply yet. */
+static sp_status take_reply(struct sp_pipe *pipe, struct sp_place *place, uint64_t number,
+                            uint64_t owner, struct sp_reply *reply)
+{
+    if (!place)
+        return take_leftover(pipe, number, owner, reply);
+    return place->state == SP_PLACE_DONE ? take(place, reply) : SP_WANT_READ;
+}
+
 static bool is_receiver(const struct sp_pipe *pipe, uint64_t number)
 {
     return pipe->receiver == number && !pipe->receiver_fired;
@@ -331,15 +340,11 @@ sp_status sp_pipe_look(struct sp_pipe *pipe, uint64_t number, uint64_t owner, bo
         waiter = place->waiter;
         pipe->armed--;
     }
-    if (!place) {
-        status = take_leftover(pipe, number, owner, reply);
-    } else if (place->state == SP_PLACE_DONE) {
-        status = take(place, reply);
-        pipe->patience += (PATIENCE_MAX - pipe->patience) >> LEARN_SHIFT;
-    } else {
-        status = SP_WANT_READ;
+    status = take_reply(pipe, place, number, owner, reply);
+    if (status == SP_WANT_READ)
         *wishes = fired ? SP_PIPE_READ | SP_PIPE_WRITE : wishes_of(pipe, number);
-    }
+    else if (place)
+        pipe->patience += (PATIENCE_MAX - pipe->patience) >> LEARN_SHIFT;
     if (fired) /* others sleep, perhaps */
         *wishes |= SP_PIPE_SELECT;
     pthread_mutex_unlock(&pipe->lock);
@@ -362,22 +367,19 @@ sp_status sp_pipe_arm(struct sp_pipe *pipe, uint64_t number, uint64_t owner,
                       struct sp_waiter *waiter, struct sp_reply *reply, uint64_t *placed_ns)
 {
     struct sp_place *place;
-    sp_status status = SP_WANT_READ;
+    sp_status status;
 
     pthread_mutex_lock(&pipe->lock);
     place = find(pipe, number, owner);
-    if (!place) {
-        status = take_leftover(pipe, number, owner, reply);
-    } else if (place->state == SP_PLACE_DONE) {
-        status = take(place, reply);
-    } else if (place->state == SP_PLACE_PENDING) {
+    status = take_reply(pipe, place, number, owner, reply);
+    if (status == SP_WANT_READ && place->state != SP_PLACE_PENDING) {
+        status = SP_NOT_FOUND;
+    } else if (status == SP_WANT_READ) {
         place->state = SP_PLACE_ARMED;
         place->waiter = waiter;
         *placed_ns = place->placed_ns;
         pipe->armed++;
         pipe->patience -= (pipe->patience + 15) >> LEARN_SHIFT;
-    } else {
-        status = SP_NOT_FOUND;
     }
     pthread_mutex_unlock(&pipe->lock);
     return status;

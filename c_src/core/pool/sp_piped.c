@@ -177,11 +177,16 @@ static struct sp_pipe *attach(struct sp_pool *pool, const struct sp_call *call,
 
 /* ---- who has io ---- */
 
-static void postpone(struct sp_pool *pool, const struct sp_call *call, struct sp_pipe *pipe,
-                     uint32_t wishes)
+static void note_due(struct sp_pool *pool, struct sp_pipe *pipe, uint32_t wishes)
 {
     atomic_fetch_or(&pipe->due, wishes);
     atomic_store(&pool->pipes->due, true);
+}
+
+static void postpone(struct sp_pool *pool, const struct sp_call *call, struct sp_pipe *pipe,
+                     uint32_t wishes)
+{
+    note_due(pool, pipe, wishes);
     sp_pool_wake(pool, call);
 }
 
@@ -456,8 +461,7 @@ sp_status sp_piped_request_asleep(struct sp_pool *pool, const struct sp_call *ca
         return status;
     }
     *may_linger = !found.wishes;
-    atomic_fetch_or(&found.on->due, SP_PIPE_WRITE | SP_PIPE_SELECT);
-    atomic_store(&pool->pipes->due, true);
+    note_due(pool, found.on, SP_PIPE_WRITE | SP_PIPE_SELECT);
     if (found.wishes)
         sp_pool_wake(pool, call);
     return SP_OK;
