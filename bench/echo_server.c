@@ -49,11 +49,6 @@ static void accepted(struct readiness *set, int fd, void *context)
         err(1, "readiness_add");
 }
 
-static bool interrupted(int error)
-{
-    return would_block(error) || error == EINTR;
-}
-
 /* Keeps what the socket did not take and stops reading until it has gone. */
 static void keep_unsent(struct readiness *set, struct peer *peer, const char *rest, size_t bytes)
 {
@@ -70,7 +65,7 @@ static void keep_unsent(struct readiness *set, struct peer *peer, const char *re
 static void echo(struct readiness *set, struct peer *peer)
 {
     ssize_t got = recv(peer->fd, chunk, sizeof chunk, 0);
-    if (got < 0 && interrupted(errno))
+    if (got < 0 && not_now(errno))
         return;
     if (got <= 0) {
         drop(set, peer);
@@ -78,7 +73,7 @@ static void echo(struct readiness *set, struct peer *peer)
     }
     ssize_t sent = send(peer->fd, chunk, (size_t)got, 0);
     if (sent < 0) {
-        if (!interrupted(errno)) {
+        if (!not_now(errno)) {
             drop(set, peer);
             return;
         }
@@ -93,7 +88,7 @@ static void send_rest(struct readiness *set, struct peer *peer)
     ssize_t sent =
         send(peer->fd, peer->unsent + peer->sent_bytes, peer->unsent_bytes - peer->sent_bytes, 0);
     if (sent < 0) {
-        if (!interrupted(errno))
+        if (!not_now(errno))
             drop(set, peer);
         return;
     }

@@ -101,7 +101,7 @@ static int accept_one(int listener)
     int on = 1;
     int fd = accept(listener, NULL, NULL);
     if (fd < 0) {
-        if (would_block(errno) || errno == EINTR || errno == ECONNABORTED)
+        if (not_now(errno) || errno == ECONNABORTED)
             return -1;
         err(1, "accept");
     }
@@ -116,7 +116,7 @@ static bool stdin_closed(void)
 {
     char unused[256];
     ssize_t got = read(STDIN_FILENO, unused, sizeof unused);
-    return got == 0 || (got < 0 && !would_block(errno) && errno != EINTR);
+    return got == 0 || (got < 0 && !not_now(errno));
 }
 
 static void serve(struct readiness *set, int listener, const struct service *service)

@@ -200,7 +200,7 @@ static void link_ready(struct link *link, struct readiness *set, const struct jo
 {
     size_t missing = job->message_bytes - link->received_bytes;
     ssize_t got = recv(link->fd, reply + link->received_bytes, missing, 0);
-    if (got < 0 && (would_block(errno) || errno == EINTR))
+    if (got < 0 && not_now(errno))
         return;
     if (got <= 0) {
         link_fail(link, set, tally, got < 0 ? errno : ECONNRESET);

@@ -193,7 +193,7 @@ void descriptor_limit_raise(void)
     (void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-bool would_block(int error)
+bool not_now(int error)
 {
-    return error == EAGAIN || error == EWOULDBLOCK;
+    return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
 }

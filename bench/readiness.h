@@ -36,7 +36,7 @@ int descriptor_prepare(int fd);
 /* Lifts the soft limit of open descriptors to the hard one. */
 void descriptor_limit_raise(void);
 
-/* true for the errno values with which a non-blocking call asks to be repeated when ready. */
-bool would_block(int error);
+/* true for the errno values with which a non-blocking call asks to be repeated, when ready or after a signal. */
+bool not_now(int error);
 
 #endif

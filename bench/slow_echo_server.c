@@ -71,11 +71,6 @@ static void accepted(struct readiness *set, int fd, void *context)
         err(1, "readiness_add");
 }
 
-static bool interrupted(int error)
-{
-    return would_block(error) || error == EINTR;
-}
-
 /* Allows all up to the next message that is late. */
 static void allow(struct peer *peer)
 {
@@ -105,7 +100,7 @@ static bool send_allowed(struct readiness *set, struct peer *peer)
     while (peer->sent < peer->allowed) {
         ssize_t sent = send(peer->fd, peer->chunk + peer->sent, peer->allowed - peer->sent, 0);
         if (sent < 0) {
-            if (interrupted(errno))
+            if (not_now(errno))
                 want(set, peer, WANT_WRITE);
             else
                 drop(set, peer);
@@ -134,7 +129,7 @@ static void ready(struct readiness *set, void *owner)
     struct peer *peer = owner;
     if (peer->got == 0) {
         ssize_t got = recv(peer->fd, peer->chunk, sizeof peer->chunk, 0);
-        if (got < 0 && interrupted(errno))
+        if (got < 0 && not_now(errno))
             return;
         if (got <= 0) {
             drop(set, peer);

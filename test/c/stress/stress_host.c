@@ -1,8 +1,6 @@
 #include "stress_host.h"
 
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -24,37 +22,10 @@ static struct {
     } ring[WATCHES];
     unsigned first, count;
 } watches = {.lock = PTHREAD_MUTEX_INITIALIZER};
-static _Thread_local uint64_t rng;
 
 #define GET(atomic) atomic_load_explicit(&(atomic), memory_order_relaxed)
 #define SET(atomic, value) atomic_store_explicit(&(atomic), value, memory_order_relaxed)
 #define ADD(atomic, value) atomic_fetch_add_explicit(&(atomic), value, memory_order_relaxed)
-
-void stress_die(const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    fputs("stress: ", stderr);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
-    va_end(args);
-    _Exit(1);
-}
-
-void stress_seed(uint64_t seed)
-{
-    rng = seed;
-}
-
-uint64_t stress_random(uint64_t below)
-{
-    uint64_t z = (rng += 0x9e3779b97f4a7c15u);
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return (z ^ (z >> 31)) % below;
-}
 
 uint64_t stress_now_ns(void)
 {

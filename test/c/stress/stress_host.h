@@ -7,6 +7,7 @@
 
 #include "core/pool/sp_queue.h"
 #include "core/base/sp_sys.h"
+#include "stress_kit.h"
 
 /* The answer to one wait. It outlives its waiter: it is judged at the end. */
 struct mail {
@@ -28,10 +29,6 @@ struct stress_conn {
 
 extern const struct sp_host stress_host;
 extern const struct sp_sys stress_sys;
-
-/* splitmix64; each thread has its own. */
-void stress_seed(uint64_t seed);
-uint64_t stress_random(uint64_t below);
 
 /* Runs 50 times as fast as the wall's clock, so that slow things happen too. */
 uint64_t stress_now_ns(void);
@@ -58,7 +55,5 @@ void stress_keepsake_free(void *keepsake);
 
 /* What exists. */
 unsigned stress_conns(void), stress_waiters(void), stress_fds(void), stress_keepsakes(void);
-
-__attribute__((noreturn, format(printf, 1, 2))) void stress_die(const char *format, ...);
 
 #endif

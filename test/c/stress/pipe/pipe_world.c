@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,33 +51,6 @@ static struct {
 static struct sp_addr address;
 static int listener;
 static pthread_t loop_thread, server_thread;
-static _Thread_local uint64_t rng;
-
-void world_die(const char *format, ...)
-{
-    va_list args;
-
-    va_start(args, format);
-    fputs("stress of pipes: ", stderr);
-    vfprintf(stderr, format, args);
-    fputc('\n', stderr);
-    va_end(args);
-    _Exit(1);
-}
-
-void world_seed(uint64_t seed)
-{
-    rng = seed;
-}
-
-uint64_t world_random(uint64_t below)
-{
-    uint64_t z = (rng += 0x9e3779b97f4a7c15u);
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return (z ^ (z >> 31)) % below;
-}
 
 struct sp_call world_call(void)
 {
@@ -87,10 +59,10 @@ struct sp_call world_call(void)
 
     clock_gettime(CLOCK_MONOTONIC, &now);
     sp_allowance_fill(&allowance);
-    if (world_random(8) == 0)
-        allowance.left = 1 + (int)world_random(20);
+    if (stress_random(8) == 0)
+        allowance.left = 1 + (int)stress_random(20);
     return (struct sp_call){.now_ns = (uint64_t)now.tv_sec * 1000 * SP_MS + (uint64_t)now.tv_nsec,
-                            .shard = (unsigned)world_random(4),
+                            .shard = (unsigned)stress_random(4),
                             .allowance = &allowance};
 }
 
@@ -106,7 +78,7 @@ void world_be_born(struct caller *self)
     uint64_t owner = atomic_fetch_add(&lives, 1);
 
     if (owner >= LIVES)
-        world_die("too many lives");
+        stress_die("too many lives");
     pthread_mutex_lock(&self->lock);
     self->owner = owner;
     self->dead = false;
@@ -122,7 +94,7 @@ void world_kill(struct caller *self)
 
 void world_fill(struct caller *self, uint8_t *bytes)
 {
-    uint64_t numbers[2] = {self->owner, world_random(UINT64_MAX)};
+    uint64_t numbers[2] = {self->owner, stress_random(UINT64_MAX)};
 
     memset(bytes, (int)(numbers[1] & 0x7f), PIPE_MESSAGE_BYTES);
     memcpy(bytes, numbers, sizeof numbers);
@@ -133,7 +105,7 @@ static void send_mail(struct caller *caller, uint64_t owner, const struct mail *
     pthread_mutex_lock(&caller->lock);
     if (caller->owner == owner && !atomic_load(&dead_owners[owner])) {
         if (caller->full || mail->ref != caller->ref)
-            world_die("a message that nobody waits for");
+            stress_die("a message that nobody waits for");
         caller->mail = *mail;
         caller->full = true;
         pthread_cond_signal(&caller->came);
@@ -160,7 +132,7 @@ bool world_await(struct caller *self, struct mail *mail, unsigned ms)
     self->full = false;
     pthread_mutex_unlock(&self->lock);
     if (!came && ms > 1000)
-        world_die("owner %llu is stuck", (unsigned long long)self->owner);
+        stress_die("owner %llu is stuck", (unsigned long long)self->owner);
     return came;
 }
 
@@ -201,7 +173,7 @@ static void fire(const struct select *select)
     else if (loop.event_count < SELECTS)
         loop.events[loop.event_count++] = *select;
     else
-        world_die("too many events");
+        stress_die("too many events");
 }
 
 /* Under the lock. */
@@ -254,11 +226,11 @@ static bool pipe_select(const struct sp_call *call, struct sp_conn *conn, struct
 
     (void)call;
     if (!sp_conn_pinned(conn))
-        world_die("a select without a pin");
+        stress_die("a select without a pin");
     pthread_mutex_lock(&loop.lock);
     (void)forget(conn->fd, write);
     if (loop.count == SELECTS)
-        world_die("selects leak");
+        stress_die("selects leak");
     loop.list[loop.count++] = (struct select){.fd = conn->fd,
                                               .write = write,
                                               .caller = waiter ? waiter->caller : NULL,
@@ -303,14 +275,14 @@ bool world_take_event(uint32_t *pipe, uint32_t *generation, bool *write)
 static bool echo(int fd)
 {
     uint8_t bytes[4096];
-    ssize_t got = recv(fd, bytes, 1 + world_random(sizeof bytes), 0);
+    ssize_t got = recv(fd, bytes, 1 + stress_random(sizeof bytes), 0);
 
-    if (got <= 0 || world_random(300) == 0)
+    if (got <= 0 || stress_random(300) == 0)
         return false;
-    if (world_random(50) == 0)
+    if (stress_random(50) == 0)
         usleep(1000);
     for (ssize_t at = 0; at < got;) {
-        ssize_t piece = 1 + (ssize_t)world_random((uint64_t)(got - at));
+        ssize_t piece = 1 + (ssize_t)stress_random((uint64_t)(got - at));
         ssize_t sent = send(fd, bytes + at, (size_t)piece, MSG_NOSIGNAL);
         if (sent <= 0)
             return false;
@@ -325,7 +297,7 @@ static void *server_main(void *arg)
     unsigned count = 1;
 
     (void)arg;
-    world_seed(4711);
+    stress_seed(4711);
     while (!atomic_load(&over)) {
         (void)poll(polled, count, 10);
         for (unsigned i = count - 1; i > 0; i--)
@@ -360,7 +332,7 @@ void world_begin(void)
     listener = socket(AF_UNIX, SOCK_STREAM, 0);
     if (listener < 0 || bind(listener, (struct sockaddr *)un, sizeof *un) < 0 ||
         listen(listener, 64) < 0)
-        world_die("no server");
+        stress_die("no server");
     pthread_create(&loop_thread, NULL, loop_main, NULL);
     pthread_create(&server_thread, NULL, server_main, NULL);
 }
@@ -373,8 +345,8 @@ void world_end(void)
     close(listener);
     unlink(((struct sockaddr_un *)&address.storage)->sun_path);
     if (atomic_load(&conns) || atomic_load(&waiters) || atomic_load(&replies))
-        world_die("%u connections, %u waiters, %u replies leaked", atomic_load(&conns),
-                  atomic_load(&waiters), atomic_load(&replies));
+        stress_die("%u connections, %u waiters, %u replies leaked", atomic_load(&conns),
+                   atomic_load(&waiters), atomic_load(&replies));
 }
 
 /* ---- the host ---- */
@@ -406,11 +378,11 @@ static void conn_unref(struct sp_conn *conn)
     unsigned before = atomic_fetch_sub(&self->refs, 1);
 
     if (before == 0)
-        world_die("one reference too many is dropped");
+        stress_die("one reference too many is dropped");
     if (before > 1)
         return;
     if (sp_conn_pinned(conn) || (conn->fd >= 0 && sp_conn_state(conn) != SP_CONN_CLOSED))
-        world_die("a connection is gone in state %d", (int)sp_conn_state(conn));
+        stress_die("a connection is gone in state %d", (int)sp_conn_state(conn));
     rbuf_free(conn);
     free(self);
     atomic_fetch_sub(&conns, 1);
@@ -420,7 +392,7 @@ static void conn_stop(const struct sp_call *call, struct sp_conn *conn, int fd)
 {
     (void)call;
     if (sp_conn_pinned(conn))
-        world_die("descriptor %d is closed under a pin", fd);
+        stress_die("descriptor %d is closed under a pin", fd);
     pthread_mutex_lock(&loop.lock);
     (void)forget(fd, false);
     (void)forget(fd, true);

@@ -8,6 +8,7 @@
 #include "core/pool/sp_grant.h"
 #include "core/pool/sp_lease.h"
 #include "core/pool/sp_piped.h"
+#include "stress/stress_kit.h"
 
 #define PIPE_MESSAGE_BYTES 96
 #define WORLD_CONNECTOR UINT64_C(1) /* lives for ever */
@@ -36,9 +37,6 @@ extern const struct sp_host world_host;
 
 void world_begin(void);
 void world_end(void); /* and nothing is left */
-__attribute__((noreturn, format(printf, 1, 2))) void world_die(const char *format, ...);
-void world_seed(uint64_t seed);
-uint64_t world_random(uint64_t below);
 struct sp_call world_call(void);
 const struct sp_addr *world_address(void);
 

@@ -28,8 +28,8 @@ static pthread_mutex_t control_lock = PTHREAD_MUTEX_INITIALIZER;
 static void check(const struct caller *self, const uint8_t *bytes, size_t len, const uint8_t *asked)
 {
     if (len != MESSAGE_BYTES || memcmp(bytes, asked, MESSAGE_BYTES) != 0)
-        world_die("owner %llu got %zu bytes of the reply of %llu", (unsigned long long)self->owner,
-                  len, (unsigned long long)*(const uint64_t *)(const void *)bytes);
+        stress_die("owner %llu got %zu bytes of the reply of %llu", (unsigned long long)self->owner,
+                   len, (unsigned long long)*(const uint64_t *)(const void *)bytes);
     atomic_fetch_add(&right, 1);
 }
 
@@ -61,7 +61,7 @@ static bool ends(struct caller *self, sp_status status, struct sp_reply *reply,
 
 static bool dies(struct caller *self, unsigned one_in)
 {
-    if (world_random(one_in))
+    if (stress_random(one_in))
         return false;
     world_kill(self);
     atomic_fetch_add(&died, 1);
@@ -93,7 +93,7 @@ static void give_up(struct caller *self, uint64_t at, const uint8_t *asked)
         return;
     call = world_call();
     if (!ends(self, sp_piped_give_up(pool, &call, at, self->owner, false, &reply), &reply, asked))
-        world_die("one who does not sleep cannot give up");
+        stress_die("one who does not sleep cannot give up");
 }
 
 /* False: woken for nothing, or not asleep. */
@@ -112,7 +112,7 @@ static bool sleeps(struct caller *self, uint64_t at, const uint8_t *asked)
         sp_waiter_unref(waiter);
     if (ends(self, status, &reply, asked) || dies(self, 200))
         return true;
-    if (!world_await(self, &mail, world_random(20) ? 10000 : 0)) {
+    if (!world_await(self, &mail, stress_random(20) ? 10000 : 0)) {
         give_up(self, at, asked);
         return true;
     }
@@ -152,7 +152,7 @@ static void wait_for_place(struct caller *self, const struct sp_ask *ask, const 
     }
     if (sp_piped_step(pool, &call))
         sp_pool_wake(pool, &call);
-    came = world_await(self, &mail, world_random(20) ? 10000 : 1);
+    came = world_await(self, &mail, stress_random(20) ? 10000 : 1);
     call = world_call();
     if (!came && sp_waiter_cancel(waiter, &call) == SP_CANCELLED)
         atomic_fetch_add(&timed_out, 1);
@@ -213,10 +213,10 @@ static void *caller_main(void *arg)
 {
     struct caller *self = world_caller((unsigned)(uintptr_t)arg);
 
-    world_seed(seed + 1 + (uintptr_t)arg);
+    stress_seed(seed + 1 + (uintptr_t)arg);
     world_be_born(self);
     for (unsigned i = 0; i < ops; i++) {
-        if (world_random(50) == 0)
+        if (stress_random(50) == 0)
             exclusive(self);
         else
             ask_once(self);
@@ -268,7 +268,7 @@ static void control_once(bool tick)
 static void *control_main(void *arg)
 {
     (void)arg;
-    world_seed(seed + 100);
+    stress_seed(seed + 100);
     for (unsigned i = 0; !atomic_load(&over); i++) {
         control_once(i % 64 == 0);
         usleep(50);
@@ -289,14 +289,14 @@ static void open_pool(void)
                                .backoff_min_ns = SP_MS,
                                .backoff_max_ns = 2 * SP_MS,
                                .recv_limit_bytes = 1 << 20,
-                               .pipeline = world_random(2) ? 4 : 2,
+                               .pipeline = stress_random(2) ? 4 : 2,
                                .pipeline_bytes = 256,
                                .pipeline_stall_ns = 2000 * SP_MS,
                                .framing = {.kind = SP_FRAMING_FIXED, .fixed = MESSAGE_BYTES}};
 
     if (sp_piped_open(pool) != SP_OK)
-        world_die("no memory");
-    sp_control_open(pool, &call, &config, world_random(UINT64_MAX));
+        stress_die("no memory");
+    sp_control_open(pool, &call, &config, stress_random(UINT64_MAX));
 }
 
 static void shut(void)
@@ -311,9 +311,9 @@ static void shut(void)
 static void *closer_main(void *arg)
 {
     (void)arg;
-    world_seed(seed + 200);
+    stress_seed(seed + 200);
     while (atomic_load(&calling)) {
-        usleep(20000 + (unsigned)world_random(50000));
+        usleep(20000 + (unsigned)stress_random(50000));
         pthread_mutex_lock(&control_lock);
         shut();
         open_pool();
@@ -329,12 +329,12 @@ int main(void)
 
     ops = given_ops ? (unsigned)strtoul(given_ops, NULL, 10) : OPS_DEFAULT;
     seed = given_seed ? strtoull(given_seed, NULL, 10) : 1;
-    world_seed(seed);
+    stress_seed(seed);
     world_begin();
     pool = aligned_alloc(_Alignof(struct sp_pool), sizeof *pool);
     memset(pool, 0, sizeof *pool);
     if (sp_pool_init(pool, &world_host, &sp_sys_posix, 3) != SP_OK)
-        world_die("no memory");
+        stress_die("no memory");
     open_pool();
     atomic_store(&calling, CALLERS);
     pthread_create(&control, NULL, control_main, NULL);
