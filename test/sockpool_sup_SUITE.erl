@@ -43,11 +43,11 @@ init_per_testcase(Case, Config) ->
     Quiet = list_to_atom(atom_to_list(Case) ++ "_quiet"),
     ok = sockpool:start_pool(Quiet, Options),
     _ = settled(Quiet),
-    ok = logger:add_handler(Case, ?MODULE, #{config => self(), level => notice}),
+    ok = sockpool_test_log:hear(Case, ?MODULE, #{config => self(), level => notice}),
     [{pool, Case}, {quiet, Quiet}, {options, Options}, {before, untouched(Quiet)} | Config].
 
 end_per_testcase(Case, Config) ->
-    ok = logger:remove_handler(Case),
+    ok = sockpool_test_log:forget(Case),
     ?assertEqual(?config(before, Config), untouched(?config(quiet, Config))),
     case proplists:get_value(shared, Config, false) of
         true -> lists:foreach(fun sockpool:stop_pool/1, [Case, ?config(quiet, Config)]);

@@ -285,7 +285,9 @@ drained_at_sigterm(Config) ->
     Asking = [asking(Pool, <<"later", N>>) || N <- lists:seq(1, 5)],
     ok = pipelined(Pool, 5),
     ok = sockpool_c_daemon:terminate(Daemon),
-    ok = wait_until(fun() -> ask(Pool, <<"new">>) =:= {error, draining} end),
+    %% A request that comes before the signal would wait for those under way.
+    ok = wait_until(fun() -> sockpool:checkout(Pool, 0) =:= {error, draining} end),
+    ?assertEqual({error, draining}, ask(Pool, <<"new">>)),
     [go_on(Config) || _ <- Asking],
     [?assertEqual({ok, <<"later", N>>}, answer(Pid)) || {N, Pid} <- lists:zip(lists:seq(1, 5), Asking)],
     ?assertEqual("exit_status=0", sockpool_c_daemon:await_line(Daemon, "exit_status=")),

@@ -365,14 +365,14 @@ does_not_end(_Config) ->
 logs(_Config) ->
     #{level := Level} = logger:get_primary_config(),
     ok = logger:set_primary_config(level, info),
-    ok = logger:add_handler(?MODULE, ?MODULE, #{config => self()}),
+    ok = sockpool_test_log:hear(?MODULE, ?MODULE, #{config => self()}),
     Options = options(#{pools => #{list_to_atom([1087, $\s, 28450]) => #{host => "127.0.0.1", port => 1}}}),
     {Sup, _} = start_child(Options),
     Start = "sockpool_node " ++ atom_to_list(node_of(Options)) ++ ": event=",
     Failed = Start ++ "cannot_connect pool=\"" ++ [1087, $\s, 28450 | "\" "],
     await_logged(warning, fun(Line) -> lists:prefix(Failed, Line) end),
     stop(Sup),
-    ok = logger:remove_handler(?MODULE),
+    ok = sockpool_test_log:forget(?MODULE),
     ok = logger:set_primary_config(level, Level),
     Line = Start ++ "registered epmd_port=4369",
     receive {logged, info, Line} -> ok after 0 -> error({not_logged, process_info(self(), messages)}) end.

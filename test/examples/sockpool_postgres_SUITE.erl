@@ -133,11 +133,11 @@ parameters(Config) ->
 %% What was wrong stands in the log and is told to everybody: the password is not.
 wrong_password(Config) ->
     Pool = ?config(pool, Config),
-    ok = logger:add_handler(Pool, sockpool_outage_SUITE, #{config => {self(), Pool}}),
+    ok = sockpool_test_log:hear(Pool),
     _ = started(Config, #{password => <<"open barley">>, backoff => {1, 10}}),
     ?assertEqual({init, {<<"28P01">>, <<"password authentication failed for user \"sockpool\"">>}}, sockpool_test_util:unavailable(Pool)),
     receive {log, Line} -> ?assertEqual({nomatch, false}, {string:find(Line, "barley"), string:find(Line, "28P01") =:= nomatch}) end,
-    ok = logger:remove_handler(Pool).
+    ok = sockpool_test_log:forget(Pool).
 
 %% Over a connection that begins in clear.
 tls(Config) ->

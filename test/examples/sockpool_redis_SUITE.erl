@@ -109,11 +109,11 @@ login(Config) ->
 %% What was wrong stands in the log and is told to everybody: the password is not.
 wrong_password(Config) ->
     Pool = ?config(pool, Config),
-    ok = logger:add_handler(Pool, sockpool_outage_SUITE, #{config => {self(), Pool}}),
+    ok = sockpool_test_log:hear(Pool),
     _ = started(Config, #{password => <<"open barley">>, backoff => {1, 10}}),
     {init, <<"WRONGPASS", _/binary>>} = sockpool_test_util:unavailable(Pool),
     receive {log, Line} -> ?assertEqual({nomatch, false}, {string:find(Line, "barley"), string:find(Line, "WRONGPASS") =:= nomatch}) end,
-    ok = logger:remove_handler(Pool).
+    ok = sockpool_test_log:forget(Pool).
 
 database(Config) ->
     Pool = started(Config, #{database => 3, size => 1}),

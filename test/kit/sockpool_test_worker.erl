@@ -97,7 +97,7 @@ drain() -> receive _ -> drain() after 0 -> ok end.
 -spec logged(list()) -> ok.
 logged(Config) ->
     Pool = ?config(pool, Config),
-    logger:add_handler(Pool, sockpool_outage_SUITE, #{config => {self(), Pool}}).
+    sockpool_test_log:hear(Pool).
 
 %% Those so far in which this is, and no more.
 -spec lines(string()) -> [string()].

@@ -250,9 +250,9 @@ wrong_environment(_Config) ->
     Tls = #{transport => tls, host => "localhost", port => 1, tls => #{cacertfile => "/no/such"}},
     [begin
          ok = application:set_env(sockpool, pools, Pools),
-         ok = logger:add_handler(?MODULE, ?MODULE, #{config => self(), level => notice}),
+         ok = sockpool_test_log:hear(?MODULE, ?MODULE, #{config => self(), level => notice}),
          Result = application:start(sockpool),
-         ok = logger:remove_handler(?MODULE),
+         ok = sockpool_test_log:forget(?MODULE),
          ok = application:unset_env(sockpool, pools),
          {error, {{Words, Reason}, {sockpool_app, start, _}}} = Result,
          ?assertEqual(Words, lists:flatten(sockpool:format_error(Result))),

@@ -101,11 +101,10 @@ with_vm(Config, Dir, Fun) ->
     Log = filename:join(?config(priv_dir, Config), "asan"),
     Asan = string:trim(run("gcc -print-file-name=libasan.so")),
     Options = "detect_leaks=0:use_sigaltstack=0:allocator_may_return_null=1:exitcode=99:log_path=" ++ Log,
-    Tests = filename:dirname(code:which(?MODULE)),
     {ok, Vm, _} = peer:start(#{connection => standard_io, wait_boot => ?PATIENCE_MS,
                                env => [{"LD_PRELOAD", Asan}, {"ASAN_OPTIONS", Options}],
-                               args => ["+S", "2", "+Mea", "min", "+sbwt", "none", "-pa", Tests,
-                                        "-pa", filename:join(Dir, "ebin")]}),
+                               args => ["+S", "2", "+Mea", "min", "+sbwt", "none", "-pa", filename:join(Dir, "ebin")]
+                                       ++ tests()}),
     try
         Library = filename:join(Dir, "ebin"),
         Library = filename:dirname(peer:call(Vm, code, which, [sockpool_nif], ?PATIENCE_MS)),
@@ -150,12 +149,12 @@ take_over(Ebin) ->
 take_over(Ebin, Priv) ->
     ?assertEqual(filename:dirname(Ebin), filename:dirname(Priv)),
     _ = code:purge(sockpool_nif),
-    ok = logger:add_handler(?MODULE, ?MODULE, #{config => self()}),
+    ok = sockpool_test_log:hear(?MODULE, ?MODULE, #{config => self()}),
     Taken = case code:load_file(sockpool_nif) of
                 {module, sockpool_nif} -> accepted;
                 {error, on_load_failure} -> {refused, logged()}
             end,
-    ok = logger:remove_handler(?MODULE),
+    ok = sockpool_test_log:forget(?MODULE),
     Taken.
 
 log(Event, #{config := Pid}) ->
@@ -302,9 +301,8 @@ waiters_are_put_by_once(Config) ->
     Dirs = [copied(filename:dirname(filename:dirname(code:which(sockpool_nif))),
                    filename:join([?config(versions, Config), "kept" ++ integer_to_list(N), "sockpool"]),
                    "-L ebin priv") || N <- lists:seq(1, 4)],
-    Tests = filename:dirname(code:which(?MODULE)),
     {ok, Vm, _} = peer:start(#{connection => standard_io, wait_boot => ?PATIENCE_MS,
-                               args => ["+S", "2", "-pa", Tests, "-pa", filename:join(hd(Dirs), "ebin")]}),
+                               args => ["+S", "2", "-pa", filename:join(hd(Dirs), "ebin")] ++ tests()}),
     try
         [First | Others] = peer:call(Vm, ?MODULE, put_by, [Dirs], ?PATIENCE_MS),
         ct:pal("~p allocations, then ~p", [First, Others]),
@@ -312,6 +310,10 @@ waiters_are_put_by_once(Config) ->
     after
         peer:stop(Vm)
     end.
+
+%% Where this module and the kit are: one directory or two.
+tests() ->
+    lists:append([["-pa", filename:dirname(code:which(Module))] || Module <- [?MODULE, sockpool_test_server]]).
 
 %% How many allocations of the NIF's there are after many have waited, in a pool of each library's own.
 -spec put_by([file:filename()]) -> [non_neg_integer()].

@@ -252,14 +252,14 @@ init_with_somebody_who_crashes(Config) ->
 
 %% What callers are told, and what the log says, of a pool with that init fun.
 reason_and_log(Config, Init) ->
-    ok = logger:add_handler(?MODULE, ?MODULE, #{config => self()}),
+    ok = sockpool_test_log:hear(?MODULE, ?MODULE, #{config => self()}),
     try
         Pool = pool(Config, echo, #{init => Init, size => 1, max_overflow => 0}),
         Reason = sockpool_test_util:unavailable(Pool),
         ok = sockpool:stop_pool(Pool),
         receive {log, Logged} -> {Reason, Logged} end
     after
-        ok = logger:remove_handler(?MODULE)
+        ok = sockpool_test_log:forget(?MODULE)
     end.
 
 %% As a handler of logger.

@@ -49,13 +49,13 @@ end_per_group(_Kind, Config) -> sockpool_drivers:stop(?config(server, Config)).
 
 init_per_testcase(Case, Config) ->
     Pool = list_to_atom(lists:concat([proplists:get_value(kind, Config, any), "_", Case])),
-    ok = logger:add_handler(Pool, sockpool_outage_SUITE, #{config => {self(), Pool}}),
+    ok = sockpool_test_log:hear(Pool),
     [{pool, Pool} | Config].
 
 end_per_testcase(_Case, Config) ->
     Pool = ?config(pool, Config),
     _ = sockpool:stop_pool(Pool),
-    ok = logger:remove_handler(Pool).
+    ok = sockpool_test_log:forget(Pool).
 
 started(Config, Opts) ->
     Pool = ?config(pool, Config),

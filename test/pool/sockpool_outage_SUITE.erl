@@ -7,11 +7,11 @@
 
 -export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2, end_per_group/2,
          init_per_testcase/2, end_per_testcase/2]).
--export([log/2]).
 -export([one_outage/1, failing_now_and_then/1, names_the_server/1, telling_error/1, full_backlog/1, full_backlog_for_ever/1,
          step_of_a_handshake/1]).
 -export([step_of_init/1, starved_handshake/1]).
 
+-import(sockpool_test_log, [next_line/0]).
 -import(sockpool_test_util, [wait_until/1, settled/1, stat/2, stats/1, start/1, await/1, unavailable/1]).
 
 suite() -> [{timetrap, {minutes, 2}}].
@@ -43,7 +43,7 @@ end_per_group(_Kind, _Config) -> ok.
 init_per_testcase(Case, Config) ->
     case ?config(kind, Config) of
         erlang ->
-            ok = logger:add_handler(Case, ?MODULE, #{config => {self(), Case}}),
+            ok = sockpool_test_log:hear(Case),
             [{pool, Case} | Config];
         c ->
             #{node := Node} = Daemon = sockpool_c_daemon:start(),
@@ -54,7 +54,7 @@ end_per_testcase(_Case, Config) ->
     Pool = ?config(pool, Config),
     _ = sockpool:stop_pool(Pool),
     case ?config(kind, Config) of
-        erlang -> ok = logger:remove_handler(Pool);
+        erlang -> ok = sockpool_test_log:forget(Pool);
         c -> 0 = sockpool_c_daemon:stop(?config(daemon, Config))
     end.
 
@@ -249,13 +249,6 @@ pool(Config, Opts) ->
     ok = sockpool:start_pool(Pool, maps:merge(#{size => 1, max_overflow => 0, backoff => {1, 5}}, Opts)),
     Pool.
 
-%% As a handler of logger: the lines about that pool.
-log(#{msg := {"sockpool " ++ _ = Format, Arguments}}, #{config := {Pid, Pool}}) ->
-    Line = lists:flatten(io_lib:format(Format, Arguments)),
-    lists:prefix(lists:concat(["sockpool ", Pool, ":"]), Line) andalso (Pid ! {log, Line});
-log(_Event, _Config) ->
-    ok.
-
 %% The lines about connecting, up to the one that it works again.
 logged(Config) -> logged(?config(kind, Config), Config).
 
@@ -273,8 +266,6 @@ failure(Config) -> failure(?config(kind, Config), Config).
 
 failure(erlang, _Config) -> next_line();
 failure(c, Config) -> sockpool_c_daemon:await_line(?config(daemon, Config), "event=cannot_connect").
-
-next_line() -> receive {log, Line} -> Line after 60000 -> error(nothing_logged) end.
 
 assert_in(Line, Parts) ->
     [?assertNotEqual({nomatch, Part, Line}, {string:find(Line ++ "\n", Part), Part, Line}) || Part <- Parts].

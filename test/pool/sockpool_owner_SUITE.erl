@@ -258,11 +258,11 @@ kept(Keeper, Holds) ->
 
 handle_in_a_log_event(Config) ->
     Table = ets:new(kept, [public]),
-    ok = logger:add_handler(?MODULE, ?MODULE, #{config => Table}),
+    ok = sockpool_test_log:hear(?MODULE, ?MODULE, #{config => Table}),
     try
         outlives(Config, fun(Conn) -> logger:error(#{lost => Conn}, #{domain => [sockpool_test]}) end)
     after
-        ok = logger:remove_handler(?MODULE)
+        ok = sockpool_test_log:forget(?MODULE)
     end,
     ?assertEqual(?LOST, length(ets:tab2list(Table))).
 

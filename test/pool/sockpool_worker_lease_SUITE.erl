@@ -37,7 +37,7 @@ init_per_testcase(Case, Config) -> [{pool, Case} | Config].
 
 end_per_testcase(_Case, Config) ->
     _ = sockpool:stop_pool(?config(pool, Config)),
-    logger:remove_handler(?config(pool, Config)).
+    sockpool_test_log:forget(?config(pool, Config)).
 
 %%% Deaths of workers.
 

@@ -52,10 +52,10 @@ of_an_idle_connection(Config) ->
 %% Logged as one, whatever the attempt was that made the connection: by a pool here, and by the daemon's.
 is_an_outage(Config) ->
     {Pool, Relay} = pool_that_is_ready(Config),
-    ok = logger:add_handler(?MODULE, sockpool_outage_SUITE, #{config => {self(), Pool}}),
+    ok = sockpool_test_log:hear(Pool),
     Relay ! pass,
-    Line = receive {log, Said} -> Said after 30000 -> error(nothing_logged) end,
-    ok = logger:remove_handler(?MODULE),
+    Line = sockpool_test_log:next_line(),
+    ok = sockpool_test_log:forget(Pool),
     [?assertNotEqual({nomatch, Part, Line}, {string:find(Line, Part), Part, Line})
      || Part <- [atom_to_list(Pool), "cannot connect to localhost", "certificate_required"]],
     ok = case sockpool_c_daemon:is_built() of true -> of_the_daemon(Config); false -> ok end.

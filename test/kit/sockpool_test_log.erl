@@ -1,0 +1,36 @@
+%%% Handlers of logger in tests.
+%%%
+%%% One at a time is added or removed: logger writes the list of its handlers without another that was added
+%%% while one is being removed (OTP 25 to 27, logger_server: the new list is made before the handler is told).
+-module(sockpool_test_log).
+
+-export([hear/1, hear/3, forget/1, next_line/0, log/2]).
+
+%% Has the lines about that pool sent to the caller, as `{log, Line}', until it is forgotten by its name.
+-spec hear(Pool :: atom()) -> ok.
+hear(Pool) -> hear(Pool, ?MODULE, #{config => {self(), Pool}}).
+
+%% As logger:add_handler/3.
+-spec hear(logger:handler_id(), module(), logger:handler_config()) -> ok.
+hear(Id, Module, Config) -> alone(fun() -> ok = logger:add_handler(Id, Module, Config) end).
+
+%% What was never added is forgotten, too.
+-spec forget(logger:handler_id()) -> ok.
+forget(Id) ->
+    case alone(fun() -> logger:remove_handler(Id) end) of
+        ok -> ok;
+        {error, {not_found, Id}} -> ok
+    end.
+
+-spec next_line() -> string().
+next_line() -> receive {log, Line} -> Line after 60000 -> error(nothing_logged) end.
+
+%% As a handler of logger.
+-spec log(logger:log_event(), logger:handler_config()) -> term().
+log(#{msg := {"sockpool " ++ _ = Format, Arguments}}, #{config := {Pid, Pool}}) ->
+    Line = lists:flatten(io_lib:format(Format, Arguments)),
+    lists:prefix(lists:concat(["sockpool ", Pool, ":"]), Line) andalso (Pid ! {log, Line});
+log(_Event, _Config) ->
+    ok.
+
+alone(Fun) -> global:trans({?MODULE, self()}, Fun, [node()]).
