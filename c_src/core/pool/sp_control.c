@@ -7,6 +7,7 @@
 #include "sp_lease.h"
 #include "sp_piped.h"
 #include "sp_retire.h"
+#include "sp_settings.h"
 #include "sp_shard.h"
 #include "sp_table.h"
 
@@ -21,16 +22,9 @@ void sp_control_open(struct sp_pool *pool, const struct sp_call *call,
                      const struct sp_config *config, uint64_t seed)
 {
     sp_health_begin(pool, config, seed);
-    atomic_store(&pool->size, config->size);
-    atomic_store(&pool->limit, config->size + config->max_overflow);
-    atomic_store(&pool->overflow_ttl_ns, config->overflow_ttl_ns);
-    atomic_store(&pool->validate_after_ns, config->validate_after_ns);
-    atomic_store(&pool->max_hold_ns, config->max_hold_ns);
-    atomic_store(&pool->max_waiting, config->max_waiting);
-    atomic_store(&pool->strategy, (uint32_t)config->strategy);
-    atomic_store(&pool->reuse_abandoned, config->reuse_abandoned);
-    atomic_store(&pool->pipeline_bytes, config->pipeline_bytes);
-    atomic_store(&pool->pipeline_stall_ns, config->pipeline_stall_ns);
+    sp_settings_store(pool, config);
+    atomic_store(&pool->shrinking, false);
+    pool->control.surplus = false;
     atomic_store(&pool->pipeline, pool->pipes ? config->pipeline : 1);
     atomic_store(&pool->eager, 0);
     atomic_store(&pool->woken, 0);
@@ -218,6 +212,8 @@ void sp_control_step(struct sp_pool *pool, const struct sp_call *call, struct sp
     atomic_store(&pool->woken, 0);
     if (sp_pool_phase(pool) == SP_PHASE_OPEN) {
         plan->more = sp_piped_step(pool, call);
+        if (sp_settings_shrink(pool, call))
+            plan->more = true;
         sp_pool_serve(pool, call, NULL);
         grow(pool, call, attempts, max, plan);
     }
@@ -353,21 +349,16 @@ static void sweep_lease(struct sp_pool *pool, const struct sp_call *call, struct
         (void)sp_pool_revoke(pool, call, conn, lease);
 }
 
-enum idle_age { TURNED_COLD, OUTLIVED };
-
-/* The longest idle connection of the shard, where it is old enough; the caller holds it. */
-static struct sp_conn *pop_aged(struct sp_shard *shard, enum idle_age age, uint64_t before_ns)
+/* The longest idle connection that is not watched yet, where it is old enough; the caller holds it. */
+static struct sp_conn *pop_turned_cold(struct sp_shard *shard, uint64_t before_ns)
 {
-    struct sp_list_node *node = NULL;
+    struct sp_list_node *node;
     struct sp_conn *conn = NULL;
 
     if (!atomic_load(&shard->top))
         return NULL;
     pthread_mutex_lock(&shard->lock);
-    if (age == OUTLIVED)
-        node = sp_list_oldest(&shard->cold);
-    if (!node)
-        node = sp_list_oldest(&shard->fresh);
+    node = sp_list_oldest(&shard->fresh);
     if (node && SP_CONTAINER(node, struct sp_conn, node)->idle_since_ns < before_ns) {
         conn = SP_CONTAINER(node, struct sp_conn, node);
         sp_shard_unlink(shard, conn);
@@ -385,9 +376,9 @@ static void close_outlived(struct sp_pool *pool, const struct sp_call *call, str
         return;
     while (!sp_spent(call) && atomic_load(&pool->total) > atomic_load(&pool->size)) {
         sp_take(call, SP_PIECES_LOOK);
-        if (!(conn = pop_aged(shard, OUTLIVED, call->now_ns - ttl_ns)))
+        if (!(conn = sp_shard_pop_oldest(shard, call->now_ns - ttl_ns)))
             return;
-        if (!sp_pool_retire_surplus(pool, call, conn)) {
+        if (!sp_pool_retire_above(pool, call, conn, atomic_load(&pool->size))) {
             sp_pool_serve(pool, call, conn);
             return;
         }
@@ -400,7 +391,7 @@ static void watch_cold(struct sp_pool *pool, const struct sp_call *call, struct 
 
     if (call->now_ns < SP_COLD_NS)
         return;
-    while (!sp_spent(call) && (conn = pop_aged(shard, TURNED_COLD, call->now_ns - SP_COLD_NS))) {
+    while (!sp_spent(call) && (conn = pop_turned_cold(shard, call->now_ns - SP_COLD_NS))) {
         sp_take(call, SP_PIECES_WATCH);
         if (pool->host->watch(call, conn, ++conn->watch))
             sp_pool_put(pool, call, shard, conn, true);

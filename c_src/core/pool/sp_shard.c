@@ -36,6 +36,47 @@ struct sp_conn *sp_shard_pop_any(struct sp_pool *pool, const struct sp_call *cal
     return conn;
 }
 
+/* Under the shard's lock. */
+static struct sp_conn *oldest(struct sp_shard *shard)
+{
+    struct sp_list_node *node = sp_list_oldest(&shard->cold);
+
+    if (!node)
+        node = sp_list_oldest(&shard->fresh);
+    return node ? SP_CONTAINER(node, struct sp_conn, node) : NULL;
+}
+
+struct sp_conn *sp_shard_pop_oldest(struct sp_shard *shard, uint64_t before_ns)
+{
+    struct sp_conn *conn;
+
+    if (!atomic_load(&shard->top))
+        return NULL;
+    pthread_mutex_lock(&shard->lock);
+    conn = oldest(shard);
+    if (conn && conn->idle_since_ns < before_ns)
+        sp_shard_unlink(shard, conn);
+    else
+        conn = NULL;
+    pthread_mutex_unlock(&shard->lock);
+    return conn;
+}
+
+uint64_t sp_shard_idle_since(struct sp_shard *shard)
+{
+    struct sp_conn *conn;
+    uint64_t since_ns = SP_NEVER;
+
+    if (!atomic_load(&shard->top))
+        return SP_NEVER;
+    pthread_mutex_lock(&shard->lock);
+    conn = oldest(shard);
+    if (conn)
+        since_ns = conn->idle_since_ns;
+    pthread_mutex_unlock(&shard->lock);
+    return since_ns;
+}
+
 bool sp_shard_has_any(struct sp_pool *pool)
 {
     bool any = false;

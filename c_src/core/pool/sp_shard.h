@@ -6,6 +6,10 @@
 
 /* An idle connection, of the own shard before others; the caller holds it. NULL: there is none. */
 struct sp_conn *sp_shard_pop_any(struct sp_pool *pool, const struct sp_call *call);
+/* The longest idle one of the shard, where it has been idle since before that time; the caller holds it. */
+struct sp_conn *sp_shard_pop_oldest(struct sp_shard *shard, uint64_t before_ns);
+/* Since when that one is idle; SP_NEVER: there is none. */
+uint64_t sp_shard_idle_since(struct sp_shard *shard);
 /* Whether there is one, at a glance. */
 bool sp_shard_has_any(struct sp_pool *pool);
 /* Holder only: makes it idle in this shard, or closes one of it where the pool is shut. The caller looks

@@ -58,6 +58,7 @@ struct sn_option {
     const char *also;
     enum sn_written written;
     unsigned required, refused; /* with which transports: bits of 1 << SN_TCP and so on */
+    bool restart;               /* cannot change while the pool runs */
     const char *allowed;        /* in words */
 };
 
@@ -91,6 +92,11 @@ bool sn_option_take_map(const struct sn_option *rows, size_t count, struct sn_gi
 enum sn_verdict sn_option_check(const struct sn_option *rows, size_t count,
                                 const struct sn_given *given, struct sn_memory *memory,
                                 struct sn_parsed *parsed, struct sn_bad_option *bad);
+
+/* Those rows only for which something was given. */
+enum sn_verdict sn_option_check_given(const struct sn_option *rows, size_t count,
+                                      const struct sn_given *given, struct sn_memory *memory,
+                                      struct sn_parsed *parsed, struct sn_bad_option *bad);
 
 /* The check of a kind of values, under its name in the table. */
 #define SN_CHECK(kind)                                                                             \
