@@ -28,21 +28,14 @@ deps-bench:
 compile: deps-build ## build the NIF and the Erlang application
 	@$(REBAR3) compile
 
-# The order is the order of running: the quick and the basic ones come first.
-TESTS = format-check house-check test-warnings test-c
-# Then these, a lane beside the other.
-LANE_1 = test-tsan xref dialyzer
-LANE_2 = test-asan
-# The suites wait most of the time; models and valgrind compute, and give way.
-SUITES = test-erl
-SLOW = test-spin test-node-valgrind
-# These wait for their VM or their daemons, which are slow.
-LANE_3 = test-gleam test-asan-vm test-valgrind
-LANE_4 = test-node-asan
-ALL_TESTS = $(TESTS) $(LANE_1) $(LANE_2) $(SUITES) $(SLOW) $(LANE_3) $(LANE_4)
-
-# $(call beside,TARGETS,OTHERS): both at once; fails where one does.
-beside = scripts/timed.sh $(1) & lane=$$!; scripts/timed.sh $(2); status=$$?; wait $$lane && exit $$status
+# The order is the order of running: the quick and the basic ones come first, and what the others share is built.
+TESTS = format-check house-check test-warnings test-c compile
+# Then these, each lane beside the others. The suites wait most of the time, for each other or for daemons that are slow;
+# what computes gives way.
+SUITES = test-erl test-gleam
+DAEMONS = test-node-valgrind test-node-asan
+SLOW = test-asan test-tsan xref dialyzer test-spin test-asan-vm test-valgrind
+ALL_TESTS = $(filter-out compile,$(TESTS)) $(SUITES) $(DAEMONS) $(SLOW)
 
 # A warning of the C compiler is an error here (c_src/Makefile), and nowhere else.
 test $(ALL_TESTS): export SOCKPOOL_STRICT = 1
@@ -50,9 +43,10 @@ test $(ALL_TESTS): export SOCKPOOL_STRICT = 1
 .PHONY: test $(ALL_TESTS)
 test: deps-test ## run every test, after installing what is missing
 	@MAKE='$(MAKE)' scripts/timed.sh $(TESTS)
-	@export MAKE='$(MAKE)'; $(call beside,$(LANE_2),$(LANE_1))
-	@export MAKE='$(MAKE)'; $(call beside,$(SLOW),$(SUITES))
-	@export MAKE='$(MAKE)'; $(call beside,$(LANE_3),$(LANE_4))
+	@export MAKE='$(MAKE)'; nice scripts/timed.sh $(DAEMONS) & daemons=$$!; \
+	nice scripts/timed.sh $(SLOW) & slow=$$!; \
+	scripts/timed.sh $(SUITES); status=$$?; \
+	wait $$daemons || status=1; wait $$slow || status=1; exit $$status
 	@echo "== all tests passed"
 
 # Another release lays macros out otherwise.
@@ -83,7 +77,11 @@ test-tsan: deps-test ## thread stress program under ThreadSanitizer
 	@$(MAKE) -s -C test/c tsan
 
 test-spin: deps-test ## check the Promela models, and that broken variants are refuted
-	@nice $(MAKE) -s -C test/model check
+	@$(MAKE) -s -C test/model check
+
+.PHONY: test-models
+test-models: deps-test ## the same, also in the scenes with the most states (minutes)
+	@$(MAKE) -s -C test/model check-all
 
 CT_CASES = $(CURDIR)/logs/ct_cases.tsv
 
@@ -106,7 +104,7 @@ test-node-asan: deps-test ## suites of pools with a daemon under Address and Und
 	@REBAR3=$(REBAR3) scripts/node_checked.sh asan
 
 test-node-valgrind: deps-test ## suites of pools with a daemon under valgrind
-	@REBAR3=$(REBAR3) nice scripts/node_checked.sh valgrind
+	@REBAR3=$(REBAR3) scripts/node_checked.sh valgrind
 
 .PHONY: test-tls-connects
 test-tls-connects: deps-test ## 10,000 TLS connects in a VM under the sanitizers, and under valgrind (minutes)
