@@ -109,12 +109,14 @@ static const struct sp_transport *get_transport(ERL_NIF_TERM name, ERL_NIF_TERM 
 
 static bool get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *config)
 {
-    ERL_NIF_TERM transport, strategy, packet, tls, abandoned;
+    ERL_NIF_TERM transport, strategy, packet, tls, abandoned, fail_fast;
     uint64_t size, max_overflow, connect_parallelism, silence_s, pipeline;
 
     memset(config, 0, sizeof *config);
     if (!get_value(env, map, "transport", &transport) || !get_value(env, map, "tls", &tls) ||
         !get_value(env, map, "abandoned", &abandoned) ||
+        !get_value(env, map, "fail_fast", &fail_fast) ||
+        !sp_nif_get_bool(fail_fast, &config->fail_fast) ||
         !get_number(env, map, "connect_parallelism", &connect_parallelism) ||
         !get_value(env, map, "strategy", &strategy) || !get_value(env, map, "packet", &packet) ||
         !get_number(env, map, "size", &size) ||
@@ -503,7 +505,7 @@ SP_NIF(sp_nif_pool_check)
     return check;
 }
 
-/* pool_want(Pool) -> ok. Somebody who does not wait would have liked a connection. */
+/* pool_want(Pool) -> {error, full | unavailable}. Somebody who does not wait would have liked a connection. */
 SP_NIF(sp_nif_pool_want)
 {
     struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
@@ -512,8 +514,7 @@ SP_NIF(sp_nif_pool_want)
     (void)argc;
     if (!pool)
         return not_a_pool(env);
-    sp_pool_want(&pool->core, &call);
-    return sp_atoms.ok;
+    return sp_nif_error_term(env, sp_pool_want(&pool->core, &call));
 }
 
 /* pool_note_error(Pool, Reason) -> ok. What waiters are told while the pool is unavailable. */
@@ -528,22 +529,49 @@ SP_NIF(sp_nif_pool_note_error)
     return sp_atoms.ok;
 }
 
+/* {error, {unavailable, Reason}} */
+static bool unavailable_term(ErlNifEnv *env, struct sp_nif_pool *pool, ERL_NIF_TERM *term)
+{
+    ERL_NIF_TERM reason;
+    ErlNifTime at_ms;
+
+    if (!sp_nif_kept_get(pool, &pool->last_error, env, &reason, &at_ms))
+        return false;
+    *term =
+        enif_make_tuple2(env, sp_atoms.error, enif_make_tuple2(env, sp_atoms.unavailable, reason));
+    return true;
+}
+
 /* pool_give_up(Pool) -> {error, timeout} | {error, {unavailable, Reason}}, for a waiter whose time
  * is over. */
 SP_NIF(sp_nif_pool_give_up)
 {
     struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
-    ERL_NIF_TERM reason;
-    ErlNifTime at_ms;
+    ERL_NIF_TERM error;
 
     (void)argc;
     if (!pool)
         return not_a_pool(env);
-    if (!sp_health_unavailable(&pool->core) ||
-        !sp_nif_kept_get(pool, &pool->last_error, env, &reason, &at_ms))
-        return enif_make_tuple2(env, sp_atoms.error, sp_atoms.timeout);
-    return enif_make_tuple2(env, sp_atoms.error,
-                            enif_make_tuple2(env, sp_atoms.unavailable, reason));
+    if (sp_health_unavailable(&pool->core) && unavailable_term(env, pool, &error))
+        return error;
+    return enif_make_tuple2(env, sp_atoms.error, sp_atoms.timeout);
+}
+
+/* pool_unavailable(Pool) -> {error, {unavailable, Reason}}, for who is told so instead of waiting. */
+SP_NIF(sp_nif_pool_unavailable)
+{
+    struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
+    ERL_NIF_TERM error;
+
+    (void)argc;
+    if (!pool)
+        return not_a_pool(env);
+    if (unavailable_term(env, pool, &error))
+        return error;
+    /* There was no memory to keep the reason. */
+    return enif_make_tuple2(
+        env, sp_atoms.error,
+        enif_make_tuple2(env, sp_atoms.unavailable, sp_nif_reason_term(env, SP_NO_MEMORY)));
 }
 
 /* pool_checkout_timeout(Pool) -> Ms | infinity */

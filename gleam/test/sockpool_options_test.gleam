@@ -132,6 +132,7 @@ pub fn accepted_values_test() {
     |> options.max_hold(Ms(1000))
     |> options.recv_limit(1000)
     |> options.backoff(1, 10)
+    |> options.fail_fast(True)
   kit.equal("none", refusal(o))
 }
 

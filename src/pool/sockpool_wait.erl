@@ -51,8 +51,7 @@ watch(Timeout) -> {infinity, Timeout}.
 checkout(Pool, default) ->
     checkout(Pool, sockpool_nif:pool_checkout_timeout(Pool));
 checkout(Pool, 0) ->
-    ok = sockpool_nif:pool_want(Pool),
-    {error, full};
+    refused(sockpool_nif:pool_want(Pool), Pool);
 checkout(Pool, Timeout) ->
     checkout(Pool, Timeout, fun sockpool_nif:enqueue/3).
 
@@ -68,19 +67,23 @@ checkout(Pool, Timeout, Enqueue) ->
     case Enqueue(Pool, Ref, Expiry) of
         {wait, Lease} ->
             case await(Ref, Timer) of
-                {error, timeout} -> sockpool_nif:pool_give_up(Pool);
                 timeout -> cancel(Pool, Lease, Ref, fun(What, Given) -> granted(What, Given, Pool, Timeout) end);
                 What -> granted(What, Lease, Pool, Timeout)
             end;
         {error, _} = Error ->
-            Error
+            refused(Error, Pool)
     end.
+
+%% Why there is no connection. Of who was told so in the queue, or was not let into it.
+refused({error, timeout}, Pool) -> sockpool_nif:pool_give_up(Pool);
+refused({error, unavailable}, Pool) -> sockpool_nif:pool_unavailable(Pool);
+refused({error, _} = Error, _Pool) -> Error.
 
 granted(granted, Lease, _Pool, _Timeout) -> {ok, Lease};
 granted(worker, Lease, Pool, Timeout) -> worker(sockpool_nif:worker(Lease), Lease, Pool, false, Timeout);
 granted(check, Lease, Pool, Timeout) -> worker(sockpool_nif:worker(Lease), Lease, Pool, true, Timeout);
 granted(node, Lease, _Pool, _Timeout) -> {node, Lease};
-granted({error, _} = Error, _Lease, _Pool, _Timeout) -> Error.
+granted({error, _} = Error, _Lease, Pool, _Timeout) -> refused(Error, Pool).
 
 %% @doc A worker that was checked out just now, or the first after it that the pool's function takes for fit; the others
 %% are closed.
@@ -253,9 +256,8 @@ request(Pool, Iovec, Want, Timeout) ->
             Deadline = deadline(Timeout),
             case await(Ref, Timer) of
                 sent -> finish(Lease, Want, first, Deadline);
-                timeout -> cancel(Pool, Lease, Ref, fun given_up/2);
-                {error, timeout} -> sockpool_nif:pool_give_up(Pool);
-                {error, _} = Error -> Error;
+                timeout -> cancel(Pool, Lease, Ref, fun(What, Given) -> given_up(What, Given, Pool) end);
+                {error, _} = Error -> refused(Error, Pool);
                 granted -> request_rest(Lease, Iovec, 0, false, Want, Deadline);
                 Sent -> request_rest(Lease, Iovec, Sent, false, Want, Deadline)
             end;
@@ -270,10 +272,9 @@ request(Pool, Iovec, Want, Timeout) ->
         again ->
             request(Pool, Iovec, Want, Timeout);
         empty ->
-            ok = sockpool_nif:pool_want(Pool),
-            {error, full};
+            refused(sockpool_nif:pool_want(Pool), Pool);
         {error, _} = Error ->
-            Error
+            refused(Error, Pool)
     end.
 
 request_rest(Lease, Iovec, Offset, Framed, Want, Deadline) ->
@@ -336,6 +337,9 @@ give_up_request(Lease, Ref) ->
     told = sockpool_nif:cancel(Lease),
     given_up(await(Ref, infinity), Lease).
 
+given_up({error, _} = Error, _Lease, Pool) -> refused(Error, Pool);
+given_up(What, Lease, _Pool) -> given_up(What, Lease).
+
 given_up({error, _} = Error, _Lease) ->
     Error;
 given_up(granted, Lease) ->
@@ -358,8 +362,7 @@ request_piped(Pool, Data, Want, Timeout) ->
         exclusive ->
             request(Pool, [Data], Want, Timeout);
         empty when Timeout =:= 0 ->
-            ok = sockpool_nif:pool_want(Pool),
-            {error, full};
+            refused(sockpool_nif:pool_want(Pool), Pool);
         empty ->
             wait_for_place(Pool, Data, Want, deadline(Timeout));
         again ->
@@ -469,17 +472,22 @@ wait_for_place(Pool, Data, Want, Deadline) ->
                 ready -> fired(Pool, sockpool_nif:pipe_place(Lease), Data, Want, Deadline);
                 retry -> again(Pool, Data, Want, Deadline);
                 timeout -> give_up_wait(Pool, Lease, Ref);
+                {error, unavailable} -> sockpool_nif:pool_unavailable(Pool);
                 Done -> Done
             end;
         {error, _} = Error ->
-            Error
+            refused(Error, Pool)
     end.
 
 give_up_wait(Pool, Lease, Ref) ->
     case sockpool_nif:cancel(Lease) of
         cancelled -> sockpool_nif:pool_give_up(Pool);
         piped -> give_up_place(Pool, sockpool_nif:pipe_place(Lease), Ref);
-        told -> await(Ref, infinity)
+        told ->
+            case await(Ref, infinity) of
+                {error, unavailable} -> sockpool_nif:pool_unavailable(Pool);
+                Told -> Told
+            end
     end.
 
 give_up_place(Pool, Place, Ref) ->

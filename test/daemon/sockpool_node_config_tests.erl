@@ -53,6 +53,8 @@ cases() ->
      {tcp("\"checkout_timeout\": \"never\""), "pools.p.checkout_timeout: \"never\" is not allowed"},
      {tcp("\"sndbuf\": null"), ok},
      {tcp("\"nodelay\": false, \"keepalive\": true, \"strategy\": \"fifo\""), ok},
+     {tcp("\"fail_fast\": true"), ok},
+     {tcp("\"fail_fast\": 1"), "pools.p.fail_fast: 1 is not allowed; it must be one of true, "},
      {tcp("\"nodelay\": \"yes\""), "pools.p.nodelay: \"yes\" is not allowed; it must be one of true, "},
      {tcp("\"packet\": 4"), ok},
      {tcp("\"packet\": \"line\""), ok},

@@ -44,6 +44,7 @@ functions() ->
     empty = sockpool_nif:request(Pool, [<<"x">>], make_ref(), false, 1),
     ok = sockpool_nif:pool_note_error(Pool, {"a term", <<0:8000>>}),
     {error, timeout} = sockpool_nif:pool_give_up(Pool),
+    {error, {unavailable, {"a term", _}}} = sockpool_nif:pool_unavailable(Pool),
     connected(Pool, Port),
     given_up(Pool),
     lost(Pool),
@@ -58,7 +59,7 @@ functions() ->
     ok = sockpool_scripted_peer:stop(Peer).
 
 attempt(Pool) ->
-    ok = sockpool_nif:pool_want(Pool),
+    {error, full} = sockpool_nif:pool_want(Pool),
     {[Attempt], _, _} = sockpool_nif:pool_step(Pool),
     Attempt.
 
@@ -178,7 +179,7 @@ wrong_target(Position, Term, Config) ->
 
 %% Functions of a pool that must refuse whatever is no pool, and have no other argument.
 strict() ->
-    [pool_shut, pool_clean_up, pool_step, pool_stats, pool_want, pool_give_up,
+    [pool_shut, pool_clean_up, pool_step, pool_stats, pool_want, pool_give_up, pool_unavailable,
      pool_checkout_timeout, pool_send_timeout, pool_controller, tls_configure, tls_context, checkout].
 
 wrong_config(Config) ->
@@ -190,7 +191,7 @@ wrong_config(Config) ->
 
 needed() ->
     [transport, strategy, packet, size, max_overflow, overflow_ttl, validate, max_hold,
-     max_waiting, backoff_min, backoff_max, recv_limit, nodelay, keepalive, sndbuf, recbuf, bind,
+     max_waiting, backoff_min, backoff_max, fail_fast, recv_limit, nodelay, keepalive, sndbuf, recbuf, bind,
      checkout_timeout, send_timeout, tls, max_inflight, abandoned, connect_parallelism, worker_shutdown, check,
      cut, pipeline, pipeline_bytes, pipeline_stall].
 

@@ -49,6 +49,7 @@ table() ->
      {max_hold, same([1, ?MAX_MS, infinity]), [0, -1, ?MAX_MS + 1], "milliseconds"},
      {recv_limit, same([1, 67108864, 2147483647]), [0, -1, 2147483648, infinity, undefined],
       "bytes"},
+     {fail_fast, same([true, false]), [1, yes, undefined], "true, false"},
      {backoff, same([{1, 1}, {100, 10000}, {1, ?MAX_MS}]),
       [{0, 10}, {10, 9}, {1, ?MAX_MS + 1}, {1, 2, 3}, 100, {1.0, 2}, [1, 2]], "MinMs"},
      {tls, same([undefined]), [#{}, [], 1, "x", [a], [{verify, none} | x]], "TLS options"},
@@ -189,7 +190,7 @@ defaults() ->
       pipeline_stall => 5000, packet => raw, nodelay => true,
       keepalive => false, sndbuf => undefined, recbuf => undefined, bind => undefined,
       init => undefined, validate => always, max_hold => infinity,
-      recv_limit => 67108864, backoff => {100, 10000}, tls => undefined,
+      recv_limit => 67108864, backoff => {100, 2000}, fail_fast => false, tls => undefined,
       node => undefined, cookie => undefined, max_inflight => undefined}.
 
 every_option_is_tested_test() ->

@@ -8,8 +8,8 @@
 -export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2, end_per_group/2,
          init_per_testcase/2, end_per_testcase/2]).
 -export([one_outage/1, failing_now_and_then/1, names_the_server/1, telling_error/1, full_backlog/1, full_backlog_for_ever/1,
-         step_of_a_handshake/1]).
--export([step_of_init/1, starved_handshake/1]).
+         step_of_a_handshake/1, fails_fast/1, fails_fast_when_all_is_lost/1, fails_fast_on_pipes/1, fails_fast_by_transport/1]).
+-export([fails_fast_without_workers/1, step_of_init/1, starved_handshake/1]).
 
 -import(sockpool_test_log, [next_line/0]).
 -import(sockpool_test_util, [wait_until/1, settled/1, stat/2, stats/1, start/1, await/1, unavailable/1]).
@@ -21,8 +21,8 @@ all() -> [{group, erlang}, {group, alone}].
 %% An outage ends after five seconds, so all go on at once. Who needs all dirty schedulers is alone.
 groups() ->
     Both = [one_outage, failing_now_and_then, names_the_server, telling_error, full_backlog, full_backlog_for_ever,
-            step_of_a_handshake],
-    [{erlang, [parallel], Both ++ [step_of_init, {group, c}]}, {c, [parallel], Both},
+            step_of_a_handshake, fails_fast, fails_fast_when_all_is_lost, fails_fast_on_pipes, fails_fast_by_transport],
+    [{erlang, [parallel], Both ++ [fails_fast_without_workers, step_of_init, {group, c}]}, {c, [parallel], Both},
      {alone, [starved_handshake]}].
 
 init_per_suite(Config) ->
@@ -65,9 +65,9 @@ one_outage(Config) ->
     Before = erlang:system_time(millisecond),
     Pool = pool(Config, sockpool_test_server:target(Server)),
     wait_until(fun() -> stat(Pool, connect_failures) > 0 end),
-    #{last_error_at := First} = stats(Pool),
+    #{last_error_at := First, connect_failures := Failures} = stats(Pool),
     ?assert(Before =< First),
-    wait_until(fun() -> stat(Pool, connect_failures) > 20 end),
+    wait_until(fun() -> stat(Pool, connect_failures) > Failures + 20 end),
     #{last_error_at := At} = stats(Pool),
     ?assert(First < At),
     ?assert(At =< erlang:system_time(millisecond)),
@@ -208,6 +208,65 @@ step_of_init(Config) ->
     Pool = pool(Config, (sockpool_test_server:target(Server))#{init => Hang, connect_timeout => 200}),
     assert_in(failure(Config), ["timeout", "in init"]),
     ?assertEqual(timeout, unavailable(Pool)).
+
+%%% fail_fast. Whoever waits here, waits for ever.
+
+-define(REFUSED, {error, {unavailable, econnrefused}}).
+
+fails_fast(Config) ->
+    Server = sockpool_test_server:start(echo, #{listen => false}),
+    Pool = pool(Config, (sockpool_test_server:target(Server))#{fail_fast => true, packet => line, max_waiting => 1}),
+    wait_until(fun() -> stat(Pool, connect_failures) > 0 end),
+    Never = fun(_Conn) -> error(called) end,
+    ?assertEqual([?REFUSED || _ <- lists:seq(1, 5)],
+                 [sockpool:checkout(Pool, infinity), sockpool:checkout(Pool, 0), sockpool:request(Pool, "x\n", packet, infinity),
+                  sockpool:request(Pool, "x\n", packet, 0), sockpool:execute(Pool, Never, infinity)]),
+    ?assertEqual([?REFUSED, ?REFUSED], sockpool:request_many(Pool, ["x\n", "y\n"], packet, infinity)),
+    ?assertError({checkout, {unavailable, econnrefused}}, sockpool:transaction(Pool, Never, infinity)),
+    ?assertMatch(#{waiting := 0, timeouts := 0}, stats(Pool)),
+    ok = sockpool_test_server:up(Server),
+    wait_until(fun() -> sockpool:request(Pool, "x\n", packet, infinity) =:= {ok, <<"x\n">>} end).
+
+%% Of those that wait for a connection that somebody has, since one more could not be made.
+fails_fast_when_all_is_lost(Config) ->
+    Server = sockpool_test_server:start(),
+    Pool = pool(Config, (sockpool_test_server:target(Server))#{fail_fast => true, checkout_timeout => infinity}),
+    {ok, Conn} = sockpool:checkout(Pool),
+    Waiters = [start(fun() -> sockpool:checkout(Pool) end), start(fun() -> sockpool:request(Pool, "x", 1, infinity) end)],
+    wait_until(fun() -> stat(Pool, waiting) =:= 2 end),
+    ok = sockpool_test_server:down(Server),
+    ok = sockpool:discard(Conn),
+    ?assertEqual([?REFUSED, ?REFUSED], [await(Waiter) || Waiter <- Waiters]),
+    ?assertMatch(#{waiting := 0, timeouts := 0}, stats(Pool)).
+
+fails_fast_on_pipes(Config) ->
+    Server = sockpool_test_server:start(),
+    Pool = pool(Config, (sockpool_test_server:target(Server))#{fail_fast => true, packet => line, pipeline => 8}),
+    {ok, Conn} = sockpool:checkout(Pool, infinity),
+    Waiter = start(fun() -> sockpool:request(Pool, "x\n", packet, infinity) end),
+    wait_until(fun() -> stat(Pool, waiting) =:= 1 end),
+    ok = sockpool_test_server:down(Server),
+    ok = sockpool:discard(Conn),
+    ?assertEqual(?REFUSED, await(Waiter)),
+    ?assertEqual([?REFUSED, ?REFUSED], [sockpool:request(Pool, "x\n", packet, Time) || Time <- [infinity, 0]]),
+    ?assertEqual([?REFUSED, ?REFUSED], sockpool:request_many(Pool, ["x\n", "y\n"], packet, infinity)),
+    ok = sockpool_test_server:up(Server),
+    wait_until(fun() -> sockpool:request(Pool, "x\n", packet, infinity) =:= {ok, <<"x\n">>} end).
+
+fails_fast_by_transport(Config) ->
+    Node = list_to_atom("nobody@" ++ lists:last(string:split(atom_to_list(node()), "@"))),
+    [begin
+         Pool = pool(Config, Opts#{fail_fast => true}),
+         wait_until(fun() -> stat(Pool, connect_failures) > 0 end),
+         ?assertMatch({error, {unavailable, Reason}} when Reason =/= timeout, sockpool:checkout(Pool, infinity)),
+         ok = sockpool:stop_pool(Pool)
+     end || Opts <- [#{transport => tls, host => {127, 0, 0, 1}, port => 1}, #{transport => unix, path => "/nonexistent/socket"},
+                     #{transport => node, node => Node, cookie => cookie, port => 1}]].
+
+fails_fast_without_workers(Config) ->
+    Pool = pool(Config, #{transport => worker, worker => fun() -> {error, tired} end, fail_fast => true}),
+    wait_until(fun() -> stat(Pool, connect_failures) > 0 end),
+    ?assertEqual({error, {unavailable, {worker, tired}}}, sockpool:checkout(Pool, infinity)).
 
 %% Dirty schedulers that others keep busy. The server is well, and comes up when they are done.
 starved_handshake(Config) ->

@@ -80,7 +80,7 @@ no_worker_to_be_had(Config) ->
 time_for_a_start(Config) ->
     Pool = started(Config, 1, 0, []),
     State = sys:get_state(Pool),
-    ?assertMatch([#{connect_timeout := 60000, backoff := {100, 10000}}],
+    ?assertMatch([#{connect_timeout := 60000, backoff := {100, 2000}}],
                  [Opts || #{connect_timeout := _} = Opts <- tuple_to_list(State)]).
 
 many_starts_at_once(Config) ->

@@ -26,10 +26,17 @@ void sp_backoff_failed(struct sp_backoff *backoff, uint32_t round, uint64_t now_
         bound = backoff->max_ns;
     backoff->failures++;
     backoff->until_ns = now_ns + splitmix64(&backoff->rng) % (bound + 1);
+    backoff->hurried_ns = now_ns + (bound / 4 > backoff->min_ns ? bound / 4 : backoff->min_ns);
+}
+
+void sp_backoff_hurry(struct sp_backoff *backoff)
+{
+    if (backoff->until_ns > backoff->hurried_ns)
+        backoff->until_ns = backoff->hurried_ns;
 }
 
 void sp_backoff_succeeded(struct sp_backoff *backoff)
 {
     backoff->failures = 0;
-    backoff->until_ns = 0;
+    backoff->until_ns = backoff->hurried_ns = 0;
 }

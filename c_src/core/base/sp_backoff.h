@@ -11,6 +11,7 @@
 struct sp_backoff {
     uint64_t min_ns, max_ns; /* the first delay's upper bound, and every delay's */
     uint64_t until_ns;       /* no attempt before this time; 0 while healthy */
+    uint64_t hurried_ns;     /* nor before this one, where somebody waits */
     uint64_t rng;
     uint32_t failures; /* rounds of attempts that failed since the last success */
 };
@@ -21,6 +22,9 @@ void sp_backoff_init(struct sp_backoff *backoff, uint64_t min_ns, uint64_t max_n
  * fail together lengthen the delay once. */
 void sp_backoff_failed(struct sp_backoff *backoff, uint32_t round, uint64_t now_ns);
 void sp_backoff_succeeded(struct sp_backoff *backoff);
+/* Somebody waits: until the next failure the delay is at most a quarter of its bound, and no shorter than the first
+ * one's bound on account of that, however many wait. */
+void sp_backoff_hurry(struct sp_backoff *backoff);
 
 static inline bool sp_backoff_failing(const struct sp_backoff *backoff)
 {

@@ -27,7 +27,8 @@
     X(BAD_DATA, 15, "bad_data")   /* what is to be sent is no list of binaries */                  \
     X(TIMEOUT, 16, "timeout")     /* nothing was granted in time */                                \
     X(HANDSHAKE, 17, "handshake") /* connected; the transport's handshake comes next */            \
-    X(SHOWN, 18, "shown") /* received, and still there: a function says how much is a message */
+    X(SHOWN, 18, "shown") /* received, and still there: a function says how much is a message */   \
+    X(UNAVAILABLE, 19, "unavailable") /* with fail_fast: attempts fail, and nothing is up */
 
 #define SP_STATUS_ENUM(name, value, text) SP_##name = value,
 enum { SP_STATUS_MAP(SP_STATUS_ENUM) };

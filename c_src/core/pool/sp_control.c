@@ -108,12 +108,11 @@ static bool reserve(struct sp_pool *pool)
     return true;
 }
 
-/* How many connections should be begun now, without regard to the limit. */
-static uint64_t wanted(struct sp_pool *pool, uint64_t eager)
+/* How many connections should be begun now, without regard to the limit; `demand` of them are waited for. */
+static uint64_t wanted(struct sp_pool *pool, uint64_t demand)
 {
     uint64_t size = atomic_load(&pool->size), total = atomic_load(&pool->total);
     uint64_t connecting = atomic_load(&pool->connecting);
-    uint64_t demand = sp_queue_demand(pool) + eager;
     uint64_t missing = size > total ? size - total : 0;
     uint64_t called_for = demand > connecting ? demand - connecting : 0;
 
@@ -183,12 +182,16 @@ static bool attempt(struct sp_pool *pool, const struct sp_call *call, uint32_t r
 static void grow(struct sp_pool *pool, const struct sp_call *call, struct sp_attempt *attempts,
                  size_t max, struct sp_plan *plan)
 {
-    uint64_t eager = atomic_exchange(&pool->eager, 0), want = wanted(pool, eager), allowed;
-    uint32_t round;
+    uint32_t eager = atomic_exchange(&pool->eager, 0), round;
+    uint64_t demand = sp_queue_demand(pool) + eager, want = wanted(pool, demand), allowed;
 
     if (want == 0)
         return;
+    if (demand > 0 && atomic_load(&pool->retry_ns))
+        sp_health_hurry(pool);
     allowed = attempts_allowed(pool, call->now_ns, &round, &plan->wait_ns);
+    if (eager && allowed == 0 && plan->wait_ns != SP_NEVER)
+        atomic_store(&pool->eager, 1); /* until then nobody need say so again */
     while (plan->attempts < max && plan->attempts < want && plan->attempts < allowed) {
         if (!reserve(pool))
             return;
@@ -204,6 +207,19 @@ static void grow(struct sp_pool *pool, const struct sp_call *call, struct sp_att
         plan->more = true;
 }
 
+/* True where there are more to be told. Who comes meanwhile is refused, or waits for an attempt that comes after this. */
+static bool tell_unavailable(struct sp_pool *pool, const struct sp_call *call)
+{
+    if (!sp_health_has_lost_all(pool))
+        return false;
+    while (sp_pool_fail_waiter(pool, call, SP_UNAVAILABLE))
+        if (sp_spent(call)) {
+            atomic_store(&pool->lost_all, true);
+            return true;
+        }
+    return false;
+}
+
 void sp_control_step(struct sp_pool *pool, const struct sp_call *call, struct sp_attempt *attempts,
                      size_t max, struct sp_plan *plan)
 {
@@ -215,6 +231,8 @@ void sp_control_step(struct sp_pool *pool, const struct sp_call *call, struct sp
         if (sp_settings_shrink(pool, call))
             plan->more = true;
         sp_pool_serve(pool, call, NULL);
+        if (tell_unavailable(pool, call))
+            plan->more = true;
         grow(pool, call, attempts, max, plan);
     }
     /* Last, since nobody waits for it; one at least, or it would never be done. */

@@ -6,13 +6,24 @@ void sp_health_begin(struct sp_pool *pool, const struct sp_config *config, uint6
     pool->control.config = *config;
     sp_backoff_init(&pool->control.state, config->backoff_min_ns, config->backoff_max_ns, seed);
     atomic_store(&pool->doubted, false);
+    atomic_store(&pool->retry_ns, 0);
+    atomic_store(&pool->lost_all, false);
     pthread_mutex_unlock(&pool->control.lock);
+}
+
+/* Under control.lock. */
+static void failed(struct sp_pool *pool, uint32_t round, uint64_t now_ns)
+{
+    sp_backoff_failed(&pool->control.state, round, now_ns);
+    atomic_store(&pool->retry_ns, pool->control.state.until_ns);
+    sp_health_lost(pool);
 }
 
 static void end_backoff(struct sp_pool *pool)
 {
     pthread_mutex_lock(&pool->control.lock);
     sp_backoff_succeeded(&pool->control.state);
+    atomic_store(&pool->retry_ns, 0);
     pthread_mutex_unlock(&pool->control.lock);
 }
 
@@ -26,7 +37,7 @@ void sp_health_failed(struct sp_pool *pool, const struct sp_call *call, const st
 {
     pthread_mutex_lock(&pool->control.lock);
     if (sp_pool_is_current(pool, conn))
-        sp_backoff_failed(&pool->control.state, conn->round, call->now_ns);
+        failed(pool, conn->round, call->now_ns);
     pthread_mutex_unlock(&pool->control.lock);
 }
 
@@ -34,7 +45,7 @@ void sp_health_lost_unused(struct sp_pool *pool, const struct sp_call *call)
 {
     pthread_mutex_lock(&pool->control.lock);
     if (!sp_backoff_failing(&pool->control.state))
-        sp_backoff_failed(&pool->control.state, 0, call->now_ns);
+        failed(pool, 0, call->now_ns);
     pthread_mutex_unlock(&pool->control.lock);
 }
 
@@ -43,7 +54,7 @@ static void refused(struct sp_pool *pool, const struct sp_call *call, struct sp_
     pool->host->refused(call, conn, conn->fault, true);
     pthread_mutex_lock(&pool->control.lock);
     atomic_store(&pool->doubted, true);
-    sp_backoff_failed(&pool->control.state, conn->round, call->now_ns);
+    failed(pool, conn->round, call->now_ns);
     pthread_mutex_unlock(&pool->control.lock);
 }
 
@@ -61,10 +72,38 @@ void sp_health_learn(struct sp_pool *pool, const struct sp_call *call, struct sp
 
 bool sp_health_unavailable(struct sp_pool *pool)
 {
-    bool failing;
+    return atomic_load(&pool->retry_ns) &&
+           atomic_load(&pool->total) <= atomic_load(&pool->connecting);
+}
 
+void sp_health_hurry(struct sp_pool *pool)
+{
     pthread_mutex_lock(&pool->control.lock);
-    failing = sp_backoff_failing(&pool->control.state);
+    sp_backoff_hurry(&pool->control.state);
+    atomic_store(&pool->retry_ns, pool->control.state.until_ns);
     pthread_mutex_unlock(&pool->control.lock);
-    return failing && atomic_load(&pool->total) <= atomic_load(&pool->connecting);
+}
+
+void sp_health_lost(struct sp_pool *pool)
+{
+    if (atomic_load(&pool->retry_ns))
+        atomic_store(&pool->lost_all, true);
+}
+
+bool sp_health_refuses(struct sp_pool *pool)
+{
+    return atomic_load_explicit(&pool->fail_fast, memory_order_relaxed) &&
+           sp_health_unavailable(pool);
+}
+
+bool sp_health_refuses_to_wait(struct sp_pool *pool, uint64_t now_ns)
+{
+    return sp_health_refuses(pool) &&
+           (atomic_load(&pool->connecting) > 0 || now_ns < atomic_load(&pool->retry_ns));
+}
+
+bool sp_health_has_lost_all(struct sp_pool *pool)
+{
+    return atomic_load(&pool->lost_all) && atomic_exchange(&pool->lost_all, false) &&
+           sp_health_refuses(pool);
 }

@@ -21,5 +21,16 @@ void sp_health_lost_unused(struct sp_pool *pool, const struct sp_call *call);
 void sp_health_learn(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn);
 /* Whether the last attempt failed and no connection is up. */
 bool sp_health_unavailable(struct sp_pool *pool);
+/* Somebody waits for the next attempt, see sp_backoff_hurry(). */
+void sp_health_hurry(struct sp_pool *pool);
+/* A connection is gone: it may have been the last that was up. */
+void sp_health_lost(struct sp_pool *pool);
+/* With fail_fast: whether who comes now is told so. */
+bool sp_health_refuses(struct sp_pool *pool);
+/* Likewise who would wait: not where an attempt is due that nobody has begun, which is then made for who comes, and
+ * whose end says more. */
+bool sp_health_refuses_to_wait(struct sp_pool *pool, uint64_t now_ns);
+/* Whether those who wait are to be told so, since nothing is up any more, or a further attempt has failed; once. */
+bool sp_health_has_lost_all(struct sp_pool *pool);
 
 #endif

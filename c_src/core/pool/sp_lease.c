@@ -12,12 +12,13 @@ bool sp_pool_crowded(struct sp_pool *pool)
     return atomic_load(&pool->total) >= limit && atomic_load(&pool->nwait) < limit;
 }
 
-void sp_pool_want(struct sp_pool *pool, const struct sp_call *call)
+sp_status sp_pool_want(struct sp_pool *pool, const struct sp_call *call)
 {
-    if (atomic_load(&pool->total) >= atomic_load(&pool->limit))
-        return;
-    atomic_store(&pool->eager, 1);
-    sp_pool_wake(pool, call);
+    sp_status status = sp_health_refuses(pool) ? SP_UNAVAILABLE : SP_FULL;
+
+    if (atomic_load(&pool->total) < atomic_load(&pool->limit) && !atomic_exchange(&pool->eager, 1))
+        sp_pool_wake(pool, call);
+    return status;
 }
 
 /* Under the queue's lock: whether more connections come, or may be begun, than there are who wait. A connection that
@@ -41,6 +42,8 @@ sp_status sp_pool_enqueue(struct sp_pool *pool, const struct sp_call *call,
     /* Opened anew since its owner looked. */
     if (status == SP_OK && waiter->piped && !sp_pool_has_pipes(pool))
         status = SP_CLOSED;
+    if (status == SP_OK && sp_health_refuses_to_wait(pool, call->now_ns))
+        status = SP_UNAVAILABLE;
     if (status == SP_OK && (atomic_load(&pool->nwait) >= atomic_load(&pool->max_waiting) ||
                             (waiter->growing_only && !grows(pool))))
         status = SP_FULL;
@@ -50,8 +53,8 @@ sp_status sp_pool_enqueue(struct sp_pool *pool, const struct sp_call *call,
         sp_queue_push(pool, waiter);
     }
     pthread_mutex_unlock(&pool->queue.lock);
-    if (status == SP_FULL)
-        sp_pool_want(pool, call);
+    if (status == SP_FULL || status == SP_UNAVAILABLE)
+        (void)sp_pool_want(pool, call);
     if (status != SP_OK)
         return status;
     sp_pool_serve(pool, call, NULL);

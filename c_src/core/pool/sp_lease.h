@@ -7,8 +7,8 @@
 
 #include "sp_queue.h"
 
-/* Says that a connection was wanted that nobody waits for. */
-void sp_pool_want(struct sp_pool *pool, const struct sp_call *call);
+/* Says that a connection was wanted that nobody waits for. SP_FULL, or, with fail_fast, SP_UNAVAILABLE. */
+sp_status sp_pool_want(struct sp_pool *pool, const struct sp_call *call);
 
 /* After SP_EMPTY: the pool is as large as it may be, and fewer wait than it has connections.
  * Holders that were merely preempted may then give back as soon as they run, and who queues at once
@@ -17,7 +17,7 @@ void sp_pool_want(struct sp_pool *pool, const struct sp_call *call);
 bool sp_pool_crowded(struct sp_pool *pool);
 /* Queues the waiter (zeroed but for its constant group). On SP_OK it has two references, and
  * sooner or later exactly one waiter_notify(), unless it is cancelled.
- * On an error (SP_FULL, SP_CLOSED, ...) it has none: the caller frees it. */
+ * On an error (SP_FULL, SP_UNAVAILABLE, SP_CLOSED, ...) it has none: the caller frees it. */
 SP_MUST_CHECK sp_status sp_pool_enqueue(struct sp_pool *pool, const struct sp_call *call,
                                         struct sp_waiter *waiter);
 /* The handle is gone: whatever the waiter has or would get goes back. Drops the handle's reference.

@@ -35,6 +35,7 @@ struct sp_config {
     uint64_t backoff_min_ns, backoff_max_ns;
     uint64_t recv_limit_bytes;
     uint32_t connect_parallelism; /* attempts at once, while the server answers */
+    bool fail_fast;               /* nobody waits while nothing is up and attempts fail */
     bool reuse_abandoned;         /* workers whose owners have died, too, are handed out again */
     enum sp_strategy strategy;
     struct sp_framing framing;
@@ -67,7 +68,7 @@ struct sp_pool {
     _Atomic uint32_t size, limit; /* limit = size + max_overflow */
     _Atomic uint64_t overflow_ttl_ns, validate_after_ns, max_hold_ns, max_waiting;
     _Atomic uint32_t strategy;
-    _Atomic bool reuse_abandoned;
+    _Atomic bool reuse_abandoned, fail_fast;
     _Atomic bool shrinking; /* there are, or were just now, more connections than the limit */
 
     _Atomic uint32_t phase;
@@ -76,7 +77,10 @@ struct sp_pool {
     _Atomic uint32_t connecting;
     _Atomic bool
         doubted; /* the server refused after a handshake: only what it says counts as success */
-    _Atomic uint32_t eager; /* 1: somebody who would not wait found nothing; until the next step */
+    _Atomic uint64_t retry_ns; /* 0 while connecting works, else when the next attempt is due */
+    _Atomic bool lost_all;     /* with fail_fast: whoever waits is to be told, if nothing is up */
+    _Atomic uint32_t
+        eager; /* 1: somebody who would not wait found nothing; until an attempt may be begun */
     _Atomic uint32_t woken; /* a wake-up of the control process is under way */
 
     struct {

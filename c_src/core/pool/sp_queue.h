@@ -48,7 +48,7 @@ void sp_waiter_unref(struct sp_waiter *waiter);
 /* Tells waiters whose time is over that it is (SP_TIMEOUT), as many as the call may; true where there
  * may be more of them. */
 SP_MUST_CHECK bool sp_pool_expire(struct sp_pool *pool, const struct sp_call *call);
-/* After the phase has left OPEN: tells the oldest waiter the status; false where there is none. */
+/* Tells the oldest waiter that it gets nothing; false where there is none. */
 bool sp_pool_fail_waiter(struct sp_pool *pool, const struct sp_call *call, sp_status status);
 
 /* Under queue.lock. */

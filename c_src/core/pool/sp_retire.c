@@ -24,8 +24,10 @@ void sp_pool_retire(struct sp_pool *pool, const struct sp_call *call, struct sp_
     if (attempt)
         atomic_fetch_sub(&pool->total, 1);
     leave(pool, call, conn);
-    if (!attempt)
+    if (!attempt) {
         atomic_fetch_sub(&pool->total, 1);
+        sp_health_lost(pool);
+    }
     /* Whether somebody needs the place is for the control step. */
     sp_pool_wake(pool, call);
 }

@@ -310,6 +310,9 @@ static void set(struct sn_options *options, int row, const struct sn_parsed *par
         config->backoff_min_ns = parsed->number;
         config->backoff_max_ns = parsed->other;
         break;
+    case FAIL_FAST:
+        config->fail_fast = parsed->number == FAIL_FAST_TRUE;
+        break;
     case MAX_INFLIGHT:
         options->max_inflight = parsed->number;
         break;

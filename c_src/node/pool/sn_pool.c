@@ -393,17 +393,29 @@ void sn_pool_stop(struct sn_pool *pool)
 
 /* ---- terms ---- */
 
-void sn_pool_put_give_up(struct sn_writer *writer, struct sn_pool *pool)
+static void put_unavailable(struct sn_writer *writer, struct sn_pool *pool)
 {
-    if (!sp_health_unavailable(&pool->hosted.core) || !pool->last_error.word) {
-        sn_put_error(writer, sn_reason_of(SP_TIMEOUT));
-        return;
-    }
     sn_put_tuple(writer, 2);
     sn_put_atom(writer, "error");
     sn_put_tuple(writer, 2);
     sn_put_atom(writer, "unavailable");
     sn_put_reason(writer, pool->last_error);
+}
+
+void sn_pool_put_give_up(struct sn_writer *writer, struct sn_pool *pool)
+{
+    if (sp_health_unavailable(&pool->hosted.core) && pool->last_error.word)
+        put_unavailable(writer, pool);
+    else
+        sn_put_error(writer, sn_reason_of(SP_TIMEOUT));
+}
+
+void sn_pool_put_refusal(struct sn_writer *writer, struct sn_pool *pool, sp_status status)
+{
+    if (status == SP_UNAVAILABLE && pool->last_error.word)
+        put_unavailable(writer, pool);
+    else
+        sn_put_error(writer, sn_reason_of(status));
 }
 
 void sn_pool_put_stats(struct sn_writer *writer, struct sn_pool *pool)

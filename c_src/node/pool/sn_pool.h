@@ -82,6 +82,8 @@ void sn_pool_set_tls(struct sn_pool *pool, struct sp_tls_ctx *ctx);
 
 /* What somebody hears whose time is over: {error, timeout}, or {error, {unavailable, Last}}. */
 void sn_pool_put_give_up(struct sn_writer *writer, struct sn_pool *pool);
+/* What somebody hears who gets no connection: {error, Status}, where that is SP_UNAVAILABLE with why. */
+void sn_pool_put_refusal(struct sn_writer *writer, struct sn_pool *pool, sp_status status);
 /* Gauges and counters, as a map. */
 void sn_pool_put_stats(struct sn_writer *writer, struct sn_pool *pool);
 

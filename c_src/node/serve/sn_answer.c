@@ -29,6 +29,15 @@ void sn_answer_status(struct sn_outbox *outbox, struct sn_client *client,
     sn_answer_end(outbox, client, caller, &reply);
 }
 
+void sn_answer_refusal(struct sn_outbox *outbox, struct sn_client *client,
+                       const struct sn_caller *caller, struct sn_pool *pool, sp_status status)
+{
+    struct sn_writer reply = sn_outbox_begin_reply(outbox, caller);
+
+    sn_pool_put_refusal(&reply, pool, status);
+    sn_answer_end(outbox, client, caller, &reply);
+}
+
 void sn_answer_bytes(struct sn_outbox *outbox, struct sn_client *client,
                      const struct sn_caller *caller, const void *data, size_t len)
 {

@@ -4,7 +4,7 @@
 
 #include "sn_outbox.h"
 #include "node/dist/sn_reply.h"
-#include "node/pool/sn_reason.h"
+#include "node/pool/sn_pool.h"
 
 /* ok */
 void sn_answer_ok(struct sn_outbox *outbox, struct sn_client *client,
@@ -12,6 +12,9 @@ void sn_answer_ok(struct sn_outbox *outbox, struct sn_client *client,
 /* ok, or {error, Reason} */
 void sn_answer_status(struct sn_outbox *outbox, struct sn_client *client,
                       const struct sn_caller *caller, sp_status status);
+/* What a caller hears who gets no connection of the pool. */
+void sn_answer_refusal(struct sn_outbox *outbox, struct sn_client *client,
+                       const struct sn_caller *caller, struct sn_pool *pool, sp_status status);
 /* {ok, Bytes} */
 void sn_answer_bytes(struct sn_outbox *outbox, struct sn_client *client,
                      const struct sn_caller *caller, const void *data, size_t len);

@@ -31,6 +31,13 @@ static void answer(const struct sn_session *session, sp_status status)
                      status);
 }
 
+/* There is no connection for it. */
+static void refuse(const struct sn_session *session, sp_status status)
+{
+    sn_answer_refusal(session->sessions->outbox, session->promise->client,
+                      &session->promise->caller, session->pool, status);
+}
+
 /* The lease is over: so is the session. */
 static void closed(struct sn_session *session)
 {
@@ -370,7 +377,7 @@ static void hear(struct sn_session *session)
     uint64_t lease;
 
     if (session->told_status != SP_OK || !sp_waiter_adopt(&session->waiter->core, &conn, &lease)) {
-        answer(session, session->told_status != SP_OK ? session->told_status : SP_CLOSED);
+        refuse(session, session->told_status != SP_OK ? session->told_status : SP_CLOSED);
         sn_session_drop(session);
         return;
     }
@@ -390,10 +397,7 @@ static sp_status try_checkout(struct sn_pool *pool, const struct sp_call *call, 
 
     if (timeout_ns > 0)
         return status == SP_AGAIN ? SP_EMPTY : status;
-    if (status != SP_EMPTY)
-        return status;
-    sp_pool_want(&pool->hosted.core, call);
-    return SP_FULL;
+    return status == SP_EMPTY ? sp_pool_want(&pool->hosted.core, call) : status;
 }
 
 static void try_again(struct sn_session *session)
@@ -416,7 +420,7 @@ static void try_again(struct sn_session *session)
         has_connection(session);
         return;
     }
-    answer(session, status);
+    refuse(session, status);
     sn_session_drop(session);
 }
 
@@ -465,7 +469,7 @@ static void enqueue(struct sn_session *session, uint64_t timeout_ns)
             return;
         sn_uv_host.waiter_free(&waiter->core);
     }
-    answer(session, status);
+    refuse(session, status);
     sn_session_end(session);
 }
 
@@ -491,7 +495,7 @@ static struct sn_session *session_for(struct sn_sessions *sessions, struct sn_cl
         status = SP_NO_MEMORY;
     }
     if (!session)
-        sn_answer_status(sessions->outbox, client, caller, status);
+        sn_answer_refusal(sessions->outbox, client, caller, pool, status);
     return session;
 }
 

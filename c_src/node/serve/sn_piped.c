@@ -28,6 +28,13 @@ static void answer_bytes(const struct sn_session *session, const void *bytes, si
                     bytes, len);
 }
 
+/* There is no place for it. */
+static void refuse(const struct sn_session *session, sp_status status)
+{
+    sn_answer_refusal(session->sessions->outbox, session->promise->client,
+                      &session->promise->caller, session->pool, status);
+}
+
 /* It has not got as far as a server. */
 static void answer_give_up(const struct sn_session *session)
 {
@@ -117,7 +124,7 @@ static void on_replied(struct sn_waiter *waiter, sp_status status, struct sp_rep
     } else if (status == SP_OK) {
         answer_bytes(session, (reply->far ? reply->far : reply->bytes) + reply->offset, reply->len);
     } else {
-        answer(session, status);
+        refuse(session, status);
     }
     if (reply && reply->far)
         sn_uv_host.reply_free(reply);
@@ -165,9 +172,7 @@ static sp_status put(struct sn_session *session, struct sn_waiter *waiter)
         sn_session_become(session, SN_SESSION_PIPED);
         return sp_pool_enqueue(core_of(session), &call, &waiter->core);
     }
-    if (status == SP_EMPTY)
-        sp_pool_want(core_of(session), &call);
-    return status == SP_EMPTY ? SP_FULL : SP_AGAIN;
+    return status == SP_EMPTY ? sp_pool_want(core_of(session), &call) : SP_AGAIN;
 }
 
 static void begin(struct sn_session *session)
@@ -188,7 +193,7 @@ static void begin(struct sn_session *session)
         sn_loop_defer(session->sessions->loop, &session->task);
         return;
     }
-    answer(session, status);
+    refuse(session, status);
     sn_session_end(session);
 }
 

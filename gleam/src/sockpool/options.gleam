@@ -52,6 +52,7 @@ type Setting {
   PipelineBytes(Int)
   PipelineStall(Timeout)
   Backoff(min_ms: Int, max_ms: Int)
+  FailFast(Bool)
 }
 
 type Transport {
@@ -293,9 +294,16 @@ pub fn recv_limit(options: Options, bytes: Int) -> Options {
 }
 
 /// After n failures in a row the next attempt waits a random time up to `min_ms * 2^(n-1)`, at
-/// most `max_ms`. The default is 100 and 10000.
+/// most `max_ms`; where somebody waits, at most a quarter of that, but not less than `min_ms`. The default is 100 and
+/// 2000.
 pub fn backoff(options: Options, min_ms: Int, max_ms: Int) -> Options {
   set(options, Backoff(min_ms, max_ms))
+}
+
+/// Whether callers get `Error(Unavailable(last))` at once, instead of waiting, while no connection is up and attempts
+/// fail. The default is `False`.
+pub fn fail_fast(options: Options, fail_fast: Bool) -> Options {
+  set(options, FailFast(fail_fast))
 }
 
 /// `Error(BadOption(key, explanation))` where a pool would not start with these options. Files that they

@@ -113,3 +113,28 @@ Test(backoff, equal_bounds_are_allowed)
     for (int i = 0; i < 100; i++)
         cr_assert_leq(fail(), 50 * MS);
 }
+
+Test(backoff, hurried_it_is_a_quarter_of_the_bound_at_most_and_the_first_bound_at_least)
+{
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        sp_backoff_init(&backoff, 100 * MS, 10000 * MS, seed);
+        for (unsigned n = 0; n < 12; n++) {
+            uint64_t bound = n < 7 ? 100 * MS << n : 10000 * MS, delay = fail();
+            uint64_t most = bound / 4 > 100 * MS ? bound / 4 : 100 * MS;
+
+            sp_backoff_hurry(&backoff);
+            cr_assert_eq(backoff.until_ns - NOW, delay < most ? delay : most);
+        }
+    }
+}
+
+Test(backoff, there_is_nothing_to_hurry_without_a_failure)
+{
+    sp_backoff_init(&backoff, 100 * MS, 10000 * MS, 1);
+    sp_backoff_hurry(&backoff);
+    cr_assert_eq(backoff.until_ns, 0);
+    fail();
+    sp_backoff_succeeded(&backoff);
+    sp_backoff_hurry(&backoff);
+    cr_assert_eq(backoff.until_ns, 0);
+}

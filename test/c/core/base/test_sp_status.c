@@ -24,7 +24,8 @@ Test(status, own_answers_are_distinct_and_have_names)
                {SP_TOO_BIG, "emsgsize"},
                {SP_UNREAD, "unread_bytes"},
                {SP_TIMEOUT, "timeout"},
-               {SP_BAD_FRAME, "bad_frame"}};
+               {SP_BAD_FRAME, "bad_frame"},
+               {SP_UNAVAILABLE, "unavailable"}};
     size_t count = sizeof ALL / sizeof *ALL;
 
     for (size_t i = 0; i < count; i++) {

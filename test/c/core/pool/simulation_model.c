@@ -238,9 +238,11 @@ unsigned m_step(unsigned max)
     unsigned called_for = demand > connecting ? demand - connecting : 0;
     unsigned want = missing > called_for ? missing : called_for, allowed = 64 - connecting;
     const struct sp_backoff *backoff = &kit_pool->control.state;
+    bool over =
+        fake_now_ns() >= backoff->until_ns || (demand > 0 && fake_now_ns() >= backoff->hurried_ns);
 
     if (sp_backoff_failing(backoff))
-        allowed = connecting == 0 && fake_now_ns() >= backoff->until_ns;
+        allowed = connecting == 0 && over;
     want = want < limit - total ? want : limit - total;
     want = want < allowed ? want : allowed;
     return want < max ? want : max;

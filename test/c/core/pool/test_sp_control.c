@@ -381,7 +381,7 @@ KIT_TEST(backoff_step, a_loss_amid_failures_does_not_lengthen_the_delay)
     cr_assert_eq(kit_pool->control.state.failures, 3);
 }
 
-KIT_TEST(backoff_step, waiters_do_not_hurry_it)
+KIT_TEST(backoff_step, waiters_have_no_more_attempts_made)
 {
     open_pool(1, 5);
     cr_assert_eq(step(32), 1);

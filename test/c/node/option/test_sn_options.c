@@ -97,7 +97,8 @@ Test(sn_options, defaults)
     cr_assert_eq(opts.config.max_hold_ns, SP_NEVER);
     cr_assert_eq(opts.config.recv_limit_bytes, 67108864);
     cr_assert_eq(opts.config.backoff_min_ns, MS(100));
-    cr_assert_eq(opts.config.backoff_max_ns, MS(10000));
+    cr_assert_eq(opts.config.backoff_max_ns, MS(2000));
+    cr_assert_not(opts.config.fail_fast);
     sn_options_free(&opts);
 }
 
@@ -177,7 +178,8 @@ Test(sn_options, infinity)
 
 Test(sn_options, words)
 {
-    right("strategy => fifo, nodelay => false, keepalive => true");
+    right("strategy => fifo, nodelay => false, keepalive => true, fail_fast => true");
+    cr_assert(opts.config.fail_fast);
     cr_assert_eq(opts.config.strategy, SP_FIFO);
     cr_assert_not(opts.config.sockopts.nodelay);
     cr_assert(opts.config.sockopts.keepalive);
