@@ -33,7 +33,7 @@
 -export([start_link/1, start_link/2, child_spec/1, child_spec/2, start_pool/2, stop_pool/1, reload_tls/1]).
 -export([update/2, resize/3]).
 -export([which_pools/0, which_pools/1, stats/0, stats/1, node_stats/1]).
--export([checkout/1, checkout/2, leased/2, checkin/1, discard/1, give_away/2]).
+-export([checkout/1, checkout/2, leased/2, checkin/1, checkin/2, discard/1, give_away/2]).
 -export([worker/1, transaction/2, transaction/3, execute/2, execute/3]).
 -export([send/2, send/3, recv/2, recv/3, recv_until/3, request/4, request_many/4]).
 -export([call/5, send_to/3, send_to/4]).
@@ -303,9 +303,11 @@ worker(Conn) ->
     conn_error(sockpool_nif:worker(Conn), Conn).
 
 %% @doc Gives the connection back. One that a receive time-out, an I/O error or unread bytes have left
-%% in an unknown state is closed and replaced; the options that setopts/2 changed are restored.
+%% in an unknown state is closed and replaced, and so is one on which nothing was received since the last
+%% send, whose reply may still come, unless the pool has `replies => false'; the options that setopts/2 changed are
+%% restored.
 %%
-%% Give it back at a boundary of its protocol: a reply that is still to come would reach the next
+%% Give it back at a boundary of its protocol: a further reply that is still to come would reach the next
 %% user. Where that is not known, use discard/1.
 -spec checkin(conn()) -> ok | {error, reason()}.
 checkin(?LEASE(_) = Lease) ->
@@ -317,6 +319,17 @@ checkin(Conn) ->
         ok -> ok;
         Other -> conn_error(Other, Conn)
     end.
+
+%% @doc As checkin/1, of a connection that is known to be at a boundary: what was sent last is not answered.
+-spec checkin(conn(), clean) -> ok | {error, reason()}.
+checkin(?LEASE(_) = Lease, clean) ->
+    sockpool_remote:checkin_clean(Lease);
+checkin(?NODE_CONN(_) = Conn, clean) ->
+    sockpool_node_conn:checkin(Conn);
+checkin(Conn, clean) ->
+    conn_error(sockpool_nif:checkin_clean(Conn), Conn);
+checkin(_Conn, How) ->
+    bad_argument(how, How).
 
 %% @doc Gives the connection back to be closed and replaced.
 -spec discard(conn()) -> ok | {error, reason()}.

@@ -117,6 +117,7 @@ static ErlNifFunc functions[] = {
     {"enqueue_growing", 3, sp_nif_enqueue_growing, 0},
     {"cancel", 1, sp_nif_cancel, 0},
     {"checkin", 1, sp_nif_checkin, 0},
+    {"checkin_clean", 1, sp_nif_checkin_clean, 0},
     {"discard", 1, sp_nif_discard, 0},
     {"give_away", 2, sp_nif_give_away, 0},
     {"send", 6, sp_nif_send, 0},

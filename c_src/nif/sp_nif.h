@@ -334,6 +334,7 @@ SP_NIF(sp_nif_waited);
 SP_NIF(sp_nif_enqueue_growing);
 SP_NIF(sp_nif_cancel);
 SP_NIF(sp_nif_checkin);
+SP_NIF(sp_nif_checkin_clean);
 SP_NIF(sp_nif_discard);
 SP_NIF(sp_nif_give_away);
 

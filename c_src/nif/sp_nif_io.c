@@ -69,6 +69,7 @@ static sp_status send_slices(const struct sp_call *call, struct sp_conn *conn, s
         sp_status status;
         if (count <= 0)
             return count == 0 ? SP_OK : SP_BAD_DATA;
+        sp_conn_sends(conn);
         status = conn->transport->send(conn, iov, count, &sent);
         sp_conn_settle(conn, call);
         sp_take(call, count / SP_PARTS_PER_PIECE);

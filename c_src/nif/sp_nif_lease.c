@@ -320,25 +320,39 @@ static ERL_NIF_TERM ended(ErlNifEnv *env, struct sp_nif_lease *lease, const stru
     return status == SP_OK ? sp_atoms.ok : sp_nif_error_term(env, status);
 }
 
-/* checkin(Lease) -> ok | {error, Reason} */
-SP_NIF(sp_nif_checkin)
+static ERL_NIF_TERM checkin(ErlNifEnv *env, ERL_NIF_TERM handle, bool clean)
 {
     struct sp_call call = sp_nif_call(env);
     struct sp_nif_lease *lease;
     ERL_NIF_TERM error;
     sp_status status;
 
-    (void)argc;
-    if (!sp_nif_get_lease(env, argv[0], &lease, &error))
+    if (!sp_nif_get_lease(env, handle, &lease, &error))
         return error;
     if (sp_conn_unready(lease->conn))
         return sp_nif_error_term(env, SP_BUSY); /* its connector's */
     /* The argument holds a reference as long as this call lasts; this one goes to the keepsake. */
     enif_keep_resource(lease);
-    status = sp_pool_checkin(lease->conn->pool, &call, lease->conn, lease->lease, lease);
+    status = clean
+                 ? sp_pool_checkin_clean(lease->conn->pool, &call, lease->conn, lease->lease, lease)
+                 : sp_pool_checkin(lease->conn->pool, &call, lease->conn, lease->lease, lease);
     if (status != SP_OK)
         enif_release_resource(lease);
     return ended(env, lease, &call, status);
+}
+
+/* checkin(Lease) -> ok | {error, Reason} */
+SP_NIF(sp_nif_checkin)
+{
+    (void)argc;
+    return checkin(env, argv[0], false);
+}
+
+/* checkin_clean(Lease) -> ok | {error, Reason}, see sp_pool_checkin_clean() */
+SP_NIF(sp_nif_checkin_clean)
+{
+    (void)argc;
+    return checkin(env, argv[0], true);
 }
 
 /* discard(Lease) -> ok | {error, Reason} */

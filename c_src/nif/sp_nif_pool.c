@@ -109,12 +109,13 @@ static const struct sp_transport *get_transport(ERL_NIF_TERM name, ERL_NIF_TERM 
 
 static bool get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *config)
 {
-    ERL_NIF_TERM transport, strategy, packet, tls, abandoned, fail_fast;
+    ERL_NIF_TERM transport, strategy, packet, tls, abandoned, fail_fast, replies;
     uint64_t size, max_overflow, connect_parallelism, silence_s, pipeline;
 
     memset(config, 0, sizeof *config);
     if (!get_value(env, map, "transport", &transport) || !get_value(env, map, "tls", &tls) ||
         !get_value(env, map, "abandoned", &abandoned) ||
+        !get_value(env, map, "replies", &replies) ||
         !get_value(env, map, "fail_fast", &fail_fast) ||
         !sp_nif_get_bool(fail_fast, &config->fail_fast) ||
         !get_number(env, map, "connect_parallelism", &connect_parallelism) ||
@@ -141,6 +142,7 @@ static bool get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *confi
     config->pipeline = (uint32_t)pipeline;
     config->connect_parallelism =
         connect_parallelism < UINT32_MAX ? (uint32_t)connect_parallelism : UINT32_MAX;
+    config->replies = enif_is_identical(replies, sp_atoms.true_);
     config->reuse_abandoned = enif_is_identical(abandoned, enif_make_atom(env, "reuse"));
     config->size = (uint32_t)size;
     config->max_overflow = (uint32_t)max_overflow;

@@ -3,7 +3,7 @@
 
 -export([named/1, on_node/2, ensure_started/0, start/2, stop/1, start_link/2, child_spec/2]).
 -export([names/0, names_on/1, stats/1, reload_tls/1, update/2, resize/3, with_connection/3, request/4, request_many/4, checkout/2]).
--export([send/3, recv/3, recv_until/3, checkin/1, discard/1, give_away/2, set/2, state/1, set_state/2, starttls/3, info/1]).
+-export([send/3, recv/3, recv_until/3, checkin/1, checkin_clean/1, discard/1, give_away/2, set/2, state/1, set_state/2, starttls/3, info/1]).
 -export([reason/1]).
 -export([check/1, start_function/1, map/1, ms/1, result/1]).
 -export_type([options/0, milliseconds/0]).
@@ -134,6 +134,9 @@ recv_until(Conn, IsLast, Timeout) -> result(sockpool:recv_until(Conn, IsLast, ms
 
 -spec checkin(sockpool:conn()) -> result(nil).
 checkin(Conn) -> result(sockpool:checkin(Conn)).
+
+-spec checkin_clean(sockpool:conn()) -> result(nil).
+checkin_clean(Conn) -> result(sockpool:checkin(Conn, clean)).
 
 -spec discard(sockpool:conn()) -> result(nil).
 discard(Conn) -> result(sockpool:discard(Conn)).

@@ -34,6 +34,18 @@ pub fn recv_that_times_out_test() {
   kit.wait_until(fn() { kit.stats(pool).closed == 1 })
 }
 
+pub fn checkin_after_a_send_test() {
+  use pool <- kit.with_pool("owed", kit.single(kit.silent_server()))
+  let assert Ok(conn) = pool.checkout(pool, Infinity)
+  kit.equal(Ok(Nil), connection.send(conn, <<"x":utf8>>, Infinity))
+  kit.equal(Ok(Nil), connection.checkin_clean(conn))
+  let assert Ok(conn) = pool.checkout(pool, Infinity)
+  kit.equal(0, kit.stats(pool).closed)
+  kit.equal(Ok(Nil), connection.send(conn, <<"x":utf8>>, Infinity))
+  kit.equal(Ok(Nil), connection.checkin(conn))
+  kit.wait_until(fn() { kit.stats(pool).closed == 1 })
+}
+
 pub fn discard_test() {
   use pool, conn <- with_connection("discard", kit.single(kit.echo_server()))
   kit.equal(Ok(Nil), connection.discard(conn))

@@ -133,6 +133,7 @@ pub fn accepted_values_test() {
     |> options.recv_limit(1000)
     |> options.backoff(1, 10)
     |> options.fail_fast(True)
+    |> options.replies(False)
   kit.equal("none", refusal(o))
 }
 

@@ -195,6 +195,7 @@ allowed(length) -> "a number of bytes, or packet; packet (or 0) for a request on
                    "without one nothing tells where the reply ends";
 allowed(is_last) -> "a fun of one argument, a message, that returns true or false";
 allowed(data) -> "iodata";
+allowed(how) -> "clean: nothing more comes on it for what was sent";
 allowed(pid) -> "a process of this node, or of any node for a connection of another node's pool";
 allowed(opts) -> "a list of {Key, Value}";
 allowed(module) -> "the name of a module, an atom";

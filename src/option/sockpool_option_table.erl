@@ -61,6 +61,7 @@ pool() ->
      {pipeline, 1, {integer, 1, 4096}, [OfByteStreams, {note, "above 1 with size and max_overflow together up to 65536"}, restart]},
      {pipeline_bytes, 1048576, bytes, [OfByteStreams]},
      {pipeline_stall, 5000, {or_infinity, {ms, 1}}, [OfByteStreams]},
+     {replies, true, {one_of, [true, false]}, [OfByteStreams]},
      {packet, raw, packet, [OfStreams, {note, "with transport node it is 4"}, restart]},
      {nodelay, true, {one_of, [true, false]}, [OfStreams]},
      {keepalive, false, {one_of, [true, false]}, [OfStreams]},
@@ -125,6 +126,7 @@ tls() ->
                      pipeline => 1..4096 | undefined | nil,
                      pipeline_bytes => pos_integer() | undefined | nil,
                      pipeline_stall => ms() | infinity | undefined | nil,
+                     replies => boolean() | undefined | nil,
                      packet => raw | 0 | 1 | 2 | 4 | line | resp | {fixed, pos_integer()} | {delimiter, binary()}
                              | {length, #{offset => 0..255, bytes => 1..8, endian => big | little, adjust => integer(),
                                           header => keep | strip} | [{atom(), term()}]}

@@ -41,6 +41,8 @@ serve(Server, Conn) -> sockpool_wait:next(?MODULE, {Server, Conn}, ?CHECK_MS).
 -spec got(term(), {pid(), sockpool:conn()}) -> ok.
 got({'$sockpool_call', From, {checkin, _}}, {_Server, Conn}) ->
     reply(From, sockpool:checkin(Conn));
+got({'$sockpool_call', From, {checkin, _, clean}}, {_Server, Conn}) ->
+    reply(From, sockpool:checkin(Conn, clean));
 got({'$sockpool_call', From, {discard, _}}, {_Server, Conn}) ->
     reply(From, sockpool:discard(Conn));
 got({'$sockpool_call', From, Request}, {Server, Conn}) ->

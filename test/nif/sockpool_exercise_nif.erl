@@ -114,6 +114,7 @@ lost(Pool) ->
     {wait, Cancelled} = sockpool_nif:enqueue(Pool, make_ref(), infinity),
     cancelled = sockpool_nif:cancel(Cancelled),
     {error, closed} = sockpool_nif:checkin(Cancelled),
+    {error, closed} = sockpool_nif:checkin_clean(Cancelled),
     true = erlang:garbage_collect(),
     forget_wakes().
 
@@ -191,7 +192,7 @@ wrong_config(Config) ->
 
 needed() ->
     [transport, strategy, packet, size, max_overflow, overflow_ttl, validate, max_hold,
-     max_waiting, backoff_min, backoff_max, fail_fast, recv_limit, nodelay, keepalive, sndbuf, recbuf, bind,
+     max_waiting, replies, backoff_min, backoff_max, fail_fast, recv_limit, nodelay, keepalive, sndbuf, recbuf, bind,
      checkout_timeout, send_timeout, tls, max_inflight, abandoned, connect_parallelism, worker_shutdown, check,
      cut, pipeline, pipeline_bytes, pipeline_stall].
 
@@ -235,7 +236,7 @@ right(finish, Pool, _Config) -> [waiter(Pool), 1, false, make_ref()];
 right(node_answer, _Pool, _Config) -> [<<112>>, <<0:96>>];
 right(setopt, Pool, _Config) -> [waiter(Pool), nodelay, true];
 right(Function, Pool, _Config) ->
-    case lists:member(Function, [checkin, discard, waited, worker, disarm, park, fired, node_names, info, peername, sockname,
+    case lists:member(Function, [checkin, checkin_clean, discard, waited, worker, disarm, park, fired, node_names, info, peername, sockname,
                                  send_timeout, state, recv_ahead, cut]) of
         true -> [waiter(Pool)];
         false -> [Pool]

@@ -99,7 +99,7 @@ one_wrong_argument(Config) ->
                  {enqueue_growing, [Resource, Ref, infinity], [1, 2, 3]},
                  {return_worker, [Resource, self(), 0], [1, 2, 3]}, {worker, [Lease], [1]}, {pool_check, [Resource], [1]},
                  {attempt_worker, [Lease, self()], [1, 2]}, {waited, [Lease], [1]}, {cancel, [Lease], [1]},
-                 {checkin, [Lease], [1]}, {discard, [Lease], [1]},
+                 {checkin, [Lease], [1]}, {checkin_clean, [Lease], [1]}, {discard, [Lease], [1]},
                  {give_away, [Lease, self()], [1, 2]},
                  {send, [Lease, [], 0, false, again, Ref], [1, 2, 3]},
                  {recv, [Lease, 1, again, Ref], [1, 2]},
@@ -203,7 +203,7 @@ handle(Rows) -> element(2, pick(Rows)).
 
 lease_calls(Config) ->
     Ref = make_ref(),
-    [{checkin, []}, {discard, []}, {give_away, [self()]}, {cancel, []},
+    [{checkin, []}, {checkin_clean, []}, {discard, []}, {give_away, [self()]}, {cancel, []},
      {send, [[<<"x">>], 0, false, false, Ref]}, {send, [[<<"x">>], 0, true, true, Ref]},
      {send, [[<<"x">>], 1 bsl 63, false, false, Ref]}, {send, [[a, 1], 0, false, false, Ref]},
      {recv, [1, false, Ref]}, {recv, [packet, true, Ref]}, {recv, [1 bsl 63, false, Ref]},

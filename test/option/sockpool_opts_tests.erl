@@ -49,6 +49,7 @@ table() ->
      {max_hold, same([1, ?MAX_MS, infinity]), [0, -1, ?MAX_MS + 1], "milliseconds"},
      {recv_limit, same([1, 67108864, 2147483647]), [0, -1, 2147483648, infinity, undefined],
       "bytes"},
+     {replies, same([true, false]), [1, yes, undefined], "true, false"},
      {fail_fast, same([true, false]), [1, yes, undefined], "true, false"},
      {backoff, same([{1, 1}, {100, 10000}, {1, ?MAX_MS}]),
       [{0, 10}, {10, 9}, {1, ?MAX_MS + 1}, {1, 2, 3}, 100, {1.0, 2}, [1, 2]], "MinMs"},
@@ -187,7 +188,7 @@ defaults() ->
       path => undefined, worker => undefined, worker_shutdown => undefined, abandoned => undefined, size => 10, max_overflow => 10, overflow_ttl => 10000,
       strategy => lifo, max_waiting => infinity, checkout_timeout => 5000,
       connect_timeout => 5000, connect_parallelism => 64, send_timeout => 5000, pipeline => 1, pipeline_bytes => 1048576,
-      pipeline_stall => 5000, packet => raw, nodelay => true,
+      pipeline_stall => 5000, replies => true, packet => raw, nodelay => true,
       keepalive => false, sndbuf => undefined, recbuf => undefined, bind => undefined,
       init => undefined, validate => always, max_hold => infinity,
       recv_limit => 67108864, backoff => {100, 2000}, fail_fast => false, tls => undefined,
@@ -204,7 +205,7 @@ parse_worker(Opts) ->
 worker_defaults_test() ->
     {ok, #{worker := {m, start_link, Arg}} = Parsed} = parse_worker(#{}),
     ?assertEqual([arg], Arg()),
-    Unused = maps:from_list([{Key, undefined} || Key <- [send_timeout, packet, nodelay, keepalive, recv_limit, pipeline,
+    Unused = maps:from_list([{Key, undefined} || Key <- [send_timeout, replies, packet, nodelay, keepalive, recv_limit, pipeline,
                                                             pipeline_bytes, pipeline_stall]]),
     ?assertEqual(maps:merge(defaults(), Unused#{transport => worker, worker_shutdown => 5000, abandoned => close}),
                  Parsed#{worker := undefined}).
@@ -219,7 +220,7 @@ workers_test_() ->
         ++ [?_assertEqual({error, {bad_option, Key, Value}}, parse_worker(#{Key => Value}))
             || {Key, Value} <- [{worker, undefined}, {host, "localhost"}, {port, 1}, {path, "/s"}, {packet, raw},
                                 {nodelay, true}, {keepalive, false}, {sndbuf, 1}, {recbuf, 1}, {recv_limit, 1},
-                                {send_timeout, 1}, {pipeline, 2}, {bind, {127, 0, 0, 1}}, {max_inflight, 1}, {worker_shutdown, -1},
+                                {send_timeout, 1}, {pipeline, 2}, {replies, false}, {bind, {127, 0, 0, 1}}, {max_inflight, 1}, {worker_shutdown, -1},
                                 {abandoned, keep}, {validate, never}, {validate, {'after', 1}}]].
 
 each_connection_of_a_pipeline_may_be_a_pipe_test() ->

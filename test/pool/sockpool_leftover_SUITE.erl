@@ -11,18 +11,21 @@
          to_one_who_waits/1, of_a_request_that_waited/1, of_a_dead_owner/1, of_a_framed_stream/1,
          nothing/1, before_the_first_use/1, greeting/1, last_words/1, last_words_to_a_lease/1,
          last_words_to_init/1]).
+-export([of_a_lease_that_ends_by_a_send/1, clean/1, without_replies/1, after_a_late_answer/1, init_that_ends_by_a_send/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1, stat/2, start/1, await/1]).
 
 all() -> [{group, Name} || {Name, _, _} <- groups()].
 
 groups() ->
-    [{tls, [], cases() ++ [last_words_to_init]}, {c, [], cases() ++ unasked()}
-     | [{Name, [], cases() ++ unasked() ++ [last_words_to_init]} || Name <- [tcp, unix]]].
+    OfFuns = [last_words_to_init, init_that_ends_by_a_send],
+    [{tls, [], cases() ++ OfFuns}, {c, [], cases() ++ unasked()}
+     | [{Name, [], cases() ++ unasked() ++ OfFuns} || Name <- [tcp, unix]]].
 
 cases() ->
     [of_a_request, of_a_lease, to_one_who_waits, of_a_request_that_waited, of_a_dead_owner,
-     of_a_framed_stream, nothing, last_words, last_words_to_a_lease].
+     of_a_framed_stream, nothing, last_words, last_words_to_a_lease,
+     of_a_lease_that_ends_by_a_send, clean, without_replies, after_a_late_answer].
 
 %% The server says something that its client finds, and not only soon.
 unasked() ->
@@ -138,6 +141,64 @@ nothing(Config) ->
                               end || Size <- [1, 100, 16383, 16384, 16385, 100000]],
                              ?assertMatch(#{closed := 0, created := 1}, settled(Pool))
                      end).
+
+%%% A lease that ends by a send.
+
+%% The server says nothing: there is nothing to be seen.
+of_a_lease_that_ends_by_a_send(Config) ->
+    silent(Config, #{}, fun(Pool) ->
+                                ok = sockpool:checkin(says(Pool, "a")),
+                                closed(Pool, 1),
+                                ok = sockpool:transaction(Pool, fun(Conn) -> sockpool:send(Conn, "b") end),
+                                closed(Pool, 2),
+                                {ok, ok} = sockpool:execute(Pool, fun(Conn) -> sockpool:send(Conn, "c") end),
+                                closed(Pool, 3),
+                                {ok, Conn} = sockpool:checkout(Pool),
+                                ok = sockpool:send(Conn, ""),
+                                ok = sockpool:checkin(Conn),
+                                closed(Pool, 3)
+                        end).
+
+clean(Config) ->
+    silent(Config, #{}, fun(Pool) ->
+                                ok = sockpool:checkin(says(Pool, "a"), clean),
+                                Conn = says(Pool, "b"),
+                                ?assertEqual({error, {bad_argument, how, dirty}}, sockpool:checkin(Conn, dirty)),
+                                ok = sockpool:checkin(Conn, clean),
+                                ?assertEqual({error, closed}, sockpool:checkin(Conn, clean)),
+                                closed(Pool, 0),
+                                Late = says(Pool, "c"),
+                                ?assertEqual({error, timeout}, sockpool:recv(Late, 1, 0)),
+                                ok = sockpool:checkin(Late, clean),
+                                closed(Pool, 1)
+                        end).
+
+without_replies(Config) ->
+    silent(Config, #{replies => false}, fun(Pool) ->
+                                                ok = sockpool:checkin(says(Pool, "a")),
+                                                ok = sockpool:transaction(Pool, fun(Conn) -> sockpool:send(Conn, "b") end),
+                                                closed(Pool, 0)
+                                        end).
+
+%% What it is for: the next one does not get it.
+after_a_late_answer(Config) ->
+    each_way(Config, fun(Pool) ->
+                             ok = sockpool:checkin(says(Pool, "late")),
+                             own(Pool),
+                             closed(Pool, 1)
+                     end).
+
+init_that_ends_by_a_send(Config) ->
+    silent(Config, #{init => fun(Conn) -> sockpool:send(Conn, "hello") end},
+           fun(Pool) ->
+                   {ok, Conn} = sockpool:checkout(Pool),
+                   ok = sockpool:checkin(Conn),
+                   closed(Pool, 0)
+           end).
+
+silent(Config, Opts, Fun) ->
+    {Server, Target} = server(Config, silent),
+    with_pool_to(Config, Server, Target, Opts, fun(Pool, _) -> Fun(Pool) end).
 
 %% Nobody has left it there: `never' is for those who know what an idle connection may have.
 before_the_first_use(Config) ->

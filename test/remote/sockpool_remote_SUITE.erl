@@ -70,6 +70,13 @@ every_function(Config) ->
     ?assertEqual({ok, <<"a">>}, sockpool:recv(Conn, 1)),
     ?assertEqual({ok, <<"b">>}, sockpool:recv(Conn, 1)),
     ok = sockpool:checkin(Conn),
+    {ok, Sending} = sockpool:checkout(Pool, 0),
+    ok = sockpool:send(Sending, "unheard\n"),
+    %% Which says how the connection is kept, unless the answer is there already.
+    ?assertEqual({error, {bad_argument, how, dirty}}, sockpool:checkin(Sending, dirty)),
+    ?assertEqual({ok, <<"unheard\n">>}, sockpool:recv(Sending, 8)),
+    ok = sockpool:checkin(Sending, clean),
+    ?assertEqual({error, closed}, sockpool:checkin(Sending, clean)),
     {ok, Next} = sockpool:checkout(Pool, 0),
     ok = sockpool:discard(Next),
     ?assertEqual({ok, <<"x\n">>}, sockpool:request(Pool, "x\n", packet, 5000)),
@@ -79,7 +86,7 @@ every_function(Config) ->
     ?assertEqual({ok, <<"y\n">>}, sockpool:execute(Pool, fun echo/1, 1000)),
     ?assertError(reason_of_the_fun, sockpool:transaction(Pool, fun(_) -> error(reason_of_the_fun) end)),
     %% Two were discarded: that of discard/1 and that of the fun which raised.
-    #{checkouts := 8, checkins := 8, closed := 2, abandoned := 0} = Stats = settled(Pool),
+    #{checkouts := 9, checkins := 9, closed := 2, abandoned := 0} = Stats = settled(Pool),
     ?assertEqual({ok, [Stats]}, sockpool:node_stats(Node)),
     ok = sockpool:stop_pool(Pool),
     ?assertEqual({error, not_found}, sockpool:stats(Pool)),
@@ -424,7 +431,7 @@ bad_requests(Config) ->
                {checkout, no_id, Name, 0}, {checkout, make_ref(), Pool, 0},
                {checkout, make_ref(), "name", 0}, {request, make_ref(), Pool, <<>>, 0, 0},
                {request, 1, Name, <<>>, 0, 0}, {stats, Pool}, {stop_pool, Pool}, {stop_pool, []},
-               {checkin, Name}, {checkin, {Tag, Node}}, {close, Conn}, {send, Conn}, {send, Conn, "x"},
+               {checkin, Name}, {checkin, {Tag, Node}}, {checkin, Conn, dirty}, {checkin, Name, clean}, {close, Conn}, {send, Conn}, {send, Conn, "x"},
                {send, Conn, "x", 0, 0}, {close, Conn, "x", 0}, {give_away, Conn, nobody},
                {timeouts, Pool}, {timeouts, "name"}, {timeouts, Name, x}],
     [?assertEqual({error, {bad_request, Request}}, gen_server:call(Server, Request))

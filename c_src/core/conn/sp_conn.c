@@ -89,6 +89,7 @@ uint64_t sp_conn_lease(struct sp_conn *conn, uint64_t owner, uint64_t now_ns)
     uint64_t lease = ++conn->lease_seq;
 
     conn->touched = false;
+    conn->unanswered = false;
     atomic_store_explicit(&conn->owner, owner, memory_order_relaxed);
     atomic_store_explicit(&conn->leased_ns, now_ns, memory_order_relaxed);
     atomic_store(&conn->lease, lease);

@@ -102,6 +102,7 @@ struct sp_conn {
     uint64_t lease_seq;
     bool used;            /* has been leased to a user */
     bool touched;         /* the lease has done I/O */
+    bool unanswered;      /* it has sent, and received nothing since */
     bool tainted;         /* must not be used by the next */
     bool drained;         /* the last receive has taken all that was there */
     bool buffers_changed; /* sndbuf or recbuf are not the pool's, and cannot be put back */
@@ -160,6 +161,13 @@ static inline void sp_conn_settle(struct sp_conn *conn, const struct sp_call *ca
 {
     sp_take(call, conn->pieces);
     conn->pieces = 0;
+}
+
+/* Before the lease's owner, or who does it for the owner, sends at least a byte. */
+static inline void sp_conn_sends(struct sp_conn *conn)
+{
+    conn->touched = true;
+    conn->unanswered = true;
 }
 
 /* Holder only: makes a lease for the owner and gives its number. */

@@ -228,14 +228,20 @@ static sp_status recv_scratch(struct sp_conn *conn, const struct sp_call *call,
 sp_status sp_recv(struct sp_conn *conn, const struct sp_call *call, const struct sp_want *want,
                   uint8_t *scratch, size_t scratch_cap, struct sp_received *received)
 {
+    sp_status status;
+
     assert(scratch_cap <= SP_FULL_RECV_BYTES);
     if (want->len_bytes > conn->recv_limit_bytes)
         return SP_TOO_BIG;
     conn->touched = true;
     conn->drained = false;
     if (conn->rbuf.len > conn->rbuf.pos || want->len_bytes > scratch_cap || is_shown(conn, want))
-        return recv_buffered(conn, call, want, received);
-    return recv_scratch(conn, call, want, scratch, scratch_cap, received);
+        status = recv_buffered(conn, call, want, received);
+    else
+        status = recv_scratch(conn, call, want, scratch, scratch_cap, received);
+    if (status == SP_OK)
+        conn->unanswered = false;
+    return status;
 }
 
 sp_status sp_recv_ahead(struct sp_conn *conn, const struct sp_call *call, size_t *taken)

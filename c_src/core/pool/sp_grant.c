@@ -43,7 +43,7 @@ static bool announce(const struct sp_call *call, struct sp_waiter *waiter, struc
     size_t sent = 0;
 
     if (waiter->iov_count > 0) {
-        conn->touched = true;
+        sp_conn_sends(conn);
         /* A send that fails here fails again in the owner's hands, who reports it. */
         (void)conn->transport->send(conn, waiter->iov, waiter->iov_count, &sent);
         sp_conn_settle(conn, call);

@@ -92,8 +92,16 @@ void sp_pool_accept(struct sp_pool *pool, const struct sp_call *call, struct sp_
     sp_pool_serve(pool, call, conn);
 }
 
+/* Whether the server may still answer what the lease has sent: that would be taken for the next one's reply. */
+static bool is_owed(struct sp_pool *pool, const struct sp_conn *conn)
+{
+    return conn->unanswered && atomic_load_explicit(&pool->replies, memory_order_relaxed);
+}
+
+enum { LOOKED = 1, CLEAN = 2 };
+
 static sp_status check_in(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
-                          uint64_t lease, void *keepsake, bool looked)
+                          uint64_t lease, void *keepsake, unsigned known)
 {
     if (sp_conn_armed(conn, lease))
         return SP_BUSY;
@@ -101,22 +109,31 @@ static sp_status check_in(struct sp_pool *pool, const struct sp_call *call, stru
         return SP_CLOSED;
     conn->keepsake = keepsake;
     /* Since its last receive the server may have said more. */
-    conn->drained = conn->drained && looked;
+    conn->drained = conn->drained && (known & LOOKED);
     sp_count(sp_pool_home(pool, call), checkins);
-    sp_pool_accept(pool, call, conn);
+    if (is_owed(pool, conn) && !(known & CLEAN))
+        sp_pool_retire(pool, call, conn);
+    else
+        sp_pool_accept(pool, call, conn);
     return SP_OK;
 }
 
 sp_status sp_pool_checkin(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
                           uint64_t lease, void *keepsake)
 {
-    return check_in(pool, call, conn, lease, keepsake, false);
+    return check_in(pool, call, conn, lease, keepsake, 0);
+}
+
+sp_status sp_pool_checkin_clean(struct sp_pool *pool, const struct sp_call *call,
+                                struct sp_conn *conn, uint64_t lease, void *keepsake)
+{
+    return check_in(pool, call, conn, lease, keepsake, CLEAN);
 }
 
 sp_status sp_pool_finish(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
                          uint64_t lease)
 {
-    return check_in(pool, call, conn, lease, NULL, true);
+    return check_in(pool, call, conn, lease, NULL, LOOKED);
 }
 
 sp_status sp_pool_discard(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,

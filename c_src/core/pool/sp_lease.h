@@ -25,11 +25,15 @@ SP_MUST_CHECK sp_status sp_pool_enqueue(struct sp_pool *pool, const struct sp_ca
 void sp_waiter_abandon(struct sp_waiter *waiter, const struct sp_call *call);
 
 /* Ends the lease and gives the connection to the next: SP_OK; SP_CLOSED where the lease had ended;
- * SP_BUSY while a call waits on it. A tainted connection, or one with unread bytes, is closed: what
- * a lease leaves behind is not for the next one, whatever `validate' says of idle connections.
+ * SP_BUSY while a call waits on it. A tainted connection, or one with unread bytes, or of which the lease has received
+ * nothing since it last sent (unless the pool has no replies), is closed: what a lease leaves behind is not for the next
+ * one, whatever `validate' says of idle connections.
  * On SP_OK the keepsake stays with the connection: its next lease's host finds it there. */
 SP_MUST_CHECK sp_status sp_pool_checkin(struct sp_pool *pool, const struct sp_call *call,
                                         struct sp_conn *conn, uint64_t lease, void *keepsake);
+/* As sp_pool_checkin(), of an owner who knows that what it has sent is not answered, or not any more. */
+SP_MUST_CHECK sp_status sp_pool_checkin_clean(struct sp_pool *pool, const struct sp_call *call,
+                                              struct sp_conn *conn, uint64_t lease, void *keepsake);
 /* As sp_pool_checkin(), in one go with a last receive of the lease, which may have been the look
  * already. */
 SP_MUST_CHECK sp_status sp_pool_finish(struct sp_pool *pool, const struct sp_call *call,

@@ -36,6 +36,7 @@ struct sp_config {
     uint64_t recv_limit_bytes;
     uint32_t connect_parallelism; /* attempts at once, while the server answers */
     bool fail_fast;               /* nobody waits while nothing is up and attempts fail */
+    bool replies;                 /* what is sent may be answered */
     bool reuse_abandoned;         /* workers whose owners have died, too, are handed out again */
     enum sp_strategy strategy;
     struct sp_framing framing;
@@ -68,7 +69,7 @@ struct sp_pool {
     _Atomic uint32_t size, limit; /* limit = size + max_overflow */
     _Atomic uint64_t overflow_ttl_ns, validate_after_ns, max_hold_ns, max_waiting;
     _Atomic uint32_t strategy;
-    _Atomic bool reuse_abandoned, fail_fast;
+    _Atomic bool reuse_abandoned, fail_fast, replies;
     _Atomic bool shrinking; /* there are, or were just now, more connections than the limit */
 
     _Atomic uint32_t phase;

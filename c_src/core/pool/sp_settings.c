@@ -18,6 +18,7 @@ void sp_settings_store(struct sp_pool *pool, const struct sp_config *config)
     atomic_store(&pool->strategy, (uint32_t)config->strategy);
     atomic_store(&pool->reuse_abandoned, config->reuse_abandoned);
     atomic_store(&pool->fail_fast, config->fail_fast);
+    atomic_store(&pool->replies, config->replies);
     atomic_store(&pool->pipeline_bytes, config->pipeline_bytes);
     atomic_store(&pool->pipeline_stall_ns, config->pipeline_stall_ns);
 }

@@ -313,6 +313,9 @@ static void set(struct sn_options *options, int row, const struct sn_parsed *par
     case FAIL_FAST:
         config->fail_fast = parsed->number == FAIL_FAST_TRUE;
         break;
+    case REPLIES: /* a node's says of what it is the reply */
+        config->replies = options->transport != SN_NODE && parsed->number == REPLIES_TRUE;
+        break;
     case MAX_INFLIGHT:
         options->max_inflight = parsed->number;
         break;

@@ -134,3 +134,18 @@ void sn_answer_reply(struct sn_outbox *outbox, const struct sn_promise *promise,
     }
     sn_answer_end(outbox, promise->client, &promise->caller, &answer);
 }
+
+void sn_answer_bad_option(struct sn_outbox *outbox, struct sn_client *client,
+                          const struct sn_caller *caller, const struct sn_bad_option *bad)
+{
+    struct sn_writer reply = sn_outbox_begin_reply(outbox, caller);
+
+    sn_put_bad(&reply, "bad_option");
+    if (bad->is_tls) {
+        sn_put_tuple(&reply, 2);
+        sn_put_atom(&reply, "tls");
+    }
+    sn_put_slice(&reply, bad->key);
+    sn_put_slice(&reply, bad->value);
+    sn_answer_end(outbox, client, caller, &reply);
+}

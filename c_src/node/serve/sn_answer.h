@@ -22,6 +22,9 @@ void sn_answer_bytes(struct sn_outbox *outbox, struct sn_client *client,
 void sn_answer_bad_argument(struct sn_outbox *outbox, struct sn_client *client,
                             const struct sn_caller *caller, const char *name,
                             struct sn_slice value);
+/* {error, {bad_option, Key, Value}}, where Key may be {tls, Key} */
+void sn_answer_bad_option(struct sn_outbox *outbox, struct sn_client *client,
+                          const struct sn_caller *caller, const struct sn_bad_option *bad);
 /* {error, {Word, Value}} */
 void sn_answer_error_with(struct sn_outbox *outbox, struct sn_client *client,
                           const struct sn_caller *caller, const char *word, struct sn_slice value);

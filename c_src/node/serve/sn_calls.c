@@ -83,20 +83,6 @@ static struct sn_pool *find_pool(const struct incoming *in, struct sn_slice name
 
 /* ---- pools ---- */
 
-static void answer_bad_option(const struct incoming *in, const struct sn_bad_option *bad)
-{
-    struct sn_writer reply = sn_outbox_begin_reply(in->calls->outbox, in->caller);
-
-    sn_put_bad(&reply, "bad_option");
-    if (bad->is_tls) {
-        sn_put_tuple(&reply, 2);
-        sn_put_atom(&reply, "tls");
-    }
-    sn_put_slice(&reply, bad->key);
-    sn_put_slice(&reply, bad->value);
-    sn_answer_end(in->calls->outbox, in->client, in->caller, &reply);
-}
-
 /* And restart_pool, of sockpool_node after a crash: nobody waits to hear what is wrong with the files of
  * TLS. */
 static bool start_pool(const struct incoming *in)
@@ -123,7 +109,7 @@ static bool start_pool(const struct incoming *in)
         return true;
     }
     if (!is_parsed) {
-        answer_bad_option(in, &bad);
+        sn_answer_bad_option(in->calls->outbox, in->client, in->caller, &bad);
         return true;
     }
     reply = sn_outbox_begin_reply(calls->outbox, in->caller);
@@ -154,7 +140,7 @@ static bool update(const struct incoming *in)
     else if (needs_restart)
         sn_answer_error_with(in->calls->outbox, in->client, in->caller, "needs_restart", bad.key);
     else
-        answer_bad_option(in, &bad);
+        sn_answer_bad_option(in->calls->outbox, in->client, in->caller, &bad);
     return true;
 }
 
@@ -344,28 +330,44 @@ static bool get_lease(const struct incoming *in, struct sn_session **session)
     return true;
 }
 
-static void end_lease(const struct incoming *in, struct sn_session *session, bool discard)
+enum end { CHECKIN, CHECKIN_CLEAN, DISCARD };
+
+static void end_lease(const struct incoming *in, struct sn_session *session, enum end end)
 {
     struct sp_call call = sn_loop_call(in->calls->sessions.loop);
     struct sp_pool *core = &session->pool->hosted.core;
     sp_status status;
 
     sn_conn_disarm(session->conn, session->lease, &call);
-    discard = discard || (session->channel && !sn_channel_is_idle(session->channel));
-    status = discard ? sp_pool_discard(core, &call, &session->conn->core, session->lease)
-                     : sp_pool_checkin(core, &call, &session->conn->core, session->lease, NULL);
+    if (end == DISCARD || (session->channel && !sn_channel_is_idle(session->channel)))
+        status = sp_pool_discard(core, &call, &session->conn->core, session->lease);
+    else if (end == CHECKIN_CLEAN)
+        status = sp_pool_checkin_clean(core, &call, &session->conn->core, session->lease, NULL);
+    else
+        status = sp_pool_checkin(core, &call, &session->conn->core, session->lease, NULL);
     sn_session_end(session);
     answer_status(in, status);
 }
 
 static void checkin(const struct incoming *in, struct sn_session *session)
 {
-    end_lease(in, session, false);
+    end_lease(in, session, CHECKIN);
+}
+
+static bool checkin_clean(const struct incoming *in)
+{
+    struct sn_session *session;
+
+    if (!sn_slice_is_atom(in->parts[2], "clean") || !get_lease(in, &session))
+        return false;
+    if (session)
+        end_lease(in, session, CHECKIN_CLEAN);
+    return true;
 }
 
 static void discard(const struct incoming *in, struct sn_session *session)
 {
-    end_lease(in, session, true);
+    end_lease(in, session, DISCARD);
 }
 
 static void send_data(const struct incoming *in, struct sn_session *session)
@@ -481,6 +483,7 @@ static const struct row {
     {"checkout", 4, 0, checkout, NULL},
     {"checkin", 2, 0, NULL, checkin},
     {"send", 4, 0, NULL, send_data},
+    {"checkin", 3, 0, checkin_clean, NULL},
     {"recv", 4, 0, NULL, recv_data},
     {"stats", 2, 0, stats, NULL},
     {"discard", 2, 0, NULL, discard},

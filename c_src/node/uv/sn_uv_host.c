@@ -242,6 +242,8 @@ sp_status sn_conn_send(struct sn_conn *self, const struct sp_call *call, const s
     for (int i = 0; i < count; i++)
         len += iov[i].iov_len;
     conn->touched = true;
+    if (len > 0)
+        sp_conn_sends(conn);
     while (*sent < len) {
         sp_status status;
         int left = 0;

@@ -151,9 +151,14 @@ pub fn recv_until(
 ) -> Result(List(BitArray), Error)
 
 /// Gives the connection back, at a boundary of its protocol: a reply that is still to come would
-/// reach the next user. After an error of I/O, or with unread bytes, it is closed and replaced.
+/// reach the next user. After an error of I/O, with unread bytes, or where nothing was received since the last send, it is
+/// closed and replaced.
 @external(erlang, "sockpool_gleam_ffi", "checkin")
 pub fn checkin(connection: Connection) -> Result(Nil, Error)
+
+/// The same, where it is known that what was sent last is not answered: the connection is kept.
+@external(erlang, "sockpool_gleam_ffi", "checkin_clean")
+pub fn checkin_clean(connection: Connection) -> Result(Nil, Error)
 
 /// Gives the connection back to be closed and replaced.
 @external(erlang, "sockpool_gleam_ffi", "discard")

@@ -36,6 +36,7 @@ type Setting {
   ConnectParallelism(Int)
   SendTimeout(Timeout)
   Packet(Packet)
+  Replies(Bool)
   Nodelay(Bool)
   Keepalive(Bool)
   Sndbuf(Int)
@@ -241,6 +242,12 @@ pub fn send_timeout(options: Options, timeout: Timeout) -> Options {
 /// The default is `Raw`.
 pub fn packet(options: Options, packet: Packet) -> Options {
   set(options, Packet(packet))
+}
+
+/// Whether the server may answer what is sent. With `False` a connection is kept whose user has sent and received nothing
+/// since, which otherwise is closed at check-in. The default is `True`.
+pub fn replies(options: Options, replies: Bool) -> Options {
+  set(options, Replies(replies))
 }
 
 /// Whether small messages are sent at once; not for Unix sockets. The default is `True`.

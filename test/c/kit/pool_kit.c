@@ -35,6 +35,7 @@ void kit_init(unsigned shards)
                                     .backoff_min_ns = 100 * SP_MS,
                                     .backoff_max_ns = 10000 * SP_MS,
                                     .recv_limit_bytes = 1 << 20,
+                                    .replies = true,
                                     .strategy = SP_LIFO};
     kit_pool = aligned_alloc(_Alignof(struct sp_pool), sizeof *kit_pool);
     memset(kit_pool, 0, sizeof *kit_pool);
@@ -250,16 +251,28 @@ bool kit_adopt(struct handle *handle)
     return true;
 }
 
-sp_status kit_checkin(struct handle *handle)
+static sp_status end_lease(struct handle *handle,
+                           sp_status (*checkin)(struct sp_pool *pool, const struct sp_call *call,
+                                                struct sp_conn *conn, uint64_t lease,
+                                                void *keepsake))
 {
-    sp_status status =
-        sp_pool_checkin(kit_pool, kit_call(), handle->conn, handle->lease, handle->keepsake);
+    sp_status status = checkin(kit_pool, kit_call(), handle->conn, handle->lease, handle->keepsake);
 
     if (status == SP_OK)
         handle->keepsake = NULL;
     if (status != SP_BUSY)
         forget(handle);
     return status;
+}
+
+sp_status kit_checkin(struct handle *handle)
+{
+    return end_lease(handle, sp_pool_checkin);
+}
+
+sp_status kit_checkin_clean(struct handle *handle)
+{
+    return end_lease(handle, sp_pool_checkin_clean);
 }
 
 sp_status kit_discard(struct handle *handle)

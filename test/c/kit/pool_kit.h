@@ -44,7 +44,7 @@ extern struct sp_pool *kit_pool;
 extern struct sp_config kit_config; /* for the next kit_open(); kit_init() sets defaults */
 
 /* An unopened pool. Defaults: size 2, no overflow, lifo, validate always, overflow_ttl 10 s,
- * back-off 100 ms to 10 s, no max_hold, no max_waiting, raw packets, tcp. */
+ * back-off 100 ms to 10 s, no max_hold, no max_waiting, raw packets, replies, tcp. */
 void kit_init(unsigned shards);
 void kit_open(void);
 /* kit_init(1), kit_open() with this size and overflow, and every base connection up. */
@@ -81,6 +81,7 @@ enum sp_waiter_state kit_cancel(struct handle *handle);
 bool kit_adopt(struct handle *handle);
 /* These drop the handle unless the answer is SP_BUSY. */
 sp_status kit_checkin(struct handle *handle);
+sp_status kit_checkin_clean(struct handle *handle);
 sp_status kit_discard(struct handle *handle);
 /* As the destructor of the face's lease does. */
 void kit_drop(struct handle *handle);

@@ -95,7 +95,7 @@ static void lease(unsigned i, uint64_t owner)
     conn->serial = ++m.serials;
     conn->owner = owner;
     conn->leased_ns = fake_now_ns();
-    conn->touched = false;
+    conn->touched = conn->unanswered = false;
     m.checkouts++;
     m.reused += conn->used;
     conn->used = true;
@@ -112,7 +112,7 @@ static void grant(unsigned i, const struct m_waiter *waiter)
         note(waiter->owner, SP_OK, 0, conn->conn);
         return;
     }
-    conn->touched = true;
+    conn->touched = conn->unanswered = true;
     sent = conn->room < len ? conn->room : len;
     conn->room -= conn->room == SIZE_MAX ? 0 : sent;
     note(waiter->owner, SP_OK, sent, conn->conn);
@@ -171,12 +171,13 @@ unsigned m_checkout(uint64_t owner)
     return M_CONNS;
 }
 
-void m_checkin(unsigned i)
+void m_checkin(unsigned i, bool clean)
 {
     const struct m_conn *conn = &m.conns[i];
 
     m.checkins++;
-    if (conn->tainted || (conn->touched && conn->bad && m.config->validate_after_ns)) {
+    if (conn->tainted || (conn->unanswered && !clean && m.config->replies) ||
+        (conn->touched && conn->bad && m.config->validate_after_ns)) {
         m_retire(i);
         return;
     }

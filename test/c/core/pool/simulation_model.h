@@ -18,7 +18,7 @@ struct m_conn {
     struct sp_conn *conn; /* the core's, to compare with */
     unsigned serial;      /* of its lease: one more each time it changes hands */
     uint64_t owner, idle_since_ns, leased_ns;
-    bool bad, touched, tainted, used, armed;
+    bool bad, touched, unanswered, tainted, used, armed;
     size_t room; /* of its socket */
     uint32_t watch;
 };
@@ -65,7 +65,7 @@ unsigned m_index(const struct sp_conn *conn);
 
 /* The connection, or M_CONNS where there is none. */
 unsigned m_checkout(uint64_t owner);
-void m_checkin(unsigned i);
+void m_checkin(unsigned i, bool clean);
 void m_retire(unsigned i);
 /* The lease ends without its owner: abandon or revoke. */
 void m_end(unsigned i, bool disarm);

@@ -186,6 +186,7 @@ static void op_use(void)
     if (!holds(item))
         return;
     conn->touched = m.conns[item->conn].touched = true;
+    conn->unanswered = m.conns[item->conn].unanswered = sim_random(3) == 0; /* or was answered */
     if (sim_random(8) == 0)
         conn->tainted = m.conns[item->conn].tainted = true;
     if (sim_random(3) == 0) {
@@ -198,7 +199,7 @@ static void op_use(void)
 static void op_checkin(void)
 {
     struct item *item = any(LEASE);
-    bool busy, held;
+    bool busy, held, clean = sim_random(3) == 0;
 
     if (!item)
         return;
@@ -207,8 +208,12 @@ static void op_checkin(void)
     if (held)
         SAME(busy, m.conns[item->conn].armed, "armed");
     if (held && !busy)
-        m_checkin(item->conn);
-    SAME(kit_checkin(item->handle), busy ? SP_BUSY : held ? SP_OK : SP_CLOSED, "status");
+        m_checkin(item->conn, clean);
+    SAME(clean ? kit_checkin_clean(item->handle) : kit_checkin(item->handle),
+         busy   ? SP_BUSY
+         : held ? SP_OK
+                : SP_CLOSED,
+         "status");
     if (!busy)
         item->kind = NONE;
 }

@@ -143,6 +143,16 @@ static void opened_already(void)
 }
 
 TestSuite(unfit, .init = opened_already);
+TestSuite(init, .init = opened_already);
+
+/* It is for who writes it to say that the connection is ready. */
+KIT_TEST(init, may_end_with_a_send)
+{
+    sp_conn_sends(attempt->conn);
+    cr_assert_eq(ready(attempt), SP_OK);
+    cr_assert_eq(kit_checkin(kit_checkout(KIT_OWNER)), SP_OK);
+    cr_assert_eq(kit_stats().idle, 1);
+}
 
 KIT_TEST(unfit, with_bytes_in_the_buffer)
 {

@@ -68,6 +68,81 @@ KIT_TEST(pool_checkin, closes_what_has_unread_bytes_in_its_buffer)
     cr_assert_eq(kit_stats().total, 1);
 }
 
+/* ---- a lease whose last I/O was a send ---- */
+
+static struct handle *sent_on(void)
+{
+    struct handle *handle = kit_checkout(KIT_OWNER);
+
+    sp_conn_sends(handle->conn);
+    return handle;
+}
+
+KIT_TEST(pool_checkin, closes_what_has_sent_and_received_nothing_since)
+{
+    cr_assert_eq(kit_checkin(sent_on()), SP_OK);
+    cr_assert_eq(kit_stats().total, 1);
+    cr_assert_eq(kit_stats().closed, 1);
+    cr_assert_eq(kit_stats().checkins, 1);
+}
+
+KIT_TEST(pool_checkin, keeps_it_where_its_owner_says_that_it_is_clean)
+{
+    cr_assert_eq(kit_checkin_clean(sent_on()), SP_OK);
+    cr_assert_eq(kit_stats().idle, 2);
+    cr_assert_eq(kit_checkin(kit_checkout(KIT_OTHER)), SP_OK, "it was the last lease's");
+    cr_assert_eq(kit_stats().idle, 2);
+}
+
+KIT_TEST(pool_checkin, clean_says_nothing_of_the_rest)
+{
+    struct handle *handle = sent_on();
+
+    handle->conn->tainted = true;
+    cr_assert_eq(kit_checkin_clean(handle), SP_OK);
+    handle = sent_on();
+    cr_assert(fake_host.rbuf_reserve(handle->conn, 8));
+    handle->conn->rbuf.len = 1;
+    cr_assert_eq(kit_checkin_clean(handle), SP_OK);
+    cr_assert_eq(kit_stats().total, 0);
+}
+
+KIT_TEST(pool_checkin, keeps_it_in_a_pool_without_replies)
+{
+    atomic_store(&kit_pool->replies, false);
+    cr_assert_eq(kit_checkin(sent_on()), SP_OK);
+    cr_assert_eq(kit_stats().idle, 2);
+}
+
+KIT_TEST(pool_checkin, keeps_it_once_something_was_received)
+{
+    struct handle *handle = sent_on();
+    struct sp_received received;
+    uint8_t scratch[8];
+    struct sp_want want = {.len_bytes = 2};
+
+    fake_peer_sends(handle->conn->fd, "a", 1);
+    cr_assert_eq(sp_recv(handle->conn, kit_call(), &want, scratch, sizeof scratch, &received),
+                 SP_WANT_READ);
+    cr_assert(handle->conn->unanswered, "not by a part of it");
+    fake_peer_sends(handle->conn->fd, "b", 1);
+    cr_assert_eq(sp_recv(handle->conn, kit_call(), &want, scratch, sizeof scratch, &received),
+                 SP_OK);
+    sp_recv_taken(handle->conn, &received);
+    cr_assert_not(handle->conn->unanswered);
+    cr_assert_eq(kit_checkin(handle), SP_OK);
+    cr_assert_eq(kit_stats().idle, 2);
+}
+
+KIT_TEST(pool_checkin, of_what_was_given_away_is_that_of_all_its_owners)
+{
+    struct handle *handle = sent_on();
+
+    handle->lease = sp_conn_give_away(handle->conn, handle->lease, KIT_OTHER);
+    cr_assert_eq(kit_checkin(handle), SP_OK);
+    cr_assert_eq(kit_stats().total, 1);
+}
+
 /* A used lease under each `validate', on whose end so many receives look, and with bytes or without. */
 static void end_used(uint64_t validate_after_ns, bool bytes, unsigned looks, unsigned idle)
 {

@@ -179,7 +179,7 @@ Test(sn_options, infinity)
 Test(sn_options, words)
 {
     right("strategy => fifo, nodelay => false, keepalive => true, fail_fast => true");
-    cr_assert(opts.config.fail_fast);
+    cr_assert(opts.config.fail_fast && opts.config.replies);
     cr_assert_eq(opts.config.strategy, SP_FIFO);
     cr_assert_not(opts.config.sockopts.nodelay);
     cr_assert(opts.config.sockopts.keepalive);
