@@ -5,6 +5,7 @@ void sp_health_begin(struct sp_pool *pool, const struct sp_config *config, uint6
     pthread_mutex_lock(&pool->control.lock);
     pool->control.config = *config;
     sp_backoff_init(&pool->control.state, config->backoff_min_ns, config->backoff_max_ns, seed);
+    pool->control.rng = ~seed;
     atomic_store(&pool->doubted, false);
     pthread_mutex_unlock(&pool->control.lock);
 }
@@ -59,12 +60,17 @@ void sp_health_learn(struct sp_pool *pool, const struct sp_call *call, struct sp
         refused(pool, call, conn);
 }
 
-bool sp_health_unavailable(struct sp_pool *pool)
+bool sp_health_failing(struct sp_pool *pool)
 {
     bool failing;
 
     pthread_mutex_lock(&pool->control.lock);
     failing = sp_backoff_failing(&pool->control.state);
     pthread_mutex_unlock(&pool->control.lock);
-    return failing && atomic_load(&pool->total) <= atomic_load(&pool->connecting);
+    return failing;
+}
+
+bool sp_health_unavailable(struct sp_pool *pool)
+{
+    return sp_health_failing(pool) && atomic_load(&pool->total) <= atomic_load(&pool->connecting);
 }

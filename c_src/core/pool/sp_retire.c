@@ -30,12 +30,13 @@ void sp_pool_retire(struct sp_pool *pool, const struct sp_call *call, struct sp_
     sp_pool_wake(pool, call);
 }
 
-bool sp_pool_retire_surplus(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+bool sp_pool_retire_surplus(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                            uint32_t floor)
 {
     uint32_t total = atomic_load(&pool->total);
 
     do {
-        if (total <= atomic_load(&pool->size))
+        if (total <= floor)
             return false;
     } while (!atomic_compare_exchange_weak(&pool->total, &total, total - 1));
     leave(pool, call, conn);
