@@ -209,18 +209,18 @@ static void close_idle(struct sp_pool *pool, const struct sp_call *call, uint32_
     }
 }
 
-/* Each that was idle for so long. In a fifo each is in use from time to time: there as many as were idle all that time,
+/* Each that was idle for so long, but for those that come for others which are too old. In a fifo each is in use from time to time: there as many as were idle all that time,
  * whichever they are. */
 static void shrink(struct sp_pool *pool, const struct sp_call *call, uint64_t ttl_ns,
                    const struct sp_peak *leased, uint32_t floor, uint32_t top)
 {
-    uint32_t peak = sp_peak_get(leased);
+    uint32_t peak = sp_peak_get(leased), aged = atomic_load(&pool->aged);
 
     if (ttl_ns == SP_NEVER || call->now_ns < ttl_ns)
         return;
-    close_idle(pool, call, floor, top, call->now_ns - ttl_ns);
+    close_idle(pool, call, floor + aged, top, call->now_ns - ttl_ns);
     if (atomic_load(&pool->strategy) == SP_FIFO && sp_peak_is_known(leased, call->now_ns))
-        close_idle(pool, call, peak > floor ? peak : floor, top, SP_NEVER);
+        close_idle(pool, call, (peak > floor ? peak : floor) + aged, top, SP_NEVER);
 }
 
 void sp_age_tick(struct sp_pool *pool, const struct sp_call *call)

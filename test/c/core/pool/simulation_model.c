@@ -428,9 +428,9 @@ static void shrink(uint64_t ttl_ns, const struct sp_peak *leased, unsigned floor
 
     if (ttl_ns == SP_NEVER)
         return;
-    close_idle(floor, top, fake_now_ns() - ttl_ns);
+    close_idle(floor + aged(), top, fake_now_ns() - ttl_ns);
     if (m.config->strategy == SP_FIFO && sp_peak_is_known(leased, fake_now_ns()))
-        close_idle(peak > floor ? peak : floor, top, SP_NEVER);
+        close_idle((peak > floor ? peak : floor) + aged(), top, SP_NEVER);
 }
 
 static void close_all_idle(void)

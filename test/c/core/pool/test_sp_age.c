@@ -456,7 +456,7 @@ KIT_TEST(age, nothing_is_replaced_when_the_pool_is_shut)
 
 /* ---- under load ---- */
 
-/* One of twenty is idle at any time. Nothing is idle and too old for longer than ten rounds, and nobody finds
+/* One of twenty is idle at any time. Nothing is idle and too old for longer than four rounds, and nobody finds
  * less than without ageing, but where one was held for too long after its end. */
 KIT_TEST(age, at_high_load_nothing_idle_is_older_than_its_end)
 {
@@ -492,7 +492,7 @@ KIT_TEST(age, at_high_load_nothing_idle_is_older_than_its_end)
                 continue;
             if (since_ns < conn->idle_since_ns)
                 since_ns = conn->idle_since_ns;
-            cr_assert_leq(fake_now_ns(), since_ns + 500 * MS, "%u ms",
+            cr_assert_leq(fake_now_ns(), since_ns + 200 * MS, "%u ms",
                           (unsigned)((fake_now_ns() - since_ns) / MS));
         }
     }
