@@ -109,7 +109,7 @@ static const struct sp_transport *get_transport(ERL_NIF_TERM name, ERL_NIF_TERM 
 static bool get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *config)
 {
     ERL_NIF_TERM transport, strategy, packet, tls, abandoned;
-    uint64_t size, max_overflow, connect_parallelism, silence_s, pipeline;
+    uint64_t size, max_overflow, min_size, connect_parallelism, silence_s, pipeline;
 
     memset(config, 0, sizeof *config);
     if (!get_value(env, map, "transport", &transport) || !get_value(env, map, "tls", &tls) ||
@@ -119,6 +119,13 @@ static bool get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *confi
         !get_number(env, map, "size", &size) ||
         !get_number(env, map, "max_overflow", &max_overflow) || size + max_overflow > INT_MAX ||
         !get_ms(env, map, "overflow_ttl", &config->overflow_ttl_ns) ||
+        !get_number(env, map, "min_size", &min_size) || min_size > size ||
+        !get_ms(env, map, "idle_timeout", &config->idle_timeout_ns) ||
+        !get_ms(env, map, "lifetime_min", &config->lifetime_min_ns) ||
+        !get_ms(env, map, "lifetime_max", &config->lifetime_max_ns) ||
+        config->lifetime_min_ns > config->lifetime_max_ns ||
+        !get_number(env, map, "max_uses", &config->max_uses) || config->max_uses < 1 ||
+        (config->max_uses > UINT32_MAX && config->max_uses != SP_NEVER) ||
         !get_ms(env, map, "validate", &config->validate_after_ns) ||
         !get_ms(env, map, "max_hold", &config->max_hold_ns) ||
         !get_number(env, map, "max_waiting", &config->max_waiting) ||
@@ -141,6 +148,7 @@ static bool get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *confi
     config->reuse_abandoned = enif_is_identical(abandoned, enif_make_atom(env, "reuse"));
     config->size = (uint32_t)size;
     config->max_overflow = (uint32_t)max_overflow;
+    config->min_size = (uint32_t)min_size;
     return true;
 }
 

@@ -88,6 +88,7 @@ checked(Name, Opts) ->
     ok = check_required(Rows, Parsed),
     ok = check_refused(Rows, Given),
     ok = check_sum(lists:keyfind(size, 1, Rows), Parsed),
+    ok = check_min_size(Parsed),
     ok = check_pipeline(Parsed),
     with_validate(with_packet(Given, with_tls(maps:merge(Parsed, maps:from_list([{Key, undefined} || {Key, _} <- refused(Rows, Parsed)]))))).
 
@@ -136,6 +137,9 @@ check_sum({size, _Default, {integer, _Min, Max}, _Rules}, #{size := Size, max_ov
     ok;
 check_sum(_Row, #{size := Size}) ->
     throw({wrong, size, Size}).
+
+check_min_size(#{min_size := Min, size := Size}) when is_integer(Min), Min > Size -> throw({wrong, min_size, Min});
+check_min_size(_Parsed) -> ok.
 
 %% Each connection may be a pipe.
 check_pipeline(#{pipeline := Many, size := Size, max_overflow := Overflow})

@@ -94,12 +94,18 @@ static uint32_t ups(struct sp_pool *pool)
     return total > connecting ? total - connecting : 0;
 }
 
+/* Too old by uses. */
+static bool is_worn(const struct sp_conn *conn)
+{
+    return atomic_load_explicit(&conn->ends_ns, memory_order_relaxed) == 0;
+}
+
 /* By time a twentieth of its life; by uses what is between its own end and the highest. */
 static bool in_grace(struct sp_pool *pool, const struct sp_call *call, const struct sp_conn *conn)
 {
     uint64_t ends_ns = atomic_load_explicit(&conn->ends_ns, memory_order_relaxed);
 
-    if (ends_ns == 0)
+    if (is_worn(conn))
         return conn->uses < atomic_load(&pool->max_uses);
     return call->now_ns - ends_ns <= (ends_ns - conn->born_ns) / GRACE_PARTS;
 }
@@ -119,7 +125,7 @@ bool sp_age_may_serve(struct sp_pool *pool, const struct sp_call *call, struct s
         return false;
     }
     if (in_grace(pool, call, conn) || sp_health_failing(pool) ||
-        atomic_load(&pool->connecting) >= replaced_at_once(pool))
+        (!is_worn(conn) && atomic_load(&pool->connecting) >= replaced_at_once(pool)))
         return true;
     sp_pool_retire(pool, call, conn);
     return false;

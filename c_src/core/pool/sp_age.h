@@ -22,7 +22,7 @@ void sp_age_born(struct sp_pool *pool, const struct sp_call *call, struct sp_con
 uint64_t sp_age_uses_left(struct sp_pool *pool, const struct sp_conn *conn);
 
 /* One that is over and that somebody wants: whether it may be handed out once more, as no other is idle and it is not long
- * over, or there will be no other soon. False: it is not the caller's any more. */
+ * over, or enough are being replaced. False: it is not the caller's any more. */
 SP_MUST_CHECK bool sp_age_may_serve(struct sp_pool *pool, const struct sp_call *call,
                                     struct sp_conn *conn);
 /* One that is over and that nobody wants: idle, until it is replaced. */

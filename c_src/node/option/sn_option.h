@@ -9,7 +9,7 @@
 #include "node/etf/sn_tag.h"
 
 #define SN_OPTION_WORDS_MAX 4
-#define SN_OPTION_ROWS_MAX 40
+#define SN_OPTION_ROWS_MAX 64
 
 enum sn_verdict { SN_RIGHT, SN_WRONG, SN_NO_MEMORY };
 

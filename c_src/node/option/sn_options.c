@@ -85,6 +85,20 @@ SN_CHECK(backoff)
     return SN_RIGHT;
 }
 
+/* Of one number, the last quarter before it. */
+SN_CHECK(lifetime)
+{
+    struct sn_slice parts[SN_SLICE_PARTS_MAX];
+
+    if (sn_slice_tuple(value, parts) == 2)
+        return sn_check_backoff(option, value, memory, parsed);
+    if (sn_check_number(option, value, memory, parsed) != SN_RIGHT)
+        return SN_WRONG;
+    parsed->other = parsed->number;
+    parsed->number -= parsed->number / SP_MS / 4 * SP_MS;
+    return SN_RIGHT;
+}
+
 /* Only what it is: what is in it, sn_options_parse_tls() checks. */
 SN_CHECK(tls)
 {
@@ -161,6 +175,8 @@ static bool check_together(const struct sn_given *given, const struct sn_parsed 
             return wrong(row, given->values[row], bad);
     if (size < 1 || size > (uint64_t)ROW[SIZE].max)
         return wrong(SIZE, given_or_default(given, SIZE), bad);
+    if (!is_absent(given, MIN_SIZE) && parsed[MIN_SIZE].number > parsed[SIZE].number)
+        return wrong(MIN_SIZE, given->values[MIN_SIZE], bad);
     /* Each connection may be a pipe. */
     if (parsed[PIPELINE].number > 1 && size > SP_PIPES_MAX)
         return wrong(PIPELINE, given->values[PIPELINE], bad);
@@ -199,7 +215,20 @@ static void set_address(struct sp_addr *addr, sa_family_t family, const uint8_t 
     }
 }
 
-static void fill(struct sn_options *options, const struct sn_parsed *parsed)
+static void fill_ages(struct sp_config *config, const struct sn_given *given,
+                      const struct sn_parsed *parsed)
+{
+    config->overflow_ttl_ns = parsed[OVERFLOW_TTL].number;
+    config->min_size = (uint32_t)parsed[is_absent(given, MIN_SIZE) ? SIZE : MIN_SIZE].number;
+    config->idle_timeout_ns = parsed[IDLE_TIMEOUT].number;
+    config->lifetime_min_ns = parsed[MAX_LIFETIME].number;
+    config->lifetime_max_ns =
+        parsed[MAX_LIFETIME].number == SP_NEVER ? SP_NEVER : parsed[MAX_LIFETIME].other;
+    config->max_uses = parsed[MAX_USES].number;
+}
+
+static void fill(struct sn_options *options, const struct sn_given *given,
+                 const struct sn_parsed *parsed)
 {
     static const struct sp_transport *const transports[] = {&sp_transport_tcp, &sp_transport_tls,
                                                             &sp_transport_unix, &sp_transport_node};
@@ -216,7 +245,7 @@ static void fill(struct sn_options *options, const struct sn_parsed *parsed)
     config->transport = transports[options->transport];
     config->size = (uint32_t)parsed[SIZE].number;
     config->max_overflow = (uint32_t)parsed[MAX_OVERFLOW].number;
-    config->overflow_ttl_ns = parsed[OVERFLOW_TTL].number;
+    fill_ages(config, given, parsed);
     config->validate_after_ns = parsed[VALIDATE].number;
     config->max_hold_ns = parsed[MAX_HOLD].number;
     config->max_waiting = parsed[MAX_WAITING].number;
@@ -302,7 +331,7 @@ static enum sn_verdict parse(struct sn_slice name, struct sn_slice terms,
     if (!check_together(&given, parsed, bad))
         return SN_WRONG;
     options->node = parsed[NODE].data;
-    fill(options, parsed);
+    fill(options, &given, parsed);
     return options->node ? set_node_host(options) : SN_RIGHT;
 }
 

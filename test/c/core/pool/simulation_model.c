@@ -138,7 +138,7 @@ static bool may_serve(unsigned i)
     m.put_aside++;
     if (m_count(M_IDLE) > aged())
         put(i, m.home, M_AGED);
-    else if (in_grace(i) || m.failing || m_count(M_CONNECTING) >= at_once())
+    else if (in_grace(i) || m.failing || (!worn(i) && m_count(M_CONNECTING) >= at_once()))
         return true;
     else
         m_retire(i);

@@ -372,6 +372,24 @@ KIT_TEST(age, max_uses_is_never_exceeded)
     cr_assert_eq(kit_grow(), 1);
 }
 
+KIT_TEST(age, max_uses_is_not_exceeded_while_another_connects)
+{
+    struct handle *made[32];
+    sp_status status;
+
+    configured(1, 1);
+    kit_config.lifetime_max_ns = SP_NEVER;
+    kit_config.max_uses = 3;
+    kit_open();
+    cr_assert_eq(kit_grow(), 1);
+    used_up(3);
+    cr_assert_eq(attempts(made), 1);
+    cr_assert_null(kit_try_checkout(KIT_OWNER, &status));
+    cr_assert_eq(kit_stats().closed, 1);
+    kit_connect(made[0], KIT_OWNER);
+    cr_assert_eq(kit_stats().idle, 1);
+}
+
 KIT_TEST(age, any_number_of_uses_is_not_counted)
 {
     started(1, 0);
