@@ -26,7 +26,8 @@ words(Key, Atoms) ->
 row(Module, {Key, Default, Kind, Rules} = Row) ->
     Allowed = Module:allowed(daemon, Row),
     io_lib:format("    [~ts] = {.key = ~ts, .def = ~ts, .allowed = ~ts, ~ts~ts},~n",
-                  [name(Key), atom(Key), term(Default), text(Allowed), kind(Module, Kind),
+                  [name(Key), atom(Key), term(Default), text(Allowed),
+                   [kind(Module, Kind) | [", .restart = true" || lists:member(restart, Rules)]],
                    [[", .", atom_to_list(Rule), " = ", transports(Transports)]
                     || {Rule, Named} <- Rules, Rule =/= note, Transports <- [here(Module, Named)], Transports =/= []]]).
 

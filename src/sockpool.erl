@@ -31,6 +31,7 @@
 -module(sockpool).
 
 -export([start_link/1, start_link/2, child_spec/1, child_spec/2, start_pool/2, stop_pool/1, reload_tls/1]).
+-export([update/2, resize/3]).
 -export([which_pools/0, which_pools/1, stats/0, stats/1, node_stats/1]).
 -export([checkout/1, checkout/2, leased/2, checkin/1, discard/1, give_away/2]).
 -export([worker/1, transaction/2, transaction/3, execute/2, execute/3]).
@@ -149,6 +150,31 @@ stop_pool(Pool) ->
         {there, Name, Node} -> sockpool_remote:stop_pool(Node, Name);
         nowhere -> bad_argument(pool, Pool)
     end.
+
+%% @doc Changes options of a pool while it runs: those that are given, the others stay. What a connection is made of
+%% and where it goes cannot change: for `name', `transport', `host', `port', `path', `worker', `worker_shutdown',
+%% `packet', `pipeline', `recv_limit', `tls', `node', `cookie', and the `validate' of workers, it is
+%% `{error, {needs_restart, Key}}', and nothing changes.
+%%
+%% Nobody loses a connection that he has: where there are more than the new size, idle ones are closed at once,
+%% the longest idle first; where there are more than size and overflow together, others at their check-in. What concerns how a
+%% connection is made, such as `init' or `sndbuf', holds for those that are made from now on. A change outlives a crash of the
+%% pool's process, but not a stop: a pool that is started again has the options that it is started with.
+-spec update(pool(), options()) -> ok | {error, reason()}.
+update(Pool, Options) ->
+    case place(Pool) of
+        {here, Name} -> sockpool_pool:update(Name, Options);
+        {there, Name, Node} -> update_there(Name, Node, sockpool_opts:given(Options));
+        nowhere -> bad_argument(pool, Pool)
+    end.
+
+update_there(Name, Node, {ok, Options}) -> sockpool_remote:update(Node, Name, Options);
+update_there(_Name, _Node, {error, _} = Error) -> Error.
+
+%% @equiv update(Pool, #{size => Size, max_overflow => MaxOverflow})
+-spec resize(pool(), Size :: non_neg_integer(), MaxOverflow :: non_neg_integer()) -> ok | {error, reason()}.
+resize(Pool, Size, MaxOverflow) ->
+    update(Pool, #{size => Size, max_overflow => MaxOverflow}).
 
 %% @doc The names of the pools that run on this node.
 -spec which_pools() -> {ok, [atom()]}.

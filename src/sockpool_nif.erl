@@ -3,7 +3,7 @@
 %%% is a badarg here. What each returns stands over it in c_src/nif/.
 -module(sockpool_nif).
 
--export([pool_new/2, pool_open/4, pool_shut/1, pool_clean_up/1, pool_step/1, pool_tick/2, pool_idle_event/3,
+-export([pool_new/2, pool_open/4, pool_update/3, pool_changes/1, pool_shut/1, pool_clean_up/1, pool_step/1, pool_tick/2, pool_idle_event/3,
          pool_stats/2, pool_want/1, pool_note_error/2, pool_give_up/1, pool_checkout_timeout/1, pool_send_timeout/1,
          pool_controller/1, pool_check/1, tls_configure/2, tls_context/2]).
 -export([attempt_claim/2, attempt_begin/5, attempt_opened/2, attempt_worker/2, attempt_handshake/2, attempt_ready/1,
@@ -63,6 +63,12 @@ pool_new(_Name, _Shards) -> ?NOT_LOADED.
 -spec pool_open(pool(), map(), non_neg_integer(), pid() | undefined) ->
           ok | again | {already_started, pid()}.
 pool_open(_Pool, _Config, _Seed, _Janitor) -> ?NOT_LOADED.
+
+-spec pool_update(pool(), map(), Changes :: map()) -> ok.
+pool_update(_Pool, _Config, _Changes) -> ?NOT_LOADED.
+
+-spec pool_changes(pool()) -> map() | undefined.
+pool_changes(_Pool) -> ?NOT_LOADED.
 
 -spec pool_shut(pool()) -> ok | again.
 pool_shut(_Pool) -> ?NOT_LOADED.

@@ -85,6 +85,8 @@ static void unload(ErlNifEnv *env, void *priv_data)
 static ErlNifFunc functions[] = {
     {"pool_new", 2, sp_nif_pool_new, 0},
     {"pool_open", 4, sp_nif_pool_open, 0},
+    {"pool_update", 3, sp_nif_pool_update, 0},
+    {"pool_changes", 1, sp_nif_pool_changes, 0},
     {"pool_shut", 1, sp_nif_pool_shut, 0},
     {"pool_clean_up", 1, sp_nif_pool_clean_up, 0},
     {"pool_step", 1, sp_nif_pool_step, 0},

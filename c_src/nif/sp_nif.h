@@ -49,6 +49,7 @@ struct sp_nif_pool {
     ErlNifMonitor monitor;
     ErlNifPid janitor; /* does the slices after a crash; undefined where there is none */
     struct sp_nif_kept *last_error;
+    struct sp_nif_kept *changes; /* to the options, by pool_update/3 */
     struct sp_nif_kept *check; /* of a pool of workers: the function that says whether one is fit */
     struct sp_nif_kept
         *cut; /* of a pool whose framing is one: the function that says where messages end */
@@ -299,6 +300,8 @@ bool sp_nif_pipe_unselect(const struct sp_call *call, struct sp_conn *conn);
 
 SP_NIF(sp_nif_pool_new);
 SP_NIF(sp_nif_pool_open);
+SP_NIF(sp_nif_pool_update);
+SP_NIF(sp_nif_pool_changes);
 SP_NIF(sp_nif_pool_shut);
 SP_NIF(sp_nif_pool_clean_up);
 SP_NIF(sp_nif_pool_step);

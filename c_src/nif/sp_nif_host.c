@@ -372,6 +372,7 @@ static void pool_dtor(ErlNifEnv *env, void *resource)
     sp_piped_destroy(&pool->core);
     sp_pool_destroy(&pool->core);
     sp_nif_kept_unref(pool->last_error);
+    sp_nif_kept_unref(pool->changes);
     sp_nif_kept_unref(pool->check);
     sp_nif_kept_unref(pool->cut);
     pool_free(pool);

@@ -6,6 +6,7 @@
 #include "core/tls/sp_tls.h"
 #include "core/pool/sp_health.h"
 #include "core/pool/sp_lease.h"
+#include "core/pool/sp_settings.h"
 #include "core/pool/sp_snapshot.h"
 
 #include <limits.h>
@@ -119,7 +120,7 @@ static bool get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *confi
         !get_number(env, map, "size", &size) ||
         !get_number(env, map, "max_overflow", &max_overflow) || size + max_overflow > INT_MAX ||
         !get_ms(env, map, "overflow_ttl", &config->overflow_ttl_ns) ||
-        !get_number(env, map, "min_size", &min_size) || min_size > size ||
+        !get_number(env, map, "min_size", &min_size) ||
         !get_ms(env, map, "idle_timeout", &config->idle_timeout_ns) ||
         !get_ms(env, map, "lifetime_min", &config->lifetime_min_ns) ||
         !get_ms(env, map, "lifetime_max", &config->lifetime_max_ns) ||
@@ -148,8 +149,29 @@ static bool get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *confi
     config->reuse_abandoned = enif_is_identical(abandoned, enif_make_atom(env, "reuse"));
     config->size = (uint32_t)size;
     config->max_overflow = (uint32_t)max_overflow;
-    config->min_size = (uint32_t)min_size;
+    config->min_size = min_size < UINT32_MAX ? (uint32_t)min_size : UINT32_MAX;
     return true;
+}
+
+/* What the data plane reads of a NIF's pool beside its core. */
+struct limits {
+    uint64_t checkout_timeout, send_timeout, max_inflight, worker_shutdown;
+};
+
+static bool get_limits(ErlNifEnv *env, ERL_NIF_TERM map, struct limits *limits)
+{
+    return get_number(env, map, "checkout_timeout", &limits->checkout_timeout) &&
+           get_number(env, map, "send_timeout", &limits->send_timeout) &&
+           get_number(env, map, "max_inflight", &limits->max_inflight) &&
+           get_number(env, map, "worker_shutdown", &limits->worker_shutdown);
+}
+
+static void store_limits(struct sp_nif_pool *pool, const struct limits *limits)
+{
+    atomic_store(&pool->checkout_timeout, limits->checkout_timeout);
+    atomic_store(&pool->send_timeout, limits->send_timeout);
+    atomic_store(&pool->max_inflight, limits->max_inflight);
+    atomic_store(&pool->worker_shutdown, limits->worker_shutdown);
 }
 
 static enum sp_nif_grant grants(const struct sp_transport *transport, ERL_NIF_TERM check)
@@ -207,7 +229,7 @@ SP_NIF(sp_nif_pool_open)
     struct sp_config config;
     ERL_NIF_TERM check, cut;
     enum sp_nif_grant granted;
-    uint64_t checkout_timeout, send_timeout, max_inflight, worker_shutdown;
+    struct limits limits;
     ErlNifUInt64 seed;
     ErlNifPid janitor, other;
     sp_status status = SP_AGAIN;
@@ -216,11 +238,8 @@ SP_NIF(sp_nif_pool_open)
     if (!enif_get_local_pid(env, argv[3], &janitor))
         enif_set_pid_undefined(&janitor);
     if (!pool || !enif_get_uint64(env, argv[2], &seed) || !get_config(env, argv[1], &config) ||
-        !get_number(env, argv[1], "checkout_timeout", &checkout_timeout) ||
-        !get_number(env, argv[1], "send_timeout", &send_timeout) ||
-        !get_number(env, argv[1], "max_inflight", &max_inflight) ||
-        !get_number(env, argv[1], "worker_shutdown", &worker_shutdown) ||
-        !get_value(env, argv[1], "check", &check) || !get_value(env, argv[1], "cut", &cut))
+        !get_limits(env, argv[1], &limits) || !get_value(env, argv[1], "check", &check) ||
+        !get_value(env, argv[1], "cut", &cut))
         return enif_make_badarg(env);
     granted = grants(config.transport, check);
     /* Not to wait for the janitor, who goes from slice to slice. */
@@ -242,14 +261,11 @@ SP_NIF(sp_nif_pool_open)
         enif_mutex_lock(pool->lock);
         pool->janitor = janitor;
         enif_mutex_unlock(pool->lock);
-        atomic_store(&pool->checkout_timeout, checkout_timeout);
-        atomic_store(&pool->send_timeout, send_timeout);
+        store_limits(pool, &limits);
         atomic_store(&pool->header, sp_framing_pack(&config.framing));
         atomic_store(&pool->raw, config.framing.kind == SP_FRAMING_RAW ||
                                      config.framing.kind == SP_FRAMING_FUN);
         atomic_store(&pool->recv_limit_bytes, config.recv_limit_bytes);
-        atomic_store(&pool->max_inflight, max_inflight);
-        atomic_store(&pool->worker_shutdown, worker_shutdown);
         atomic_store(&pool->grants, (uint32_t)granted);
         config.sockopts.settings = pool->tls;
         sp_control_open(&pool->core, &call, &config, seed);
@@ -272,6 +288,38 @@ struct sp_nif_pool *sp_nif_controlled_pool(ErlNifEnv *env, ERL_NIF_TERM term)
         return NULL;
     enif_self(env, &self);
     return enif_is_identical(self.pid, controller.pid) ? pool : NULL;
+}
+
+/* pool_update(Pool, Config, Changes) -> ok. What may change while it is open does, see sp_settings.h; Changes is
+ * kept for pool_changes/1. The caller steps at once. */
+SP_NIF(sp_nif_pool_update)
+{
+    struct sp_nif_pool *pool = sp_nif_controlled_pool(env, argv[0]);
+    struct sp_config config;
+    struct limits limits;
+
+    (void)argc;
+    if (!pool || !get_config(env, argv[1], &config) || !get_limits(env, argv[1], &limits))
+        return enif_make_badarg(env);
+    if (!sp_nif_keep(pool, &pool->changes, argv[2]))
+        return enif_raise_exception(env, enif_make_atom(env, "enomem"));
+    store_limits(pool, &limits);
+    sp_settings_update(&pool->core, &config);
+    return sp_atoms.ok;
+}
+
+/* pool_changes(Pool) -> Changes | undefined: those of the last pool_update/3. */
+SP_NIF(sp_nif_pool_changes)
+{
+    struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
+    ERL_NIF_TERM changes = sp_atoms.undefined;
+    ErlNifTime at_ms;
+
+    (void)argc;
+    if (!pool)
+        return not_a_pool(env);
+    (void)sp_nif_kept_get(pool, &pool->changes, env, &changes, &at_ms);
+    return changes;
 }
 
 /* pool_shut(Pool) -> ok | again. An orderly stop by the control process; again: call again. */

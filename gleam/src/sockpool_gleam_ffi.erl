@@ -2,7 +2,7 @@
 -module(sockpool_gleam_ffi).
 
 -export([named/1, on_node/2, ensure_started/0, start/2, stop/1, start_link/2, child_spec/2]).
--export([names/0, names_on/1, stats/1, reload_tls/1, with_connection/3, request/4, request_many/4, checkout/2]).
+-export([names/0, names_on/1, stats/1, reload_tls/1, update/2, resize/3, with_connection/3, request/4, request_many/4, checkout/2]).
 -export([send/3, recv/3, recv_until/3, checkin/1, discard/1, give_away/2, set/2, state/1, set_state/2, starttls/3, info/1]).
 -export([reason/1]).
 -export([check/1, start_function/1, map/1, ms/1, result/1]).
@@ -78,6 +78,12 @@ stats(Pool) ->
 
 last_error(undefined, undefined) -> [{error, nil}, {error, nil}];
 last_error(Reason, At) -> [{ok, reason(Reason)}, {ok, At}].
+
+-spec update(pool(), options()) -> result(nil).
+update(Pool, Changes) -> result(sockpool:update(Pool, map(Changes))).
+
+-spec resize(pool(), integer(), integer()) -> result(nil).
+resize(Pool, Size, MaxOverflow) -> result(sockpool:resize(Pool, Size, MaxOverflow)).
 
 -spec reload_tls(pool()) -> result(nil).
 reload_tls(Pool) -> result(sockpool:reload_tls(Pool)).
@@ -270,6 +276,7 @@ reason({tls, Reason}) -> {tls, tls_reason(Reason)};
 reason({init, Reason}) -> {init_failed, words(Reason)};
 reason({worker, Reason}) -> {worker_failed, words(Reason)};
 reason({validate, Reason}) -> {validate_failed, words(Reason)};
+reason({needs_restart, Key}) -> {needs_restart, key(Key)};
 reason({bad_option, Key, _Value} = Bad) -> {bad_option, key(Key), explanation(Bad)};
 reason({bad_argument, Name, _Value} = Bad) -> {bad_argument, key(Name), explanation(Bad)};
 reason({bad_request, _Request} = Bad) -> {bad_request, explanation(Bad)};

@@ -262,6 +262,23 @@ pub fn not_found_test() {
   kit.equal(Error(error.NotFound), pool.stats(nobody))
   kit.equal(Error(error.NotFound), pool.stop(nobody))
   kit.equal(Error(error.NotFound), pool.reload_tls(nobody))
+  kit.equal(Error(error.NotFound), pool.resize(nobody, 1, 0))
+}
+
+pub fn changes_while_it_runs_test() {
+  use pool <- kit.with_pool("changes", kit.single(kit.echo_server()))
+  kit.equal(Ok(Nil), pool.resize(pool, 3, 0))
+  kit.equal(
+    Ok(Nil),
+    pool.update(pool, options.changes() |> options.max_waiting(AtMost(0))),
+  )
+  let assert Ok(stats) = pool.stats(pool)
+  kit.equal(#(3, 0), #(stats.size, stats.max_overflow))
+  let assert Error(error.BadOption("size", _)) = pool.resize(pool, -1, 0)
+  kit.equal(
+    Error(error.NeedsRestart("transport")),
+    pool.update(pool, options.tcp("127.0.0.1", 7000)),
+  )
 }
 
 pub fn start_twice_and_stop_twice_test() {

@@ -13,7 +13,7 @@
                 | {spawn, term()} | bad_reply | bad_frame | {framing, term()} | noproc
                 | {exception, throw | exit | error, term(), list()}
                 | {already_started, pid()} | {not_started, sockpool}
-                | {bad_option, Key :: term(), Value :: term()}
+                | {bad_option, Key :: term(), Value :: term()} | {needs_restart, Key :: atom()}
                 | {bad_argument, Name :: atom(), Value :: term()}
                 | inet:posix().
 
@@ -54,6 +54,8 @@ format({bad_argument, Name, Value}) ->
     io_lib:format("bad argument ~tp: ~tP (allowed: ~ts)", [Name, Value, 20, allowed(Name)]);
 format({bad_option, pools, not_a_map}) ->
     "its environment has pools that are no map of names and options, and no list of {Name, Options}";
+format({needs_restart, Key}) ->
+    io_lib:format("option ~0tp cannot change while the pool runs: stop the pool, and start it with the new value", [Key]);
 format({bad_option, _, _} = Reason) ->
     sockpool_opts:format_error(Reason);
 format({tls, Reason}) ->

@@ -11,8 +11,9 @@
 -export_type([row/0, kind/0, transport/0, face/0, options/0, tls_options/0]).
 
 -type transport() :: tcp | tls | unix | node | worker.
-%% Required or refused: with these transports. A refused one may be given as `undefined'.
--type rule() :: {required | refused, [transport(), ...]} | {note, string()}.
+%% Required or refused: with these transports. A refused one may be given as `undefined'. Restart: it cannot change while
+%% the pool runs.
+-type rule() :: {required | refused, [transport(), ...]} | {note, string()} | restart.
 -type row() :: {Key :: atom(), Default :: term(), kind(), [rule()]}.
 -type kind() :: {optional | or_infinity, kind()} % or the atom `undefined', `infinity'
               | {one_of, [atom(), ...]} | {integer, integer(), integer()} | {ms, 0 | 1} | bytes
@@ -39,14 +40,14 @@ pool() ->
     OfWorkers = {refused, [tcp, tls, unix, node]},
     OfStreams = {refused, [worker]},
     OfByteStreams = {refused, [node, worker]},
-    [{name, undefined, pool_name, []},
-     {transport, tcp, {one_of, transports(vm)}, []},
-     {host, undefined, {optional, hosts}, [{required, [tcp, tls]}, {refused, [unix, node, worker]}]},
+    [{name, undefined, pool_name, [restart]},
+     {transport, tcp, {one_of, transports(vm)}, [restart]},
+     {host, undefined, {optional, hosts}, [{required, [tcp, tls]}, {refused, [unix, node, worker]}, restart]},
      {port, undefined, {optional, {integer, 1, 65535}},
-      [{required, [tcp, tls]}, {refused, [unix, worker]}, {note, "with node instead of asking epmd"}]},
-     {path, undefined, {optional, path}, [{required, [unix]}, {refused, [tcp, tls, node, worker]}]},
-     {worker, undefined, {optional, worker}, [{required, [worker]}, OfWorkers]},
-     {worker_shutdown, 5000, {or_infinity, {ms, 0}}, [OfWorkers]},
+      [{required, [tcp, tls]}, {refused, [unix, worker]}, {note, "with node instead of asking epmd"}, restart]},
+     {path, undefined, {optional, path}, [{required, [unix]}, {refused, [tcp, tls, node, worker]}, restart]},
+     {worker, undefined, {optional, worker}, [{required, [worker]}, OfWorkers, restart]},
+     {worker_shutdown, 5000, {or_infinity, {ms, 0}}, [OfWorkers, restart]},
      {abandoned, close, {one_of, [close, reuse]}, [OfWorkers]},
      {size, 10, {integer, 0, ?MAX_CONNECTIONS}, [Sum]},
      {max_overflow, 10, {integer, 0, ?MAX_CONNECTIONS}, [Sum]},
@@ -61,10 +62,10 @@ pool() ->
      {connect_timeout, 5000, {ms, 1}, []},
      {connect_parallelism, 64, {integer, 1, ?MAX_CONNECTIONS}, [{note, "with tls never more than 16"}]},
      {send_timeout, 5000, {or_infinity, {ms, 0}}, [OfStreams]},
-     {pipeline, 1, {integer, 1, 4096}, [OfByteStreams, {note, "above 1 with size and max_overflow together up to 65536"}]},
+     {pipeline, 1, {integer, 1, 4096}, [OfByteStreams, {note, "above 1 with size and max_overflow together up to 65536"}, restart]},
      {pipeline_bytes, 1048576, bytes, [OfByteStreams]},
      {pipeline_stall, 5000, {or_infinity, {ms, 1}}, [OfByteStreams]},
-     {packet, raw, packet, [OfStreams, {note, "with transport node it is 4"}]},
+     {packet, raw, packet, [OfStreams, {note, "with transport node it is 4"}, restart]},
      {nodelay, true, {one_of, [true, false]}, [OfStreams]},
      {keepalive, false, {one_of, [true, false]}, [OfStreams]},
      {sndbuf, undefined, {optional, bytes}, [OfStreams]},
@@ -73,11 +74,11 @@ pool() ->
      {init, undefined, {optional, {callback, 1, "ok, {ok, State} or {error, Reason}"}}, [{refused, [node]}]},
      {validate, always, validate, []},
      {max_hold, infinity, {or_infinity, {ms, 1}}, []},
-     {recv_limit, 67108864, bytes, [OfStreams]},
+     {recv_limit, 67108864, bytes, [OfStreams, restart]},
      {backoff, {100, 10000}, backoff, []},
-     {tls, undefined, {optional, tls}, [{refused, [tcp, unix, worker]}, {note, "for a node that speaks distribution over TLS"}]},
-     {node, undefined, {optional, node_name}, [{required, [node]}, OfNodes]},
-     {cookie, undefined, {optional, cookie}, [OfNodes, {note, "by default what is set for that node"}]},
+     {tls, undefined, {optional, tls}, [{refused, [tcp, unix, worker]}, {note, "for a node that speaks distribution over TLS"}, restart]},
+     {node, undefined, {optional, node_name}, [{required, [node]}, OfNodes, restart]},
+     {cookie, undefined, {optional, cookie}, [OfNodes, {note, "by default what is set for that node"}, restart]},
      {max_inflight, 64, {integer, 1, ?MAX_COUNT}, [OfNodes]}].
 
 -spec tls() -> [row()].

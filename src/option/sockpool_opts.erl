@@ -8,8 +8,10 @@
 %%% '''
 -module(sockpool_opts).
 
--export([parse/2, given/1, format_error/1, seal/1, server/1, stop_ms/1]).
--export_type([opts/0, bad_option/0]).
+-export([parse/2, changed/2, given/1, format_error/1, seal/1, server/1, stop_ms/1]).
+-export_type([opts/0, bad_option/0, needs_restart/0]).
+
+-type needs_restart() :: {needs_restart, Key :: atom()}.
 
 -type bad_option() :: {bad_option, Key :: term(), Value :: term()}.
 %% The key is `{tls, Key}' for an option in the map `tls'.
@@ -87,9 +89,8 @@ checked(Name, Opts) ->
     ok = check_transport(Rows, Given),
     ok = check_required(Rows, Parsed),
     ok = check_refused(Rows, Given),
-    ok = check_sum(lists:keyfind(size, 1, Rows), Parsed),
+    ok = check_together(Parsed),
     ok = check_min_size(Parsed),
-    ok = check_pipeline(Parsed),
     with_validate(with_packet(Given, with_tls(maps:merge(Parsed, maps:from_list([{Key, undefined} || {Key, _} <- refused(Rows, Parsed)]))))).
 
 all_given(Opts) ->
@@ -132,6 +133,10 @@ check_refused(Rows, Given) ->
         [Key | _] -> throw({wrong, Key, sockpool_option:shown(Rows, Key, maps:get(Key, Given))})
     end.
 
+check_together(Parsed) ->
+    ok = check_sum(lists:keyfind(size, 1, sockpool_option_table:pool()), Parsed),
+    check_pipeline(Parsed).
+
 check_sum({size, _Default, {integer, _Min, Max}, _Rules}, #{size := Size, max_overflow := Overflow})
   when Size + Overflow >= 1, Size + Overflow =< Max ->
     ok;
@@ -169,6 +174,32 @@ with_validate(#{transport := Transport, validate := Validate} = Parsed) ->
         false when Validate =:= always -> Parsed;
         _ -> throw({wrong, validate, Validate})
     end.
+
+%% @doc What is changed by options that are given for a pool that runs with these, and all of its options after that.
+-spec changed(Given :: term(), opts()) -> {ok, Changes :: opts(), opts()} | {error, bad_option() | needs_restart()}.
+changed(Given, Opts) ->
+    try
+        Changes = changes(Given, Opts),
+        Changed = maps:merge(Opts, Changes),
+        ok = check_together(Changed),
+        %% A smaller size lowers it.
+        ok = check_min_size(maps:merge(maps:with([size], Changed), maps:with([min_size], Changes))),
+        {ok, Changes, with_validate(Changed)}
+    catch
+        throw:{wrong, Key, Value} -> {error, {bad_option, Key, Value}};
+        throw:{needs_restart, _} = Fixed -> {error, Fixed}
+    end.
+
+changes(Given, #{transport := Transport} = Opts) ->
+    Rows = sockpool_option_table:pool(),
+    All = all_given(Given),
+    Unused = [Key || {Key, _} <- refused(Rows, Opts)],
+    Used = maps:filter(fun(Key, Value) -> Value =/= undefined orelse not lists:member(Key, Unused) end, All),
+    Checked = sockpool_option:checked([Row || {Key, _, _, _} = Row <- Rows, is_map_key(Key, Used)], Used),
+    _ = [throw({wrong, Key, sockpool_option:shown(Rows, Key, maps:get(Key, All))}) || Key <- Unused, is_map_key(Key, Used)],
+    _ = [throw({needs_restart, Key}) || {Key, _, _, Rules} <- Rows, is_map_key(Key, Checked),
+                                        lists:member(restart, Rules) orelse (Key =:= validate andalso Transport =:= worker)],
+    Checked.
 
 %% @doc For another node: a map, with nothing in it that is not given.
 -spec given(term()) -> {ok, map()} | {error, bad_option()}.

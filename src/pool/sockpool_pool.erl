@@ -11,7 +11,7 @@
 -module(sockpool_pool).
 -behaviour(gen_server).
 
--export([start_link/2, launch/2, find/1, all/0, names/0, stats/1, reload_tls/1]).
+-export([start_link/2, launch/2, find/1, all/0, names/0, stats/1, reload_tls/1, update/2]).
 -export([run/3, run/4, init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -export_type([stats/0]).
@@ -38,6 +38,8 @@
 -record(state, {name :: atom(),
                 pool :: sockpool_nif:pool(),
                 opts :: sockpool_opts:opts(),
+                %% which of them were changed since the start; kept by the pool, for the life after a crash
+                changes = #{} :: sockpool_opts:opts(),
                 %% who is to hear how the start went
                 starter :: pid() | undefined,
                 %% how many connections have to be there before; the first that fails is enough
@@ -132,14 +134,20 @@ stats(Pool, Counted) ->
 
 %% @doc See sockpool:reload_tls/1.
 -spec reload_tls(atom()) -> ok | {error, term()}.
-reload_tls(Name) ->
+reload_tls(Name) -> call(Name, reload_tls).
+
+%% @doc See sockpool:update/2.
+-spec update(atom(), Changes :: term()) -> ok | {error, term()}.
+update(Name, Changes) -> call(Name, {update, Changes}).
+
+call(Name, Request) ->
     Pool = find(Name),
     case Pool =/= undefined andalso sockpool_nif:pool_controller(Pool) of
         Gone when Gone =:= false; Gone =:= undefined ->
             {error, not_found};
         Pid ->
             try
-                gen_server:call(Pid, reload_tls, infinity)
+                gen_server:call(Pid, Request, infinity)
             catch
                 exit:_ -> {error, not_found}
             end
@@ -155,25 +163,38 @@ run(Starter, Name, Opts) ->
 %% @private
 %% Who starts it hears of it when so many connections are there, or the first of them has failed.
 -spec run(pid(), atom(), sockpool_opts:opts(), Awaited :: non_neg_integer()) -> ok | no_return().
-run(Starter, Name, Opts, Awaited) ->
+run(Starter, Name, Given, Awaited) ->
     process_flag(trap_exit, true),
-    case opened(Name, Opts) of
-        {ok, Pool} ->
-            State = #state{name = Name, pool = Pool, opts = Opts, starter = Starter, awaited = Awaited},
+    case opened(Name, Given) of
+        {ok, Pool, Changes, Opts} ->
+            State = #state{name = Name, pool = Pool, opts = Opts, changes = Changes, starter = Starter, awaited = Awaited},
             gen_server:enter_loop(?MODULE, [], begun(State));
         {error, _} = Error ->
             tell(Starter, Error)
     end.
 
-opened(Name, Opts) ->
+opened(Name, Given) ->
     try
         Pool = find_or_make(Name),
+        {Changes, Forgotten} = changes(Name, Pool),
+        Opts = maps:merge(Given, Changes),
         case open(Pool, config(Opts), erlang:phash2({make_ref(), os:system_time()})) of
-            ok -> ok = mark(Name, Pool, Opts), {ok, Pool};
+            ok ->
+                _ = Forgotten andalso sockpool_nif:pool_update(Pool, config(Opts), #{}),
+                ok = mark(Name, Pool, Opts),
+                {ok, Pool, Changes, Opts};
             {already_started, _} = Started -> {error, Started}
         end
     catch
         error:Reason when Reason =:= system_limit; Reason =:= enomem -> {error, Reason}
+    end.
+
+%% Who starts a pool again after a crash knows the options of its first start only; after a stop those are what counts.
+changes(Name, Pool) ->
+    Kept = case sockpool_nif:pool_changes(Pool) of undefined -> #{}; Map -> Map end,
+    case parent() =:= crashed_under(Name) of
+        true -> {Kept, false};
+        false -> {#{}, map_size(Kept) > 0}
     end.
 
 %% Who makes a request sees at once which way it goes; each way knows the other. A term that changes costs a scan of every
@@ -281,10 +302,10 @@ config(#{transport := worker, validate := Validate} = Opts) ->
 config(Opts) ->
     config(undefined, Opts).
 
-config(Check, #{backoff := {Min, Max}, size := Size, min_size := MinSize, max_lifetime := Lifetime, validate := Validate, bind := Bind, packet := Packet} = Opts) ->
+config(Check, #{backoff := {Min, Max}, min_size := MinSize, max_lifetime := Lifetime, validate := Validate, bind := Bind, packet := Packet} = Opts) ->
     {Framing, Cut} = sockpool_framing:parts(Packet),
     {Shortest, Longest} = lifetime(Lifetime),
-    Opts#{min_size := case MinSize of undefined -> Size; _ -> MinSize end,
+    Opts#{min_size := case MinSize of undefined -> infinity; _ -> MinSize end, % the size is its limit
           lifetime_min => Shortest,
           lifetime_max => Longest,
           packet := Framing,
@@ -324,6 +345,19 @@ handle_call(reload_tls, From, #state{pool = Pool, opts = Opts} = State) ->
         {noreply, State}
     catch
         error:system_limit -> {reply, {error, system_limit}, State}
+    end;
+handle_call({update, Given}, _From, #state{pool = Pool, opts = Opts, changes = Before} = State) ->
+    case sockpool_opts:changed(Given, Opts) of
+        {ok, New, Changed} ->
+            Changes = maps:merge(Before, New),
+            try
+                ok = sockpool_nif:pool_update(Pool, config(Changed), Changes),
+                {reply, ok, step(State#state{opts = Changed, changes = Changes})}
+            catch
+                error:enomem -> {reply, {error, enomem}, State}
+            end;
+        {error, _} = Error ->
+            {reply, Error, State}
     end;
 %% As of a supervisor, for who goes through the tree.
 handle_call(which_children, _From, #state{opts = #{transport := worker, worker := Start}} = State) ->

@@ -9,7 +9,7 @@
 -export([checkout/3, request/5, checkin/1, discard/1, give_away/2, send/3, recv/3]).
 -export([call/6, send_to/5]).
 -export([info/1, worker/1, peername/1, sockname/1, setopts/2, state/1, set_state/2, starttls/3]).
--export([start_pool/3, stop_pool/2, which_pools/1, stats/1, stats/2]).
+-export([start_pool/3, stop_pool/2, update/3, which_pools/1, stats/1, stats/2]).
 -export_type([lease/0]).
 
 -include("../sockpool_lease.hrl").
@@ -137,6 +137,9 @@ start_pool(Node, Name, Opts) -> call(Node, {start_pool, Name, Opts}, ?POOL_LIMIT
 
 -spec stop_pool(node(), atom()) -> ok | failure().
 stop_pool(Node, Name) -> call(Node, {stop_pool, Name}, ?POOL_LIMIT_MS).
+
+-spec update(node(), atom(), map()) -> ok | failure().
+update(Node, Name, Changes) -> known(update, call(Node, {update, Name, Changes}, ?LIMIT_MS)).
 
 -spec which_pools(node()) -> {ok, [atom()]} | failure().
 which_pools(Node) -> all(call(Node, which_pools, ?LIMIT_MS)).

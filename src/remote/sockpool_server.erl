@@ -207,6 +207,7 @@ kind(which_pools) -> pools;
 kind(stats) -> pools;
 kind({start_pool, _Name, _Opts}) -> pools;
 kind({stop_pool, Name}) when is_atom(Name) -> pools;
+kind({update, Name, _Changes}) when is_atom(Name) -> pools;
 kind({Call, ?LEASE(_) = Lease}) ->
     lease_kind(lists:member(Call, [checkin, discard, info, peername, sockname, state]), Lease);
 kind({setopts, ?LEASE(_) = Lease, _Opts}) -> {lease, Lease};

@@ -152,18 +152,28 @@ over(To, {send_to, _, _, Destination, Message, Timeout}) ->
 pools(From, which_pools) -> reply(From, sockpool_pool:names());
 pools(From, stats) -> {ok, Stats} = sockpool:stats(), reply(From, Stats);
 pools(From, {stop_pool, Name}) -> reply(From, sockpool:stop_pool(Name));
-pools(From, {start_pool, Name, Opts}) -> reply(From, start_pool(Name, Opts)).
+pools(From, {start_pool, Name, Opts}) -> reply(From, start_pool(Name, Opts));
+pools(From, {update, Name, Changes}) -> reply(From, update(Name, Changes)).
 
 start_pool(Name, Given) ->
     case sockpool_opts:parse(Name, Given) of
         {ok, _Parsed} ->
             {ok, Opts} = sockpool_opts:given(Given),
-            case not_exported(Opts) of
-                [] -> sockpool:start_pool(Name, Opts);
-                [Bad | _] -> {error, Bad}
-            end;
+            if_exported(Opts, fun() -> sockpool:start_pool(Name, Opts) end);
         {error, _} = Error ->
             Error
+    end.
+
+update(Name, Given) ->
+    case sockpool_opts:given(Given) of
+        {ok, Changes} -> if_exported(Changes, fun() -> sockpool:update(Name, Changes) end);
+        {error, _} = Error -> Error
+    end.
+
+if_exported(Opts, Fun) ->
+    case not_exported(Opts) of
+        [] -> Fun();
+        [Bad | _] -> {error, Bad}
     end.
 
 not_exported(Opts) ->

@@ -34,6 +34,9 @@ functions() ->
     Self = self(),
     {already_started, Self} = sockpool_nif:pool_open(Pool, config(), 1, Self),
     ok = sockpool_nif:pool_clean_up(Pool),
+    undefined = sockpool_nif:pool_changes(Pool),
+    [ok = sockpool_nif:pool_update(Pool, (config())#{size := Size}, #{size => Size, kept => <<0:8000>>}) || Size <- [1, 2, 0]],
+    #{size := 0} = sockpool_nif:pool_changes(Pool),
     {[], false, infinity} = sockpool_nif:pool_step(Pool),
     5000 = sockpool_nif:pool_checkout_timeout(Pool),
     5000 = sockpool_nif:pool_send_timeout(Pool),
@@ -149,7 +152,8 @@ wrong_arguments() ->
     [wrong_config(Config#{Key := Term}) || Key <- maps:keys(Config), Term <- terms()],
     [badarg = answer(pool_open, [sockpool_nif:pool_new(raw, 1), maps:remove(Key, Config), 1,
                                 self()])
-     || Key <- needed()].
+     || Key <- needed()],
+    [badarg = answer(pool_update, [opened(Config), maps:remove(Key, Config), #{}]) || Key <- needed() -- [check, cut]].
 
 wrong(Function, Position, Term, Config) ->
     Pool = opened(Config),
@@ -191,6 +195,7 @@ needed() ->
      cut, pipeline, pipeline_bytes, pipeline_stall, min_size, idle_timeout, lifetime_min, lifetime_max, max_uses].
 
 right(pool_new, _Pool, _Config) -> [raw, 1];
+right(pool_update, Pool, Config) -> [Pool, Config, #{}];
 right(pool_open, _Pool, Config) -> [sockpool_nif:pool_new(raw, 1), Config, 1, self()];
 right(pool_tick, Pool, _Config) -> [Pool, 0];
 right(pool_stats, Pool, _Config) -> [Pool, {0, 0, 0, 0}];

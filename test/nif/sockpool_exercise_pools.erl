@@ -95,13 +95,14 @@ crash(Name, _Peer) ->
     ok = kill(Pool),
     {error, closed} = finish(Waiting),
     {error, closed} = finish(Receiving),
-    {error, closed} = finish(Held),
     until(fun() ->
                   case pool_process(Name) of
                       {ok, New} -> New =/= Pool;
                       Restarting -> Restarting
                   end
-          end).
+          end),
+    %% Leases end one after the other, all of them before the pool is open again.
+    {error, closed} = finish(Held).
 
 occupied(Name) ->
     Self = self(),

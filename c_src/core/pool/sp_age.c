@@ -43,6 +43,18 @@ void sp_age_born(struct sp_pool *pool, const struct sp_call *call, struct sp_con
     atomic_store_explicit(&conn->ends_ns, ends_ns, memory_order_relaxed);
 }
 
+void sp_age_change(struct sp_pool *pool, const struct sp_config *from, const struct sp_config *to)
+{
+    if (from->size != to->size || from->min_size != to->min_size ||
+        from->idle_timeout_ns != to->idle_timeout_ns)
+        atomic_store(&pool->base, to->size);
+    if (from->overflow_ttl_ns != to->overflow_ttl_ns)
+        sp_peak_begin(&pool->leased_extra, to->overflow_ttl_ns, pool->leased_extra.since_ns);
+    if (from->idle_timeout_ns != to->idle_timeout_ns)
+        sp_peak_begin(&pool->leased_base, to->idle_timeout_ns, pool->leased_base.since_ns);
+    atomic_store(&pool->max_uses, to->max_uses);
+}
+
 static uint64_t within(uint64_t uses, uint64_t limit)
 {
     return uses < limit ? limit - uses : 0;
@@ -207,7 +219,7 @@ static void close_idle(struct sp_pool *pool, const struct sp_call *call, uint32_
             sp_take(call, SP_PIECES_LOOK);
             if (!(conn = sp_shard_pop_idle_since(pool, shard, false, before_ns)))
                 break;
-            if (!sp_pool_retire_surplus(pool, call, conn, floor)) {
+            if (!sp_pool_retire_above(pool, call, conn, floor)) {
                 sp_pool_put(pool, call, shard, conn, SP_IDLE_FRESH);
                 return;
             }
@@ -233,16 +245,17 @@ void sp_age_tick(struct sp_pool *pool, const struct sp_call *call)
 {
     const struct sp_config *config = &pool->control.config;
     uint32_t size = atomic_load(&pool->size), total;
+    uint32_t min_size = config->min_size < size ? config->min_size : size;
 
     note_leased(pool, call);
     shrink(pool, call, config->overflow_ttl_ns, &pool->leased_extra, size, UINT32_MAX);
     if (config->idle_timeout_ns == SP_NEVER || sp_health_failing(pool))
         return;
     total = atomic_load(&pool->total);
-    shrink(pool, call, config->idle_timeout_ns, &pool->leased_base, config->min_size, size);
+    shrink(pool, call, config->idle_timeout_ns, &pool->leased_base, min_size, size);
     if (atomic_load(&pool->total) < total) {
         total = atomic_load(&pool->total);
-        atomic_store(&pool->base, total > config->min_size ? total : config->min_size);
+        atomic_store(&pool->base, total > min_size ? total : min_size);
     }
 }
 

@@ -15,6 +15,8 @@
 
 /* The pool opens. */
 void sp_age_begin(struct sp_pool *pool, const struct sp_call *call, const struct sp_config *config);
+/* Its options change while it is open. What is drawn is for connections that are made from then on. */
+void sp_age_change(struct sp_pool *pool, const struct sp_config *from, const struct sp_config *to);
 /* It is usable from now on. */
 void sp_age_born(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn);
 

@@ -8,6 +8,7 @@
 #include "sp_lease.h"
 #include "sp_piped.h"
 #include "sp_retire.h"
+#include "sp_settings.h"
 #include "sp_shard.h"
 #include "sp_table.h"
 
@@ -22,17 +23,10 @@ void sp_control_open(struct sp_pool *pool, const struct sp_call *call,
                      const struct sp_config *config, uint64_t seed)
 {
     sp_health_begin(pool, config, seed);
+    sp_settings_store(pool, config);
     sp_age_begin(pool, call, config);
-    atomic_store(&pool->size, config->size);
-    atomic_store(&pool->limit, config->size + config->max_overflow);
-    atomic_store(&pool->overflow_ttl_ns, config->overflow_ttl_ns);
-    atomic_store(&pool->validate_after_ns, config->validate_after_ns);
-    atomic_store(&pool->max_hold_ns, config->max_hold_ns);
-    atomic_store(&pool->max_waiting, config->max_waiting);
-    atomic_store(&pool->strategy, (uint32_t)config->strategy);
-    atomic_store(&pool->reuse_abandoned, config->reuse_abandoned);
-    atomic_store(&pool->pipeline_bytes, config->pipeline_bytes);
-    atomic_store(&pool->pipeline_stall_ns, config->pipeline_stall_ns);
+    atomic_store(&pool->shrinking, false);
+    pool->control.surplus = false;
     atomic_store(&pool->pipeline, pool->pipes ? config->pipeline : 1);
     atomic_store(&pool->eager, 0);
     atomic_store(&pool->woken, 0);
@@ -229,6 +223,8 @@ void sp_control_step(struct sp_pool *pool, const struct sp_call *call, struct sp
     atomic_store(&pool->woken, 0);
     if (sp_pool_phase(pool) == SP_PHASE_OPEN) {
         plan->more = sp_piped_step(pool, call);
+        if (sp_settings_shrink(pool, call))
+            plan->more = true;
         sp_pool_serve(pool, call, NULL);
         sp_age_step(pool, call);
         grow(pool, call, attempts, max, plan);

@@ -149,6 +149,12 @@ void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_c
             if (!conn)
                 return;
         }
+        /* Before anybody who waits: or a pool under load would never have fewer. */
+        if (atomic_load_explicit(&pool->shrinking, memory_order_relaxed) &&
+            sp_pool_retire_above(pool, call, conn, atomic_load(&pool->limit))) {
+            conn = NULL;
+            continue;
+        }
         bool spent = sp_spent(call), wanted = !spent && atomic_load(&pool->nwait) > 0;
         if (wanted ? !usable(pool, call, conn) : !sp_pool_is_current(pool, conn)) {
             sp_pool_retire_unusable(pool, call, conn);
@@ -176,7 +182,7 @@ void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_c
             }
         }
         if (spent || atomic_load_explicit(&pool->overflow_ttl_ns, memory_order_relaxed) ||
-            !sp_pool_retire_surplus(pool, call, conn, atomic_load(&pool->size)))
+            !sp_pool_retire_above(pool, call, conn, atomic_load(&pool->size)))
             put_away(pool, call, conn, over);
         conn = NULL; /* and once more: a waiter may have come between the look and the push */
     }

@@ -25,12 +25,12 @@
 
 enum sp_strategy { SP_LIFO, SP_FIFO };
 
-/* Everything that a restart of the pool may change. */
+/* Everything that a restart of the pool may change; sp_settings.h says what an update may. */
 struct sp_config {
     const struct sp_transport *transport;
     uint32_t size, max_overflow;
     uint64_t overflow_ttl_ns; /* SP_NEVER: extra connections stay */
-    uint32_t min_size;        /* up to `size`: so many stay, */
+    uint32_t min_size;        /* so many stay, at most `size`, */
     uint64_t idle_timeout_ns; /* when others are idle for so long; SP_NEVER: all stay */
     /* A connection ends when it is usable for so long, and with so many uses; SP_NEVER: it does not. */
     uint64_t lifetime_min_ns, lifetime_max_ns, max_uses;
@@ -69,7 +69,7 @@ struct sp_pool {
     uint32_t shard_count;
     struct sp_shard *shards;
 
-    /* Set by sp_control_open(); read without a lock, each field for itself. */
+    /* Set by sp_settings.h's; read without a lock, each field for itself. */
     _Atomic uint32_t size, limit; /* limit = size + max_overflow */
     /* So many are kept up: `size`, or fewer where some of these were idle for too long. The control process's. */
     _Atomic uint32_t base;
@@ -79,6 +79,7 @@ struct sp_pool {
     _Atomic uint64_t overflow_ttl_ns, validate_after_ns, max_hold_ns, max_waiting;
     _Atomic uint32_t strategy;
     _Atomic bool reuse_abandoned;
+    _Atomic bool shrinking; /* there are, or were just now, more connections than the limit */
 
     _Atomic uint32_t phase;
     _Atomic uint64_t epoch; /* one more with each opening */
@@ -119,7 +120,8 @@ struct sp_pool {
     struct {
         pthread_mutex_t lock;
         struct sp_backoff state;
-        struct sp_config config;   /* changed while not open only */
+        struct sp_config config; /* changed by the control process only */
+        bool surplus; /* idle ones beyond the size are to be closed; the control process's */
         enum sp_phase shutting_to; /* by shutting calls only, as is the cursor into the table */
         uint32_t cursor;
         uint64_t rng; /* of the ends of connections */

@@ -30,13 +30,13 @@ void sp_pool_retire(struct sp_pool *pool, const struct sp_call *call, struct sp_
     sp_pool_wake(pool, call);
 }
 
-bool sp_pool_retire_surplus(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
-                            uint32_t floor)
+bool sp_pool_retire_above(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                          uint32_t count)
 {
     uint32_t total = atomic_load(&pool->total);
 
     do {
-        if (total <= floor)
+        if (total <= count)
             return false;
     } while (!atomic_compare_exchange_weak(&pool->total, &total, total - 1));
     leave(pool, call, conn);

@@ -9,9 +9,9 @@ void sp_pool_retire(struct sp_pool *pool, const struct sp_call *call, struct sp_
 /* One that was to be handed out and is not fit for it. */
 void sp_pool_retire_unusable(struct sp_pool *pool, const struct sp_call *call,
                              struct sp_conn *conn);
-/* Only where the pool has more connections than that. */
-SP_MUST_CHECK bool sp_pool_retire_surplus(struct sp_pool *pool, const struct sp_call *call,
-                                          struct sp_conn *conn, uint32_t floor);
+/* Only where the pool has more connections than so many. */
+SP_MUST_CHECK bool sp_pool_retire_above(struct sp_pool *pool, const struct sp_call *call,
+                                        struct sp_conn *conn, uint32_t count);
 /* CONNECTING or INITIALISING: the attempt failed, which counts for backoff. */
 void sp_pool_retire_failed(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn);
 

@@ -70,23 +70,46 @@ struct sp_conn *sp_shard_pop_any(struct sp_pool *pool, const struct sp_call *cal
     return conn ? conn : sp_shard_pop_aged(pool, call);
 }
 
+/* Under the shard's lock. */
+static struct sp_conn *oldest(struct sp_shard *shard, bool fresh_only)
+{
+    struct sp_list_node *node = fresh_only ? NULL : sp_list_oldest(&shard->cold);
+
+    if (!node)
+        node = sp_list_oldest(&shard->fresh);
+    return node ? SP_CONTAINER(node, struct sp_conn, node) : NULL;
+}
+
 struct sp_conn *sp_shard_pop_idle_since(struct sp_pool *pool, struct sp_shard *shard,
                                         bool fresh_only, uint64_t before_ns)
 {
-    struct sp_list_node *node = NULL;
-    struct sp_conn *conn = NULL;
+    struct sp_conn *conn;
 
     if (!atomic_load(&shard->top))
         return NULL;
     pthread_mutex_lock(&shard->lock);
-    if (!fresh_only)
-        node = sp_list_oldest(&shard->cold);
-    if (!node)
-        node = sp_list_oldest(&shard->fresh);
-    if (node && SP_CONTAINER(node, struct sp_conn, node)->idle_since_ns < before_ns)
-        conn = unlinked(pool, shard, node);
+    conn = oldest(shard, fresh_only);
+    if (conn && conn->idle_since_ns < before_ns)
+        sp_shard_unlink(pool, shard, conn);
+    else
+        conn = NULL;
     pthread_mutex_unlock(&shard->lock);
     return conn;
+}
+
+uint64_t sp_shard_idle_since(struct sp_shard *shard)
+{
+    struct sp_conn *conn;
+    uint64_t since_ns = SP_NEVER;
+
+    if (!atomic_load(&shard->top))
+        return SP_NEVER;
+    pthread_mutex_lock(&shard->lock);
+    conn = oldest(shard, false);
+    if (conn)
+        since_ns = conn->idle_since_ns;
+    pthread_mutex_unlock(&shard->lock);
+    return since_ns;
 }
 
 bool sp_shard_has_any(struct sp_pool *pool)

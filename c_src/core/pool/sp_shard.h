@@ -15,6 +15,8 @@ struct sp_conn *sp_shard_pop_aged(struct sp_pool *pool, const struct sp_call *ca
  * are not too old. */
 struct sp_conn *sp_shard_pop_idle_since(struct sp_pool *pool, struct sp_shard *shard,
                                         bool fresh_only, uint64_t before_ns);
+/* Since when that one, of all, is idle; SP_NEVER: there is none. */
+uint64_t sp_shard_idle_since(struct sp_shard *shard);
 /* Whether there is one, at a glance. */
 bool sp_shard_has_any(struct sp_pool *pool);
 /* Holder only: makes it idle in this shard, or closes one of it where the pool is shut. The caller looks

@@ -55,20 +55,22 @@ static enum sn_verdict check_row(const struct sn_option *row, struct sn_slice va
                                  struct sn_memory *memory, struct sn_parsed *parsed)
 {
     if (row->also && sn_slice_is_atom(value, row->also)) {
+        parsed->also = true;
         parsed->number = strcmp(row->also, "infinity") == 0 ? UINT64_MAX : 0;
         return SN_RIGHT;
     }
     return row->check(row, value, memory, parsed);
 }
 
-enum sn_verdict sn_option_check(const struct sn_option *rows, size_t count,
-                                const struct sn_given *given, struct sn_memory *memory,
-                                struct sn_parsed *parsed, struct sn_bad_option *bad)
+static enum sn_verdict check_rows(const struct sn_option *rows, size_t count, bool given_only,
+                                  const struct sn_given *given, struct sn_memory *memory,
+                                  struct sn_parsed *parsed, struct sn_bad_option *bad)
 {
     for (size_t i = 0; i < count; i++) {
-        struct sn_slice value =
-            given->values[i].data ? given->values[i] : sn_option_default(&rows[i]);
-        enum sn_verdict verdict = check_row(&rows[i], value, memory, &parsed[i]);
+        bool is_given = given->values[i].data != NULL;
+        struct sn_slice value = is_given ? given->values[i] : sn_option_default(&rows[i]);
+        enum sn_verdict verdict =
+            is_given || !given_only ? check_row(&rows[i], value, memory, &parsed[i]) : SN_RIGHT;
 
         if (verdict == SN_WRONG) {
             bad->key = sn_option_key(&rows[i]);
@@ -78,6 +80,20 @@ enum sn_verdict sn_option_check(const struct sn_option *rows, size_t count,
             return verdict;
     }
     return SN_RIGHT;
+}
+
+enum sn_verdict sn_option_check(const struct sn_option *rows, size_t count,
+                                const struct sn_given *given, struct sn_memory *memory,
+                                struct sn_parsed *parsed, struct sn_bad_option *bad)
+{
+    return check_rows(rows, count, false, given, memory, parsed, bad);
+}
+
+enum sn_verdict sn_option_check_given(const struct sn_option *rows, size_t count,
+                                      const struct sn_given *given, struct sn_memory *memory,
+                                      struct sn_parsed *parsed, struct sn_bad_option *bad)
+{
+    return check_rows(rows, count, true, given, memory, parsed, bad);
 }
 
 /* ---- checks ---- */

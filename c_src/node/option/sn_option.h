@@ -16,6 +16,7 @@ enum sn_verdict { SN_RIGHT, SN_WRONG, SN_NO_MEMORY };
 /* What a check makes of a value. Each kind of value has its own use of this. */
 struct sn_parsed {
     uint64_t number, other;
+    bool also;  /* it is the one atom more */
     void *data; /* in the memory that the check was given, or NULL */
     size_t len;
 };
@@ -58,6 +59,7 @@ struct sn_option {
     const char *also;
     enum sn_written written;
     unsigned required, refused; /* with which transports: bits of 1 << SN_TCP and so on */
+    bool restart;               /* cannot change while the pool runs */
     const char *allowed;        /* in words */
 };
 
@@ -91,6 +93,11 @@ bool sn_option_take_map(const struct sn_option *rows, size_t count, struct sn_gi
 enum sn_verdict sn_option_check(const struct sn_option *rows, size_t count,
                                 const struct sn_given *given, struct sn_memory *memory,
                                 struct sn_parsed *parsed, struct sn_bad_option *bad);
+
+/* Those rows only for which something was given. */
+enum sn_verdict sn_option_check_given(const struct sn_option *rows, size_t count,
+                                      const struct sn_given *given, struct sn_memory *memory,
+                                      struct sn_parsed *parsed, struct sn_bad_option *bad);
 
 /* The check of a kind of values, under its name in the table. */
 #define SN_CHECK(kind)                                                                             \

@@ -144,13 +144,18 @@ static bool is_absent(const struct sn_given *given, int row)
 }
 
 /* What the transport has no use for may be given as `undefined', which is none of its values otherwise. */
+static void drop_refused(struct sn_given *given, unsigned transport)
+{
+    for (int row = 0; row < ROWS; row++)
+        if (ROW[row].refused & 1u << transport && is_absent(given, row))
+            given->values[row] = (struct sn_slice){0};
+}
+
 static void drop_unused(struct sn_given *given)
 {
     for (unsigned transport = SN_TCP; transport <= SN_NODE; transport++)
         if (sn_slice_is_atom(given_or_default(given, TRANSPORT), ROW[TRANSPORT].words[transport]))
-            for (int row = 0; row < ROWS; row++)
-                if (ROW[row].refused & 1u << transport && is_absent(given, row))
-                    given->values[row] = (struct sn_slice){0};
+            drop_refused(given, transport);
 }
 
 /* It need not be given. */
@@ -161,25 +166,64 @@ static bool is_framing_of_nodes(const struct sp_framing *framing)
     return framing->kind == SP_FRAMING_RAW || sp_framing_equal(framing, &four);
 }
 
+/* What a pool has already, or its default, may be as much to blame as what is given. */
+static bool wrong_number(int row, uint32_t number, struct sn_bad_option *bad)
+{
+    bool is_small = number <= UINT8_MAX;
+    uint32_t bytes = htonl(number);
+
+    bad->shown[0] = is_small ? SN_TAG_SMALL_INTEGER : SN_TAG_INTEGER;
+    if (is_small)
+        bad->shown[1] = (uint8_t)number;
+    else
+        memcpy(bad->shown + 1, &bytes, sizeof bytes);
+    return wrong(row, (struct sn_slice){bad->shown, is_small ? 2 : 1 + sizeof bytes}, bad);
+}
+
+static bool check_sizes(uint32_t size, uint32_t max_overflow, uint32_t pipeline,
+                        struct sn_bad_option *bad)
+{
+    uint64_t limit = (uint64_t)size + max_overflow;
+
+    if (limit < 1 || limit > (uint64_t)ROW[SIZE].max)
+        return wrong_number(SIZE, size, bad);
+    /* Each connection may be a pipe. */
+    if (pipeline > 1 && limit > SP_PIPES_MAX)
+        return wrong_number(PIPELINE, pipeline, bad);
+    return true;
+}
+
+/* What is given; a smaller size lowers what was given before. */
+static bool check_min_size(const struct sn_given *given, const struct sn_parsed *parsed,
+                           uint32_t size, struct sn_bad_option *bad)
+{
+    if (!given->values[MIN_SIZE].data || parsed[MIN_SIZE].also || parsed[MIN_SIZE].number <= size)
+        return true;
+    return wrong(MIN_SIZE, given->values[MIN_SIZE], bad);
+}
+
+static bool check_refused(const struct sn_given *given, unsigned transport,
+                          struct sn_bad_option *bad)
+{
+    for (int row = 0; row < ROWS; row++)
+        if (ROW[row].refused & transport && given->values[row].data)
+            return wrong(row, given->values[row], bad);
+    return true;
+}
+
 static bool check_together(const struct sn_given *given, const struct sn_parsed *parsed,
                            struct sn_bad_option *bad)
 {
     unsigned transport = 1u << parsed[TRANSPORT].number;
-    uint64_t size = parsed[SIZE].number + parsed[MAX_OVERFLOW].number;
 
     for (int row = 0; row < ROWS; row++)
         if (ROW[row].required & transport && is_absent(given, row))
             return wrong(row, given_or_default(given, row), bad);
-    for (int row = 0; row < ROWS; row++)
-        if (ROW[row].refused & transport && given->values[row].data)
-            return wrong(row, given->values[row], bad);
-    if (size < 1 || size > (uint64_t)ROW[SIZE].max)
-        return wrong(SIZE, given_or_default(given, SIZE), bad);
-    if (!is_absent(given, MIN_SIZE) && parsed[MIN_SIZE].number > parsed[SIZE].number)
-        return wrong(MIN_SIZE, given->values[MIN_SIZE], bad);
-    /* Each connection may be a pipe. */
-    if (parsed[PIPELINE].number > 1 && size > SP_PIPES_MAX)
-        return wrong(PIPELINE, given->values[PIPELINE], bad);
+    if (!check_refused(given, transport, bad) ||
+        !check_sizes((uint32_t)parsed[SIZE].number, (uint32_t)parsed[MAX_OVERFLOW].number,
+                     (uint32_t)parsed[PIPELINE].number, bad) ||
+        !check_min_size(given, parsed, (uint32_t)parsed[SIZE].number, bad))
+        return false;
     if (transport == 1u << SN_NODE && !is_framing_of_nodes(parsed[PACKET].data))
         return wrong(PACKET, given_or_default(given, PACKET), bad);
     return true;
@@ -215,20 +259,113 @@ static void set_address(struct sp_addr *addr, sa_family_t family, const uint8_t 
     }
 }
 
-static void fill_ages(struct sp_config *config, const struct sn_given *given,
-                      const struct sn_parsed *parsed)
+/* Whether it is one of these. */
+static bool set_age(struct sp_config *config, int row, const struct sn_parsed *parsed)
 {
-    config->overflow_ttl_ns = parsed[OVERFLOW_TTL].number;
-    config->min_size = (uint32_t)parsed[is_absent(given, MIN_SIZE) ? SIZE : MIN_SIZE].number;
-    config->idle_timeout_ns = parsed[IDLE_TIMEOUT].number;
-    config->lifetime_min_ns = parsed[MAX_LIFETIME].number;
-    config->lifetime_max_ns =
-        parsed[MAX_LIFETIME].number == SP_NEVER ? SP_NEVER : parsed[MAX_LIFETIME].other;
-    config->max_uses = parsed[MAX_USES].number;
+    switch (row) {
+    case OVERFLOW_TTL:
+        config->overflow_ttl_ns = parsed->number;
+        return true;
+    case MIN_SIZE:
+        config->min_size = parsed->also ? UINT32_MAX : (uint32_t)parsed->number;
+        return true;
+    case IDLE_TIMEOUT:
+        config->idle_timeout_ns = parsed->number;
+        return true;
+    case MAX_LIFETIME:
+        config->lifetime_min_ns = parsed->number;
+        config->lifetime_max_ns = parsed->also ? SP_NEVER : parsed->other;
+        return true;
+    case MAX_USES:
+        config->max_uses = parsed->number;
+        return true;
+    default:
+        return false;
+    }
 }
 
-static void fill(struct sn_options *options, const struct sn_given *given,
-                 const struct sn_parsed *parsed)
+static void set_sockopt(struct sp_sockopts *sockopts, int row, const struct sn_parsed *parsed)
+{
+    switch (row) {
+    case NODELAY:
+        sockopts->nodelay = parsed->number == NODELAY_TRUE;
+        break;
+    case KEEPALIVE:
+        sockopts->keepalive = parsed->number == KEEPALIVE_TRUE;
+        break;
+    case SNDBUF:
+        sockopts->sndbuf_bytes = (int)parsed->number;
+        break;
+    case RECBUF:
+        sockopts->recbuf_bytes = (int)parsed->number;
+        break;
+    case BIND:
+        if (parsed->data)
+            set_address(&sockopts->bind, (sa_family_t)parsed->number, parsed->data, 0);
+        else
+            sockopts->bind = (struct sp_addr){0};
+        break;
+    default:
+        break;
+    }
+}
+
+/* One of those that may change while the pool runs; others are left alone. */
+static void set(struct sn_options *options, int row, const struct sn_parsed *parsed)
+{
+    struct sp_config *config = &options->config;
+
+    switch (row) {
+    case SIZE:
+        config->size = (uint32_t)parsed->number;
+        break;
+    case MAX_OVERFLOW:
+        config->max_overflow = (uint32_t)parsed->number;
+        break;
+    case STRATEGY:
+        config->strategy = parsed->number == STRATEGY_LIFO ? SP_LIFO : SP_FIFO;
+        break;
+    case MAX_WAITING:
+        config->max_waiting = parsed->number;
+        break;
+    case CHECKOUT_TIMEOUT:
+        options->checkout_timeout_ns = parsed->number;
+        break;
+    case CONNECT_TIMEOUT:
+        options->connect_timeout_ns = parsed->number;
+        break;
+    case CONNECT_PARALLELISM:
+        config->connect_parallelism = (uint32_t)parsed->number;
+        break;
+    case SEND_TIMEOUT:
+        options->send_timeout_ns = parsed->number;
+        break;
+    case PIPELINE_BYTES:
+        config->pipeline_bytes = parsed->number;
+        break;
+    case PIPELINE_STALL:
+        config->pipeline_stall_ns = parsed->number;
+        break;
+    case VALIDATE:
+        config->validate_after_ns = parsed->number;
+        break;
+    case MAX_HOLD:
+        config->max_hold_ns = parsed->number;
+        break;
+    case BACKOFF:
+        config->backoff_min_ns = parsed->number;
+        config->backoff_max_ns = parsed->other;
+        break;
+    case MAX_INFLIGHT:
+        options->max_inflight = parsed->number;
+        break;
+    default:
+        if (!set_age(config, row, parsed))
+            set_sockopt(&config->sockopts, row, parsed);
+    }
+}
+
+static void fill(struct sn_options *options, const struct sn_parsed *parsed)
 {
     static const struct sp_transport *const transports[] = {&sp_transport_tcp, &sp_transport_tls,
                                                             &sp_transport_unix, &sp_transport_node};
@@ -239,37 +376,17 @@ static void fill(struct sn_options *options, const struct sn_given *given,
     options->host_count = parsed[HOST].len;
     options->port = (uint16_t)parsed[PORT].number;
     options->path = parsed[PATH].data;
-    options->checkout_timeout_ns = parsed[CHECKOUT_TIMEOUT].number;
-    options->connect_timeout_ns = parsed[CONNECT_TIMEOUT].number;
-    options->send_timeout_ns = parsed[SEND_TIMEOUT].number;
     config->transport = transports[options->transport];
-    config->size = (uint32_t)parsed[SIZE].number;
-    config->max_overflow = (uint32_t)parsed[MAX_OVERFLOW].number;
-    fill_ages(config, given, parsed);
-    config->validate_after_ns = parsed[VALIDATE].number;
-    config->max_hold_ns = parsed[MAX_HOLD].number;
-    config->max_waiting = parsed[MAX_WAITING].number;
-    config->backoff_min_ns = parsed[BACKOFF].number;
-    config->backoff_max_ns = parsed[BACKOFF].other;
-    config->connect_parallelism = (uint32_t)parsed[CONNECT_PARALLELISM].number;
     config->pipeline = (uint32_t)parsed[PIPELINE].number;
-    config->pipeline_bytes = parsed[PIPELINE_BYTES].number;
-    config->pipeline_stall_ns = parsed[PIPELINE_STALL].number;
     config->recv_limit_bytes = parsed[RECV_LIMIT].number;
-    config->strategy = parsed[STRATEGY].number == STRATEGY_LIFO ? SP_LIFO : SP_FIFO;
     config->framing = *(const struct sp_framing *)parsed[PACKET].data;
-    config->sockopts.nodelay = parsed[NODELAY].number == NODELAY_TRUE;
-    config->sockopts.keepalive = parsed[KEEPALIVE].number == KEEPALIVE_TRUE;
-    config->sockopts.sndbuf_bytes = (int)parsed[SNDBUF].number;
-    config->sockopts.recbuf_bytes = (int)parsed[RECBUF].number;
     if (options->transport == SN_NODE) {
         config->framing = sp_framing_header(4);
-        options->max_inflight = parsed[MAX_INFLIGHT].number;
         if (options->has_tls)
             config->transport = &sp_transport_node_tls;
     }
-    if (parsed[BIND].data)
-        set_address(&config->sockopts.bind, (sa_family_t)parsed[BIND].number, parsed[BIND].data, 0);
+    for (int row = 0; row < ROWS; row++)
+        set(options, row, &parsed[row]);
 }
 
 /* Its host is where to connect to. */
@@ -287,12 +404,13 @@ static enum sn_verdict set_node_host(struct sn_options *options)
     return SN_RIGHT;
 }
 
+static const struct sn_atom opts = SN_ATOM("opts"), not_a_map = SN_ATOM("not_a_map"),
+                            too_long = SN_ATOM("too_long");
+
 static enum sn_verdict parse(struct sn_slice name, struct sn_slice terms,
                              struct sn_options *options, struct sn_bad_option *bad)
 {
-    static const struct sn_atom opts = SN_ATOM("opts"), not_a_map = SN_ATOM("not_a_map"),
-                                too_long = SN_ATOM("too_long"),
-                                not_a_list = SN_ATOM("not_a_list_of_options");
+    static const struct sn_atom not_a_list = SN_ATOM("not_a_list_of_options");
     struct sn_parsed parsed[ROWS] = {0};
     struct sn_given given = {0};
     enum sn_verdict verdict;
@@ -331,7 +449,7 @@ static enum sn_verdict parse(struct sn_slice name, struct sn_slice terms,
     if (!check_together(&given, parsed, bad))
         return SN_WRONG;
     options->node = parsed[NODE].data;
-    fill(options, &given, parsed);
+    fill(options, parsed);
     return options->node ? set_node_host(options) : SN_RIGHT;
 }
 
@@ -365,6 +483,71 @@ sp_status sn_options_parse(struct sn_slice name, struct sn_slice terms, struct s
         hide(bad);
     if (verdict != SN_RIGHT)
         sn_options_free(options);
+    return verdict == SN_RIGHT ? SP_OK : verdict == SN_WRONG ? SP_BAD_DATA : SP_NO_MEMORY;
+}
+
+/* ---- of a pool that runs ---- */
+
+/* Whether all that is given may change, and may be what it is with the rest. */
+static bool check_changes(const struct sn_options *options, const struct sn_given *given,
+                          struct sn_bad_option *bad, bool *needs_restart)
+{
+    if (!check_refused(given, 1u << options->transport, bad))
+        return false;
+    for (int row = 0; row < ROWS; row++)
+        if (given->values[row].data && ROW[row].restart) {
+            *needs_restart = true;
+            return wrong(row, given->values[row], bad);
+        }
+    return true;
+}
+
+static enum sn_verdict change(struct sn_options *options, struct sn_slice terms,
+                              struct sn_memory *memory, struct sn_bad_option *bad,
+                              bool *needs_restart)
+{
+    struct sn_parsed parsed[ROWS] = {0};
+    struct sn_given given = {0};
+    enum sn_verdict verdict;
+
+    *bad = (struct sn_bad_option){.key = sn_atom_slice(&opts), .value = sn_atom_slice(&not_a_map)};
+    if (!sn_option_take_map(ROW, ROWS, &given, terms, bad))
+        return SN_WRONG;
+    drop_refused(&given, options->transport);
+    verdict = sn_option_check_given(ROW, ROWS, &given, memory, parsed, bad);
+    if (verdict != SN_RIGHT)
+        return verdict;
+    if (!check_changes(options, &given, bad, needs_restart))
+        return SN_WRONG;
+    for (int row = 0; row < ROWS; row++)
+        if (given.values[row].data)
+            set(options, row, &parsed[row]);
+    return check_sizes(options->config.size, options->config.max_overflow, options->config.pipeline,
+                       bad) &&
+                   check_min_size(&given, parsed, options->config.size, bad)
+               ? SN_RIGHT
+               : SN_WRONG;
+}
+
+sp_status sn_options_change(struct sn_options *options, struct sn_slice terms,
+                            struct sn_bad_option *bad, bool *needs_restart)
+{
+    struct sn_options changed = *options;
+    struct sn_memory memory = {0};
+    enum sn_verdict verdict;
+
+    *needs_restart = false;
+    if (terms.len > SN_OPTIONS_BYTES_MAX) {
+        *bad =
+            (struct sn_bad_option){.key = sn_atom_slice(&opts), .value = sn_atom_slice(&too_long)};
+        return SP_BAD_DATA;
+    }
+    verdict = change(&changed, terms, &memory, bad, needs_restart);
+    sn_memory_free(&memory);
+    if (verdict == SN_WRONG)
+        hide(bad);
+    if (verdict == SN_RIGHT)
+        *options = changed;
     return verdict == SN_RIGHT ? SP_OK : verdict == SN_WRONG ? SP_BAD_DATA : SP_NO_MEMORY;
 }
 

@@ -44,6 +44,10 @@ struct sn_options {
  * SP_BAD_DATA and *bad, which is {bad_option, Key, Value}; SP_NO_MEMORY. */
 SP_MUST_CHECK sp_status sn_options_parse(struct sn_slice name, struct sn_slice terms,
                                          struct sn_options *options, struct sn_bad_option *bad);
+/* Changes those of a pool that runs which are given, and leaves the others. SP_BAD_DATA: nothing has changed; *bad says
+ * what is wrong or, where *needs_restart, what cannot change. SP_NO_MEMORY. */
+SP_MUST_CHECK sp_status sn_options_change(struct sn_options *options, struct sn_slice terms,
+                                          struct sn_bad_option *bad, bool *needs_restart);
 void sn_options_free(struct sn_options *options);
 
 /* Where to connect to: the `i'th host, or the path (i is not looked at). False where it is a name. */

@@ -4,6 +4,7 @@
 #include "node/base/sn_log.h"
 #include "core/pool/sp_health.h"
 #include "core/pool/sp_piped.h"
+#include "core/pool/sp_settings.h"
 #include "core/pool/sp_snapshot.h"
 
 #include <arpa/inet.h>
@@ -347,6 +348,18 @@ sp_status sn_pool_open(struct sn_pool **made, struct sn_loop *loop, const struct
     sp_control_open(&pool->hosted.core, &call, &pool->options.config, seed);
     *made = pool;
     return SP_OK;
+}
+
+sp_status sn_pool_update(struct sn_pool *pool, struct sn_slice terms, struct sn_bad_option *bad,
+                         bool *needs_restart)
+{
+    sp_status status = sn_options_change(&pool->options, terms, bad, needs_restart);
+
+    if (status == SP_OK) {
+        sp_settings_update(&pool->hosted.core, &pool->options.config);
+        sn_loop_defer(pool->hosted.loop, &pool->task);
+    }
+    return status;
 }
 
 bool sn_pool_tick(struct sn_pool *pool)

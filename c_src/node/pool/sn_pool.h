@@ -71,6 +71,9 @@ void sn_pool_linger(struct sn_pool *pool);
 /* A session of the pool is gone: it may be time to free the pool. */
 void sn_pool_released(struct sn_pool *pool);
 
+/* As sn_options_change(); from now on the pool is so. */
+SP_MUST_CHECK sp_status sn_pool_update(struct sn_pool *pool, struct sn_slice terms,
+                                       struct sn_bad_option *bad, bool *needs_restart);
 /* Reads the files of a TLS pool again; connections made from now on use them. SP_OK, also for a pool
  * without TLS; SP_BAD_DATA as above: then nothing changes. */
 SP_MUST_CHECK sp_status sn_pool_reload_tls(struct sn_pool *pool, struct sp_tls_refusal *refusal);

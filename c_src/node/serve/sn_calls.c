@@ -83,6 +83,20 @@ static struct sn_pool *find_pool(const struct incoming *in, struct sn_slice name
 
 /* ---- pools ---- */
 
+static void answer_bad_option(const struct incoming *in, const struct sn_bad_option *bad)
+{
+    struct sn_writer reply = sn_outbox_begin_reply(in->calls->outbox, in->caller);
+
+    sn_put_bad(&reply, "bad_option");
+    if (bad->is_tls) {
+        sn_put_tuple(&reply, 2);
+        sn_put_atom(&reply, "tls");
+    }
+    sn_put_slice(&reply, bad->key);
+    sn_put_slice(&reply, bad->value);
+    sn_answer_end(in->calls->outbox, in->client, in->caller, &reply);
+}
+
 /* And restart_pool, of sockpool_node after a crash: nobody waits to hear what is wrong with the files of
  * TLS. */
 static bool start_pool(const struct incoming *in)
@@ -108,25 +122,39 @@ static bool start_pool(const struct incoming *in)
                              sn_outbox_pid(calls->outbox));
         return true;
     }
-    reply = sn_outbox_begin_reply(calls->outbox, in->caller);
-    if (is_parsed) {
-        sn_put_tuple(&reply, 2);
-        sn_put_atom(&reply, "error");
-        sn_put_tuple(&reply, 2);
-        sn_put_atom(&reply, "tls");
-        sn_put_tuple(&reply, 2);
-        sn_put_atom(&reply, refusal.option);
-        sn_put_atom(&reply, refusal.why);
-    } else {
-        sn_put_bad(&reply, "bad_option");
-        if (bad.is_tls) {
-            sn_put_tuple(&reply, 2);
-            sn_put_atom(&reply, "tls");
-        }
-        sn_put_slice(&reply, bad.key);
-        sn_put_slice(&reply, bad.value);
+    if (!is_parsed) {
+        answer_bad_option(in, &bad);
+        return true;
     }
+    reply = sn_outbox_begin_reply(calls->outbox, in->caller);
+    sn_put_tuple(&reply, 2);
+    sn_put_atom(&reply, "error");
+    sn_put_tuple(&reply, 2);
+    sn_put_atom(&reply, "tls");
+    sn_put_tuple(&reply, 2);
+    sn_put_atom(&reply, refusal.option);
+    sn_put_atom(&reply, refusal.why);
     sn_answer_end(calls->outbox, in->client, in->caller, &reply);
+    return true;
+}
+
+static bool update(const struct incoming *in)
+{
+    struct sn_pool *pool = find_pool(in, in->parts[1]);
+    struct sn_bad_option bad;
+    bool needs_restart;
+    sp_status status = SP_NOT_FOUND;
+
+    if (!sn_slice_is_any_atom(in->parts[1]))
+        return false;
+    if (pool)
+        status = sn_pool_update(pool, in->parts[2], &bad, &needs_restart);
+    if (status != SP_BAD_DATA)
+        answer_status(in, status);
+    else if (needs_restart)
+        sn_answer_error_with(in->calls->outbox, in->client, in->caller, "needs_restart", bad.key);
+    else
+        answer_bad_option(in, &bad);
     return true;
 }
 
@@ -449,15 +477,25 @@ static const struct row {
     /* Instead, where the first argument is a lease: that no call is using, of the caller's. */
     void (*use)(const struct incoming *in, struct sn_session *session);
 } requests[] = {
-    {"request", 6, 0, request, NULL},         {"checkout", 4, 0, checkout, NULL},
-    {"checkin", 2, 0, NULL, checkin},         {"send", 4, 0, NULL, send_data},
-    {"recv", 4, 0, NULL, recv_data},          {"stats", 2, 0, stats, NULL},
-    {"discard", 2, 0, NULL, discard},         {"info", 2, 0, NULL, info},
-    {"peername", 2, 0, NULL, peername},       {"sockname", 2, 0, NULL, sockname},
-    {"setopts", 3, 0, NULL, setopts},         {"give_away", 3, 0, give_away, NULL},
-    {"stop_pool", 2, 0, stop_pool, NULL},     {"start_pool", 3, 0, start_pool, NULL},
-    {"restart_pool", 3, 0, start_pool, NULL}, {"call", 7, 5, call, NULL},
-    {"send_to", 6, 4, send_to, NULL},         {"timeouts", 2, 0, timeouts, NULL},
+    {"request", 6, 0, request, NULL},
+    {"checkout", 4, 0, checkout, NULL},
+    {"checkin", 2, 0, NULL, checkin},
+    {"send", 4, 0, NULL, send_data},
+    {"recv", 4, 0, NULL, recv_data},
+    {"stats", 2, 0, stats, NULL},
+    {"discard", 2, 0, NULL, discard},
+    {"info", 2, 0, NULL, info},
+    {"peername", 2, 0, NULL, peername},
+    {"sockname", 2, 0, NULL, sockname},
+    {"setopts", 3, 0, NULL, setopts},
+    {"give_away", 3, 0, give_away, NULL},
+    {"stop_pool", 2, 0, stop_pool, NULL},
+    {"start_pool", 3, 0, start_pool, NULL},
+    {"restart_pool", 3, 0, start_pool, NULL},
+    {"update", 3, 0, update, NULL},
+    {"call", 7, 5, call, NULL},
+    {"send_to", 6, 4, send_to, NULL},
+    {"timeouts", 2, 0, timeouts, NULL},
 };
 
 static const struct row *row_of(const struct sn_request *request)

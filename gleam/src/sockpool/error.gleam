@@ -51,6 +51,8 @@ pub type Error {
   /// Starting a pool, `set`: the key, such as `"size"` or `"tls.cacertfile"`, and a sentence that
   /// says what is allowed.
   BadOption(key: String, explanation: String)
+  /// `pool.update`: this option cannot change while the pool runs.
+  NeedsRestart(key: String)
   /// An argument out of its range, and a sentence that says what is allowed.
   BadArgument(name: String, explanation: String)
   /// Starting: a pool of that name runs.
@@ -96,6 +98,8 @@ pub fn describe(error: Error) -> String {
     WorkerFailed(reason) -> "a worker failed: " <> reason
     ValidateFailed(reason) -> "validate failed: " <> reason
     BadOption(_, explanation) -> explanation
+    NeedsRestart(key) ->
+      "the option " <> key <> " cannot change while the pool runs"
     BadArgument(_, explanation) -> explanation
     AlreadyStarted -> "a pool of that name runs already"
     NotStarted -> "the application sockpool is not started"

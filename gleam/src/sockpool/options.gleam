@@ -110,6 +110,11 @@ pub type Validate {
   Never
 }
 
+/// Nothing yet: for what is to change in a pool that runs, see `pool.update`.
+pub fn changes() -> Options {
+  Options([])
+}
+
 /// A server reached by TCP: an IP address or a host name, and a port.
 pub fn tcp(host: String, port: Int) -> Options {
   Options([Port(port), Host([host]), Transport(TransportTcp)])

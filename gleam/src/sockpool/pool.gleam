@@ -101,6 +101,18 @@ pub fn names_on(node: String) -> Result(List(String), Error)
 @external(erlang, "sockpool_gleam_ffi", "stats")
 pub fn stats(pool: Pool) -> Result(Stats, Error)
 
+/// Changes options of a pool while it runs: those that are given, as by
+/// `options.changes() |> options.size(20)`. The others stay. `Error(NeedsRestart(key))`: this one cannot change,
+/// and nothing has. Nobody loses a connection that he has. A change outlives a crash of the pool's process, but
+/// not a stop.
+@external(erlang, "sockpool_gleam_ffi", "update")
+pub fn update(pool: Pool, changes: Options) -> Result(Nil, Error)
+
+/// Another size and overflow. Where there are more connections than the size, idle ones are closed at once; where
+/// there are more than both together, others when they are checked in.
+@external(erlang, "sockpool_gleam_ffi", "resize")
+pub fn resize(pool: Pool, size: Int, max_overflow: Int) -> Result(Nil, Error)
+
 /// Reads the certificates and keys of a TLS pool again. Connections made from now on use them.
 /// Where they are of no use, `Error(Tls(Unusable(option, why)))`, and nothing changes.
 @external(erlang, "sockpool_gleam_ffi", "reload_tls")

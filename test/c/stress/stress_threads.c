@@ -1,6 +1,6 @@
 /* Threads against one pool, for ThreadSanitizer: processes that check out, wait, time out, use,
  * give away, lose and die; connectors that succeed, fail and die; a control process; one that
- * kills; one that shuts the pool and opens it again. At the end every account must be exact.
+ * kills; one that shuts the pool and opens it again; and its size changes all the time. At the end every account must be exact.
  *
  * It runs once with the control process's ticks and once without, which would make good for a
  * wake-up or a hand-over that was lost. SOCKPOOL_OPS and SOCKPOOL_SEED in the environment set how
@@ -9,6 +9,7 @@
 
 #include "stress_duel.h"
 #include "stress_lost.h"
+#include "core/pool/sp_settings.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -124,6 +125,34 @@ static void idle_events(const struct sp_call *call)
     }
 }
 
+static struct sp_config random_config(void)
+{
+    return (struct sp_config){.transport = &sp_transport_tcp,
+                              .size = 1 + (uint32_t)stress_random(SIZE),
+                              .max_overflow = (uint32_t)stress_random(OVERFLOW + 1),
+                              .overflow_ttl_ns = stress_random(3) ? 100 * SP_MS : 0,
+                              .max_hold_ns = 400 * SP_MS,
+                              .min_size = stress_random(3),
+                              .idle_timeout_ns = stress_random(2) ? 100 * SP_MS : SP_NEVER,
+                              .lifetime_min_ns = 50 * SP_MS,
+                              .lifetime_max_ns = stress_random(2) ? 100 * SP_MS : SP_NEVER,
+                              .max_uses = stress_random(2) ? 20 : SP_NEVER,
+                              .max_waiting = SP_NEVER,
+                              .connect_parallelism = 64,
+                              .backoff_min_ns = 10 * SP_MS,
+                              .backoff_max_ns = 100 * SP_MS,
+                              .recv_limit_bytes = 1024,
+                              .strategy = stress_random(2) ? SP_LIFO : SP_FIFO};
+}
+
+/* As its caller does, it steps afterwards. */
+static void resize(void)
+{
+    struct sp_config config = random_config();
+
+    sp_settings_update(pool, &config);
+}
+
 /* Steps only when it is told to, so that a lost wake-up shows. */
 static void control_once(bool *more, uint64_t *again_ns, bool tick)
 {
@@ -132,6 +161,10 @@ static void control_once(bool *more, uint64_t *again_ns, bool tick)
 
     pthread_mutex_lock(&control_lock);
     if (sp_pool_phase(pool) == SP_PHASE_OPEN) {
+        if (atomic_load(&disturbed) && stress_random(64) == 0) {
+            resize();
+            *more = true;
+        }
         if (stress_take_wake() || *more || call.now_ns >= *again_ns)
             *more = step(again_ns);
         while (tick && sp_control_tick(pool, &call, &cursor))
@@ -161,21 +194,7 @@ static void *control_main(void *arg)
 static void open_pool(void)
 {
     struct sp_call call = stress_call();
-    struct sp_config config = {.transport = &sp_transport_tcp,
-                               .size = SIZE,
-                               .max_overflow = OVERFLOW,
-                               .overflow_ttl_ns = stress_random(3) ? 100 * SP_MS : 0,
-                               .max_hold_ns = 400 * SP_MS,
-                               .idle_timeout_ns = stress_random(2) ? 100 * SP_MS : SP_NEVER,
-                               .lifetime_min_ns = 50 * SP_MS,
-                               .lifetime_max_ns = stress_random(2) ? 100 * SP_MS : SP_NEVER,
-                               .max_uses = stress_random(2) ? 20 : SP_NEVER,
-                               .max_waiting = SP_NEVER,
-                               .connect_parallelism = 64,
-                               .backoff_min_ns = 10 * SP_MS,
-                               .backoff_max_ns = 100 * SP_MS,
-                               .recv_limit_bytes = 1024,
-                               .strategy = stress_random(2) ? SP_LIFO : SP_FIFO};
+    struct sp_config config = random_config();
 
     sp_control_open(pool, &call, &config, stress_random(UINT64_MAX));
 }

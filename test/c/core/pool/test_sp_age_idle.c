@@ -1,6 +1,8 @@
 /* Connections that nobody needed for a time. */
 #include "kit/pool_kit.h"
 
+#include "core/pool/sp_settings.h"
+
 #include <criterion/criterion.h>
 
 static void started(unsigned size, unsigned max_overflow, enum sp_strategy strategy)
@@ -190,4 +192,39 @@ KIT_TEST(idle, nothing_within_the_size_is_closed_while_attempts_fail)
     fake_sleep_ms(5000);
     kit_tick();
     cr_assert_eq(kit_stats().idle, 5);
+}
+
+/* ---- changes while it runs ---- */
+
+KIT_TEST(idle, a_new_size_is_kept_up_and_a_smaller_one_lowers_min_size)
+{
+    down_to_min_size(SP_LIFO);
+    kit_config.size = 4;
+    sp_settings_update(kit_pool, &kit_config);
+    cr_assert_eq(kit_grow(), 2, "it is filled");
+    use(1, 3000);
+    cr_assert_eq(kit_stats().total, 2);
+    kit_config.size = 1;
+    sp_settings_update(kit_pool, &kit_config);
+    (void)kit_grow();
+    use(1, 3000);
+    cr_assert_eq(kit_stats().total, 1);
+}
+
+KIT_TEST(idle, a_smaller_pool_closes_those_that_are_too_old_first)
+{
+    struct sp_conn *old;
+
+    started(3, 0, SP_LIFO);
+    opened(0);
+    old = kit_pool->table.slots[2];
+    atomic_store(&old->ends_ns, 1);
+    kit_tick();
+    cr_assert(old->aged);
+    kit_config.size = 2;
+    sp_settings_update(kit_pool, &kit_config);
+    (void)kit_grow();
+    cr_assert_eq(kit_stats().total, 2);
+    cr_assert_eq(kit_stats().created, 3, "it is not replaced");
+    cr_assert_null(kit_pool->table.slots[2]);
 }
