@@ -38,7 +38,7 @@ kind(Module, {one_of, Atoms}) ->
 kind(Module, {integer, _, _} = Kind) -> [check(number), bounds(Module, Kind)];
 kind(Module, {ms, _} = Kind) -> [check(number), bounds(Module, Kind), ", .scale = SP_MS"];
 kind(Module, bytes = Kind) -> [check(number), bounds(Module, Kind)];
-kind(Module, Kind) when Kind =:= validate; Kind =:= backoff ->
+kind(Module, Kind) when Kind =:= validate; Kind =:= backoff; Kind =:= lifetime ->
     [check(Kind), bounds(Module, Kind), ", .scale = SP_MS", written(Kind)];
 kind(Module, Kind) when Kind =:= path; Kind =:= server_name; Kind =:= cookie; Kind =:= alpn ->
     [check(Kind), bounds(Module, Kind), written(Kind)];
@@ -58,7 +58,7 @@ bounds(Module, Kind) ->
 written(Kind) ->
     How = #{packet => framing, node_name => plain, versions => plain,
             hosts => text, path => text, text => text, server_name => text, alpn => text,
-            ip_address => address, backoff => tuple, validate => 'after', tls => tls,
+            ip_address => address, backoff => tuple, lifetime => tuple, validate => 'after', tls => tls,
             pool_name => 'not', callback => 'not', worker => 'not', password => 'not', cookie => 'not', certs => 'not'},
     [", .written = SN_WRITTEN_", name(maps:get(Kind, How))].
 

@@ -200,6 +200,15 @@ void sp_nif_shut_begin(ErlNifEnv *env, struct sp_nif_pool *pool, enum sp_phase p
                        sp_status status);
 bool sp_nif_open_types(ErlNifEnv *env, ErlNifResourceFlags flags);
 
+/* sp_nif_config.c: false where something is missing, or is not what it should be. */
+bool sp_nif_get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *config);
+/* What the data plane reads of a NIF's pool beside its core. */
+struct sp_nif_limits {
+    uint64_t checkout_timeout, send_timeout, max_inflight, worker_shutdown;
+};
+bool sp_nif_get_limits(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_nif_limits *limits);
+void sp_nif_store_limits(struct sp_nif_pool *pool, const struct sp_nif_limits *limits);
+
 /* sp_nif_kept.c */
 /* Keeps a copy of the term at that place of the pool. False where there is no memory; what was there stays. */
 bool sp_nif_keep(struct sp_nif_pool *pool, struct sp_nif_kept **place, ERL_NIF_TERM term);

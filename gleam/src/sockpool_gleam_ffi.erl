@@ -225,8 +225,11 @@ value(packet, header4) -> 4;
 value(packet, {length, {length_field, Offset, Bytes, Endian, Adjust, Header}}) ->
     Big = #{big_endian => big, little_endian => little},
     {length, #{offset => Offset, bytes => Bytes, endian => maps:get(Endian, Big), adjust => Adjust, header => Header}};
-value(max_waiting, {at_most, Count}) -> Count;
-value(max_waiting, no_limit) -> infinity;
+value(_Key, {at_most, Count}) -> Count;
+value(_Key, no_limit) -> infinity;
+value(max_lifetime, {up_to, Ms}) -> Ms;
+value(max_lifetime, {between, Min, Max}) -> {Min, Max};
+value(max_lifetime, unlimited) -> infinity;
 value(validate, {after_idle, Ms}) -> {'after', Ms};
 value(init, Fun) -> fun(Conn) -> init_result(Fun(Conn)) end;
 value(bind, Text) -> ip(Text);

@@ -6,7 +6,9 @@ import sockpool/connection.{
   Resp, Strip, length_field,
 }
 import sockpool/error
-import sockpool/options.{type Options, AfterIdle, Always, AtMost, Close, Fifo, Lifo, Never, NoLimit, Reuse}
+import sockpool/options.{
+  type Options, AfterIdle, Always, AtMost, Between, Close, Fifo, Lifo, Never, NoLimit, Reuse, Unlimited, UpTo,
+}
 import sockpool/pool
 import sockpool/tls
 import sockpool_kit as kit
@@ -44,6 +46,11 @@ pub fn refused_values_test() {
     refusal(o |> options.size(0) |> options.max_overflow(0)),
   )
   kit.equal("overflow_ttl", refusal(options.overflow_ttl(o, Ms(-1))))
+  kit.equal("min_size", refusal(options.min_size(o, 11)))
+  kit.equal("idle_timeout", refusal(options.idle_timeout(o, Ms(0))))
+  kit.equal("max_lifetime", refusal(options.max_lifetime(o, UpTo(0))))
+  kit.equal("max_lifetime", refusal(options.max_lifetime(o, Between(2, 1))))
+  kit.equal("max_uses", refusal(options.max_uses(o, AtMost(0))))
   kit.equal("max_waiting", refusal(options.max_waiting(o, AtMost(-1))))
   kit.equal("checkout_timeout", refusal(options.checkout_timeout(o, Ms(-1))))
   kit.equal("connect_timeout", refusal(options.connect_timeout(o, Ms(0))))
@@ -115,6 +122,14 @@ pub fn accepted_values_test() {
     |> options.size(2)
     |> options.max_overflow(1)
     |> options.overflow_ttl(Infinity)
+    |> options.min_size(0)
+    |> options.idle_timeout(Ms(1))
+    |> options.idle_timeout(Infinity)
+    |> options.max_lifetime(Unlimited)
+    |> options.max_lifetime(UpTo(60_000))
+    |> options.max_lifetime(Between(1, 2))
+    |> options.max_uses(AtMost(1))
+    |> options.max_uses(NoLimit)
     |> options.strategy(Lifo)
     |> options.strategy(Fifo)
     |> options.max_waiting(NoLimit)

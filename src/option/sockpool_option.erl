@@ -127,6 +127,9 @@ check(worker, {Module, Arg}) when is_atom(Module) -> sockpool_callback:check({Mo
 check(worker, Value) -> sockpool_callback:check(Value, 0);
 check(backoff, {Min, Max} = Value) ->
     the_same(Value, is_number_of(backoff, Min) andalso is_number_of(backoff, Max) andalso Min =< Max);
+check(lifetime, {Min, Max} = Value) ->
+    the_same(Value, is_number_of(lifetime, Min) andalso is_number_of(lifetime, Max) andalso Min =< Max);
+check(lifetime, Value) -> the_same(Value, is_number_of(lifetime, Value));
 check(node_name, Value) -> the_same(Value, split_node(Value) =/= error);
 check(hosts, Value) -> sockpool_host:hosts(Value);
 check(path, Value) -> limited(path, text(Value));

@@ -17,7 +17,7 @@
 -type row() :: {Key :: atom(), Default :: term(), kind(), [rule()]}.
 -type kind() :: {optional | or_infinity, kind()} % or the atom `undefined', `infinity'
               | {one_of, [atom(), ...]} | {integer, integer(), integer()} | {ms, 0 | 1} | bytes
-              | pool_name | hosts | path | worker | packet | ip_address | validate | backoff | tls | node_name | cookie
+              | pool_name | hosts | path | worker | packet | ip_address | validate | backoff | lifetime | tls | node_name | cookie
               | {callback, arity(), Returns :: string()}
               | {text, string()} | server_name | certs | password | versions | alpn.
 %% Who checks.
@@ -52,6 +52,10 @@ pool() ->
      {size, 10, {integer, 0, ?MAX_CONNECTIONS}, [Sum]},
      {max_overflow, 10, {integer, 0, ?MAX_CONNECTIONS}, [Sum]},
      {overflow_ttl, 10000, {or_infinity, {ms, 0}}, []},
+     {min_size, undefined, {optional, {integer, 0, ?MAX_CONNECTIONS}}, [{note, "not above size, which it is by default"}]},
+     {idle_timeout, infinity, {or_infinity, {ms, 1}}, []},
+     {max_lifetime, infinity, {or_infinity, lifetime}, []},
+     {max_uses, infinity, {or_infinity, {integer, 1, ?MAX_COUNT}}, []},
      {strategy, lifo, {one_of, [lifo, fifo]}, []},
      {max_waiting, infinity, {or_infinity, {integer, 0, ?MAX_COUNT}}, []},
      {checkout_timeout, 5000, {or_infinity, {ms, 0}}, []},
@@ -117,6 +121,10 @@ tls() ->
                      size => non_neg_integer() | nil,
                      max_overflow => non_neg_integer() | nil,
                      overflow_ttl => ms() | infinity | nil,
+                     min_size => non_neg_integer() | undefined | nil,
+                     idle_timeout => ms() | infinity | nil,
+                     max_lifetime => ms() | {ms(), ms()} | infinity | nil,
+                     max_uses => pos_integer() | infinity | nil,
                      strategy => lifo | fifo | nil,
                      max_waiting => non_neg_integer() | infinity | nil,
                      checkout_timeout => ms() | infinity | nil,
@@ -174,6 +182,7 @@ bounds({integer, Min, Max}) -> {Min, Max};
 bounds({ms, Min}) -> {Min, ?MAX_MS};
 bounds(validate) -> bounds({ms, 0});
 bounds(backoff) -> bounds({ms, 1});
+bounds(lifetime) -> bounds({ms, 1});
 bounds(bytes) -> {1, ?MAX_BYTES};
 bounds(path) -> {1, 107};
 bounds(cookie) -> {1, 255};
@@ -258,6 +267,8 @@ words(validate) ->
     "always, never, or {'after', Ms} with Ms " ++ words({ms, 0});
 words(backoff) ->
     "{MinMs, MaxMs}, each " ++ words({ms, 1}) ++ ", with MinMs not above MaxMs";
+words(lifetime) ->
+    words({ms, 1}) ++ ", or {MinMs, MaxMs} with MinMs not above MaxMs";
 words(tls) ->
     "a map, or a list of {Key, Value}, of TLS options";
 words(node_name) ->

@@ -90,6 +90,7 @@ checked(Name, Opts) ->
     ok = check_required(Rows, Parsed),
     ok = check_refused(Rows, Given),
     ok = check_together(Parsed),
+    ok = check_min_size(Parsed),
     with_validate(with_packet(Given, with_tls(maps:merge(Parsed, maps:from_list([{Key, undefined} || {Key, _} <- refused(Rows, Parsed)]))))).
 
 all_given(Opts) ->
@@ -142,6 +143,9 @@ check_sum({size, _Default, {integer, _Min, Max}, _Rules}, #{size := Size, max_ov
 check_sum(_Row, #{size := Size}) ->
     throw({wrong, size, Size}).
 
+check_min_size(#{min_size := Min, size := Size}) when is_integer(Min), Min > Size -> throw({wrong, min_size, Min});
+check_min_size(_Parsed) -> ok.
+
 %% Each connection may be a pipe.
 check_pipeline(#{pipeline := Many, size := Size, max_overflow := Overflow})
   when is_integer(Many), Many > 1, Size + Overflow > ?PIPES_MAX ->
@@ -178,6 +182,8 @@ changed(Given, Opts) ->
         Changes = changes(Given, Opts),
         Changed = maps:merge(Opts, Changes),
         ok = check_together(Changed),
+        %% A smaller size lowers it.
+        ok = check_min_size(maps:merge(maps:with([size], Changed), maps:with([min_size], Changes))),
         {ok, Changes, with_validate(Changed)}
     catch
         throw:{wrong, Key, Value} -> {error, {bad_option, Key, Value}};

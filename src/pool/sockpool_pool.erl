@@ -302,9 +302,13 @@ config(#{transport := worker, validate := Validate} = Opts) ->
 config(Opts) ->
     config(undefined, Opts).
 
-config(Check, #{backoff := {Min, Max}, validate := Validate, bind := Bind, packet := Packet} = Opts) ->
+config(Check, #{backoff := {Min, Max}, min_size := MinSize, max_lifetime := Lifetime, validate := Validate, bind := Bind, packet := Packet} = Opts) ->
     {Framing, Cut} = sockpool_framing:parts(Packet),
-    Opts#{packet := Framing,
+    {Shortest, Longest} = lifetime(Lifetime),
+    Opts#{min_size := case MinSize of undefined -> infinity; _ -> MinSize end, % the size is its limit
+          lifetime_min => Shortest,
+          lifetime_max => Longest,
+          packet := Framing,
           cut => Cut,
           silence => tick_time_s(),
           backoff_min => Min,
@@ -312,6 +316,11 @@ config(Check, #{backoff := {Min, Max}, validate := Validate, bind := Bind, packe
           check => Check,
           validate := case Validate of {'after', Ms} -> Ms; When -> When end,
           bind := case Bind of undefined -> undefined; _ -> sockpool_host:address_bytes(Bind) end}.
+
+%% Of one number, the last quarter before it.
+lifetime({_Shortest, _Longest} = Both) -> Both;
+lifetime(infinity) -> {infinity, infinity};
+lifetime(Ms) -> {Ms - Ms div 4, Ms}.
 
 %% Of connections to nodes: as of those of the VM.
 tick_time_s() ->

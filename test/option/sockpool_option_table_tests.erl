@@ -67,12 +67,12 @@ options_that_are_read_test_() ->
     Pool = keys(sockpool_option_table:pool()),
     Tls = keys(sockpool_option_table:tls()),
     %% What is made of options for the library.
-    Made = [backoff_min, backoff_max, silence, check, cut],
+    Made = [backoff_min, backoff_max, lifetime_min, lifetime_max, silence, check, cut],
     TlsMade = [min_version, max_version, turn],
     Modules = [{sockpool_pool, Pool}, {sockpool_connector, Pool}, {sockpool_opts, Pool}, {sockpool_session, Pool},
                {sockpool_tls, Tls ++ [password]}],
-    [?_assertEqual([], lists:usort(asked("sp_nif_pool.c")) -- (Pool ++ Made)),
-     ?_assert(length(asked("sp_nif_pool.c")) > 15),
+    [?_assertEqual([], lists:usort(asked("sp_nif_config.c")) -- (Pool ++ Made)),
+     ?_assert(length(asked("sp_nif_config.c")) > 15),
      ?_assertEqual([], lists:usort(asked("sp_nif_tls.c")) -- (Tls ++ TlsMade)),
      ?_assert(length(asked("sp_nif_tls.c")) > 10)]
         ++ [{atom_to_list(Module), [?_assertEqual([], read_by(Module) -- Known), ?_assertNotEqual([], read_by(Module))]}

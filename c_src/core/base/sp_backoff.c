@@ -1,13 +1,6 @@
 #include "sp_backoff.h"
 
-static uint64_t splitmix64(uint64_t *state)
-{
-    uint64_t z = (*state += 0x9e3779b97f4a7c15u);
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
+#include "sp_random.h"
 
 void sp_backoff_init(struct sp_backoff *backoff, uint64_t min_ns, uint64_t max_ns, uint64_t seed)
 {
@@ -25,7 +18,7 @@ void sp_backoff_failed(struct sp_backoff *backoff, uint32_t round, uint64_t now_
     if (bound > backoff->max_ns)
         bound = backoff->max_ns;
     backoff->failures++;
-    backoff->until_ns = now_ns + splitmix64(&backoff->rng) % (bound + 1);
+    backoff->until_ns = now_ns + sp_random(&backoff->rng) % (bound + 1);
     backoff->hurried_ns = now_ns + (bound / 4 > backoff->min_ns ? bound / 4 : backoff->min_ns);
 }
 

@@ -1,7 +1,6 @@
 /* Reconnect delays: exponential backoff with full jitter, delay = random(0, min(max, min * 2^n))
  * (M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015), the randomness
- * from a seedable generator (splitmix64: G. Steele et al., "Fast Splittable Pseudorandom Number
- * Generators", OOPSLA 2014). Not thread-safe: its user's lock guards it. */
+ * from a seedable generator (sp_random.h). Not thread-safe: its user's lock guards it. */
 #ifndef SP_BACKOFF_H
 #define SP_BACKOFF_H
 

@@ -37,6 +37,17 @@ void sp_conn_set_state(struct sp_conn *conn, enum sp_conn_state to)
     atomic_store_explicit(&conn->state, (uint32_t)to, memory_order_release);
 }
 
+void sp_conn_used(struct sp_conn *conn, uint64_t uses)
+{
+    uint32_t left = UINT32_MAX - conn->uses;
+
+    if (!conn->uses_end)
+        return;
+    conn->uses += uses < left ? (uint32_t)uses : left;
+    if (conn->uses >= conn->uses_end)
+        atomic_store_explicit(&conn->ends_ns, 0, memory_order_relaxed);
+}
+
 bool sp_conn_pin(struct sp_conn *conn)
 {
     uint32_t pins = atomic_load(&conn->pins);

@@ -75,30 +75,33 @@ struct sp_conn {
     void (*unpinned)(struct sp_conn *conn, const struct sp_call *call);
     const struct sp_sys *sys;
     const struct sp_transport *transport;
-    uint32_t slot;  /* in the pool's table */
-    uint32_t round; /* the backoff's failures, when it was made */
-    uint64_t epoch; /* the pool's, when it was made */
-    uint64_t born_ns;
+    uint32_t slot;           /* in the pool's table */
+    uint32_t round;          /* the backoff's failures, when it was made */
+    uint64_t epoch;          /* the pool's, when it was made */
+    uint64_t born_ns;        /* since when it is usable; before that, since when it is tried */
     bool nodelay, keepalive; /* the pool's own */
 
-    /* atomics */
+    /* atomics; `gone` and `shard` are here for the sake of the struct's size */
+    _Atomic bool gone; /* a worker that has ended; set by sp_pool_lost(), for good */
     _Atomic uint32_t pins;
     _Atomic uint32_t state;
+    _Atomic uint32_t shard; /* whose list it was last put into */
     _Atomic uint64_t lease;
     _Atomic uint64_t owner;     /* the lease's; written before `lease` */
     _Atomic uint64_t leased_ns; /* likewise */
     _Atomic uint64_t armed;     /* the lease whose owner has a select pending; has a pin */
-    _Atomic uint32_t shard;     /* whose list it was last put into */
-    _Atomic bool gone;          /* a worker that has ended; set by sp_pool_lost(), for good */
+    _Atomic uint64_t ends_ns;   /* from then on it is too old; 0: it has been used too often */
 
     /* under the lock of the list that it is in */
     struct sp_list_node node;
     bool cold;      /* in the shard's cold list */
+    bool aged;      /* in its list of those that are too old */
     uint32_t watch; /* generation of its idle watch */
     uint64_t idle_since_ns;
 
     /* the holder's */
     int fd;
+    uint32_t uses; /* counted where `uses_end` is not 0 */
     uint64_t lease_seq;
     bool used;            /* has been leased to a user */
     bool touched;         /* the lease has done I/O */
@@ -108,12 +111,13 @@ struct sp_conn {
     bool buffers_changed; /* sndbuf or recbuf are not the pool's, and cannot be put back */
     bool flags_changed;   /* nodelay or keepalive are not the pool's */
     bool framing_changed;
-    bool upgraded;   /* the lease has put TLS over it */
-    bool shaken;     /* the transport's handshake is done */
-    bool heard;      /* the peer has sent something after that */
-    bool more;       /* the transport's: its last receive has left something that it holds */
-    sp_status fault; /* the transport's: why no further call can succeed, or SP_OK */
-    int pieces;      /* what its operations cost, until sp_conn_settle() */
+    bool upgraded;     /* the lease has put TLS over it */
+    bool shaken;       /* the transport's handshake is done */
+    bool heard;        /* the peer has sent something after that */
+    bool more;         /* the transport's: its last receive has left something that it holds */
+    sp_status fault;   /* the transport's: why no further call can succeed, or SP_OK */
+    int pieces;        /* what its operations cost, until sp_conn_settle() */
+    uint32_t uses_end; /* with so many it is too old; 0: with none */
     void *transport_state;
     struct sp_node_state *dist; /* sp_node.c's, over that */
     struct sp_rbuf rbuf;
@@ -142,6 +146,14 @@ static inline bool sp_conn_unready(const struct sp_conn *conn)
 {
     return sp_conn_state(conn) == SP_CONN_CONNECTING || sp_conn_state(conn) == SP_CONN_INITIALISING;
 }
+
+/* Whether it is too old, by time or by uses. */
+static inline bool sp_conn_is_over(const struct sp_conn *conn, uint64_t now_ns)
+{
+    return now_ns >= atomic_load_explicit(&conn->ends_ns, memory_order_relaxed);
+}
+/* So many uses more; by who holds it, or its lease. */
+void sp_conn_used(struct sp_conn *conn, uint64_t uses);
 
 static inline bool sp_wants(sp_status status)
 {

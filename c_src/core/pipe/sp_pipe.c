@@ -147,6 +147,9 @@ bool sp_pipe_attach(struct sp_pipe *pipe, const struct sp_call *call, struct sp_
         pipe->queued = 0;
         pipe->written = 0;
         pipe->skip = 0;
+        pipe->first = pipe->tail;
+        pipe->stop =
+            limits->in_all < UINT64_MAX - pipe->tail ? pipe->tail + limits->in_all : UINT64_MAX;
         sp_pipe_count_places(pipe);
         atomic_store(&pipe->attached, true);
     }
@@ -180,7 +183,7 @@ static bool has_room(const struct sp_pipe *pipe, const struct sp_call *call, siz
 {
     size_t bytes = pipe->filling.len + pipe->flight_len;
 
-    return sp_pipe_under_way(pipe) < pipe->limit &&
+    return sp_pipe_under_way(pipe) < pipe->limit && pipe->tail < pipe->stop &&
            (bytes == 0 || (len <= pipe->bytes_max && bytes <= pipe->bytes_max - len)) &&
            !sp_pipe_is_overdue(pipe, call->now_ns, pipe->stall_ns / STALL_PARTS);
 }
@@ -436,6 +439,24 @@ void sp_pipe_fired(struct sp_pipe *pipe, uint32_t generation, bool write)
         pipe->write_fired = true;
     else if (generation == pipe->generation && pipe->receiver == SP_FOR_CONTROL)
         pipe->receiver_fired = true;
+    pthread_mutex_unlock(&pipe->lock);
+}
+
+bool sp_pipe_is_over(struct sp_pipe *pipe, uint64_t now_ns)
+{
+    bool over;
+
+    pthread_mutex_lock(&pipe->lock);
+    over = pipe->conn && sp_conn_is_over(pipe->conn, now_ns);
+    pthread_mutex_unlock(&pipe->lock);
+    return over;
+}
+
+void sp_pipe_stop(struct sp_pipe *pipe)
+{
+    pthread_mutex_lock(&pipe->lock);
+    pipe->stop = pipe->tail;
+    sp_pipe_count_places(pipe);
     pthread_mutex_unlock(&pipe->lock);
 }
 

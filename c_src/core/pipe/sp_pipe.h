@@ -91,6 +91,8 @@ struct sp_pipe {
     uint32_t mask, limit;
     size_t bytes_max;
     uint64_t stall_ns;
+    uint64_t first,
+        stop; /* of its connection: the first number, and the first that it is not to have */
     uint64_t head, swapped,
         tail;       /* the oldest that is under way; the first that is in `filling`; the next */
     uint32_t usual; /* requests under way, on average, in USUAL_ONEs */
@@ -126,6 +128,7 @@ struct sp_pipe_limits {
     uint32_t requests; /* under way */
     size_t bytes;      /* queued */
     uint64_t stall_ns;
+    uint64_t in_all; /* on this connection; UINT64_MAX: any number */
 };
 
 /* Takes over the lease and a reference. False where it has a connection already, or memory is short. */
@@ -168,6 +171,10 @@ SP_MUST_CHECK sp_status sp_pipe_give_up(struct sp_pipe *pipe, uint64_t number, u
 /* The control process was told of that connection; `write`: that there is room. */
 void sp_pipe_fired(struct sp_pipe *pipe, uint32_t generation, bool write);
 
+/* Whether its connection is too old. */
+bool sp_pipe_is_over(struct sp_pipe *pipe, uint64_t now_ns);
+/* Its connection takes nothing new, and is idle when what is under way is done. */
+void sp_pipe_stop(struct sp_pipe *pipe);
 /* Its connection, where that is of an epoch before this, is ended by the next round. */
 void sp_pipe_end_before(struct sp_pipe *pipe, uint64_t epoch);
 /* Drops the replies of owners who died before they took them, of those placed before then. True where the call may do no
@@ -198,10 +205,11 @@ static inline void sp_pipe_count_places(struct sp_pipe *pipe)
 {
     uint64_t under_way = sp_pipe_under_way(pipe);
 
-    atomic_store_explicit(
-        &pipe->free_places,
-        under_way < pipe->limit && !pipe->breaking ? pipe->limit - (uint32_t)under_way : 0,
-        memory_order_relaxed);
+    atomic_store_explicit(&pipe->free_places,
+                          under_way < pipe->limit && pipe->tail < pipe->stop && !pipe->breaking
+                              ? pipe->limit - (uint32_t)under_way
+                              : 0,
+                          memory_order_relaxed);
 }
 
 #endif

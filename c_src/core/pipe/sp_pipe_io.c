@@ -244,6 +244,8 @@ static bool became_idle(struct round *round, struct sp_pipe_ended *ended)
         *ended = (struct sp_pipe_ended){.conn = pipe->conn, .lease = pipe->lease};
         if (!sp_intake_is_empty(&pipe->intake))
             pipe->conn->tainted = true; /* bytes that nobody has asked for */
+        if (pipe->tail > pipe->first)
+            sp_conn_used(pipe->conn, pipe->tail - pipe->first - 1); /* its lease has counted one */
         assert(pipe->armed == 0 && !is_owner(pipe->receiver));
         forget(pipe);
     }

@@ -1,6 +1,7 @@
 #include "sp_control.h"
 
 #include "core/conn/sp_recv.h"
+#include "sp_age.h"
 #include "sp_close.h"
 #include "sp_grant.h"
 #include "sp_health.h"
@@ -23,6 +24,7 @@ void sp_control_open(struct sp_pool *pool, const struct sp_call *call,
 {
     sp_health_begin(pool, config, seed);
     sp_settings_store(pool, config);
+    sp_age_begin(pool, call, config);
     atomic_store(&pool->shrinking, false);
     pool->control.surplus = false;
     atomic_store(&pool->pipeline, pool->pipes ? config->pipeline : 1);
@@ -108,14 +110,22 @@ static bool reserve(struct sp_pool *pool)
     return true;
 }
 
-/* How many connections should be begun now, without regard to the limit; `demand` of them are waited for. */
-static uint64_t wanted(struct sp_pool *pool, uint64_t demand)
+/* How many connections are called for by so many who wait or would not wait. */
+static uint64_t called_for(struct sp_pool *pool, uint64_t demand)
 {
-    uint64_t size = atomic_load(&pool->size), total = atomic_load(&pool->total);
     uint64_t connecting = atomic_load(&pool->connecting);
-    uint64_t missing = size > total ? size - total : 0;
-    uint64_t called_for = demand > connecting ? demand - connecting : 0;
 
+    return demand > connecting ? demand - connecting : 0;
+}
+
+/* How many connections should be begun now, without regard to the limit. */
+static uint64_t wanted(struct sp_pool *pool, uint64_t called_for)
+{
+    uint64_t base = atomic_load(&pool->base), total = atomic_load(&pool->total);
+    uint64_t missing = base > total ? base - total : 0, replaced = sp_age_wanted(pool);
+
+    if (missing < replaced)
+        missing = replaced;
     return missing > called_for ? missing : called_for;
 }
 
@@ -165,6 +175,7 @@ static bool attempt(struct sp_pool *pool, const struct sp_call *call, uint32_t r
     conn->epoch = atomic_load(&pool->epoch);
     conn->round = round;
     conn->born_ns = conn->idle_since_ns = call->now_ns;
+    atomic_store_explicit(&conn->ends_ns, SP_NEVER, memory_order_relaxed);
     conn->fd = -1;
     pool->host->conn_ref(conn);
     attempt->conn = conn;
@@ -183,7 +194,8 @@ static void grow(struct sp_pool *pool, const struct sp_call *call, struct sp_att
                  size_t max, struct sp_plan *plan)
 {
     uint32_t eager = atomic_exchange(&pool->eager, 0), round;
-    uint64_t demand = sp_queue_demand(pool) + eager, want = wanted(pool, demand), allowed;
+    uint64_t demand = sp_queue_demand(pool) + eager;
+    uint64_t called = called_for(pool, demand), want = wanted(pool, called), allowed;
 
     if (want == 0)
         return;
@@ -192,17 +204,17 @@ static void grow(struct sp_pool *pool, const struct sp_call *call, struct sp_att
     allowed = attempts_allowed(pool, call->now_ns, &round, &plan->wait_ns);
     if (eager && allowed == 0 && plan->wait_ns != SP_NEVER)
         atomic_store(&pool->eager, 1); /* until then nobody need say so again */
-    while (plan->attempts < max && plan->attempts < want && plan->attempts < allowed) {
-        if (!reserve(pool))
-            return;
+    while (plan->attempts < max && plan->attempts < want && plan->attempts < allowed &&
+           reserve(pool)) {
         if (!attempt(pool, call, round, &attempts[plan->attempts])) {
             atomic_fetch_sub(&pool->connecting, 1);
             atomic_fetch_sub(&pool->total, 1);
             plan->wait_ns = 100 * SP_MS;
-            return;
+            break;
         }
         plan->attempts++;
     }
+    sp_age_attempts(pool, plan->attempts, called > 0);
     if (plan->attempts == max)
         plan->more = true;
 }
@@ -233,6 +245,7 @@ void sp_control_step(struct sp_pool *pool, const struct sp_call *call, struct sp
         sp_pool_serve(pool, call, NULL);
         if (tell_unavailable(pool, call))
             plan->more = true;
+        sp_age_step(pool, call);
         grow(pool, call, attempts, max, plan);
     }
     /* Last, since nobody waits for it; one at least, or it would never be done. */
@@ -335,6 +348,7 @@ sp_status sp_control_ready(struct sp_pool *pool, const struct sp_call *call, str
         return status;
     }
     sp_health_up(pool);
+    sp_age_born(pool, call, conn);
     sp_count(sp_pool_home(pool, call), created);
     sp_conn_set_state(conn, SP_CONN_LEASED);
     atomic_fetch_sub(&pool->connecting, 1);
@@ -367,52 +381,17 @@ static void sweep_lease(struct sp_pool *pool, const struct sp_call *call, struct
         (void)sp_pool_revoke(pool, call, conn, lease);
 }
 
-/* The longest idle connection that is not watched yet, where it is old enough; the caller holds it. */
-static struct sp_conn *pop_turned_cold(struct sp_shard *shard, uint64_t before_ns)
-{
-    struct sp_list_node *node;
-    struct sp_conn *conn = NULL;
-
-    if (!atomic_load(&shard->top))
-        return NULL;
-    pthread_mutex_lock(&shard->lock);
-    node = sp_list_oldest(&shard->fresh);
-    if (node && SP_CONTAINER(node, struct sp_conn, node)->idle_since_ns < before_ns) {
-        conn = SP_CONTAINER(node, struct sp_conn, node);
-        sp_shard_unlink(shard, conn);
-    }
-    pthread_mutex_unlock(&shard->lock);
-    return conn;
-}
-
-static void close_outlived(struct sp_pool *pool, const struct sp_call *call, struct sp_shard *shard)
-{
-    uint64_t ttl_ns = atomic_load(&pool->overflow_ttl_ns);
-    struct sp_conn *conn;
-
-    if (ttl_ns == SP_NEVER || call->now_ns < ttl_ns)
-        return;
-    while (!sp_spent(call) && atomic_load(&pool->total) > atomic_load(&pool->size)) {
-        sp_take(call, SP_PIECES_LOOK);
-        if (!(conn = sp_shard_pop_oldest(shard, call->now_ns - ttl_ns)))
-            return;
-        if (!sp_pool_retire_above(pool, call, conn, atomic_load(&pool->size))) {
-            sp_pool_serve(pool, call, conn);
-            return;
-        }
-    }
-}
-
 static void watch_cold(struct sp_pool *pool, const struct sp_call *call, struct sp_shard *shard)
 {
     struct sp_conn *conn;
 
     if (call->now_ns < SP_COLD_NS)
         return;
-    while (!sp_spent(call) && (conn = pop_turned_cold(shard, call->now_ns - SP_COLD_NS))) {
+    while (!sp_spent(call) &&
+           (conn = sp_shard_pop_idle_since(pool, shard, true, call->now_ns - SP_COLD_NS))) {
         sp_take(call, SP_PIECES_WATCH);
         if (pool->host->watch(call, conn, ++conn->watch))
-            sp_pool_put(pool, call, shard, conn, true);
+            sp_pool_put(pool, call, shard, conn, SP_IDLE_COLD);
         else
             sp_pool_retire(pool, call, conn);
     }
@@ -426,10 +405,9 @@ bool sp_control_tick(struct sp_pool *pool, const struct sp_call *call, uint32_t 
     if (sp_pool_expire(pool, call) || (*cursor == 0 && sp_piped_tick(pool, call)))
         return true;
     if (*cursor == 0) {
-        for (uint32_t i = 0; i < pool->shard_count; i++) {
-            close_outlived(pool, call, &pool->shards[i]);
+        sp_age_tick(pool, call);
+        for (uint32_t i = 0; i < pool->shard_count; i++)
             watch_cold(pool, call, &pool->shards[i]);
-        }
         spent = sp_spent(call);
         /* Each may have been out of its shard while a waiter looked there. */
         sp_pool_serve(pool, call, NULL);
@@ -440,6 +418,7 @@ bool sp_control_tick(struct sp_pool *pool, const struct sp_call *call, uint32_t 
         conn = sp_table_next(pool, call, cursor);
         if (conn) {
             sweep_lease(pool, call, conn);
+            sp_age_sweep(pool, call, conn);
             pool->host->conn_unref(conn);
         }
     } while (*cursor > 0 && !sp_spent(call));
@@ -459,7 +438,7 @@ static void idle_event(struct sp_pool *pool, const struct sp_call *call, struct 
                atomic_load(&pool->validate_after_ns) == SP_NEVER) {
         /* The first user's, but for a node's, of which the look has taken a part. Not watched any more: there
          * is something to read all the time. */
-        sp_pool_put(pool, call, shard, conn, true);
+        sp_pool_put(pool, call, shard, conn, SP_IDLE_COLD);
         sp_pool_serve(pool, call, NULL);
     } else {
         sp_pool_retire_unusable(pool, call, conn);

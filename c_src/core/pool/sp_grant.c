@@ -1,5 +1,6 @@
 #include "sp_grant.h"
 
+#include "sp_age.h"
 #include "sp_queue.h"
 #include "sp_retire.h"
 #include "sp_shard.h"
@@ -26,6 +27,7 @@ static bool used_before(struct sp_conn *conn)
     bool used = conn->used;
 
     conn->used = true;
+    sp_conn_used(conn, 1);
     return used;
 }
 
@@ -124,6 +126,15 @@ static void lend(struct sp_pool *pool, const struct sp_call *call, struct sp_con
     pool->start_pipe(pool, call, conn, lease);
 }
 
+static void put_away(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                     bool over)
+{
+    if (over)
+        sp_age_put(pool, call, conn);
+    else
+        sp_pool_put(pool, call, sp_pool_home(pool, call), conn, SP_IDLE_FRESH);
+}
+
 void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
 {
     for (;;) {
@@ -150,6 +161,11 @@ void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_c
             conn = NULL;
             continue;
         }
+        bool over = sp_conn_is_over(conn, call->now_ns);
+        if (wanted && over && !sp_age_may_serve(pool, call, conn)) {
+            conn = NULL;
+            continue;
+        }
         if (wanted && sp_pool_has_pipes(pool) && sp_queue_first_is_piped(pool)) {
             lend(pool, call, conn);
             conn = NULL;
@@ -167,7 +183,7 @@ void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_c
         }
         if (spent || atomic_load_explicit(&pool->overflow_ttl_ns, memory_order_relaxed) ||
             !sp_pool_retire_above(pool, call, conn, atomic_load(&pool->size)))
-            sp_pool_put(pool, call, sp_pool_home(pool, call), conn, false);
+            put_away(pool, call, conn, over);
         conn = NULL; /* and once more: a waiter may have come between the look and the push */
     }
     /* Its step serves as well, and looks at everything that was changed before this. */
@@ -182,6 +198,11 @@ sp_status sp_pool_checkout(struct sp_pool *pool, const struct sp_call *call, uin
     if (phase != SP_PHASE_OPEN)
         return sp_pool_phase_status(phase);
     while (!atomic_load(&pool->nwait) && (*conn = sp_shard_pop_any(pool, call))) {
+        if (sp_conn_is_over(*conn, call->now_ns) && !sp_age_may_serve(pool, call, *conn)) {
+            if (sp_spent(call))
+                return SP_AGAIN;
+            continue;
+        }
         if (usable(pool, call, *conn)) {
             bool reused = used_before(*conn);
             pool->host->conn_ref(*conn);
@@ -200,6 +221,8 @@ sp_status sp_pool_checkout(struct sp_pool *pool, const struct sp_call *call, uin
         if (sp_spent(call))
             return SP_AGAIN;
     }
+    if (!atomic_load(&pool->exhausted))
+        atomic_store(&pool->exhausted, true);
     phase = sp_pool_phase(pool);
     return phase == SP_PHASE_OPEN ? SP_EMPTY : sp_pool_phase_status(phase);
 }

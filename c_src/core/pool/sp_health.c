@@ -5,6 +5,7 @@ void sp_health_begin(struct sp_pool *pool, const struct sp_config *config, uint6
     pthread_mutex_lock(&pool->control.lock);
     pool->control.config = *config;
     sp_backoff_init(&pool->control.state, config->backoff_min_ns, config->backoff_max_ns, seed);
+    pool->control.rng = ~seed;
     atomic_store(&pool->doubted, false);
     atomic_store(&pool->retry_ns, 0);
     atomic_store(&pool->lost_all, false);
@@ -70,10 +71,14 @@ void sp_health_learn(struct sp_pool *pool, const struct sp_call *call, struct sp
         refused(pool, call, conn);
 }
 
+bool sp_health_failing(struct sp_pool *pool)
+{
+    return atomic_load(&pool->retry_ns) > 0;
+}
+
 bool sp_health_unavailable(struct sp_pool *pool)
 {
-    return atomic_load(&pool->retry_ns) &&
-           atomic_load(&pool->total) <= atomic_load(&pool->connecting);
+    return sp_health_failing(pool) && atomic_load(&pool->total) <= atomic_load(&pool->connecting);
 }
 
 void sp_health_hurry(struct sp_pool *pool)

@@ -19,6 +19,8 @@ void sp_health_lost_unused(struct sp_pool *pool, const struct sp_call *call);
  * now on a connection that is ready does not end the backoff, but one on which the server has said
  * something. TLS 1.3 servers refuse a client's certificate so. */
 void sp_health_learn(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn);
+/* Whether the last attempt failed. */
+bool sp_health_failing(struct sp_pool *pool);
 /* Whether the last attempt failed and no connection is up. */
 bool sp_health_unavailable(struct sp_pool *pool);
 /* Somebody waits for the next attempt, see sp_backoff_hurry(). */

@@ -1,7 +1,9 @@
 #include "sp_piped.h"
 
 #include "core/pipe/sp_pipe_io.h"
+#include "sp_age.h"
 #include "sp_grant.h"
+#include "sp_health.h"
 #include "sp_lease.h"
 #include "sp_queued_ask.h"
 #include "sp_shard.h"
@@ -25,26 +27,6 @@ struct sp_pipes {
 };
 
 /* ---- which pipes there are ---- */
-
-static void start(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
-                  uint64_t lease);
-static void admit(struct sp_pool *pool, const struct sp_call *call);
-
-sp_status sp_piped_open(struct sp_pool *pool)
-{
-    struct sp_pipes *pipes = pool->pipes;
-
-    if (pipes)
-        return SP_OK;
-    pipes = calloc(1, sizeof *pipes);
-    if (!pipes)
-        return SP_NO_MEMORY;
-    pthread_mutex_init(&pipes->lock, NULL);
-    pool->start_pipe = start;
-    pool->admit = admit;
-    pool->pipes = pipes;
-    return SP_OK;
-}
 
 static uint32_t count_of(struct sp_pool *pool)
 {
@@ -149,11 +131,9 @@ static struct sp_pipe *pipe_with_room(struct sp_pool *pool, const struct sp_call
     uint32_t count = count_of(pool), home = call->shard % pool->shard_count;
 
     sp_take(call, (int)(count / SP_LOOKS_PER_PIECE));
-    for (uint32_t i = 0; i < count; i++) {
-        struct sp_pipe *pipe = pipe_at(pool, (home + i) % count);
-        if (has_places(pipe))
-            return pipe;
-    }
+    for (uint32_t i = 0; i < count; i++)
+        if (has_places(pipe_at(pool, (home + i) % count)))
+            return pipe_at(pool, (home + i) % count);
     return NULL;
 }
 
@@ -163,7 +143,8 @@ static struct sp_pipe *attach(struct sp_pool *pool, const struct sp_call *call,
 {
     struct sp_pipe_limits limits = {.requests = atomic_load(&pool->pipeline),
                                     .bytes = atomic_load(&pool->pipeline_bytes),
-                                    .stall_ns = atomic_load(&pool->pipeline_stall_ns)};
+                                    .stall_ns = atomic_load(&pool->pipeline_stall_ns),
+                                    .in_all = sp_age_uses_left(pool, conn)};
     struct sp_pipe *pipe;
 
     for (;;) {
@@ -306,6 +287,22 @@ static void start(struct sp_pool *pool, const struct sp_call *call, struct sp_co
     }
     (void)admit_to(pool, call, pipe);
     postpone(pool, call, pipe, SP_PIPE_WRITE | SP_PIPE_SELECT);
+}
+
+sp_status sp_piped_open(struct sp_pool *pool)
+{
+    struct sp_pipes *pipes = pool->pipes;
+
+    if (pipes)
+        return SP_OK;
+    pipes = calloc(1, sizeof *pipes);
+    if (!pipes)
+        return SP_NO_MEMORY;
+    pthread_mutex_init(&pipes->lock, NULL);
+    pool->start_pipe = start;
+    pool->admit = admit;
+    pool->pipes = pipes;
+    return SP_OK;
 }
 
 /* ---- requests ---- */
@@ -561,6 +558,8 @@ static bool look_after(struct sp_pool *pool, const struct sp_call *call, struct 
 {
     if (call->now_ns > UNTAKEN_NS && sp_pipe_drop_dead(pipe, call, call->now_ns - UNTAKEN_NS))
         return true;
+    if (sp_pipe_is_over(pipe, call->now_ns) && !sp_health_failing(pool))
+        sp_pipe_stop(pipe);
     if (atomic_load(&pipe->attached))
         do_io(pool, call, pipe, SP_PIPE_WRITE | SP_PIPE_READ | SP_PIPE_SELECT);
     return false;

@@ -34,6 +34,7 @@ sp_status sp_pool_init(struct sp_pool *pool, const struct sp_host *host, const s
         lock_init(&pool->shards[i].lock);
         sp_list_init(&pool->shards[i].fresh);
         sp_list_init(&pool->shards[i].cold);
+        sp_list_init(&pool->shards[i].aged);
     }
     lock_init(&pool->queue.lock);
     sp_list_init(&pool->queue.list);

@@ -12,6 +12,7 @@
 #include "core/base/sp_expiry.h"
 #include "core/conn/sp_host.h"
 #include "core/base/sp_list.h"
+#include "core/base/sp_peak.h"
 #include "sp_stats.h"
 
 #include <pthread.h>
@@ -28,7 +29,11 @@ enum sp_strategy { SP_LIFO, SP_FIFO };
 struct sp_config {
     const struct sp_transport *transport;
     uint32_t size, max_overflow;
-    uint64_t overflow_ttl_ns;   /* SP_NEVER: extra connections stay */
+    uint64_t overflow_ttl_ns; /* SP_NEVER: extra connections stay */
+    uint32_t min_size;        /* so many stay, at most `size`, */
+    uint64_t idle_timeout_ns; /* when others are idle for so long; SP_NEVER: all stay */
+    /* A connection ends when it is usable for so long, and with so many uses; SP_NEVER: it does not. */
+    uint64_t lifetime_min_ns, lifetime_max_ns, max_uses;
     uint64_t validate_after_ns; /* 0: always; SP_NEVER: never */
     uint64_t max_hold_ns;       /* SP_NEVER: no limit */
     uint64_t max_waiting;
@@ -53,7 +58,8 @@ struct sp_shard {
     _Alignas(128) pthread_mutex_t lock;
     struct sp_list fresh;  /* idle for less than SP_COLD_NS when last looked at */
     struct sp_list cold;   /* watched; each idle for longer than any in `fresh` */
-    _Atomic uint32_t top;  /* how many in both; changed under the lock, probed without */
+    struct sp_list aged;   /* too old, and handed out only where no other is idle */
+    _Atomic uint32_t top;  /* how many in all; changed under the lock, probed without */
     _Atomic uint32_t pipe; /* that the requests of this shard are put on */
     struct sp_stats stats; /* counted by threads whose home this is */
 };
@@ -67,6 +73,11 @@ struct sp_pool {
 
     /* Set by sp_settings.h's; read without a lock, each field for itself. */
     _Atomic uint32_t size, limit; /* limit = size + max_overflow */
+    /* So many are kept up: `size`, or fewer where some of these were idle for too long. The control process's. */
+    _Atomic uint32_t base;
+    _Atomic uint32_t aged;     /* how many are in the shards' lists of that name */
+    _Atomic bool exhausted;    /* since the last tick somebody found nothing idle */
+    _Atomic uint64_t max_uses; /* SP_NEVER: any number */
     _Atomic uint64_t overflow_ttl_ns, validate_after_ns, max_hold_ns, max_waiting;
     _Atomic uint32_t strategy;
     _Atomic bool reuse_abandoned, fail_fast, replies;
@@ -118,7 +129,12 @@ struct sp_pool {
         bool surplus; /* idle ones beyond the size are to be closed; the control process's */
         enum sp_phase shutting_to; /* by shutting calls only, as is the cursor into the table */
         uint32_t cursor;
+        uint64_t rng; /* of the ends of connections */
     } control;
+    /* The control process's: how many were leased at once, in overflow_ttl and in idle_timeout; and how many have
+     * to be opened for those above `base` that were closed because of their age. */
+    struct sp_peak leased_extra, leased_base;
+    uint32_t owed;
 };
 
 /* Initialises zeroed memory. SP_NO_MEMORY, or SP_OK: then sp_pool_destroy() once nobody can reach

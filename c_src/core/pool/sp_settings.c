@@ -1,5 +1,6 @@
 #include "sp_settings.h"
 
+#include "sp_age.h"
 #include "sp_grant.h"
 #include "sp_retire.h"
 #include "sp_shard.h"
@@ -45,6 +46,7 @@ void sp_settings_update(struct sp_pool *pool, const struct sp_config *config)
     next = changed(&pool->control.config, config);
     if (next.size < pool->control.config.size)
         pool->control.surplus = true;
+    sp_age_change(pool, &pool->control.config, &next);
     pool->control.config = next;
     pool->control.state.min_ns = next.backoff_min_ns;
     pool->control.state.max_ns = next.backoff_max_ns;
@@ -77,8 +79,12 @@ static bool close_idle(struct sp_pool *pool, const struct sp_call *call, uint32_
     struct sp_shard *shard;
     struct sp_conn *conn;
 
-    if (atomic_load(&pool->total) <= above || !(shard = with_oldest(pool)) ||
-        !(conn = sp_shard_pop_oldest(shard, SP_NEVER)))
+    if (atomic_load(&pool->total) <= above)
+        return false;
+    /* First those that are too old. */
+    if (!(conn = sp_shard_pop_aged(pool, call)) &&
+        (!(shard = with_oldest(pool)) ||
+         !(conn = sp_shard_pop_idle_since(pool, shard, false, SP_NEVER))))
         return false;
     if (sp_pool_retire_above(pool, call, conn, above))
         return true;

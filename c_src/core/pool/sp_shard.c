@@ -2,10 +2,21 @@
 
 #include "sp_retire.h"
 
+/* Under the lock. */
+static struct sp_conn *unlinked(struct sp_pool *pool, struct sp_shard *shard,
+                                struct sp_list_node *node)
+{
+    struct sp_conn *conn = node ? SP_CONTAINER(node, struct sp_conn, node) : NULL;
+
+    if (conn)
+        sp_shard_unlink(pool, shard, conn);
+    return conn;
+}
+
 static struct sp_conn *pop(struct sp_pool *pool, struct sp_shard *shard)
 {
     struct sp_list_node *node;
-    struct sp_conn *conn = NULL;
+    struct sp_conn *conn;
 
     if (!atomic_load(&shard->top))
         return NULL;
@@ -16,46 +27,70 @@ static struct sp_conn *pop(struct sp_pool *pool, struct sp_shard *shard)
     else
         node = sp_list_empty(&shard->cold) ? sp_list_oldest(&shard->fresh)
                                            : sp_list_oldest(&shard->cold);
-    if (node) {
-        conn = SP_CONTAINER(node, struct sp_conn, node);
-        sp_shard_unlink(shard, conn);
-    }
+    conn = unlinked(pool, shard, node);
     pthread_mutex_unlock(&shard->lock);
     return conn;
 }
 
-struct sp_conn *sp_shard_pop_any(struct sp_pool *pool, const struct sp_call *call)
-{
-    uint32_t home = call->shard % pool->shard_count;
-    struct sp_conn *conn = NULL;
-
-    for (uint32_t i = 0; i < pool->shard_count && !conn; i++)
-        conn = pop(
-            pool,
-            &pool->shards[home + i < pool->shard_count ? home + i : home + i - pool->shard_count]);
-    return conn;
-}
-
-/* Under the shard's lock. */
-static struct sp_conn *oldest(struct sp_shard *shard)
-{
-    struct sp_list_node *node = sp_list_oldest(&shard->cold);
-
-    if (!node)
-        node = sp_list_oldest(&shard->fresh);
-    return node ? SP_CONTAINER(node, struct sp_conn, node) : NULL;
-}
-
-struct sp_conn *sp_shard_pop_oldest(struct sp_shard *shard, uint64_t before_ns)
+/* The one that was put there first. */
+static struct sp_conn *pop_aged(struct sp_pool *pool, struct sp_shard *shard)
 {
     struct sp_conn *conn;
 
     if (!atomic_load(&shard->top))
         return NULL;
     pthread_mutex_lock(&shard->lock);
-    conn = oldest(shard);
+    conn = unlinked(pool, shard, sp_list_oldest(&shard->aged));
+    pthread_mutex_unlock(&shard->lock);
+    return conn;
+}
+
+static struct sp_conn *pop_of_all(struct sp_pool *pool, const struct sp_call *call,
+                                  struct sp_conn *(*from)(struct sp_pool *, struct sp_shard *))
+{
+    uint32_t home = call->shard % pool->shard_count;
+    struct sp_conn *conn = NULL;
+
+    for (uint32_t i = 0; i < pool->shard_count && !conn; i++)
+        conn = from(
+            pool,
+            &pool->shards[home + i < pool->shard_count ? home + i : home + i - pool->shard_count]);
+    return conn;
+}
+
+struct sp_conn *sp_shard_pop_aged(struct sp_pool *pool, const struct sp_call *call)
+{
+    return atomic_load(&pool->aged) ? pop_of_all(pool, call, pop_aged) : NULL;
+}
+
+struct sp_conn *sp_shard_pop_any(struct sp_pool *pool, const struct sp_call *call)
+{
+    struct sp_conn *conn = pop_of_all(pool, call, pop);
+
+    return conn ? conn : sp_shard_pop_aged(pool, call);
+}
+
+/* Under the shard's lock. */
+static struct sp_conn *oldest(struct sp_shard *shard, bool fresh_only)
+{
+    struct sp_list_node *node = fresh_only ? NULL : sp_list_oldest(&shard->cold);
+
+    if (!node)
+        node = sp_list_oldest(&shard->fresh);
+    return node ? SP_CONTAINER(node, struct sp_conn, node) : NULL;
+}
+
+struct sp_conn *sp_shard_pop_idle_since(struct sp_pool *pool, struct sp_shard *shard,
+                                        bool fresh_only, uint64_t before_ns)
+{
+    struct sp_conn *conn;
+
+    if (!atomic_load(&shard->top))
+        return NULL;
+    pthread_mutex_lock(&shard->lock);
+    conn = oldest(shard, fresh_only);
     if (conn && conn->idle_since_ns < before_ns)
-        sp_shard_unlink(shard, conn);
+        sp_shard_unlink(pool, shard, conn);
     else
         conn = NULL;
     pthread_mutex_unlock(&shard->lock);
@@ -70,7 +105,7 @@ uint64_t sp_shard_idle_since(struct sp_shard *shard)
     if (!atomic_load(&shard->top))
         return SP_NEVER;
     pthread_mutex_lock(&shard->lock);
-    conn = oldest(shard);
+    conn = oldest(shard, false);
     if (conn)
         since_ns = conn->idle_since_ns;
     pthread_mutex_unlock(&shard->lock);
@@ -86,12 +121,39 @@ bool sp_shard_has_any(struct sp_pool *pool)
     return any;
 }
 
-void sp_shard_unlink(struct sp_shard *shard, struct sp_conn *conn)
+void sp_shard_unlink(struct sp_pool *pool, struct sp_shard *shard, struct sp_conn *conn)
 {
     sp_list_remove(&conn->node);
     conn->cold = false;
+    if (conn->aged)
+        atomic_fetch_sub(&pool->aged, 1);
+    conn->aged = false;
     sp_conn_set_state(conn, SP_CONN_LEASED);
     atomic_fetch_sub(&shard->top, 1);
+}
+
+/* Under the lock of the shard: whether the connection is. First that, then what the lock guards. */
+static bool is_idle_in(struct sp_pool *pool, struct sp_shard *shard, struct sp_conn *conn)
+{
+    return sp_conn_state(conn) == SP_CONN_IDLE && &pool->shards[atomic_load(&conn->shard)] == shard;
+}
+
+bool sp_shard_age(struct sp_pool *pool, struct sp_conn *conn)
+{
+    struct sp_shard *shard = &pool->shards[atomic_load(&conn->shard)];
+    bool moved;
+
+    pthread_mutex_lock(&shard->lock);
+    moved = is_idle_in(pool, shard, conn) && !conn->aged;
+    if (moved) {
+        sp_list_remove(&conn->node);
+        sp_list_push_newest(&shard->aged, &conn->node);
+        conn->cold = false;
+        conn->aged = true;
+        atomic_fetch_add(&pool->aged, 1);
+    }
+    pthread_mutex_unlock(&shard->lock);
+    return moved;
 }
 
 bool sp_shard_take(struct sp_pool *pool, struct sp_conn *conn, const uint32_t *generation)
@@ -100,28 +162,33 @@ bool sp_shard_take(struct sp_pool *pool, struct sp_conn *conn, const uint32_t *g
     bool held;
 
     pthread_mutex_lock(&shard->lock);
-    /* First that the connection is under this lock, then what the lock guards. */
-    held = sp_conn_state(conn) == SP_CONN_IDLE &&
-           &pool->shards[atomic_load(&conn->shard)] == shard &&
-           (!generation || (conn->cold && conn->watch == *generation));
+    /* One that has become too old may be watched still. */
+    held = is_idle_in(pool, shard, conn) &&
+           (!generation || ((conn->cold || conn->aged) && conn->watch == *generation));
     if (held)
-        sp_shard_unlink(shard, conn);
+        sp_shard_unlink(pool, shard, conn);
     pthread_mutex_unlock(&shard->lock);
     return held;
 }
 
 void sp_pool_put(struct sp_pool *pool, const struct sp_call *call, struct sp_shard *shard,
-                 struct sp_conn *conn, bool cold)
+                 struct sp_conn *conn, enum sp_idle as)
 {
+    struct sp_list *const lists[] = {&shard->fresh, &shard->cold, &shard->aged};
+
     pthread_mutex_lock(&shard->lock);
-    conn->cold = cold;
+    conn->cold = as == SP_IDLE_COLD;
+    conn->aged = as == SP_IDLE_AGED;
+    if (conn->aged)
+        atomic_fetch_add(&pool->aged, 1);
     atomic_store_explicit(&conn->shard, (uint32_t)(shard - pool->shards), memory_order_relaxed);
     sp_conn_set_state(conn, SP_CONN_IDLE);
-    sp_list_push_newest(cold ? &shard->cold : &shard->fresh, &conn->node);
+    sp_list_push_newest(lists[as], &conn->node);
     atomic_fetch_add(&shard->top, 1);
     pthread_mutex_unlock(&shard->lock);
     /* Everybody who puts one into a shut pool takes one out of the same shard: so none is left. */
-    if (sp_pool_phase(pool) != SP_PHASE_OPEN && (conn = pop(pool, shard)))
+    if (sp_pool_phase(pool) != SP_PHASE_OPEN &&
+        ((conn = pop(pool, shard)) || (conn = pop_aged(pool, shard))))
         sp_pool_retire(pool, call, conn);
 }
 

@@ -4,20 +4,29 @@
 
 #include "sp_pool.h"
 
-/* An idle connection, of the own shard before others; the caller holds it. NULL: there is none. */
+enum sp_idle { SP_IDLE_FRESH, SP_IDLE_COLD, SP_IDLE_AGED };
+
+/* An idle connection, of the own shard before others, and one that is too old after all others; the caller holds it.
+ * NULL: there is none. */
 struct sp_conn *sp_shard_pop_any(struct sp_pool *pool, const struct sp_call *call);
-/* The longest idle one of the shard, where it has been idle since before that time; the caller holds it. */
-struct sp_conn *sp_shard_pop_oldest(struct sp_shard *shard, uint64_t before_ns);
-/* Since when that one is idle; SP_NEVER: there is none. */
+/* One that is too old, and was put where these are. */
+struct sp_conn *sp_shard_pop_aged(struct sp_pool *pool, const struct sp_call *call);
+/* The one of the shard that has been idle for longest, if that is since before then: among the fresh, or among all that
+ * are not too old. */
+struct sp_conn *sp_shard_pop_idle_since(struct sp_pool *pool, struct sp_shard *shard,
+                                        bool fresh_only, uint64_t before_ns);
+/* Since when that one, of all, is idle; SP_NEVER: there is none. */
 uint64_t sp_shard_idle_since(struct sp_shard *shard);
 /* Whether there is one, at a glance. */
 bool sp_shard_has_any(struct sp_pool *pool);
 /* Holder only: makes it idle in this shard, or closes one of it where the pool is shut. The caller looks
  * at nwait afterwards. */
 void sp_pool_put(struct sp_pool *pool, const struct sp_call *call, struct sp_shard *shard,
-                 struct sp_conn *conn, bool cold);
+                 struct sp_conn *conn, enum sp_idle as);
 /* Under the shard's lock: the caller becomes the holder. */
-void sp_shard_unlink(struct sp_shard *shard, struct sp_conn *conn);
+void sp_shard_unlink(struct sp_pool *pool, struct sp_shard *shard, struct sp_conn *conn);
+/* Of an idle connection: it is too old from now on. False where that is known, or it is not, or no longer, idle. */
+SP_MUST_CHECK bool sp_shard_age(struct sp_pool *pool, struct sp_conn *conn);
 /* The connection out of the shard that it is idle in; one in whose watch that generation is, where one is given.
  * False where it is not, or no longer, idle; otherwise the caller holds it. */
 SP_MUST_CHECK bool sp_shard_take(struct sp_pool *pool, struct sp_conn *conn,

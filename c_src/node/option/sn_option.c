@@ -55,6 +55,7 @@ static enum sn_verdict check_row(const struct sn_option *row, struct sn_slice va
                                  struct sn_memory *memory, struct sn_parsed *parsed)
 {
     if (row->also && sn_slice_is_atom(value, row->also)) {
+        parsed->also = true;
         parsed->number = strcmp(row->also, "infinity") == 0 ? UINT64_MAX : 0;
         return SN_RIGHT;
     }

@@ -9,13 +9,14 @@
 #include "node/etf/sn_tag.h"
 
 #define SN_OPTION_WORDS_MAX 4
-#define SN_OPTION_ROWS_MAX 40
+#define SN_OPTION_ROWS_MAX 64
 
 enum sn_verdict { SN_RIGHT, SN_WRONG, SN_NO_MEMORY };
 
 /* What a check makes of a value. Each kind of value has its own use of this. */
 struct sn_parsed {
     uint64_t number, other;
+    bool also;  /* it is the one atom more */
     void *data; /* in the memory that the check was given, or NULL */
     size_t len;
 };

@@ -85,6 +85,20 @@ SN_CHECK(backoff)
     return SN_RIGHT;
 }
 
+/* Of one number, the last quarter before it. */
+SN_CHECK(lifetime)
+{
+    struct sn_slice parts[SN_SLICE_PARTS_MAX];
+
+    if (sn_slice_tuple(value, parts) == 2)
+        return sn_check_backoff(option, value, memory, parsed);
+    if (sn_check_number(option, value, memory, parsed) != SN_RIGHT)
+        return SN_WRONG;
+    parsed->other = parsed->number;
+    parsed->number -= parsed->number / SP_MS / 4 * SP_MS;
+    return SN_RIGHT;
+}
+
 /* Only what it is: what is in it, sn_options_parse_tls() checks. */
 SN_CHECK(tls)
 {
@@ -179,6 +193,15 @@ static bool check_sizes(uint32_t size, uint32_t max_overflow, uint32_t pipeline,
     return true;
 }
 
+/* What is given; a smaller size lowers what was given before. */
+static bool check_min_size(const struct sn_given *given, const struct sn_parsed *parsed,
+                           uint32_t size, struct sn_bad_option *bad)
+{
+    if (!given->values[MIN_SIZE].data || parsed[MIN_SIZE].also || parsed[MIN_SIZE].number <= size)
+        return true;
+    return wrong(MIN_SIZE, given->values[MIN_SIZE], bad);
+}
+
 static bool check_refused(const struct sn_given *given, unsigned transport,
                           struct sn_bad_option *bad)
 {
@@ -198,7 +221,8 @@ static bool check_together(const struct sn_given *given, const struct sn_parsed 
             return wrong(row, given_or_default(given, row), bad);
     if (!check_refused(given, transport, bad) ||
         !check_sizes((uint32_t)parsed[SIZE].number, (uint32_t)parsed[MAX_OVERFLOW].number,
-                     (uint32_t)parsed[PIPELINE].number, bad))
+                     (uint32_t)parsed[PIPELINE].number, bad) ||
+        !check_min_size(given, parsed, (uint32_t)parsed[SIZE].number, bad))
         return false;
     if (transport == 1u << SN_NODE && !is_framing_of_nodes(parsed[PACKET].data))
         return wrong(PACKET, given_or_default(given, PACKET), bad);
@@ -232,6 +256,31 @@ static void set_address(struct sp_addr *addr, sa_family_t family, const uint8_t 
         v6->sin6_port = htons(port);
         memcpy(&v6->sin6_addr, bytes, sizeof v6->sin6_addr);
         addr->len = sizeof *v6;
+    }
+}
+
+/* Whether it is one of these. */
+static bool set_age(struct sp_config *config, int row, const struct sn_parsed *parsed)
+{
+    switch (row) {
+    case OVERFLOW_TTL:
+        config->overflow_ttl_ns = parsed->number;
+        return true;
+    case MIN_SIZE:
+        config->min_size = parsed->also ? UINT32_MAX : (uint32_t)parsed->number;
+        return true;
+    case IDLE_TIMEOUT:
+        config->idle_timeout_ns = parsed->number;
+        return true;
+    case MAX_LIFETIME:
+        config->lifetime_min_ns = parsed->number;
+        config->lifetime_max_ns = parsed->also ? SP_NEVER : parsed->other;
+        return true;
+    case MAX_USES:
+        config->max_uses = parsed->number;
+        return true;
+    default:
+        return false;
     }
 }
 
@@ -272,9 +321,6 @@ static void set(struct sn_options *options, int row, const struct sn_parsed *par
         break;
     case MAX_OVERFLOW:
         config->max_overflow = (uint32_t)parsed->number;
-        break;
-    case OVERFLOW_TTL:
-        config->overflow_ttl_ns = parsed->number;
         break;
     case STRATEGY:
         config->strategy = parsed->number == STRATEGY_LIFO ? SP_LIFO : SP_FIFO;
@@ -320,7 +366,8 @@ static void set(struct sn_options *options, int row, const struct sn_parsed *par
         options->max_inflight = parsed->number;
         break;
     default:
-        set_sockopt(&config->sockopts, row, parsed);
+        if (!set_age(config, row, parsed))
+            set_sockopt(&config->sockopts, row, parsed);
     }
 }
 
@@ -482,7 +529,8 @@ static enum sn_verdict change(struct sn_options *options, struct sn_slice terms,
         if (given.values[row].data)
             set(options, row, &parsed[row]);
     return check_sizes(options->config.size, options->config.max_overflow, options->config.pipeline,
-                       bad)
+                       bad) &&
+                   check_min_size(&given, parsed, options->config.size, bad)
                ? SN_RIGHT
                : SN_WRONG;
 }

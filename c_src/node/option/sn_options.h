@@ -70,6 +70,7 @@ SN_CHECK(packet);
 SN_CHECK(ip_address);
 SN_CHECK(validate);
 SN_CHECK(backoff);
+SN_CHECK(lifetime); /* from `number` to `other` */
 SN_CHECK(tls);
 SN_CHECK(node_name); /* a text in `data` */
 SN_CHECK(cookie);    /* a text that is to be wiped */

@@ -29,6 +29,10 @@ type Setting {
   Size(Int)
   MaxOverflow(Int)
   OverflowTtl(Timeout)
+  MinSize(Int)
+  IdleTimeout(Timeout)
+  MaxLifetime(Lifetime)
+  MaxUses(Limit)
   Strategy(Strategy)
   MaxWaiting(Limit)
   CheckoutTimeout(Timeout)
@@ -82,7 +86,17 @@ pub type Strategy {
   Fifo
 }
 
-/// How many processes may wait.
+/// How long a connection is used.
+pub type Lifetime {
+  /// Each for a time of its own, from three quarters of so many milliseconds to all of them.
+  UpTo(ms: Int)
+  /// Each for a time of its own between these.
+  Between(min_ms: Int, max_ms: Int)
+  /// The default.
+  Unlimited
+}
+
+/// How many processes may wait, or how often a connection is used.
 pub type Limit {
   AtMost(Int)
   /// The default.
@@ -206,6 +220,26 @@ pub fn max_overflow(options: Options, connections: Int) -> Options {
 /// 10 seconds.
 pub fn overflow_ttl(options: Options, ttl: Timeout) -> Options {
   set(options, OverflowTtl(ttl))
+}
+
+/// How many of `size` are kept open when they are idle for `idle_timeout`. The default is `size`.
+pub fn min_size(options: Options, connections: Int) -> Options {
+  set(options, MinSize(connections))
+}
+
+/// How long a connection within `size` may be idle, above `min_size`; at least `Ms(1)`. The default is `Infinity`.
+pub fn idle_timeout(options: Options, time: Timeout) -> Options {
+  set(options, IdleTimeout(time))
+}
+
+/// A connection that is too old is replaced when it is not in use. The default is `Unlimited`.
+pub fn max_lifetime(options: Options, lifetime: Lifetime) -> Options {
+  set(options, MaxLifetime(lifetime))
+}
+
+/// So does one that was used so often; above 9 that is spread over the last tenth. The default is `NoLimit`.
+pub fn max_uses(options: Options, limit: Limit) -> Options {
+  set(options, MaxUses(limit))
 }
 
 /// The default is `Lifo`.

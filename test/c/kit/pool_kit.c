@@ -30,6 +30,9 @@ void kit_init(unsigned shards)
                                     .size = 2,
                                     .overflow_ttl_ns = 10000 * SP_MS,
                                     .max_hold_ns = SP_NEVER,
+                                    .idle_timeout_ns = SP_NEVER,
+                                    .lifetime_max_ns = SP_NEVER,
+                                    .max_uses = SP_NEVER,
                                     .max_waiting = SP_NEVER,
                                     .connect_parallelism = 64,
                                     .backoff_min_ns = 100 * SP_MS,
@@ -349,7 +352,7 @@ struct sp_snapshot kit_stats(void)
     return snapshot;
 }
 
-static unsigned check_list(struct sp_list *list, unsigned shard, bool cold)
+static unsigned check_list(struct sp_list *list, unsigned shard, bool cold, bool aged)
 {
     unsigned count = 0;
 
@@ -361,6 +364,7 @@ static unsigned check_list(struct sp_list *list, unsigned shard, bool cold)
         cr_assert_eq(atomic_load(&conn->pins), 0);
         cr_assert_eq(atomic_load(&conn->shard), shard);
         cr_assert_eq(conn->cold, cold);
+        cr_assert_eq(conn->aged, aged);
         cr_assert_not(conn->tainted);
         cr_assert_eq(conn->rbuf.len, 0);
         cr_assert_eq(node->next->prev, node);
@@ -400,14 +404,18 @@ static unsigned length(const struct sp_list *list)
 void kit_check(void)
 {
     struct sp_snapshot stats = kit_stats();
-    unsigned idle = 0;
+    unsigned idle = 0, aged = 0;
 
     for (unsigned i = 0; i < kit_pool->shard_count; i++) {
         struct sp_shard *shard = &kit_pool->shards[i];
-        unsigned listed = check_list(&shard->fresh, i, false) + check_list(&shard->cold, i, true);
+        unsigned old = check_list(&shard->aged, i, false, true);
+        unsigned listed = check_list(&shard->fresh, i, false, false) +
+                          check_list(&shard->cold, i, true, false) + old;
         cr_assert_eq(listed, atomic_load(&shard->top));
         idle += listed;
+        aged += old;
     }
+    cr_assert_eq(aged, atomic_load(&kit_pool->aged));
     cr_assert_eq(stats.idle, idle);
     cr_assert_eq(stats.leased, check_table());
     cr_assert_eq(stats.connecting, atomic_load(&kit_pool->connecting));

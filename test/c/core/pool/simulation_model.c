@@ -47,14 +47,24 @@ static unsigned take_at(struct m_idle *idle, unsigned place)
     return i;
 }
 
-static void put(unsigned i, unsigned shard, bool cold)
+static void put(unsigned i, unsigned shard, enum m_list which)
 {
-    struct m_idle *idle = &m.idle[shard][cold];
+    struct m_idle *idle = &m.idle[shard][which];
 
     idle->list[idle->count++] = i;
     m.conns[i].state = M_IDLE;
     m.conns[i].owner = 0;
     m.conns[i].serial = 0;
+}
+
+static unsigned pop_aged(void)
+{
+    for (unsigned n = 0; n < m.shards; n++) {
+        struct m_idle *aged = &m.idle[(m.home + n) % m.shards][M_AGED];
+        if (aged->count > 0)
+            return take_at(aged, 0);
+    }
+    return M_CONNS;
 }
 
 static unsigned pop(void)
@@ -66,7 +76,110 @@ static unsigned pop(void)
         if (idle->count > 0)
             return take_at(idle, m.config->strategy == SP_LIFO ? idle->count - 1 : 0);
     }
-    return M_CONNS;
+    return pop_aged();
+}
+
+/* ---- age ---- */
+
+/* The ends are what the core has drawn. */
+static bool worn(unsigned i)
+{
+    const struct sp_conn *conn = m.conns[i].conn;
+
+    return conn->uses_end > 0 && m.conns[i].uses >= conn->uses_end;
+}
+
+static bool over(unsigned i)
+{
+    return worn(i) || fake_now_ns() >= atomic_load(&m.conns[i].conn->ends_ns);
+}
+
+static bool in_grace(unsigned i)
+{
+    const struct sp_conn *conn = m.conns[i].conn;
+    uint64_t ends_ns = atomic_load(&conn->ends_ns);
+
+    if (worn(i))
+        return m.conns[i].uses < m.config->max_uses;
+    return fake_now_ns() <= ends_ns + (ends_ns - conn->born_ns) / 20;
+}
+
+static unsigned aged(void)
+{
+    unsigned count = 0;
+
+    for (unsigned shard = 0; shard < m.shards; shard++)
+        count += m.idle[shard][M_AGED].count;
+    return count;
+}
+
+static unsigned at_once(void)
+{
+    return m_total() >= 20 ? m_total() / 10 : 1;
+}
+
+static unsigned ups(void)
+{
+    return m_total() - m_count(M_CONNECTING);
+}
+
+static unsigned kept(void)
+{
+    unsigned limit = m.config->size + m.config->max_overflow;
+    unsigned peak = sp_peak_get(&m.leased_extra);
+
+    peak = peak < limit ? peak : limit;
+    return peak > m.base ? peak : m.base;
+}
+
+/* False: the connection is elsewhere. */
+static bool may_serve(unsigned i)
+{
+    m.put_aside++;
+    if (m_count(M_IDLE) > aged())
+        put(i, m.home, M_AGED);
+    else if (in_grace(i) || m.failing || (!worn(i) && m_count(M_CONNECTING) >= at_once()))
+        return true;
+    else
+        m_retire(i);
+    return false;
+}
+
+void m_age(void)
+{
+    if (m.failing)
+        return;
+    while (aged() > 0) {
+        bool first = ups() <= kept();
+        if (first && (m_total() < m.config->size + m.config->max_overflow || m.waiter_count > 0 ||
+                      m_count(M_CONNECTING) >= at_once()))
+            return;
+        m.owed += first && m_total() > m.base;
+        m.closed_first += first;
+        m.replaced += !first;
+        m_retire(pop_aged());
+    }
+}
+
+static unsigned replaced(void)
+{
+    unsigned count = aged() < at_once() ? aged() : at_once();
+    unsigned others = m_total() - count;
+    unsigned missing = kept() > others ? kept() - others : 0;
+
+    missing = missing < count ? missing : count;
+    return missing > m.owed ? missing : m.owed;
+}
+
+void m_attempted(unsigned count, bool called_for)
+{
+    unsigned total = m_total() < m.config->size ? m_total() : m.config->size;
+
+    m.owed -= count < m.owed ? count : m.owed;
+    if (m_total() >= m.config->size + m.config->max_overflow)
+        m.owed = 0;
+    if (count > 0 && called_for && total > m.base)
+        m.base = total;
 }
 
 static bool usable(unsigned i)
@@ -88,6 +201,13 @@ void m_retire(unsigned i)
     m.conns[i] = (struct m_conn){.state = M_GONE};
 }
 
+/* One that nobody has ever used says something of the server. */
+static void retire_unusable(unsigned i)
+{
+    m.failing = m.failing || !m.conns[i].used;
+    m_retire(i);
+}
+
 static void lease(unsigned i, uint64_t owner)
 {
     struct m_conn *conn = &m.conns[i];
@@ -96,6 +216,7 @@ static void lease(unsigned i, uint64_t owner)
     conn->owner = owner;
     conn->leased_ns = fake_now_ns();
     conn->touched = conn->unanswered = false;
+    conn->uses++;
     m.checkouts++;
     m.reused += conn->used;
     conn->used = true;
@@ -146,12 +267,12 @@ static void serve(unsigned i)
         if (i == M_CONNS && (m.waiter_count == 0 || (i = pop()) == M_CONNS))
             return;
         if (m.waiter_count > 0 && !usable(i))
-            m_retire(i);
-        else if (!give(i)) {
+            retire_unusable(i);
+        else if ((m.waiter_count == 0 || !over(i) || may_serve(i)) && !give(i)) {
             if (m.config->overflow_ttl_ns == 0 && m_total() > m.config->size)
                 m_retire(i);
             else
-                put(i, m.home, false);
+                put(i, m.home, over(i) ? M_AGED : M_FRESH);
         }
         i = M_CONNS;
     }
@@ -162,12 +283,15 @@ unsigned m_checkout(uint64_t owner)
     unsigned i;
 
     while (m.waiter_count == 0 && (i = pop()) != M_CONNS) {
+        if (over(i) && !may_serve(i))
+            continue;
         if (usable(i)) {
             lease(i, owner);
             return i;
         }
-        m_retire(i);
+        retire_unusable(i);
     }
+    m.exhausted = true;
     return M_CONNS;
 }
 
@@ -187,6 +311,7 @@ void m_checkin(unsigned i, bool clean)
 
 void m_failed(unsigned i)
 {
+    m.failing = m.failing || m.conns[i].conn->round == 0;
     m.connect_failures++;
     m_retire(i);
 }
@@ -235,13 +360,14 @@ unsigned m_step(unsigned max)
     unsigned total = m_total(), connecting = m_count(M_CONNECTING);
     unsigned limit = m.config->size + m.config->max_overflow;
     unsigned demand = m.waiter_count + atomic_load(&kit_pool->eager);
-    unsigned missing = m.config->size > total ? m.config->size - total : 0;
+    unsigned missing = m.base > total ? m.base - total : 0;
     unsigned called_for = demand > connecting ? demand - connecting : 0;
-    unsigned want = missing > called_for ? missing : called_for, allowed = 64 - connecting;
+    unsigned want = missing > replaced() ? missing : replaced(), allowed = 64 - connecting;
     const struct sp_backoff *backoff = &kit_pool->control.state;
     bool over =
         fake_now_ns() >= backoff->until_ns || (demand > 0 && fake_now_ns() >= backoff->hurried_ns);
 
+    want = want > called_for ? want : called_for;
     if (sp_backoff_failing(backoff))
         allowed = connecting == 0 && over;
     want = want < limit - total ? want : limit - total;
@@ -271,22 +397,60 @@ void m_ready(unsigned i)
         m_failed(i);
         return;
     }
+    m.failing = false;
     m.created++;
     m.conns[i].state = M_LEASED;
     m.conns[i].idle_since_ns = fake_now_ns();
     serve(i);
 }
 
-static void close_outlived(unsigned shard)
+void m_open(void)
 {
-    uint64_t ttl_ns = m.config->overflow_ttl_ns;
+    m.base = m.config->size;
+    m.owed = 0;
+    m.exhausted = false;
+    sp_peak_begin(&m.leased_extra, m.config->overflow_ttl_ns, fake_now_ns());
+    sp_peak_begin(&m.leased_base, m.config->idle_timeout_ns, fake_now_ns());
+}
 
-    while (ttl_ns != SP_NEVER && m_total() > m.config->size) {
-        struct m_idle *idle = &m.idle[shard][m.idle[shard][1].count > 0];
-        if (idle->count == 0 || m.conns[idle->list[0]].idle_since_ns >= fake_now_ns() - ttl_ns)
-            return;
-        m_retire(take_at(idle, 0));
+static void close_idle(unsigned floor, unsigned top, uint64_t before_ns)
+{
+    for (unsigned shard = 0; shard < m.shards; shard++) {
+        while (m_total() > floor && m_total() <= top) {
+            struct m_idle *idle = &m.idle[shard][m.idle[shard][M_COLD].count > 0];
+            if (idle->count == 0 || m.conns[idle->list[0]].idle_since_ns >= before_ns)
+                break;
+            m_retire(take_at(idle, 0));
+        }
     }
+}
+
+static void shrink(uint64_t ttl_ns, const struct sp_peak *leased, unsigned floor, unsigned top)
+{
+    unsigned peak = sp_peak_get(leased);
+
+    if (ttl_ns == SP_NEVER)
+        return;
+    close_idle(floor + aged(), top, fake_now_ns() - ttl_ns);
+    if (m.config->strategy == SP_FIFO && sp_peak_is_known(leased, fake_now_ns()))
+        close_idle((peak > floor ? peak : floor) + aged(), top, SP_NEVER);
+}
+
+static void close_all_idle(void)
+{
+    unsigned leased = m.exhausted ? ups() : m_count(M_LEASED), total;
+
+    m.exhausted = false;
+    sp_peak_note(&m.leased_extra, leased, fake_now_ns());
+    sp_peak_note(&m.leased_base, leased, fake_now_ns());
+    shrink(m.config->overflow_ttl_ns, &m.leased_extra, m.config->size, M_CONNS);
+    if (m.failing)
+        return;
+    total = m_total();
+    shrink(m.config->idle_timeout_ns, &m.leased_base, m.config->min_size, m.config->size);
+    m.shrunk += total - m_total();
+    if (m_total() < total)
+        m.base = m_total() > m.config->min_size ? m_total() : m.config->min_size;
 }
 
 static void watch_cold(unsigned shard)
@@ -296,7 +460,7 @@ static void watch_cold(unsigned shard)
     while (fresh->count > 0 && m.conns[fresh->list[0]].idle_since_ns < fake_now_ns() - SP_COLD_NS) {
         unsigned i = take_at(fresh, 0);
         m.conns[i].watch++;
-        put(i, shard, true);
+        put(i, shard, M_COLD);
     }
 }
 
@@ -313,34 +477,57 @@ static void sweep(unsigned i)
         m_end(i, false);
 }
 
+/* Takes it out of the list that it is in: of those of the shard from `first' on. */
+static bool take_out(unsigned i, unsigned shard, enum m_list first)
+{
+    for (enum m_list which = first; which < M_LISTS; which++)
+        for (unsigned place = 0; place < m.idle[shard][which].count; place++)
+            if (m.idle[shard][which].list[place] == i) {
+                take_at(&m.idle[shard][which], place);
+                return true;
+            }
+    return false;
+}
+
+static void look_at_age(unsigned i)
+{
+    if (m.conns[i].state != M_IDLE || !over(i))
+        return;
+    for (unsigned shard = 0; shard < m.shards; shard++) {
+        const struct m_idle *idle = &m.idle[shard][M_AGED];
+        bool known = false;
+        for (unsigned place = 0; place < idle->count; place++)
+            known = known || idle->list[place] == i;
+        if (!known && take_out(i, shard, M_FRESH))
+            put(i, shard, M_AGED);
+    }
+}
+
 void m_tick(void)
 {
-    for (unsigned shard = 0; shard < m.shards; shard++) {
-        close_outlived(shard);
+    close_all_idle();
+    for (unsigned shard = 0; shard < m.shards; shard++)
         watch_cold(shard);
-    }
     serve(M_CONNS);
     for (uint32_t slot = 0; slot < kit_pool->table.count; slot++) {
         unsigned i = m_index(kit_pool->table.slots[slot]);
-        if (kit_pool->table.slots[slot] && i != M_CONNS)
+        if (kit_pool->table.slots[slot] && i != M_CONNS) {
             sweep(i);
+            look_at_age(i);
+        }
     }
 }
 
 void m_idle_event(unsigned i)
 {
     for (unsigned shard = 0; shard < m.shards; shard++) {
-        struct m_idle *cold = &m.idle[shard][1];
-        for (unsigned place = 0; place < cold->count; place++) {
-            if (cold->list[place] != i)
-                continue;
-            take_at(cold, place);
-            if (m.conns[i].bad)
-                m_retire(i);
-            else
-                serve(i);
-            return;
-        }
+        if (!take_out(i, shard, M_COLD))
+            continue;
+        if (m.conns[i].bad)
+            retire_unusable(i);
+        else
+            serve(i);
+        return;
     }
 }
 
@@ -352,9 +539,9 @@ void m_shut(sp_status status)
             note(waiter.owner, status, 0, NULL);
     }
     for (unsigned shard = 0; shard < m.shards; shard++)
-        for (unsigned cold = 0; cold < 2; cold++)
-            while (m.idle[shard][cold].count > 0)
-                m_retire(take_at(&m.idle[shard][cold], 0));
+        for (enum m_list which = 0; which < M_LISTS; which++)
+            while (m.idle[shard][which].count > 0)
+                m_retire(take_at(&m.idle[shard][which], 0));
     for (unsigned i = 0; i < M_CONNS; i++) {
         if (m.conns[i].state == M_CONNECTING) {
             m_failed(i);

@@ -21,12 +21,15 @@ struct m_conn {
     bool bad, touched, unanswered, tainted, used, armed;
     size_t room; /* of its socket */
     uint32_t watch;
+    uint64_t uses;
 };
 
 /* Indexes into conns, oldest first. */
 struct m_idle {
     unsigned list[M_CONNS], count;
 };
+
+enum m_list { M_FRESH, M_COLD, M_AGED, M_LISTS };
 
 struct m_waiter {
     uint64_t owner;
@@ -45,12 +48,16 @@ struct model {
     unsigned shards, home;
     enum sp_phase phase;
     struct m_conn conns[M_CONNS];
-    struct m_idle idle[M_SHARDS][2]; /* [1]: the cold ones */
+    struct m_idle idle[M_SHARDS][M_LISTS];
+    unsigned base, owed;
+    bool exhausted, failing;
+    struct sp_peak leased_extra, leased_base;
     struct m_waiter waiters[M_WAITERS];
     unsigned waiter_count;
     struct m_note notes[4 * M_WAITERS]; /* of the operation at hand */
     unsigned note_count;
     unsigned serials;
+    uint64_t put_aside, replaced, closed_first, shrunk; /* that these happen at all */
     uint64_t checkouts, checkins, created, reused, closed, abandoned, timeouts, pipelined,
         connect_attempts, connect_failures;
 };
@@ -75,11 +82,15 @@ bool m_fit(unsigned i);
 void m_ready(unsigned i);
 void m_enqueue(uint64_t owner, bool request);
 void m_leave_queue(uint64_t owner);
+void m_open(void);
 void m_tick(void);
+/* What a step does with those that are too old. */
+void m_age(void);
 void m_idle_event(unsigned i);
 void m_shut(sp_status status);
 /* How many attempts a step makes. */
 unsigned m_step(unsigned max);
 void m_attempt(struct sp_conn *conn);
+void m_attempted(unsigned count, bool called_for);
 
 #endif

@@ -280,15 +280,22 @@ static void op_peer(void)
 static void op_step(void)
 {
     struct handle *attempts[4];
-    unsigned max = 1 + sim_random(4), expected = m.phase == SP_PHASE_OPEN ? m_step(max) : 0;
+    unsigned max = 1 + sim_random(4), expected;
+    bool called_for = m.waiter_count + atomic_load(&kit_pool->eager) > m_count(M_CONNECTING);
     struct sp_plan plan;
 
     if (!room())
         return;
+    if (m.phase == SP_PHASE_OPEN)
+        m_age();
+    expected = m.phase == SP_PHASE_OPEN ? m_step(max) : 0;
     max = expected < max ? max : expected;
     SAME(kit_step(attempts, max, &plan), expected, "attempts");
-    for (unsigned i = 0; i < expected; i++) {
+    for (unsigned i = 0; i < expected; i++)
         m_attempt(attempts[i]->conn);
+    if (m.phase == SP_PHASE_OPEN)
+        m_attempted(expected, called_for);
+    for (unsigned i = 0; i < expected; i++) {
         if (room())
             add(ATTEMPT, 0, attempts[i], m_index(attempts[i]->conn));
         else {
@@ -371,6 +378,7 @@ static void op_phase(void)
 {
     if (m.phase != SP_PHASE_OPEN) {
         m.phase = SP_PHASE_OPEN;
+        m_open();
         kit_open();
     } else if (sim_random(10) == 0) {
         m.phase = sim_random(2) ? SP_PHASE_DOWN : SP_PHASE_CLOSED;

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STEPS 4000
+#define STEPS 6000
 #define SEEDS 50
 
 /* ---- comparing ---- */
@@ -98,6 +98,7 @@ static void compare(unsigned notes_before)
     for (unsigned shard = 0; shard < m.shards; shard++) {
         compare_list(&kit_pool->shards[shard].fresh, &m.idle[shard][0]);
         compare_list(&kit_pool->shards[shard].cold, &m.idle[shard][1]);
+        compare_list(&kit_pool->shards[shard].aged, &m.idle[shard][M_AGED]);
     }
     compare_queue();
     compare_stats();
@@ -111,6 +112,7 @@ static void run_one(void)
     m.home = sim_random(m.shards);
     kit_home(m.home);
     m.note_count = 0;
+    m.failing = sp_backoff_failing(&kit_pool->control.state);
     sim_operate();
     compare(notes);
 }
@@ -134,6 +136,12 @@ static void configure(uint64_t seed)
     kit_config.max_waiting = sim_random(3) ? SP_NEVER : 3;
     kit_config.strategy = sim_random(2) ? SP_LIFO : SP_FIFO;
     kit_config.replies = sim_random(2);
+    kit_config.min_size = sim_random(kit_config.size + 1);
+    kit_config.idle_timeout_ns = sim_random(2) ? SP_NEVER : 200 * SP_MS;
+    kit_config.lifetime_max_ns = sim_random(3) ? SP_NEVER : 300 * SP_MS;
+    kit_config.lifetime_min_ns = 200 * SP_MS;
+    kit_config.max_uses = sim_random(3) ? SP_NEVER : 3 + sim_random(12);
+    m_open();
     kit_open();
 }
 
@@ -150,9 +158,14 @@ static void simulate(uint64_t seed)
 Test(simulation, agrees_with_the_model)
 {
     struct sp_snapshot all = {0};
+    uint64_t put_aside = 0, replaced = 0, closed_first = 0, shrunk = 0;
 
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         simulate(seed);
+        put_aside += m.put_aside;
+        replaced += m.replaced;
+        closed_first += m.closed_first;
+        shrunk += m.shrunk;
 #define ADD(name) all.name += m.name;
         SP_COUNTER_MAP(ADD)
 #undef ADD
@@ -162,6 +175,8 @@ Test(simulation, agrees_with_the_model)
 #define OFTEN(name) cr_assert_gt(all.name, 15 * SEEDS, #name " is %u", (unsigned)all.name);
     SP_COUNTER_MAP(OFTEN)
 #undef OFTEN
+    cr_assert(put_aside > SEEDS && replaced > 5 && closed_first > 5 && shrunk > 5, "%u, %u, %u, %u",
+              (unsigned)put_aside, (unsigned)replaced, (unsigned)closed_first, (unsigned)shrunk);
 }
 
 Test(simulation, agrees_with_the_model_for_the_seed_given)

@@ -467,7 +467,8 @@ static void append(struct sp_pipe *pipe, struct iovec *iov)
 KIT_TEST(piped_hazards, a_long_request_leaves_no_buffer_of_its_length_behind)
 {
     enum { LEN = 600 * 1000 };
-    const struct sp_pipe_limits limits = {.requests = 4, .bytes = LEN, .stall_ns = SP_NEVER};
+    const struct sp_pipe_limits limits = {
+        .requests = 4, .bytes = LEN, .stall_ns = SP_NEVER, .in_all = UINT64_MAX};
     struct sp_pipe *pipe = sp_pipe_new(&fake_host, sp_waiter_ref, sp_waiter_unref, 0);
     struct handle *lease = kit_checkout(KIT_OWNER);
     struct iovec iov = {.iov_base = calloc(1, LEN), .iov_len = LEN};
