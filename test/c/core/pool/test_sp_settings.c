@@ -176,3 +176,16 @@ KIT_TEST(settings, the_pauses_between_attempts)
     kit_step(NULL, 0, &plan);
     cr_assert_leq(plan.wait_ns, 1 * SP_MS);
 }
+
+KIT_TEST(settings, whether_there_are_replies)
+{
+    struct handle *handle;
+
+    kit_start(1, 0);
+    handle = kit_checkout(KIT_OWNER);
+    sp_conn_sends(handle->conn);
+    kit_config.replies = false;
+    sp_settings_update(kit_pool, &kit_config);
+    cr_assert_eq(kit_checkin(handle), SP_OK);
+    cr_assert_eq(kit_stats().idle, 1);
+}
