@@ -32,12 +32,15 @@ build_exercise() {
 # (+sss): the JIT moves the stack pointer between such a stack and Erlang's, in the heap, and memcheck
 # takes moves of less than 2 MB for calls and returns. It forgets all that lies in between then, and
 # finds leaks that are none.
+# Heaps of 400 KB (+hms): a process's stack grows down to its heap, and the JIT keeps three words between them free for
+# what it calls on that stack. Under memcheck those calls need more, as of memcpy, which is memcheck's own there: in a heap
+# that is nearly full they wrote into terms, and the collector crashed.
 # usage: set_emulator DIR
 set_emulator() {
     local main=sockpool_exercise
     [ -z "${SOCKPOOL_STRESS_SECONDS:-}" ] || main=sockpool_stress
     mapfile -t EMULATOR_ARGS < <(
-        erl +S 2 +Mea min +sbwt none +sbwtdcpu none +sbwtdio none +sss 1024 +sssdcpu 1024 +sssdio 1024 \
+        erl +S 2 +hms 50000 +Mea min +sbwt none +sbwtdcpu none +sbwtdio none +sss 1024 +sssdcpu 1024 +sssdio 1024 \
             -noshell -noinput -pa "$1/ebin" -run "$main" main -emu_args_exit
     )
     ROOTDIR=$(value_after -root)

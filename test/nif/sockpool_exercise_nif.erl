@@ -8,7 +8,7 @@ config() ->
     {ok, #{backoff := {Min, Max}} = Opts} =
         sockpool_opts:parse(raw, #{host => {127, 0, 0, 1}, port => 1, size => 0,
                                    max_overflow => 4, pipeline => 8}),
-    Opts#{backoff_min => Min, backoff_max => Max, validate => 0, check => undefined, cut => undefined}.
+    Opts#{backoff_min => Min, backoff_max => Max, lifetime_min => infinity, lifetime_max => infinity, validate => 0, check => undefined, cut => undefined}.
 
 %% This process is the pool's control process.
 opened(Config) ->

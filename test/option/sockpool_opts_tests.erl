@@ -383,7 +383,8 @@ parse_node(Opts) ->
 
 node_defaults_test() ->
     ?assertEqual({ok, (defaults())#{transport => node, node => 'b@host', packet => 4, max_inflight => 64,
-                                     pipeline => undefined, pipeline_bytes => undefined, pipeline_stall => undefined}},
+                                     pipeline => undefined, pipeline_bytes => undefined, pipeline_stall => undefined,
+                                     replies => undefined}},
                  parse_node(#{})).
 
 node_options_test() ->
