@@ -88,6 +88,8 @@ if [ $# -eq 0 ]; then
     done
     if [ "$KIND" = asan ]; then
         run test/sockpool_framing_SUITE --group c_node
+        run test/sockpool_update_SUITE --group c
+        run test/sockpool_ageing_SUITE --group c_tcp,c_tls,c_node
         run test/sockpool_pipeline_SUITE --group c_tcp,c_unix,c_tls
     else
         run_few
