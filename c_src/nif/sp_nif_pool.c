@@ -2,15 +2,10 @@
 #include "sp_nif.h"
 
 #include "core/pool/sp_piped.h"
-#include "core/dist/sp_node.h"
-#include "core/tls/sp_tls.h"
 #include "core/pool/sp_health.h"
 #include "core/pool/sp_lease.h"
 #include "core/pool/sp_settings.h"
 #include "core/pool/sp_snapshot.h"
-
-#include <limits.h>
-#include <string.h>
 
 #define ATTEMPTS_PER_STEP 32
 

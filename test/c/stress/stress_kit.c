@@ -1,5 +1,7 @@
 #include "stress_kit.h"
 
+#include "core/base/sp_random.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,9 +27,5 @@ void stress_seed(uint64_t seed)
 
 uint64_t stress_random(uint64_t below)
 {
-    uint64_t z = (rng += 0x9e3779b97f4a7c15u);
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return (z ^ (z >> 31)) % below;
+    return sp_random(&rng) % below;
 }

@@ -2,16 +2,14 @@
  * compared. */
 #include "simulation.h"
 
+#include "core/base/sp_random.h"
+
 struct simulation sim;
 static const struct sp_addr ADDR = {.storage.ss_family = AF_INET, .len = sizeof ADDR.storage};
 
 unsigned sim_random(unsigned below)
 {
-    uint64_t z = (sim.rng += 0x9e3779b97f4a7c15u);
-
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return (unsigned)((z ^ (z >> 31)) % below);
+    return (unsigned)(sp_random(&sim.rng) % below);
 }
 
 struct item *sim_find(uint64_t owner)
