@@ -163,6 +163,8 @@ worker_returned_by_another(Config) ->
     _ = settled(Name),
     Pool = persistent_term:get({sockpool, Name}),
     Until = erlang:monotonic_time(millisecond) + 500,
+    Using = counters:new(1, []),
+    ok = counters:put(Using, 1, 2),
     Use = fun Use(Conn) ->
                   Own = {self(), make_ref()},
                   _ = sockpool:set_state(Conn, Own),
@@ -178,16 +180,17 @@ worker_returned_by_another(Config) ->
                                  {error, _} -> ok
                              end,
                              erlang:monotonic_time(millisecond) < Until andalso Loop()
-                     end)()
+                     end)(),
+                     counters:sub(Using, 1, 1)
              end || _ <- [1, 2]],
     Return = fun Loop() ->
                      case persistent_term:get({?MODULE, worker}, none) of
                          Pid when is_pid(Pid) -> ok = sockpool_nif:return_worker(Pool, Pid, 0);
                          _ -> ok
                      end,
-                     case erlang:monotonic_time(millisecond) < Until + 1000 of
-                         true -> erlang:yield(), Loop();
-                         false -> ok
+                     case counters:get(Using, 1) of
+                         0 -> ok;
+                         _ -> erlang:yield(), Loop()
                      end
              end,
     _ = run_all([Return | Users]),
