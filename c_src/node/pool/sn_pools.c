@@ -106,8 +106,6 @@ static void on_released(struct sn_pool *pool)
 
 static void on_stopped(struct sn_pool *pool)
 {
-    struct sn_pools *pools = pool->pools;
-
     sp_list_remove(&pool->node);
     sn_hash_remove(&pool->pools->by_name, &pool->by_name);
     if (pool->done)
