@@ -45,18 +45,35 @@ static bool get_ms(ErlNifEnv *env, ERL_NIF_TERM map, const char *key, uint64_t *
     return true;
 }
 
+/* {Idle, Interval, Count} */
+static bool get_times(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_keepalive *times)
+{
+    const ERL_NIF_TERM *items;
+    ERL_NIF_TERM value;
+    int arity;
+
+    return get_value(env, map, "keepalive_times", &value) &&
+           enif_get_tuple(env, value, &arity, &items) && arity == 3 &&
+           enif_get_uint(env, items[0], &times->idle_s) &&
+           enif_get_uint(env, items[1], &times->interval_s) &&
+           enif_get_uint(env, items[2], &times->count) && times->idle_s <= INT_MAX &&
+           times->interval_s <= INT_MAX && times->count <= INT_MAX;
+}
+
 static bool get_sockopts(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_sockopts *opts)
 {
     ERL_NIF_TERM value;
-    uint64_t sndbuf, recbuf;
+    uint64_t sndbuf, recbuf, user_timeout;
     bool ok = get_value(env, map, "nodelay", &value) && sp_nif_get_bool(value, &opts->nodelay) &&
               get_value(env, map, "keepalive", &value) &&
-              sp_nif_get_bool(value, &opts->keepalive) && get_number(env, map, "sndbuf", &sndbuf) &&
-              get_number(env, map, "recbuf", &recbuf) && sndbuf <= INT_MAX && recbuf <= INT_MAX &&
-              get_value(env, map, "bind", &value);
+              sp_nif_get_bool(value, &opts->keepalive) && get_times(env, map, &opts->times) &&
+              get_number(env, map, "user_timeout", &user_timeout) && user_timeout <= INT_MAX &&
+              get_number(env, map, "sndbuf", &sndbuf) && get_number(env, map, "recbuf", &recbuf) &&
+              sndbuf <= INT_MAX && recbuf <= INT_MAX && get_value(env, map, "bind", &value);
 
     if (!ok)
         return false;
+    opts->user_timeout_ms = (unsigned)user_timeout;
     opts->sndbuf_bytes = (int)sndbuf;
     opts->recbuf_bytes = (int)recbuf;
     return enif_is_identical(value, sp_atoms.undefined) ||

@@ -4,6 +4,7 @@
 #include "core/dist/sp_dist_answer.h"
 
 #include "core/dist/sp_node.h"
+#include "core/conn/sp_tcp_info.h"
 
 #include <string.h>
 
@@ -66,6 +67,23 @@ static void put_fact(void *arg, const char *key, enum sp_fact_kind kind, const v
     else
         memcpy(enif_make_new_binary(facts->env, len, &value), data, len);
     enif_make_map_put(facts->env, facts->map, enif_make_atom(facts->env, key), value, &facts->map);
+}
+
+/* Nothing where the system does not tell. */
+static void put_tcp(ErlNifEnv *env, struct sp_conn *conn, ERL_NIF_TERM *map)
+{
+    ERL_NIF_TERM tcp = enif_make_new_map(env);
+    struct sp_tcp_info info;
+
+    if (!sp_tcp_info(conn, &info))
+        return;
+#define PUT(field)                                                                                 \
+    if (info.field != SP_TCP_INFO_UNKNOWN)                                                         \
+        enif_make_map_put(env, tcp, enif_make_atom(env, #field),                                   \
+                          enif_make_uint64(env, info.field), &tcp);
+    SP_TCP_INFO_MAP(PUT)
+#undef PUT
+    enif_make_map_put(env, *map, enif_make_atom(env, "tcp"), tcp, map);
 }
 
 static ERL_NIF_TERM worker_term(ErlNifEnv *env, struct sp_conn *conn)
@@ -131,6 +149,8 @@ SP_NIF(sp_nif_info)
         conn->transport->describe(conn, put_fact, &facts);
         map = facts.map;
     }
+    put_tcp(env, conn, &map);
+    sp_conn_settle(conn, &call);
     sp_conn_leave(conn, &call);
     return enif_make_tuple2(env, sp_atoms.ok, map);
 }

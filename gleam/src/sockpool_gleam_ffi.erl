@@ -163,7 +163,7 @@ info(Conn) ->
         {ok, #{pool := Pool, transport := Transport, age := AgeMs, peername := Peer,
                sockname := Local, packet := Packet} = Info} ->
             {ok, {info, atom_to_binary(Pool), atom_to_binary(Transport), AgeMs, address(Peer),
-                  address(Local), security(Info), packet(Packet)}};
+                  address(Local), security(Info), packet(Packet), tcp(Info)}};
         {ok, #{transport := Transport}} ->
             {error, reason({bad_option, transport, Transport})};
         {error, Reason} ->
@@ -188,6 +188,19 @@ security(#{protocol := Protocol, cipher := Cipher, alpn := Alpn, peercert := Cer
     {secured, atom_to_binary(Protocol), Cipher, or_empty(Alpn), or_empty(Cert), Resumed, Ktls};
 security(_Info) ->
     plain.
+
+%% Nothing where the system does not tell.
+tcp(#{tcp := #{rtt := Rtt, rtt_var := RttVar, retransmits := Retransmits, total_retrans := Total, unacked := Unacked,
+               lost := Lost, cwnd := Cwnd, last_recv_ms := LastRecvMs} = Tcp}) ->
+    {ok, {tcp, Rtt, RttVar, known(min_rtt, Tcp), Retransmits, Total, Unacked, Lost, Cwnd, LastRecvMs, known(delivery_rate, Tcp)}};
+tcp(_Info) ->
+    {error, nil}.
+
+known(Key, Tcp) ->
+    case Tcp of
+        #{Key := Value} -> {ok, Value};
+        #{} -> {error, nil}
+    end.
 
 or_empty(undefined) -> <<>>;
 or_empty(Value) -> Value.
@@ -217,6 +230,9 @@ value(transport, transport_tls) -> tls;
 value(transport, transport_unix) -> unix;
 value(transport, transport_node) -> node;
 value(transport, transport_worker) -> worker;
+value(keepalive, keepalive_on) -> true;
+value(keepalive, keepalive_off) -> false;
+value(keepalive, {keepalive_times, Idle, Interval, Count}) -> #{idle => Idle, interval => Interval, count => Count};
 value(node, Text) -> named(Text);
 value(tls, Options) -> map(Options);
 value(packet, header1) -> 1;

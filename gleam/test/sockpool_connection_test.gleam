@@ -202,6 +202,8 @@ pub fn info_test() {
   let assert Ip("127.0.0.1", _) = info.local
   kit.equal(Plain, info.security)
   kit.equal(True, info.age_ms >= 0)
+  let assert Ok(tcp) = info.tcp
+  kit.equal(True, tcp.rtt > 0 && tcp.cwnd > 0 && tcp.retransmits == 0)
   kit.equal(Ok(Nil), connection.checkin(conn))
   kit.equal(Error(error.Closed), connection.info(conn))
 }
@@ -214,6 +216,7 @@ pub fn unix_socket_test() {
   use pool, conn <- with_connection("unix", options)
   let assert Ok(info) = connection.info(conn)
   kit.equal(#("unix", Local(path)), #(info.transport, info.peer))
+  kit.equal(Error(Nil), info.tcp)
   kit.equal(Ok(Nil), connection.checkin(conn))
   kit.echo_through(pool, <<"hello":utf8>>)
 }

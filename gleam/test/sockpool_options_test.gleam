@@ -138,6 +138,8 @@ pub fn accepted_values_test() {
     |> options.send_timeout(Infinity)
     |> options.nodelay(False)
     |> options.keepalive(True)
+    |> options.keepalive_times(60, 5, 3)
+    |> options.user_timeout(30_000)
     |> options.sndbuf(10_000)
     |> options.recbuf(10_000)
     |> options.bind("127.0.0.1")

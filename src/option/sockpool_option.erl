@@ -130,6 +130,8 @@ check(backoff, {Min, Max} = Value) ->
 check(lifetime, {Min, Max} = Value) ->
     the_same(Value, is_number_of(lifetime, Min) andalso is_number_of(lifetime, Max) andalso Min =< Max);
 check(lifetime, Value) -> the_same(Value, is_number_of(lifetime, Value));
+check(keepalive, Value) when is_boolean(Value) -> {ok, Value};
+check(keepalive, Value) -> keepalive(Value);
 check(node_name, Value) -> the_same(Value, split_node(Value) =/= error);
 check(hosts, Value) -> sockpool_host:hosts(Value);
 check(path, Value) -> limited(path, text(Value));
@@ -196,6 +198,18 @@ tls_sealed(Opts) ->
     case sockpool_given:map(Opts, keys(sockpool_option_table:tls())) of
         {ok, Given} -> sealed(sockpool_option_table:tls(), Given);
         error -> not_a_list_of_options
+    end.
+
+%% Those that are not given are the system's.
+keepalive(Given) ->
+    Most = #{idle => 32767, interval => 32767, count => 127},
+    case sockpool_given:map(Given, maps:keys(Most)) of
+        {ok, Times} ->
+            the_same(Times, lists:all(fun({Key, Value}) ->
+                                              is_integer(Value) andalso Value >= 1 andalso Value =< maps:get(Key, Most, 0)
+                                      end, maps:to_list(Times)));
+        error ->
+            error
     end.
 
 %% As UTF-8, but a binary as it is; C would end it at a zero.

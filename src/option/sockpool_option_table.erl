@@ -17,7 +17,7 @@
 -type row() :: {Key :: atom(), Default :: term(), kind(), [rule()]}.
 -type kind() :: {optional | or_infinity, kind()} % or the atom `undefined', `infinity'
               | {one_of, [atom(), ...]} | {integer, integer(), integer()} | {ms, 0 | 1} | bytes
-              | pool_name | hosts | path | worker | packet | ip_address | validate | backoff | lifetime | tls | node_name | cookie
+              | pool_name | hosts | path | worker | packet | ip_address | validate | backoff | lifetime | tls | node_name | cookie | keepalive
               | {callback, arity(), Returns :: string()}
               | {text, string()} | server_name | certs | password | versions | alpn.
 %% Who checks.
@@ -26,6 +26,7 @@
 -define(MAX_MS, 4294967295).
 -define(MAX_COUNT, 4294967295).
 -define(MAX_BYTES, 2147483647).
+-define(MAX_INT, 2147483647).
 -define(MAX_CONNECTIONS, 1000000).
 
 %% @doc The daemon's are among the others, in this order.
@@ -68,7 +69,8 @@ pool() ->
      {replies, true, {one_of, [true, false]}, [OfByteStreams]},
      {packet, raw, packet, [OfStreams, {note, "with transport node it is 4"}, restart]},
      {nodelay, true, {one_of, [true, false]}, [OfStreams]},
-     {keepalive, false, {one_of, [true, false]}, [OfStreams]},
+     {keepalive, false, keepalive, [OfStreams]},
+     {user_timeout, undefined, {optional, {integer, 1, ?MAX_INT}}, [{refused, [unix, worker]}, {note, "milliseconds; on Linux only"}]},
      {sndbuf, undefined, {optional, bytes}, [OfStreams]},
      {recbuf, undefined, {optional, bytes}, [OfStreams]},
      {bind, undefined, {optional, ip_address}, [{refused, [unix, worker]}]},
@@ -140,7 +142,8 @@ tls() ->
                                           header => keep | strip} | [{atom(), term()}]}
                              | fun((binary()) -> sockpool_framing:cut()) | {module(), atom(), [term()]} | undefined | nil,
                      nodelay => boolean() | undefined | nil,
-                     keepalive => boolean() | undefined | nil,
+                     keepalive => boolean() | #{idle => 1..32767, interval => 1..32767, count => 1..127} | [{atom(), term()}] | undefined | nil,
+                     user_timeout => pos_integer() | undefined | nil,
                      sndbuf => pos_integer() | undefined | nil,
                      recbuf => pos_integer() | undefined | nil,
                      bind => inet:ip_address() | undefined | nil,
@@ -254,6 +257,9 @@ words(packet) ->
     "offset (0 to 255, default 0), bytes (1 to 8, default 4), endian (big or little), adjust (default 0), header (keep, or "
     "strip, without an offset); or a fun of what is there, or {Module, Function, ExtraArgs}, that returns {done, Bytes}, "
     "{more, AtLeast | unknown} or {error, Reason}";
+words(keepalive) ->
+    "true, false, or a map, or a list of {Key, Value}, of idle and interval (each an integer from 1 to 32767, seconds) and count (an "
+    "integer from 1 to 127)";
 words(ip_address) ->
     "an IP address as a tuple, such as {127,0,0,1}";
 words({callback, 1, Returns}) ->

@@ -8,7 +8,7 @@
 %%% '''
 -module(sockpool_opts).
 
--export([parse/2, changed/2, given/1, format_error/1, seal/1, server/1, stop_ms/1]).
+-export([parse/2, changed/2, given/1, format_error/1, seal/1, server/1, stop_ms/1, has_user_timeout/1]).
 -export_type([opts/0, bad_option/0, needs_restart/0]).
 
 -type needs_restart() :: {needs_restart, Key :: atom()}.
@@ -135,7 +135,19 @@ check_refused(Rows, Given) ->
 
 check_together(Parsed) ->
     ok = check_sum(lists:keyfind(size, 1, sockpool_option_table:pool()), Parsed),
+    ok = check_user_timeout(Parsed),
     check_pipeline(Parsed).
+
+check_user_timeout(#{user_timeout := Ms}) when is_integer(Ms) ->
+    has_user_timeout(os:type()) orelse throw({wrong, user_timeout, Ms}),
+    ok;
+check_user_timeout(_Parsed) ->
+    ok.
+
+%% @private
+%% Whether a socket has such an option there.
+-spec has_user_timeout({unix | win32, atom()}) -> boolean().
+has_user_timeout(Os) -> Os =:= {unix, linux}.
 
 check_sum({size, _Default, {integer, _Min, Max}, _Rules}, #{size := Size, max_overflow := Overflow})
   when Size + Overflow >= 1, Size + Overflow =< Max ->

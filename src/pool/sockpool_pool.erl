@@ -298,12 +298,12 @@ make(Name) ->
 
 config(#{transport := worker, validate := Validate} = Opts) ->
     Check = case Validate of always -> undefined; _ -> Validate end,
-    Unused = #{packet => raw, nodelay => false, keepalive => false},
+    Unused = #{packet => raw, nodelay => false, keepalive => false, user_timeout => undefined},
     config(Check, maps:merge(Opts#{validate := always}, Unused));
 config(Opts) ->
     config(undefined, Opts).
 
-config(Check, #{backoff := {Min, Max}, min_size := MinSize, max_lifetime := Lifetime, validate := Validate, bind := Bind, packet := Packet} = Opts) ->
+config(Check, #{backoff := {Min, Max}, min_size := MinSize, max_lifetime := Lifetime, validate := Validate, bind := Bind, packet := Packet, keepalive := Keepalive} = Opts) ->
     {Framing, Cut} = sockpool_framing:parts(Packet),
     {Shortest, Longest} = lifetime(Lifetime),
     Opts#{min_size := case MinSize of undefined -> infinity; _ -> MinSize end, % the size is its limit
@@ -311,12 +311,18 @@ config(Check, #{backoff := {Min, Max}, min_size := MinSize, max_lifetime := Life
           lifetime_max => Longest,
           packet := Framing,
           cut => Cut,
+          keepalive := Keepalive =/= false,
+          keepalive_times => keepalive_times(Keepalive),
           silence => tick_time_s(),
           backoff_min => Min,
           backoff_max => Max,
           check => Check,
           validate := case Validate of {'after', Ms} -> Ms; When -> When end,
           bind := case Bind of undefined -> undefined; _ -> sockpool_host:address_bytes(Bind) end}.
+
+%% 0: the system's.
+keepalive_times(Times) when is_map(Times) -> {maps:get(idle, Times, 0), maps:get(interval, Times, 0), maps:get(count, Times, 0)};
+keepalive_times(_IsOn) -> {0, 0, 0}.
 
 %% Of one number, the last quarter before it.
 lifetime({_Shortest, _Longest} = Both) -> Both;

@@ -8,7 +8,7 @@ config() ->
     {ok, #{backoff := {Min, Max}} = Opts} =
         sockpool_opts:parse(raw, #{host => {127, 0, 0, 1}, port => 1, size => 0,
                                    max_overflow => 4, pipeline => 8}),
-    Opts#{backoff_min => Min, backoff_max => Max, lifetime_min => infinity, lifetime_max => infinity, validate => 0, check => undefined, cut => undefined}.
+    Opts#{backoff_min => Min, backoff_max => Max, lifetime_min => infinity, lifetime_max => infinity, keepalive_times => {0, 0, 0}, validate => 0, check => undefined, cut => undefined}.
 
 %% This process is the pool's control process.
 opened(Config) ->
@@ -192,7 +192,7 @@ wrong_config(Config) ->
 
 needed() ->
     [transport, strategy, packet, size, max_overflow, overflow_ttl, validate, max_hold,
-     max_waiting, replies, backoff_min, backoff_max, fail_fast, recv_limit, nodelay, keepalive, sndbuf, recbuf, bind,
+     max_waiting, replies, backoff_min, backoff_max, fail_fast, recv_limit, nodelay, keepalive, keepalive_times, user_timeout, sndbuf, recbuf, bind,
      checkout_timeout, send_timeout, tls, max_inflight, abandoned, connect_parallelism, worker_shutdown, check,
      cut, pipeline, pipeline_bytes, pipeline_stall, min_size, idle_timeout, lifetime_min, lifetime_max, max_uses].
 

@@ -530,7 +530,7 @@ resource(Config) -> persistent_term:get({sockpool, ?config(pool, Config)}).
 config(Config) ->
     Target = sockpool_test_server:target(?config(server, Config)),
     {ok, Options} = sockpool_opts:parse(x, Target#{size => 2, max_overflow => 2}),
-    Options#{backoff_min => 10, backoff_max => 100, lifetime_min => infinity, lifetime_max => infinity, check => undefined, cut => undefined}.
+    Options#{backoff_min => 10, backoff_max => 100, lifetime_min => infinity, lifetime_max => infinity, keepalive_times => {0, 0, 0}, check => undefined, cut => undefined}.
 
 unharmed(Config) ->
     Pool = ?config(pool, Config),

@@ -42,7 +42,11 @@ table() ->
      {pipeline_stall, same([1, 5000, ?MAX_MS, infinity]), [0, -1, ?MAX_MS + 1, undefined], "milliseconds"},
      {packet, packets(), wrong_packets(), "raw, 0, 1, 2, 4, line, resp"},
      {nodelay, same([true, false]), [1, yes, undefined], "true, false"},
-     {keepalive, same([true, false]), [0, no, "false"], "true, false"},
+     {keepalive, [{[], #{}}, {[{idle, 1}, {idle, 9}, {count, nil}], #{idle => 1}}
+                  | same([true, false, #{}, #{idle => 1, interval => 1, count => 1}, #{idle => 32767, interval => 32767, count => 127}])],
+      [0, no, "false", undefined, #{idle => 0}, #{idle => 32768}, #{interval => 0}, #{interval => 32768}, #{count => 0}, #{count => 128},
+       #{count => 1.0}, #{idle => undefined}, #{idel => 1}, [idle], [{idle, 1} | x]], "true, false, or a map"},
+     {user_timeout, same([1, 2147483647, undefined]), [0, -1, 2147483648, 1.0, infinity], "on Linux only"},
      {sndbuf, same([1, 65536, undefined]), [0, -1, 2147483648, "64k"], "bytes"},
      {recbuf, same([1, 65536, undefined]), [0, -1, 2147483648, 1.0], "bytes"},
      {bind, same([{127, 0, 0, 1}, {0, 0, 0, 0, 0, 0, 0, 1}, undefined]),
@@ -194,7 +198,7 @@ defaults() ->
       min_size => undefined, idle_timeout => infinity, max_lifetime => infinity, max_uses => infinity, strategy => lifo, max_waiting => infinity, checkout_timeout => 5000,
       connect_timeout => 5000, connect_parallelism => 64, send_timeout => 5000, pipeline => 1, pipeline_bytes => 1048576,
       pipeline_stall => 5000, replies => true, packet => raw, nodelay => true,
-      keepalive => false, sndbuf => undefined, recbuf => undefined, bind => undefined,
+      keepalive => false, user_timeout => undefined, sndbuf => undefined, recbuf => undefined, bind => undefined,
       init => undefined, validate => always, max_hold => infinity,
       recv_limit => 67108864, backoff => {100, 2000}, fail_fast => false, tls => undefined,
       node => undefined, cookie => undefined, max_inflight => undefined}.
@@ -224,9 +228,13 @@ workers_test_() ->
      ?_assertMatch({ok, #{validate := {m, f, _}}}, parse_worker(#{validate => {m, f, []}}))]
         ++ [?_assertEqual({error, {bad_option, Key, Value}}, parse_worker(#{Key => Value}))
             || {Key, Value} <- [{worker, undefined}, {host, "localhost"}, {port, 1}, {path, "/s"}, {packet, raw},
-                                {nodelay, true}, {keepalive, false}, {sndbuf, 1}, {recbuf, 1}, {recv_limit, 1},
+                                {nodelay, true}, {keepalive, false}, {user_timeout, 1}, {sndbuf, 1}, {recbuf, 1}, {recv_limit, 1},
                                 {send_timeout, 1}, {pipeline, 2}, {replies, false}, {bind, {127, 0, 0, 1}}, {max_inflight, 1}, {worker_shutdown, -1},
                                 {abandoned, keep}, {validate, never}, {validate, {'after', 1}}]].
+
+user_timeout_is_linuxs_test_() ->
+    [?_assertEqual(Has, sockpool_opts:has_user_timeout(Os))
+     || {Os, Has} <- [{{unix, linux}, true}, {{unix, darwin}, false}, {{unix, freebsd}, false}, {{win32, nt}, false}]].
 
 each_connection_of_a_pipeline_may_be_a_pipe_test() ->
     ?assertMatch({ok, #{pipeline := 2}}, parse_tcp(#{size => 65536, max_overflow => 0, pipeline => 2})),

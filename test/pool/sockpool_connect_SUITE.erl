@@ -158,7 +158,7 @@ bad_bind_address(Config) ->
 socket_options(Config) ->
     Server = sockpool_test_server:start(),
     Target = sockpool_test_server:target(Server),
-    Pool = pool(Config, Target#{nodelay => false, keepalive => true, sndbuf => 8192,
+    Pool = pool(Config, Target#{nodelay => false, keepalive => #{idle => 60, interval => 5, count => 3}, user_timeout => 30000, sndbuf => 8192,
                                 recbuf => 8192}),
     Data = rand:bytes(300000),
     ?assertEqual({ok, Data}, sockpool:request(Pool, Data, byte_size(Data), 10000)),

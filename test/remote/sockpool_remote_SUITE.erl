@@ -61,6 +61,12 @@ every_function(Config) ->
     ?assertNotEqual(Port, OwnPort),
     {ok, Info} = sockpool:info(Conn),
     ?assertMatch(#{pool := Name, packet := line, peername := {{127, 0, 0, 1}, Port}}, Info),
+    %% Something was received, so that all is measured.
+    Keys = [cwnd, delivery_rate, last_recv_ms, lost, min_rtt, retransmits, rtt, rtt_var, total_retrans, unacked],
+    case os:type() of
+        {unix, linux} -> ?assertEqual(Keys, lists:sort(maps:keys(maps:get(tcp, Info))));
+        _ -> ?assertNot(is_map_key(tcp, Info))
+    end,
     ?assertEqual(of_kind(Config, [{ok, undefined}, ok, {ok, {a, state}}, {error, emsgsize}],
                          [{error, {bad_request, Call}} || Call <- [state, set_state, state, set_state]]),
                  [sockpool:state(Conn), sockpool:set_state(Conn, {a, state}), sockpool:state(Conn),
@@ -118,7 +124,7 @@ starttls(Config0) ->
             ?assertEqual({error, {bad_option, {tls, password}, Own}}, sockpool:starttls(Conn, Opts#{password := Own})),
             ?assertEqual({error, {bad_argument, timeout, -1}}, sockpool:starttls(Conn, Opts, -1)),
             ?assertEqual(ok, sockpool:starttls(Conn, Opts)),
-            ?assertMatch({ok, #{transport := tls, protocol := 'tlsv1.3'}}, sockpool:info(Conn)),
+            ?assertMatch({ok, #{transport := tls, protocol := 'tlsv1.3', tcp := #{rtt := _}}}, sockpool:info(Conn)),
             ok = sockpool:send(Conn, "secret"),
             ?assertEqual({ok, <<"secret">>}, sockpool:recv(Conn, 6)),
             ?assertEqual({error, {bad_option, transport, tls}}, sockpool:starttls(Conn, Opts))

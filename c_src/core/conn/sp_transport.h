@@ -22,11 +22,20 @@ struct sp_addr {
     const void *to;   /* the transport's own, or NULL; valid during the call */
 };
 
+/* When the system asks a peer that says nothing, and how often without an answer; 0: its own times. */
+struct sp_keepalive {
+    unsigned idle_s, interval_s, count;
+};
+
 /* Zero means the system's default for the sizes; bind.len is 0 for no local address. */
 struct sp_sockopts {
     bool nodelay, keepalive;
+    struct sp_keepalive times;
+    unsigned
+        user_timeout_ms; /* what is sent may be unconfirmed for so long; 0: for the system's time */
     int sndbuf_bytes, recbuf_bytes;
-    unsigned silence_s; /* a peer that cannot be reached for so long is gone; 0: not looked at */
+    unsigned
+        silence_s; /* a peer that cannot be reached for so long is gone, unless the two above say it; 0: not looked at */
     struct sp_addr bind;
     void *settings; /* the transport's own, or NULL; outlives the pool's connections */
 };

@@ -9,6 +9,11 @@
 
 #define PROBES 3
 
+/* macOS has another name for it. */
+#if !defined(TCP_KEEPIDLE) && defined(TCP_KEEPALIVE)
+#define TCP_KEEPIDLE TCP_KEEPALIVE
+#endif
+
 static sp_status tcp_set(struct sp_conn *conn, enum sp_option option, int value)
 {
     if (option == SP_OPT_NODELAY)
@@ -18,39 +23,59 @@ static sp_status tcp_set(struct sp_conn *conn, enum sp_option option, int value)
     return sp_stream_set(conn, option, value);
 }
 
-/* The system asks a peer that says nothing, and waits for it to confirm what it gets; both sides are heard
- * of, whoever speaks. Where it cannot be told how often, it has its own times. */
-static sp_status watch_peer(struct sp_conn *conn, unsigned silence_s)
+/* As told, or the system's; where there is no such option that is all there is. */
+static sp_status set_time(struct sp_conn *conn, int name, unsigned value)
 {
-    int period_s = silence_s < PROBES + 1 ? 1 : (int)(silence_s / (PROBES + 1));
-    sp_status status = tcp_set(conn, SP_OPT_KEEPALIVE, 1);
+    return value ? sp_stream_setsockopt(conn, IPPROTO_TCP, name, (int)value) : SP_OK;
+}
+
+static sp_status set_times(struct sp_conn *conn, const struct sp_keepalive *times,
+                           unsigned user_timeout_ms)
+{
+    sp_status status = SP_OK;
 
 #ifdef TCP_KEEPIDLE
-    if (status == SP_OK)
-        status = sp_stream_setsockopt(conn, IPPROTO_TCP, TCP_KEEPIDLE, period_s);
+    status = set_time(conn, TCP_KEEPIDLE, times->idle_s);
 #endif
 #ifdef TCP_KEEPINTVL
     if (status == SP_OK)
-        status = sp_stream_setsockopt(conn, IPPROTO_TCP, TCP_KEEPINTVL, period_s);
+        status = set_time(conn, TCP_KEEPINTVL, times->interval_s);
     if (status == SP_OK)
-        status = sp_stream_setsockopt(conn, IPPROTO_TCP, TCP_KEEPCNT, PROBES);
+        status = set_time(conn, TCP_KEEPCNT, times->count);
 #endif
 #ifdef TCP_USER_TIMEOUT
     if (status == SP_OK)
-        status = sp_stream_setsockopt(conn, IPPROTO_TCP, TCP_USER_TIMEOUT, (int)silence_s * 1000);
+        status = set_time(conn, TCP_USER_TIMEOUT, user_timeout_ms);
 #endif
-    (void)period_s;
+    (void)times;
+    (void)user_timeout_ms;
     return status;
+}
+
+/* The system asks a peer that says nothing, and waits for it to confirm what it gets; both sides are heard
+ * of, whoever speaks. */
+static sp_status watch_peer(struct sp_conn *conn, const struct sp_sockopts *opts)
+{
+    struct sp_keepalive times = opts->times;
+    unsigned user_timeout_ms = opts->user_timeout_ms;
+    sp_status status = tcp_set(conn, SP_OPT_KEEPALIVE, opts->keepalive || opts->silence_s > 0);
+
+    if (opts->silence_s > 0) {
+        unsigned period_s = opts->silence_s < PROBES + 1 ? 1 : opts->silence_s / (PROBES + 1);
+        times.idle_s = times.idle_s ? times.idle_s : period_s;
+        times.interval_s = times.interval_s ? times.interval_s : period_s;
+        times.count = times.count ? times.count : PROBES;
+        user_timeout_ms = user_timeout_ms ? user_timeout_ms : opts->silence_s * 1000;
+    }
+    return status == SP_OK ? set_times(conn, &times, user_timeout_ms) : status;
 }
 
 static sp_status set_all(struct sp_conn *conn, const struct sp_sockopts *opts)
 {
     sp_status status = tcp_set(conn, SP_OPT_NODELAY, opts->nodelay);
 
-    if (status == SP_OK && opts->silence_s > 0)
-        status = watch_peer(conn, opts->silence_s);
-    else if (status == SP_OK)
-        status = tcp_set(conn, SP_OPT_KEEPALIVE, opts->keepalive);
+    if (status == SP_OK)
+        status = watch_peer(conn, opts);
     return status == SP_OK ? sp_stream_buffers(conn, opts) : status;
 }
 

@@ -36,6 +36,27 @@ bool sn_option_take(const struct sn_option *rows, size_t count, struct sn_given 
     return false;
 }
 
+bool sn_option_each(struct sn_slice pairs,
+                    bool (*take)(void *arg, struct sn_slice key, struct sn_slice value), void *arg)
+{
+    struct sn_slice key, value, item, parts[SN_SLICE_PARTS_MAX];
+    struct sn_items items;
+    struct sn_pairs map;
+
+    if (sn_pairs_begin(pairs, &map)) {
+        while (sn_pairs_next(&map, &key, &value))
+            if (!take(arg, key, value))
+                return false;
+        return true;
+    }
+    if (!sn_items_begin(pairs, &items))
+        return false;
+    while (sn_items_next(&items, &item))
+        if (sn_slice_tuple(item, parts) != 2 || !take(arg, parts[0], parts[1]))
+            return false;
+    return items.is_proper;
+}
+
 bool sn_option_take_map(const struct sn_option *rows, size_t count, struct sn_given *given,
                         struct sn_slice map, struct sn_bad_option *bad)
 {

@@ -29,6 +29,7 @@ enum sn_written {
     SN_WRITTEN_TUPLE,   /* a list of two is a tuple */
     SN_WRITTEN_AFTER,   /* {"after": Ms} is a tuple */
     SN_WRITTEN_FRAMING, /* {"fixed": N} and the like are tuples */
+    SN_WRITTEN_OBJECT,  /* true and false as they are, or an object of numbers */
     SN_WRITTEN_TLS,     /* options in an object of their own */
     SN_WRITTEN_NOT
 };
@@ -85,6 +86,11 @@ bool sn_option_take(const struct sn_option *rows, size_t count, struct sn_given 
                     struct sn_slice key, struct sn_slice value);
 /* Instead of a value in which a password may be, such as that of an unknown option. */
 extern const struct sn_atom sn_not_shown, sn_not_a_fun;
+
+/* Has `take' have all pairs of the map, or of the list of pairs, in their order. False where it says so, or it is neither. */
+SP_MUST_CHECK bool
+sn_option_each(struct sn_slice pairs,
+               bool (*take)(void *arg, struct sn_slice key, struct sn_slice value), void *arg);
 
 /* All pairs of the map. False, and key and value of bad: one is unknown. */
 bool sn_option_take_map(const struct sn_option *rows, size_t count, struct sn_given *given,

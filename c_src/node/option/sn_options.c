@@ -6,6 +6,7 @@
 
 #include <arpa/inet.h>
 #include <limits.h>
+#include <netinet/tcp.h>
 #include <openssl/crypto.h>
 #include <stddef.h>
 #include <string.h>
@@ -52,51 +53,6 @@ SN_CHECK(path)
     enum sn_verdict verdict = sn_check_text(option, value, memory, parsed);
 
     return verdict == SN_RIGHT && parsed->len > SUN_PATH_BYTES ? SN_WRONG : verdict;
-}
-
-SN_CHECK(validate)
-{
-    struct sn_slice parts[SN_SLICE_PARTS_MAX];
-
-    if (sn_slice_is_atom(value, "always")) {
-        parsed->number = 0;
-        return SN_RIGHT;
-    }
-    if (sn_slice_is_atom(value, "never")) {
-        parsed->number = SP_NEVER;
-        return SN_RIGHT;
-    }
-    if (sn_slice_tuple(value, parts) != 2 || !sn_slice_is_atom(parts[0], "after"))
-        return SN_WRONG;
-    return sn_check_number(option, parts[1], memory, parsed);
-}
-
-SN_CHECK(backoff)
-{
-    struct sn_slice parts[SN_SLICE_PARTS_MAX];
-    struct sn_parsed most = {0};
-
-    if (sn_slice_tuple(value, parts) != 2 ||
-        sn_check_number(option, parts[0], memory, parsed) != SN_RIGHT ||
-        sn_check_number(option, parts[1], memory, &most) != SN_RIGHT ||
-        parsed->number > most.number)
-        return SN_WRONG;
-    parsed->other = most.number;
-    return SN_RIGHT;
-}
-
-/* Of one number, the last quarter before it. */
-SN_CHECK(lifetime)
-{
-    struct sn_slice parts[SN_SLICE_PARTS_MAX];
-
-    if (sn_slice_tuple(value, parts) == 2)
-        return sn_check_backoff(option, value, memory, parsed);
-    if (sn_check_number(option, value, memory, parsed) != SN_RIGHT)
-        return SN_WRONG;
-    parsed->other = parsed->number;
-    parsed->number -= parsed->number / SP_MS / 4 * SP_MS;
-    return SN_RIGHT;
 }
 
 /* Only what it is: what is in it, sn_options_parse_tls() checks. */
@@ -211,6 +167,18 @@ static bool check_refused(const struct sn_given *given, unsigned transport,
     return true;
 }
 
+/* Elsewhere a socket has no such option. */
+static bool check_user_timeout(const struct sn_given *given, struct sn_bad_option *bad)
+{
+#ifndef TCP_USER_TIMEOUT
+    if (!is_absent(given, USER_TIMEOUT))
+        return wrong(USER_TIMEOUT, given->values[USER_TIMEOUT], bad);
+#endif
+    (void)given;
+    (void)bad;
+    return true;
+}
+
 static bool check_together(const struct sn_given *given, const struct sn_parsed *parsed,
                            struct sn_bad_option *bad)
 {
@@ -219,7 +187,7 @@ static bool check_together(const struct sn_given *given, const struct sn_parsed 
     for (int row = 0; row < ROWS; row++)
         if (ROW[row].required & transport && is_absent(given, row))
             return wrong(row, given_or_default(given, row), bad);
-    if (!check_refused(given, transport, bad) ||
+    if (!check_refused(given, transport, bad) || !check_user_timeout(given, bad) ||
         !check_sizes((uint32_t)parsed[SIZE].number, (uint32_t)parsed[MAX_OVERFLOW].number,
                      (uint32_t)parsed[PIPELINE].number, bad) ||
         !check_min_size(given, parsed, (uint32_t)parsed[SIZE].number, bad))
@@ -291,7 +259,10 @@ static void set_sockopt(struct sp_sockopts *sockopts, int row, const struct sn_p
         sockopts->nodelay = parsed->number == NODELAY_TRUE;
         break;
     case KEEPALIVE:
-        sockopts->keepalive = parsed->number == KEEPALIVE_TRUE;
+        sn_options_keepalive(parsed->number, sockopts);
+        break;
+    case USER_TIMEOUT:
+        sockopts->user_timeout_ms = (unsigned)parsed->number;
         break;
     case SNDBUF:
         sockopts->sndbuf_bytes = (int)parsed->number;
@@ -498,7 +469,7 @@ sp_status sn_options_parse(struct sn_slice name, struct sn_slice terms, struct s
 static bool check_changes(const struct sn_options *options, const struct sn_given *given,
                           struct sn_bad_option *bad, bool *needs_restart)
 {
-    if (!check_refused(given, 1u << options->transport, bad))
+    if (!check_refused(given, 1u << options->transport, bad) || !check_user_timeout(given, bad))
         return false;
     for (int row = 0; row < ROWS; row++)
         if (given->values[row].data && ROW[row].restart) {

@@ -68,6 +68,7 @@ SN_CHECK(hosts); /* one or a list of them, struct sn_host in `data` */
 SN_CHECK(path);
 SN_CHECK(packet);
 SN_CHECK(ip_address);
+SN_CHECK(keepalive); /* sn_options_keepalive() reads its `number` is */
 SN_CHECK(validate);
 SN_CHECK(backoff);
 SN_CHECK(lifetime); /* from `number` to `other` */
@@ -79,6 +80,8 @@ SN_CHECK(certs);
 SN_CHECK(versions);
 SN_CHECK(alpn);
 
+/* Into the three of them. */
+void sn_options_keepalive(uint64_t number, struct sp_sockopts *sockopts);
 /* An IP address as a tuple. */
 SP_MUST_CHECK bool sn_options_ip(struct sn_slice value, sa_family_t *family, uint8_t bytes[16]);
 /* Of an IP address as text; AF_UNSPEC where it is none. */

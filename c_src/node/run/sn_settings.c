@@ -201,6 +201,28 @@ static bool put_framing(ei_x_buff *terms, const json_t *object)
     return put_nothing(terms);
 }
 
+/* An object whose keys are in an order of their own, as those of a length; an unknown one is what no check accepts. */
+static bool put_object(ei_x_buff *terms, const json_t *object)
+{
+    static const char *const keys[] = {"count", "idle", "interval"};
+    size_t count = json_object_size(object), known = 0;
+    bool ok;
+
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        known += json_object_get(object, keys[i]) != NULL;
+    if (known < count)
+        return ei_x_encode_map_header(terms, 1) == 0 && ei_x_encode_atom(terms, "unknown") == 0 &&
+               ei_x_encode_atom(terms, "unknown") == 0;
+    ok = ei_x_encode_map_header(terms, (long)count) == 0;
+    for (size_t i = 0; ok && i < sizeof keys / sizeof *keys; i++) {
+        const json_t *value = json_object_get(object, keys[i]);
+        if (value)
+            ok =
+                ei_x_encode_atom(terms, keys[i]) == 0 && put_scalar(terms, value, SN_WRITTEN_PLAIN);
+    }
+    return ok;
+}
+
 static bool put_value(ei_x_buff *terms, const json_t *value, enum sn_written written)
 {
     const json_t *after;
@@ -215,6 +237,8 @@ static bool put_value(ei_x_buff *terms, const json_t *value, enum sn_written wri
                put_scalar(terms, after, written);
     if (json_is_object(value) && written == SN_WRITTEN_FRAMING)
         return put_framing(terms, value);
+    if (json_is_object(value) && written == SN_WRITTEN_OBJECT)
+        return put_object(terms, value);
     return put_scalar(terms, value, written);
 }
 
@@ -314,6 +338,7 @@ static bool refuse_option(struct reader *reader, const char *where, const json_t
         [SN_WRITTEN_AFTER] = "; in a file, {\"after\": Ms}",
         [SN_WRITTEN_FRAMING] =
             "; in a file, {\"fixed\": N}, {\"delimiter\": Text}, {\"length\": {}}",
+        [SN_WRITTEN_OBJECT] = "; in a file, an object",
         [SN_WRITTEN_TLS] = "; in a file, an object",
         [SN_WRITTEN_NOT] = "",
     };

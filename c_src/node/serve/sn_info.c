@@ -4,6 +4,7 @@
 #include "sn_session_end.h"
 #include "node/etf/sn_value.h"
 #include "core/dist/sp_node.h"
+#include "core/conn/sp_tcp_info.h"
 
 #include <limits.h>
 #include <netinet/in.h>
@@ -152,14 +153,35 @@ static void put_framing(struct sn_writer *writer, const struct sp_framing *frami
     sn_put_atom(writer, "raw");
 }
 
+static void put_tcp(struct sn_writer *writer, const struct sp_tcp_info *info)
+{
+    long known = 0;
+
+#define COUNT(field) known += info->field != SP_TCP_INFO_UNKNOWN;
+    SP_TCP_INFO_MAP(COUNT)
+#undef COUNT
+    sn_put_atom(writer, "tcp");
+    sn_put_map(writer, known);
+#define PUT(field)                                                                                 \
+    if (info->field != SP_TCP_INFO_UNKNOWN) {                                                      \
+        sn_put_atom(writer, #field);                                                               \
+        sn_put_number(writer, info->field);                                                        \
+    }
+    SP_TCP_INFO_MAP(PUT)
+#undef PUT
+}
+
 static void put_info(struct sn_writer *writer, struct sn_session *session, uint64_t now_ns)
 {
     struct sp_conn *conn = &session->conn->core;
     struct facts facts = {.count = 6};
+    struct sp_tcp_info tcp;
+    bool has_tcp;
 
     if (conn->transport->describe)
         conn->transport->describe(conn, put_fact, &facts);
-    facts.count += session->channel != NULL;
+    has_tcp = sp_tcp_info(conn, &tcp);
+    facts.count += (session->channel != NULL) + has_tcp;
     sn_put_map(writer, facts.count);
     sn_put_atom(writer, "pool");
     sn_put_atom_len(writer, session->pool->options.name, session->pool->options.name_len);
@@ -177,6 +199,8 @@ static void put_info(struct sn_writer *writer, struct sn_session *session, uint6
         sn_put_atom(writer, "max_inflight");
         sn_put_number(writer, session->pool->options.max_inflight);
     }
+    if (has_tcp)
+        put_tcp(writer, &tcp);
     facts.writer = writer;
     if (conn->transport->describe)
         conn->transport->describe(conn, put_fact, &facts);
@@ -194,6 +218,7 @@ void sn_info_all(struct sn_session *session, struct sn_client *client,
     sn_put_tuple(&reply, 2);
     sn_put_atom(&reply, "ok");
     put_info(&reply, session, call.now_ns);
+    sp_conn_settle(&session->conn->core, &call);
     sp_conn_leave(&session->conn->core, &call);
     sn_answer_end(session->sessions->outbox, client, caller, &reply);
 }

@@ -105,6 +105,26 @@ pub type Info {
     local: Address,
     security: Security,
     packet: Packet,
+    /// `Error(Nil)` of a Unix socket, and where the system does not tell: on others than Linux.
+    tcp: Result(Tcp, Nil),
+  )
+}
+
+/// What the system knows of a TCP connection. Times are in microseconds, but for `last_recv_ms`; `retransmits` is how often
+/// what is unconfirmed was sent again, `total_retrans` how often anything was; `delivery_rate` is in bytes a second.
+/// `Error(Nil)`: not measured so far.
+pub type Tcp {
+  Tcp(
+    rtt: Int,
+    rtt_var: Int,
+    min_rtt: Result(Int, Nil),
+    retransmits: Int,
+    total_retrans: Int,
+    unacked: Int,
+    lost: Int,
+    cwnd: Int,
+    last_recv_ms: Int,
+    delivery_rate: Result(Int, Nil),
   )
 }
 

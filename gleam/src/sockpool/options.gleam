@@ -42,7 +42,8 @@ type Setting {
   Packet(Packet)
   Replies(Bool)
   Nodelay(Bool)
-  Keepalive(Bool)
+  Keepalive(Keepalive)
+  UserTimeout(Int)
   Sndbuf(Int)
   Recbuf(Int)
   Bind(String)
@@ -58,6 +59,12 @@ type Setting {
   PipelineStall(Timeout)
   Backoff(min_ms: Int, max_ms: Int)
   FailFast(Bool)
+}
+
+type Keepalive {
+  KeepaliveOn
+  KeepaliveOff
+  KeepaliveTimes(idle_s: Int, interval_s: Int, count: Int)
 }
 
 type Transport {
@@ -291,7 +298,27 @@ pub fn nodelay(options: Options, nodelay: Bool) -> Options {
 
 /// Whether the system probes idle connections; not for Unix sockets. The default is `False`.
 pub fn keepalive(options: Options, keepalive: Bool) -> Options {
-  set(options, Keepalive(keepalive))
+  case keepalive {
+    True -> set(options, Keepalive(KeepaliveOn))
+    False -> set(options, Keepalive(KeepaliveOff))
+  }
+}
+
+/// The system probes a connection that was silent for `idle` seconds, each `interval` seconds, and gives it up after
+/// `count` probes without an answer. It does not while sent data is unconfirmed: for that there is `user_timeout`.
+pub fn keepalive_times(
+  options: Options,
+  idle idle_s: Int,
+  interval interval_s: Int,
+  count count: Int,
+) -> Options {
+  set(options, Keepalive(KeepaliveTimes(idle_s, interval_s, count)))
+}
+
+/// A connection on which sent data was unconfirmed for so many milliseconds is given up by the system. On Linux only; not for
+/// Unix sockets. The default is the system's time, some 15 minutes.
+pub fn user_timeout(options: Options, ms: Int) -> Options {
+  set(options, UserTimeout(ms))
 }
 
 /// The size of the socket's send buffer in bytes. The default is the system's.

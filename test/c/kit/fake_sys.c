@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,9 @@
 struct fake_fd {
     bool open, connected, eof, reset, down;
     int so_error;
+    socklen_t tcp_info_len;
+    uint8_t retransmits;
+    uint32_t unacked;
     uint8_t *in, *out;
     size_t in_pos, in_len, out_len;
     size_t recv_slice, send_room;
@@ -137,6 +141,22 @@ static int fake_connect(int fd, const struct sockaddr *addr, socklen_t len)
     return self->connected ? 0 : fail(EINPROGRESS);
 }
 
+#ifdef TCP_INFO
+static int tcp_info(const struct fake_fd *self, void *value, socklen_t *len)
+{
+    struct tcp_info info = {.tcpi_retransmits = self->retransmits, .tcpi_unacked = self->unacked};
+
+    if (!self->tcp_info_len)
+        return fail(ENOPROTOOPT);
+    if (*len > self->tcp_info_len)
+        *len = self->tcp_info_len;
+    if (*len > sizeof info)
+        *len = sizeof info;
+    memcpy(value, &info, *len);
+    return 0;
+}
+#endif
+
 static int fake_getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 {
     int error = begin((struct fake_call){.op = FAKE_GETSOCKOPT, .fd = fd, .a = level, .b = name});
@@ -144,6 +164,10 @@ static int fake_getsockopt(int fd, int level, int name, void *value, socklen_t *
 
     if (error)
         return fail(error);
+#ifdef TCP_INFO
+    if (level == IPPROTO_TCP && name == TCP_INFO)
+        return tcp_info(self, value, len);
+#endif
     if (level != SOL_SOCKET || name != SO_ERROR || *len != sizeof(int))
         fake_die("getsockopt of an option that the fake does not know");
     memcpy(value, &self->so_error, sizeof(int));
@@ -367,6 +391,15 @@ const uint8_t *fake_sent(int fd, size_t *len)
 
     *len = self->out_len;
     return self->out;
+}
+
+void fake_tcp_info(int fd, socklen_t len, uint8_t retransmits, uint32_t unacked)
+{
+    struct fake_fd *self = find(fd, "tcp_info");
+
+    self->tcp_info_len = len;
+    self->retransmits = retransmits;
+    self->unacked = unacked;
 }
 
 size_t fake_unread(int fd)

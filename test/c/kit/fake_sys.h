@@ -58,6 +58,8 @@ void fake_recv_slice(int fd, size_t max);
 void fake_send_room(int fd, size_t room);
 const uint8_t *fake_sent(int fd, size_t *len);
 size_t fake_unread(int fd);
+/* TCP_INFO is so many bytes long from now on (0, as at first: there is none), and has these in it. */
+void fake_tcp_info(int fd, socklen_t len, uint8_t retransmits, uint32_t unacked);
 
 /* How often `op` was called since the reset; the n-th last call of it (0: the last). */
 unsigned fake_calls(enum fake_op op);

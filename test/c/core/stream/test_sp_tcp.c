@@ -83,6 +83,48 @@ Test(tcp, silence)
 #endif
 }
 
+#ifdef TCP_KEEPINTVL
+/* Those of the times that are given, and no others. */
+Test(tcp, times)
+{
+    opts = (struct sp_sockopts){.keepalive = true, .times = {.idle_s = 7, .count = 2}};
+    cr_assert_eq(open_it(), SP_WANT_WRITE);
+    cr_assert(was_set(SOL_SOCKET, SO_KEEPALIVE, 1));
+    cr_assert(was_set(IPPROTO_TCP, TCP_KEEPIDLE, 7));
+    cr_assert(was_set(IPPROTO_TCP, TCP_KEEPCNT, 2));
+    cr_assert_eq(fake_calls(FAKE_SETSOCKOPT), 4);
+    fake_sys_reset();
+    opts.times = (struct sp_keepalive){.interval_s = 3};
+    cr_assert_eq(open_it(), SP_WANT_WRITE);
+    cr_assert(was_set(IPPROTO_TCP, TCP_KEEPINTVL, 3));
+    cr_assert_eq(fake_calls(FAKE_SETSOCKOPT), 3);
+}
+#endif
+
+#ifdef TCP_USER_TIMEOUT
+Test(tcp, user_timeout)
+{
+    opts = (struct sp_sockopts){.user_timeout_ms = 1234};
+    cr_assert_eq(open_it(), SP_WANT_WRITE);
+    cr_assert(was_set(SOL_SOCKET, SO_KEEPALIVE, 0));
+    cr_assert(was_set(IPPROTO_TCP, TCP_USER_TIMEOUT, 1234));
+    cr_assert_eq(fake_calls(FAKE_SETSOCKOPT), 3);
+}
+
+/* What is given, and the rest as for the silence. */
+Test(tcp, silence_with_times)
+{
+    opts =
+        (struct sp_sockopts){.silence_s = 60, .times = {.interval_s = 4}, .user_timeout_ms = 1234};
+    cr_assert_eq(open_it(), SP_WANT_WRITE);
+    cr_assert(was_set(SOL_SOCKET, SO_KEEPALIVE, 1));
+    cr_assert(was_set(IPPROTO_TCP, TCP_KEEPIDLE, 15));
+    cr_assert(was_set(IPPROTO_TCP, TCP_KEEPINTVL, 4));
+    cr_assert(was_set(IPPROTO_TCP, TCP_KEEPCNT, 3));
+    cr_assert(was_set(IPPROTO_TCP, TCP_USER_TIMEOUT, 1234));
+}
+#endif
+
 Test(tcp, without_a_socket)
 {
     fake_fail(FAKE_SOCKET, EMFILE);

@@ -187,7 +187,6 @@ Test(sn_options, words)
     cr_assert_eq(opts.config.strategy, SP_LIFO);
     wrong("strategy", "random;\"lifo\";1;undefined;[]");
     wrong("nodelay", "1;yes;undefined;<<\"true\">>");
-    wrong("keepalive", "0;no;\"false\";undefined");
     wrong("transport", "udp;\"tcp\";undefined;1");
 }
 

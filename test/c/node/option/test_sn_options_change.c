@@ -51,7 +51,8 @@ Test(options_change, what_is_given_and_nothing_else)
 {
     cr_assert_eq(
         change("#{max_overflow => 3, backoff => {1, 2}, strategy => fifo, validate => never,"
-               "  max_waiting => infinity, send_timeout => 8, keepalive => true, fail_fast => true,"
+               "  max_waiting => infinity, send_timeout => 8, keepalive => #{idle => 7}, fail_fast "
+               "=> true,"
                "  replies => false}"),
         SP_OK);
     cr_assert(opts.config.fail_fast && !opts.config.replies);
@@ -65,6 +66,7 @@ Test(options_change, what_is_given_and_nothing_else)
     cr_assert_eq(opts.config.max_waiting, UINT64_MAX);
     cr_assert_eq(opts.send_timeout_ns, MS(8));
     cr_assert(opts.config.sockopts.keepalive);
+    cr_assert_eq(opts.config.sockopts.times.idle_s, 7);
     cr_assert(opts.config.sockopts.nodelay);
     cr_assert_str_eq(opts.hosts[0].text, "h");
 }
