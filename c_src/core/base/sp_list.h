@@ -40,6 +40,15 @@ static inline void sp_list_push_oldest(struct sp_list *list, struct sp_list_node
     list->head.prev = node;
 }
 
+/* As the next older than a node that is in a list, or than its head: as the newest. */
+static inline void sp_list_insert_older(struct sp_list_node *than, struct sp_list_node *node)
+{
+    node->prev = than;
+    node->next = than->next;
+    node->next->prev = node;
+    than->next = node;
+}
+
 static inline void sp_list_remove(struct sp_list_node *node)
 {
     node->prev->next = node->next;

@@ -83,6 +83,8 @@ struct sp_conn {
 
     /* atomics; `gone` and `shard` are here for the sake of the struct's size */
     _Atomic bool gone; /* a worker that has ended; set by sp_pool_lost(), for good */
+    _Atomic bool
+        checked; /* its lease is that of a check: changed by the holder only, before and after that */
     _Atomic uint32_t pins;
     _Atomic uint32_t state;
     _Atomic uint32_t shard; /* whose list it was last put into */
@@ -97,9 +99,14 @@ struct sp_conn {
     bool cold;      /* in the shard's cold list */
     bool aged;      /* in its list of those that are too old */
     uint32_t watch; /* generation of its idle watch */
+    uint16_t early; /* how much before the interval's end it is to be checked; 0: not drawn yet */
     uint64_t idle_since_ns;
+    uint64_t asked_ns; /* when it was checked last, or 0 */
 
     /* the holder's */
+    bool follows; /* checked because another has failed */
+    uint64_t
+        stalled; /* the control process's: the lease of which it was told that nothing gets through */
     int fd;
     uint32_t uses; /* counted where `uses_end` is not 0 */
     uint64_t lease_seq;
@@ -145,6 +152,12 @@ enum sp_conn_state sp_conn_state(const struct sp_conn *conn);
 static inline bool sp_conn_unready(const struct sp_conn *conn)
 {
     return sp_conn_state(conn) == SP_CONN_CONNECTING || sp_conn_state(conn) == SP_CONN_INITIALISING;
+}
+
+/* Whether that is the lease of a check: not a user's, who could give it back. */
+static inline bool sp_conn_is_checked_by(const struct sp_conn *conn, uint64_t lease)
+{
+    return atomic_load(&conn->checked) && atomic_load(&conn->lease) == lease;
 }
 
 /* Whether it is too old, by time or by uses. */

@@ -16,6 +16,7 @@ struct sp_conn;
 struct sp_pool;
 struct sp_waiter;
 struct sp_reply;
+struct sp_tcp_info;
 
 /* One call into the core: what the core may not find out by itself. */
 struct sp_call {
@@ -69,6 +70,10 @@ struct sp_host {
      * connections that nobody uses. */
     void (*refused)(const struct sp_call *call, const struct sp_conn *conn, sp_status why,
                     bool is_outage);
+
+    /* NULL, or tells that what the lease's owner has sent gets through to nobody. */
+    void (*stalled)(const struct sp_call *call, struct sp_conn *conn, uint64_t owner,
+                    const struct sp_tcp_info *info, uint64_t held_ns);
 
     /* Of pools with many requests on a connection (sp_pipe.h); NULL where there are none. */
 

@@ -18,13 +18,12 @@
 #define HAS(raw_len, field)                                                                        \
     ((raw_len) >= offsetof(struct tcp_info, field) + sizeof((struct tcp_info){0}.field))
 
-bool sp_tcp_info(struct sp_conn *conn, struct sp_tcp_info *info)
+bool sp_tcp_info(const struct sp_conn *conn, struct sp_tcp_info *info)
 {
     struct tcp_info raw;
     socklen_t len = sizeof raw;
 
     memset(&raw, 0, sizeof raw);
-    conn->pieces += SP_PIECES_SYSCALL;
     if (conn->fd < 0 || conn->sys->getsockopt(conn->fd, IPPROTO_TCP, TCP_INFO, &raw, &len) < 0 ||
         !HAS(len, tcpi_total_retrans))
         return false;
@@ -49,7 +48,7 @@ bool sp_tcp_info(struct sp_conn *conn, struct sp_tcp_info *info)
 
 #else
 
-bool sp_tcp_info(struct sp_conn *conn, struct sp_tcp_info *info)
+bool sp_tcp_info(const struct sp_conn *conn, struct sp_tcp_info *info)
 {
     (void)conn;
     (void)info;

@@ -25,7 +25,7 @@ struct sp_tcp_info {
 };
 #undef SP_TCP_INFO_FIELD
 
-/* One system call; pinned. False: it is no TCP connection, or the system does not tell. */
-SP_MUST_CHECK bool sp_tcp_info(struct sp_conn *conn, struct sp_tcp_info *info);
+/* One system call, which the caller takes from its call; pinned, by any thread. False: it is no TCP connection, or the system does not tell. */
+SP_MUST_CHECK bool sp_tcp_info(const struct sp_conn *conn, struct sp_tcp_info *info);
 
 #endif

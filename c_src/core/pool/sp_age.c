@@ -199,7 +199,7 @@ void sp_age_attempts(struct sp_pool *pool, uint64_t count, bool called_for)
 
 static void note_leased(struct sp_pool *pool, const struct sp_call *call)
 {
-    uint32_t up = ups(pool), leased = idle(pool);
+    uint32_t up = ups(pool), leased = idle(pool) + atomic_load(&pool->check.under_way);
 
     leased = up > leased ? up - leased : 0;
     if (atomic_exchange(&pool->exhausted, false))

@@ -2,6 +2,7 @@
 
 #include "core/conn/sp_recv.h"
 #include "sp_age.h"
+#include "sp_check.h"
 #include "sp_close.h"
 #include "sp_due.h"
 #include "sp_grant.h"
@@ -11,6 +12,7 @@
 #include "sp_retire.h"
 #include "sp_settings.h"
 #include "sp_shard.h"
+#include "sp_stall.h"
 #include "sp_table.h"
 
 #include <sched.h>
@@ -26,6 +28,7 @@ void sp_control_open(struct sp_pool *pool, const struct sp_call *call,
     sp_health_begin(pool, config, seed);
     sp_settings_store(pool, config);
     sp_age_begin(pool, call, config);
+    sp_check_begin(pool, seed);
     atomic_store(&pool->shrinking, false);
     pool->control.surplus = false;
     atomic_store(&pool->pipeline, pool->pipes ? config->pipeline : 1);
@@ -368,7 +371,8 @@ static void sweep_lease(struct sp_pool *pool, const struct sp_call *call, struct
 {
     uint64_t lease = atomic_load(&conn->lease);
     uint64_t owner = atomic_load(&conn->owner), leased_ns = atomic_load(&conn->leased_ns);
-    uint64_t max_hold_ns = atomic_load(&pool->max_hold_ns);
+    uint64_t max_hold_ns =
+        atomic_load(&conn->checked) ? sp_check_limit_ns(pool) : atomic_load(&pool->max_hold_ns);
 
     if (atomic_load(&conn->gone)) {
         sp_pool_lost(pool, call, conn);
@@ -419,6 +423,7 @@ bool sp_control_tick(struct sp_pool *pool, const struct sp_call *call, uint32_t 
         return true;
     if (*cursor == 0) {
         sp_age_tick(pool, call);
+        sp_stall_tick(pool);
         for (uint32_t i = 0; i < pool->shard_count; i++)
             watch_cold(pool, call, &pool->shards[i]);
         spent = sp_spent(call);
@@ -432,6 +437,7 @@ bool sp_control_tick(struct sp_pool *pool, const struct sp_call *call, uint32_t 
         if (conn) {
             sweep_lease(pool, call, conn);
             sp_age_sweep(pool, call, conn);
+            sp_stall_sweep(pool, call, conn);
             sp_due_at(pool, due_of(conn));
             pool->host->conn_unref(conn);
         }

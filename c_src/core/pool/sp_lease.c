@@ -1,5 +1,6 @@
 #include "sp_lease.h"
 
+#include "sp_check.h"
 #include "sp_due.h"
 #include "sp_grant.h"
 #include "sp_health.h"
@@ -105,7 +106,7 @@ enum { LOOKED = 1, CLEAN = 2 };
 static sp_status check_in(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
                           uint64_t lease, void *keepsake, unsigned known)
 {
-    if (sp_conn_armed(conn, lease))
+    if (sp_conn_armed(conn, lease) || sp_conn_is_checked_by(conn, lease))
         return SP_BUSY;
     if (!sp_conn_unlease(conn, lease))
         return SP_CLOSED;
@@ -158,6 +159,10 @@ static bool end_lease(struct sp_pool *pool, const struct sp_call *call, struct s
         sp_pool_retire_failed(pool, call, conn);
         return true;
     }
+    if (atomic_load(&conn->checked)) {
+        sp_check_ended(pool, call, conn);
+        return true;
+    }
     sp_count(sp_pool_home(pool, call), abandoned);
     /* The pins are read first: without one, no call that sets `touched` is under way. A pin means
      * that a call of the old owner is, in a dirty scheduler, or that it waits. */
@@ -195,6 +200,10 @@ void sp_pool_lost(struct sp_pool *pool, const struct sp_call *call, struct sp_co
             sp_health_lost_unused(pool, call);
         sp_pool_retire(pool, call, conn);
     } else if (!sp_conn_unready(conn) && sp_conn_unlease(conn, atomic_load(&conn->lease))) {
+        if (atomic_load(&conn->checked)) {
+            sp_check_ended(pool, call, conn);
+            return;
+        }
         sp_count(sp_pool_home(pool, call), abandoned);
         sp_pool_retire(pool, call, conn);
     }

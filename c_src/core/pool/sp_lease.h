@@ -25,7 +25,7 @@ SP_MUST_CHECK sp_status sp_pool_enqueue(struct sp_pool *pool, const struct sp_ca
 void sp_waiter_abandon(struct sp_waiter *waiter, const struct sp_call *call);
 
 /* Ends the lease and gives the connection to the next: SP_OK; SP_CLOSED where the lease had ended;
- * SP_BUSY while a call waits on it. A tainted connection, or one with unread bytes, or of which the lease has received
+ * SP_BUSY while a call waits on it, or where it is that of a check. A tainted connection, or one with unread bytes, or of which the lease has received
  * nothing since it last sent (unless the pool has no replies), is closed: what a lease leaves behind is not for the next
  * one, whatever `validate' says of idle connections.
  * On SP_OK the keepsake stays with the connection: its next lease's host finds it there. */

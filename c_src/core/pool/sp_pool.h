@@ -22,6 +22,8 @@
 #define SP_NEVER UINT64_MAX
 /* A connection that has been idle this long is watched for the server's close. */
 #define SP_COLD_NS (1000 * SP_MS)
+/* So many connections are checked at a time at most. */
+#define SP_CHECKS_MAX 64
 
 enum sp_strategy { SP_LIFO, SP_FIFO };
 
@@ -44,6 +46,7 @@ struct sp_config {
     bool replies;                 /* what is sent may be answered */
     bool reuse_abandoned;         /* workers whose owners have died, too, are handed out again */
     enum sp_strategy strategy;
+    uint64_t health_interval_ns, health_timeout_ns; /* 0: idle connections are not checked */
     struct sp_framing framing;
     struct sp_sockopts sockopts;
     uint32_t pipeline; /* requests under way on a connection; 1: it is leased for each */
@@ -79,6 +82,7 @@ struct sp_pool {
     _Atomic bool exhausted;    /* since the last tick somebody found nothing idle */
     _Atomic uint64_t max_uses; /* SP_NEVER: any number */
     _Atomic uint64_t overflow_ttl_ns, validate_after_ns, max_hold_ns, max_waiting;
+    _Atomic uint64_t health_interval_ns, health_timeout_ns;
     _Atomic uint32_t strategy;
     _Atomic bool reuse_abandoned, fail_fast, replies;
     _Atomic bool shrinking; /* there are, or were just now, more connections than the limit */
@@ -133,6 +137,20 @@ struct sp_pool {
         uint32_t cursor;
         uint64_t rng; /* of the ends of connections */
     } control;
+    /* Of sp_stall.h: how many looks are left in this tick, and at which slot it goes on. */
+    struct {
+        uint32_t looks, from;
+    } stall;
+    /* Of sp_check.h: the control process's, but for the atomics. */
+    struct {
+        _Atomic uint32_t under_way; /* connections that are being checked */
+        _Atomic bool alarm;         /* a check has failed: all are to be checked */
+        bool walking, all; /* over the table; over all that were not heard of since all_ns */
+        uint32_t cursor;
+        uint64_t interval_ns; /* for which what follows is made */
+        uint64_t next_ns;     /* the next round */
+        uint64_t all_ns, rng;
+    } check;
     /* The control process's: how many were leased at once, in overflow_ttl and in idle_timeout; and how many have
      * to be opened for those above `base` that were closed because of their age. */
     struct sp_peak leased_extra, leased_base;

@@ -20,6 +20,8 @@ void sp_settings_store(struct sp_pool *pool, const struct sp_config *config)
     atomic_store(&pool->reuse_abandoned, config->reuse_abandoned);
     atomic_store(&pool->fail_fast, config->fail_fast);
     atomic_store(&pool->replies, config->replies);
+    atomic_store(&pool->health_timeout_ns, config->health_timeout_ns);
+    atomic_store(&pool->health_interval_ns, config->health_interval_ns);
     atomic_store(&pool->pipeline_bytes, config->pipeline_bytes);
     atomic_store(&pool->pipeline_stall_ns, config->pipeline_stall_ns);
 }

@@ -2,6 +2,9 @@
 
 #include "sp_retire.h"
 
+/* Of those that are idle for longest, to find the place of one. */
+#define LOOKED_AT 64
+
 /* Under the lock. */
 static struct sp_conn *unlinked(struct sp_pool *pool, struct sp_shard *shard,
                                 struct sp_list_node *node)
@@ -171,19 +174,50 @@ bool sp_shard_take(struct sp_pool *pool, struct sp_conn *conn, const uint32_t *g
     return held;
 }
 
+bool sp_shard_take_if(struct sp_pool *pool, struct sp_conn *conn,
+                      bool (*fits)(struct sp_conn *conn, void *arg), void *arg)
+{
+    struct sp_shard *shard = &pool->shards[atomic_load(&conn->shard)];
+    bool held;
+
+    if (sp_conn_state(conn) != SP_CONN_IDLE)
+        return false;
+    pthread_mutex_lock(&shard->lock);
+    held = is_idle_in(pool, shard, conn) && fits(conn, arg);
+    if (held)
+        sp_shard_unlink(pool, shard, conn);
+    pthread_mutex_unlock(&shard->lock);
+    return held;
+}
+
+/* Under the lock. Behind many that are idle for longer it comes among these: it is one of them soon. */
+static void insert_by_age(struct sp_list *list, struct sp_conn *conn)
+{
+    struct sp_list_node *node = list->head.prev;
+
+    for (int i = 0; i < LOOKED_AT && node != &list->head &&
+                    SP_CONTAINER(node, struct sp_conn, node)->idle_since_ns <= conn->idle_since_ns;
+         i++)
+        node = node->prev;
+    sp_list_insert_older(node, &conn->node);
+}
+
 void sp_pool_put(struct sp_pool *pool, const struct sp_call *call, struct sp_shard *shard,
                  struct sp_conn *conn, enum sp_idle as)
 {
-    struct sp_list *const lists[] = {&shard->fresh, &shard->cold, &shard->aged};
+    struct sp_list *const lists[] = {&shard->fresh, &shard->cold, &shard->aged, &shard->cold};
 
     pthread_mutex_lock(&shard->lock);
-    conn->cold = as == SP_IDLE_COLD;
+    conn->cold = as == SP_IDLE_COLD || as == SP_IDLE_CHECKED;
     conn->aged = as == SP_IDLE_AGED;
     if (conn->aged)
         atomic_fetch_add(&pool->aged, 1);
     atomic_store_explicit(&conn->shard, (uint32_t)(shard - pool->shards), memory_order_relaxed);
     sp_conn_set_state(conn, SP_CONN_IDLE);
-    sp_list_push_newest(lists[as], &conn->node);
+    if (as == SP_IDLE_CHECKED)
+        insert_by_age(lists[as], conn);
+    else
+        sp_list_push_newest(lists[as], &conn->node);
     atomic_fetch_add(&shard->top, 1);
     pthread_mutex_unlock(&shard->lock);
     /* Everybody who puts one into a shut pool takes one out of the same shard: so none is left. */

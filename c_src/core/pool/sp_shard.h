@@ -4,7 +4,8 @@
 
 #include "sp_pool.h"
 
-enum sp_idle { SP_IDLE_FRESH, SP_IDLE_COLD, SP_IDLE_AGED };
+/* Checked: cold, and where it belongs by how long it is idle. */
+enum sp_idle { SP_IDLE_FRESH, SP_IDLE_COLD, SP_IDLE_AGED, SP_IDLE_CHECKED };
 
 /* An idle connection, of the own shard before others, and one that is too old after all others; the caller holds it.
  * NULL: there is none. */
@@ -31,6 +32,9 @@ SP_MUST_CHECK bool sp_shard_age(struct sp_pool *pool, struct sp_conn *conn);
  * False where it is not, or no longer, idle; otherwise the caller holds it. */
 SP_MUST_CHECK bool sp_shard_take(struct sp_pool *pool, struct sp_conn *conn,
                                  const uint32_t *generation);
+/* Likewise where `fits` says so, which is asked under the shard's lock, of an idle one only. */
+SP_MUST_CHECK bool sp_shard_take_if(struct sp_pool *pool, struct sp_conn *conn,
+                                    bool (*fits)(struct sp_conn *conn, void *arg), void *arg);
 /* After the phase has left OPEN: closes one idle connection; false where there is none. */
 bool sp_pool_close_idle(struct sp_pool *pool, const struct sp_call *call);
 

@@ -14,8 +14,11 @@ static void count_state(const struct sp_conn *conn, struct sp_snapshot *snapshot
     case SP_CONN_IDLE:
         snapshot->idle++;
         break;
-    case SP_CONN_LEASED:
-        snapshot->leased++;
+    case SP_CONN_LEASED: /* by a user; to be checked is no use */
+        if (atomic_load(&conn->checked))
+            snapshot->idle++;
+        else
+            snapshot->leased++;
         break;
     case SP_CONN_CLOSING:
     case SP_CONN_CLOSED:

@@ -6,14 +6,16 @@
 #include <stdint.h>
 
 #define SP_COUNTER_MAP(X)                                                                          \
-    X(checkouts)        /* leases given by checkout or request */                                  \
-    X(checkins)         /* leases ended by their owner */                                          \
-    X(created)          /* connections that became usable */                                       \
-    X(reused)           /* leases of a connection that had been leased before */                   \
-    X(closed)           /* connections that were usable and left the pool */                       \
-    X(abandoned)        /* leases whose owner died, lost the handle, or held for too long */       \
-    X(timeouts)         /* waiters that gave up */                                                 \
-    X(pipelined)        /* requests on a connection that others had as well, or could */           \
+    X(checkouts) /* leases given by checkout or request */                                         \
+    X(checkins)  /* leases ended by their owner */                                                 \
+    X(created)   /* connections that became usable */                                              \
+    X(reused)    /* leases of a connection that had been leased before */                          \
+    X(closed)    /* connections that were usable and left the pool */                              \
+    X(abandoned) /* leases whose owner died, lost the handle, or held for too long */              \
+    X(timeouts)  /* waiters that gave up */                                                        \
+    X(pipelined) /* requests on a connection that others had as well, or could */                  \
+    X(health_ok) /* checks of idle connections that the server has answered */                     \
+    X(health_failed)                                                                               \
     X(connect_attempts) /* connects that were begun */                                             \
     X(connect_failures)
 

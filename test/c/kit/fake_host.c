@@ -2,6 +2,7 @@
 
 #include "fake_pipe.h"
 #include "fake_sys.h"
+#include "core/conn/sp_tcp_info.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,8 @@ static struct {
     struct sp_conn *watched;
     uint32_t watch;
     sp_status refusal;
+    unsigned stalls;
+    struct fake_stall stall;
     struct {
         void (*run)(void *arg);
         void *arg;
@@ -273,6 +276,17 @@ static void conn_refused(const struct sp_call *call, const struct sp_conn *conn,
     world.refusal = why;
 }
 
+static void stalled(const struct sp_call *call, struct sp_conn *conn, uint64_t owner,
+                    const struct sp_tcp_info *info, uint64_t held_ns)
+{
+    check_call(call);
+    if (sp_conn_pinned(conn))
+        fake_die("told while pinned");
+    world.stalls++;
+    world.stall =
+        (struct fake_stall){owner, held_ns, (unsigned)info->retransmits, (unsigned)info->unacked};
+}
+
 const struct sp_host fake_host = {
     .conn_new = conn_new,
     .conn_ref = conn_ref,
@@ -287,6 +301,7 @@ const struct sp_host fake_host = {
     .watch = watch,
     .wake = wake,
     .refused = conn_refused,
+    .stalled = stalled,
     .reply_reserve = fake_reply_reserve,
     .reply_free = fake_reply_free,
     .reply_notify = fake_reply_notify,
@@ -295,6 +310,16 @@ const struct sp_host fake_host = {
 };
 
 /* ---- the test's side ---- */
+
+unsigned fake_stalls(void)
+{
+    return world.stalls;
+}
+
+const struct fake_stall *fake_last_stall(void)
+{
+    return &world.stall;
+}
 
 void fake_host_hook(enum fake_point point, void (*hook)(void *arg), void *arg)
 {

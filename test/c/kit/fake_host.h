@@ -18,6 +18,12 @@ struct fake_note {
     uint64_t lease;
 };
 
+/* What was told of a connection on which nothing gets through. */
+struct fake_stall {
+    uint64_t owner, held_ns;
+    unsigned retransmits, unacked;
+};
+
 enum fake_point { FAKE_ON_ALIVE, FAKE_ON_NOTIFY, FAKE_ON_WATCH, FAKE_ON_WAKE, FAKE_POINTS };
 
 extern const struct sp_host fake_host;
@@ -56,6 +62,8 @@ const struct fake_note *fake_note_at(unsigned index); /* in the order of their b
 const struct fake_note *fake_note(uint64_t owner, unsigned back);
 
 unsigned fake_wakes(void);
+unsigned fake_stalls(void);
+const struct fake_stall *fake_last_stall(void);
 sp_status fake_last_refusal(void); /* SP_OK: none so far */
 unsigned fake_worker_stops(void);  /* never twice of one; each before it is gone */
 unsigned fake_watches(void);

@@ -373,10 +373,11 @@ static unsigned check_list(struct sp_list *list, unsigned shard, bool cold, bool
     return count;
 }
 
-static unsigned check_table(void)
+static unsigned check_table(unsigned *checked)
 {
     unsigned leased = 0;
 
+    *checked = 0;
     for (uint32_t i = 0; i < kit_pool->table.count; i++) {
         struct sp_conn *conn = kit_pool->table.slots[i];
         if (!conn)
@@ -384,7 +385,10 @@ static unsigned check_table(void)
         cr_assert_eq(conn->slot, i);
         if (sp_conn_state(conn) == SP_CONN_LEASED) {
             cr_assert_neq(atomic_load(&conn->lease), SP_LEASE_NONE, "a connection is nobody's");
-            leased++;
+            leased += !atomic_load(&conn->checked);
+            *checked += atomic_load(&conn->checked);
+        } else {
+            cr_assert_not(atomic_load(&conn->checked));
         }
     }
     for (uint32_t i = 0; i < kit_pool->table.free_hint; i++)
@@ -404,7 +408,7 @@ static unsigned length(const struct sp_list *list)
 void kit_check(void)
 {
     struct sp_snapshot stats = kit_stats();
-    unsigned idle = 0, aged = 0;
+    unsigned idle = 0, aged = 0, checked;
 
     for (unsigned i = 0; i < kit_pool->shard_count; i++) {
         struct sp_shard *shard = &kit_pool->shards[i];
@@ -416,15 +420,16 @@ void kit_check(void)
         aged += old;
     }
     cr_assert_eq(aged, atomic_load(&kit_pool->aged));
-    cr_assert_eq(stats.idle, idle);
-    cr_assert_eq(stats.leased, check_table());
+    cr_assert_eq(stats.leased, check_table(&checked));
+    cr_assert_eq(checked, atomic_load(&kit_pool->check.under_way));
+    cr_assert_eq(stats.idle, idle + checked);
     cr_assert_eq(stats.connecting, atomic_load(&kit_pool->connecting));
     cr_assert_eq(stats.idle + stats.leased + stats.connecting, stats.total,
                  "idle %u + leased %u + connecting %u != total %u", (unsigned)stats.idle,
                  (unsigned)stats.leased, (unsigned)stats.connecting, (unsigned)stats.total);
     cr_assert_eq(stats.waiting, length(&kit_pool->queue.list));
-    cr_assert(stats.waiting == 0 || stats.idle == 0, "%u wait beside %u idle connections",
-              (unsigned)stats.waiting, (unsigned)stats.idle);
+    cr_assert(stats.waiting == 0 || idle == 0, "%u wait beside %u idle connections",
+              (unsigned)stats.waiting, idle);
     if (sp_pool_phase(kit_pool) != SP_PHASE_OPEN)
         cr_assert(stats.waiting == 0 && stats.idle == 0, "a shut pool has waiters or idle ones");
 }

@@ -59,7 +59,7 @@ struct model {
     unsigned serials;
     uint64_t put_aside, replaced, closed_first, shrunk; /* that these happen at all */
     uint64_t checkouts, checkins, created, reused, closed, abandoned, timeouts, pipelined,
-        connect_attempts, connect_failures;
+        health_ok, health_failed, connect_attempts, connect_failures;
 };
 
 extern struct model m;

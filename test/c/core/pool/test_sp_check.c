@@ -1,0 +1,581 @@
+/* Active checks of idle connections: when, how many, and what becomes of who fails. */
+#include "kit/pool_kit.h"
+#include "core/pool/sp_check.h"
+
+#include <criterion/criterion.h>
+
+#define MS SP_MS
+#define INTERVAL_MS 10000
+#define TIMEOUT_MS 1000
+#define MOST 128
+
+static struct sp_check checks[MOST];
+static size_t count;
+static struct sp_check_plan plan;
+
+static void configured(unsigned size, unsigned max_overflow)
+{
+    kit_init(1);
+    kit_config.size = size;
+    kit_config.max_overflow = max_overflow;
+    kit_config.health_interval_ns = INTERVAL_MS * MS;
+    kit_config.health_timeout_ns = TIMEOUT_MS * MS;
+    count = 0;
+}
+
+static void started(unsigned size, unsigned max_overflow)
+{
+    configured(size, max_overflow);
+    kit_open();
+    cr_assert_eq(kit_grow(), size);
+}
+
+/* How many checks are begun now, after those that are under way. */
+static size_t begun(void)
+{
+    size_t before = count;
+
+    do {
+        sp_check_step(kit_pool, kit_call(), checks + count, MOST - count, &plan);
+        count += plan.count;
+    } while (plan.more);
+    kit_check();
+    return count - before;
+}
+
+static struct sp_check take(void)
+{
+    struct sp_check check;
+
+    cr_assert_gt(count, 0);
+    check = checks[0];
+    for (size_t i = 1; i < count; i++)
+        checks[i - 1] = checks[i];
+    count--;
+    return check;
+}
+
+/* Those under way end, the oldest first. */
+static sp_status pass(void)
+{
+    struct sp_check check = take();
+    sp_status status = sp_check_passed(kit_pool, kit_call(), check.conn, check.lease);
+
+    fake_host.conn_unref(check.conn);
+    return status;
+}
+
+static void fail(void)
+{
+    struct sp_check check = take();
+
+    sp_check_failed(kit_pool, kit_call(), check.conn, check.lease);
+    fake_host.conn_unref(check.conn);
+}
+
+/* Until a check is begun; how long that took. */
+static uint64_t until_begun(uint64_t most_ms)
+{
+    uint64_t from_ns = fake_now_ns();
+
+    while (begun() == 0) {
+        cr_assert_leq((fake_now_ns() - from_ns) / MS, most_ms);
+        fake_sleep_ms(plan.wait_ns < 100 * MS ? plan.wait_ns / MS + 1 : 100);
+    }
+    return (fake_now_ns() - from_ns) / MS;
+}
+
+KIT_TEST(check, comes_before_the_interval_is_over)
+{
+    uint64_t ms;
+
+    started(1, 0);
+    cr_assert_eq(begun(), 0);
+    ms = until_begun(INTERVAL_MS);
+    cr_assert(ms >= INTERVAL_MS * 4 / 5 && ms <= INTERVAL_MS, "%u ms", (unsigned)ms);
+    cr_assert_eq(kit_stats().idle, 1, "it is no use");
+    cr_assert_eq(kit_stats().leased, 0);
+    cr_assert_eq(pass(), SP_OK);
+    cr_assert_eq(kit_stats().health_ok, 1);
+    cr_assert_eq(kit_stats().checkouts + kit_stats().checkins + kit_stats().reused, 0);
+    ms = until_begun(INTERVAL_MS);
+    cr_assert(ms >= INTERVAL_MS * 4 / 5, "%u ms", (unsigned)ms);
+    cr_assert_eq(pass(), SP_OK);
+}
+
+KIT_TEST(check, is_none_where_none_are_wanted)
+{
+    started(2, 0);
+    atomic_store(&kit_pool->health_interval_ns, 0);
+    fake_sleep_ms(10 * INTERVAL_MS);
+    cr_assert_eq(begun(), 0);
+    cr_assert_eq(plan.wait_ns, SP_NEVER);
+}
+
+KIT_TEST(check, is_not_of_those_in_use)
+{
+    struct handle *handle;
+
+    started(1, 0);
+    for (int i = 0; i < 30; i++) {
+        handle = kit_checkout(KIT_OWNER);
+        fake_sleep_ms(INTERVAL_MS / 5);
+        cr_assert_eq(begun(), 0);
+        cr_assert_eq(kit_checkin(handle), SP_OK);
+        fake_sleep_ms(INTERVAL_MS / 5);
+        cr_assert_eq(begun(), 0);
+    }
+}
+
+KIT_TEST(check, does_not_make_it_younger)
+{
+    struct handle *handle;
+
+    configured(2, 2);
+    kit_config.overflow_ttl_ns = 3 * INTERVAL_MS * MS;
+    kit_open();
+    cr_assert_eq(kit_grow(), 2);
+    handle = kit_checkout(KIT_OWNER);
+    cr_assert_eq(kit_checkin(handle), SP_OK);
+    for (unsigned ms = 0; ms < 10 * INTERVAL_MS; ms += 100) {
+        fake_sleep_ms(100);
+        kit_tick();
+        while (begun() > 0)
+            while (count > 0)
+                cr_assert_eq(pass(), SP_OK);
+    }
+    cr_assert_geq(kit_stats().health_ok, 20);
+    cr_assert_eq(kit_stats().total, 2);
+    atomic_store(&kit_pool->size, 0);
+    kit_tick();
+    cr_assert_eq(kit_stats().total, 0, "they are idle for long enough");
+}
+
+/* The one that was used last is taken first, however often the others are checked. */
+KIT_TEST(check, leaves_the_order_as_it_is)
+{
+    struct handle *handles[5];
+    struct sp_conn *conns[5];
+
+    started(5, 0);
+    for (int i = 0; i < 5; i++)
+        handles[i] = kit_checkout(KIT_OWNER);
+    for (int i = 0; i < 5; i++) {
+        conns[i] = handles[i]->conn;
+        fake_sleep_ms(10);
+        cr_assert_eq(kit_checkin(handles[i]), SP_OK);
+    }
+    for (unsigned ms = 0; ms < 5 * INTERVAL_MS; ms += 100) {
+        fake_sleep_ms(100);
+        while (begun() > 0)
+            while (count > 0)
+                cr_assert_eq(pass(), SP_OK);
+    }
+    cr_assert_geq(kit_stats().health_ok, 25);
+    for (int i = 5; i-- > 0;) {
+        handles[i] = kit_checkout(KIT_OWNER);
+        cr_assert_eq(handles[i]->conn, conns[i], "the %dth", i);
+    }
+}
+
+KIT_TEST(check, at_most_a_tenth_at_a_time)
+{
+    unsigned most = 0, all = 0;
+
+    started(30, 0);
+    for (unsigned ms = 0; ms < INTERVAL_MS + 100; ms += 100) {
+        fake_sleep_ms(100);
+        begun();
+        if (count > most)
+            most = (unsigned)count;
+        all += count > 0;
+        if (count > 0)
+            cr_assert_eq(pass(), SP_OK);
+    }
+    cr_assert_eq(most, 3);
+    cr_assert_gt(all, 10);
+    while (count > 0)
+        cr_assert_eq(pass(), SP_OK);
+}
+
+KIT_TEST(check, is_spread)
+{
+    unsigned hundreds = 0;
+
+    started(20, 0);
+    for (unsigned ms = 0; ms < INTERVAL_MS; ms += 100) {
+        fake_sleep_ms(100);
+        hundreds += begun() > 0;
+        while (count > 0)
+            cr_assert_eq(pass(), SP_OK);
+    }
+    cr_assert_geq(kit_stats().health_ok, 20);
+    cr_assert_geq(hundreds, 7, "%u", hundreds);
+}
+
+KIT_TEST(check, is_none_while_somebody_waits)
+{
+    struct handle *handle, *waiter;
+
+    started(2, 0);
+    handle = kit_checkout(KIT_OWNER);
+    until_begun(INTERVAL_MS);
+    waiter = kit_enqueue(KIT_OTHER);
+    cr_assert_eq(kit_checkin(handle), SP_OK);
+    cr_assert(kit_adopt(waiter));
+    cr_assert_eq(pass(), SP_OK);
+    cr_assert_eq(kit_checkin(waiter), SP_OK);
+    fake_sleep_ms(2 * INTERVAL_MS);
+    handle = kit_checkout(KIT_OWNER);
+    atomic_fetch_add(&kit_pool->nwait, 1);
+    do {
+        sp_check_step(kit_pool, kit_call(), checks, MOST, &plan);
+        cr_assert_eq(plan.count, 0);
+    } while (plan.more);
+    atomic_fetch_sub(&kit_pool->nwait, 1);
+    cr_assert_lt(plan.wait_ns, 200 * MS);
+    cr_assert_eq(begun(), 1);
+    cr_assert_eq(pass(), SP_OK);
+}
+
+KIT_TEST(check, of_the_only_one_serves_who_came_meanwhile)
+{
+    struct handle *waiter;
+    sp_status status;
+
+    started(1, 0);
+    until_begun(INTERVAL_MS);
+    cr_assert_null(kit_try_checkout(KIT_OWNER, &status));
+    cr_assert_eq(status, SP_EMPTY);
+    waiter = kit_enqueue(KIT_OWNER);
+    cr_assert_eq(pass(), SP_OK);
+    cr_assert(kit_adopt(waiter));
+    cr_assert_eq(kit_checkin(waiter), SP_OK);
+}
+
+KIT_TEST(check, that_fails_closes)
+{
+    started(1, 0);
+    until_begun(INTERVAL_MS);
+    fail();
+    cr_assert_eq(kit_stats().health_failed, 1);
+    cr_assert_eq(kit_stats().closed, 1);
+    cr_assert_eq(kit_stats().abandoned, 0);
+    cr_assert_eq(kit_grow(), 1);
+}
+
+KIT_TEST(check, that_passes_too_late_fails)
+{
+    started(1, 0);
+    until_begun(INTERVAL_MS);
+    fake_sleep_ms(TIMEOUT_MS + 1);
+    cr_assert_eq(pass(), SP_TIMEOUT);
+    cr_assert_eq(kit_stats().health_failed, 1);
+    cr_assert_eq(kit_stats().closed, 1);
+}
+
+KIT_TEST(check, of_whom_nobody_hears_is_ended_by_the_sweep)
+{
+    struct sp_check check;
+
+    started(2, 0);
+    until_begun(INTERVAL_MS);
+    fake_sleep_ms(TIMEOUT_MS + 400);
+    atomic_store(&checks[0].conn->owner, KIT_OWNER);
+    kit_tick();
+    cr_assert_eq(kit_stats().closed, 0);
+    fake_sleep_ms(200);
+    kit_tick();
+    cr_assert_eq(kit_stats().closed, 1);
+    cr_assert_eq(kit_stats().health_failed, 1);
+    cr_assert_eq(kit_stats().abandoned, 0);
+    cr_assert_eq(sp_check_passed(kit_pool, kit_call(), checks[0].conn, checks[0].lease), SP_CLOSED);
+    check = take();
+    fake_host.conn_unref(check.conn);
+}
+
+KIT_TEST(check, of_one_that_has_died_is_ended_by_the_sweep)
+{
+    struct sp_check check;
+
+    started(1, 0);
+    until_begun(INTERVAL_MS);
+    atomic_store(&checks[0].conn->owner, KIT_OWNER);
+    fake_kill(KIT_OWNER);
+    kit_tick();
+    cr_assert_eq(kit_stats().health_failed, 1);
+    cr_assert_eq(kit_stats().abandoned, 0);
+    check = take();
+    fake_host.conn_unref(check.conn);
+}
+
+static void left_behind(void (*leave)(struct sp_conn *conn), sp_status status)
+{
+    started(1, 0);
+    until_begun(INTERVAL_MS);
+    leave(checks[0].conn);
+    cr_assert_eq(pass(), status);
+    cr_assert_eq(kit_stats().health_ok, status == SP_OK);
+    cr_assert_eq(kit_stats().closed, status != SP_OK);
+}
+
+static void more_bytes(struct sp_conn *conn)
+{
+    fake_peer_sends(conn->fd, "x", 1);
+}
+
+static void end_of_file(struct sp_conn *conn)
+{
+    fake_peer_closes(conn->fd);
+}
+
+static void no_answer(struct sp_conn *conn)
+{
+    sp_conn_sends(conn);
+}
+
+static void taint(struct sp_conn *conn)
+{
+    conn->tainted = true;
+}
+
+static void an_option(struct sp_conn *conn)
+{
+    cr_assert_eq(sp_conn_setopt(conn, SP_OPT_NODELAY, 1), SP_OK);
+}
+
+KIT_TEST(check, leaves_more_than_the_answer)
+{
+    left_behind(more_bytes, SP_UNREAD);
+}
+
+KIT_TEST(check, leaves_the_end_of_file)
+{
+    left_behind(end_of_file, SP_CLOSED);
+}
+
+KIT_TEST(check, leaves_a_question)
+{
+    left_behind(no_answer, SP_UNREAD);
+}
+
+KIT_TEST(check, leaves_it_tainted)
+{
+    left_behind(taint, SP_CLOSED);
+}
+
+KIT_TEST(check, leaves_an_option)
+{
+    left_behind(an_option, SP_OK);
+}
+
+/* One that the server has closed is not asked. */
+KIT_TEST(check, is_none_of_one_that_is_closed)
+{
+    started(1, 0);
+    fake_peer_closes(kit_pool->table.slots[0]->fd);
+    fake_sleep_ms(INTERVAL_MS);
+    cr_assert_eq(begun(), 0);
+    cr_assert_eq(kit_stats().closed, 1);
+    cr_assert_eq(kit_stats().health_failed, 0);
+}
+
+KIT_TEST(check, that_was_skipped_counts_as_none)
+{
+    struct sp_check check;
+
+    started(1, 0);
+    until_begun(INTERVAL_MS);
+    check = take();
+    sp_check_skipped(kit_pool, kit_call(), check.conn, check.lease);
+    fake_host.conn_unref(check.conn);
+    cr_assert_eq(begun(), 0);
+    cr_assert_eq(kit_stats().health_ok + kit_stats().health_failed + kit_stats().closed, 0);
+    cr_assert_eq(kit_stats().idle, 1);
+}
+
+/* Its lease is nobody's to give back. */
+KIT_TEST(check, cannot_be_checked_in)
+{
+    started(1, 0);
+    until_begun(INTERVAL_MS);
+    cr_assert_eq(sp_pool_checkin(kit_pool, kit_call(), checks[0].conn, checks[0].lease, NULL),
+                 SP_BUSY);
+    cr_assert_eq(pass(), SP_OK);
+}
+
+KIT_TEST(check, of_one_that_is_too_old_leaves_it_so)
+{
+    configured(1, 1);
+    kit_config.lifetime_min_ns = kit_config.lifetime_max_ns = (INTERVAL_MS + 500) * MS;
+    kit_open();
+    cr_assert_eq(kit_grow(), 1);
+    until_begun(INTERVAL_MS);
+    kit_pool->table.slots[0]->ends_ns = fake_now_ns() + 500 * MS;
+    fake_sleep_ms(600);
+    cr_assert_eq(pass(), SP_OK);
+    cr_assert_eq(atomic_load(&kit_pool->aged), 1);
+}
+
+KIT_TEST(check, ends_with_the_pool)
+{
+    struct sp_check check;
+
+    started(3, 0);
+    until_begun(INTERVAL_MS);
+    kit_shut(SP_PHASE_DOWN, SP_CLOSED);
+    cr_assert_eq(begun(), 0);
+    cr_assert_eq(kit_stats().health_failed, 0);
+    check = take();
+    cr_assert_eq(sp_check_passed(kit_pool, kit_call(), check.conn, check.lease), SP_CLOSED);
+    fake_host.conn_unref(check.conn);
+    cr_assert_eq(atomic_load(&kit_pool->check.under_way), 0);
+}
+
+/* The look comes too late to see that the pool is shut. */
+KIT_TEST(check, that_ends_in_a_shut_pool_is_closed)
+{
+    struct sp_check check;
+
+    started(1, 0);
+    until_begun(INTERVAL_MS);
+    check = take();
+    sp_control_shut_begin(kit_pool, SP_PHASE_DOWN);
+    cr_assert_eq(sp_check_passed(kit_pool, kit_call(), check.conn, check.lease), SP_OK);
+    cr_assert_eq(kit_stats().closed, 1);
+    fake_host.conn_unref(check.conn);
+    while (sp_control_shut_slice(kit_pool, kit_call(), SP_CLOSED))
+        ;
+}
+
+/* ---- one has failed ---- */
+
+KIT_TEST(alarm, has_all_idle_ones_checked)
+{
+    struct handle *handle;
+
+    started(5, 0);
+    handle = kit_checkout(KIT_OWNER);
+    until_begun(INTERVAL_MS);
+    fail();
+    cr_assert_gt(fake_wakes(), 0);
+    cr_assert_eq(begun(), 3, "and not the one in use");
+    while (count > 0)
+        cr_assert_eq(pass(), SP_OK);
+    cr_assert_eq(begun(), 0, "once");
+    cr_assert_eq(kit_stats().idle, 3);
+    cr_assert_eq(kit_checkin(handle), SP_OK);
+    cr_assert_eq(begun(), 0);
+}
+
+KIT_TEST(alarm, is_not_raised_by_those_that_follow)
+{
+    started(6, 0);
+    until_begun(INTERVAL_MS);
+    fail();
+    cr_assert_eq(begun(), 5);
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(pass(), SP_OK);
+    fail();
+    fail();
+    cr_assert_eq(begun(), 0);
+    cr_assert_eq(kit_stats().health_failed, 3);
+    cr_assert_eq(kit_stats().total, 3);
+}
+
+KIT_TEST(alarm, at_most_64_at_a_time)
+{
+    started(100, 0);
+    until_begun(INTERVAL_MS);
+    while (count > 1)
+        cr_assert_eq(pass(), SP_OK);
+    fail();
+    cr_assert_eq(begun(), 64);
+    while (count > 0) {
+        fail();
+        begun();
+        cr_assert_leq(count, 64);
+    }
+    cr_assert_eq(kit_stats().health_failed + kit_stats().idle, 100,
+                 "what was checked since the server has gone");
+}
+
+/* Claim 7: the server of 100 idle connections is gone without a word at some moment. */
+static void fail_over(uint64_t at_ms)
+{
+    uint64_t gone_ns, until_ns[MOST], took_ms;
+
+    started(100, 0);
+    for (uint64_t ms = 0; ms < at_ms; ms += 10) {
+        fake_sleep_ms(10);
+        begun();
+        while (count > 0)
+            cr_assert_eq(pass(), SP_OK);
+    }
+    gone_ns = fake_now_ns();
+    while (kit_stats().total > 0) {
+        size_t before = count;
+        begun();
+        for (; before < count; before++)
+            until_ns[before] = fake_now_ns() + TIMEOUT_MS * MS;
+        fake_sleep_ms(10);
+        while (count > 0 && fake_now_ns() >= until_ns[0]) {
+            fail();
+            for (size_t i = 0; i < count; i++)
+                until_ns[i] = until_ns[i + 1];
+        }
+        took_ms = (fake_now_ns() - gone_ns) / MS;
+        cr_assert_leq(took_ms, INTERVAL_MS + 3 * TIMEOUT_MS);
+    }
+    cr_assert_eq(kit_stats().health_failed, 100);
+}
+
+KIT_TEST(alarm, after_a_fail_over_the_pool_is_clean_in_time)
+{
+    fail_over(0);
+}
+
+KIT_TEST(alarm, after_a_later_fail_over_too)
+{
+    fail_over(3 * INTERVAL_MS + INTERVAL_MS / 3);
+}
+
+/* The pool of one, whose only connection has just been heard of. */
+KIT_TEST(alarm, of_one_in_time)
+{
+    uint64_t from_ns;
+
+    started(1, 0);
+    from_ns = fake_now_ns();
+    until_begun(INTERVAL_MS);
+    fake_sleep_ms(TIMEOUT_MS);
+    fail();
+    cr_assert_leq((fake_now_ns() - from_ns) / MS, INTERVAL_MS + TIMEOUT_MS);
+}
+
+KIT_TEST(check, goes_on_in_pieces)
+{
+    size_t all = 0;
+
+    started(200, 0);
+    fake_sleep_ms(INTERVAL_MS);
+    kit_allow(20);
+    sp_check_step(kit_pool, kit_call(), checks, MOST, &plan);
+    cr_assert(plan.more && plan.count < 20);
+    all = count = plan.count;
+    all += begun();
+    cr_assert_eq(all, 20);
+    while (count > 0)
+        cr_assert_eq(pass(), SP_OK);
+}
+
+KIT_TEST(check, changes_with_its_interval)
+{
+    started(1, 0);
+    cr_assert_eq(begun(), 0);
+    kit_config.health_interval_ns = 1000 * MS;
+    atomic_store(&kit_pool->health_interval_ns, 1000 * MS);
+    fake_sleep_ms(1000);
+    cr_assert_eq(begun(), 1);
+    cr_assert_eq(pass(), SP_OK);
+}
