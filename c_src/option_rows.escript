@@ -58,7 +58,7 @@ bounds(Module, Kind) ->
 written(Kind) ->
     How = #{packet => framing, node_name => plain, versions => plain,
             hosts => text, path => text, text => text, server_name => text, alpn => text,
-            keepalive => object, ip_address => address, backoff => tuple, lifetime => tuple, validate => 'after', tls => tls,
+            keepalive => object, health => object, ip_address => address, backoff => tuple, lifetime => tuple, validate => 'after', tls => tls,
             pool_name => 'not', callback => 'not', worker => 'not', password => 'not', cookie => 'not', certs => 'not'},
     [", .written = SN_WRITTEN_", name(maps:get(Kind, How))].
 

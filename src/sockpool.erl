@@ -205,7 +205,7 @@ node_stats(Node) ->
     bad_argument(node, Node).
 
 %% @doc Gauges (size, max_overflow, total, idle, leased, connecting, waiting) and counters since the
-%% pool was first started (checkouts, checkins, created, reused, closed, abandoned, timeouts, pipelined,
+%% pool was first started (checkouts, checkins, created, reused, closed, abandoned, timeouts, pipelined, health_ok, health_failed,
 %% connect_attempts, connect_failures). While no call is under way, idle + leased + connecting =
 %% total. last_error is why the last attempt that failed did, last_error_at when, in milliseconds as of
 %% `erlang:system_time(millisecond)'; both are undefined where none has.

@@ -6,6 +6,7 @@
 -export([pool_new/2, pool_open/4, pool_update/3, pool_changes/1, pool_shut/1, pool_clean_up/1, pool_step/1, pool_tick/2, pool_idle_event/3,
          pool_stats/2, pool_want/1, pool_note_error/2, pool_give_up/1, pool_unavailable/1, pool_checkout_timeout/1, pool_send_timeout/1,
          pool_controller/1, pool_check/1, tls_configure/2, tls_context/2]).
+-export([pool_checks/1, check_claim/2, check_passed/1, check_failed/1, check_skipped/1, check_abort/1]).
 -export([attempt_claim/2, attempt_begin/5, attempt_opened/2, attempt_worker/2, attempt_handshake/2, attempt_ready/1,
          attempt_failed/1, attempt_abort/1]).
 -export([checkout/1, enqueue/3, enqueue_growing/3, waited/1, cancel/1, checkin/1, checkin_clean/1, discard/1, give_away/2]).
@@ -142,6 +143,24 @@ attempt_handshake(_Attempt, _Ref) -> ?NOT_LOADED.
 
 -spec attempt_ready(lease()) -> ok | failure().
 attempt_ready(_Attempt) -> ?NOT_LOADED.
+
+-spec pool_checks(pool()) -> {[lease()], More :: boolean(), timeout()}.
+pool_checks(_Pool) -> ?NOT_LOADED.
+
+-spec check_claim(lease(), pid()) -> ok | failure().
+check_claim(_Check, _Pid) -> ?NOT_LOADED.
+
+-spec check_passed(lease()) -> ok | failure().
+check_passed(_Check) -> ?NOT_LOADED.
+
+-spec check_failed(lease()) -> ok | failure().
+check_failed(_Check) -> ?NOT_LOADED.
+
+-spec check_skipped(lease()) -> ok | failure().
+check_skipped(_Check) -> ?NOT_LOADED.
+
+-spec check_abort(lease()) -> ok.
+check_abort(_Check) -> ?NOT_LOADED.
 
 -spec attempt_failed(lease()) -> ok | failure().
 attempt_failed(_Attempt) -> ?NOT_LOADED.

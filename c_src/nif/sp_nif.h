@@ -333,6 +333,13 @@ SP_NIF(sp_nif_pool_check);
 SP_NIF(sp_nif_tls_configure);
 SP_NIF(sp_nif_tls_context);
 
+SP_NIF(sp_nif_pool_checks);
+SP_NIF(sp_nif_check_claim);
+SP_NIF(sp_nif_check_passed);
+SP_NIF(sp_nif_check_failed);
+SP_NIF(sp_nif_check_skipped);
+SP_NIF(sp_nif_check_abort);
+
 SP_NIF(sp_nif_attempt_claim);
 SP_NIF(sp_nif_attempt_begin);
 SP_NIF(sp_nif_attempt_opened);

@@ -2,6 +2,7 @@
 #include "sp_nif.h"
 
 #include "core/base/sp_sys.h"
+#include "core/conn/sp_tcp_info.h"
 #include "core/pool/sp_lease.h"
 #include "core/pool/sp_piped.h"
 
@@ -279,6 +280,23 @@ static void refused(const struct sp_call *call, const struct sp_conn *conn, sp_s
     enif_free_env(env);
 }
 
+/* {sockpool_stalled, Peer, Owner | undefined, Unacked, Retransmits, HeldMs} to the control process, which calls. */
+static void stalled(const struct sp_call *call, struct sp_conn *conn, uint64_t owner,
+                    const struct sp_tcp_info *info, uint64_t held_ns)
+{
+    ErlNifEnv *env = call->env;
+    ErlNifPid pid, holder = {.pid = (ERL_NIF_TERM)owner};
+
+    if (sp_nif_get_controller(nif_pool(conn->pool), &pid))
+        (void)enif_send(env, &pid, NULL,
+                        enif_make_tuple6(env, enif_make_atom(env, "sockpool_stalled"),
+                                         sp_nif_addr_term(env, &conn->peer),
+                                         owner ? enif_make_pid(env, &holder) : sp_atoms.undefined,
+                                         enif_make_uint64(env, info->unacked),
+                                         enif_make_uint64(env, info->retransmits),
+                                         enif_make_uint64(env, held_ns / SP_MS)));
+}
+
 const struct sp_host sp_nif_host = {
     .conn_new = conn_new,
     .conn_ref = conn_ref,
@@ -293,6 +311,7 @@ const struct sp_host sp_nif_host = {
     .watch = watch,
     .wake = wake,
     .refused = refused,
+    .stalled = stalled,
     .reply_reserve = sp_nif_reply_reserve,
     .reply_free = sp_nif_reply_free,
     .reply_notify = sp_nif_reply_notify,

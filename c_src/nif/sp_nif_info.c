@@ -150,7 +150,7 @@ SP_NIF(sp_nif_info)
         map = facts.map;
     }
     put_tcp(env, conn, &map);
-    sp_conn_settle(conn, &call);
+    sp_take(&call, SP_PIECES_SYSCALL);
     sp_conn_leave(conn, &call);
     return enif_make_tuple2(env, sp_atoms.ok, map);
 }

@@ -322,6 +322,12 @@ static ERL_NIF_TERM ended(ErlNifEnv *env, struct sp_nif_lease *lease, const stru
     return status == SP_OK ? sp_atoms.ok : sp_nif_error_term(env, status);
 }
 
+/* To its connector, or to who checks it: not theirs to give back. */
+static bool is_lent(const struct sp_nif_lease *lease)
+{
+    return sp_conn_unready(lease->conn) || sp_conn_is_checked_by(lease->conn, lease->lease);
+}
+
 static ERL_NIF_TERM checkin(ErlNifEnv *env, ERL_NIF_TERM handle, bool clean)
 {
     struct sp_call call = sp_nif_call(env);
@@ -331,8 +337,8 @@ static ERL_NIF_TERM checkin(ErlNifEnv *env, ERL_NIF_TERM handle, bool clean)
 
     if (!sp_nif_get_lease(env, handle, &lease, &error))
         return error;
-    if (sp_conn_unready(lease->conn))
-        return sp_nif_error_term(env, SP_BUSY); /* its connector's */
+    if (is_lent(lease))
+        return sp_nif_error_term(env, SP_BUSY);
     /* The argument holds a reference as long as this call lasts; this one goes to the keepsake. */
     enif_keep_resource(lease);
     status = clean
@@ -367,7 +373,7 @@ SP_NIF(sp_nif_discard)
     (void)argc;
     if (!sp_nif_get_lease(env, argv[0], &lease, &error))
         return error;
-    if (sp_conn_armed(lease->conn, lease->lease) || sp_conn_unready(lease->conn))
+    if (sp_conn_armed(lease->conn, lease->lease) || is_lent(lease))
         return sp_nif_error_term(env, SP_BUSY);
     return ended(env, lease, &call,
                  sp_pool_discard(lease->conn->pool, &call, lease->conn, lease->lease));
@@ -386,7 +392,7 @@ SP_NIF(sp_nif_give_away)
         return enif_make_badarg(env);
     if (!sp_nif_get_lease(env, argv[0], &lease, &error))
         return error;
-    if (sp_conn_armed(lease->conn, lease->lease) || sp_conn_unready(lease->conn))
+    if (sp_conn_armed(lease->conn, lease->lease) || is_lent(lease))
         return sp_nif_error_term(env, SP_BUSY);
     if (!enif_is_process_alive(env, &to))
         return enif_make_tuple2(env, sp_atoms.error, enif_make_atom(env, "noproc"));

@@ -70,7 +70,7 @@ stats(Pool) ->
             Figures = [maps:get(Key, Stats)
                        || Key <- [size, max_overflow, total, idle, leased, connecting, waiting,
                                   checkouts, checkins, created, reused, closed, abandoned, timeouts,
-                                  pipelined, connect_attempts, connect_failures]],
+                                  pipelined, health_ok, health_failed, connect_attempts, connect_failures]],
             {ok, list_to_tuple([stats, atom_to_binary(Name) | Figures] ++ last_error(Last, At))};
         {error, Reason} ->
             {error, reason(Reason)}
@@ -233,6 +233,11 @@ value(transport, transport_worker) -> worker;
 value(keepalive, keepalive_on) -> true;
 value(keepalive, keepalive_off) -> false;
 value(keepalive, {keepalive_times, Idle, Interval, Count}) -> #{idle => Idle, interval => Interval, count => Count};
+value(health, {ask, Send, Expect, Interval, Timeout}) ->
+    #{send => Send, expect => expect(Expect), interval => Interval, timeout => Timeout};
+value(health, {call, Check, Interval, Timeout}) ->
+    #{check => fun(Conn) -> init_result(Check(Conn)) end, interval => Interval, timeout => Timeout};
+value(health, no_checks) -> undefined;
 value(node, Text) -> named(Text);
 value(tls, Options) -> map(Options);
 value(packet, header1) -> 1;
@@ -254,6 +259,9 @@ value(verify, verify_none) -> none;
 value(versions, Versions) -> [version(Version) || Version <- Versions];
 value(_Key, {ms, Ms}) -> Ms;
 value(_Key, Value) -> Value.
+
+expect({exactly, Bytes}) -> Bytes;
+expect({starting_with, Bytes}) -> {prefix, Bytes}.
 
 init_result({ok, nil}) -> ok;
 init_result({error, Reason}) -> {error, Reason}.

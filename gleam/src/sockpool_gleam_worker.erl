@@ -6,7 +6,7 @@
 -module(sockpool_gleam_worker).
 -behaviour(gen_server).
 
--export([keep/1, set_init/2, set_validate/2, with_worker/3, checkout/2]).
+-export([keep/1, set_init/2, set_health/4, set_validate/2, with_worker/3, checkout/2]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2]).
 
 -type result(Ok) :: {ok, Ok} | {error, term()}.
@@ -34,6 +34,11 @@ kept(Worker, Data) ->
               when Data :: term().
 set_init(Options, Run) ->
     set(Options, {init, fun(Worker) -> {ok, Data} = data(Worker), Run(Data) end}).
+
+-spec set_health(sockpool_gleam_ffi:options(), fun((Data) -> result(nil)), integer(), integer()) -> sockpool_gleam_ffi:options()
+              when Data :: term().
+set_health(Options, Check, Interval, Timeout) ->
+    set(Options, {health, {call, fun(Worker) -> {ok, Data} = data(Worker), Check(Data) end, Interval, Timeout}}).
 
 -spec set_validate(sockpool_gleam_ffi:options(), fun((Data) -> boolean())) -> sockpool_gleam_ffi:options()
               when Data :: term().

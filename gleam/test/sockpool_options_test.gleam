@@ -140,6 +140,14 @@ pub fn accepted_values_test() {
     |> options.keepalive(True)
     |> options.keepalive_times(60, 5, 3)
     |> options.user_timeout(30_000)
+    |> options.health(options.Call(fn(_) { Ok(Nil) }, 100, 1))
+    |> options.health(options.NoChecks)
+    |> options.health(options.Ask(
+      <<"a":utf8>>,
+      options.StartingWith(<<"b":utf8>>),
+      100,
+      1,
+    ))
     |> options.sndbuf(10_000)
     |> options.recbuf(10_000)
     |> options.bind("127.0.0.1")

@@ -387,6 +387,8 @@ pub fn stats_test() {
       abandoned: 0,
       timeouts: 0,
       pipelined: 0,
+      health_ok: 0,
+      health_failed: 0,
       connect_attempts: 3,
       connect_failures: 0,
       last_error: Error(Nil),
@@ -395,6 +397,38 @@ pub fn stats_test() {
     kit.stats(pool),
   )
   pool.checkin(conn)
+}
+
+/// Those that nobody uses are asked, and counted apart from check-outs.
+pub fn health_test() {
+  let ask =
+    options.Ask(<<"ping":utf8>>, options.Exactly(<<"ping":utf8>>), 100, 5000)
+  let call =
+    options.Call(
+      fn(conn) {
+        case
+          connection.send(conn, <<"ping":utf8>>, Ms(5000)),
+          connection.recv(conn, connection.Bytes(4), Ms(5000))
+        {
+          Ok(Nil), Ok(<<"ping":utf8>>) -> Ok(Nil)
+          _, _ -> Error("no")
+        }
+      },
+      100,
+      5000,
+    )
+  let checked = fn(name, health) {
+    let options = kit.single(kit.echo_server()) |> options.health(health)
+    use pool <- kit.with_pool(name, options)
+    kit.wait_until(fn() { kit.stats(pool).health_ok > 2 })
+    kit.equal(#(0, 0, 0), #(
+      kit.stats(pool).health_failed,
+      kit.stats(pool).checkouts,
+      kit.stats(pool).closed,
+    ))
+  }
+  checked("asked", ask)
+  checked("called", call)
 }
 
 pub fn many_processes_share_few_connections_test() {

@@ -73,6 +73,12 @@ shown(password, Value) ->
         {ok, Callback} -> Callback;
         error -> not_a_fun
     end;
+shown(health, Value) ->
+    case check(health, Value) of
+        {ok, How} -> maps:without([send, expect], How);
+        error when is_atom(Value); is_number(Value) -> Value;
+        error -> not_a_check
+    end;
 shown(tls, Value) -> shown_tls(tls(Value), Value);
 shown(_Kind, Value) -> Value.
 
@@ -130,6 +136,7 @@ check(backoff, {Min, Max} = Value) ->
 check(lifetime, {Min, Max} = Value) ->
     the_same(Value, is_number_of(lifetime, Min) andalso is_number_of(lifetime, Max) andalso Min =< Max);
 check(lifetime, Value) -> the_same(Value, is_number_of(lifetime, Value));
+check(health, Value) -> sockpool_health:check(Value);
 check(keepalive, Value) when is_boolean(Value) -> {ok, Value};
 check(keepalive, Value) -> keepalive(Value);
 check(node_name, Value) -> the_same(Value, split_node(Value) =/= error);

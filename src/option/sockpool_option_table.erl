@@ -17,7 +17,7 @@
 -type row() :: {Key :: atom(), Default :: term(), kind(), [rule()]}.
 -type kind() :: {optional | or_infinity, kind()} % or the atom `undefined', `infinity'
               | {one_of, [atom(), ...]} | {integer, integer(), integer()} | {ms, 0 | 1} | bytes
-              | pool_name | hosts | path | worker | packet | ip_address | validate | backoff | lifetime | tls | node_name | cookie | keepalive
+              | pool_name | hosts | path | worker | packet | ip_address | validate | backoff | lifetime | tls | node_name | cookie | keepalive | health
               | {callback, arity(), Returns :: string()}
               | {text, string()} | server_name | certs | password | versions | alpn.
 %% Who checks.
@@ -76,6 +76,7 @@ pool() ->
      {bind, undefined, {optional, ip_address}, [{refused, [unix, worker]}]},
      {init, undefined, {optional, {callback, 1, "ok, {ok, State} or {error, Reason}"}}, [{refused, [node]}]},
      {validate, always, validate, []},
+     {health, undefined, {optional, health}, [{refused, [node]}]},
      {max_hold, infinity, {or_infinity, {ms, 1}}, []},
      {recv_limit, 67108864, bytes, [OfStreams, restart]},
      {backoff, {100, 2000}, backoff, []},
@@ -150,6 +151,10 @@ tls() ->
                      init => fun((sockpool:conn()) -> ok | {ok, State :: term()} | {error, term()})
                            | fun((Worker :: pid()) -> ok | {ok, State :: term()} | {error, term()}) | mfargs() | undefined | nil,
                      validate => always | {'after', ms()} | never | fun((Worker :: pid()) -> boolean()) | mfargs() | nil,
+                     health => fun((sockpool:conn()) -> ok | {error, term()}) | fun((Worker :: pid()) -> ok | {error, term()}) | mfargs()
+                             | #{interval => ms(), timeout => ms(), send => binary(), expect => binary() | {prefix, binary()},
+                                 check => fun() | mfargs()}
+                             | [{atom(), term()}] | undefined | nil,
                      max_hold => ms() | infinity | nil,
                      recv_limit => pos_integer() | undefined | nil,
                      backoff => {ms(), ms()} | nil,
@@ -229,6 +234,11 @@ words(daemon, {one_of, Atoms}) -> words({one_of, Atoms -- (transports(vm) -- tra
 words(vm, validate) ->
     words(validate) ++ "; with transport worker always, or a fun of one argument, the worker's pid, that returns a boolean, "
     "or {Module, Function, ExtraArgs}, called with the pid before those";
+words(vm, health) ->
+    "a fun of one argument, the connection or, with transport worker, the worker's pid, that returns ok or {error, Reason}, or "
+    "{Module, Function, ExtraArgs}, called with that before those; or " ++ words(health) ++ ", instead of which check may be that function, as "
+    "it has to with transport worker";
+words(daemon, health) -> words(health) ++ "; no function, because a node in C cannot call a fun";
 words(vm, cookie) -> words(daemon, cookie) ++ ", or a fun without arguments, or {Module, Function, Args}, that returns one";
 words(_Face, Kind) -> words(Kind).
 
@@ -257,6 +267,9 @@ words(packet) ->
     "offset (0 to 255, default 0), bytes (1 to 8, default 4), endian (big or little), adjust (default 0), header (keep, or "
     "strip, without an offset); or a fun of what is there, or {Module, Function, ExtraArgs}, that returns {done, Bytes}, "
     "{more, AtLeast | unknown} or {error, Reason}";
+words(health) ->
+    "a map, or a list of {Key, Value}, of interval (an integer from 100 to 4294967295, milliseconds, default 30000), timeout (from 1, default "
+    "1000), send and expect, which are binaries of 1 to 512 bytes; expect may be {prefix, Binary}";
 words(keepalive) ->
     "true, false, or a map, or a list of {Key, Value}, of idle and interval (each an integer from 1 to 32767, seconds) and count (an "
     "integer from 1 to 127)";

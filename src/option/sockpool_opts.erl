@@ -91,6 +91,7 @@ checked(Name, Opts) ->
     ok = check_refused(Rows, Given),
     ok = check_together(Parsed),
     ok = check_min_size(Parsed),
+    ok = check_health(Parsed),
     with_validate(with_packet(Given, with_tls(maps:merge(Parsed, maps:from_list([{Key, undefined} || {Key, _} <- refused(Rows, Parsed)]))))).
 
 all_given(Opts) ->
@@ -158,6 +159,12 @@ check_sum(_Row, #{size := Size}) ->
 check_min_size(#{min_size := Min, size := Size}) when is_integer(Min), Min > Size -> throw({wrong, min_size, Min});
 check_min_size(_Parsed) -> ok.
 
+%% There is nothing to send to a worker.
+check_health(#{transport := worker, health := #{check := undefined} = How}) ->
+    throw({wrong, health, maps:without([send, expect], How)});
+check_health(_Parsed) ->
+    ok.
+
 %% Each connection may be a pipe.
 check_pipeline(#{pipeline := Many, size := Size, max_overflow := Overflow})
   when is_integer(Many), Many > 1, Size + Overflow > ?PIPES_MAX ->
@@ -196,6 +203,7 @@ changed(Given, Opts) ->
         ok = check_together(Changed),
         %% A smaller size lowers it.
         ok = check_min_size(maps:merge(maps:with([size], Changed), maps:with([min_size], Changes))),
+        ok = check_health(Changed),
         {ok, Changes, with_validate(Changed)}
     catch
         throw:{wrong, Key, Value} -> {error, {bad_option, Key, Value}};

@@ -25,7 +25,8 @@
                    checkins := non_neg_integer(), created := non_neg_integer(),
                    reused := non_neg_integer(), closed := non_neg_integer(),
                    abandoned := non_neg_integer(), timeouts := non_neg_integer(),
-                   pipelined := non_neg_integer(), connect_attempts := non_neg_integer(), connect_failures := non_neg_integer(),
+                   pipelined := non_neg_integer(), health_ok := non_neg_integer(),
+                   health_failed := non_neg_integer(), connect_attempts := non_neg_integer(), connect_failures := non_neg_integer(),
                    last_error := undefined | sockpool:last(),
                    last_error_at := undefined | integer()}.
 
@@ -58,6 +59,7 @@
                 %% next one is not written
                 lost = none :: none | {non_neg_integer(), Last :: term(), Until :: integer()},
                 turn = 0 :: non_neg_integer(),
+                health = sockpool_health:new() :: sockpool_health:health(),
                 retry :: reference() | undefined,
                 %% going: its slices are under way; false: nothing is due, until somebody wakes this process
                 tick = false :: false | going | {soon | later, Timer :: reference()},
@@ -317,8 +319,13 @@ config(Check, #{backoff := {Min, Max}, min_size := MinSize, max_lifetime := Life
           backoff_min => Min,
           backoff_max => Max,
           check => Check,
+          health_interval => health(interval, Opts),
+          health_timeout => health(timeout, Opts),
           validate := case Validate of {'after', Ms} -> Ms; When -> When end,
           bind := case Bind of undefined -> undefined; _ -> sockpool_host:address_bytes(Bind) end}.
+
+health(Key, #{health := #{} = Health}) -> maps:get(Key, Health);
+health(_Key, #{health := undefined}) -> 0.
 
 %% 0: the system's.
 keepalive_times(Times) when is_map(Times) -> {maps:get(idle, Times, 0), maps:get(interval, Times, 0), maps:get(count, Times, 0)};
@@ -377,10 +384,11 @@ handle_call(_Request, _From, State) ->
     {reply, {error, unknown_call}, State}.
 
 %% All that it is linked to, but for who has started it and who starts workers.
-workers(#state{connectors = Connectors}) ->
+workers(#state{connectors = Connectors, health = Health}) ->
     {links, Links} = process_info(self(), links),
     Parent = case hd(get('$ancestors')) of Name when is_atom(Name) -> whereis(Name); Pid -> Pid end,
-    [Worker || Worker <- Links, is_pid(Worker), Worker =/= Parent, not is_map_key(Worker, Connectors)].
+    [Worker || Worker <- Links, is_pid(Worker), Worker =/= Parent, not is_map_key(Worker, Connectors),
+              not lists:member(Worker, sockpool_health:checkers(Health))].
 
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}}.
 handle_cast(_Request, State) ->
@@ -394,6 +402,18 @@ handle_info({sockpool_refused, Reason}, State) ->
     {noreply, connected({error, Reason}, sockpool_step:new(), State)};
 handle_info({timeout, Retry, retry}, #state{retry = Retry} = State) ->
     {noreply, step(State#state{retry = undefined})};
+handle_info({timeout, _Timer, sockpool_checks}, State) ->
+    {noreply, step(State)};
+handle_info({timeout, _Timer, {sockpool_check, Pid}}, #state{health = Health} = State) ->
+    {noreply, State#state{health = sockpool_health:over(Pid, Health)}};
+handle_info({sockpool_health, Pid, Result}, #state{health = Health, opts = Opts} = State) ->
+    {noreply, State#state{health = sockpool_health:ended(Pid, Result, Opts, Health)}};
+handle_info({'EXIT', Pid, Reason}, #state{health = Health, opts = Opts} = State) when is_map_key(Pid, Health) ->
+    {noreply, State#state{health = sockpool_health:died(Pid, Reason, Opts, Health)}};
+handle_info({sockpool_stalled, Peer, Owner, Unacked, Retransmits, HeldMs}, #state{name = Name} = State) ->
+    ?LOG_WARNING("sockpool ~tp: ~tp has a connection to ~tp for ~b ms, on which nothing gets through: ~b packets are "
+                 "unconfirmed, repeated ~b times", [Name, Owner, Peer, HeldMs, Unacked, Retransmits]),
+    {noreply, State};
 %% The step first: after one there has to be a tick.
 handle_info({timeout, Timer, tick}, #state{tick = {_, Timer}} = State) ->
     {noreply, tick(0, stepped(State#state{tick = going}))};
@@ -450,8 +470,10 @@ handle_info(_Other, State) ->
 -spec terminate(term(), #state{}) -> ok.
 terminate(Reason, #state{name = Name, pool = Pool, connectors = Connectors} = State) ->
     Killed = lists:foldl(fun killed/2, State, maps:keys(Connectors)),
+    Checkers = sockpool_health:checkers(State#state.health),
+    lists:foreach(fun(Pid) -> exit(Pid, kill) end, Checkers),
     %% A shut closes what the dead wait on. The living are expected to come back to it.
-    lists:foreach(fun(Pid) -> receive {'EXIT', Pid, _} -> ok end end, maps:keys(Connectors)),
+    lists:foreach(fun(Pid) -> receive {'EXIT', Pid, _} -> ok end end, maps:keys(Connectors) ++ Checkers),
     _ = case Reason of
             normal -> stop(Name, Pool, Killed);
             shutdown -> stop(Name, Pool, Killed);
@@ -492,7 +514,10 @@ stepped(#state{configured = Configured} = State) when is_pid(Configured) ->
 stepped(#state{pool = Pool} = State) ->
     {Attempts, More, WaitMs} = sockpool_nif:pool_step(Pool),
     _ = More andalso (self() ! sockpool_wake),
-    retry_after(WaitMs, lists:foldl(fun start_connector/2, State, Attempts)).
+    checked(retry_after(WaitMs, lists:foldl(fun start_connector/2, State, Attempts))).
+
+checked(#state{pool = Pool, opts = Opts, health = Health} = State) ->
+    State#state{health = sockpool_health:step(Pool, Opts, Health)}.
 
 %% There is a tick from time to time while something is to be looked after; at rest there is none.
 ticking(#state{tick = false} = State) ->

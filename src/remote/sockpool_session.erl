@@ -186,7 +186,13 @@ callbacks(Opts) ->
     Tls = case Opts of #{tls := #{} = Given} -> Given; #{} -> #{} end,
     Worker = case maps:get(worker, Opts, undefined) of {Module, Arg} -> {Module, start_link, [Arg]}; Start -> Start end,
     Validate = case maps:get(validate, Opts, undefined) of {'after', _} -> undefined; Look -> Look end,
+    Health = case maps:get(health, Opts, undefined) of
+                 #{} = Map -> maps:get(check, Map, undefined);
+                 List when is_list(List) -> proplists:get_value(check, List);
+                 Other -> Other
+             end,
     [{Key, Value, Arity} || {Key, Value, Arity} <- [{worker, Worker, 0},
+                                                    {health, Health, 1},
                                                     {validate, Validate, 1},
                                                     {init, maps:get(init, Opts, undefined), 1},
                                                     {{tls, password}, maps:get(password, Tls, undefined), 0},

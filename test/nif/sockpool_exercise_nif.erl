@@ -8,7 +8,7 @@ config() ->
     {ok, #{backoff := {Min, Max}} = Opts} =
         sockpool_opts:parse(raw, #{host => {127, 0, 0, 1}, port => 1, size => 0,
                                    max_overflow => 4, pipeline => 8}),
-    Opts#{backoff_min => Min, backoff_max => Max, lifetime_min => infinity, lifetime_max => infinity, keepalive_times => {0, 0, 0}, validate => 0, check => undefined, cut => undefined}.
+    Opts#{backoff_min => Min, backoff_max => Max, lifetime_min => infinity, lifetime_max => infinity, keepalive_times => {0, 0, 0}, health_interval => 0, health_timeout => 0, validate => 0, check => undefined, cut => undefined}.
 
 %% This process is the pool's control process.
 opened(Config) ->
@@ -38,6 +38,7 @@ functions() ->
     [ok = sockpool_nif:pool_update(Pool, (config())#{size := Size}, #{size => Size, kept => <<0:8000>>}) || Size <- [1, 2, 0]],
     #{size := 0} = sockpool_nif:pool_changes(Pool),
     {[], false, infinity} = sockpool_nif:pool_step(Pool),
+    {[], false, infinity} = sockpool_nif:pool_checks(Pool),
     5000 = sockpool_nif:pool_checkout_timeout(Pool),
     5000 = sockpool_nif:pool_send_timeout(Pool),
     empty = sockpool_nif:checkout(Pool),
@@ -192,7 +193,7 @@ wrong_config(Config) ->
 
 needed() ->
     [transport, strategy, packet, size, max_overflow, overflow_ttl, validate, max_hold,
-     max_waiting, replies, backoff_min, backoff_max, fail_fast, recv_limit, nodelay, keepalive, keepalive_times, user_timeout, sndbuf, recbuf, bind,
+     max_waiting, replies, backoff_min, backoff_max, fail_fast, recv_limit, nodelay, keepalive, keepalive_times, user_timeout, health_interval, health_timeout, sndbuf, recbuf, bind,
      checkout_timeout, send_timeout, tls, max_inflight, abandoned, connect_parallelism, worker_shutdown, check,
      cut, pipeline, pipeline_bytes, pipeline_stall, min_size, idle_timeout, lifetime_min, lifetime_max, max_uses].
 
@@ -215,6 +216,7 @@ right(pipe_give_up, Pool, _Config) -> [Pool, 0, true];
 right(pipe_place, Pool, _Config) -> [waiter(Pool)];
 right(pipe_event, Pool, _Config) -> [Pool, 0, 0, true];
 right(attempt_claim, Pool, _Config) -> [attempt(Pool), self()];
+right(check_claim, Pool, _Config) -> [waiter(Pool), self()];
 right(attempt_begin, Pool, _Config) -> [claimed(Pool), <<127, 0, 0, 1>>, 1, <<"x">>, make_ref()];
 right(attempt_handshake, Pool, _Config) -> [claimed(Pool), make_ref()];
 right(tls_configure, Pool, _Config) -> [Pool, #{}];
@@ -237,7 +239,7 @@ right(node_answer, _Pool, _Config) -> [<<112>>, <<0:96>>];
 right(setopt, Pool, _Config) -> [waiter(Pool), nodelay, true];
 right(Function, Pool, _Config) ->
     case lists:member(Function, [checkin, checkin_clean, discard, waited, worker, disarm, park, fired, node_names, info, peername, sockname,
-                                 send_timeout, state, recv_ahead, cut]) of
+                                 send_timeout, state, recv_ahead, cut, check_passed, check_failed, check_skipped, check_abort]) of
         true -> [waiter(Pool)];
         false -> [Pool]
     end.

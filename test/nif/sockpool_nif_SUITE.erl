@@ -87,7 +87,8 @@ one_wrong_argument(Config) ->
                  {pool_want, [Resource], [1]}, {pool_note_error, [Resource, x], [1]},
                  {pool_give_up, [Resource], [1]}, {pool_unavailable, [Resource], [1]}, {pool_checkout_timeout, [Resource], [1]},
                  {pool_send_timeout, [Resource], [1]},
-                 {attempt_claim, [Lease, self()], [1, 2]},
+                 {attempt_claim, [Lease, self()], [1, 2]}, {pool_checks, [Resource], [1]}, {check_claim, [Lease, self()], [1, 2]},
+                 {check_passed, [Lease], [1]}, {check_failed, [Lease], [1]}, {check_skipped, [Lease], [1]}, {check_abort, [Lease], [1]},
                  {pool_controller, [Resource], [1]}, {tls_configure, [Resource, #{}], [1, 2]},
                  {tls_context, [Resource, #{}], [1, 2]}, {starttls, [Lease, undefined], [1, 2]},
                  {starttls_handshake, [Lease, Ref], [1]},
@@ -530,7 +531,7 @@ resource(Config) -> persistent_term:get({sockpool, ?config(pool, Config)}).
 config(Config) ->
     Target = sockpool_test_server:target(?config(server, Config)),
     {ok, Options} = sockpool_opts:parse(x, Target#{size => 2, max_overflow => 2}),
-    Options#{backoff_min => 10, backoff_max => 100, lifetime_min => infinity, lifetime_max => infinity, keepalive_times => {0, 0, 0}, check => undefined, cut => undefined}.
+    Options#{backoff_min => 10, backoff_max => 100, lifetime_min => infinity, lifetime_max => infinity, keepalive_times => {0, 0, 0}, health_interval => 0, health_timeout => 0, check => undefined, cut => undefined}.
 
 unharmed(Config) ->
     Pool = ?config(pool, Config),

@@ -67,7 +67,7 @@ options_that_are_read_test_() ->
     Pool = keys(sockpool_option_table:pool()),
     Tls = keys(sockpool_option_table:tls()),
     %% What is made of options for the library.
-    Made = [backoff_min, backoff_max, lifetime_min, lifetime_max, keepalive_times, silence, check, cut],
+    Made = [backoff_min, backoff_max, lifetime_min, lifetime_max, keepalive_times, health_interval, health_timeout, silence, check, cut],
     TlsMade = [min_version, max_version, turn],
     Modules = [{sockpool_pool, Pool}, {sockpool_connector, Pool}, {sockpool_opts, Pool}, {sockpool_session, Pool},
                {sockpool_tls, Tls ++ [password]}],

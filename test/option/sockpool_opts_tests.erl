@@ -55,6 +55,7 @@ table() ->
      {validate, same([always, never, {'after', 0}, {'after', ?MAX_MS}]),
       [true, {'after', -1}, {'after', infinity}, {before, 1}],
       "always, never"},
+     {health, healths(), [true, 1], "expect may be {prefix, Binary}"},
      {max_hold, same([1, ?MAX_MS, infinity]), [0, -1, ?MAX_MS + 1], "milliseconds"},
      {recv_limit, same([1, 67108864, 2147483647]), [0, -1, 2147483648, infinity, undefined],
       "bytes"},
@@ -65,6 +66,15 @@ table() ->
      {tls, same([undefined]), [#{}, [], 1, "x", [a], [{verify, none} | x]], "TLS options"},
      {node, same([undefined]), wrong_nodes(), "name@host"},
      {max_inflight, same([undefined]), [0, -1, 4294967296, 1.0, infinity], "only with transport node"}].
+
+healths() ->
+    Check = fun(_Conn) -> ok end,
+    Whole = #{interval => 30000, timeout => 1000, send => undefined, expect => undefined, check => undefined},
+    Ask = #{send => <<"a">>, expect => <<"b">>},
+    [{Check, Whole#{check := Check}}, {#{check => Check, interval => 100, timeout => 1}, Whole#{check := Check, interval := 100, timeout := 1}},
+     {Ask, maps:merge(Whole, Ask)}, {maps:to_list(Ask#{interval => nil}), maps:merge(Whole, Ask)},
+     {Ask#{expect := {prefix, <<"b">>}, interval => ?MAX_MS}, maps:merge(Whole, Ask#{expect := {prefix, <<"b">>}, interval => ?MAX_MS})},
+     {undefined, undefined}].
 
 packets() ->
     Whole = #{offset => 0, bytes => 4, endian => big, adjust => 0, header => keep},
@@ -198,7 +208,7 @@ defaults() ->
       min_size => undefined, idle_timeout => infinity, max_lifetime => infinity, max_uses => infinity, strategy => lifo, max_waiting => infinity, checkout_timeout => 5000,
       connect_timeout => 5000, connect_parallelism => 64, send_timeout => 5000, pipeline => 1, pipeline_bytes => 1048576,
       pipeline_stall => 5000, replies => true, packet => raw, nodelay => true,
-      keepalive => false, user_timeout => undefined, sndbuf => undefined, recbuf => undefined, bind => undefined,
+      keepalive => false, user_timeout => undefined, health => undefined, sndbuf => undefined, recbuf => undefined, bind => undefined,
       init => undefined, validate => always, max_hold => infinity,
       recv_limit => 67108864, backoff => {100, 2000}, fail_fast => false, tls => undefined,
       node => undefined, cookie => undefined, max_inflight => undefined}.
@@ -235,6 +245,22 @@ workers_test_() ->
 user_timeout_is_linuxs_test_() ->
     [?_assertEqual(Has, sockpool_opts:has_user_timeout(Os))
      || {Os, Has} <- [{{unix, linux}, true}, {{unix, darwin}, false}, {{unix, freebsd}, false}, {{win32, nt}, false}]].
+
+%% A function only, of a worker; nothing of a node, which is asked all the time.
+health_by_transport_test_() ->
+    Ask = #{send => <<"a">>, expect => <<"b">>},
+    [?_assertMatch({error, {bad_option, health, #{check := undefined}}}, parse_worker(#{health => Ask})),
+     ?_assertMatch({ok, #{health := #{check := {m, f, _}}}}, parse_worker(#{health => {m, f, [secret]}})),
+     ?_assertMatch({error, {bad_option, health, _}}, sockpool_opts:parse(cache, #{transport => node, node => a@b, health => Ask}))].
+
+%% Both may have a password in them.
+health_is_not_shown_test_() ->
+    Wrong = #{send => <<"AUTH hunter2">>, expect => <<"+OK">>, interval => 1},
+    [?_assertEqual({error, {bad_option, health, not_a_check}}, parse_tcp(#{health => Other}))
+     || Other <- [Wrong, #{}, [], fun() -> ok end, fun(_, _) -> ok end, {m, f}, {prefix, <<"x">>}, "x"]]
+        ++ [
+     ?_assertMatch(#{health := #{interval := 100} = How} when not is_map_key(send, How) andalso not is_map_key(expect, How),
+                   sockpool_opts:seal(#{health => Wrong#{interval := 100}}))].
 
 each_connection_of_a_pipeline_may_be_a_pipe_test() ->
     ?assertMatch({ok, #{pipeline := 2}}, parse_tcp(#{size => 65536, max_overflow => 0, pipeline => 2})),

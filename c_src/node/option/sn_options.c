@@ -281,6 +281,15 @@ static void set_sockopt(struct sp_sockopts *sockopts, int row, const struct sn_p
     }
 }
 
+static void set_health(struct sn_options *options, const struct sn_parsed *parsed)
+{
+    const struct sn_health *given = parsed->data;
+
+    options->health = given ? *given : (struct sn_health){0};
+    options->config.health_interval_ns = options->health.interval_ns;
+    options->config.health_timeout_ns = options->health.timeout_ns;
+}
+
 /* One of those that may change while the pool runs; others are left alone. */
 static void set(struct sn_options *options, int row, const struct sn_parsed *parsed)
 {
@@ -332,6 +341,9 @@ static void set(struct sn_options *options, int row, const struct sn_parsed *par
         break;
     case REPLIES: /* a node's says of what it is the reply */
         config->replies = options->transport != SN_NODE && parsed->number == REPLIES_TRUE;
+        break;
+    case HEALTH:
+        set_health(options, parsed);
         break;
     case MAX_INFLIGHT:
         options->max_inflight = parsed->number;
@@ -430,11 +442,19 @@ static enum sn_verdict parse(struct sn_slice name, struct sn_slice terms,
     return options->node ? set_node_host(options) : SN_RIGHT;
 }
 
+static bool is_number(struct sn_slice value)
+{
+    int64_t number;
+
+    return sn_value_integer(value, &number);
+}
+
 /* What was meant as a cookie, or has a password in it, must not end up in a log. */
 static void hide(struct sn_bad_option *bad)
 {
     static const struct sn_atom not_a_cookie = SN_ATOM("not_a_cookie"),
-                                not_a_start = SN_ATOM("not_a_start_function");
+                                not_a_start = SN_ATOM("not_a_start_function"),
+                                not_a_check = SN_ATOM("not_a_check");
 
     if (sn_slice_equals(bad->key, sn_option_key(&ROW[COOKIE])))
         bad->value = sn_atom_slice(&not_a_cookie);
@@ -445,6 +465,9 @@ static void hide(struct sn_bad_option *bad)
              sn_kind_of(bad->value.data[0]) == SN_KIND_TUPLE &&
              sn_head_of(bad->value.data).count > 2)
         bad->value = sn_atom_slice(&sn_not_a_fun); /* {Module, Function, ExtraArgs} */
+    else if (sn_slice_equals(bad->key, sn_option_key(&ROW[HEALTH])) &&
+             !sn_slice_is_any_atom(bad->value) && !is_number(bad->value))
+        bad->value = sn_atom_slice(&not_a_check);
     else if (sn_slice_equals(bad->key, sn_option_key(&ROW[HOST])))
         sn_options_hide_user(bad);
 }

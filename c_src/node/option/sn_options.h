@@ -19,6 +19,19 @@ struct sn_host {
     const char *text;    /* the name, or the address as text */
 };
 
+#define SN_HEALTH_BYTES_MAX 512
+struct sn_bytes {
+    size_t len;
+    uint8_t bytes[SN_HEALTH_BYTES_MAX];
+};
+
+/* How idle connections are checked. */
+struct sn_health {
+    uint64_t interval_ns, timeout_ns; /* 0: they are not */
+    bool is_prefix;                   /* the answer may go on */
+    struct sn_bytes send, expect;
+};
+
 /* Everything in here lives until sn_options_free(). */
 struct sn_options {
     char name[SN_ATOM_BYTES_MAX + 1]; /* the pool's, in UTF-8 */
@@ -34,8 +47,9 @@ struct sn_options {
     struct sp_tls_options tls;
     struct sp_tls_ctx *
         tls_ctx; /* what they make, with a reference, where somebody has made it already; or NULL */
-    const char *node;      /* of SN_NODE, else NULL; as are the rest */
-    char *cookie;          /* NULL: the daemon's own; wiped when it is freed */
+    const char *node; /* of SN_NODE, else NULL; as are the rest */
+    char *cookie;     /* NULL: the daemon's own; wiped when it is freed */
+    struct sn_health health;
     uint64_t max_inflight; /* calls at the same time over one connection */
     struct sn_memory memory;
 };
@@ -72,6 +86,7 @@ SN_CHECK(keepalive); /* sn_options_keepalive() reads its `number` is */
 SN_CHECK(validate);
 SN_CHECK(backoff);
 SN_CHECK(lifetime); /* from `number` to `other` */
+SN_CHECK(health);   /* struct sn_health in `data` */
 SN_CHECK(tls);
 SN_CHECK(node_name); /* a text in `data` */
 SN_CHECK(cookie);    /* a text that is to be wiped */

@@ -2,6 +2,7 @@
 
 #include "node/base/sn_descriptors.h"
 #include "node/base/sn_log.h"
+#include "core/conn/sp_tcp_info.h"
 #include "core/pool/sp_due.h"
 #include "core/pool/sp_health.h"
 #include "core/pool/sp_piped.h"
@@ -17,6 +18,8 @@
 #include <time.h>
 
 #define ATTEMPTS_PER_STEP 32
+#define CHECKS_PER_STEP 32
+#define CHECK_LOG_EVERY_NS (10000 * SP_MS)
 /* Connecting has not failed for that long. */
 #define OUTAGE_ENDS_NS (5000 * SP_MS)
 #define SERVER_CHARS 300
@@ -137,6 +140,51 @@ static bool has_tls(struct sn_pool *pool)
     return !pool->lacks_tls;
 }
 
+/* One line at once, and then one in a while. */
+static void on_check_ended(struct sn_check *check, struct sn_reason reason)
+{
+    struct sn_pool *pool = pool_of(check->hosted);
+    uint64_t now_ns = sn_loop_now_ns(pool->hosted.loop);
+    char server[SERVER_CHARS], text[SN_REASON_TEXT_MAX];
+
+    if (!reason.word)
+        return;
+    if (pool->check_logged_ns && now_ns < pool->check_logged_ns + CHECK_LOG_EVERY_NS) {
+        pool->check_failures++;
+        return;
+    }
+    put_server(&pool->options, server);
+    sn_log(SN_LOG_WARNING, "check_failed", "pool=%s server=\"%s\" reason=\"%s\" suppressed=%u",
+           pool->options.name, server, sn_reason_text(reason, text), pool->check_failures);
+    pool->check_logged_ns = now_ns;
+    pool->check_failures = 0;
+}
+
+static void begin_checks(struct sn_pool *pool)
+{
+    struct sp_call call = sn_loop_call(pool->hosted.loop);
+    struct sp_check checks[CHECKS_PER_STEP];
+    struct sp_check_plan plan;
+    uint64_t at_ns;
+
+    sp_check_step(&pool->hosted.core, &call, checks, CHECKS_PER_STEP, &plan);
+    if (plan.more)
+        sn_loop_defer(pool->hosted.loop, &pool->task);
+    at_ns = plan.wait_ns == SP_NEVER ? UINT64_MAX : call.now_ns + plan.wait_ns;
+    if (sn_loop_limit(pool->hosted.loop, &pool->check_limit, at_ns) != SP_OK)
+        sn_loop_defer(pool->hosted.loop, &pool->task);
+    for (size_t i = 0; i < plan.count; i++)
+        sn_check_start(&pool->hosted, &pool->options.health, &checks[i], &pool->checks,
+                       on_check_ended);
+}
+
+static void step(struct sn_pool *pool);
+
+static void on_check_due(struct sn_limit *limit)
+{
+    step(SP_CONTAINER(limit, struct sn_pool, check_limit));
+}
+
 /* In that time at the latest; where memory is short, now. */
 static void tick_at(struct sn_pool *pool, uint64_t at_ns)
 {
@@ -161,6 +209,7 @@ static void step(struct sn_pool *pool)
     status = sn_loop_limit(pool->hosted.loop, &pool->retry,
                            plan.wait_ns == SP_NEVER ? UINT64_MAX : call.now_ns + plan.wait_ns);
     (void)status; /* the tick steps too */
+    begin_checks(pool);
     tick_at(pool, call.now_ns + SP_TICK_NS);
     if (plan.attempts > 0 && !has_tls(pool)) {
         for (size_t i = 0; i < plan.attempts; i++)
@@ -243,6 +292,7 @@ static void on_wake(struct sn_hosted_pool *hosted)
 static void pool_free(struct sn_pool *pool)
 {
     sn_loop_unlimit(pool->hosted.loop, &pool->retry);
+    sn_loop_unlimit(pool->hosted.loop, &pool->check_limit);
     sn_loop_unlimit(pool->hosted.loop, &pool->tick);
     sn_loop_drop(&pool->tick_task);
     sn_loop_drop(&pool->task);
@@ -301,6 +351,18 @@ void sn_pool_released(struct sn_pool *pool)
 static void on_emptied(struct sn_hosted_pool *hosted)
 {
     free_later(pool_of(hosted));
+}
+
+static void on_stalled(struct sn_hosted_pool *hosted, const struct sp_conn *conn,
+                       const struct sp_tcp_info *info, uint64_t held_ns)
+{
+    char address[ADDRESS_CHARS] = "";
+
+    (void)put_address(&conn->peer.storage, address);
+    sn_log(SN_LOG_WARNING, "stalled",
+           "pool=%s address=%s held_ms=%llu unacked=%llu retransmits=%llu",
+           pool_of(hosted)->options.name, address, (unsigned long long)(held_ns / SP_MS),
+           (unsigned long long)info->unacked, (unsigned long long)info->retransmits);
 }
 
 static void on_refused(struct sn_hosted_pool *hosted, const struct sp_conn *conn, sp_status why,
@@ -371,15 +433,18 @@ sp_status sn_pool_open(struct sn_pool **made, struct sn_loop *loop, const struct
     pool->here = here;
     pool->hosted.wake = on_wake;
     pool->hosted.refused = on_refused;
+    pool->hosted.stalled = on_stalled;
     pool->hosted.emptied = on_emptied;
     pool->registry = registry;
     sp_tls_slot_init(&pool->tls);
     pool->task.run = on_task;
     pool->linger.run = on_linger;
     pool->retry.over = on_retry;
+    pool->check_limit.over = on_check_due;
     pool->tick.over = on_tick;
     pool->tick_task.run = on_tick_task;
     sp_list_init(&pool->attempts);
+    sp_list_init(&pool->checks);
     sp_list_init(&pool->sessions);
     pool->options = *options;
     if (options->node)
@@ -416,11 +481,14 @@ void sn_pool_stop(struct sn_pool *pool)
 
     pool->stopping = true;
     sn_loop_unlimit(pool->hosted.loop, &pool->retry);
+    sn_loop_unlimit(pool->hosted.loop, &pool->check_limit);
     sn_loop_unlimit(pool->hosted.loop, &pool->tick);
     sn_loop_drop(&pool->tick_task);
     while ((node = sp_list_oldest(&pool->attempts)))
         sn_attempt_abort(SP_CONTAINER(node, struct sn_attempt, node));
     sp_control_shut_begin(&pool->hosted.core, SP_PHASE_CLOSED);
+    while ((node = sp_list_oldest(&pool->checks)))
+        sn_check_abort(SP_CONTAINER(node, struct sn_check, node));
     sp_tls_slot_set(&pool->tls, NULL, ++pool->tls_turn);
     sn_loop_defer(pool->hosted.loop, &pool->task);
 }

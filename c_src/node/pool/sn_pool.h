@@ -4,6 +4,7 @@
 #define SN_POOL_H
 
 #include "sn_attempt.h"
+#include "sn_check.h"
 #include "node/uv/sn_uv_host.h"
 #include "node/etf/sn_hash.h"
 #include "node/option/sn_options.h"
@@ -33,7 +34,10 @@ struct sn_pool {
     bool ticking;               /* there are slices left */
     uint32_t tick_cursor;       /* where they go on */
     struct sn_lookups *lookups; /* of all pools; set before the loop turns */
-    struct sp_list attempts;
+    struct sp_list attempts, checks;
+    struct sn_limit check_limit; /* when the next check may be due */
+    uint64_t check_logged_ns;    /* when one that failed was logged last, */
+    unsigned check_failures;     /* and how many were not since */
     size_t turn;
     struct sn_reason last_error; /* why the last attempt failed, */
     uint64_t last_error_ms;      /* and when: milliseconds since 1970 */

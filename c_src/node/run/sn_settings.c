@@ -201,10 +201,21 @@ static bool put_framing(ei_x_buff *terms, const json_t *object)
     return put_nothing(terms);
 }
 
+/* {"prefix": Text} is a tuple. */
+static bool put_part(ei_x_buff *terms, const json_t *value)
+{
+    const json_t *prefix = json_object_get(value, "prefix");
+
+    if (!prefix || json_object_size(value) != 1)
+        return put_scalar(terms, value, SN_WRITTEN_TEXT);
+    return ei_x_encode_tuple_header(terms, 2) == 0 && ei_x_encode_atom(terms, "prefix") == 0 &&
+           put_scalar(terms, prefix, SN_WRITTEN_TEXT);
+}
+
 /* An object whose keys are in an order of their own, as those of a length; an unknown one is what no check accepts. */
 static bool put_object(ei_x_buff *terms, const json_t *object)
 {
-    static const char *const keys[] = {"count", "idle", "interval"};
+    static const char *const keys[] = {"count", "expect", "idle", "interval", "send", "timeout"};
     size_t count = json_object_size(object), known = 0;
     bool ok;
 
@@ -217,8 +228,7 @@ static bool put_object(ei_x_buff *terms, const json_t *object)
     for (size_t i = 0; ok && i < sizeof keys / sizeof *keys; i++) {
         const json_t *value = json_object_get(object, keys[i]);
         if (value)
-            ok =
-                ei_x_encode_atom(terms, keys[i]) == 0 && put_scalar(terms, value, SN_WRITTEN_PLAIN);
+            ok = ei_x_encode_atom(terms, keys[i]) == 0 && put_part(terms, value);
     }
     return ok;
 }

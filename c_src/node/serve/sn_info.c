@@ -218,7 +218,7 @@ void sn_info_all(struct sn_session *session, struct sn_client *client,
     sn_put_tuple(&reply, 2);
     sn_put_atom(&reply, "ok");
     put_info(&reply, session, call.now_ns);
-    sp_conn_settle(&session->conn->core, &call);
+    sp_take(&call, SP_PIECES_SYSCALL);
     sp_conn_leave(&session->conn->core, &call);
     sn_answer_end(session->sessions->outbox, client, caller, &reply);
 }

@@ -392,6 +392,16 @@ static void wake(const struct sp_call *call, struct sp_pool *core)
     hosted->wake(hosted);
 }
 
+static void stalled(const struct sp_call *call, struct sp_conn *conn, uint64_t owner,
+                    const struct sp_tcp_info *info, uint64_t held_ns)
+{
+    struct sn_hosted_pool *hosted = SP_CONTAINER(conn->pool, struct sn_hosted_pool, core);
+
+    (void)call;
+    (void)owner;
+    hosted->stalled(hosted, conn, info, held_ns);
+}
+
 static void refused(const struct sp_call *call, const struct sp_conn *conn, sp_status why,
                     bool is_outage)
 {
@@ -416,6 +426,7 @@ const struct sp_host sn_uv_host = {
     .watch = watch,
     .wake = wake,
     .refused = refused,
+    .stalled = stalled,
     .reply_reserve = reply_reserve,
     .reply_free = reply_free,
     .reply_notify = reply_notify,

@@ -16,6 +16,8 @@ struct sn_hosted_pool {
     void (*wake)(struct sn_hosted_pool *hosted);
     void (*refused)(struct sn_hosted_pool *hosted, const struct sp_conn *conn, sp_status why,
                     bool is_outage);
+    void (*stalled)(struct sn_hosted_pool *hosted, const struct sp_conn *conn,
+                    const struct sp_tcp_info *info, uint64_t held_ns);
     /* The last connection is gone. */
     void (*emptied)(struct sn_hosted_pool *hosted);
     size_t conns;

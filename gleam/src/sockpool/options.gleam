@@ -49,6 +49,7 @@ type Setting {
   Bind(String)
   Init(fn(Connection) -> Result(Nil, String))
   Validate(Validate)
+  Health(Health)
   MaxHold(Timeout)
   RecvLimit(Int)
   Node(String)
@@ -117,6 +118,27 @@ pub type Validate {
   /// When it has been idle for so many milliseconds.
   AfterIdle(ms: Int)
   Never
+}
+
+/// How a connection that nobody uses is checked. Each is, once in `interval_ms`, which is at least 100; one that does not answer
+/// within `timeout_ms` is closed, and all others are then checked at once.
+pub type Health {
+  /// Sends these bytes. Both are 1 to 512 bytes long.
+  Ask(send: BitArray, expect: Expect, interval_ms: Int, timeout_ms: Int)
+  /// Calls a function, in a process of its own. Not in a pool that a C node serves.
+  Call(
+    check: fn(Connection) -> Result(Nil, String),
+    interval_ms: Int,
+    timeout_ms: Int,
+  )
+  /// The default: nothing is checked.
+  NoChecks
+}
+
+/// What the server is to answer.
+pub type Expect {
+  Exactly(BitArray)
+  StartingWith(BitArray)
 }
 
 /// Nothing yet: for what is to change in a pool that runs, see `pool.update`.
@@ -349,6 +371,11 @@ pub fn init(
 /// The default is `Always`.
 pub fn validate(options: Options, validate: Validate) -> Options {
   set(options, Validate(validate))
+}
+
+/// The default is `NoChecks`.
+pub fn health(options: Options, health: Health) -> Options {
+  set(options, Health(health))
 }
 
 /// After that a connection is taken from its owner; at least `Ms(1)`. The default is `Infinity`.

@@ -45,6 +45,9 @@ pub type Stats {
     timeouts: Int,
     /// requests on a connection that several may have at once;
     pipelined: Int,
+    /// checks of idle connections that the server has answered, and those that closed one;
+    health_ok: Int,
+    health_failed: Int,
     /// attempts to connect that were begun, and those that failed.
     connect_attempts: Int,
     connect_failures: Int,

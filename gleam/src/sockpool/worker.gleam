@@ -54,6 +54,17 @@ pub fn init(
   Pool(pool.name, set_init(pool.options, run))
 }
 
+/// Runs for each worker that nobody uses, once in `interval_ms`, which is at least 100, in a process of its own: an `Error`, or one that
+/// takes longer than `timeout_ms`, ends the worker, and has all others that nobody uses checked at once.
+pub fn health(
+  pool: Pool(process, data),
+  check: fn(data) -> Result(Nil, String),
+  interval_ms: Int,
+  timeout_ms: Int,
+) -> Pool(process, data) {
+  Pool(pool.name, set_health(pool.options, check, interval_ms, timeout_ms))
+}
+
 /// Runs at each check-out, in the process that checks out: a worker that is not fit is replaced, and the next one
 /// looked at. That it lives is looked at in any case.
 pub fn validate(
@@ -114,6 +125,14 @@ fn keep(
 fn set_init(
   options: Options,
   run: fn(data) -> Result(Nil, String),
+) -> Options
+
+@external(erlang, "sockpool_gleam_worker", "set_health")
+fn set_health(
+  options: Options,
+  check: fn(data) -> Result(Nil, String),
+  interval_ms: Int,
+  timeout_ms: Int,
 ) -> Options
 
 @external(erlang, "sockpool_gleam_worker", "set_validate")

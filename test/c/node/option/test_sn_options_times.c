@@ -12,7 +12,7 @@ static struct sn_bad_option bad;
 
 static sp_status parse(const char *options)
 {
-    char map[1024];
+    char map[2200];
 
     sn_options_free(&opts);
     snprintf(map, sizeof map, "#{host => h, port => 80, %s}", options);
@@ -27,7 +27,7 @@ static void right(const char *options)
 /* Each of the values, with ; between them. */
 static void wrong(const char *key, const char *values)
 {
-    char list[1024], options[1100], *value, *rest = list;
+    char list[2048], options[2100], *value, *rest = list;
 
     snprintf(list, sizeof list, "%s", values);
     while ((value = strsep(&rest, ";"))) {
@@ -77,4 +77,52 @@ Test(options_times, user_timeout)
 #else
     wrong("user_timeout", "1");
 #endif
+}
+
+static const char SEND[] = "send => <<\"a\">>, expect => <<\"bc\">>";
+
+static const char *health(const char *more)
+{
+    static char text[1024];
+
+    snprintf(text, sizeof text, "health => #{%s%s%s}", SEND, *more ? ", " : "", more);
+    return text;
+}
+
+Test(options_times, health)
+{
+    right("health => undefined");
+    cr_assert_eq(opts.config.health_interval_ns, 0);
+    right(health(""));
+    cr_assert_eq(opts.config.health_interval_ns, 30000 * SP_MS);
+    cr_assert_eq(opts.config.health_timeout_ns, 1000 * SP_MS);
+    cr_assert(opts.health.send.len == 1 && opts.health.send.bytes[0] == 'a');
+    cr_assert(opts.health.expect.len == 2 && memcmp(opts.health.expect.bytes, "bc", 2) == 0);
+    cr_assert_not(opts.health.is_prefix);
+    right(health("interval => 100, timeout => 1, check => undefined"));
+    cr_assert_eq(opts.config.health_interval_ns, 100 * SP_MS);
+    cr_assert_eq(opts.config.health_timeout_ns, SP_MS);
+    right("health => [{interval, nil}, {send, <<\"1\">>}, {send, <<\"2\">>}, {expect, {prefix, "
+          "<<\"3\">>}}]");
+    cr_assert_eq(opts.config.health_interval_ns, 30000 * SP_MS);
+    cr_assert_eq(opts.health.send.bytes[0], '1');
+    cr_assert(opts.health.is_prefix && opts.health.expect.bytes[0] == '3');
+}
+
+Test(options_times, health_that_is_none)
+{
+    wrong("health",
+          "true;1;#{};[];{m, f, []};fun;#{send => <<\"1\">>};#{expect => <<\"1\">>};"
+          "#{send => \"a\", expect => <<\"1\">>};#{send => <<\"\">>, expect => <<\"1\">>};"
+          "#{send => <<\"1\">>, expect => <<\"\">>};#{send => <<\"1\">>, expect => {prefix, "
+          "<<\"\">>}};"
+          "#{send => <<\"1\">>, expect => {suffix, <<\"1\">>}};"
+          "#{send => <<\"1\">>, expect => <<\"1\">>, interval => 99};"
+          "#{send => <<\"1\">>, expect => <<\"1\">>, interval => 4294967296};"
+          "#{send => <<\"1\">>, expect => <<\"1\">>, timeout => 0};"
+          "#{send => <<\"1\">>, expect => <<\"1\">>, timeout => infinity};"
+          "#{send => <<\"1\">>, expect => <<\"1\">>, check => {m, f, []}};"
+          "#{send => <<\"1\">>, expect => <<\"1\">>, other => 1}");
+    cr_assert_eq(parse("health => #{send => <<\"secret\">>}"), SP_BAD_DATA);
+    cr_assert(sn_slice_is_atom(bad.value, "not_a_check"));
 }
