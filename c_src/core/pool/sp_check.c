@@ -28,6 +28,7 @@ void sp_check_begin(struct sp_pool *pool, uint64_t seed)
     pool->check.walking = pool->check.all = false;
     pool->check.rng = seed;
     atomic_store(&pool->check.alarm, false);
+    atomic_store(&pool->check.alarm_ns, 0);
 }
 
 /* ---- when ---- */
@@ -115,12 +116,15 @@ static void count_end(struct sp_pool *pool, struct sp_conn *conn)
     atomic_fetch_sub(&pool->check.under_way, 1);
 }
 
-/* Holder only. Those that were checked because another failed raise no further alarm. */
+/* Holder only. Those that are checked because another has failed raise no further alarm, nor those that were under way
+ * then. */
 static void fail(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
 {
     sp_count(sp_pool_home(pool, call), health_failed);
-    if (!conn->follows)
+    if (!conn->follows && atomic_load(&conn->leased_ns) > atomic_load(&pool->check.alarm_ns)) {
+        atomic_store(&pool->check.alarm_ns, call->now_ns);
         atomic_store(&pool->check.alarm, true);
+    }
     sp_pool_retire(pool, call, conn);
     sp_pool_wake(pool, call);
 }
@@ -289,7 +293,7 @@ static void walk(struct sp_pool *pool, const struct sp_call *call, struct sp_che
 static void look_for_changes(struct sp_pool *pool, const struct sp_call *call)
 {
     uint64_t interval_ns = atomic_load(&pool->health_interval_ns);
-    bool alarm = atomic_exchange(&pool->check.alarm, false) && !pool->check.all;
+    bool alarm = atomic_exchange(&pool->check.alarm, false);
 
     if (alarm) {
         pool->check.all = true;

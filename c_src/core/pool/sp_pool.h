@@ -145,6 +145,7 @@ struct sp_pool {
     struct {
         _Atomic uint32_t under_way; /* connections that are being checked */
         _Atomic bool alarm;         /* a check has failed: all are to be checked */
+        _Atomic uint64_t alarm_ns;  /* when that was said last */
         bool walking, all; /* over the table; over all that were not heard of since all_ns */
         uint32_t cursor;
         uint64_t interval_ns; /* for which what follows is made */

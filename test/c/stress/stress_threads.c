@@ -7,6 +7,7 @@
  * many operations each worker does, and the seed. */
 #include "stress_threads.h"
 
+#include "stress_checks.h"
 #include "stress_duel.h"
 #include "stress_lost.h"
 #include "stress_sleep.h"
@@ -19,7 +20,7 @@
 
 #define WORKERS 4
 #define CONNECTORS 2
-#define THREADS (WORKERS + CONNECTORS + 3)
+#define THREADS (WORKERS + CONNECTORS + 4)
 #define OPS_DEFAULT 50000
 #define SIZE 6
 #define OVERFLOW 4
@@ -95,6 +96,16 @@ static void *connector_main(void *arg)
     return NULL;
 }
 
+static void *checker_main(void *arg)
+{
+    (void)arg;
+    stress_seed(seed + 500);
+    while (!atomic_load(&over))
+        if (!stress_checks_end_one())
+            usleep(100);
+    return NULL;
+}
+
 /* ---- the control process ---- */
 
 static bool step(uint64_t *again_ns)
@@ -109,7 +120,7 @@ static bool step(uint64_t *again_ns)
         attempts.list[attempts.count++] = made[i];
     pthread_mutex_unlock(&attempts.lock);
     *again_ns = plan.wait_ns == SP_NEVER ? SP_NEVER : call.now_ns + plan.wait_ns;
-    return plan.more;
+    return stress_checks_begin(&call, again_ns) || plan.more;
 }
 
 static void idle_events(const struct sp_call *call)
@@ -133,6 +144,8 @@ static struct sp_config random_config(void)
                               .max_overflow = (uint32_t)stress_random(OVERFLOW + 1),
                               .overflow_ttl_ns = stress_random(3) ? 100 * SP_MS : 0,
                               .max_hold_ns = 400 * SP_MS,
+                              .health_interval_ns = stress_random(4) ? 2 * SP_MS : 0,
+                              .health_timeout_ns = stress_random(8) ? 500 * SP_MS : SP_MS,
                               .min_size = stress_random(3),
                               .idle_timeout_ns = stress_random(2) ? 100 * SP_MS : SP_NEVER,
                               .lifetime_min_ns = 50 * SP_MS,
@@ -302,6 +315,8 @@ static void await_settled(struct sp_snapshot *stats)
 
 static void judge_rest(void)
 {
+    while (stress_checks_end_one())
+        ;
     shut(SP_PHASE_CLOSED, SP_DRAINING);
     if (stress_conns() || stress_waiters() || stress_fds() || stress_keepsakes() ||
         atomic_load(&pool->total) || atomic_load(&pool->connecting))
@@ -325,6 +340,7 @@ static void start(pthread_t threads[THREADS], unsigned ops)
     pthread_create(&threads[count++], NULL, closer_main, NULL);
     pthread_create(&threads[count++], NULL, killer_main, NULL);
     pthread_create(&threads[count++], NULL, control_main, NULL);
+    pthread_create(&threads[count++], NULL, checker_main, NULL);
     for (uintptr_t i = 0; i < CONNECTORS; i++)
         pthread_create(&threads[count++], NULL, connector_main, (void *)i);
     for (unsigned i = 0; i < WORKERS; i++)
@@ -361,10 +377,11 @@ static void run(unsigned ops)
                    (unsigned long long)stats.checkouts, (unsigned long long)stats.checkins,
                    (unsigned long long)stats.abandoned);
     printf("stress %s ticks: %llu check-outs, %u waits, %llu connects, %llu abandoned, "
-           "%llu timeouts, %llu epochs: exact\n",
+           "%llu timeouts, %llu checks and %llu that failed, %llu epochs: exact\n",
            ticking ? "with" : "without", (unsigned long long)stats.checkouts, waits,
            (unsigned long long)stats.connect_attempts, (unsigned long long)stats.abandoned,
-           (unsigned long long)stats.timeouts, (unsigned long long)usable_epoch);
+           (unsigned long long)stats.timeouts, (unsigned long long)stats.health_ok,
+           (unsigned long long)stats.health_failed, (unsigned long long)usable_epoch);
 }
 
 int main(void)

@@ -1,89 +1,7 @@
 /* Active checks of idle connections: when, how many, and what becomes of who fails. */
-#include "kit/pool_kit.h"
-#include "core/pool/sp_check.h"
+#include "kit/check_kit.h"
 
 #include <criterion/criterion.h>
-
-#define MS SP_MS
-#define INTERVAL_MS 10000
-#define TIMEOUT_MS 1000
-#define MOST 128
-
-static struct sp_check checks[MOST];
-static size_t count;
-static struct sp_check_plan plan;
-
-static void configured(unsigned size, unsigned max_overflow)
-{
-    kit_init(1);
-    kit_config.size = size;
-    kit_config.max_overflow = max_overflow;
-    kit_config.health_interval_ns = INTERVAL_MS * MS;
-    kit_config.health_timeout_ns = TIMEOUT_MS * MS;
-    count = 0;
-}
-
-static void started(unsigned size, unsigned max_overflow)
-{
-    configured(size, max_overflow);
-    kit_open();
-    cr_assert_eq(kit_grow(), size);
-}
-
-/* How many checks are begun now, after those that are under way. */
-static size_t begun(void)
-{
-    size_t before = count;
-
-    do {
-        sp_check_step(kit_pool, kit_call(), checks + count, MOST - count, &plan);
-        count += plan.count;
-    } while (plan.more);
-    kit_check();
-    return count - before;
-}
-
-static struct sp_check take(void)
-{
-    struct sp_check check;
-
-    cr_assert_gt(count, 0);
-    check = checks[0];
-    for (size_t i = 1; i < count; i++)
-        checks[i - 1] = checks[i];
-    count--;
-    return check;
-}
-
-/* Those under way end, the oldest first. */
-static sp_status pass(void)
-{
-    struct sp_check check = take();
-    sp_status status = sp_check_passed(kit_pool, kit_call(), check.conn, check.lease);
-
-    fake_host.conn_unref(check.conn);
-    return status;
-}
-
-static void fail(void)
-{
-    struct sp_check check = take();
-
-    sp_check_failed(kit_pool, kit_call(), check.conn, check.lease);
-    fake_host.conn_unref(check.conn);
-}
-
-/* Until a check is begun; how long that took. */
-static uint64_t until_begun(uint64_t most_ms)
-{
-    uint64_t from_ns = fake_now_ns();
-
-    while (begun() == 0) {
-        cr_assert_leq((fake_now_ns() - from_ns) / MS, most_ms);
-        fake_sleep_ms(plan.wait_ns < 100 * MS ? plan.wait_ns / MS + 1 : 100);
-    }
-    return (fake_now_ns() - from_ns) / MS;
-}
 
 KIT_TEST(check, comes_before_the_interval_is_over)
 {
@@ -100,6 +18,17 @@ KIT_TEST(check, comes_before_the_interval_is_over)
     cr_assert_eq(kit_stats().checkouts + kit_stats().checkins + kit_stats().reused, 0);
     ms = until_begun(INTERVAL_MS);
     cr_assert(ms >= INTERVAL_MS * 4 / 5, "%u ms", (unsigned)ms);
+    cr_assert_eq(pass(), SP_OK);
+}
+
+/* The latest that is drawn leaves time for a round to come by. */
+KIT_TEST(check, comes_so_early_that_a_round_may_be_late)
+{
+    started(1, 0);
+    cr_assert_eq(begun(), 0);
+    kit_pool->table.slots[0]->early = 1;
+    fake_sleep_ms(INTERVAL_MS - 100);
+    cr_assert_eq(begun(), 1);
     cr_assert_eq(pass(), SP_OK);
 }
 
@@ -446,111 +375,6 @@ KIT_TEST(check, that_ends_in_a_shut_pool_is_closed)
     fake_host.conn_unref(check.conn);
     while (sp_control_shut_slice(kit_pool, kit_call(), SP_CLOSED))
         ;
-}
-
-/* ---- one has failed ---- */
-
-KIT_TEST(alarm, has_all_idle_ones_checked)
-{
-    struct handle *handle;
-
-    started(5, 0);
-    handle = kit_checkout(KIT_OWNER);
-    until_begun(INTERVAL_MS);
-    fail();
-    cr_assert_gt(fake_wakes(), 0);
-    cr_assert_eq(begun(), 3, "and not the one in use");
-    while (count > 0)
-        cr_assert_eq(pass(), SP_OK);
-    cr_assert_eq(begun(), 0, "once");
-    cr_assert_eq(kit_stats().idle, 3);
-    cr_assert_eq(kit_checkin(handle), SP_OK);
-    cr_assert_eq(begun(), 0);
-}
-
-KIT_TEST(alarm, is_not_raised_by_those_that_follow)
-{
-    started(6, 0);
-    until_begun(INTERVAL_MS);
-    fail();
-    cr_assert_eq(begun(), 5);
-    for (int i = 0; i < 3; i++)
-        cr_assert_eq(pass(), SP_OK);
-    fail();
-    fail();
-    cr_assert_eq(begun(), 0);
-    cr_assert_eq(kit_stats().health_failed, 3);
-    cr_assert_eq(kit_stats().total, 3);
-}
-
-KIT_TEST(alarm, at_most_64_at_a_time)
-{
-    started(100, 0);
-    until_begun(INTERVAL_MS);
-    while (count > 1)
-        cr_assert_eq(pass(), SP_OK);
-    fail();
-    cr_assert_eq(begun(), 64);
-    while (count > 0) {
-        fail();
-        begun();
-        cr_assert_leq(count, 64);
-    }
-    cr_assert_eq(kit_stats().health_failed + kit_stats().idle, 100,
-                 "what was checked since the server has gone");
-}
-
-/* Claim 7: the server of 100 idle connections is gone without a word at some moment. */
-static void fail_over(uint64_t at_ms)
-{
-    uint64_t gone_ns, until_ns[MOST], took_ms;
-
-    started(100, 0);
-    for (uint64_t ms = 0; ms < at_ms; ms += 10) {
-        fake_sleep_ms(10);
-        begun();
-        while (count > 0)
-            cr_assert_eq(pass(), SP_OK);
-    }
-    gone_ns = fake_now_ns();
-    while (kit_stats().total > 0) {
-        size_t before = count;
-        begun();
-        for (; before < count; before++)
-            until_ns[before] = fake_now_ns() + TIMEOUT_MS * MS;
-        fake_sleep_ms(10);
-        while (count > 0 && fake_now_ns() >= until_ns[0]) {
-            fail();
-            for (size_t i = 0; i < count; i++)
-                until_ns[i] = until_ns[i + 1];
-        }
-        took_ms = (fake_now_ns() - gone_ns) / MS;
-        cr_assert_leq(took_ms, INTERVAL_MS + 3 * TIMEOUT_MS);
-    }
-    cr_assert_eq(kit_stats().health_failed, 100);
-}
-
-KIT_TEST(alarm, after_a_fail_over_the_pool_is_clean_in_time)
-{
-    fail_over(0);
-}
-
-KIT_TEST(alarm, after_a_later_fail_over_too)
-{
-    fail_over(3 * INTERVAL_MS + INTERVAL_MS / 3);
-}
-
-/* The pool of one, whose only connection has just been heard of. */
-KIT_TEST(alarm, of_one_in_time)
-{
-    uint64_t from_ns;
-
-    started(1, 0);
-    from_ns = fake_now_ns();
-    until_begun(INTERVAL_MS);
-    fake_sleep_ms(TIMEOUT_MS);
-    fail();
-    cr_assert_leq((fake_now_ns() - from_ns) / MS, INTERVAL_MS + TIMEOUT_MS);
 }
 
 KIT_TEST(check, goes_on_in_pieces)

@@ -104,4 +104,17 @@ KIT_TEST(stall, looks_at_some_in_each_tick_and_at_all_in_turn)
     cr_assert_eq(fake_stalls(), 101, "wherever it stands in the table");
 }
 
+/* Those that are well are looked at, too. */
+KIT_TEST(stall, is_found_behind_many_that_are_well)
+{
+    kit_start(100, 0);
+    for (unsigned i = 0; i < 100; i++)
+        fake_tcp_info(kit_checkout(KIT_OWNER)->conn->fd, WHOLE, 0, 0);
+    fake_tcp_info(kit_pool->table.slots[99]->fd, WHOLE, 4, 1);
+    fake_sleep_ms(3000);
+    for (unsigned i = 0; i < 4; i++)
+        kit_tick();
+    cr_assert_eq(fake_stalls(), 1);
+}
+
 #endif
