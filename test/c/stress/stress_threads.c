@@ -365,6 +365,9 @@ static void run(unsigned ops)
     atomic_store(&disturbed, false);
     pthread_join(threads[0], NULL);
     stress_backend_fails(false);
+    pthread_mutex_lock(&control_lock);
+    atomic_store(&pool->health_interval_ns, 0); /* or one that fails disturbs the rest */
+    pthread_mutex_unlock(&control_lock);
     await_settled(&stats);
     atomic_store(&over, true);
     for (unsigned i = 1; i < THREADS; i++)
