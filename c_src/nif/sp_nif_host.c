@@ -153,8 +153,8 @@ static void conn_dtor(ErlNifEnv *env, void *resource)
     if (conn->core.transport && !sp_is_worker(conn->core.transport)) {
         enif_free(conn->host);
         sp_nif_kept_unref(conn->cut);
+        sp_nif_rbuf_free(&conn->core);
     }
-    sp_nif_rbuf_free(&conn->core);
     if (conn->core.keepsake)
         keepsake_drop(&conn->core);
     if (conn->core.pool)

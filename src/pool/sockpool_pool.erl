@@ -380,7 +380,7 @@ workers(#state{connectors = Connectors}) ->
 handle_cast(_Request, State) ->
     {noreply, State}.
 
--spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, normal, #state{}}.
+-spec handle_info(term(), #state{}) -> {noreply, #state{}} | {noreply, #state{}, hibernate} | {stop, normal, #state{}}.
 handle_info(sockpool_wake, State) ->
     {noreply, step(State)};
 %% Of a connection that was made: under TLS 1.3 the server looks at the client's certificate after that.
@@ -390,9 +390,9 @@ handle_info({timeout, Retry, retry}, #state{retry = Retry} = State) ->
     {noreply, step(State#state{retry = undefined})};
 %% The step first: after one there has to be a tick.
 handle_info({timeout, Timer, tick}, #state{tick = {_, Timer}} = State) ->
-    {noreply, tick(0, stepped(State#state{tick = going}))};
+    rest(tick(0, stepped(State#state{tick = going})));
 handle_info({tick, Cursor}, #state{tick = going} = State) ->
-    {noreply, tick(Cursor, State)};
+    rest(tick(Cursor, State));
 handle_info({sockpool_pipe, Pipe, Generation, IsWrite}, #state{pool = Pool} = State) ->
     ok = sockpool_nif:pipe_event(Pool, Pipe, Generation, IsWrite),
     {noreply, State};
@@ -506,6 +506,11 @@ tick(Cursor, #state{pool = Pool} = State) ->
             self() ! {tick, More},
             State
     end.
+
+%% What a process has used while it was busy is a tenth of what a pool costs besides its connections.
+rest(#state{tick = going} = State) -> {noreply, State};
+rest(#state{tick = {soon, _}} = State) -> {noreply, State};
+rest(State) -> {noreply, State, hibernate}.
 
 next_tick(infinity) -> false;
 next_tick(Ms) when Ms =< ?TICK_MS -> {soon, erlang:start_timer(?TICK_MS, self(), tick)};

@@ -73,7 +73,6 @@ struct sp_conn {
     /* Called once, closing and without pins: whoever closes connections has it then. Of the library that made
      * the connection, as its transport is. */
     void (*unpinned)(struct sp_conn *conn, const struct sp_call *call);
-    const struct sp_sys *sys;
     const struct sp_transport *transport;
     uint32_t slot;           /* in the pool's table */
     uint32_t round;          /* the backoff's failures, when it was made */
@@ -118,12 +117,13 @@ struct sp_conn {
     sp_status fault;   /* the transport's: why no further call can succeed, or SP_OK */
     int pieces;        /* what its operations cost, until sp_conn_settle() */
     uint32_t uses_end; /* with so many it is too old; 0: with none */
+    void *keepsake;    /* the host's, from its last check-in */
+
+    /* A stream's, and last: a host may leave a worker without, see sp_conn_bytes(). */
+    const struct sp_sys *sys; /* constant */
     void *transport_state;
     struct sp_node_state *dist; /* sp_node.c's, over that */
     struct sp_rbuf rbuf;
-    void *keepsake; /* the host's, from its last check-in */
-
-    /* A stream's, and last: a host may leave a worker without, see sp_conn_bytes(). */
     struct sp_addr peer, own;  /* since `opened`; after a reset the system knows them no more */
     struct sp_words words;     /* once sp_recv_words() has looked */
     uint64_t recv_limit_bytes; /* constant */
@@ -135,7 +135,20 @@ struct sp_conn {
 /* How much of the struct a connection with that transport has; the rest, more than half of it, is never touched. */
 static inline size_t sp_conn_bytes(const struct sp_transport *transport)
 {
-    return sp_is_worker(transport) ? offsetof(struct sp_conn, peer) : sizeof(struct sp_conn);
+    return sp_is_worker(transport) ? offsetof(struct sp_conn, sys) : sizeof(struct sp_conn);
+}
+
+/* Bytes that came for a lease, and that nobody took. */
+static inline bool sp_conn_has_unread(const struct sp_conn *conn)
+{
+    return !sp_is_worker(conn->transport) && conn->rbuf.len > conn->rbuf.pos;
+}
+
+/* These are gone. */
+static inline void sp_conn_forget(struct sp_conn *conn)
+{
+    if (!sp_is_worker(conn->transport) && conn->rbuf.base)
+        conn->host->rbuf_free(conn);
 }
 
 /* Only the holder; asserts that the pictured transition is allowed. */

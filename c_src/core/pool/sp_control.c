@@ -167,9 +167,9 @@ static bool attempt(struct sp_pool *pool, const struct sp_call *call, uint32_t r
     conn->pool = pool;
     conn->host = pool->host;
     conn->unpinned = sp_close_queue;
-    conn->sys = pool->sys;
     conn->transport = config->transport;
     if (!sp_is_worker(conn->transport)) {
+        conn->sys = pool->sys;
         conn->framing = conn->pool_framing = config->framing;
         conn->recv_limit_bytes = config->recv_limit_bytes;
     }
@@ -321,7 +321,7 @@ static sp_status check_new(struct sp_pool *pool, struct sp_conn *conn)
 {
     enum sp_clean clean = SP_CLEAN;
 
-    if (conn->rbuf.len > conn->rbuf.pos)
+    if (sp_conn_has_unread(conn))
         clean = SP_DIRTY;
     else if (conn->tainted)
         return SP_CLOSED;

@@ -72,7 +72,7 @@ sp_status sp_pool_enqueue(struct sp_pool *pool, const struct sp_call *call,
  * so that it sees more. */
 static bool nothing_left(struct sp_pool *pool, struct sp_conn *conn)
 {
-    if (conn->rbuf.len > conn->rbuf.pos)
+    if (sp_conn_has_unread(conn))
         return false;
     if (!conn->touched || conn->drained ||
         !atomic_load_explicit(&pool->validate_after_ns, memory_order_relaxed))
@@ -87,8 +87,7 @@ void sp_pool_accept(struct sp_pool *pool, const struct sp_call *call, struct sp_
         sp_pool_retire(pool, call, conn);
         return;
     }
-    if (conn->rbuf.base)
-        pool->host->rbuf_free(conn);
+    sp_conn_forget(conn);
     sp_health_learn(pool, call, conn);
     conn->idle_since_ns = call->now_ns;
     sp_pool_serve(pool, call, conn);
