@@ -144,7 +144,7 @@ cookie(_Node, Fun) ->
 %% The reason first, so that whoever sees that the capacity is back finds it.
 failed(Pool, Attempt, Reason) ->
     ok = sockpool_nif:pool_note_error(Pool, Reason),
-    case sockpool_nif:attempt_failed(Attempt) of
+    case sockpool_nif:attempt_failed(Attempt, sockpool_reason:class(Reason)) of
         ok -> ok;
         {error, closed} -> ok
     end,

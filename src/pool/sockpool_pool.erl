@@ -24,6 +24,11 @@
                    waiting := non_neg_integer(), checkouts := non_neg_integer(),
                    checkins := non_neg_integer(), created := non_neg_integer(),
                    reused := non_neg_integer(), closed := non_neg_integer(),
+                   closed_by := #{Why :: atom() => non_neg_integer()},
+                   connect_failed_by := #{sockpool_reason:class() => non_neg_integer()},
+                   errors := #{Reason :: atom() => non_neg_integer()},
+                   waited := non_neg_integer(), oldest_wait := non_neg_integer(), exhausted := non_neg_integer(),
+                   deferred := non_neg_integer(),
                    abandoned := non_neg_integer(), timeouts := non_neg_integer(),
                    pipelined := non_neg_integer(), connect_attempts := non_neg_integer(), connect_failures := non_neg_integer(),
                    last_error := undefined | sockpool:last(),
@@ -546,7 +551,7 @@ died({late, Attempt, At}, _Reason, State) ->
     died({timer, Attempt, At}, sockpool_step:timeout(At), State);
 died({_Timer, Attempt, At}, Reason, #state{pool = Pool} = State) ->
     ok = sockpool_nif:pool_note_error(Pool, Reason),
-    ok = sockpool_nif:attempt_abort(Attempt),
+    ok = sockpool_nif:attempt_abort(Attempt, sockpool_reason:class(Reason)),
     connected({error, Reason}, At, State).
 
 connected(ok, At, #state{awaited = Awaited} = State) when Awaited > 0 ->

@@ -431,7 +431,7 @@ bad_requests(Config) ->
                {checkout, no_id, Name, 0}, {checkout, make_ref(), Pool, 0},
                {checkout, make_ref(), "name", 0}, {request, make_ref(), Pool, <<>>, 0, 0},
                {request, 1, Name, <<>>, 0, 0}, {stats, Pool}, {stop_pool, Pool}, {stop_pool, []},
-               {checkin, Name}, {checkin, {Tag, Node}}, {checkin, Conn, dirty}, {checkin, Name, clean}, {close, Conn}, {send, Conn}, {send, Conn, "x"},
+               {checkin, Name}, {checkin, {Tag, Node}}, {checkin, Conn, dirty}, {checkin, Name, clean}, {discard, Conn, clean}, {discard, Name, exception}, {close, Conn}, {send, Conn}, {send, Conn, "x"},
                {send, Conn, "x", 0, 0}, {close, Conn, "x", 0}, {give_away, Conn, nobody},
                {timeouts, Pool}, {timeouts, "name"}, {timeouts, Name, x}],
     [?assertEqual({error, {bad_request, Request}}, gen_server:call(Server, Request))

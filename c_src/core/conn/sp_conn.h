@@ -31,6 +31,7 @@
 #include "sp_host.h"
 #include "core/base/sp_list.h"
 #include "sp_transport.h"
+#include "sp_why.h"
 
 #include <stdatomic.h>
 #include <stddef.h>
@@ -81,6 +82,8 @@ struct sp_conn {
     uint64_t born_ns;        /* since when it is usable; before that, since when it is tried */
     bool nodelay, keepalive; /* the pool's own */
 
+    bool outlived; /* its end, while attempts failed; the control process's */
+
     /* atomics; `gone` and `shard` are here for the sake of the struct's size */
     _Atomic bool gone; /* a worker that has ended; set by sp_pool_lost(), for good */
     _Atomic uint32_t pins;
@@ -107,6 +110,7 @@ struct sp_conn {
     bool touched;         /* the lease has done I/O */
     bool unanswered;      /* it has sent, and received nothing since */
     bool tainted;         /* must not be used by the next */
+    uint8_t why;          /* of one that is: enum sp_why */
     bool drained;         /* the last receive has taken all that was there */
     bool buffers_changed; /* sndbuf or recbuf are not the pool's, and cannot be put back */
     bool flags_changed;   /* nodelay or keepalive are not the pool's */
@@ -180,6 +184,14 @@ static inline void sp_conn_sends(struct sp_conn *conn)
 {
     conn->touched = true;
     conn->unanswered = true;
+}
+
+/* The connection must not be used by the next; the first to say so tells why. */
+static inline void sp_conn_taint(struct sp_conn *conn, enum sp_why why)
+{
+    if (!conn->tainted)
+        conn->why = (uint8_t)why;
+    conn->tainted = true;
 }
 
 /* Holder only: makes a lease for the owner and gives its number. */

@@ -344,7 +344,8 @@ sp_status sp_control_ready(struct sp_pool *pool, const struct sp_call *call, str
     status = check_new(pool, conn);
     sp_conn_settle(conn, call);
     if (status != SP_OK) {
-        sp_pool_retire_failed(pool, call, conn);
+        sp_pool_retire_failed(pool, call, conn,
+                              status >= SP_STATUS_TRANSPORT ? SP_FAILURE_TLS : SP_FAILURE_OTHER);
         return status;
     }
     sp_health_up(pool);
@@ -393,7 +394,7 @@ static void watch_cold(struct sp_pool *pool, const struct sp_call *call, struct 
         if (pool->host->watch(call, conn, ++conn->watch))
             sp_pool_put(pool, call, shard, conn, SP_IDLE_COLD);
         else
-            sp_pool_retire(pool, call, conn);
+            sp_pool_retire(pool, call, conn, SP_WHY_IO_ERROR);
     }
 }
 
@@ -441,7 +442,7 @@ static void idle_event(struct sp_pool *pool, const struct sp_call *call, struct 
         sp_pool_put(pool, call, shard, conn, SP_IDLE_COLD);
         sp_pool_serve(pool, call, NULL);
     } else {
-        sp_pool_retire_unusable(pool, call, conn);
+        sp_pool_retire_unusable(pool, call, conn, sp_retire_why(conn, clean));
     }
 }
 

@@ -5,11 +5,13 @@
 #include "sp_retire.h"
 #include "sp_shard.h"
 
-/* Whether the connection, idle or just checked in, may be handed out. */
-static bool usable(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+/* Whether the connection, idle or just checked in, may be handed out, or why not. */
+static bool usable(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                   enum sp_why *why)
 {
     uint64_t after_ns = atomic_load_explicit(&pool->validate_after_ns, memory_order_relaxed);
 
+    *why = SP_WHY_STOPPED;
     if (!sp_pool_is_current(pool, conn))
         return false;
     /* What the server says before anybody asks is looked for until the first has it. */
@@ -18,6 +20,8 @@ static bool usable(struct sp_pool *pool, const struct sp_call *call, struct sp_c
         return true;
     enum sp_clean clean = conn->transport->validate(conn);
     sp_conn_settle(conn, call);
+    if (clean != SP_CLEAN)
+        *why = sp_retire_why(conn, clean);
     return clean == SP_CLEAN;
 }
 
@@ -80,7 +84,7 @@ static bool deliver(struct sp_pool *pool, const struct sp_call *call, struct sp_
      * the receiver is told of a lease that has ended. */
     late = !sp_pool_is_current(pool, conn) && sp_conn_unlease(conn, lease);
     if (late)
-        sp_pool_retire(pool, call, conn);
+        sp_pool_retire(pool, call, conn, SP_WHY_STOPPED);
     delivered = atomic_compare_exchange_strong(&waiter->handoff, &open, SP_HANDOFF_DELIVERED);
     if (delivered) {
         count_checkout(sp_pool_home(pool, call), reused);
@@ -98,7 +102,7 @@ static bool deliver(struct sp_pool *pool, const struct sp_call *call, struct sp_
         sp_conn_unpin(conn, call);
     /* Used for a dead receiver, which may still be in a call: not for the next one. */
     if (ended && (sp_conn_pinned(conn) || conn->touched)) {
-        sp_pool_retire(pool, call, conn);
+        sp_pool_retire(pool, call, conn, SP_WHY_ABANDONED);
         ended = false;
     }
     pool->host->conn_unref(conn);
@@ -118,7 +122,7 @@ static void lend(struct sp_pool *pool, const struct sp_call *call, struct sp_con
     lease = sp_conn_lease(conn, SP_OWNER_POOL, call->now_ns);
     /* As in sp_pool_checkout(). */
     if (!sp_pool_is_current(pool, conn) && sp_conn_unlease(conn, lease)) {
-        sp_pool_retire(pool, call, conn);
+        sp_pool_retire(pool, call, conn, SP_WHY_STOPPED);
         pool->host->conn_unref(conn);
         return;
     }
@@ -133,6 +137,16 @@ static void put_away(struct sp_pool *pool, const struct sp_call *call, struct sp
         sp_age_put(pool, call, conn);
     else
         sp_pool_put(pool, call, sp_pool_home(pool, call), conn, SP_IDLE_FRESH);
+}
+
+/* Without overflow_ttl, more than the size do not stay idle, but those that come for others which are too old. */
+static bool is_extra(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                     bool over)
+{
+    uint32_t kept = atomic_load(&pool->size) + (over ? 0 : atomic_load(&pool->aged));
+
+    return !atomic_load_explicit(&pool->overflow_ttl_ns, memory_order_relaxed) &&
+           sp_pool_retire_above(pool, call, conn, kept, SP_WHY_OVERFLOW);
 }
 
 void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
@@ -151,13 +165,14 @@ void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_c
         }
         /* Before anybody who waits: or a pool under load would never have fewer. */
         if (atomic_load_explicit(&pool->shrinking, memory_order_relaxed) &&
-            sp_pool_retire_above(pool, call, conn, atomic_load(&pool->limit))) {
+            sp_pool_retire_above(pool, call, conn, atomic_load(&pool->limit), SP_WHY_RESIZE)) {
             conn = NULL;
             continue;
         }
         bool spent = sp_spent(call), wanted = !spent && atomic_load(&pool->nwait) > 0;
-        if (wanted ? !usable(pool, call, conn) : !sp_pool_is_current(pool, conn)) {
-            sp_pool_retire_unusable(pool, call, conn);
+        enum sp_why why = SP_WHY_STOPPED;
+        if (wanted ? !usable(pool, call, conn, &why) : !sp_pool_is_current(pool, conn)) {
+            sp_pool_retire_unusable(pool, call, conn, why);
             conn = NULL;
             continue;
         }
@@ -181,8 +196,7 @@ void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_c
                 continue;
             }
         }
-        if (spent || atomic_load_explicit(&pool->overflow_ttl_ns, memory_order_relaxed) ||
-            !sp_pool_retire_above(pool, call, conn, atomic_load(&pool->size)))
+        if (spent || !is_extra(pool, call, conn, over))
             put_away(pool, call, conn, over);
         conn = NULL; /* and once more: a waiter may have come between the look and the push */
     }
@@ -194,16 +208,17 @@ sp_status sp_pool_checkout(struct sp_pool *pool, const struct sp_call *call, uin
                            struct sp_conn **conn, uint64_t *lease, void **keepsake)
 {
     enum sp_phase phase = sp_pool_phase(pool);
+    enum sp_why why;
 
     if (phase != SP_PHASE_OPEN)
-        return sp_pool_phase_status(phase);
+        return sp_pool_refuse(pool, sp_pool_phase_status(phase));
     while (!atomic_load(&pool->nwait) && (*conn = sp_shard_pop_any(pool, call))) {
         if (sp_conn_is_over(*conn, call->now_ns) && !sp_age_may_serve(pool, call, *conn)) {
             if (sp_spent(call))
                 return SP_AGAIN;
             continue;
         }
-        if (usable(pool, call, *conn)) {
+        if (usable(pool, call, *conn, &why)) {
             bool reused = used_before(*conn);
             pool->host->conn_ref(*conn);
             *keepsake = (*conn)->keepsake;
@@ -216,13 +231,14 @@ sp_status sp_pool_checkout(struct sp_pool *pool, const struct sp_call *call, uin
             }
             (*conn)->keepsake = *keepsake;
             pool->host->conn_unref(*conn);
+            why = SP_WHY_STOPPED;
         }
-        sp_pool_retire_unusable(pool, call, *conn);
+        sp_pool_retire_unusable(pool, call, *conn, why);
         if (sp_spent(call))
             return SP_AGAIN;
     }
     if (!atomic_load(&pool->exhausted))
         atomic_store(&pool->exhausted, true);
     phase = sp_pool_phase(pool);
-    return phase == SP_PHASE_OPEN ? SP_EMPTY : sp_pool_phase_status(phase);
+    return phase == SP_PHASE_OPEN ? SP_EMPTY : sp_pool_refuse(pool, sp_pool_phase_status(phase));
 }

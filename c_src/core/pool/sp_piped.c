@@ -180,7 +180,7 @@ static void settle(struct sp_pool *pool, const struct sp_call *call, enum sp_pip
     if (end == SP_PIPE_IDLE)
         (void)(sp_pool_finish(pool, call, ended->conn, ended->lease) == SP_OK);
     else if (end == SP_PIPE_BROKEN)
-        (void)sp_pool_discard(pool, call, ended->conn, ended->lease);
+        (void)sp_pool_discard(pool, call, ended->conn, ended->lease, ended->why);
     pool->host->conn_unref(ended->conn);
 }
 
@@ -216,7 +216,7 @@ static void give_back(struct sp_pool *pool, const struct sp_call *call, struct s
 {
     sp_status closed;
 
-    if (sp_queue_put_back(pool, waiter)) {
+    if (sp_queue_put_back(pool, call, waiter)) {
         /* Whoever had a connection for it meanwhile has put that away. */
         if (sp_shard_has_any(pool))
             sp_pool_wake(pool, call);
@@ -281,7 +281,7 @@ static void start(struct sp_pool *pool, const struct sp_call *call, struct sp_co
     struct sp_pipe *pipe = attach(pool, call, conn, lease);
 
     if (!pipe) {
-        (void)sp_pool_discard(pool, call, conn, lease);
+        (void)sp_pool_discard(pool, call, conn, lease, SP_WHY_IO_ERROR);
         pool->host->conn_unref(conn);
         return;
     }
@@ -415,7 +415,7 @@ static sp_status put(struct sp_pool *pool, const struct sp_call *call, const str
     sp_status status;
 
     if (phase != SP_PHASE_OPEN)
-        return sp_pool_phase_status(phase);
+        return sp_pool_refuse(pool, sp_pool_phase_status(phase));
     if (atomic_load(&pool->nwait))
         return SP_EMPTY;
     status = find_place(pool, call, ask, found);

@@ -80,3 +80,17 @@ void sp_pool_wake(struct sp_pool *pool, const struct sp_call *call)
     if (!atomic_load(&pool->woken) && !atomic_exchange(&pool->woken, 1))
         pool->host->wake(call, pool);
 }
+
+sp_status sp_pool_refuse(struct sp_pool *pool, sp_status status)
+{
+    static const sp_status STATUS[SP_ERRORS] = {[SP_ERROR_TIMEOUT] = SP_TIMEOUT,
+                                                [SP_ERROR_FULL] = SP_FULL,
+                                                [SP_ERROR_UNAVAILABLE] = SP_UNAVAILABLE,
+                                                [SP_ERROR_CLOSED] = SP_CLOSED,
+                                                [SP_ERROR_DRAINING] = SP_DRAINING};
+
+    for (int i = 0; i < SP_ERRORS; i++)
+        if (STATUS[i] == status)
+            sp_count_one(pool->counts.errors[i]);
+    return status;
+}

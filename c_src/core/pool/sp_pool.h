@@ -99,6 +99,7 @@ struct sp_pool {
         _Alignas(128) pthread_mutex_t lock;
         struct sp_list list;
         struct sp_expiry expiry;
+        uint64_t exhausted_ns, exhausted_since_ns; /* how long, or since when, somebody waits */
     } queue;
     _Atomic uint64_t nwait,
         nwait_piped; /* who waits, and how many of these for a place on a pipe */
@@ -110,6 +111,8 @@ struct sp_pool {
     void (*start_pipe)(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
                        uint64_t lease);
     void (*admit)(struct sp_pool *pool, const struct sp_call *call);
+
+    _Alignas(128) struct sp_counts counts;
 
     /* Control plane. */
     struct {
@@ -147,6 +150,8 @@ void sp_pool_destroy(struct sp_pool *pool);
 void sp_pool_wake(struct sp_pool *pool, const struct sp_call *call);
 /* What those are told who come in that phase. */
 sp_status sp_pool_phase_status(enum sp_phase phase);
+/* Somebody is told that there is no connection, which is counted; SP_NOT_FOUND is not. */
+sp_status sp_pool_refuse(struct sp_pool *pool, sp_status status);
 
 static inline enum sp_phase sp_pool_phase(struct sp_pool *pool)
 {

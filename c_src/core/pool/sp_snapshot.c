@@ -1,5 +1,7 @@
 #include "sp_snapshot.h"
 
+#include "sp_queue.h"
+
 /* So many connections at once, each of them in a line of memory of its own. */
 #define COUNTED_AT_ONCE 64
 #define PIECES_OF_THAT 6
@@ -34,6 +36,29 @@ static void count_some(struct sp_pool *pool, struct sp_snapshot *snapshot, uint3
     pthread_mutex_unlock(&pool->table.lock);
 }
 
+static uint64_t copy(_Atomic uint64_t *from, uint64_t *to, int count)
+{
+    uint64_t sum = 0;
+
+    for (int i = 0; i < count; i++) {
+        to[i] = atomic_load_explicit(&from[i], memory_order_relaxed);
+        sum += to[i];
+    }
+    return sum;
+}
+
+static void count_reasons(struct sp_pool *pool, const struct sp_call *call,
+                          struct sp_snapshot *snapshot)
+{
+    struct sp_counts *counts = &pool->counts;
+
+    snapshot->closed = copy(counts->closed, snapshot->closed_by, SP_WHYS);
+    snapshot->connect_failures = copy(counts->failed, snapshot->failed_by, SP_FAILURES);
+    (void)copy(counts->errors, snapshot->errors, SP_ERRORS);
+    snapshot->oldest_wait = sp_queue_oldest_wait(pool, call->now_ns) / SP_MS;
+    snapshot->exhausted = sp_queue_exhausted(pool, call->now_ns) / SP_MS;
+}
+
 bool sp_pool_snapshot(struct sp_pool *pool, const struct sp_call *call,
                       struct sp_snapshot *snapshot, uint32_t *cursor)
 {
@@ -54,5 +79,6 @@ bool sp_pool_snapshot(struct sp_pool *pool, const struct sp_call *call,
         SP_COUNTER_MAP(SP_COUNTER_ADD)
 #undef SP_COUNTER_ADD
     }
+    count_reasons(pool, call, snapshot);
     return false;
 }

@@ -1,6 +1,9 @@
-/* Counters since the pool was made, kept per shard so that threads do not share their lines. */
+/* Counters since the pool was made. Those of the fast path are kept per shard so that threads do not share their lines;
+ * the others are the pool's. */
 #ifndef SP_STATS_H
 #define SP_STATS_H
+
+#include "core/conn/sp_why.h"
 
 #include <stdatomic.h>
 #include <stdint.h>
@@ -10,12 +13,12 @@
     X(checkins)         /* leases ended by their owner */                                          \
     X(created)          /* connections that became usable */                                       \
     X(reused)           /* leases of a connection that had been leased before */                   \
-    X(closed)           /* connections that were usable and left the pool */                       \
     X(abandoned)        /* leases whose owner died, lost the handle, or held for too long */       \
+    X(waited)           /* those who had to wait in the queue */                                   \
     X(timeouts)         /* waiters that gave up */                                                 \
     X(pipelined)        /* requests on a connection that others had as well, or could */           \
-    X(connect_attempts) /* connects that were begun */                                             \
-    X(connect_failures)
+    X(deferred)         /* connections that outlived their end, since attempts failed */           \
+    X(connect_attempts) /* connects that were begun */
 
 #define SP_COUNTER_FIELD(name) _Atomic uint64_t name;
 struct sp_stats {
@@ -25,5 +28,38 @@ struct sp_stats {
 
 #define sp_count(shard, counter)                                                                   \
     atomic_fetch_add_explicit(&(shard)->stats.counter, 1, memory_order_relaxed)
+
+/* Why an attempt to connect has failed. Users see the words. */
+#define SP_FAILURE_MAP(X)                                                                          \
+    X(OTHER, other)                                                                                \
+    X(REFUSED, refused) /* nobody listens there */                                                 \
+    X(TIMEOUT, timeout)                                                                            \
+    X(DNS, dns) /* no address for the name */                                                      \
+    X(TLS, tls)                                                                                    \
+    X(INIT, init) /* connected, and not made usable */
+
+/* Why somebody who wanted a connection, or a place on one, got none. */
+#define SP_ERROR_MAP(X)                                                                            \
+    X(TIMEOUT, timeout)                                                                            \
+    X(FULL, full)                                                                                  \
+    X(UNAVAILABLE, unavailable)                                                                    \
+    X(CLOSED, closed)                                                                              \
+    X(DRAINING, draining)
+
+#define SP_FAILURE_ENUM(name, word) SP_FAILURE_##name,
+enum sp_failure { SP_FAILURE_MAP(SP_FAILURE_ENUM) SP_FAILURES };
+#undef SP_FAILURE_ENUM
+#define SP_ERROR_ENUM(name, word) SP_ERROR_##name,
+enum sp_error { SP_ERROR_MAP(SP_ERROR_ENUM) SP_ERRORS };
+#undef SP_ERROR_ENUM
+
+/* Each with memory_order_relaxed: they order nothing. */
+struct sp_counts {
+    _Atomic uint64_t closed[SP_WHYS];     /* connections that were usable and left the pool */
+    _Atomic uint64_t failed[SP_FAILURES]; /* attempts */
+    _Atomic uint64_t errors[SP_ERRORS];
+};
+
+#define sp_count_one(counter) atomic_fetch_add_explicit(&(counter), 1, memory_order_relaxed)
 
 #endif

@@ -44,17 +44,35 @@ static void attempt_free(struct sn_attempt *attempt)
     free(attempt);
 }
 
-static void give_back(struct sn_attempt *attempt)
+static enum sp_failure failure_of(struct sn_reason reason)
+{
+    static const struct {
+        const char *word;
+        enum sp_failure failure;
+    } FAILURES[] = {{"econnrefused", SP_FAILURE_REFUSED}, {"timeout", SP_FAILURE_TIMEOUT},
+                    {"etimedout", SP_FAILURE_TIMEOUT},    {"eagain", SP_FAILURE_TIMEOUT},
+                    {"nxdomain", SP_FAILURE_DNS},         {"closed", SP_FAILURE_OTHER}};
+
+    if (reason.kind)
+        return strcmp(reason.kind, "tls") == 0 ? SP_FAILURE_TLS : SP_FAILURE_OTHER;
+    for (size_t i = 0; reason.word && i < sizeof FAILURES / sizeof *FAILURES; i++)
+        if (strcmp(reason.word, FAILURES[i].word) == 0)
+            return FAILURES[i].failure;
+    return SP_FAILURE_OTHER;
+}
+
+static void give_back(struct sn_attempt *attempt, enum sp_failure why)
 {
     struct sp_call call = call_of(attempt);
 
     sn_conn_disarm(attempt->conn, attempt->lease, &call);
-    (void)sp_pool_abandon(&attempt->hosted->core, &call, &attempt->conn->core, attempt->lease);
+    (void)sp_pool_fail_attempt(&attempt->hosted->core, &call, &attempt->conn->core, attempt->lease,
+                               why);
 }
 
 void sn_attempt_abort(struct sn_attempt *attempt)
 {
-    give_back(attempt);
+    give_back(attempt, SP_FAILURE_OTHER);
     attempt_free(attempt);
 }
 
@@ -62,7 +80,7 @@ void sn_attempt_abort(struct sn_attempt *attempt)
 static void end(struct sn_attempt *attempt, struct sn_reason reason)
 {
     attempt->ended(attempt, reason);
-    give_back(attempt);
+    give_back(attempt, failure_of(reason));
     attempt_free(attempt);
 }
 

@@ -418,13 +418,37 @@ void sn_pool_put_refusal(struct sn_writer *writer, struct sn_pool *pool, sp_stat
         sn_put_error(writer, sn_reason_of(status));
 }
 
+static void put_counts(struct sn_writer *writer, const char *key, const char *const *words,
+                       const uint64_t *counts, int count)
+{
+    sn_put_atom(writer, key);
+    sn_put_map(writer, count);
+    for (int i = 0; i < count; i++) {
+        sn_put_atom(writer, words[i]);
+        sn_put_number(writer, counts[i]);
+    }
+}
+
+static void put_reasons(struct sn_writer *writer, const struct sp_snapshot *snapshot)
+{
+#define WORD(name, word) #word,
+    static const char *const WHYS[] = {SP_WHY_MAP(WORD)},
+                             *const FAILURES[] = {SP_FAILURE_MAP(WORD)},
+                             *const ERRORS[] = {SP_ERROR_MAP(WORD)};
+#undef WORD
+
+    put_counts(writer, "closed_by", WHYS, snapshot->closed_by, SP_WHYS);
+    put_counts(writer, "connect_failed_by", FAILURES, snapshot->failed_by, SP_FAILURES);
+    put_counts(writer, "errors", ERRORS, snapshot->errors, SP_ERRORS);
+}
+
 void sn_pool_put_stats(struct sn_writer *writer, struct sn_pool *pool)
 {
     struct sp_call call = sn_loop_call(pool->hosted.loop);
     struct sp_snapshot snapshot = {0};
     uint32_t cursor = 0;
 #define ONE_MORE(name) +1
-    enum { KEYS = 3 SP_SNAPSHOT_MAP(ONE_MORE) };
+    enum { KEYS = 6 SP_SNAPSHOT_MAP(ONE_MORE) };
 #undef ONE_MORE
 
     while (sp_pool_snapshot(&pool->hosted.core, &call, &snapshot, &cursor))
@@ -445,4 +469,5 @@ void sn_pool_put_stats(struct sn_writer *writer, struct sn_pool *pool)
     sn_put_number(writer, snapshot.field);
     SP_SNAPSHOT_MAP(PUT)
 #undef PUT
+    put_reasons(writer, &snapshot);
 }

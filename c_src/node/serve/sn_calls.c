@@ -330,7 +330,7 @@ static bool get_lease(const struct incoming *in, struct sn_session **session)
     return true;
 }
 
-enum end { CHECKIN, CHECKIN_CLEAN, DISCARD };
+enum end { CHECKIN, CHECKIN_CLEAN, DISCARD, DISCARD_AFTER_EXCEPTION };
 
 static void end_lease(const struct incoming *in, struct sn_session *session, enum end end)
 {
@@ -339,8 +339,12 @@ static void end_lease(const struct incoming *in, struct sn_session *session, enu
     sp_status status;
 
     sn_conn_disarm(session->conn, session->lease, &call);
-    if (end == DISCARD || (session->channel && !sn_channel_is_idle(session->channel)))
-        status = sp_pool_discard(core, &call, &session->conn->core, session->lease);
+    if (end == DISCARD || end == DISCARD_AFTER_EXCEPTION)
+        status = sp_pool_discard(core, &call, &session->conn->core, session->lease,
+                                 end == DISCARD ? SP_WHY_DISCARDED : SP_WHY_EXCEPTION);
+    else if (session->channel && !sn_channel_is_idle(session->channel))
+        status =
+            sp_pool_discard(core, &call, &session->conn->core, session->lease, SP_WHY_UNANSWERED);
     else if (end == CHECKIN_CLEAN)
         status = sp_pool_checkin_clean(core, &call, &session->conn->core, session->lease, NULL);
     else
@@ -354,14 +358,17 @@ static void checkin(const struct incoming *in, struct sn_session *session)
     end_lease(in, session, CHECKIN);
 }
 
-static bool checkin_clean(const struct incoming *in)
+/* {checkin, Lease, clean}, {discard, Lease, exception} */
+static bool end_with_word(const struct incoming *in)
 {
+    bool checkin = sn_slice_is_atom(in->parts[0], "checkin");
     struct sn_session *session;
 
-    if (!sn_slice_is_atom(in->parts[2], "clean") || !get_lease(in, &session))
+    if (!sn_slice_is_atom(in->parts[2], checkin ? "clean" : "exception") ||
+        !get_lease(in, &session))
         return false;
     if (session)
-        end_lease(in, session, CHECKIN_CLEAN);
+        end_lease(in, session, checkin ? CHECKIN_CLEAN : DISCARD_AFTER_EXCEPTION);
     return true;
 }
 
@@ -483,10 +490,11 @@ static const struct row {
     {"checkout", 4, 0, checkout, NULL},
     {"checkin", 2, 0, NULL, checkin},
     {"send", 4, 0, NULL, send_data},
-    {"checkin", 3, 0, checkin_clean, NULL},
+    {"checkin", 3, 0, end_with_word, NULL},
     {"recv", 4, 0, NULL, recv_data},
     {"stats", 2, 0, stats, NULL},
     {"discard", 2, 0, NULL, discard},
+    {"discard", 3, 0, end_with_word, NULL},
     {"info", 2, 0, NULL, info},
     {"peername", 2, 0, NULL, peername},
     {"sockname", 2, 0, NULL, sockname},

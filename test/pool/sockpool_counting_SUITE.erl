@@ -1,0 +1,210 @@
+%%% What a pool counts, and for which reason: of pools here, on another node, and in the daemon.
+-module(sockpool_counting_SUITE).
+
+-include_lib("common_test/include/ct.hrl").
+-include_lib("stdlib/include/assert.hrl").
+
+-export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2, end_per_group/2,
+         init_per_testcase/2, end_per_testcase/2]).
+-export([closed_by/1, closed_by_age/1, stopped/1, failed_by/1, failed_init/1, errors/1, waits/1]).
+
+-import(sockpool_test_util, [wait_until/1, settled/1, stat/2, stats/1, start/1, await/1, assert_adds_up/1]).
+
+suite() -> [{timetrap, {minutes, 2}}].
+
+all() -> [{group, here}, {group, there}, {group, c}].
+
+groups() ->
+    Cases = [closed_by, closed_by_age, failed_by, errors, waits],
+    [{here, [parallel], [stopped, failed_init | Cases]}, {there, [parallel], Cases}, {c, [parallel], Cases}].
+
+init_per_suite(Config) ->
+    ok = sockpool_cluster:be_a_node(),
+    {ok, _} = application:ensure_all_started(sockpool),
+    Config.
+
+end_per_suite(_Config) -> application:stop(sockpool).
+
+init_per_group(here, Config) -> Config;
+init_per_group(there, Config) -> [{serving, sockpool_cluster:start_peer()} | Config];
+init_per_group(c, Config) -> sockpool_c_daemon:if_built(fun() -> [{serving, sockpool_c_daemon:start()} | Config] end).
+
+end_per_group(here, _Config) -> ok;
+end_per_group(there, Config) -> sockpool_cluster:stop_peer(?config(serving, Config));
+end_per_group(c, Config) -> 0 = sockpool_c_daemon:stop(?config(serving, Config)).
+
+init_per_testcase(Case, Config) ->
+    Name = list_to_atom(lists:concat(["counting_", Case])),
+    case ?config(serving, Config) of
+        undefined -> [{pool, Name} | Config];
+        #{node := Node} -> [{pool, {Name, Node}} | Config]
+    end.
+
+end_per_testcase(_Case, Config) ->
+    _ = sockpool:stop_pool(?config(pool, Config)),
+    ok.
+
+started(Config, Opts) ->
+    Server = sockpool_test_server:start(),
+    Pool = ?config(pool, Config),
+    ok = sockpool:start_pool(Pool, maps:merge(sockpool_test_server:target(Server), Opts)),
+    _ = settled(Pool),
+    {Pool, Server}.
+
+%%% Closes.
+
+closed_by(Config) ->
+    {Pool, Server} = started(Config, #{size => 2, max_overflow => 0}),
+    Each = [{discarded, fun sockpool:discard/1},
+            {io_timeout, fun(C) -> {error, timeout} = sockpool:recv(C, 1, 10), sockpool:checkin(C) end},
+            {unanswered, fun(C) -> ok = sockpool:send(C, "x"), sockpool:checkin(C) end},
+            {unread, fun(C) -> ok = sockpool:send(C, "abc"), {ok, <<"a">>} = sockpool:recv(C, 1), sockpool:checkin(C) end},
+            {options, fun(C) -> ok = sockpool:setopts(C, [{sndbuf, 8192}]), sockpool:checkin(C) end}],
+    _ = [closes(Pool, Why, fun() -> {ok, Conn} = sockpool:checkout(Pool), ok = Use(Conn) end) || {Why, Use} <- Each],
+    closes(Pool, exception, fun() ->
+        ?assertError(oops, sockpool:transaction(Pool, fun(_Conn) -> error(oops) end))
+    end),
+    closes(Pool, abandoned, fun() ->
+        await(start(fun() -> {ok, Conn} = sockpool:checkout(Pool), ok = sockpool:send(Conn, "x") end))
+    end),
+    closes(Pool, io_timeout, fun() -> {error, timeout} = sockpool:request(Pool, "x", 2, 20) end),
+    closes(Pool, max_hold, fun() ->
+        {ok, Conn} = sockpool:checkout(Pool),
+        ok = sockpool:send(Conn, "x"),
+        ok = sockpool:update(Pool, #{max_hold => 1}),
+        wait_until(fun() -> sockpool:send(Conn, "x") =:= {error, closed} end),
+        ok = sockpool:update(Pool, #{max_hold => infinity})
+    end),
+    closes(Pool, resize, fun() -> ok = sockpool:resize(Pool, 1, 0) end),
+    Before = by(Pool, peer_closed),
+    ok = sockpool_test_server:close_connections(Server),
+    wait_until(fun() ->
+        {ok, Conn} = sockpool:checkout(Pool),
+        ok = sockpool:checkin(Conn),
+        by(Pool, peer_closed) > Before
+    end),
+    adds_up(Pool).
+
+%% One more for this reason, and none for another.
+closes(Pool, Why, Fun) ->
+    #{closed_by := Before} = settled(Pool),
+    Fun(),
+    wait_until(fun() -> by(Pool, Why) > maps:get(Why, Before) end),
+    #{closed_by := After} = settled(Pool),
+    ?assertEqual(Before#{Why := maps:get(Why, Before) + 1}, After).
+
+by(Pool, Why) -> maps:get(Why, stat(Pool, closed_by)).
+
+adds_up(Pool) ->
+    _ = settled(Pool),
+    assert_adds_up(Pool).
+
+closed_by_age(Config) ->
+    {Pool, _Server} = started(Config, #{size => 1, max_overflow => 1, overflow_ttl => 0, max_uses => 1}),
+    closes(Pool, max_uses, fun() -> {ok, <<"x">>} = sockpool:request(Pool, "x", 1, 5000) end),
+    ok = sockpool:update(Pool, #{max_uses => infinity}),
+    closes(Pool, overflow, fun() ->
+        Conns = [begin {ok, Conn} = sockpool:checkout(Pool), Conn end || _ <- [1, 2]],
+        [ok = sockpool:checkin(Conn) || Conn <- Conns]
+    end),
+    ok = sockpool:update(Pool, #{max_lifetime => 100, max_overflow => 0}),
+    ok = discarded(Pool), % what was drawn stays
+    wait_until(fun() -> by(Pool, max_lifetime) >= 2 end),
+    ok = sockpool:update(Pool, #{max_lifetime => infinity, idle_timeout => 1000, min_size => 0}),
+    wait_until(fun() -> by(Pool, idle_timeout) >= 1 orelse by(Pool, max_lifetime) end),
+    adds_up(Pool).
+
+discarded(Pool) ->
+    {ok, Conn} = sockpool:checkout(Pool),
+    sockpool:discard(Conn).
+
+%% The counters of a pool go on when it is started again.
+stopped(Config) ->
+    {Pool, _Server} = started(Config, #{size => 3}),
+    ok = sockpool:stop_pool(Pool),
+    {Pool, _} = started(Config, #{size => 1}),
+    ?assertEqual(3, by(Pool, stopped)),
+    adds_up(Pool).
+
+%%% Attempts.
+
+failed_by(Config) ->
+    Pool = ?config(pool, Config),
+    Silent = sockpool_test_server:start(silent),
+    {ok, Mute} = gen_tcp:listen(0, [{ip, {127, 0, 0, 1}}]),
+    {ok, MutePort} = inet:port(Mute),
+    Tls = #{transport => tls, tls => #{verify => none}},
+    Each = [{refused, #{host => "127.0.0.1", port => 1}},
+            {dns, #{host => "no-such-host.invalid", port => 1}},
+            {timeout, maps:merge(Tls#{connect_timeout => 50}, #{host => "127.0.0.1", port => MutePort})},
+            {tls, maps:merge(#{host => "127.0.0.1", port => not_tls()}, Tls)}],
+    [begin
+         ok = sockpool:start_pool(Pool, Opts#{size => 1, backoff => {1, 1}}),
+         Before = failures(Pool, Class),
+         wait_until(fun() -> failures(Pool, Class) > Before end),
+         ok = sockpool:stop_pool(Pool)
+     end || {Class, Opts} <- Each],
+    ok = gen_tcp:close(Mute),
+    ok = sockpool_test_server:stop(Silent).
+
+failures(Pool, Class) -> maps:get(Class, stat(Pool, connect_failed_by)).
+
+%% It answers whatever comes with something that is no TLS.
+not_tls() ->
+    Self = self(),
+    _ = spawn_link(fun() ->
+        {ok, Listener} = gen_tcp:listen(0, [binary, {ip, {127, 0, 0, 1}}, {active, false}]),
+        {ok, Port} = inet:port(Listener),
+        Self ! {not_tls, Port},
+        babble(Listener)
+    end),
+    receive {not_tls, Port} -> Port end.
+
+babble(Listener) ->
+    {ok, Socket} = gen_tcp:accept(Listener),
+    _ = gen_tcp:recv(Socket, 0),
+    _ = gen_tcp:send(Socket, "220 this is no TLS, whatever you have said\r\n"),
+    ok = gen_tcp:close(Socket),
+    babble(Listener).
+
+failed_init(Config) ->
+    Pool = ?config(pool, Config),
+    Server = sockpool_test_server:start(),
+    Target = sockpool_test_server:target(Server),
+    ok = sockpool:start_pool(Pool, Target#{size => 1, backoff => {1, 1}, init => fun(_Conn) -> {error, no} end}),
+    wait_until(fun() -> failures(Pool, init) > 2 end),
+    ok = sockpool:update(Pool, #{init => undefined}),
+    adds_up(Pool).
+
+%%% Those who want a connection.
+
+errors(Config) ->
+    {Pool, Server} = started(Config, #{size => 1, max_overflow => 0, max_waiting => 1}),
+    {ok, Conn} = sockpool:checkout(Pool),
+    {error, full} = sockpool:checkout(Pool, 0),
+    {error, timeout} = sockpool:checkout(Pool, 10),
+    ?assertMatch(#{errors := #{full := 1, timeout := 1, unavailable := 0, closed := 0}, timeouts := 1}, stats(Pool)),
+    Waiting = start(fun() -> sockpool:checkout(Pool, infinity) end),
+    wait_until(fun() -> stat(Pool, waiting) =:= 1 end),
+    {error, full} = sockpool:checkout(Pool, 1000),
+    ok = sockpool_test_server:down(Server),
+    ok = sockpool:discard(Conn),
+    wait_until(fun() -> stat(Pool, connect_failures) > 0 end),
+    ok = sockpool:update(Pool, #{max_waiting => infinity}),
+    {error, {unavailable, _}} = sockpool:checkout(Pool, 10),
+    ?assertMatch(#{errors := #{full := 2, timeout := 1, unavailable := 1}, timeouts := 2}, stats(Pool)),
+    ok = sockpool_test_server:up(Server),
+    {ok, _} = await(Waiting).
+
+waits(Config) ->
+    {Pool, _Server} = started(Config, #{size => 1, max_overflow => 0}),
+    ?assertMatch(#{waited := 0, oldest_wait := 0, exhausted := 0}, stats(Pool)),
+    {ok, Conn} = sockpool:checkout(Pool),
+    Waiting = [start(fun() -> {ok, C} = sockpool:checkout(Pool, infinity), sockpool:checkin(C) end) || _ <- [1, 2]],
+    wait_until(fun() -> stat(Pool, oldest_wait) >= 50 end),
+    ?assertMatch(#{waiting := 2, waited := 2, exhausted := Ms} when Ms >= 50, stats(Pool)),
+    ok = sockpool:checkin(Conn),
+    _ = [await(Job) || Job <- Waiting],
+    #{oldest_wait := 0, exhausted := Exhausted} = settled(Pool),
+    {ok, <<"x">>} = sockpool:request(Pool, "x", 1, 5000),
+    ?assertMatch(#{waited := 2, exhausted := Exhausted}, settled(Pool)).
