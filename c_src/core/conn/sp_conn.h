@@ -76,10 +76,12 @@ struct sp_conn {
     void (*unpinned)(struct sp_conn *conn, const struct sp_call *call);
     const struct sp_sys *sys;
     const struct sp_transport *transport;
-    uint32_t slot;           /* in the pool's table */
-    uint32_t round;          /* the backoff's failures, when it was made */
-    uint64_t epoch;          /* the pool's, when it was made */
-    uint64_t born_ns;        /* since when it is usable; before that, since when it is tried */
+    uint32_t slot;     /* in the pool's table */
+    uint32_t round;    /* the backoff's failures, when it was made */
+    uint64_t epoch;    /* the pool's, when it was made */
+    uint64_t born_ns;  /* since when it is usable; before that, since when it is tried */
+    uint64_t begun_ns; /* of the lease, or of an attempt, exactly: see sp_times.h; the holder's */
+    uint64_t phase_ns; /* likewise, of what an attempt does now; its connector's */
     bool nodelay, keepalive; /* the pool's own */
 
     bool outlived; /* its end, while attempts failed; the control process's */
@@ -117,6 +119,7 @@ struct sp_conn {
     bool framing_changed;
     bool upgraded;     /* the lease has put TLS over it */
     bool shaken;       /* the transport's handshake is done */
+    bool opened;       /* likewise what comes before it */
     bool heard;        /* the peer has sent something after that */
     bool more;         /* the transport's: its last receive has left something that it holds */
     sp_status fault;   /* the transport's: why no further call can succeed, or SP_OK */

@@ -4,6 +4,7 @@
 #include "sp_queue.h"
 #include "sp_retire.h"
 #include "sp_shard.h"
+#include "sp_times.h"
 
 /* Whether the connection, idle or just checked in, may be handed out, or why not. */
 static bool usable(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
@@ -25,21 +26,34 @@ static bool usable(struct sp_pool *pool, const struct sp_call *call, struct sp_c
     return clean == SP_CLEAN;
 }
 
-/* Holder only, before the lease begins. */
-static bool used_before(struct sp_conn *conn)
-{
-    bool used = conn->used;
+#define FIRST_USE UINT64_MAX
 
+/* Holder only, before the lease begins: for how long it was idle. */
+static uint64_t begin_use(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+{
+    uint64_t idle_ns = FIRST_USE;
+
+    if (conn->used)
+        idle_ns = call->now_ns > conn->idle_since_ns ? call->now_ns - conn->idle_since_ns : 0;
     conn->used = true;
     sp_conn_used(conn, 1);
-    return used;
+    conn->begun_ns = sp_times_begin(pool, call, &sp_pool_home(pool, call)->use);
+    return idle_ns;
 }
 
-static void count_checkout(struct sp_shard *home, bool reused)
+static void count_immediate(struct sp_pool *pool, const struct sp_call *call, uint64_t idle_ns)
 {
-    sp_count(home, checkouts);
-    if (reused)
-        sp_count(home, reused);
+    sp_count(sp_pool_home(pool, call), immediate);
+    if (idle_ns != FIRST_USE)
+        sp_times_idle(pool, call, idle_ns);
+}
+
+static void count_grant(struct sp_pool *pool, const struct sp_call *call,
+                        const struct sp_waiter *waiter, uint64_t idle_ns)
+{
+    sp_times_waited(pool, call, waiter->queued_ns, waiter->exact_ns, false);
+    if (idle_ns != FIRST_USE)
+        sp_times_idle(pool, call, idle_ns);
 }
 
 /* Sends the request, where there is one, and tells the owner. Pinned by the caller. False where the
@@ -63,9 +77,9 @@ static bool announce(const struct sp_call *call, struct sp_waiter *waiter, struc
 static bool deliver(struct sp_pool *pool, const struct sp_call *call, struct sp_waiter *waiter,
                     struct sp_conn *conn)
 {
-    bool request = waiter->iov_count > 0, told = false, reused, late, delivered, ended;
+    bool request = waiter->iov_count > 0, told = false, late, delivered, ended;
     uint32_t open = SP_HANDOFF_OPEN;
-    uint64_t lease;
+    uint64_t lease, idle_ns;
 
     sp_take(call, SP_PIECES_LOOK);
     /* As the holder nothing is closing yet, so the pin cannot fail. */
@@ -77,7 +91,7 @@ static bool deliver(struct sp_pool *pool, const struct sp_call *call, struct sp_
     pool->host->conn_ref(conn); /* our own: once leased, others may close and free it */
     if (conn->keepsake)
         pool->host->keepsake_drop(conn);
-    reused = used_before(conn);
+    idle_ns = begin_use(pool, call, conn);
     lease = waiter->lease = sp_conn_lease(conn, waiter->owner, call->now_ns);
     waiter->conn = conn;
     /* Leased too late for a close to see, and nobody else knows the number yet, so it cannot move on:
@@ -87,7 +101,7 @@ static bool deliver(struct sp_pool *pool, const struct sp_call *call, struct sp_
         sp_pool_retire(pool, call, conn, SP_WHY_STOPPED);
     delivered = atomic_compare_exchange_strong(&waiter->handoff, &open, SP_HANDOFF_DELIVERED);
     if (delivered) {
-        count_checkout(sp_pool_home(pool, call), reused);
+        count_grant(pool, call, waiter, idle_ns);
         told = announce(call, waiter, conn);
     } else {
         pool->host->conn_unref(conn);
@@ -97,7 +111,7 @@ static bool deliver(struct sp_pool *pool, const struct sp_call *call, struct sp_
     if (delivered && (late || ended))
         sp_count(sp_pool_home(pool, call), abandoned);
     else if (!delivered && !late && !ended) /* that one has counted the end */
-        count_checkout(sp_pool_home(pool, call), reused);
+        count_grant(pool, call, waiter, idle_ns);
     if (request)
         sp_conn_unpin(conn, call);
     /* Used for a dead receiver, which may still be in a call: not for the next one. */
@@ -113,8 +127,7 @@ static bool deliver(struct sp_pool *pool, const struct sp_call *call, struct sp_
 /* The oldest waiter wants a place on a pipe: the pool lends the connection to itself. */
 static void lend(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
 {
-    bool reused = used_before(conn);
-    uint64_t lease;
+    uint64_t lease, idle_ns = begin_use(pool, call, conn);
 
     pool->host->conn_ref(conn);
     if (conn->keepsake)
@@ -126,7 +139,7 @@ static void lend(struct sp_pool *pool, const struct sp_call *call, struct sp_con
         pool->host->conn_unref(conn);
         return;
     }
-    count_checkout(sp_pool_home(pool, call), reused);
+    count_immediate(pool, call, idle_ns);
     pool->start_pipe(pool, call, conn, lease);
 }
 
@@ -219,14 +232,14 @@ sp_status sp_pool_checkout(struct sp_pool *pool, const struct sp_call *call, uin
             continue;
         }
         if (usable(pool, call, *conn, &why)) {
-            bool reused = used_before(*conn);
+            uint64_t idle_ns = begin_use(pool, call, *conn);
             pool->host->conn_ref(*conn);
             *keepsake = (*conn)->keepsake;
             (*conn)->keepsake = NULL;
             *lease = sp_conn_lease(*conn, owner, call->now_ns);
             /* A close that was too early to see this lease is seen here. */
             if (sp_pool_is_current(pool, *conn) || !sp_conn_unlease(*conn, *lease)) {
-                count_checkout(sp_pool_home(pool, call), reused);
+                count_immediate(pool, call, idle_ns);
                 return SP_OK;
             }
             (*conn)->keepsake = *keepsake;

@@ -4,6 +4,7 @@
 #include "sp_health.h"
 #include "sp_retire.h"
 #include "sp_shard.h"
+#include "sp_times.h"
 
 bool sp_pool_crowded(struct sp_pool *pool)
 {
@@ -44,6 +45,7 @@ sp_status sp_pool_enqueue(struct sp_pool *pool, const struct sp_call *call,
     atomic_store(&waiter->refs, 2);
     waiter->state = SP_WAITING;
     waiter->queued_ns = call->now_ns;
+    waiter->exact_ns = sp_times_begin(pool, call, &pool->wait);
     pthread_mutex_lock(&pool->queue.lock);
     status = sp_pool_phase_status(sp_pool_phase(pool));
     /* Opened anew since its owner looked. */
@@ -130,6 +132,14 @@ static bool is_owed(struct sp_pool *pool, const struct sp_conn *conn)
     return conn->unanswered && atomic_load_explicit(&pool->replies, memory_order_relaxed);
 }
 
+/* Holder only, of a lease that its owner has ended just now. */
+static void count_checkin(struct sp_pool *pool, const struct sp_call *call,
+                          const struct sp_conn *conn)
+{
+    sp_times_used(pool, call, atomic_load_explicit(&conn->leased_ns, memory_order_relaxed),
+                  conn->begun_ns);
+}
+
 enum { LOOKED = 1, CLEAN = 2 };
 
 static sp_status check_in(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
@@ -142,7 +152,7 @@ static sp_status check_in(struct sp_pool *pool, const struct sp_call *call, stru
     conn->keepsake = keepsake;
     /* Since its last receive the server may have said more. */
     conn->drained = conn->drained && (known & LOOKED);
-    sp_count(sp_pool_home(pool, call), checkins);
+    count_checkin(pool, call, conn);
     if (is_owed(pool, conn) && !(known & CLEAN))
         sp_pool_retire(pool, call, conn,
                        conn->tainted ? (enum sp_why)conn->why : SP_WHY_UNANSWERED);
@@ -174,7 +184,7 @@ sp_status sp_pool_discard(struct sp_pool *pool, const struct sp_call *call, stru
 {
     if (!sp_conn_unlease(conn, lease))
         return SP_CLOSED;
-    sp_count(sp_pool_home(pool, call), checkins);
+    count_checkin(pool, call, conn);
     sp_pool_retire(pool, call, conn, why);
     return SP_OK;
 }

@@ -7,6 +7,7 @@
 #include "sp_lease.h"
 #include "sp_queued_ask.h"
 #include "sp_shard.h"
+#include "sp_times.h"
 
 #include <stdlib.h>
 
@@ -231,7 +232,7 @@ static bool place(struct sp_pool *pool, const struct sp_call *call, struct sp_pi
                   struct sp_waiter *waiter)
 {
     struct sp_ask ask = sp_queued_ask(waiter);
-    uint64_t number;
+    uint64_t number, queued_ns = waiter->queued_ns, exact_ns = waiter->exact_ns;
     uint32_t wishes;
     sp_status status = SP_TIMEOUT;
 
@@ -239,7 +240,7 @@ static bool place(struct sp_pool *pool, const struct sp_call *call, struct sp_pi
     if (pool->host->owner_alive(call, waiter->owner))
         status = sp_pipe_append(pipe, call, &ask, &number, &wishes);
     if (status == SP_OK)
-        sp_count(sp_pool_home(pool, call), pipelined);
+        sp_times_waited(pool, call, queued_ns, exact_ns, true);
     else if (status == SP_TIMEOUT)
         sp_waiter_unref(waiter);
     else if (status == SP_NO_MEMORY)
@@ -421,7 +422,7 @@ static sp_status put(struct sp_pool *pool, const struct sp_call *call, const str
     status = find_place(pool, call, ask, found);
     if (status != SP_OK)
         return status;
-    sp_count(sp_pool_home(pool, call), pipelined);
+    sp_count(sp_pool_home(pool, call), placed);
     /* A shut that was too early to see it is seen here. */
     if (sp_pool_phase(pool) != SP_PHASE_OPEN) {
         sp_pipe_end_before(found->on, atomic_load(&pool->epoch));

@@ -1,5 +1,7 @@
 #include "sp_pool.h"
 
+#include "sp_times.h"
+
 #include <assert.h>
 #include <stdlib.h>
 
@@ -55,6 +57,7 @@ void sp_pool_destroy(struct sp_pool *pool)
     pthread_mutex_destroy(&pool->table.lock);
     pthread_mutex_destroy(&pool->closing.lock);
     pthread_mutex_destroy(&pool->control.lock);
+    sp_times_free(pool);
     free(pool->shards);
     free(pool->table.slots);
 }

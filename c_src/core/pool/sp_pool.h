@@ -10,6 +10,7 @@
 #include "core/base/sp_backoff.h"
 #include "core/conn/sp_conn.h"
 #include "core/base/sp_expiry.h"
+#include "core/base/sp_histogram.h"
 #include "core/conn/sp_host.h"
 #include "core/base/sp_list.h"
 #include "core/base/sp_peak.h"
@@ -62,6 +63,8 @@ struct sp_shard {
     _Atomic uint32_t top;  /* how many in all; changed under the lock, probed without */
     _Atomic uint32_t pipe; /* that the requests of this shard are put on */
     struct sp_stats stats; /* counted by threads whose home this is */
+    struct sp_sampler use;
+    struct sp_histogram *_Atomic used;
 };
 
 struct sp_pool {
@@ -113,6 +116,9 @@ struct sp_pool {
     void (*admit)(struct sp_pool *pool, const struct sp_call *call);
 
     _Alignas(128) struct sp_counts counts;
+    struct sp_sampler wait;
+    struct sp_histogram waited;
+    struct sp_histogram *_Atomic times[SP_TIMES];
 
     /* Control plane. */
     struct {

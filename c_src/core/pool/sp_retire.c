@@ -2,12 +2,21 @@
 
 #include "core/conn/sp_recv.h"
 #include "sp_health.h"
+#include "sp_times.h"
 
 static void leave(const struct sp_call *call, struct sp_conn *conn)
 {
     sp_conn_set_state(conn, SP_CONN_CLOSING);
     sp_take(call, SP_PIECES_RETIRE);
     sp_conn_begin_close(conn, call);
+}
+
+static void count_close(struct sp_pool *pool, const struct sp_call *call,
+                        const struct sp_conn *conn, enum sp_why why)
+{
+    sp_count_one(pool->counts.closed[why]);
+    sp_times_note(pool, SP_TIME_AGE,
+                  call->now_ns > conn->born_ns ? call->now_ns - conn->born_ns : 0);
 }
 
 /* It leaves `total` before `connecting`, or it would pass for a connection, see sp_health_unavailable(). */
@@ -28,7 +37,7 @@ void sp_pool_retire(struct sp_pool *pool, const struct sp_call *call, struct sp_
         leave_unready(pool, call, conn, SP_FAILURE_OTHER);
         return;
     }
-    sp_count_one(pool->counts.closed[why]);
+    count_close(pool, call, conn, why);
     leave(call, conn);
     /* Last: what its end tells of the server is known by then, see sp_close_queue(). */
     atomic_fetch_sub(&pool->total, 1);
@@ -46,7 +55,7 @@ bool sp_pool_retire_above(struct sp_pool *pool, const struct sp_call *call, stru
         if (total <= count)
             return false;
     } while (!atomic_compare_exchange_weak(&pool->total, &total, total - 1));
-    sp_count_one(pool->counts.closed[why]);
+    count_close(pool, call, conn, why);
     leave(call, conn);
     sp_pool_wake(pool, call);
     return true;

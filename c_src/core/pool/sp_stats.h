@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
+/* Those that users see. */
 #define SP_COUNTER_MAP(X)                                                                          \
     X(checkouts)        /* leases given by checkout or request */                                  \
     X(checkins)         /* leases ended by their owner */                                          \
@@ -20,14 +21,51 @@
     X(deferred)         /* connections that outlived their end, since attempts failed */           \
     X(connect_attempts) /* connects that were begun */
 
+/* Those that there are. What is counted by a histogram, too, is counted by that alone: see sp_times.h. */
+#define SP_SHARD_COUNTER_MAP(X)                                                                    \
+    X(immediate)  /* checkouts of who did not wait; */                                             \
+    X(granted)    /* of who did */                                                                 \
+    X(placed)     /* requests on a pipe, likewise; */                                              \
+    X(admitted)   /* of who waited for a place */                                                  \
+    X(warm)       /* checkouts of a connection that was idle for a short time */                   \
+    X(unmeasured) /* leases ended by their owner, where there was no memory for a histogram */     \
+    X(created)                                                                                     \
+    X(abandoned)                                                                                   \
+    X(waited)                                                                                      \
+    X(timeouts)                                                                                    \
+    X(deferred)                                                                                    \
+    X(connect_attempts)
+
 #define SP_COUNTER_FIELD(name) _Atomic uint64_t name;
 struct sp_stats {
-    SP_COUNTER_MAP(SP_COUNTER_FIELD)
+    SP_SHARD_COUNTER_MAP(SP_COUNTER_FIELD)
 };
 #undef SP_COUNTER_FIELD
 
 #define sp_count(shard, counter)                                                                   \
     atomic_fetch_add_explicit(&(shard)->stats.counter, 1, memory_order_relaxed)
+
+/* What histograms there are; of those from CONNECT on one of the pool, once something was noted. Users see the words. */
+#define SP_TIME_MAP(X)                                                                             \
+    X(USE, use)         /* a lease, from its begin to its end by its owner */                      \
+    X(WAIT, wait)       /* for a connection, of those who got one, or a place on one */            \
+    X(CONNECT, total)   /* an attempt that worked, all of it; of that: */                          \
+    X(RESOLVE, resolve) /* the name, */                                                            \
+    X(TCP, tcp)         /* the connect, */                                                         \
+    X(TLS, tls)         /* the handshake, */                                                       \
+    X(INIT, init)       /* the init function */                                                    \
+    X(IDLE, idle)       /* a connection before it was used again */                                \
+    X(AGE, age)         /* a connection when it was closed */
+
+#define SP_TIME_ENUM(name, word) SP_TIME_##name,
+enum sp_time { SP_TIME_MAP(SP_TIME_ENUM) SP_TIMES };
+#undef SP_TIME_ENUM
+
+/* Of what is measured now and then. */
+struct sp_sampler {
+    _Atomic uint64_t at_ns; /* when the last measured one began, by the coarse clock */
+    _Atomic uint64_t last;  /* how long it took; sp_times.c's */
+};
 
 /* Why an attempt to connect has failed. Users see the words. */
 #define SP_FAILURE_MAP(X)                                                                          \

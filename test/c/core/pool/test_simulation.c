@@ -4,6 +4,8 @@
  * A failure names its seed and step; SOCKPOOL_SEED=N runs that seed too. */
 #include "simulation.h"
 
+#include "core/pool/sp_times.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -78,6 +80,10 @@ static void compare_stats(void)
     SAME(stats.closed + stats.total - stats.connecting, stats.created, "closed, and up");
     SAME(stats.created + stats.connect_failures + stats.connecting, stats.connect_attempts,
          "ends of attempts");
+    SAME(sp_times_count(kit_pool, SP_TIME_WAIT), m.checkouts + m.pipelined, "times of waits");
+    SAME(sp_times_count(kit_pool, SP_TIME_AGE), stats.closed, "ages");
+    SAME(sp_times_count(kit_pool, SP_TIME_CONNECT), m.created, "times of connects");
+    SAME(sp_times_count(kit_pool, SP_TIME_INIT), m.created, "times of init");
     SAME(stats.oldest_wait,
          m.waiter_count > 0 ? (fake_now_ns() - m.waiters[0].queued_ns) / SP_MS : 0, "oldest wait");
     SAME(stats.exhausted,
