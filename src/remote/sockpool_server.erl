@@ -151,6 +151,8 @@ request({timeouts, ?LEASE(_)}, From, State) ->
     answer(From, {error, closed}, State);
 request({stats, Name}, From, State) when is_atom(Name) ->
     answer(From, sockpool:stats(Name), State);
+request({histograms, Name}, From, State) when is_atom(Name) ->
+    answer(From, sockpool:histograms(Name), State);
 request(Request, From, State) ->
     case kind(Request) of
         pools ->

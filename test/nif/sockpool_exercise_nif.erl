@@ -227,6 +227,7 @@ right(set_state, Pool, _Config) -> [waiter(Pool), a_term, 1];
 right(attempt_opened, Pool, _Config) -> [claimed(Pool), make_ref()];
 right(attempt_ready, Pool, _Config) -> [claimed(Pool)];
 right(attempt_failed, Pool, _Config) -> [claimed(Pool), other];
+right(attempt_resolved, Pool, _Config) -> [claimed(Pool), 1];
 right(discard, Pool, _Config) -> [waiter(Pool), discarded];
 right(cancel, Pool, _Config) -> [waiter(Pool)];
 right(attempt_worker, Pool, _Config) -> [claimed(Pool), self()];

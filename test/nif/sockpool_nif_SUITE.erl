@@ -82,7 +82,7 @@ one_wrong_argument(Config) ->
     Templates = [{pool_new, [x, 1], [1, 2]}, {pool_open, [Resource, config(Config), 1, self()], [1, 2, 3]},
                  {pool_shut, [Resource], [1]}, {pool_clean_up, [Resource], [1]}, {pool_step, [Resource], [1]},
                  {pool_tick, [Resource, 0], [1, 2]},
-                 {pool_idle_event, [Resource, 0, 0], [1, 2, 3]}, {pool_stats, [Resource, {0, 0, 0, 0}], [1, 2]},
+                 {pool_idle_event, [Resource, 0, 0], [1, 2, 3]}, {pool_stats, [Resource, {0, 0, 0, 0}], [1, 2]}, {pool_histograms, [Resource], [1]},
                  {pool_update, [Resource, config(Config), #{}], [1, 2]}, {pool_changes, [Resource], [1]},
                  {pool_want, [Resource], [1]}, {pool_note_error, [Resource, x], [1]},
                  {pool_give_up, [Resource], [1]}, {pool_unavailable, [Resource], [1]}, {pool_checkout_timeout, [Resource], [1]},
@@ -94,7 +94,7 @@ one_wrong_argument(Config) ->
                  {attempt_begin, [Lease, <<127, 0, 0, 1>>, 1, <<"x">>, Ref], [1, 2, 3, 4]},
                  {attempt_handshake, [Lease, Ref], [1]},
                  {attempt_opened, [Lease, Ref], [1]}, {attempt_ready, [Lease], [1]},
-                 {attempt_failed, [Lease, other], [1, 2]}, {attempt_abort, [Lease, other], [1, 2]}, {checkout, [Resource], [1]},
+                 {attempt_resolved, [Lease, 1], [1, 2]}, {attempt_failed, [Lease, other], [1, 2]}, {attempt_abort, [Lease, other], [1, 2]}, {checkout, [Resource], [1]},
                  {enqueue, [Resource, Ref, infinity], [1, 2, 3]},
                  {enqueue_growing, [Resource, Ref, infinity], [1, 2, 3]},
                  {return_worker, [Resource, self(), 0], [1, 2, 3]}, {worker, [Lease], [1]}, {pool_check, [Resource], [1]},
@@ -216,7 +216,7 @@ lease_calls(Config) ->
      {attempt_begin, [<<127, 0, 0, 1>>, sockpool_test_server:port(?config(server, Config)),
                       <<"x">>, Ref]},
      {attempt_handshake, [Ref]}, {attempt_worker, [self()]}, {worker, []}, {waited, []},
-     {attempt_opened, [Ref]}, {attempt_ready, []}, {attempt_failed, [other]},
+     {attempt_opened, [Ref]}, {attempt_ready, []}, {attempt_failed, [other]}, {attempt_resolved, [1]},
      {attempt_abort, [other]}].
 
 %% Good for one call.

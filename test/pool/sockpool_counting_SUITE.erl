@@ -6,7 +6,7 @@
 
 -export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2, end_per_group/2,
          init_per_testcase/2, end_per_testcase/2]).
--export([closed_by/1, closed_by_age/1, stopped/1, failed_by/1, failed_init/1, errors/1, waits/1]).
+-export([closed_by/1, closed_by_age/1, stopped/1, failed_by/1, failed_init/1, errors/1, waits/1, histograms/1, connects/1, of_no_pool/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1, stat/2, stats/1, start/1, await/1, assert_adds_up/1]).
 
@@ -15,7 +15,7 @@ suite() -> [{timetrap, {minutes, 2}}].
 all() -> [{group, here}, {group, there}, {group, c}].
 
 groups() ->
-    Cases = [closed_by, closed_by_age, failed_by, errors, waits],
+    Cases = [closed_by, closed_by_age, failed_by, errors, waits, histograms, connects, of_no_pool],
     [{here, [parallel], [stopped, failed_init | Cases]}, {there, [parallel], Cases}, {c, [parallel], Cases}].
 
 init_per_suite(Config) ->
@@ -208,3 +208,44 @@ waits(Config) ->
     #{oldest_wait := 0, exhausted := Exhausted} = settled(Pool),
     {ok, <<"x">>} = sockpool:request(Pool, "x", 1, 5000),
     ?assertMatch(#{waited := 2, exhausted := Exhausted}, settled(Pool)).
+
+%%% How long things take.
+
+histograms(Config) ->
+    {Pool, _Server} = started(Config, #{size => 1, max_overflow => 0}),
+    {ok, Conn} = sockpool:checkout(Pool),
+    Waiting = start(fun() -> {ok, _} = sockpool:request(Pool, "x", 1, infinity) end),
+    wait_until(fun() -> stat(Pool, oldest_wait) > 100 end),
+    ok = sockpool:checkin(Conn),
+    _ = await(Waiting),
+    ok = discarded(Pool),
+    #{checkouts := Checkouts, checkins := Checkins, created := Created, closed := Closed, reused := Reused} = settled(Pool),
+    {ok, #{bounds := Bounds, use := Use, wait := Wait, idle := Idle, age := Age, connect := Connect}} = sockpool:histograms(Pool),
+    ?assertEqual([N * Decade || Decade <- [1, 10, 100, 1000, 10000, 100000, 1000000, 10000000], N <- [1, 2, 5]], Bounds),
+    ?assertMatch({Checkouts, Checkins, Reused, Closed}, {count(Wait), count(Use), count(Idle), count(Age)}),
+    [?assertMatch({1, _}, {above(100000, Times, Bounds), Times}) || Times <- [Use, Wait]],
+    [?assert(maps:get(sum, Times) >= 100000) || Times <- [Use, Wait]],
+    ?assertMatch({Created, Created, Created, 0},
+                 list_to_tuple([count(maps:get(Phase, Connect)) || Phase <- [total, tcp, init, tls]])).
+
+count(#{count := Count, buckets := Buckets}) ->
+    {25, Count} = {length(Buckets), lists:sum(Buckets)},
+    Count.
+
+%% How many took longer.
+above(Us, #{buckets := Buckets}, Bounds) ->
+    lists:sum([N || {N, Bound} <- lists:zip(tl(Buckets), Bounds), Bound >= Us]).
+
+connects(Config) ->
+    Server = sockpool_test_server:start(),
+    #{port := Port} = sockpool_test_server:target(Server),
+    Pool = ?config(pool, Config),
+    ok = sockpool:start_pool(Pool, #{host => "localhost", port => Port, size => 2}),
+    _ = settled(Pool),
+    {ok, #{connect := #{resolve := Resolve, total := #{sum := Total}, tcp := #{sum := Tcp}}}} = sockpool:histograms(Pool),
+    ?assertEqual(2, count(Resolve)),
+    ?assert(Total >= Tcp).
+
+of_no_pool(Config) ->
+    ?assertEqual({error, not_found}, sockpool:histograms(?config(pool, Config))),
+    ?assertEqual({error, {bad_argument, pool, "x"}}, sockpool:histograms("x")).

@@ -45,6 +45,13 @@ void sp_times_note(struct sp_pool *pool, enum sp_time time, uint64_t ns);
 void sp_times_read(struct sp_pool *pool, enum sp_time time, struct sp_distribution *to);
 uint64_t sp_times_count(struct sp_pool *pool, enum sp_time time);
 
+/* What users are told is in microseconds. */
+#define SP_TIMES_UNIT_NS UINT64_C(1000)
+static inline bool sp_time_is_of_connects(enum sp_time time)
+{
+    return time >= SP_TIME_CONNECT && time <= SP_TIME_INIT;
+}
+
 /* With the pool. */
 void sp_times_free(struct sp_pool *pool);
 

@@ -1,6 +1,7 @@
 #include "sn_attempt.h"
 
 #include "core/pool/sp_lease.h"
+#include "core/pool/sp_times.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -305,6 +306,9 @@ static void on_found(struct sn_lookup_waiter *waiter, int status, const struct a
     }
     if (attempt->address_count == 0)
         not_found(attempt, status == UV_EAI_MEMORY);
+    else
+        sp_times_note(&attempt->hosted->core, SP_TIME_RESOLVE,
+                      sn_loop_now_ns(attempt->hosted->loop) - attempt->asked_ns);
     go_on(attempt);
 }
 
@@ -314,6 +318,7 @@ static enum progress look_up(struct sn_attempt *attempt, const char *name, uint6
     int status;
 
     attempt->step = "look_up";
+    attempt->asked_ns = now_ns;
     if (!set_limit(attempt, share(attempt->host_deadline_ns, now_ns, 2)))
         return FAILED;
     attempt->waiter.answer = on_found;
