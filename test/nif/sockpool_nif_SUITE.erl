@@ -362,7 +362,7 @@ attempts_at_workers_in_every_state(Config) ->
                            end},
               {ready, fun(A) -> ok = sockpool_nif:attempt_ready(Begun(A, Worker())), A end},
               {not_ready, fun(A) -> {error, closed} = sockpool_nif:attempt_ready(Begun(A, Dead())), A end},
-              {failed, fun(A) -> ok = sockpool_nif:attempt_failed(Begun(A, Worker())), A end}],
+              {failed, fun(A) -> ok = sockpool_nif:attempt_failed(Begun(A, Worker()), other), A end}],
     [attempt_in_state((config(Config))#{transport := worker}, State, Make, F, Arguments)
      || {State, Make} <- States, {F, Arguments} <- lease_calls(Config)],
     unharmed(Config).

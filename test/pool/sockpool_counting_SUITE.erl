@@ -112,7 +112,7 @@ closed_by_age(Config) ->
     wait_until(fun() -> by(Pool, max_lifetime) >= 2 end),
     ok = sockpool:update(Pool, #{max_lifetime => infinity, idle_timeout => 1000, min_size => 0}),
     wait_until(fun() -> by(Pool, idle_timeout) >= 1 end),
-    adds_up(Pool).
+    assert_adds_up(Pool).
 
 discarded(Pool) ->
     {ok, Conn} = sockpool:checkout(Pool),
