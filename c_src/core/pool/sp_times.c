@@ -55,11 +55,10 @@ void sp_times_used(struct sp_pool *pool, const struct sp_call *call, uint64_t be
                    uint64_t exact_ns)
 {
     struct sp_shard *home = sp_pool_home(pool, call);
-    struct sp_histogram *used = histogram_at(&home->used);
-    uint64_t sample = measured(pool, call, &home->use, begun_ns, exact_ns);
+    struct sp_histogram *used = SP_TIMED ? histogram_at(&home->used) : NULL;
 
     if (used)
-        add(used, sample);
+        add(used, measured(pool, call, &home->use, begun_ns, exact_ns));
     else
         sp_count(home, unmeasured);
 }
@@ -71,12 +70,13 @@ void sp_times_waited(struct sp_pool *pool, const struct sp_call *call, uint64_t 
         sp_count(sp_pool_home(pool, call), admitted);
     else
         sp_count(sp_pool_home(pool, call), granted);
-    add(&pool->waited, measured(pool, call, &pool->wait, begun_ns, exact_ns));
+    if (SP_TIMED)
+        add(&pool->waited, measured(pool, call, &pool->wait, begun_ns, exact_ns));
 }
 
 void sp_times_note(struct sp_pool *pool, enum sp_time time, uint64_t ns)
 {
-    struct sp_histogram *histogram = histogram_at(&pool->times[time]);
+    struct sp_histogram *histogram = SP_TIMED ? histogram_at(&pool->times[time]) : NULL;
 
     if (histogram)
         add(histogram, told(ns));
@@ -84,7 +84,7 @@ void sp_times_note(struct sp_pool *pool, enum sp_time time, uint64_t ns)
 
 void sp_times_idle(struct sp_pool *pool, const struct sp_call *call, uint64_t ns)
 {
-    if (ns > SP_TIMES_IDLE_TOLD_NS && histogram_at(&pool->times[SP_TIME_IDLE]))
+    if (SP_TIMED && ns > SP_TIMES_IDLE_TOLD_NS && histogram_at(&pool->times[SP_TIME_IDLE]))
         sp_times_note(pool, SP_TIME_IDLE, ns);
     else
         sp_count(sp_pool_home(pool, call), warm);
