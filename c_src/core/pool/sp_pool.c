@@ -1,7 +1,5 @@
 #include "sp_pool.h"
 
-#include "sp_times.h"
-
 #include <assert.h>
 #include <stdlib.h>
 
@@ -51,13 +49,16 @@ sp_status sp_pool_init(struct sp_pool *pool, const struct sp_host *host, const s
 void sp_pool_destroy(struct sp_pool *pool)
 {
     assert(sp_list_empty(&pool->queue.list) && sp_list_empty(&pool->closing.list));
-    for (uint32_t i = 0; i < pool->shard_count; i++)
+    for (uint32_t i = 0; i < pool->shard_count; i++) {
         pthread_mutex_destroy(&pool->shards[i].lock);
+        free(atomic_load(&pool->shards[i].used));
+    }
+    for (int i = 0; i < SP_TIMES; i++)
+        free(atomic_load(&pool->times[i]));
     pthread_mutex_destroy(&pool->queue.lock);
     pthread_mutex_destroy(&pool->table.lock);
     pthread_mutex_destroy(&pool->closing.lock);
     pthread_mutex_destroy(&pool->control.lock);
-    sp_times_free(pool);
     free(pool->shards);
     free(pool->table.slots);
 }

@@ -131,11 +131,3 @@ uint64_t sp_times_count(struct sp_pool *pool, enum sp_time time)
     sp_times_read(pool, time, &times);
     return sp_distribution_count(&times);
 }
-
-void sp_times_free(struct sp_pool *pool)
-{
-    for (uint32_t i = 0; i < pool->shard_count; i++)
-        free(atomic_load(&pool->shards[i].used));
-    for (int i = 0; i < SP_TIMES; i++)
-        free(atomic_load(&pool->times[i]));
-}

@@ -59,7 +59,4 @@ static inline bool sp_time_is_of_connects(enum sp_time time)
     return time >= SP_TIME_CONNECT && time <= SP_TIME_INIT;
 }
 
-/* With the pool. */
-void sp_times_free(struct sp_pool *pool);
-
 #endif

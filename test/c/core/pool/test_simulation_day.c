@@ -304,7 +304,8 @@ static uint64_t buried(void)
     uint64_t count = 0;
 
     for (unsigned i = 0; i < CALLERS; i++)
-        count += day.callers[i].doing == WAITS && day.callers[i].handle->waiter->state != SP_WAITING;
+        count +=
+            day.callers[i].doing == WAITS && day.callers[i].handle->waiter->state != SP_WAITING;
     return count;
 }
 
