@@ -6,7 +6,7 @@
 
 -export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2, end_per_group/2,
          init_per_testcase/2, end_per_testcase/2]).
--export([closed_by/1, closed_by_age/1, stopped/1, failed_by/1, failed_init/1, errors/1, waits/1, histograms/1, connects/1, of_no_pool/1]).
+-export([closed_by/1, closed_by_age/1, stopped/1, failed_by/1, failed_init/1, errors/1, waits/1, histograms/1, connects/1, of_no_pool/1, storm/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1, stat/2, stats/1, start/1, await/1, assert_adds_up/1]).
 
@@ -15,7 +15,7 @@ suite() -> [{timetrap, {minutes, 2}}].
 all() -> [{group, here}, {group, there}, {group, c}].
 
 groups() ->
-    Cases = [closed_by, closed_by_age, failed_by, errors, waits, histograms, connects, of_no_pool],
+    Cases = [closed_by, closed_by_age, failed_by, errors, waits, histograms, connects, of_no_pool, storm],
     [{here, [parallel], [stopped, failed_init | Cases]}, {there, [parallel], Cases}, {c, [parallel], Cases}].
 
 init_per_suite(Config) ->
@@ -249,3 +249,43 @@ connects(Config) ->
 of_no_pool(Config) ->
     ?assertEqual({error, not_found}, sockpool:histograms(?config(pool, Config))),
     ?assertEqual({error, {bad_argument, pool, "x"}}, sockpool:histograms("x")).
+
+%%% All of it.
+
+%% A thousand resizes while others use the pool, some of them are killed, and the server goes and comes back: each that was opened is
+%% up or closed for one reason, each attempt has one end, and each histogram has as many as its counter.
+storm(Config) ->
+    {Pool, Server} = started(Config, #{size => 5, max_overflow => 5, backoff => {1, 5}, max_lifetime => 200, max_uses => 50,
+                                       overflow_ttl => 0}),
+    _ = rand:seed(exsss, sockpool_test_util:seed()),
+    Users = [start(fun() -> use(Pool, 0) end) || _ <- lists:seq(1, 30)],
+    Killed = lists:sublist(Users, 10),
+    [begin
+         ok = sockpool:resize(Pool, rand:uniform(20), rand:uniform(10) - 1),
+         _ = N rem 100 =:= 0 andalso exit(element(1, lists:nth(N div 100, Killed)), kill),
+         _ = N rem 250 =:= 0 andalso sockpool_test_server:down(Server),
+         _ = N rem 250 =:= 50 andalso N > 250 andalso sockpool_test_server:up(Server)
+     end || N <- lists:seq(1, 1000)],
+    ok = sockpool_test_server:up(Server),
+    Rest = Users -- Killed,
+    [Pid ! stop || {Pid, _, _} <- Rest],
+    ?assert(lists:all(fun(Count) -> Count > 0 end, [await(Job) || Job <- Rest])),
+    ok = sockpool:update(Pool, #{size => 4, max_overflow => 0, max_lifetime => infinity, max_uses => infinity}),
+    [begin {ok, Conn} = sockpool:checkout(Pool, 60000), _ = sockpool:discard(Conn) end || _ <- lists:seq(1, 30)],
+    wait_until(fun() -> stat(Pool, total) =:= 4 end),
+    #{checkouts := Checkouts, checkins := Checkins, abandoned := Abandoned, created := Created, closed := Closed, reused := Reused,
+      closed_by := #{resize := Resized}} = adds_up(Pool),
+    ?assertEqual(Checkouts, Checkins + Abandoned),
+    ?assert(Resized > 10),
+    {ok, #{use := Use, wait := Wait, idle := Idle, age := Age, connect := #{total := Total}}} = sockpool:histograms(Pool),
+    ?assertEqual([Checkins, Checkouts, Reused, Closed, Created], [count(Times) || Times <- [Use, Wait, Idle, Age, Total]]).
+
+use(Pool, Count) ->
+    receive
+        stop when Count > 0 -> Count
+    after 0 ->
+        case sockpool:request(Pool, "hello", 5, 30000) of
+            {ok, <<"hello">>} -> use(Pool, Count + 1);
+            {error, _} -> use(Pool, Count)
+        end
+    end.

@@ -76,12 +76,10 @@ struct sp_conn {
     void (*unpinned)(struct sp_conn *conn, const struct sp_call *call);
     const struct sp_sys *sys;
     const struct sp_transport *transport;
-    uint32_t slot;     /* in the pool's table */
-    uint32_t round;    /* the backoff's failures, when it was made */
-    uint64_t epoch;    /* the pool's, when it was made */
-    uint64_t born_ns;  /* since when it is usable; before that, since when it is tried */
-    uint64_t begun_ns; /* of the lease, or of an attempt, exactly: see sp_times.h; the holder's */
-    uint64_t phase_ns; /* likewise, of what an attempt does now; its connector's */
+    uint32_t slot;           /* in the pool's table */
+    uint32_t round;          /* the backoff's failures, when it was made */
+    uint64_t epoch;          /* the pool's, when it was made */
+    uint64_t born_ns;        /* since when it is usable; before that, since when it is tried */
     bool nodelay, keepalive; /* the pool's own */
 
     bool outlived; /* its end, while attempts failed; the control process's */
@@ -93,16 +91,19 @@ struct sp_conn {
     _Atomic uint32_t shard; /* whose list it was last put into */
     _Atomic uint64_t lease;
     _Atomic uint64_t owner;     /* the lease's; written before `lease` */
-    _Atomic uint64_t leased_ns; /* likewise */
+    _Atomic uint64_t leased_ns; /* likewise; see sp_times_begin() */
     _Atomic uint64_t armed;     /* the lease whose owner has a select pending; has a pin */
     _Atomic uint64_t ends_ns;   /* from then on it is too old; 0: it has been used too often */
 
     /* under the lock of the list that it is in */
     struct sp_list_node node;
-    bool cold;      /* in the shard's cold list */
-    bool aged;      /* in its list of those that are too old */
+    bool cold;   /* in the shard's cold list */
+    bool aged;   /* in its list of those that are too old */
+    uint8_t why; /* the holder's, here for the struct's size: of one that is tainted, enum sp_why */
+    bool opened; /* likewise: of an attempt, the transport says that it is connected */
     uint32_t watch; /* generation of its idle watch */
-    uint64_t idle_since_ns;
+    uint64_t
+        idle_since_ns; /* of an attempt, since when it does what it does now: its connector's */
 
     /* the holder's */
     int fd;
@@ -112,14 +113,12 @@ struct sp_conn {
     bool touched;         /* the lease has done I/O */
     bool unanswered;      /* it has sent, and received nothing since */
     bool tainted;         /* must not be used by the next */
-    uint8_t why;          /* of one that is: enum sp_why */
     bool drained;         /* the last receive has taken all that was there */
     bool buffers_changed; /* sndbuf or recbuf are not the pool's, and cannot be put back */
     bool flags_changed;   /* nodelay or keepalive are not the pool's */
     bool framing_changed;
     bool upgraded;     /* the lease has put TLS over it */
     bool shaken;       /* the transport's handshake is done */
-    bool opened;       /* likewise what comes before it */
     bool heard;        /* the peer has sent something after that */
     bool more;         /* the transport's: its last receive has left something that it holds */
     sp_status fault;   /* the transport's: why no further call can succeed, or SP_OK */

@@ -175,8 +175,7 @@ static bool attempt(struct sp_pool *pool, const struct sp_call *call, uint32_t r
     conn->keepalive = config->sockopts.keepalive || config->sockopts.silence_s > 0;
     conn->epoch = atomic_load(&pool->epoch);
     conn->round = round;
-    conn->born_ns = conn->idle_since_ns = call->now_ns;
-    conn->begun_ns = sp_times_now(pool, call);
+    conn->born_ns = conn->idle_since_ns = sp_times_now(pool, call);
     atomic_store_explicit(&conn->ends_ns, SP_NEVER, memory_order_relaxed);
     conn->fd = -1;
     pool->host->conn_ref(conn);
@@ -273,7 +272,7 @@ sp_status sp_control_begin(struct sp_pool *pool, const struct sp_call *call, str
     }
     conn->fd = -1;
     conn->tainted = conn->opened = false;
-    conn->phase_ns = sp_times_now(pool, call);
+    conn->idle_since_ns = sp_times_now(pool, call);
     pthread_mutex_lock(&pool->control.lock);
     opts = pool->control.config.sockopts;
     pthread_mutex_unlock(&pool->control.lock);
@@ -288,8 +287,9 @@ static void end_phase(struct sp_conn *conn, const struct sp_call *call, enum sp_
 {
     uint64_t now_ns = sp_times_now(conn->pool, call);
 
-    sp_times_note(conn->pool, time, now_ns > conn->phase_ns ? now_ns - conn->phase_ns : 0);
-    conn->phase_ns = now_ns;
+    sp_times_note(conn->pool, time,
+                  now_ns > conn->idle_since_ns ? now_ns - conn->idle_since_ns : 0);
+    conn->idle_since_ns = now_ns;
 }
 
 sp_status sp_control_opened(struct sp_conn *conn, uint64_t *lease, const struct sp_call *call)
@@ -368,7 +368,7 @@ sp_status sp_control_ready(struct sp_pool *pool, const struct sp_call *call, str
     sp_health_up(pool);
     end_phase(conn, call, SP_TIME_INIT);
     sp_times_note(pool, SP_TIME_CONNECT,
-                  conn->phase_ns > conn->begun_ns ? conn->phase_ns - conn->begun_ns : 0);
+                  conn->idle_since_ns > conn->born_ns ? conn->idle_since_ns - conn->born_ns : 0);
     sp_age_born(pool, call, conn);
     sp_count(sp_pool_home(pool, call), created);
     sp_conn_set_state(conn, SP_CONN_LEASED);

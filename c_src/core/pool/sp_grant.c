@@ -29,7 +29,7 @@ static bool usable(struct sp_pool *pool, const struct sp_call *call, struct sp_c
 #define FIRST_USE UINT64_MAX
 
 /* Holder only, before the lease begins: for how long it was idle. */
-static uint64_t begin_use(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+static uint64_t begin_use(const struct sp_call *call, struct sp_conn *conn)
 {
     uint64_t idle_ns = FIRST_USE;
 
@@ -37,8 +37,13 @@ static uint64_t begin_use(struct sp_pool *pool, const struct sp_call *call, stru
         idle_ns = call->now_ns > conn->idle_since_ns ? call->now_ns - conn->idle_since_ns : 0;
     conn->used = true;
     sp_conn_used(conn, 1);
-    conn->begun_ns = sp_times_begin(pool, call, &sp_pool_home(pool, call)->use);
     return idle_ns;
+}
+
+static uint64_t lease_to(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                         uint64_t owner)
+{
+    return sp_conn_lease(conn, owner, sp_times_begin(pool, call, &sp_pool_home(pool, call)->use));
 }
 
 static void count_immediate(struct sp_pool *pool, const struct sp_call *call, uint64_t idle_ns)
@@ -51,7 +56,7 @@ static void count_immediate(struct sp_pool *pool, const struct sp_call *call, ui
 static void count_grant(struct sp_pool *pool, const struct sp_call *call,
                         const struct sp_waiter *waiter, uint64_t idle_ns)
 {
-    sp_times_waited(pool, call, waiter->queued_ns, waiter->exact_ns, false);
+    sp_times_waited(pool, call, waiter->queued_ns, false);
     if (idle_ns != FIRST_USE)
         sp_times_idle(pool, call, idle_ns);
 }
@@ -91,8 +96,8 @@ static bool deliver(struct sp_pool *pool, const struct sp_call *call, struct sp_
     pool->host->conn_ref(conn); /* our own: once leased, others may close and free it */
     if (conn->keepsake)
         pool->host->keepsake_drop(conn);
-    idle_ns = begin_use(pool, call, conn);
-    lease = waiter->lease = sp_conn_lease(conn, waiter->owner, call->now_ns);
+    idle_ns = begin_use(call, conn);
+    lease = waiter->lease = lease_to(pool, call, conn, waiter->owner);
     waiter->conn = conn;
     /* Leased too late for a close to see, and nobody else knows the number yet, so it cannot move on:
      * the receiver is told of a lease that has ended. */
@@ -127,12 +132,12 @@ static bool deliver(struct sp_pool *pool, const struct sp_call *call, struct sp_
 /* The oldest waiter wants a place on a pipe: the pool lends the connection to itself. */
 static void lend(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
 {
-    uint64_t lease, idle_ns = begin_use(pool, call, conn);
+    uint64_t lease, idle_ns = begin_use(call, conn);
 
     pool->host->conn_ref(conn);
     if (conn->keepsake)
         pool->host->keepsake_drop(conn);
-    lease = sp_conn_lease(conn, SP_OWNER_POOL, call->now_ns);
+    lease = lease_to(pool, call, conn, SP_OWNER_POOL);
     /* As in sp_pool_checkout(). */
     if (!sp_pool_is_current(pool, conn) && sp_conn_unlease(conn, lease)) {
         sp_pool_retire(pool, call, conn, SP_WHY_STOPPED);
@@ -232,11 +237,11 @@ sp_status sp_pool_checkout(struct sp_pool *pool, const struct sp_call *call, uin
             continue;
         }
         if (usable(pool, call, *conn, &why)) {
-            uint64_t idle_ns = begin_use(pool, call, *conn);
+            uint64_t idle_ns = begin_use(call, *conn);
             pool->host->conn_ref(*conn);
             *keepsake = (*conn)->keepsake;
             (*conn)->keepsake = NULL;
-            *lease = sp_conn_lease(*conn, owner, call->now_ns);
+            *lease = lease_to(pool, call, *conn, owner);
             /* A close that was too early to see this lease is seen here. */
             if (sp_pool_is_current(pool, *conn) || !sp_conn_unlease(*conn, *lease)) {
                 count_immediate(pool, call, idle_ns);

@@ -44,8 +44,7 @@ sp_status sp_pool_enqueue(struct sp_pool *pool, const struct sp_call *call,
 
     atomic_store(&waiter->refs, 2);
     waiter->state = SP_WAITING;
-    waiter->queued_ns = call->now_ns;
-    waiter->exact_ns = sp_times_begin(pool, call, &pool->wait);
+    waiter->queued_ns = sp_times_begin(pool, call, &pool->wait);
     pthread_mutex_lock(&pool->queue.lock);
     status = sp_pool_phase_status(sp_pool_phase(pool));
     /* Opened anew since its owner looked. */
@@ -136,8 +135,7 @@ static bool is_owed(struct sp_pool *pool, const struct sp_conn *conn)
 static void count_checkin(struct sp_pool *pool, const struct sp_call *call,
                           const struct sp_conn *conn)
 {
-    sp_times_used(pool, call, atomic_load_explicit(&conn->leased_ns, memory_order_relaxed),
-                  conn->begun_ns);
+    sp_times_used(pool, call, atomic_load_explicit(&conn->leased_ns, memory_order_relaxed));
 }
 
 enum { LOOKED = 1, CLEAN = 2 };

@@ -232,7 +232,7 @@ static bool place(struct sp_pool *pool, const struct sp_call *call, struct sp_pi
                   struct sp_waiter *waiter)
 {
     struct sp_ask ask = sp_queued_ask(waiter);
-    uint64_t number, queued_ns = waiter->queued_ns, exact_ns = waiter->exact_ns;
+    uint64_t number, queued_ns = waiter->queued_ns;
     uint32_t wishes;
     sp_status status = SP_TIMEOUT;
 
@@ -240,7 +240,7 @@ static bool place(struct sp_pool *pool, const struct sp_call *call, struct sp_pi
     if (pool->host->owner_alive(call, waiter->owner))
         status = sp_pipe_append(pipe, call, &ask, &number, &wishes);
     if (status == SP_OK)
-        sp_times_waited(pool, call, queued_ns, exact_ns, true);
+        sp_times_waited(pool, call, queued_ns, true);
     else if (status == SP_TIMEOUT)
         sp_waiter_unref(waiter);
     else if (status == SP_NO_MEMORY)

@@ -115,7 +115,7 @@ struct sp_pool {
                        uint64_t lease);
     void (*admit)(struct sp_pool *pool, const struct sp_call *call);
 
-    _Alignas(128) struct sp_counts counts;
+    struct sp_counts counts;
     struct sp_sampler wait;
     struct sp_histogram waited;
     struct sp_histogram *_Atomic times[SP_TIMES];

@@ -18,11 +18,11 @@ struct sp_waiter {
     uint64_t owner;
     const struct iovec *iov;
     int iov_count;
-    uint64_t queued_ns, exact_ns; /* since when it waits, see sp_times.h */
-    uint64_t expires_ns;          /* 0: its owner has a timer of its own, and cancels */
-    bool growing_only;            /* not for a check-in: for a connection that is made, or can be */
-    bool piped;                   /* for a place on a pipe, which then tells it of the reply */
-    struct sp_want want;          /* of one that is piped */
+    uint64_t queued_ns;  /* see sp_times_begin() */
+    uint64_t expires_ns; /* 0: its owner has a timer of its own, and cancels */
+    bool growing_only;   /* not for a check-in: for a connection that is made, or can be */
+    bool piped;          /* for a place on a pipe, which then tells it of the reply */
+    struct sp_want want; /* of one that is piped */
 
     _Atomic uint32_t refs;
     /* under queue.lock */

@@ -33,15 +33,15 @@ static uint64_t told(uint64_t ns)
 }
 
 static uint64_t measured(const struct sp_pool *pool, const struct sp_call *call,
-                         struct sp_sampler *sampler, uint64_t begun_ns, uint64_t exact_ns)
+                         struct sp_sampler *sampler, uint64_t begun_ns)
 {
     uint64_t ns = elapsed(begun_ns, call->now_ns), sample;
 
     if (!pool->host->exact_ns || ns >= LONG_NS)
         return told(ns);
-    if (!exact_ns)
+    if (!(begun_ns & 1))
         return atomic_load_explicit(&sampler->last, memory_order_relaxed);
-    sample = told(elapsed(exact_ns, pool->host->exact_ns()));
+    sample = told(elapsed(begun_ns & ~UINT64_C(1), pool->host->exact_ns()));
     atomic_store_explicit(&sampler->last, sample, memory_order_relaxed);
     return sample;
 }
@@ -51,27 +51,26 @@ static void add(struct sp_histogram *histogram, uint64_t sample)
     sp_histogram_add(histogram, sample & ((1 << BUCKET_BITS) - 1), sample >> BUCKET_BITS);
 }
 
-void sp_times_used(struct sp_pool *pool, const struct sp_call *call, uint64_t begun_ns,
-                   uint64_t exact_ns)
+void sp_times_used(struct sp_pool *pool, const struct sp_call *call, uint64_t begun_ns)
 {
     struct sp_shard *home = sp_pool_home(pool, call);
     struct sp_histogram *used = SP_TIMED ? histogram_at(&home->used) : NULL;
 
     if (used)
-        add(used, measured(pool, call, &home->use, begun_ns, exact_ns));
+        add(used, measured(pool, call, &home->use, begun_ns));
     else
         sp_count(home, unmeasured);
 }
 
 void sp_times_waited(struct sp_pool *pool, const struct sp_call *call, uint64_t begun_ns,
-                     uint64_t exact_ns, bool piped)
+                     bool piped)
 {
     if (piped)
         sp_count(sp_pool_home(pool, call), admitted);
     else
         sp_count(sp_pool_home(pool, call), granted);
     if (SP_TIMED)
-        add(&pool->waited, measured(pool, call, &pool->wait, begun_ns, exact_ns));
+        add(&pool->waited, measured(pool, call, &pool->wait, begun_ns));
 }
 
 void sp_times_note(struct sp_pool *pool, enum sp_time time, uint64_t ns)

@@ -24,23 +24,23 @@ enum { SP_TIMED = 0 };
 enum { SP_TIMED = 1 };
 #endif
 
-/* Something begins: when, exactly, where it is to be measured; else 0. */
+/* Something begins: when. Where it is to be measured, by the exact clock, which the lowest bit says. */
 static inline uint64_t sp_times_begin(const struct sp_pool *pool, const struct sp_call *call,
                                       struct sp_sampler *sampler)
 {
-    if (!SP_TIMED || !pool->host->exact_ns ||
-        atomic_load_explicit(&sampler->at_ns, memory_order_relaxed) == call->now_ns)
-        return 0;
+    if (!SP_TIMED || !pool->host->exact_ns)
+        return call->now_ns;
+    if (atomic_load_explicit(&sampler->at_ns, memory_order_relaxed) == call->now_ns)
+        return call->now_ns & ~UINT64_C(1);
     atomic_store_explicit(&sampler->at_ns, call->now_ns, memory_order_relaxed);
-    return pool->host->exact_ns();
+    return pool->host->exact_ns() | 1;
 }
 
-/* A lease that began at begun_ns by the call's clock, and exact_ns by sp_times_begin(), is ended by its owner. */
-void sp_times_used(struct sp_pool *pool, const struct sp_call *call, uint64_t begun_ns,
-                   uint64_t exact_ns);
+/* A lease that began then, by sp_times_begin(), is ended by its owner. */
+void sp_times_used(struct sp_pool *pool, const struct sp_call *call, uint64_t begun_ns);
 /* Likewise somebody who waited gets what he waited for, a place on a pipe or a lease, which is counted. */
 void sp_times_waited(struct sp_pool *pool, const struct sp_call *call, uint64_t begun_ns,
-                     uint64_t exact_ns, bool piped);
+                     bool piped);
 /* A connection that was in use before, and is again, was idle for so long. Shorter ones than that are not told apart, so that
  * they cost little. */
 #define SP_TIMES_IDLE_TOLD_NS (10 * SP_MS)
