@@ -24,6 +24,8 @@ struct sp_attempt {
     uint64_t lease;
 };
 
+/* The control process makes a step when it is woken, when the plan of the last one says so, and before each tick; it ticks
+ * within SP_TICK_NS of a step, or when sp_due_next() says after a tick, if no step came in between. */
 struct sp_plan {
     size_t attempts;  /* how many were written to the caller's array */
     bool more;        /* step again soon: something is left to do */
@@ -35,7 +37,7 @@ struct sp_plan {
 void sp_control_step(struct sp_pool *pool, const struct sp_call *call, struct sp_attempt *attempts,
                      size_t max, struct sp_plan *plan);
 
-/* About every 100 ms: tells waiters whose time is over, ends the leases of dead owners and those held for too long, closes extra
+/* When it is due: tells waiters whose time is over, ends the leases of dead owners and those held for too long, closes extra
  * connections after overflow_ttl, watches those that have turned cold. In slices: call again while
  * it returns true, with *cursor as it was left (0 at first). */
 SP_MUST_CHECK bool sp_control_tick(struct sp_pool *pool, const struct sp_call *call,
