@@ -420,8 +420,7 @@ static sp_status put(struct sp_pool *pool, const struct sp_call *call, const str
         return sp_pool_refuse(pool, sp_pool_phase_status(phase));
     if (atomic_load(&pool->nwait))
         return SP_EMPTY;
-    status = find_place(pool, call, ask, found);
-    if (status != SP_OK)
+    if ((status = find_place(pool, call, ask, found)) != SP_OK)
         return status;
     sp_count(sp_pool_home(pool, call), placed);
     /* A shut that was too early to see it is seen here. */
