@@ -38,6 +38,10 @@ goals(checkout, Results) ->
      || {N, Floor, Aim} <- [{1, 3, 5}, {62, 6, 10}, {100, 6, 10}, {1000, 6, 10}]] ++
     [{"checkout+checkin: two processes x one",
       ratios(checkout, {sockpool_checkout, 2}, {sockpool_checkout, 1}, Results), more, 1.3, 1.7}];
+goals(counting, Results) ->
+    [goal("checkout+checkin, ~b processes: x without histograms", N, 0.95, 0.97,
+          ratios(counting, {sockpool_times, N}, {sockpool_no_times, N}, Results))
+     || N <- [1, 62, 1000]];
 goals(workers, Results) ->
     [goal("workers, checkout+checkin, ~b processes: x poolboy", N, Floor, Aim,
           ratios(workers, {sockpool_worker_checkout, N}, {poolboy_worker_checkout, N}, Results))

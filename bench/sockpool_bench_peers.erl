@@ -16,7 +16,7 @@
                 erpc | sockpool_call | sockpool_node_lease |
                 sockpool_c_stats | gen_server_stats | sockpool_c_request | sockpool_c_piped | sockpool_erlang_request |
                 join | join_beside_silent | sockpool_bench_slow:name() | sockpool_bench_ageing:name() |
-                sockpool_bench_redis:name() | sockpool_bench_workers:name().
+                sockpool_bench_redis:name() | sockpool_bench_workers:name() | sockpool_bench_counting:name().
 -type target() :: #{transport := sockpool_bench_socket:transport(),
                     port := inet:port_number(),
                     size := pos_integer(),
@@ -167,6 +167,8 @@ peer(OfRedis) when OfRedis =:= sockpool_redis; OfRedis =:= eredis; OfRedis =:= e
                    OfRedis =:= redis_benchmark; OfRedis =:= redis_benchmark_16;
                    OfRedis =:= sockpool_redis_whole; OfRedis =:= eredis_whole ->
     sockpool_bench_redis:peer(OfRedis);
+peer(OfCounting) when OfCounting =:= sockpool_times; OfCounting =:= sockpool_no_times ->
+    sockpool_bench_counting:peer(OfCounting);
 peer(OfWorkers) ->
     sockpool_bench_workers:peer(OfWorkers).
 

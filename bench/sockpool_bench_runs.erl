@@ -14,6 +14,8 @@ about(baseline_no_pool) ->
     "connect per request with 62 ephemeral ports";
 about(checkout) ->
     "checkout + checkin without I/O, 100 connections (one operation in 16 is timed)";
+about(counting) ->
+    "checkout + checkin without I/O, beside a library without histograms, each in VMs of its own";
 about(workers) ->
     "pools of 100 processes: checkout + checkin (one in 16 is timed), a call of the worker, starts, memory";
 about(echo) ->
@@ -62,6 +64,15 @@ run(baseline_no_pool) ->
 run(checkout) ->
     {repeat(checkout, 16, [cell(Processes, 100, 0, sockpool_bench_peers:checkout())
                            || Processes <- [1, 2, 62, 100, 1000]]), []};
+run(counting) ->
+    ok = sockpool_bench_counting:build(),
+    Measure = fun(Peer, #{processes := Processes, target := Target}) ->
+                      Options = #{processes => Processes, warmup_ms => 300, window_ms => setting("BENCH_WINDOW_MS", 700),
+                                  timed_every => 16},
+                      sockpool_bench_counting:repeat(Peer, {Target, Options})
+              end,
+    {sockpool_bench_rounds:alternate(counting, [cell(Processes, 100, 0, sockpool_bench_counting:peers())
+                                                || Processes <- [1, 62, 1000]], 3 * rounds(), Measure), []};
 run(workers) ->
     {repeat(workers, 16, [worker_cell(Processes, sockpool_bench_peers:worker_checkout())
                           || Processes <- [1, 62, 100, 1000, 6200]]) ++

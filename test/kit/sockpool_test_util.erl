@@ -91,6 +91,10 @@ assert_adds_up(Pool) ->
       created := Created, closed := Closed} = Stats = stats(Pool),
     {Total, _} = {Idle + Leased + Connecting, Stats},
     {Total, _} = {Created - Closed + Connecting, Stats},
+    #{closed_by := ClosedBy, connect_attempts := Attempts, connect_failures := Failures, connect_failed_by := FailedBy} = Stats,
+    {Closed, _} = {lists:sum(maps:values(ClosedBy)), Stats},
+    {Attempts, _} = {Created + Failures + Connecting, Stats},
+    {Failures, _} = {lists:sum(maps:values(FailedBy)), Stats},
     Stats.
 
 %%% Processes.

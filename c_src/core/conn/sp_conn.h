@@ -31,6 +31,7 @@
 #include "sp_host.h"
 #include "core/base/sp_list.h"
 #include "sp_transport.h"
+#include "sp_why.h"
 
 #include <stdatomic.h>
 #include <stddef.h>
@@ -80,6 +81,8 @@ struct sp_conn {
     uint64_t born_ns;        /* since when it is usable; before that, since when it is tried */
     bool nodelay, keepalive; /* the pool's own */
 
+    bool outlived; /* its end, while attempts failed; the control process's */
+
     /* atomics; `gone` and `shard` are here for the sake of the struct's size */
     _Atomic bool gone; /* a worker that has ended; set by sp_pool_lost(), for good */
     _Atomic uint32_t pins;
@@ -87,16 +90,19 @@ struct sp_conn {
     _Atomic uint32_t shard; /* whose list it was last put into */
     _Atomic uint64_t lease;
     _Atomic uint64_t owner;     /* the lease's; written before `lease` */
-    _Atomic uint64_t leased_ns; /* likewise */
+    _Atomic uint64_t leased_ns; /* likewise; see sp_times_begin() */
     _Atomic uint64_t armed;     /* the lease whose owner has a select pending; has a pin */
     _Atomic uint64_t ends_ns;   /* from then on it is too old; 0: it has been used too often */
 
     /* under the lock of the list that it is in */
     struct sp_list_node node;
-    bool cold;      /* in the shard's cold list */
-    bool aged;      /* in its list of those that are too old */
+    bool cold;   /* in the shard's cold list */
+    bool aged;   /* in its list of those that are too old */
+    uint8_t why; /* the holder's, here for the struct's size: of one that is tainted, enum sp_why */
+    bool opened; /* likewise: of an attempt, the transport says that it is connected */
     uint32_t watch; /* generation of its idle watch */
-    uint64_t idle_since_ns;
+    uint64_t
+        idle_since_ns; /* of an attempt, since when it does what it does now: its connector's */
 
     /* the holder's */
     int fd;
@@ -193,6 +199,14 @@ static inline void sp_conn_sends(struct sp_conn *conn)
 {
     conn->touched = true;
     conn->unanswered = true;
+}
+
+/* The connection must not be used by the next; the first to say so tells why. */
+static inline void sp_conn_taint(struct sp_conn *conn, enum sp_why why)
+{
+    if (!conn->tainted)
+        conn->why = (uint8_t)why;
+    conn->tainted = true;
 }
 
 /* Holder only: makes a lease for the owner and gives its number. */
