@@ -103,12 +103,13 @@ closed_by_age(Config) ->
     {Pool, _Server} = started(Config, #{size => 1, max_overflow => 1, overflow_ttl => 0, max_uses => 1}),
     closes(Pool, max_uses, fun() -> {ok, <<"x">>} = sockpool:request(Pool, "x", 1, 5000) end),
     ok = sockpool:update(Pool, #{max_uses => infinity}),
+    ok = discarded(Pool), % what was drawn stays
     closes(Pool, overflow, fun() ->
         Conns = [begin {ok, Conn} = sockpool:checkout(Pool), Conn end || _ <- [1, 2]],
         [ok = sockpool:checkin(Conn) || Conn <- Conns]
     end),
     ok = sockpool:update(Pool, #{max_lifetime => 100, max_overflow => 0}),
-    ok = discarded(Pool), % what was drawn stays
+    ok = discarded(Pool),
     wait_until(fun() -> by(Pool, max_lifetime) >= 2 end),
     ok = sockpool:update(Pool, #{max_lifetime => infinity, idle_timeout => 1000, min_size => 0}),
     wait_until(fun() -> by(Pool, idle_timeout) >= 1 end),
