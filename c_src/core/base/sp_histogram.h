@@ -11,9 +11,9 @@
 /* The highest of each bucket but the last. */
 extern const uint64_t sp_histogram_bounds_ns[SP_HISTOGRAM_BOUNDS];
 
-/* Each counter with memory_order_relaxed. */
+/* In lines of memory of its own. Each counter with memory_order_relaxed. */
 struct sp_histogram {
-    _Atomic uint64_t buckets[SP_HISTOGRAM_BUCKETS];
+    _Alignas(64) _Atomic uint64_t buckets[SP_HISTOGRAM_BUCKETS];
     _Atomic uint64_t sum_ns;
 };
 

@@ -1,6 +1,7 @@
 #include "sp_times.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* Differences of the coarse clock from here on are taken for what they are: twice its longest step. */
 #define LONG_NS (20 * SP_MS)
@@ -8,13 +9,22 @@
 #define BUCKET_BITS 5
 
 /* NULL where memory is short. */
+static struct sp_histogram *make(void)
+{
+    void *memory;
+
+    if (posix_memalign(&memory, _Alignof(struct sp_histogram), sizeof(struct sp_histogram)) != 0)
+        return NULL;
+    return memset(memory, 0, sizeof(struct sp_histogram));
+}
+
 static struct sp_histogram *histogram_at(struct sp_histogram *_Atomic *place)
 {
     struct sp_histogram *there = atomic_load_explicit(place, memory_order_acquire), *made;
 
     if (there)
         return there;
-    made = calloc(1, sizeof *made);
+    made = make();
     if (made && atomic_compare_exchange_strong(place, &there, made))
         return made;
     free(made);
