@@ -10,7 +10,7 @@
 -include_lib("kernel/include/logger.hrl").
 
 %% Processes that check, and some atoms of this module's. Late: its time is over, it was killed.
--opaque health() :: #{pid() => {Timer :: reference() | late, sockpool_nif:lease()},
+-type health() :: #{pid() => {Timer :: reference() | late, sockpool_nif:lease()},
                       next => reference(),
                       logged => {Until :: integer(), Suppressed :: non_neg_integer()}}.
 

@@ -103,7 +103,7 @@ static void put_back(struct sp_pool *pool, const struct sp_call *call, struct sp
     }
     sp_take(call, SP_PIECES_WATCH);
     if (!pool->host->watch(call, conn, ++conn->watch)) {
-        sp_pool_retire(pool, call, conn);
+        sp_pool_retire(pool, call, conn, SP_WHY_STOPPED);
         return;
     }
     sp_pool_put(pool, call, &pool->shards[atomic_load(&conn->shard)], conn, SP_IDLE_CHECKED);
@@ -125,7 +125,7 @@ static void fail(struct sp_pool *pool, const struct sp_call *call, struct sp_con
         atomic_store(&pool->check.alarm_ns, call->now_ns);
         atomic_store(&pool->check.alarm, true);
     }
-    sp_pool_retire(pool, call, conn);
+    sp_pool_retire(pool, call, conn, SP_WHY_HEALTH);
     sp_pool_wake(pool, call);
 }
 
@@ -135,7 +135,7 @@ void sp_check_ended(struct sp_pool *pool, const struct sp_call *call, struct sp_
     if (sp_pool_phase(pool) == SP_PHASE_OPEN && sp_pool_is_current(pool, conn))
         fail(pool, call, conn);
     else
-        sp_pool_retire(pool, call, conn);
+        sp_pool_retire(pool, call, conn, SP_WHY_STOPPED);
 }
 
 void sp_check_failed(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
@@ -214,7 +214,7 @@ static bool lend(struct sp_pool *pool, const struct sp_call *call, struct sp_con
         return false;
     }
     if (clean != SP_CLEAN || !sp_pool_is_current(pool, conn)) {
-        sp_pool_retire_unusable(pool, call, conn);
+        sp_pool_retire_unusable(pool, call, conn, sp_retire_why(conn, clean));
         return false;
     }
     conn->early = 0; /* drawn anew */
