@@ -1,5 +1,7 @@
 #include "sn_pool.h"
 
+#include "sn_place.h"
+
 #include "node/base/sn_descriptors.h"
 #include "node/base/sn_log.h"
 #include "core/conn/sp_tcp_info.h"
@@ -23,9 +25,6 @@
 #define CHECK_LOG_EVERY_NS (10000 * SP_MS)
 /* Connecting has not failed for that long. */
 #define OUTAGE_ENDS_NS (5000 * SP_MS)
-#define SERVER_CHARS 300
-#define HOSTS_SHOWN 3
-#define ADDRESS_CHARS (sizeof "[]:65535" + INET6_ADDRSTRLEN)
 
 static const struct sockaddr_storage NOWHERE = {.ss_family = AF_UNSPEC};
 
@@ -36,44 +35,6 @@ static struct sn_pool *pool_of(struct sn_hosted_pool *hosted)
 
 /* ---- connecting ---- */
 
-/* To whom it connects. */
-static void put_server(const struct sn_options *options, char server[SERVER_CHARS])
-{
-    int len = 0;
-
-    if (options->path)
-        len = snprintf(server, SERVER_CHARS, "%s", options->path);
-    else if (options->node)
-        len = snprintf(server, SERVER_CHARS, "%s", options->node);
-    for (size_t i = 0; !options->path && !options->node && i < options->host_count; i++) {
-        const struct sn_host *host = &options->hosts[i];
-        bool is_v6 = host->family == AF_INET6;
-
-        if (i == HOSTS_SHOWN || len >= SERVER_CHARS) {
-            snprintf(server + (len < SERVER_CHARS - 20 ? len : SERVER_CHARS - 20), 20, " and more");
-            break;
-        }
-        len += snprintf(server + len, SERVER_CHARS - (size_t)len, "%s%s%s%s:%u", i ? ", " : "",
-                        is_v6 ? "[" : "", host->text, is_v6 ? "]" : "", options->port);
-    }
-}
-
-/* "IP:PORT"; false where there is none, or no port: a node's, whose epmd is asked. */
-static bool put_address(const struct sockaddr_storage *address, char text[ADDRESS_CHARS])
-{
-    bool is_v6 = address->ss_family == AF_INET6;
-    char host[INET6_ADDRSTRLEN], port[sizeof "65535"];
-
-    if ((!is_v6 && address->ss_family != AF_INET) ||
-        getnameinfo((const struct sockaddr *)address,
-                    is_v6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in), host,
-                    sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0 ||
-        strcmp(port, "0") == 0)
-        return false;
-    snprintf(text, ADDRESS_CHARS, is_v6 ? "[%s]:%s" : "%s:%s", host, port);
-    return true;
-}
-
 static void log_failure(const struct sn_pool *pool, struct sn_reason reason, const char *step,
                         const struct sockaddr_storage *at)
 {
@@ -82,9 +43,9 @@ static void log_failure(const struct sn_pool *pool, struct sn_reason reason, con
                                               {FAILURE " step=%s", FAILURE " step=%s address=%s"}};
     bool is_timeout = !reason.kind && strcmp(reason.word, sp_status_name(SP_TIMEOUT)) == 0;
     char server[SERVER_CHARS], text[SN_REASON_TEXT_MAX], address[ADDRESS_CHARS] = "";
-    bool has_address = put_address(at, address);
+    bool has_address = sn_place_address(at, address);
 
-    put_server(&pool->options, server);
+    sn_place_server(&pool->options, server);
     sn_log(SN_LOG_WARNING, "cannot_connect", formats[is_timeout][has_address], pool->options.name,
            server, pool->options.config.transport->name, sn_reason_text(reason, text),
            is_timeout ? step : address, address);
@@ -119,7 +80,7 @@ static void look_for_the_end(struct sn_pool *pool, uint64_t now_ns)
 
     if (!pool->outage_ends_ns || now_ns < pool->outage_ends_ns)
         return;
-    put_server(&pool->options, server);
+    sn_place_server(&pool->options, server);
     sn_log(SN_LOG_INFO, "connected_again", "pool=%s server=\"%s\" failures=%u", pool->options.name,
            server, pool->failures);
     pool->failures = 0;
@@ -154,7 +115,7 @@ static void on_check_ended(struct sn_check *check, struct sn_reason reason)
         pool->check_failures++;
         return;
     }
-    put_server(&pool->options, server);
+    sn_place_server(&pool->options, server);
     sn_log(SN_LOG_WARNING, "check_failed", "pool=%s server=\"%s\" reason=\"%s\" suppressed=%u",
            pool->options.name, server, sn_reason_text(reason, text), pool->check_failures);
     pool->check_logged_ns = now_ns;
@@ -359,7 +320,7 @@ static void on_stalled(struct sn_hosted_pool *hosted, const struct sp_conn *conn
 {
     char address[ADDRESS_CHARS] = "";
 
-    (void)put_address(&conn->peer.storage, address);
+    (void)sn_place_address(&conn->peer.storage, address);
     sn_log(SN_LOG_WARNING, "stalled",
            "pool=%s address=%s held_ms=%llu unacked=%llu retransmits=%llu",
            pool_of(hosted)->options.name, address, (unsigned long long)(held_ns / SP_MS),
