@@ -279,6 +279,21 @@ static void refused(const struct sp_call *call, const struct sp_conn *conn, sp_s
     enif_free_env(env);
 }
 
+/* {sockpool_leak, {Slot, Lease}, Owner | ended, HeldMs} to the control process, whose call it is. */
+static void leak(const struct sp_call *call, struct sp_conn *conn, uint64_t owner, uint64_t held_ns)
+{
+    ErlNifEnv *env = call->env;
+    ERL_NIF_TERM key =
+        enif_make_tuple2(env, enif_make_uint(env, conn->slot), enif_make_uint64(env, conn->leaked));
+    ERL_NIF_TERM who = owner == SP_OWNER_POOL ? enif_make_atom(env, "ended") : (ERL_NIF_TERM)owner;
+    ErlNifPid pid;
+
+    if (sp_nif_get_controller(nif_pool(conn->pool), &pid))
+        (void)enif_send(env, &pid, NULL,
+                        enif_make_tuple4(env, enif_make_atom(env, "sockpool_leak"), key, who,
+                                         enif_make_uint64(env, held_ns / SP_MS)));
+}
+
 const struct sp_host sp_nif_host = {
     .conn_new = conn_new,
     .conn_ref = conn_ref,
@@ -293,6 +308,7 @@ const struct sp_host sp_nif_host = {
     .watch = watch,
     .wake = wake,
     .refused = refused,
+    .leak = leak,
     .reply_reserve = sp_nif_reply_reserve,
     .reply_free = sp_nif_reply_free,
     .reply_notify = sp_nif_reply_notify,

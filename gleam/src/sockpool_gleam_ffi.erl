@@ -69,7 +69,7 @@ stats(Pool) ->
             %% The order of the fields in the type Stats.
             Figures = [maps:get(Key, Stats)
                        || Key <- [size, max_overflow, total, idle, leased, connecting, waiting,
-                                  checkouts, checkins, created, reused, closed, abandoned, timeouts,
+                                  checkouts, checkins, created, reused, closed, abandoned, leaked, timeouts,
                                   pipelined, connect_attempts, connect_failures]],
             {ok, list_to_tuple([stats, atom_to_binary(Name) | Figures] ++ last_error(Last, At))};
         {error, Reason} ->

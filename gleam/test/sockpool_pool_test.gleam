@@ -385,6 +385,7 @@ pub fn stats_test() {
       reused: 0,
       closed: 0,
       abandoned: 0,
+      leaked: 0,
       timeouts: 0,
       pipelined: 0,
       connect_attempts: 3,

@@ -24,7 +24,7 @@
                    waiting := non_neg_integer(), checkouts := non_neg_integer(),
                    checkins := non_neg_integer(), created := non_neg_integer(),
                    reused := non_neg_integer(), closed := non_neg_integer(),
-                   abandoned := non_neg_integer(), timeouts := non_neg_integer(),
+                   abandoned := non_neg_integer(), leaked := non_neg_integer(), timeouts := non_neg_integer(),
                    pipelined := non_neg_integer(), connect_attempts := non_neg_integer(), connect_failures := non_neg_integer(),
                    last_error := undefined | sockpool:last(),
                    last_error_at := undefined | integer()}.
@@ -57,6 +57,8 @@
                 %% how many workers have ended of themselves since the last line in the log, and until when the
                 %% next one is not written
                 lost = none :: none | {non_neg_integer(), Last :: term(), Until :: integer()},
+                %% leases that were reported for being held so long
+                leaks = #{} :: #{Lease :: {Connection :: non_neg_integer(), pos_integer()} => pid()},
                 turn = 0 :: non_neg_integer(),
                 retry :: reference() | undefined,
                 %% going: its slices are under way; false: nothing is due, until somebody wakes this process
@@ -393,6 +395,17 @@ handle_info({timeout, Timer, tick}, #state{tick = {_, Timer}} = State) ->
     {noreply, tick(0, stepped(State#state{tick = going}))};
 handle_info({tick, Cursor}, #state{tick = going} = State) ->
     {noreply, tick(Cursor, State)};
+handle_info({sockpool_leak, {Connection, _} = Lease, ended, HeldMs}, #state{name = Name, leaks = Leaks} = State) ->
+    {noreply, case maps:take(Lease, Leaks) of
+                  {Owner, Rest} ->
+                      ok = sockpool_leak:ended(Name, Connection, Owner, HeldMs),
+                      State#state{leaks = Rest};
+                  error ->
+                      State
+              end};
+handle_info({sockpool_leak, {Connection, _} = Lease, Owner, HeldMs}, #state{name = Name, leaks = Leaks} = State) ->
+    ok = sockpool_leak:report(Name, Connection, Owner, HeldMs),
+    {noreply, State#state{leaks = Leaks#{Lease => Owner}}};
 handle_info({sockpool_pipe, Pipe, Generation, IsWrite}, #state{pool = Pool} = State) ->
     ok = sockpool_nif:pipe_event(Pool, Pipe, Generation, IsWrite),
     {noreply, State};

@@ -191,7 +191,7 @@ wrong_config(Config) ->
     end.
 
 needed() ->
-    [transport, strategy, packet, size, max_overflow, overflow_ttl, validate, max_hold,
+    [transport, strategy, packet, size, max_overflow, overflow_ttl, validate, max_hold, leak_threshold,
      max_waiting, replies, backoff_min, backoff_max, fail_fast, recv_limit, nodelay, keepalive, sndbuf, recbuf, bind,
      checkout_timeout, send_timeout, tls, max_inflight, abandoned, connect_parallelism, worker_shutdown, check,
      cut, pipeline, pipeline_bytes, pipeline_stall, min_size, idle_timeout, lifetime_min, lifetime_max, max_uses].

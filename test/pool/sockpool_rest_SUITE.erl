@@ -17,11 +17,12 @@ suite() -> [{timetrap, {minutes, 2}}].
 all() -> [no_ticks, a_lease_of_the_dead, waits_end, lifetimes_end].
 
 init_per_testcase(_Case, Config) ->
+    {ok, _} = application:ensure_all_started(sockpool),
     {ok, Listener} = gen_tcp:listen(0, [binary, {active, false}, {backlog, 1024}]),
     {ok, Port} = inet:port(Listener),
     Server = spawn_link(fun() -> accept(Listener) end),
     ok = gen_tcp:controlling_process(Listener, Server),
-    [{options, #{host => "127.0.0.1", port => Port, size => 1}}, {server, Server} | Config].
+    [{options, #{host => "127.0.0.1", port => Port, size => 1, max_overflow => 0}}, {server, Server} | Config].
 
 end_per_testcase(_Case, Config) ->
     [ok = sockpool:stop_pool(Pool) || Pool <- sockpool_test_util:pools()],

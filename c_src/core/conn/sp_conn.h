@@ -99,6 +99,9 @@ struct sp_conn {
     uint32_t watch; /* generation of its idle watch */
     uint64_t idle_since_ns;
 
+    /* written by the control process: the lease that was reported for being held so long, or 0; and since when it was */
+    _Atomic uint64_t leaked, leaked_since_ns;
+
     /* the holder's */
     int fd;
     uint32_t uses; /* counted where `uses_end` is not 0 */

@@ -70,6 +70,11 @@ struct sp_host {
     void (*refused)(const struct sp_call *call, const struct sp_conn *conn, sp_status why,
                     bool is_outage);
 
+    /* From the control process: the lease conn->leaked is held for so long by now; with the owner SP_OWNER_POOL: it has ended
+     * after that. */
+    void (*leak)(const struct sp_call *call, struct sp_conn *conn, uint64_t owner,
+                 uint64_t held_ns);
+
     /* Of pools with many requests on a connection (sp_pipe.h); NULL where there are none. */
 
     /* Makes the reply's own memory, reply->far, hold at least `cap` bytes, its content kept. */

@@ -12,6 +12,7 @@
     X(reused)           /* leases of a connection that had been leased before */                   \
     X(closed)           /* connections that were usable and left the pool */                       \
     X(abandoned)        /* leases whose owner died, lost the handle, or held for too long */       \
+    X(leaked)           /* leases that were reported for being held so long */                     \
     X(timeouts)         /* waiters that gave up */                                                 \
     X(pipelined)        /* requests on a connection that others had as well, or could */           \
     X(connect_attempts) /* connects that were begun */                                             \

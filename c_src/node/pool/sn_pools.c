@@ -106,8 +106,6 @@ static void on_released(struct sn_pool *pool)
 
 static void on_stopped(struct sn_pool *pool)
 {
-    struct sn_pools *pools = pool->pools;
-
     sp_list_remove(&pool->node);
     sn_hash_remove(&pool->pools->by_name, &pool->by_name);
     if (pool->done)
@@ -134,6 +132,7 @@ sp_status sn_pools_start(struct sn_pools *pools, struct sn_options *options,
     pool->pools = pools;
     pool->lookups = &pools->lookups;
     pool->ended_leases = pools->ended_leases;
+    pool->leaked = pools->leaked;
     pool->released = on_released;
     pool->on_stopped = on_stopped;
     sp_list_push_newest(&pools->list, &pool->node);

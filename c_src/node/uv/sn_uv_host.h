@@ -16,6 +16,9 @@ struct sn_hosted_pool {
     void (*wake)(struct sn_hosted_pool *hosted);
     void (*refused)(struct sn_hosted_pool *hosted, const struct sp_conn *conn, sp_status why,
                     bool is_outage);
+    /* As of sp_host.h. */
+    void (*leak)(struct sn_hosted_pool *hosted, struct sp_conn *conn, uint64_t owner,
+                 uint64_t held_ns);
     /* The last connection is gone. */
     void (*emptied)(struct sn_hosted_pool *hosted);
     size_t conns;

@@ -41,6 +41,8 @@ pub type Stats {
     closed: Int,
     /// connections taken back: the owner died, lost the handle or held it too long;
     abandoned: Int,
+    /// those that were held for longer than `leak_threshold`;
+    leaked: Int,
     /// waiting processes that gave up;
     timeouts: Int,
     /// requests on a connection that several may have at once;

@@ -133,6 +133,7 @@ static struct sp_config random_config(void)
                               .max_overflow = (uint32_t)stress_random(OVERFLOW + 1),
                               .overflow_ttl_ns = stress_random(3) ? 100 * SP_MS : 0,
                               .max_hold_ns = 400 * SP_MS,
+                              .leak_threshold_ns = 200 * SP_MS,
                               .min_size = stress_random(3),
                               .idle_timeout_ns = stress_random(2) ? 100 * SP_MS : SP_NEVER,
                               .lifetime_min_ns = 50 * SP_MS,

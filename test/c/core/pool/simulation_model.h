@@ -17,6 +17,7 @@ struct m_conn {
     enum m_state state;
     struct sp_conn *conn; /* the core's, to compare with */
     unsigned serial;      /* of its lease: one more each time it changes hands */
+    unsigned reported;    /* that of the lease which was reported for being held so long */
     uint64_t owner, idle_since_ns, leased_ns;
     bool bad, touched, unanswered, tainted, used, armed;
     size_t room; /* of its socket */
@@ -58,7 +59,7 @@ struct model {
     unsigned note_count;
     unsigned serials;
     uint64_t put_aside, replaced, closed_first, shrunk; /* that these happen at all */
-    uint64_t checkouts, checkins, created, reused, closed, abandoned, timeouts, pipelined,
+    uint64_t checkouts, checkins, created, reused, closed, abandoned, leaked, timeouts, pipelined,
         connect_attempts, connect_failures;
 };
 
