@@ -132,7 +132,6 @@ NUMBER(pipeline_stall, config.pipeline_stall_ns, 1, 4294967295, SP_MS)
 NUMBER(sndbuf, config.sockopts.sndbuf_bytes, 1, 2147483647, 1)
 NUMBER(recbuf, config.sockopts.recbuf_bytes, 1, 2147483647, 1)
 NUMBER(max_hold, config.max_hold_ns, 1, 4294967295, SP_MS)
-NUMBER(leak_threshold, config.leak_threshold_ns, 1000, 4294967295, SP_MS)
 NUMBER(recv_limit, config.recv_limit_bytes, 1, 2147483647, 1)
 
 Test(sn_options, connections_that_are_pipes)
