@@ -395,6 +395,7 @@ static void pool_dtor(ErlNifEnv *env, void *resource)
     (void)env;
     if (!pool)
         return;
+    atomic_fetch_sub(&pool->roots->pools, 1);
     sp_piped_destroy(&pool->core);
     sp_pool_destroy(&pool->core);
     sp_nif_kept_unref(pool->last_error);
@@ -447,8 +448,9 @@ struct sp_nif_pool *sp_nif_pool_alloc(ErlNifEnv *env, uint32_t shard_count, ERL_
             pool->resource = resource;
             resource->pool = pool;
             *term = enif_make_resource(env, resource);
-            pool->clock = ((struct sp_nif_roots *)enif_priv_data(env))->clock;
-            keep_library(pool->clock);
+            pool->roots = enif_priv_data(env);
+            atomic_fetch_add(&pool->roots->pools, 1);
+            keep_library(pool->roots->clock);
         } else {
             pool_free(pool);
         }

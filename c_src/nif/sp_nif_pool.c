@@ -15,7 +15,7 @@ static ERL_NIF_TERM not_a_pool(ErlNifEnv *env)
     return enif_make_badarg(env);
 }
 
-/* pool_new(Name, Shards) -> Pool */
+/* pool_new(Name | undefined, Shards) -> Pool */
 SP_NIF(sp_nif_pool_new)
 {
     struct sp_nif_pool *pool;
@@ -344,7 +344,7 @@ SP_NIF(sp_nif_pool_stats)
         return enif_make_tuple4(
             env, enif_make_uint(env, cursor), enif_make_uint64(env, snapshot.idle),
             enif_make_uint64(env, snapshot.leased), enif_make_uint64(env, snapshot.connecting));
-    enif_make_map_put(env, map, sp_atoms.name, pool->name, &map);
+    enif_make_map_put(env, map, sp_atoms.name, sp_nif_name_term(env, pool), &map);
     if (sp_nif_kept_get(pool, &pool->last_error, env, &error, &at_ms))
         at = enif_make_int64(env, at_ms);
     enif_make_map_put(env, map, enif_make_atom(env, "last_error"), error, &map);

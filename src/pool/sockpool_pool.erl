@@ -11,14 +11,17 @@
 -module(sockpool_pool).
 -behaviour(gen_server).
 
--export([start_link/2, launch/2, find/1, all/0, names/0, stats/1, reload_tls/1, update/2]).
+-export([new/0, start_link/2, launch/2, find/1, all/0, names/0, stats/1, reload_tls/1, update/2]).
 -export([run/3, run/4, init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
--export_type([stats/0]).
+-export_type([stats/0, id/0]).
+
+-type id() :: atom() | sockpool_nif:pool().
+%% Its name, or the pool itself where it has none.
 
 -include_lib("kernel/include/logger.hrl").
 
--type stats() :: #{name := atom(), size := non_neg_integer(), max_overflow := non_neg_integer(),
+-type stats() :: #{name := id(), size := non_neg_integer(), max_overflow := non_neg_integer(),
                    total := non_neg_integer(), idle := non_neg_integer(),
                    leased := non_neg_integer(), connecting := non_neg_integer(),
                    waiting := non_neg_integer(), checkouts := non_neg_integer(),
@@ -35,7 +38,7 @@
 %% Connecting has not failed for that long.
 -define(OUTAGE_ENDS_MS, 5000).
 
--record(state, {name :: atom(),
+-record(state, {name :: id(),
                 pool :: sockpool_nif:pool(),
                 opts :: sockpool_opts:opts(),
                 %% which of them were changed since the start; kept by the pool, for the life after a crash
@@ -65,8 +68,12 @@
                 tick = false :: false | going | {soon | later, Timer :: reference()},
                 outage = none :: none | {Failures :: pos_integer(), failing | Ends :: integer()}}).
 
+%% @doc A pool without a name, that nobody has started. It is there as long as somebody has its reference.
+-spec new() -> sockpool_nif:pool().
+new() -> sockpool_nif:pool_new(undefined, erlang:system_info(schedulers)).
+
 %% @doc Returns when the pool is open and its files are read. It is linked to the caller.
--spec start_link(atom(), sockpool_opts:opts()) -> {ok, pid()} | {error, term()}.
+-spec start_link(id(), sockpool_opts:opts()) -> {ok, pid()} | {error, term()}.
 start_link(Name, Opts) ->
     case launch(Name, Opts) of
         {ok, Pid} -> await_start(Pid);
@@ -86,7 +93,7 @@ await_start(Pid) ->
 
 %% @doc As start_link/2, without waiting: the caller gets `{sockpool_pool, Pid, ok | {error, Reason}}',
 %% and after an error the process ends, with the reason `normal'.
--spec launch(atom(), sockpool_opts:opts()) -> {ok, pid()} | {error, system_limit}.
+-spec launch(id(), sockpool_opts:opts()) -> {ok, pid()} | {error, system_limit}.
 launch(Name, Opts) ->
     try
         {ok, proc_lib:spawn_link(?MODULE, run, [self(), Name, Opts])}
@@ -97,9 +104,11 @@ launch(Name, Opts) ->
 %% @doc The pool of that name, or `undefined' where none was ever started on this node. Pools stay
 %% in persistent_term after their stop: to take one out costs a scan of every process. One that was
 %% made before sockpool_nif was deleted and loaded anew is no pool any more.
--spec find(atom()) -> sockpool_nif:pool() | undefined.
-find(Name) ->
-    Pool = pool(persistent_term:get({sockpool, Name}, undefined)),
+-spec find(id()) -> sockpool_nif:pool() | undefined.
+find(Name) when is_atom(Name) -> live(pool(persistent_term:get({sockpool, Name}, undefined)));
+find(Pool) -> live(Pool).
+
+live(Pool) ->
     try sockpool_nif:pool_controller(Pool) of
         _ -> Pool
     catch
@@ -120,7 +129,7 @@ names() ->
              sockpool_nif:pool_controller(Pool) =/= undefined].
 
 %% @doc Its connections are counted in as many calls as that takes.
--spec stats(atom() | sockpool_nif:pool()) -> {ok, stats()} | {error, not_found}.
+-spec stats(id()) -> {ok, stats()} | {error, not_found}.
 stats(Name) when is_atom(Name) ->
     case find(Name) of
         undefined -> {error, not_found};
@@ -137,11 +146,11 @@ stats(Pool, Counted) ->
     end.
 
 %% @doc See sockpool:reload_tls/1.
--spec reload_tls(atom()) -> ok | {error, term()}.
+-spec reload_tls(id()) -> ok | {error, term()}.
 reload_tls(Name) -> call(Name, reload_tls).
 
 %% @doc See sockpool:update/2.
--spec update(atom(), Changes :: term()) -> ok | {error, term()}.
+-spec update(id(), Changes :: term()) -> ok | {error, term()}.
 update(Name, Changes) -> call(Name, {update, Changes}).
 
 call(Name, Request) ->
@@ -160,13 +169,13 @@ call(Name, Request) ->
 -spec init(term()) -> {stop, not_started_so}.
 init(_) -> {stop, not_started_so}.
 
--spec run(pid(), atom(), sockpool_opts:opts()) -> ok | no_return().
+-spec run(pid(), id(), sockpool_opts:opts()) -> ok | no_return().
 run(Starter, Name, Opts) ->
     run(Starter, Name, Opts, 0).
 
 %% @private
 %% Who starts it hears of it when so many connections are there, or the first of them has failed.
--spec run(pid(), atom(), sockpool_opts:opts(), Awaited :: non_neg_integer()) -> ok | no_return().
+-spec run(pid(), id(), sockpool_opts:opts(), Awaited :: non_neg_integer()) -> ok | no_return().
 run(Starter, Name, Given, Awaited) ->
     process_flag(trap_exit, true),
     case opened(Name, Given) of
@@ -180,7 +189,7 @@ run(Starter, Name, Given, Awaited) ->
 opened(Name, Given) ->
     try
         Pool = find_or_make(Name),
-        {Changes, Forgotten} = changes(Name, Pool),
+        {Changes, Forgotten} = changes(Pool),
         Opts = maps:merge(Given, Changes),
         case open(Pool, config(Opts), erlang:phash2({make_ref(), os:system_time()})) of
             ok ->
@@ -194,15 +203,17 @@ opened(Name, Given) ->
     end.
 
 %% Who starts a pool again after a crash knows the options of its first start only; after a stop those are what counts.
-changes(Name, Pool) ->
+changes(Pool) ->
     Kept = case sockpool_nif:pool_changes(Pool) of undefined -> #{}; Map -> Map end,
-    case parent() =:= crashed_under(Name) of
+    case parent() =:= sockpool_nif:pool_parent(Pool) of
         true -> {Kept, false};
         false -> {#{}, map_size(Kept) > 0}
     end.
 
 %% Who makes a request sees at once which way it goes; each way knows the other. A term that changes costs a scan of every
 %% process: only a pool whose `pipeline' is above 1 for the first time, or not any more, has that.
+mark(Name, _Pool, _Opts) when not is_atom(Name) ->
+    ok;
 mark(Name, Pool, Opts) ->
     Term = case Opts of
                #{pipeline := Many} when is_integer(Many), Many > 1 -> {piped, Pool};
@@ -218,10 +229,10 @@ mark(Name, Pool, Opts) ->
 %% wait either: it can do nothing about what is wrong with the options.
 begun(#state{opts = #{tls := undefined}} = State) ->
     started(ok, State);
-begun(#state{name = Name, pool = Pool, opts = Opts} = State) ->
+begun(#state{pool = Pool, opts = Opts} = State) ->
     Self = self(),
     Turn = sockpool_tls:turn(),
-    Next = case parent() =:= crashed_under(Name) of
+    Next = case parent() =:= sockpool_nif:pool_parent(Pool) of
                true -> told(ok, State);
                false -> State
            end,
@@ -232,8 +243,8 @@ begun(#state{name = Name, pool = Pool, opts = Opts} = State) ->
         error:system_limit -> started({error, system_limit}, Next)
     end.
 
-started(ok, #state{name = Name} = State) ->
-    ok = set_parent(Name, parent()),
+started(ok, #state{pool = Pool} = State) ->
+    ok = sockpool_nif:pool_set_parent(Pool, parent()),
     awaited(ticking(State));
 started({error, Reason} = Error, #state{starter = undefined, pool = Pool} = State) ->
     ok = sockpool_nif:pool_note_error(Pool, Reason),
@@ -258,27 +269,14 @@ tell(Starter, Result) -> Starter ! {?MODULE, self(), Result}, ok.
 %% Never 0, which is: none, for a pool that was shut.
 parent() -> 1 + erlang:phash2(hd(get('$ancestors'))).
 
-crashed_under(Name) -> atomics:get(parent_cell(Name), 1).
-
-set_parent(Name, Parent) -> atomics:put(parent_cell(Name), 1, Parent).
-
-%% Only the control process comes here. A cell, since to change a persistent term costs a scan, too.
-parent_cell(Name) ->
-    case persistent_term:get({sockpool_parent, Name}, undefined) of
-        undefined ->
-            Cell = atomics:new(1, []),
-            ok = persistent_term:put({sockpool_parent, Name}, Cell),
-            Cell;
-        Cell ->
-            Cell
-    end.
-
 open(Pool, Config, Seed) ->
     case sockpool_nif:pool_open(Pool, Config, Seed, whereis(sockpool_janitor)) of
         again -> erlang:yield(), open(Pool, Config, Seed);
         Result -> Result
     end.
 
+find_or_make(Pool) when not is_atom(Pool) ->
+    Pool;
 find_or_make(Name) ->
     case find(Name) of
         undefined ->
@@ -455,21 +453,21 @@ handle_info(_Other, State) ->
 
 %% After a crash the monitor of the pool does what is left to do, with other answers to waiters.
 -spec terminate(term(), #state{}) -> ok.
-terminate(Reason, #state{name = Name, pool = Pool, connectors = Connectors} = State) ->
+terminate(Reason, #state{pool = Pool, connectors = Connectors} = State) ->
     Killed = lists:foldl(fun killed/2, State, maps:keys(Connectors)),
     %% A shut closes what the dead wait on. The living are expected to come back to it.
     lists:foreach(fun(Pid) -> receive {'EXIT', Pid, _} -> ok end end, maps:keys(Connectors)),
     _ = case Reason of
-            normal -> stop(Name, Pool, Killed);
-            shutdown -> stop(Name, Pool, Killed);
-            {shutdown, _} -> stop(Name, Pool, Killed);
+            normal -> stop(Pool, Killed);
+            shutdown -> stop(Pool, Killed);
+            {shutdown, _} -> stop(Pool, Killed);
             _ -> ok
         end,
     _ = State#state.unfit =:= undefined orelse told(State#state.unfit, State),
     ok.
 
-stop(Name, Pool, State) ->
-    ok = shut(Name, Pool),
+stop(Pool, State) ->
+    ok = shut_for_good(Pool),
     stopped(State).
 
 %% When all workers have ended.
@@ -482,8 +480,8 @@ stopped(State) ->
     end.
 
 %% The parent first: afterwards the pool may be another process's.
-shut(Name, Pool) ->
-    ok = set_parent(Name, 0),
+shut_for_good(Pool) ->
+    ok = sockpool_nif:pool_set_parent(Pool, 0),
     shut(Pool).
 
 shut(Pool) ->
