@@ -5,7 +5,7 @@
 -include_lib("common_test/include/ct.hrl").
 -include_lib("stdlib/include/assert.hrl").
 
--export([all/0, suite/0, init_per_testcase/2, end_per_testcase/2]).
+-export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([no_ticks/1, a_lease_of_the_dead/1, waits_end/1, lifetimes_end/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1, stat/2]).
@@ -15,6 +15,12 @@
 suite() -> [{timetrap, {minutes, 2}}].
 
 all() -> [no_ticks, a_lease_of_the_dead, waits_end, lifetimes_end].
+
+init_per_suite(Config) ->
+    {ok, _} = application:ensure_all_started(sockpool),
+    Config.
+
+end_per_suite(_Config) -> application:stop(sockpool).
 
 init_per_testcase(_Case, Config) ->
     {ok, _} = application:ensure_all_started(sockpool),
