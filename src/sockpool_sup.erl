@@ -275,6 +275,7 @@ ended(Id, Reason, #state{children = Children} = State) ->
     Without = unlisted(Pid, State),
     case Child of
         #child{phase = stopping, starter = Starter, stopper = Stopper, pending = Pending} ->
+            _ = no_timer(Child),
             answer(Starter, {error, draining}),
             answer(Stopper, ok),
             lists:foldr(fun({Request, From}, Next) -> request(Request, From, Next) end,

@@ -17,6 +17,7 @@ pub type ChildSpec
 /// Gauges and counters of a pool. While no call is under way, `idle + leased + connecting = total`.
 pub type Stats {
   Stats(
+    /// Empty where it has none.
     name: String,
     /// As configured.
     size: Int,
@@ -61,6 +62,12 @@ pub type Stats {
 /// at most 255 characters.
 @external(erlang, "sockpool_gleam_ffi", "named")
 pub fn named(name: String) -> Pool
+
+/// A pool of this node without a name: a new one each time. `start`, `start_link` or `child_spec` starts it, and it goes
+/// wherever a pool goes; `names` leaves it out. What is left of it when it is stopped is freed with the last use of this
+/// value, so such pools can come and go in any number, one for each tenant, say.
+@external(erlang, "sockpool_gleam_ffi", "unnamed")
+pub fn unnamed() -> Pool
 
 /// A pool that another node serves, such as `on_node("cache", "pools@db1")`. The functions are the
 /// same; `start_link`, `child_spec` and `reload_tls` are for pools of this node alone. What is sent
