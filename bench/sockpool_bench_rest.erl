@@ -100,5 +100,5 @@ come_and_go(Options) ->
 held() ->
     lists:foreach(fun erlang:garbage_collect/1, erlang:processes()),
     {ok, Descriptors} = file:list_dir("/proc/self/fd"),
-    [sockpool_nif:pool_count(), length(erlang:processes()), length(ets:all()), maps:get(count, persistent_term:info()),
+    [sockpool_nif:count(pools), length(erlang:processes()), length(ets:all()), maps:get(count, persistent_term:info()),
      length(Descriptors)].

@@ -238,7 +238,7 @@ node_stats(Node) ->
     bad_argument(node, Node).
 
 %% @doc Gauges (size, max_overflow, total, idle, leased, connecting, waiting) and counters since the
-%% pool was first started (checkouts, checkins, created, reused, closed, abandoned, timeouts, pipelined,
+%% pool was started, or before its process crashed (checkouts, checkins, created, reused, closed, abandoned, timeouts, pipelined,
 %% connect_attempts, connect_failures). While no call is under way, idle + leased + connecting =
 %% total. last_error is why the last attempt that failed did, last_error_at when, in milliseconds as of
 %% `erlang:system_time(millisecond)'; both are undefined where none has.
@@ -293,7 +293,7 @@ leased(_Name, Timeout) ->
     bad_argument(timeout, Timeout).
 
 leased(Pool, Timeout, Yields) when is_reference(Pool) ->
-    case sockpool_nif:pool_kind(Pool) of
+    case kind(Pool) of
         undefined -> no_pool(Pool);
         _ -> leased_of(Pool, Pool, Timeout, Yields)
     end;
@@ -582,7 +582,7 @@ here(Pool) -> Pool.
 
 %% {piped, Pool}, Pool, or undefined.
 piped(Pool) when is_reference(Pool) ->
-    case sockpool_nif:pool_kind(Pool) of
+    case kind(Pool) of
         piped -> {piped, Pool};
         exclusive -> Pool;
         undefined -> undefined
@@ -889,7 +889,10 @@ place(Pool) when is_reference(Pool) ->
 place(_Other) -> nowhere.
 
 is_pool(Name) when is_atom(Name) -> true;
-is_pool(Pool) -> sockpool_nif:pool_kind(Pool) =/= undefined.
+is_pool(Pool) -> kind(Pool) =/= undefined.
+
+kind(Pool) ->
+    try sockpool_nif:pool_kind(Pool) catch error:badarg -> undefined end.
 
 no_pool(Name) when ?IS_NAME(Name) -> {error, not_found};
 no_pool(Name) -> bad_argument(pool, Name).

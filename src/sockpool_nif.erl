@@ -5,7 +5,7 @@
 
 -export([pool_new/2, pool_open/4, pool_update/3, pool_changes/1, pool_shut/1, pool_clean_up/1, pool_step/1, pool_tick/2, pool_idle_event/3,
          pool_stats/2, pool_want/1, pool_note_error/2, pool_give_up/1, pool_unavailable/1, pool_checkout_timeout/1, pool_send_timeout/1,
-         pool_controller/1, pool_check/1, pool_kind/1, pool_count/0, pool_parent/1, pool_set_parent/2, tls_configure/2, tls_context/2]).
+         pool_controller/1, pool_check/1, pool_kind/1, count/1, pool_retire/1, pool_parent/1, pool_set_parent/2, tls_configure/2, tls_context/2]).
 -export([attempt_claim/2, attempt_begin/5, attempt_opened/2, attempt_worker/2, attempt_handshake/2, attempt_ready/1,
          attempt_failed/1, attempt_abort/1]).
 -export([checkout/1, enqueue/3, enqueue_growing/3, waited/1, cancel/1, checkin/1, checkin_clean/1, discard/1, give_away/2]).
@@ -61,7 +61,7 @@ priv_dir() ->
 pool_new(_Name, _Shards) -> ?NOT_LOADED.
 
 -spec pool_open(pool(), map(), non_neg_integer(), pid() | undefined) ->
-          ok | again | {already_started, pid()}.
+          ok | again | gone | {already_started, pid()}.
 pool_open(_Pool, _Config, _Seed, _Janitor) -> ?NOT_LOADED.
 
 -spec pool_update(pool(), map(), Changes :: map()) -> ok.
@@ -107,11 +107,14 @@ pool_checkout_timeout(_Pool) -> ?NOT_LOADED.
 -spec pool_send_timeout(pool()) -> timeout().
 pool_send_timeout(_Pool) -> ?NOT_LOADED.
 
--spec pool_kind(term()) -> piped | exclusive | undefined.
-pool_kind(_Term) -> ?NOT_LOADED.
+-spec pool_kind(pool()) -> piped | exclusive.
+pool_kind(_Pool) -> ?NOT_LOADED.
 
--spec pool_count() -> non_neg_integer().
-pool_count() -> ?NOT_LOADED.
+-spec count(pools) -> non_neg_integer().
+count(_What) -> ?NOT_LOADED.
+
+-spec pool_retire(pool()) -> boolean().
+pool_retire(_Pool) -> ?NOT_LOADED.
 
 -spec pool_parent(pool()) -> non_neg_integer().
 pool_parent(_Pool) -> ?NOT_LOADED.

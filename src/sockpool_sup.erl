@@ -27,6 +27,8 @@
 -define(COLLECT_MS, 1000).
 %% Earlier where there are so many.
 -define(COLLECT_EACH, 256).
+%% How many since it did that.
+-define(FORGOTTEN, '$sockpool_forgotten').
 %% What a service gets to end. Then it is killed.
 -define(STOP_MS, 5000).
 
@@ -44,8 +46,7 @@
                 pending = [] :: [{request(), gen_server:from()}]}).
 
 -record(state, {children = #{} :: #{id() => #child{}},
-                ids = #{} :: #{pid() => id()},
-                forgotten = 0 :: non_neg_integer()}).  % pools without a name, since the last collection
+                ids = #{} :: #{pid() => id()}}).
 
 %% @doc Where a pool of the environment cannot be started, nothing is.
 -spec start_link() -> {ok, pid()} | {error, term()}.
@@ -157,7 +158,8 @@ handle_info({timeout, Timer, {What, Id}}, #state{children = Children} = State) -
     end;
 handle_info(collect, State) ->
     true = erlang:garbage_collect(),
-    {noreply, State#state{forgotten = 0}};
+    _ = put(?FORGOTTEN, 0),
+    {noreply, State};
 handle_info(_Other, State) ->
     {noreply, State}.
 
@@ -327,12 +329,12 @@ forget(Id, State) -> without(Id, State).
 without(Id, #state{children = Children} = State) -> State#state{children = maps:remove(Id, Children)}.
 
 %% What was of a pool without a name is freed when nobody refers to it, and this process may have nothing to do for hours.
-collect_later(#state{forgotten = 0} = State) ->
-    _ = erlang:send_after(?COLLECT_MS, self(), collect),
-    State#state{forgotten = 1};
-collect_later(#state{forgotten = Forgotten} = State) ->
-    _ = Forgotten rem ?COLLECT_EACH =:= 0 andalso erlang:garbage_collect(),
-    State#state{forgotten = Forgotten + 1}.
+collect_later(State) ->
+    Forgotten = case get(?FORGOTTEN) of undefined -> 0; Count -> Count end,
+    _ = Forgotten =:= 0 andalso erlang:send_after(?COLLECT_MS, self(), collect),
+    _ = Forgotten rem ?COLLECT_EACH =:= ?COLLECT_EACH - 1 andalso erlang:garbage_collect(),
+    _ = put(?FORGOTTEN, Forgotten + 1),
+    State.
 
 listed(Pid, Id, #state{ids = Ids} = State) -> State#state{ids = Ids#{Pid => Id}}.
 

@@ -43,6 +43,7 @@ struct sp_nif_pool {
     ErlNifMutex
         *transition;       /* held while the pool opens, and over one slice of a shut; outermost */
     bool shutting;         /* under transition: slices are left to do */
+    bool retired;          /* under transition: it was stopped, and is never opened again */
     sp_status shut_status; /* under transition: what they tell waiters */
     ErlNifMutex *lock;     /* guards what follows, up to cut; innermost */
     bool controlled;
@@ -337,7 +338,8 @@ SP_NIF(sp_nif_pool_send_timeout);
 SP_NIF(sp_nif_pool_controller);
 SP_NIF(sp_nif_pool_check);
 SP_NIF(sp_nif_pool_kind);
-SP_NIF(sp_nif_pool_count);
+SP_NIF(sp_nif_count);
+SP_NIF(sp_nif_pool_retire);
 SP_NIF(sp_nif_pool_parent);
 SP_NIF(sp_nif_pool_set_parent);
 SP_NIF(sp_nif_tls_configure);

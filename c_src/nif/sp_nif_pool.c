@@ -76,7 +76,7 @@ static void give_up_control(struct sp_nif_pool *pool)
     enif_mutex_unlock(pool->lock);
 }
 
-/* pool_open(Pool, Config, Seed, Janitor | undefined) -> ok | again | {already_started, Pid}. The
+/* pool_open(Pool, Config, Seed, Janitor | undefined) -> ok | again | gone | {already_started, Pid}. The
  * caller becomes the control process; again: call again, the pool's last life is still being
  * cleaned up. The janitor gets {sockpool_shut, Pool} when the caller crashes, and calls
  * pool_clean_up/1. */
@@ -104,6 +104,10 @@ SP_NIF(sp_nif_pool_open)
     /* Not to wait for the janitor, who goes from slice to slice. */
     if (enif_mutex_trylock(pool->transition) != 0)
         return sp_atoms.again;
+    if (pool->retired) {
+        enif_mutex_unlock(pool->transition);
+        return enif_make_atom(env, "gone");
+    }
     if (!sp_nif_shut_slice(&call, pool))
         status = take_control(env, pool, &other);
     if (status == SP_OK &&

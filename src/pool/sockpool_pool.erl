@@ -101,9 +101,8 @@ launch(Name, Opts) ->
         error:system_limit -> {error, system_limit}
     end.
 
-%% @doc The pool of that name, or `undefined' where none was ever started on this node. Pools stay
-%% in persistent_term after their stop: to take one out costs a scan of every process. One that was
-%% made before sockpool_nif was deleted and loaded anew is no pool any more.
+%% @doc The pool of that name, or `undefined' where none runs on this node, or is about to run again after a crash. One that
+%% was made before sockpool_nif was deleted and loaded anew is no pool any more.
 -spec find(id()) -> sockpool_nif:pool() | undefined.
 find(Name) when is_atom(Name) -> live(pool(persistent_term:get({sockpool, Name}, undefined)));
 find(Pool) -> live(Pool).
@@ -115,7 +114,7 @@ live(Pool) ->
         error:badarg -> undefined
     end.
 
-%% @doc Those too that have stopped.
+%% @doc Those that have a name, also where they have crashed.
 -spec all() -> [sockpool_nif:pool()].
 all() ->
     [pool(Term) || {{sockpool, _Name}, Term} <- persistent_term:get()].
@@ -196,6 +195,7 @@ opened(Name, Given) ->
                 _ = Forgotten andalso sockpool_nif:pool_update(Pool, config(Opts), #{}),
                 ok = mark(Name, Pool, Opts),
                 {ok, Pool, Changes, Opts};
+            gone -> free_name(Name, Pool), opened(Name, Given);
             {already_started, _} = Started -> {error, Started}
         end
     catch
@@ -468,7 +468,8 @@ terminate(Reason, #state{pool = Pool, connectors = Connectors} = State) ->
 
 stop(Pool, State) ->
     ok = shut_for_good(Pool),
-    stopped(State).
+    stopped(State),
+    free(State#state.name, Pool).
 
 %% When all workers have ended.
 stopped(State) ->
@@ -478,6 +479,21 @@ stopped(State) ->
         lists:foreach(fun(Ref) -> receive {'DOWN', Ref, process, _, _} -> ok end end,
                       maps:keys(State#state.stopping))
     end.
+
+%% So that nothing is left of a pool that is stopped. It costs a scan of every process, in the background. Who starts
+%% one of that name meanwhile has taken this pool over, or makes another one.
+free(Name, Pool) ->
+    _ = is_atom(Name) andalso sockpool_nif:pool_retire(Pool) andalso free_name(Name, Pool),
+    ok.
+
+free_name(Name, Pool) ->
+    Forget = fun() ->
+                     case pool(persistent_term:get({sockpool, Name}, undefined)) of
+                         Pool -> persistent_term:erase({sockpool, Name});
+                         _ -> false
+                     end
+             end,
+    global:trans({{sockpool, Name}, self()}, Forget, [node()]).
 
 %% The parent first: afterwards the pool may be another process's.
 shut_for_good(Pool) ->

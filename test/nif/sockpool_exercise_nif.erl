@@ -181,7 +181,7 @@ wrong_target(Position, Term, Config) ->
 %% Functions of a pool that must refuse whatever is no pool, and have no other argument.
 strict() ->
     [pool_shut, pool_clean_up, pool_step, pool_stats, pool_want, pool_give_up, pool_unavailable,
-     pool_checkout_timeout, pool_send_timeout, pool_controller, tls_configure, tls_context, checkout].
+     pool_checkout_timeout, pool_send_timeout, pool_controller, pool_kind, pool_parent, pool_retire, tls_configure, tls_context, checkout].
 
 wrong_config(Config) ->
     Pool = sockpool_nif:pool_new(raw, 1),
@@ -200,6 +200,8 @@ right(pool_new, _Pool, _Config) -> [raw, 1];
 right(pool_update, Pool, Config) -> [Pool, Config, #{}];
 right(pool_open, _Pool, Config) -> [sockpool_nif:pool_new(raw, 1), Config, 1, self()];
 right(pool_tick, Pool, _Config) -> [Pool, 0];
+right(pool_set_parent, Pool, _Config) -> [Pool, 1];
+right(count, _Pool, _Config) -> [pools];
 right(pool_stats, Pool, _Config) -> [Pool, {0, 0, 0, 0}];
 right(pool_idle_event, Pool, _Config) -> [Pool, 0, 0];
 right(pool_note_error, Pool, _Config) -> [Pool, reason];

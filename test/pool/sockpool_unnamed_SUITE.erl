@@ -7,7 +7,7 @@
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([init/1]).
 -export([everywhere/1, requests/1, piped/1, workers/1, refused/1, not_listed/1, after_a_crash/1, in_a_supervisor/1, freed_with_the_last_reference/1,
-         come_and_go/1]).
+         come_and_go/1, names_are_free_again/1, stops_and_starts_of_a_name/1]).
 
 -import(sockpool_test_util, [wait_until/1]).
 
@@ -16,7 +16,8 @@
 suite() -> [{timetrap, {minutes, 3}}].
 
 all() ->
-    [everywhere, requests, piped, workers, refused, not_listed, after_a_crash, in_a_supervisor, freed_with_the_last_reference, come_and_go].
+    [everywhere, requests, piped, workers, refused, not_listed, after_a_crash, in_a_supervisor, freed_with_the_last_reference, come_and_go,
+     names_are_free_again, stops_and_starts_of_a_name].
 
 init_per_suite(Config) ->
     {ok, _} = application:ensure_all_started(sockpool),
@@ -172,6 +173,43 @@ come_and_go(Config) ->
     end),
     nothing_is_left(Before).
 
+names_are_free_again(Config) ->
+    Before = held(),
+    in_a_process(fun() ->
+        [begin
+             Name = list_to_atom("named_" ++ integer_to_list(N)),
+             ok = sockpool:start_pool(Name, ?config(options, Config)),
+             {ok, <<"hi\n">>} = sockpool:request(Name, "hi\n", packet, 10000),
+             ok = sockpool:stop_pool(Name),
+             ?assertEqual({error, not_found}, sockpool:stats(Name))
+         end || N <- lists:seq(1, 100)]
+    end),
+    nothing_is_left(Before).
+
+%% Whoever has started it finds it, whatever others that have stopped it are doing.
+stops_and_starts_of_a_name(Config) ->
+    Before = held(),
+    Options = ?config(options, Config),
+    [receive {'DOWN', Monitor, process, Pid, Reason} -> ?assertEqual(normal, Reason) end
+     || {Pid, Monitor} <- [spawn_monitor(fun() ->
+                                                 process_flag(trap_exit, true),
+                                                 live_and_die(300, Options#{size => 0})
+                                         end) || _ <- [1, 2, 3]]],
+    nothing_is_left(Before).
+
+live_and_die(0, _Options) ->
+    ok;
+live_and_die(N, Options) ->
+    case sockpool:start_link(live_and_die, Options) of
+        {ok, Pid} ->
+            ?assertMatch({ok, #{name := live_and_die}}, sockpool:stats(live_and_die)),
+            exit(Pid, shutdown),
+            receive {'EXIT', Pid, shutdown} -> live_and_die(N - 1, Options) end;
+        {error, {already_started, _}} ->
+            erlang:yield(),
+            live_and_die(N, Options)
+    end.
+
 %% As a supervisor.
 init(Specs) -> {ok, Specs}.
 
@@ -182,7 +220,7 @@ in_a_process(Fun) ->
 %% Without what is garbage.
 held() ->
     [_ = garbage_collect(Process) || Process <- processes()],
-    {sockpool_nif:pool_count(), length(processes()), length(ets:all()), maps:get(count, persistent_term:info()),
+    {sockpool_nif:count(pools), length(processes()), length(ets:all()), maps:get(count, persistent_term:info()),
      sockpool_test_util:descriptors(), length(supervisor:which_children(sockpool_sup))}.
 
 %% The test's own processes come and go as well, and the other ends of connections are closed by the server.

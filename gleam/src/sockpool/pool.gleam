@@ -29,7 +29,7 @@ pub type Stats {
     connecting: Int,
     /// Processes that wait for a connection.
     waiting: Int,
-    /// Counters, since the pool was first started: connections handed out, those of request
+    /// Counters, since the pool was started: connections handed out, those of request
     /// included;
     checkouts: Int,
     /// given back by checkin, discard or request;
