@@ -107,8 +107,8 @@ pool_checkout_timeout(_Pool) -> ?NOT_LOADED.
 -spec pool_send_timeout(pool()) -> timeout().
 pool_send_timeout(_Pool) -> ?NOT_LOADED.
 
--spec pool_kind(pool()) -> piped | exclusive.
-pool_kind(_Pool) -> ?NOT_LOADED.
+-spec pool_kind(term()) -> piped | exclusive.
+pool_kind(_Term) -> ?NOT_LOADED.
 
 -spec count(pools) -> non_neg_integer().
 count(_What) -> ?NOT_LOADED.

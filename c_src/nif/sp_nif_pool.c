@@ -29,6 +29,8 @@ SP_NIF(sp_nif_pool_new)
     if (!pool)
         return enif_raise_exception(env, enif_make_atom(env, "enomem"));
     pool->name = argv[0];
+    /* Who comes before it is open is told that, and not what its options would say. */
+    atomic_store(&pool->recv_limit_bytes, UINT64_MAX);
     return term;
 }
 

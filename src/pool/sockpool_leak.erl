@@ -5,6 +5,9 @@
 
 -export([report/4, ended/4, client/1]).
 
+%% From OTP 27 on.
+-ignore_xref([{proc_lib, get_label, 1}]).
+
 -include_lib("kernel/include/logger.hrl").
 
 %% Its owner works for another process, which this names.
@@ -77,7 +80,7 @@ asked(Holder) ->
         _:_ -> undefined
     end.
 
-%% From OTP 27 on. Of another node's process its name and its stack have to do.
+%% Of another node's process its name and its stack have to do.
 label(Holder) when node(Holder) =:= node() ->
     case erlang:function_exported(proc_lib, get_label, 1) of
         true -> apply(proc_lib, get_label, [Holder]);

@@ -6,7 +6,7 @@
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
 -export([init/1]).
--export([everywhere/1, requests/1, piped/1, workers/1, refused/1, not_listed/1, after_a_crash/1, in_a_supervisor/1, freed_with_the_last_reference/1,
+-export([not_started/1, everywhere/1, requests/1, piped/1, workers/1, refused/1, not_listed/1, after_a_crash/1, in_a_supervisor/1, freed_with_the_last_reference/1,
          come_and_go/1, names_are_free_again/1, stops_and_starts_of_a_name/1]).
 
 -import(sockpool_test_util, [wait_until/1]).
@@ -16,7 +16,7 @@
 suite() -> [{timetrap, {minutes, 3}}].
 
 all() ->
-    [everywhere, requests, piped, workers, refused, not_listed, after_a_crash, in_a_supervisor, freed_with_the_last_reference, come_and_go,
+    [not_started, everywhere, requests, piped, workers, refused, not_listed, after_a_crash, in_a_supervisor, freed_with_the_last_reference, come_and_go,
      names_are_free_again, stops_and_starts_of_a_name].
 
 init_per_suite(Config) ->
@@ -41,6 +41,12 @@ echo(Socket) ->
         {ok, Line} -> ok = gen_tcp:send(Socket, Line), echo(Socket);
         {error, closed} -> ok
     end.
+
+%% What its options will say is not known yet.
+not_started(_Config) ->
+    Pool = sockpool:unnamed(),
+    stopped(Pool),
+    ?assertEqual([{error, not_found} || _ <- [1, 2]], [sockpool:request(Pool, "x", Length, 1000) || Length <- [packet, 1000]]).
 
 everywhere(Config) ->
     {ok, Pool} = sockpool:start_pool(?config(options, Config)),
