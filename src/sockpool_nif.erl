@@ -17,7 +17,7 @@
 
 -on_load(load/0).
 
--opaque pool() :: reference().
+-type pool() :: reference().
 -opaque lease() :: {sockpool_conn, reference(), non_neg_integer()}.
 %% A connection in its owner's hands, or the handle of one who waits for it.
 

@@ -5,9 +5,6 @@
 
 -export([report/4, ended/4, client/1]).
 
-%% From OTP 27 on.
--ignore_xref([{proc_lib, get_label, 1}]).
-
 -include_lib("kernel/include/logger.hrl").
 
 %% Its owner works for another process, which this names.
@@ -83,11 +80,13 @@ asked(Holder) ->
 %% Of another node's process its name and its stack have to do.
 label(Holder) when node(Holder) =:= node() ->
     case erlang:function_exported(proc_lib, get_label, 1) of
-        true -> apply(proc_lib, get_label, [Holder]);
+        true -> (from_otp_27()):get_label(Holder);
         false -> undefined
     end;
 label(_Holder) ->
     undefined.
+
+from_otp_27() -> proc_lib.
 
 said({label, undefined}) -> "";
 said({label, Label}) -> io_lib:format(", labelled ~0tp", [Label]);

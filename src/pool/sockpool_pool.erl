@@ -245,7 +245,9 @@ begun(#state{pool = Pool, opts = Opts} = State) ->
 
 started(ok, #state{pool = Pool} = State) ->
     ok = sockpool_nif:pool_set_parent(Pool, parent()),
-    awaited(ticking(State));
+    %% Whoever has woken it before has waited for that.
+    self() ! sockpool_wake,
+    awaited(State);
 started({error, Reason} = Error, #state{starter = undefined, pool = Pool} = State) ->
     ok = sockpool_nif:pool_note_error(Pool, Reason),
     started(ok, connected(Error, sockpool_step:new(), State#state{configured = false}));
