@@ -31,7 +31,8 @@ SP_NIF(sp_nif_pool_new)
     pool->name = argv[0];
     /* Who comes before it is open is told that, and not what its options would say. */
     atomic_store(&pool->recv_limit_bytes, UINT64_MAX);
-    atomic_store(&pool->header, sp_framing_pack(&(struct sp_framing){.kind = SP_FRAMING_DELIMITER}));
+    atomic_store(&pool->header,
+                 sp_framing_pack(&(struct sp_framing){.kind = SP_FRAMING_DELIMITER}));
     return term;
 }
 
