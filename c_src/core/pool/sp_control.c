@@ -13,6 +13,7 @@
 #include "sp_settings.h"
 #include "sp_shard.h"
 #include "sp_table.h"
+#include "sp_times.h"
 
 #include <sched.h>
 
@@ -168,9 +169,9 @@ static bool attempt(struct sp_pool *pool, const struct sp_call *call, uint32_t r
     conn->pool = pool;
     conn->host = pool->host;
     conn->unpinned = sp_close_queue;
-    conn->sys = pool->sys;
     conn->transport = config->transport;
     if (!sp_is_worker(conn->transport)) {
+        conn->sys = pool->sys;
         conn->framing = conn->pool_framing = config->framing;
         conn->recv_limit_bytes = config->recv_limit_bytes;
     }
@@ -178,7 +179,7 @@ static bool attempt(struct sp_pool *pool, const struct sp_call *call, uint32_t r
     conn->keepalive = config->sockopts.keepalive || config->sockopts.silence_s > 0;
     conn->epoch = atomic_load(&pool->epoch);
     conn->round = round;
-    conn->born_ns = conn->idle_since_ns = call->now_ns;
+    conn->born_ns = conn->idle_since_ns = sp_times_now(pool, call);
     atomic_store_explicit(&conn->ends_ns, SP_NEVER, memory_order_relaxed);
     conn->fd = -1;
     pool->host->conn_ref(conn);
@@ -275,7 +276,8 @@ sp_status sp_control_begin(struct sp_pool *pool, const struct sp_call *call, str
         pool->host->conn_stop(call, conn, conn->fd);
     }
     conn->fd = -1;
-    conn->tainted = false;
+    conn->tainted = conn->opened = false;
+    conn->idle_since_ns = sp_times_now(pool, call);
     pthread_mutex_lock(&pool->control.lock);
     opts = pool->control.config.sockopts;
     pthread_mutex_unlock(&pool->control.lock);
@@ -283,6 +285,16 @@ sp_status sp_control_begin(struct sp_pool *pool, const struct sp_call *call, str
     status = conn->transport->open(conn, addr, &opts);
     *lease = sp_conn_lease(conn, owner, call->now_ns);
     return status;
+}
+
+/* By the connector, whose lease holds: what it has done is over, and the next begins. */
+static void end_phase(struct sp_conn *conn, const struct sp_call *call, enum sp_time time)
+{
+    uint64_t now_ns = sp_times_now(conn->pool, call);
+
+    sp_times_note(conn->pool, time,
+                  now_ns > conn->idle_since_ns ? now_ns - conn->idle_since_ns : 0);
+    conn->idle_since_ns = now_ns;
 }
 
 sp_status sp_control_opened(struct sp_conn *conn, uint64_t *lease, const struct sp_call *call)
@@ -297,6 +309,11 @@ sp_status sp_control_opened(struct sp_conn *conn, uint64_t *lease, const struct 
      * and this would take the reset for all there is. */
     status = conn->shaken ? SP_OK : conn->transport->opened(conn);
     sp_conn_settle(conn, call); /* with what a handshake cost, whose call is over */
+    if (status == SP_OK && !conn->opened && !sp_is_worker(conn->transport))
+        end_phase(conn, call, SP_TIME_TCP);
+    conn->opened = conn->opened || status == SP_OK;
+    if (status == SP_OK && conn->shaken)
+        end_phase(conn, call, SP_TIME_TLS);
     sp_conn_leave(conn, call);
     if (status != SP_OK)
         return status;
@@ -322,7 +339,7 @@ static sp_status check_new(struct sp_pool *pool, struct sp_conn *conn)
 {
     enum sp_clean clean = SP_CLEAN;
 
-    if (conn->rbuf.len > conn->rbuf.pos)
+    if (sp_conn_has_unread(conn))
         clean = SP_DIRTY;
     else if (conn->tainted)
         return SP_CLOSED;
@@ -349,10 +366,14 @@ sp_status sp_control_ready(struct sp_pool *pool, const struct sp_call *call, str
     status = check_new(pool, conn);
     sp_conn_settle(conn, call);
     if (status != SP_OK) {
-        sp_pool_retire_failed(pool, call, conn);
+        sp_pool_retire_failed(pool, call, conn,
+                              status >= SP_STATUS_TRANSPORT ? SP_FAILURE_TLS : SP_FAILURE_OTHER);
         return status;
     }
     sp_health_up(pool);
+    end_phase(conn, call, SP_TIME_INIT);
+    sp_times_note(pool, SP_TIME_CONNECT,
+                  conn->idle_since_ns > conn->born_ns ? conn->idle_since_ns - conn->born_ns : 0);
     sp_age_born(pool, call, conn);
     sp_count(sp_pool_home(pool, call), created);
     sp_conn_set_state(conn, SP_CONN_LEASED);
@@ -401,7 +422,7 @@ static void watch_cold(struct sp_pool *pool, const struct sp_call *call, struct 
         if (pool->host->watch(call, conn, ++conn->watch))
             sp_pool_put(pool, call, shard, conn, SP_IDLE_COLD);
         else
-            sp_pool_retire(pool, call, conn);
+            sp_pool_retire(pool, call, conn, SP_WHY_IO_ERROR);
     }
 }
 
@@ -459,7 +480,7 @@ static void idle_event(struct sp_pool *pool, const struct sp_call *call, struct 
         sp_pool_put(pool, call, shard, conn, SP_IDLE_COLD);
         sp_pool_serve(pool, call, NULL);
     } else {
-        sp_pool_retire_unusable(pool, call, conn);
+        sp_pool_retire_unusable(pool, call, conn, sp_retire_why(conn, clean));
     }
 }
 

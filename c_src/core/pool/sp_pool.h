@@ -10,6 +10,7 @@
 #include "core/base/sp_backoff.h"
 #include "core/conn/sp_conn.h"
 #include "core/base/sp_expiry.h"
+#include "core/base/sp_histogram.h"
 #include "core/conn/sp_host.h"
 #include "core/base/sp_list.h"
 #include "core/base/sp_peak.h"
@@ -63,6 +64,8 @@ struct sp_shard {
     _Atomic uint32_t top;  /* how many in all; changed under the lock, probed without */
     _Atomic uint32_t pipe; /* that the requests of this shard are put on */
     struct sp_stats stats; /* counted by threads whose home this is */
+    struct sp_sampler use;
+    struct sp_histogram *_Atomic used;
 };
 
 struct sp_pool {
@@ -102,6 +105,7 @@ struct sp_pool {
         _Alignas(128) pthread_mutex_t lock;
         struct sp_list list;
         struct sp_expiry expiry;
+        uint64_t exhausted_ns, exhausted_since_ns; /* how long, or since when, somebody waits */
     } queue;
     _Atomic uint64_t nwait,
         nwait_piped; /* who waits, and how many of these for a place on a pipe */
@@ -113,6 +117,11 @@ struct sp_pool {
     void (*start_pipe)(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
                        uint64_t lease);
     void (*admit)(struct sp_pool *pool, const struct sp_call *call);
+
+    struct sp_counts counts;
+    struct sp_sampler wait;
+    struct sp_histogram waited;
+    struct sp_histogram *_Atomic times[SP_TIMES];
 
     /* Control plane. */
     struct {
@@ -151,6 +160,8 @@ void sp_pool_destroy(struct sp_pool *pool);
 void sp_pool_wake(struct sp_pool *pool, const struct sp_call *call);
 /* What those are told who come in that phase. */
 sp_status sp_pool_phase_status(enum sp_phase phase);
+/* Somebody is told that there is no connection, which is counted; SP_NOT_FOUND is not. */
+sp_status sp_pool_refuse(struct sp_pool *pool, sp_status status);
 
 static inline enum sp_phase sp_pool_phase(struct sp_pool *pool)
 {
