@@ -42,6 +42,8 @@ about(head_of_line) ->
     "calls of 64 bytes to another node, while messages of 64 MiB travel to it and without";
 about(memory) ->
     "memory of an idle connection";
+about(rest) ->
+    "1000 pools at rest; 10000 pools that come and go";
 about(tls) ->
     "TLS 1.3: requests and replies of 64 bytes and 1 MiB, handshakes, memory, timers";
 about(c_node) ->
@@ -114,6 +116,7 @@ run(c_pipeline) ->
                             || Processes <- [1, 8, 62, 1000]]), []};
 run(head_of_line) -> {head_of_line(), []};
 run(leak_test) -> {[], sockpool_bench_leak:leak_test()};
+run(rest) -> {[], sockpool_bench_rest:run()};
 run(memory) -> {[], sockpool_bench_leak:memory()}.
 
 cell(Processes, Size, Overflow, Peers) ->

@@ -30,7 +30,7 @@
 %%% means and what to do, and format_error/1 says it in words.
 -module(sockpool).
 
--export([start_link/1, start_link/2, child_spec/1, child_spec/2, start_pool/2, stop_pool/1, reload_tls/1]).
+-export([start_link/1, start_link/2, child_spec/1, child_spec/2, unnamed/0, start_pool/1, start_pool/2, stop_pool/1, reload_tls/1]).
 -export([update/2, resize/3]).
 -export([which_pools/0, which_pools/1, stats/0, stats/1, node_stats/1, histograms/1]).
 -export([checkout/1, checkout/2, leased/2, checkin/1, checkin/2, discard/1, discard_after_exception/1, give_away/2]).
@@ -39,13 +39,16 @@
 -export([call/5, send_to/3, send_to/4]).
 -export([starttls/2, starttls/3, state/1, set_state/2]).
 -export([info/1, peername/1, sockname/1, setopts/2, format_error/1]).
--export_type([conn/0, pool/0, options/0, reason/0, last/0, stats/0, histograms/0, address/0]).
+-export_type([conn/0, pool/0, unnamed/0, options/0, reason/0, last/0, stats/0, histograms/0, address/0]).
 
 -include_lib("kernel/include/logger.hrl").
 -include("sockpool_lease.hrl").
 
--type pool() :: atom() | {Name :: atom(), node()}.
+-type pool() :: atom() | {Name :: atom(), node()} | unnamed().
 %% A pool of this node, or of the node that serves it.
+
+-opaque unnamed() :: sockpool_nif:pool().
+%% A pool of this node that has no name: see unnamed/0.
 
 -type options() :: sockpool_option_table:options().
 %% A map, or a list of `{Key, Value}', in which the first of two with the same key counts. `nil' means that
@@ -67,6 +70,7 @@
 -define(IS_TIMEOUT(T),
         (T =:= infinity orelse (is_integer(T) andalso T >= 0 andalso T =< 16#ffffffff))).
 -define(IS_NAME(N), (is_atom(N) andalso N =/= undefined)).
+-define(IS_HERE(P), (?IS_NAME(P) orelse is_reference(P))).
 -define(IS_LENGTH(L), (is_integer(L) andalso L >= 0 andalso L =< 16#ffffffffffffffff)).
 -define(DEFAULT_TIMEOUT_MS, 5000).
 %% How often a check-out lets others run before it queues; see sp_pool_crowded().
@@ -76,9 +80,11 @@
 
 %% @doc Starts a pool linked to the caller, for the user's own supervisor; see child_spec/2. What is wrong
 %% with the options is in the log, too, as a sentence: the supervisor's report has only the term.
--spec start_link(atom(), options()) -> {ok, pid()} | {error, term()}.
-start_link(Name, Opts) when ?IS_NAME(Name) ->
-    case sockpool_opts:parse(Name, Opts) of
+-spec start_link(atom() | unnamed(), options()) -> {ok, pid()} | {error, term()}.
+start_link(Name, Opts) when ?IS_HERE(Name) ->
+    case is_pool(Name) andalso sockpool_opts:parse(Name, Opts) of
+        false ->
+            no_pool(Name);
         {ok, Parsed} ->
             sockpool_pool:start_link(Name, Parsed);
         {error, Bad} = Error ->
@@ -112,10 +118,37 @@ child_spec(Opts) ->
 %%     Opts = #{host => "127.0.0.1", port => 6379},
 %%     {ok, {#{strategy => one_for_one}, [sockpool:child_spec(cache, Opts)]}}.
 %% '''
--spec child_spec(atom(), options()) -> supervisor:child_spec().
+-spec child_spec(atom() | unnamed(), options()) -> supervisor:child_spec().
 child_spec(Name, Opts) ->
     Sealed = sockpool_opts:seal(Opts),
     #{id => {sockpool, Name}, start => {?MODULE, start_link, [Name, Sealed]}, shutdown => sockpool_opts:stop_ms(Sealed)}.
+
+%% @doc A pool without a name, not started yet. It goes wherever a name goes, on this node: start_link/2, child_spec/2,
+%% start_pool/2, and then checkout/1 and all others; which_pools/0 and stats/0 leave it out, and no other node can use it. What is left of
+%% it when it is stopped is freed with the last reference, so they can come and go in any number.
+-spec unnamed() -> unnamed().
+unnamed() ->
+    sockpool_pool:new().
+
+%% @doc As start_pool/2, of a new pool without a name, which is to be stopped by stop_pool/1; or of the name among the options.
+%%
+%% ```
+%% {ok, Pool} = sockpool:start_pool(#{host => "127.0.0.1", port => 6379, packet => line}),
+%% {ok, <<"+PONG\r\n">>} = sockpool:request(Pool, "PING\r\n", packet, 1000),
+%% ok = sockpool:stop_pool(Pool).
+%% '''
+-spec start_pool(options()) -> {ok, pool()} | {error, reason() | term()}.
+start_pool(Opts) ->
+    case sockpool_opts:given(Opts) of
+        {ok, #{name := Name}} -> started(Name, start_pool(Name, Opts));
+        {ok, _} -> start_unnamed(unnamed(), Opts);
+        {error, _} = Error -> Error
+    end.
+
+start_unnamed(Pool, Opts) -> started(Pool, start_pool(Pool, Opts)).
+
+started(Pool, ok) -> {ok, Pool};
+started(_Pool, {error, _} = Error) -> Error.
 
 %% @doc Starts a pool under sockpool's own supervisor, which starts it again for ever where it crashes. It
 %% starts whether or not its server can be reached: connecting goes on in the background. Where it is
@@ -207,7 +240,7 @@ node_stats(Node) ->
     bad_argument(node, Node).
 
 %% @doc Gauges (size, max_overflow, total, idle, leased, connecting, waiting, oldest_wait) and counters since the
-%% pool was first started (checkouts, checkins, created, reused, closed, abandoned, waited, timeouts, exhausted, pipelined,
+%% pool was started, or before its process crashed (checkouts, checkins, created, reused, closed, abandoned, leaked, waited, timeouts, exhausted, pipelined,
 %% health_ok, health_failed, deferred, connect_attempts, connect_failures); closed_by, connect_failed_by and errors say for which reasons. While no call is under way, idle + leased + connecting =
 %% total. last_error is why the last attempt that failed did, last_error_at when, in milliseconds as of
 %% `erlang:system_time(millisecond)'; both are undefined where none has.
@@ -273,6 +306,11 @@ leased(Name, Timeout) when Timeout =:= default; ?IS_TIMEOUT(Timeout) ->
 leased(_Name, Timeout) ->
     bad_argument(timeout, Timeout).
 
+leased(Pool, Timeout, Yields) when is_reference(Pool) ->
+    case kind(Pool) of
+        undefined -> no_pool(Pool);
+        _ -> leased_of(Pool, Pool, Timeout, Yields)
+    end;
 leased(Name, Timeout, Yields) ->
     case persistent_term:get({sockpool, Name}, undefined) of
         undefined ->
@@ -516,7 +554,7 @@ recv_until(Conn, IsLast, Deadline, Before) ->
           {ok, binary()} | {error, reason()}.
 request(Name, Data, Length, Timeout)
   when (Length =:= packet orelse ?IS_LENGTH(Length)), ?IS_TIMEOUT(Timeout) ->
-    case persistent_term:get({sockpool, Name}, undefined) of
+    case piped(Name) of
         undefined ->
             request_elsewhere(Name, Data, Length, Timeout);
         {piped, Pool} when is_binary(Data) ->
@@ -546,7 +584,7 @@ request(_Name, _Data, _Length, Timeout) ->
 request_many(Name, Requests, Length, Timeout)
   when length(Requests) >= 0, (Length =:= packet orelse ?IS_LENGTH(Length)), ?IS_TIMEOUT(Timeout) ->
     Deadline = sockpool_wait:deadline(Timeout),
-    case piped(Name) of
+    case piped(here(Name)) of
         {piped, Pool} ->
             Call = {Name, Pool, Length, Deadline},
             {Begun, Rest} = begin_some(queue:new(), Requests, Call),
@@ -562,8 +600,18 @@ request_many(_Name, Requests, _Length, Timeout) when length(Requests) >= 0 ->
 request_many(_Name, Requests, _Length, _Timeout) ->
     bad_argument(requests, Requests).
 
-piped({Name, Node}) when Node =:= node() -> piped(Name);
-piped(Name) -> persistent_term:get({sockpool, Name}, undefined).
+here({Name, Node}) when ?IS_NAME(Name), Node =:= node() -> Name;
+here(Pool) -> Pool.
+
+%% {piped, Pool}, Pool, or undefined.
+piped(Pool) when is_reference(Pool) ->
+    case kind(Pool) of
+        piped -> {piped, Pool};
+        exclusive -> Pool;
+        undefined -> undefined
+    end;
+piped(Name) ->
+    persistent_term:get({sockpool, Name}, undefined).
 
 %% As many as there is room for now.
 begin_some(Begun, [Data | Rest], {_Name, Pool, Length, _Deadline} = Call) ->
@@ -856,7 +904,18 @@ conn_error(Result, _Conn) -> Result.
 place({Name, Node}) when ?IS_NAME(Name), Node =:= node() -> {here, Name};
 place({Name, Node}) when ?IS_NAME(Name), is_atom(Node) -> {there, Name, Node};
 place(Name) when ?IS_NAME(Name) -> {here, Name};
+place(Pool) when is_reference(Pool) ->
+    case is_pool(Pool) of
+        true -> {here, Pool};
+        false -> nowhere
+    end;
 place(_Other) -> nowhere.
+
+is_pool(Name) when is_atom(Name) -> true;
+is_pool(Pool) -> kind(Pool) =/= undefined.
+
+kind(Pool) ->
+    try sockpool_nif:pool_kind(Pool) catch error:badarg -> undefined end.
 
 no_pool(Name) when ?IS_NAME(Name) -> {error, not_found};
 no_pool(Name) -> bad_argument(pool, Name).

@@ -5,7 +5,7 @@
 
 -export([pool_new/2, pool_open/4, pool_update/3, pool_changes/1, pool_shut/1, pool_clean_up/1, pool_step/1, pool_tick/2, pool_idle_event/3,
          pool_stats/2, pool_histograms/1, pool_want/1, pool_note_error/2, pool_give_up/1, pool_unavailable/1, pool_checkout_timeout/1, pool_send_timeout/1,
-         pool_controller/1, pool_check/1, tls_configure/2, tls_context/2]).
+         pool_controller/1, pool_check/1, pool_kind/1, count/1, pool_retire/1, pool_parent/1, pool_set_parent/2, tls_configure/2, tls_context/2]).
 -export([pool_checks/1, check_claim/2, check_passed/1, check_failed/1, check_skipped/1, check_abort/1]).
 -export([attempt_claim/2, attempt_begin/5, attempt_opened/2, attempt_worker/2, attempt_handshake/2, attempt_ready/1,
          attempt_resolved/2, attempt_failed/2, attempt_abort/2]).
@@ -18,7 +18,7 @@
 
 -on_load(load/0).
 
--opaque pool() :: reference().
+-type pool() :: reference().
 -opaque lease() :: {sockpool_conn, reference(), non_neg_integer()}.
 %% A connection in its owner's hands, or the handle of one who waits for it.
 
@@ -62,7 +62,7 @@ priv_dir() ->
 pool_new(_Name, _Shards) -> ?NOT_LOADED.
 
 -spec pool_open(pool(), map(), non_neg_integer(), pid() | undefined) ->
-          ok | again | {already_started, pid()}.
+          ok | again | gone | {already_started, pid()}.
 pool_open(_Pool, _Config, _Seed, _Janitor) -> ?NOT_LOADED.
 
 -spec pool_update(pool(), map(), Changes :: map()) -> ok.
@@ -110,6 +110,21 @@ pool_checkout_timeout(_Pool) -> ?NOT_LOADED.
 
 -spec pool_send_timeout(pool()) -> timeout().
 pool_send_timeout(_Pool) -> ?NOT_LOADED.
+
+-spec pool_kind(term()) -> piped | exclusive.
+pool_kind(_Term) -> ?NOT_LOADED.
+
+-spec count(pools) -> non_neg_integer().
+count(_What) -> ?NOT_LOADED.
+
+-spec pool_retire(pool()) -> boolean().
+pool_retire(_Pool) -> ?NOT_LOADED.
+
+-spec pool_parent(pool()) -> non_neg_integer().
+pool_parent(_Pool) -> ?NOT_LOADED.
+
+-spec pool_set_parent(pool(), non_neg_integer()) -> ok.
+pool_set_parent(_Pool, _Parent) -> ?NOT_LOADED.
 
 -spec pool_controller(pool()) -> pid() | undefined.
 pool_controller(_Pool) -> ?NOT_LOADED.

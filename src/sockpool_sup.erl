@@ -23,11 +23,17 @@
 -define(MAX_PAUSE_MS, 1000).
 %% Who runs so long has come to stay: what it does later is a new row.
 -define(STAYS_MS, 10000).
+%% From when a pool without a name was forgotten to when this process collects its garbage.
+-define(COLLECT_MS, 1000).
+%% Earlier where there are so many.
+-define(COLLECT_EACH, 256).
+%% How many since it did that.
+-define(FORGOTTEN, '$sockpool_forgotten').
 %% What a service gets to end. Then it is killed.
 -define(STOP_MS, 5000).
 
--type id() :: {sockpool, Name :: atom()} | sockpool_janitor | sockpool_server.
--type request() :: {start, atom(), sockpool_opts:opts()} | {stop, atom()}.
+-type id() :: {sockpool, sockpool_pool:id()} | sockpool_janitor | sockpool_server.
+-type request() :: {start, sockpool_pool:id(), sockpool_opts:opts()} | {stop, sockpool_pool:id()}.
 
 -record(child, {opts :: sockpool_opts:opts() | undefined,    % of a pool
                 pid :: pid(),                                % the last one, while it waits
@@ -85,11 +91,11 @@ parsed(Name, Opts) when is_atom(Name), Name =/= undefined -> sockpool_opts:parse
 parsed(Name, _Opts) -> {error, {bad_argument, pool, Name}}.
 
 %% @doc Returns when the pool is open and its files are read.
--spec start_pool(atom(), sockpool_opts:opts()) -> {ok, pid()} | {error, term()}.
+-spec start_pool(sockpool_pool:id(), sockpool_opts:opts()) -> {ok, pid()} | {error, term()}.
 start_pool(Name, Opts) -> call({start, Name, Opts}, {error, {not_started, sockpool}}).
 
 %% @doc Returns when everybody who has to do with the pool has been told.
--spec stop_pool(atom()) -> ok | {error, not_found}.
+-spec stop_pool(sockpool_pool:id()) -> ok | {error, not_found}.
 stop_pool(Name) -> call({stop, Name}, {error, not_found}).
 
 call(Request, NotThere) ->
@@ -150,6 +156,10 @@ handle_info({timeout, Timer, {What, Id}}, #state{children = Children} = State) -
         #{Id := #child{timer = Timer} = Child} -> {noreply, timeout(What, Id, Child, State)};
         #{} -> {noreply, State}
     end;
+handle_info(collect, State) ->
+    true = erlang:garbage_collect(),
+    _ = put(?FORGOTTEN, 0),
+    {noreply, State};
 handle_info(_Other, State) ->
     {noreply, State}.
 
@@ -267,6 +277,7 @@ ended(Id, Reason, #state{children = Children} = State) ->
     Without = unlisted(Pid, State),
     case Child of
         #child{phase = stopping, starter = Starter, stopper = Stopper, pending = Pending} ->
+            _ = no_timer(Child),
             answer(Starter, {error, draining}),
             answer(Stopper, ok),
             lists:foldr(fun({Request, From}, Next) -> request(Request, From, Next) end,
@@ -312,7 +323,18 @@ name(Service) -> atom_to_list(Service).
 
 keep(Id, Child, #state{children = Children} = State) -> State#state{children = Children#{Id => Child}}.
 
-forget(Id, #state{children = Children} = State) -> State#state{children = maps:remove(Id, Children)}.
+forget({sockpool, Pool} = Id, State) when is_reference(Pool) -> collect_later(without(Id, State));
+forget(Id, State) -> without(Id, State).
+
+without(Id, #state{children = Children} = State) -> State#state{children = maps:remove(Id, Children)}.
+
+%% What was of a pool without a name is freed when nobody refers to it, and this process may have nothing to do for hours.
+collect_later(State) ->
+    Forgotten = case get(?FORGOTTEN) of undefined -> 0; Count -> Count end,
+    _ = Forgotten =:= 0 andalso erlang:send_after(?COLLECT_MS, self(), collect),
+    _ = Forgotten rem ?COLLECT_EACH =:= ?COLLECT_EACH - 1 andalso erlang:garbage_collect(),
+    _ = put(?FORGOTTEN, Forgotten + 1),
+    State.
 
 listed(Pid, Id, #state{ids = Ids} = State) -> State#state{ids = Ids#{Pid => Id}}.
 

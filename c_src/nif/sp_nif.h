@@ -32,16 +32,18 @@ struct sp_nif_roots {
                        serialises */
     struct sp_tls_registry *tls; /* one reference */
     struct sp_nif_clock *clock;  /* runs in the code of the library that made it */
+    _Atomic uint64_t pools;      /* that there are */
     ErlNifTSDKey waiters;        /* what each thread has put by, sp_nif_waiter.c's */
 };
 
 struct sp_nif_pool {
     struct sp_pool core;
-    void *resource; /* the resource that points here */
-    ERL_NIF_TERM name;
+    void *resource;    /* the resource that points here */
+    ERL_NIF_TERM name; /* `undefined': it has none */
     ErlNifMutex
         *transition;       /* held while the pool opens, and over one slice of a shut; outermost */
     bool shutting;         /* under transition: slices are left to do */
+    bool retired;          /* under transition: it was stopped, and is never opened again */
     sp_status shut_status; /* under transition: what they tell waiters */
     ErlNifMutex *lock;     /* guards what follows, up to cut; innermost */
     bool controlled;
@@ -63,10 +65,12 @@ struct sp_nif_pool {
     struct sp_tls_slot *tls;       /* sp_nif_tls.c's */
     struct sp_tls_slot *upgrade; /* likewise; the last one of starttls, so that tickets are kept */
     struct sp_tls_registry *tls_registry; /* one reference; the roots' */
-    struct sp_nif_clock *clock;
+    struct sp_nif_roots *roots;
     struct sp_nif_pool *clock_next; /* sp_nif_clock.c's */
-    _Atomic bool clocked;           /* the clock looks at it, and has a reference */
-    _Atomic bool unheard;           /* its control process is to be woken, and could not be */
+    _Atomic uint64_t
+        parent; /* a number that stands for whose child it is, or was when it crashed; 0: nobody's */
+    _Atomic bool clocked; /* the clock looks at it, and has a reference */
+    _Atomic bool unheard; /* its control process is to be woken, and could not be */
 };
 
 struct sp_nif_conn {
@@ -301,6 +305,9 @@ struct sp_nif_pool *sp_nif_controlled_pool(ErlNifEnv *env, ERL_NIF_TERM term);
  * gen_tcp:recv/2. */
 bool sp_nif_get_want(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_want *want);
 
+/* sp_nif_unnamed.c: its name, or the pool itself where it has none. */
+ERL_NIF_TERM sp_nif_name_term(ErlNifEnv *env, const struct sp_nif_pool *pool);
+
 /* sp_nif_pipe.c: of the core's host */
 bool sp_nif_reply_reserve(struct sp_reply *reply, size_t cap);
 void sp_nif_reply_free(struct sp_reply *reply);
@@ -332,6 +339,11 @@ SP_NIF(sp_nif_pool_checkout_timeout);
 SP_NIF(sp_nif_pool_send_timeout);
 SP_NIF(sp_nif_pool_controller);
 SP_NIF(sp_nif_pool_check);
+SP_NIF(sp_nif_pool_kind);
+SP_NIF(sp_nif_count);
+SP_NIF(sp_nif_pool_retire);
+SP_NIF(sp_nif_pool_parent);
+SP_NIF(sp_nif_pool_set_parent);
 SP_NIF(sp_nif_tls_configure);
 SP_NIF(sp_nif_tls_context);
 

@@ -169,7 +169,7 @@ bool sp_nif_clock_keep(struct sp_nif_clock *clock)
 
 void sp_nif_clock_watch(struct sp_nif_pool *pool)
 {
-    struct sp_nif_clock *clock = pool->clock;
+    struct sp_nif_clock *clock = pool->roots->clock;
 
     if (atomic_load(&pool->clocked) || atomic_exchange(&pool->clocked, true))
         return;

@@ -121,6 +121,7 @@ bool sp_nif_get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *confi
         !get_ms(env, map, "max_hold", &config->max_hold_ns) ||
         !get_ms(env, map, "health_interval", &config->health_interval_ns) ||
         !get_ms(env, map, "health_timeout", &config->health_timeout_ns) ||
+        !get_ms(env, map, "leak_threshold", &config->leak_threshold_ns) ||
         !get_number(env, map, "max_waiting", &config->max_waiting) ||
         !get_ms(env, map, "backoff_min", &config->backoff_min_ns) ||
         !get_ms(env, map, "backoff_max", &config->backoff_max_ns) ||

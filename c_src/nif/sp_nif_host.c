@@ -305,6 +305,21 @@ static void stalled(const struct sp_call *call, struct sp_conn *conn, uint64_t o
                                          enif_make_uint64(env, held_ns / SP_MS)));
 }
 
+/* {sockpool_leak, {Slot, Lease}, Owner | ended, HeldMs} to the control process, whose call it is. */
+static void leak(const struct sp_call *call, struct sp_conn *conn, uint64_t owner, uint64_t held_ns)
+{
+    ErlNifEnv *env = call->env;
+    ERL_NIF_TERM key =
+        enif_make_tuple2(env, enif_make_uint(env, conn->slot), enif_make_uint64(env, conn->leaked));
+    ERL_NIF_TERM who = owner == SP_OWNER_POOL ? enif_make_atom(env, "ended") : (ERL_NIF_TERM)owner;
+    ErlNifPid pid;
+
+    if (sp_nif_get_controller(nif_pool(conn->pool), &pid))
+        (void)enif_send(env, &pid, NULL,
+                        enif_make_tuple4(env, enif_make_atom(env, "sockpool_leak"), key, who,
+                                         enif_make_uint64(env, held_ns / SP_MS)));
+}
+
 const struct sp_host sp_nif_host = {
     .conn_new = conn_new,
     .conn_ref = conn_ref,
@@ -321,6 +336,7 @@ const struct sp_host sp_nif_host = {
     .wake = wake,
     .refused = refused,
     .stalled = stalled,
+    .leak = leak,
     .reply_reserve = sp_nif_reply_reserve,
     .reply_free = sp_nif_reply_free,
     .reply_notify = sp_nif_reply_notify,
@@ -407,6 +423,7 @@ static void pool_dtor(ErlNifEnv *env, void *resource)
     (void)env;
     if (!pool)
         return;
+    atomic_fetch_sub(&pool->roots->pools, 1);
     sp_piped_destroy(&pool->core);
     sp_pool_destroy(&pool->core);
     sp_nif_kept_unref(pool->last_error);
@@ -459,8 +476,9 @@ struct sp_nif_pool *sp_nif_pool_alloc(ErlNifEnv *env, uint32_t shard_count, ERL_
             pool->resource = resource;
             resource->pool = pool;
             *term = enif_make_resource(env, resource);
-            pool->clock = ((struct sp_nif_roots *)enif_priv_data(env))->clock;
-            keep_library(pool->clock);
+            pool->roots = enif_priv_data(env);
+            atomic_fetch_add(&pool->roots->pools, 1);
+            keep_library(pool->roots->clock);
         } else {
             pool_free(pool);
         }

@@ -126,7 +126,7 @@ SP_NIF(sp_nif_info)
         return error;
     conn = lease->conn;
     pool = SP_CONTAINER(conn->pool, struct sp_nif_pool, core);
-    enif_make_map_put(env, map, enif_make_atom(env, "pool"), pool->name, &map);
+    enif_make_map_put(env, map, enif_make_atom(env, "pool"), sp_nif_name_term(env, pool), &map);
     enif_make_map_put(env, map, enif_make_atom(env, "transport"),
                       enif_make_atom(env, conn->transport->name), &map);
     enif_make_map_put(env, map, enif_make_atom(env, "age"),

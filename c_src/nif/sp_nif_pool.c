@@ -15,7 +15,7 @@ static ERL_NIF_TERM not_a_pool(ErlNifEnv *env)
     return enif_make_badarg(env);
 }
 
-/* pool_new(Name, Shards) -> Pool */
+/* pool_new(Name | undefined, Shards) -> Pool */
 SP_NIF(sp_nif_pool_new)
 {
     struct sp_nif_pool *pool;
@@ -29,6 +29,10 @@ SP_NIF(sp_nif_pool_new)
     if (!pool)
         return enif_raise_exception(env, enif_make_atom(env, "enomem"));
     pool->name = argv[0];
+    /* Who comes before it is open is told that, and not what its options would say. */
+    atomic_store(&pool->recv_limit_bytes, UINT64_MAX);
+    atomic_store(&pool->header,
+                 sp_framing_pack(&(struct sp_framing){.kind = SP_FRAMING_DELIMITER}));
     return term;
 }
 
@@ -76,7 +80,7 @@ static void give_up_control(struct sp_nif_pool *pool)
     enif_mutex_unlock(pool->lock);
 }
 
-/* pool_open(Pool, Config, Seed, Janitor | undefined) -> ok | again | {already_started, Pid}. The
+/* pool_open(Pool, Config, Seed, Janitor | undefined) -> ok | again | gone | {already_started, Pid}. The
  * caller becomes the control process; again: call again, the pool's last life is still being
  * cleaned up. The janitor gets {sockpool_shut, Pool} when the caller crashes, and calls
  * pool_clean_up/1. */
@@ -104,6 +108,10 @@ SP_NIF(sp_nif_pool_open)
     /* Not to wait for the janitor, who goes from slice to slice. */
     if (enif_mutex_trylock(pool->transition) != 0)
         return sp_atoms.again;
+    if (pool->retired) {
+        enif_mutex_unlock(pool->transition);
+        return enif_make_atom(env, "gone");
+    }
     if (!sp_nif_shut_slice(&call, pool))
         status = take_control(env, pool, &other);
     if (status == SP_OK &&
@@ -371,7 +379,7 @@ SP_NIF(sp_nif_pool_stats)
         return enif_make_tuple4(
             env, enif_make_uint(env, cursor), enif_make_uint64(env, snapshot.idle),
             enif_make_uint64(env, snapshot.leased), enif_make_uint64(env, snapshot.connecting));
-    enif_make_map_put(env, map, sp_atoms.name, pool->name, &map);
+    enif_make_map_put(env, map, sp_atoms.name, sp_nif_name_term(env, pool), &map);
     if (sp_nif_kept_get(pool, &pool->last_error, env, &error, &at_ms))
         at = enif_make_int64(env, at_ms);
     enif_make_map_put(env, map, enif_make_atom(env, "last_error"), error, &map);

@@ -1,14 +1,14 @@
 %%% Between the types of the Gleam modules sockpool/* and the Erlang module sockpool.
 -module(sockpool_gleam_ffi).
 
--export([named/1, on_node/2, ensure_started/0, start/2, stop/1, start_link/2, child_spec/2]).
+-export([named/1, unnamed/0, on_node/2, ensure_started/0, start/2, stop/1, start_link/2, child_spec/2]).
 -export([names/0, names_on/1, stats/1, histograms/1, reload_tls/1, update/2, resize/3, with_connection/3, request/4, request_many/4, checkout/2]).
 -export([send/3, recv/3, recv_until/3, checkin/1, checkin_clean/1, discard/1, give_away/2, set/2, state/1, set_state/2, starttls/3, info/1]).
 -export([reason/1]).
 -export([check/1, start_function/1, map/1, ms/1, result/1]).
 -export_type([options/0, milliseconds/0]).
 
--type pool() :: atom() | {atom(), node()} | binary() | {binary(), binary()}.
+-type pool() :: sockpool:pool() | binary() | {binary(), binary()}.
 -type options() :: {options, [tuple()]}.
 -type milliseconds() :: {ms, integer()} | infinity | default.
 -type result(Ok) :: {ok, Ok} | {error, term()}.
@@ -26,6 +26,9 @@ named(Name) ->
         true -> binary_to_atom(Name);
         false -> Name
     end.
+
+-spec unnamed() -> pool().
+unnamed() -> sockpool:unnamed().
 
 -spec on_node(binary(), binary()) -> pool().
 on_node(Name, Node) -> {named(Name), named(Node)}.
@@ -69,14 +72,18 @@ stats(Pool) ->
             %% The order of the fields in the type Stats.
             Figures = [maps:get(Key, Stats)
                        || Key <- [size, max_overflow, total, idle, leased, connecting, waiting, oldest_wait,
-                                  checkouts, checkins, created, reused, closed, abandoned, waited, timeouts, exhausted,
+                                  checkouts, checkins, created, reused, closed, abandoned, leaked, waited, timeouts, exhausted,
                                   pipelined, health_ok, health_failed, deferred, connect_attempts, connect_failures]],
             Reasons = [[{constructor(Prefix, Reason), Count} || {Reason, Count} <- lists:sort(maps:to_list(maps:get(Key, Stats)))]
                        || {Key, Prefix} <- [{closed_by, ""}, {connect_failed_by, "connect_"}, {errors, "checkout_"}]],
-            {ok, list_to_tuple([stats, atom_to_binary(Name) | Figures] ++ Reasons ++ last_error(Last, At))};
+            {ok, list_to_tuple([stats, name(Name) | Figures] ++ Reasons ++ last_error(Last, At))};
         {error, Reason} ->
             {error, reason(Reason)}
     end.
+
+%% One without a name has none.
+name(Name) when is_atom(Name) -> atom_to_binary(Name);
+name(_Pool) -> <<>>.
 
 -spec histograms(pool()) -> result(tuple()).
 histograms(Pool) ->
@@ -180,7 +187,7 @@ info(Conn) ->
     case sockpool:info(Conn) of
         {ok, #{pool := Pool, transport := Transport, age := AgeMs, peername := Peer,
                sockname := Local, packet := Packet} = Info} ->
-            {ok, {info, atom_to_binary(Pool), atom_to_binary(Transport), AgeMs, address(Peer),
+            {ok, {info, name(Pool), atom_to_binary(Transport), AgeMs, address(Peer),
                   address(Local), security(Info), packet(Packet), tcp(Info)}};
         {ok, #{transport := Transport}} ->
             {error, reason({bad_option, transport, Transport})};

@@ -29,6 +29,25 @@ pub fn request_test() {
   )
 }
 
+pub fn unnamed_test() {
+  let options = kit.single(kit.echo_server())
+  let one = pool.unnamed()
+  let two = pool.unnamed()
+  let assert Ok(Nil) = pool.start(one, options)
+  let assert Ok(Nil) = pool.start(two, options)
+  kit.equal(
+    Ok(<<"hello":utf8>>),
+    pool.request(one, <<"hello":utf8>>, Bytes(5), kit.long()),
+  )
+  let assert Ok(stats) = pool.stats(one)
+  kit.equal(#("", 1), #(stats.name, stats.checkouts))
+  let assert Ok(stats) = pool.stats(two)
+  kit.equal(0, stats.checkouts)
+  kit.equal(Ok(Nil), pool.stop(one))
+  kit.equal(Ok(Nil), pool.stop(two))
+  kit.equal(Error(error.NotFound), pool.stop(one))
+}
+
 fn pipelined(server) -> options.Options {
   kit.single(server)
   |> options.packet(Line)
@@ -386,6 +405,7 @@ pub fn stats_test() {
       reused: 0,
       closed: 0,
       abandoned: 0,
+      leaked: 0,
       waited: 0,
       timeouts: 0,
       exhausted: 0,

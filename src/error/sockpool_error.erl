@@ -187,7 +187,7 @@ fun_is_gone(Option, Arity) ->
     io_lib:format("option ~tp: the module of this fun was loaded twice since, and its code is gone; start the pool "
                   "again with one of the form fun Module:Function/~b", [Option, Arity]).
 
-allowed(pool) -> "the name of a pool, an atom, or {Name, Node} for one that a node serves";
+allowed(pool) -> "the name of a pool, an atom, {Name, Node} for one that a node serves, or what start_pool/1 or unnamed/0 has returned";
 allowed(local_pool) -> "an atom: only pools of this node";
 allowed(node) -> "the name of a node, an atom";
 allowed(timeout) -> "milliseconds from 0 to 4294967295, or infinity";

@@ -195,6 +195,7 @@ init(_) -> {stop, not_started_so}.
 -spec become(pid(), #state{}) -> no_return().
 become(Owner, #state{owner = {Owner, _}} = State) ->
     Monitor = monitor(process, Owner),
+    ok = sockpool_leak:client(Owner),
     receive
         {Owner, given} ->
             gen_server:enter_loop(?MODULE, [], look(State#state{owner = {Owner, Monitor}}));
@@ -242,6 +243,7 @@ give_to(false, _Pid, State) ->
     {reply, {error, noproc}, State};
 give_to(true, Pid, #state{owner = {_, Monitor}} = State) ->
     true = demonitor(Monitor, [flush]),
+    ok = sockpool_leak:client(Pid),
     {reply, ok, State#state{owner = {Pid, monitor(process, Pid)}}}.
 
 -spec handle_cast(term(), #state{}) -> {noreply, #state{}}.

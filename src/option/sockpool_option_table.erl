@@ -78,6 +78,7 @@ pool() ->
      {validate, always, validate, []},
      {health, undefined, {optional, health}, [{refused, [node]}]},
      {max_hold, infinity, {or_infinity, {ms, 1}}, []},
+     {leak_threshold, infinity, {or_infinity, {ms, 1000}}, []},
      {recv_limit, 67108864, bytes, [OfStreams, restart]},
      {backoff, {100, 2000}, backoff, []},
      {fail_fast, false, {one_of, [true, false]}, []},
@@ -156,6 +157,7 @@ tls() ->
                                  check => fun() | mfargs()}
                              | [{atom(), term()}] | undefined | nil,
                      max_hold => ms() | infinity | nil,
+                     leak_threshold => ms() | infinity | nil,
                      recv_limit => pos_integer() | undefined | nil,
                      backoff => {ms(), ms()} | nil,
                      fail_fast => boolean() | nil,

@@ -21,10 +21,12 @@
 %% has no use for is `undefined'.
 
 -define(HOSTS_SHOWN, 3).
+%% What a pool without a name has among its options.
+-define(UNNAMED, unnamed).
 %% What a pool gets to tell its users that it ends; then it is killed. Its workers have their own time before that.
 -define(STOP_MS, 5000).
 
-%% @doc Checks the options of the pool `Name' and fills in the defaults.
+%% @doc Checks the options of the pool `Name', or of one without a name, a reference, and fills in the defaults.
 %%
 %% They are a map or a list of `{Key, Value}'. When several options are wrong, one of them is reported. A
 %% term that is neither is reported under the key `opts', a name that is no atom under the key `name'.
@@ -79,6 +81,11 @@ hint(_Key, _Value) ->
 -define(PIPES_MAX, 65536).
 
 -spec checked(term(), term()) -> opts().
+checked(Pool, Opts) when is_reference(Pool) ->
+    case all_given(Opts) of
+        #{name := Name} -> throw({wrong, name, Name});
+        Given -> checked(?UNNAMED, Given)
+    end;
 checked(Name, _Opts) when not is_atom(Name); Name =:= undefined ->
     throw({wrong, name, Name});
 checked(Name, Opts) ->

@@ -11,14 +11,17 @@
 -module(sockpool_pool).
 -behaviour(gen_server).
 
--export([start_link/2, launch/2, find/1, all/0, names/0, stats/1, histograms/1, reload_tls/1, update/2]).
+-export([new/0, start_link/2, launch/2, find/1, all/0, names/0, stats/1, histograms/1, reload_tls/1, update/2]).
 -export([run/3, run/4, init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
--export_type([stats/0, histograms/0, histogram/0]).
+-export_type([stats/0, histograms/0, histogram/0, id/0]).
+
+-type id() :: atom() | sockpool_nif:pool().
+%% Its name, or the pool itself where it has none.
 
 -include_lib("kernel/include/logger.hrl").
 
--type stats() :: #{name := atom(), size := non_neg_integer(), max_overflow := non_neg_integer(),
+-type stats() :: #{name := id(), size := non_neg_integer(), max_overflow := non_neg_integer(),
                    total := non_neg_integer(), idle := non_neg_integer(),
                    leased := non_neg_integer(), connecting := non_neg_integer(),
                    waiting := non_neg_integer(), checkouts := non_neg_integer(),
@@ -29,7 +32,7 @@
                    errors := #{Reason :: atom() => non_neg_integer()},
                    waited := non_neg_integer(), oldest_wait := non_neg_integer(), exhausted := non_neg_integer(),
                    deferred := non_neg_integer(),
-                   abandoned := non_neg_integer(), timeouts := non_neg_integer(),
+                   abandoned := non_neg_integer(), leaked := non_neg_integer(), timeouts := non_neg_integer(),
                    pipelined := non_neg_integer(), health_ok := non_neg_integer(),
                    health_failed := non_neg_integer(), connect_attempts := non_neg_integer(), connect_failures := non_neg_integer(),
                    last_error := undefined | sockpool:last(),
@@ -49,7 +52,7 @@
 %% Connecting has not failed for that long.
 -define(OUTAGE_ENDS_MS, 5000).
 
--record(state, {name :: atom(),
+-record(state, {name :: id(),
                 pool :: sockpool_nif:pool(),
                 opts :: sockpool_opts:opts(),
                 %% which of them were changed since the start; kept by the pool, for the life after a crash
@@ -71,6 +74,8 @@
                 %% how many workers have ended of themselves since the last line in the log, and until when the
                 %% next one is not written
                 lost = none :: none | {non_neg_integer(), Last :: term(), Until :: integer()},
+                %% leases that were reported for being held so long
+                leaks = #{} :: #{Lease :: {Connection :: non_neg_integer(), pos_integer()} => pid()},
                 turn = 0 :: non_neg_integer(),
                 health = sockpool_health:new() :: sockpool_health:health(),
                 retry :: reference() | undefined,
@@ -78,8 +83,12 @@
                 tick = false :: false | going | {soon | later, Timer :: reference()},
                 outage = none :: none | {Failures :: pos_integer(), failing | Ends :: integer()}}).
 
+%% @doc A pool without a name, that nobody has started. It is there as long as somebody has its reference.
+-spec new() -> sockpool_nif:pool().
+new() -> sockpool_nif:pool_new(undefined, erlang:system_info(schedulers)).
+
 %% @doc Returns when the pool is open and its files are read. It is linked to the caller.
--spec start_link(atom(), sockpool_opts:opts()) -> {ok, pid()} | {error, term()}.
+-spec start_link(id(), sockpool_opts:opts()) -> {ok, pid()} | {error, term()}.
 start_link(Name, Opts) ->
     case launch(Name, Opts) of
         {ok, Pid} -> await_start(Pid);
@@ -99,7 +108,7 @@ await_start(Pid) ->
 
 %% @doc As start_link/2, without waiting: the caller gets `{sockpool_pool, Pid, ok | {error, Reason}}',
 %% and after an error the process ends, with the reason `normal'.
--spec launch(atom(), sockpool_opts:opts()) -> {ok, pid()} | {error, system_limit}.
+-spec launch(id(), sockpool_opts:opts()) -> {ok, pid()} | {error, system_limit}.
 launch(Name, Opts) ->
     try
         {ok, proc_lib:spawn_link(?MODULE, run, [self(), Name, Opts])}
@@ -107,19 +116,20 @@ launch(Name, Opts) ->
         error:system_limit -> {error, system_limit}
     end.
 
-%% @doc The pool of that name, or `undefined' where none was ever started on this node. Pools stay
-%% in persistent_term after their stop: to take one out costs a scan of every process. One that was
-%% made before sockpool_nif was deleted and loaded anew is no pool any more.
--spec find(atom()) -> sockpool_nif:pool() | undefined.
-find(Name) ->
-    Pool = pool(persistent_term:get({sockpool, Name}, undefined)),
+%% @doc The pool of that name, or `undefined' where none runs on this node, or is about to run again after a crash. One that
+%% was made before sockpool_nif was deleted and loaded anew is no pool any more.
+-spec find(id()) -> sockpool_nif:pool() | undefined.
+find(Name) when is_atom(Name) -> live(pool(persistent_term:get({sockpool, Name}, undefined)));
+find(Pool) -> live(Pool).
+
+live(Pool) ->
     try sockpool_nif:pool_controller(Pool) of
         _ -> Pool
     catch
         error:badarg -> undefined
     end.
 
-%% @doc Those too that have stopped.
+%% @doc Those that have a name, also where they have crashed.
 -spec all() -> [sockpool_nif:pool()].
 all() ->
     [pool(Term) || {{sockpool, _Name}, Term} <- persistent_term:get()].
@@ -133,7 +143,7 @@ names() ->
              sockpool_nif:pool_controller(Pool) =/= undefined].
 
 %% @doc Its connections are counted in as many calls as that takes.
--spec stats(atom() | sockpool_nif:pool()) -> {ok, stats()} | {error, not_found}.
+-spec stats(id()) -> {ok, stats()} | {error, not_found}.
 stats(Name) when is_atom(Name) ->
     case find(Name) of
         undefined -> {error, not_found};
@@ -149,7 +159,7 @@ stats(Pool, Counted) ->
         Stats -> {ok, Stats}
     end.
 
--spec histograms(atom()) -> {ok, histograms()} | {error, not_found}.
+-spec histograms(id()) -> {ok, histograms()} | {error, not_found}.
 histograms(Name) ->
     Pool = find(Name),
     case Pool =/= undefined andalso sockpool_nif:pool_controller(Pool) of
@@ -158,11 +168,11 @@ histograms(Name) ->
     end.
 
 %% @doc See sockpool:reload_tls/1.
--spec reload_tls(atom()) -> ok | {error, term()}.
+-spec reload_tls(id()) -> ok | {error, term()}.
 reload_tls(Name) -> call(Name, reload_tls).
 
 %% @doc See sockpool:update/2.
--spec update(atom(), Changes :: term()) -> ok | {error, term()}.
+-spec update(id(), Changes :: term()) -> ok | {error, term()}.
 update(Name, Changes) -> call(Name, {update, Changes}).
 
 call(Name, Request) ->
@@ -181,13 +191,13 @@ call(Name, Request) ->
 -spec init(term()) -> {stop, not_started_so}.
 init(_) -> {stop, not_started_so}.
 
--spec run(pid(), atom(), sockpool_opts:opts()) -> ok | no_return().
+-spec run(pid(), id(), sockpool_opts:opts()) -> ok | no_return().
 run(Starter, Name, Opts) ->
     run(Starter, Name, Opts, 0).
 
 %% @private
 %% Who starts it hears of it when so many connections are there, or the first of them has failed.
--spec run(pid(), atom(), sockpool_opts:opts(), Awaited :: non_neg_integer()) -> ok | no_return().
+-spec run(pid(), id(), sockpool_opts:opts(), Awaited :: non_neg_integer()) -> ok | no_return().
 run(Starter, Name, Given, Awaited) ->
     process_flag(trap_exit, true),
     case opened(Name, Given) of
@@ -201,13 +211,14 @@ run(Starter, Name, Given, Awaited) ->
 opened(Name, Given) ->
     try
         Pool = find_or_make(Name),
-        {Changes, Forgotten} = changes(Name, Pool),
+        {Changes, Forgotten} = changes(Pool),
         Opts = maps:merge(Given, Changes),
         case open(Pool, config(Opts), erlang:phash2({make_ref(), os:system_time()})) of
             ok ->
                 _ = Forgotten andalso sockpool_nif:pool_update(Pool, config(Opts), #{}),
                 ok = mark(Name, Pool, Opts),
                 {ok, Pool, Changes, Opts};
+            gone -> free_name(Name, Pool), opened(Name, Given);
             {already_started, _} = Started -> {error, Started}
         end
     catch
@@ -215,15 +226,17 @@ opened(Name, Given) ->
     end.
 
 %% Who starts a pool again after a crash knows the options of its first start only; after a stop those are what counts.
-changes(Name, Pool) ->
+changes(Pool) ->
     Kept = case sockpool_nif:pool_changes(Pool) of undefined -> #{}; Map -> Map end,
-    case parent() =:= crashed_under(Name) of
+    case parent() =:= sockpool_nif:pool_parent(Pool) of
         true -> {Kept, false};
         false -> {#{}, map_size(Kept) > 0}
     end.
 
 %% Who makes a request sees at once which way it goes; each way knows the other. A term that changes costs a scan of every
 %% process: only a pool whose `pipeline' is above 1 for the first time, or not any more, has that.
+mark(Name, _Pool, _Opts) when not is_atom(Name) ->
+    ok;
 mark(Name, Pool, Opts) ->
     Term = case Opts of
                #{pipeline := Many} when is_integer(Many), Many > 1 -> {piped, Pool};
@@ -239,10 +252,10 @@ mark(Name, Pool, Opts) ->
 %% wait either: it can do nothing about what is wrong with the options.
 begun(#state{opts = #{tls := undefined}} = State) ->
     started(ok, State);
-begun(#state{name = Name, pool = Pool, opts = Opts} = State) ->
+begun(#state{pool = Pool, opts = Opts} = State) ->
     Self = self(),
     Turn = sockpool_tls:turn(),
-    Next = case parent() =:= crashed_under(Name) of
+    Next = case parent() =:= sockpool_nif:pool_parent(Pool) of
                true -> told(ok, State);
                false -> State
            end,
@@ -253,9 +266,11 @@ begun(#state{name = Name, pool = Pool, opts = Opts} = State) ->
         error:system_limit -> started({error, system_limit}, Next)
     end.
 
-started(ok, #state{name = Name} = State) ->
-    ok = set_parent(Name, parent()),
-    awaited(ticking(State));
+started(ok, #state{pool = Pool} = State) ->
+    ok = sockpool_nif:pool_set_parent(Pool, parent()),
+    %% Whoever has woken it before has waited for that.
+    self() ! sockpool_wake,
+    awaited(State);
 started({error, Reason} = Error, #state{starter = undefined, pool = Pool} = State) ->
     ok = sockpool_nif:pool_note_error(Pool, Reason),
     started(ok, connected(Error, sockpool_step:new(), State#state{configured = false}));
@@ -279,27 +294,14 @@ tell(Starter, Result) -> Starter ! {?MODULE, self(), Result}, ok.
 %% Never 0, which is: none, for a pool that was shut.
 parent() -> 1 + erlang:phash2(hd(get('$ancestors'))).
 
-crashed_under(Name) -> atomics:get(parent_cell(Name), 1).
-
-set_parent(Name, Parent) -> atomics:put(parent_cell(Name), 1, Parent).
-
-%% Only the control process comes here. A cell, since to change a persistent term costs a scan, too.
-parent_cell(Name) ->
-    case persistent_term:get({sockpool_parent, Name}, undefined) of
-        undefined ->
-            Cell = atomics:new(1, []),
-            ok = persistent_term:put({sockpool_parent, Name}, Cell),
-            Cell;
-        Cell ->
-            Cell
-    end.
-
 open(Pool, Config, Seed) ->
     case sockpool_nif:pool_open(Pool, Config, Seed, whereis(sockpool_janitor)) of
         again -> erlang:yield(), open(Pool, Config, Seed);
         Result -> Result
     end.
 
+find_or_make(Pool) when not is_atom(Pool) ->
+    Pool;
 find_or_make(Name) ->
     case find(Name) of
         undefined ->
@@ -440,6 +442,17 @@ handle_info({timeout, Timer, tick}, #state{tick = {_, Timer}} = State) ->
     rest(tick(0, stepped(State#state{tick = going})));
 handle_info({tick, Cursor}, #state{tick = going} = State) ->
     rest(tick(Cursor, State));
+handle_info({sockpool_leak, {Connection, _} = Lease, ended, HeldMs}, #state{name = Name, leaks = Leaks} = State) ->
+    {noreply, case maps:take(Lease, Leaks) of
+                  {Owner, Rest} ->
+                      ok = sockpool_leak:ended(Name, Connection, Owner, HeldMs),
+                      State#state{leaks = Rest};
+                  error ->
+                      State
+              end};
+handle_info({sockpool_leak, {Connection, _} = Lease, Owner, HeldMs}, #state{name = Name, leaks = Leaks} = State) ->
+    ok = sockpool_leak:report(Name, Connection, Owner, HeldMs),
+    {noreply, State#state{leaks = Leaks#{Lease => Owner}}};
 handle_info({sockpool_pipe, Pipe, Generation, IsWrite}, #state{pool = Pool} = State) ->
     ok = sockpool_nif:pipe_event(Pool, Pipe, Generation, IsWrite),
     {noreply, State};
@@ -489,24 +502,25 @@ handle_info(_Other, State) ->
 
 %% After a crash the monitor of the pool does what is left to do, with other answers to waiters.
 -spec terminate(term(), #state{}) -> ok.
-terminate(Reason, #state{name = Name, pool = Pool, connectors = Connectors} = State) ->
+terminate(Reason, #state{pool = Pool, connectors = Connectors} = State) ->
     Killed = lists:foldl(fun killed/2, State, maps:keys(Connectors)),
     Checkers = sockpool_health:checkers(State#state.health),
     lists:foreach(fun(Pid) -> exit(Pid, kill) end, Checkers),
     %% A shut closes what the dead wait on. The living are expected to come back to it.
     lists:foreach(fun(Pid) -> receive {'EXIT', Pid, _} -> ok end end, maps:keys(Connectors) ++ Checkers),
     _ = case Reason of
-            normal -> stop(Name, Pool, Killed);
-            shutdown -> stop(Name, Pool, Killed);
-            {shutdown, _} -> stop(Name, Pool, Killed);
+            normal -> stop(Pool, Killed);
+            shutdown -> stop(Pool, Killed);
+            {shutdown, _} -> stop(Pool, Killed);
             _ -> ok
         end,
     _ = State#state.unfit =:= undefined orelse told(State#state.unfit, State),
     ok.
 
-stop(Name, Pool, State) ->
-    ok = shut(Name, Pool),
-    stopped(State).
+stop(Pool, State) ->
+    ok = shut_for_good(Pool),
+    stopped(State),
+    free(State#state.name, Pool).
 
 %% When all workers have ended.
 stopped(State) ->
@@ -517,9 +531,24 @@ stopped(State) ->
                       maps:keys(State#state.stopping))
     end.
 
+%% So that nothing is left of a pool that is stopped. It costs a scan of every process, in the background. Who starts
+%% one of that name meanwhile has taken this pool over, or makes another one.
+free(Name, Pool) ->
+    _ = is_atom(Name) andalso sockpool_nif:pool_retire(Pool) andalso free_name(Name, Pool),
+    ok.
+
+free_name(Name, Pool) ->
+    Forget = fun() ->
+                     case pool(persistent_term:get({sockpool, Name}, undefined)) of
+                         Pool -> persistent_term:erase({sockpool, Name});
+                         _ -> false
+                     end
+             end,
+    global:trans({{sockpool, Name}, self()}, Forget, [node()]).
+
 %% The parent first: afterwards the pool may be another process's.
-shut(Name, Pool) ->
-    ok = set_parent(Name, 0),
+shut_for_good(Pool) ->
+    ok = sockpool_nif:pool_set_parent(Pool, 0),
     shut(Pool).
 
 shut(Pool) ->

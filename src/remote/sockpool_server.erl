@@ -284,6 +284,7 @@ unwatched(Worker, From, #state{jobs = Jobs} = State) ->
 
 move(Worker, Heir, #state{jobs = Jobs} = State) ->
     #{Worker := Job} = Jobs,
+    Worker ! {'$sockpool_client', Heir},
     hold(Heir, Worker, Job, release(Job, State)).
 
 hold(Client, Worker, Job, #state{jobs = Jobs, monitors = Monitors} = State) ->

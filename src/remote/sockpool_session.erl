@@ -15,7 +15,8 @@
 -define(LARGE_BYTES, 65536).
 
 -spec lease(pid(), gen_server:from(), sockpool_remote:lease(), atom(), term()) -> ok.
-lease(Server, From, Lease, Name, Timeout) ->
+lease(Server, {Client, _} = From, Lease, Name, Timeout) ->
+    ok = sockpool_leak:client(Client),
     case checkout(Name, Timeout) of
         {worker, Conn, Worker} ->
             reply(From, {worker, Lease, Worker}),
@@ -58,6 +59,9 @@ got({'$sockpool_conn', Asker, Ref}, {Server, Conn}) ->
     serve(Server, Conn);
 got('$sockpool_over', _State) ->
     ok;
+got({'$sockpool_client', Client}, {Server, Conn}) ->
+    ok = sockpool_leak:client(Client),
+    serve(Server, Conn);
 got(_Stray, {Server, Conn}) ->
     serve(Server, Conn).
 

@@ -182,7 +182,7 @@ wrong_target(Position, Term, Config) ->
 %% Functions of a pool that must refuse whatever is no pool, and have no other argument.
 strict() ->
     [pool_shut, pool_clean_up, pool_step, pool_stats, pool_want, pool_give_up, pool_unavailable,
-     pool_checkout_timeout, pool_send_timeout, pool_controller, tls_configure, tls_context, checkout].
+     pool_checkout_timeout, pool_send_timeout, pool_controller, pool_kind, pool_parent, pool_retire, tls_configure, tls_context, checkout].
 
 wrong_config(Config) ->
     Pool = sockpool_nif:pool_new(raw, 1),
@@ -192,7 +192,7 @@ wrong_config(Config) ->
     end.
 
 needed() ->
-    [transport, strategy, packet, size, max_overflow, overflow_ttl, validate, max_hold,
+    [transport, strategy, packet, size, max_overflow, overflow_ttl, validate, max_hold, leak_threshold,
      max_waiting, replies, backoff_min, backoff_max, fail_fast, recv_limit, nodelay, keepalive, keepalive_times, user_timeout, health_interval, health_timeout, sndbuf, recbuf, bind,
      checkout_timeout, send_timeout, tls, max_inflight, abandoned, connect_parallelism, worker_shutdown, check,
      cut, pipeline, pipeline_bytes, pipeline_stall, min_size, idle_timeout, lifetime_min, lifetime_max, max_uses].
@@ -201,6 +201,8 @@ right(pool_new, _Pool, _Config) -> [raw, 1];
 right(pool_update, Pool, Config) -> [Pool, Config, #{}];
 right(pool_open, _Pool, Config) -> [sockpool_nif:pool_new(raw, 1), Config, 1, self()];
 right(pool_tick, Pool, _Config) -> [Pool, 0];
+right(pool_set_parent, Pool, _Config) -> [Pool, 1];
+right(count, _Pool, _Config) -> [pools];
 right(pool_stats, Pool, _Config) -> [Pool, {0, 0, 0, 0}];
 right(pool_idle_event, Pool, _Config) -> [Pool, 0, 0];
 right(pool_note_error, Pool, _Config) -> [Pool, reason];

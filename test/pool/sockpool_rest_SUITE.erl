@@ -23,6 +23,7 @@ init_per_suite(Config) ->
 end_per_suite(_Config) -> application:stop(sockpool).
 
 init_per_testcase(_Case, Config) ->
+    {ok, _} = application:ensure_all_started(sockpool),
     {ok, Listener} = gen_tcp:listen(0, [binary, {active, false}, {backlog, 1024}]),
     {ok, Port} = inet:port(Listener),
     Server = spawn_link(fun() -> accept(Listener) end),

@@ -108,6 +108,9 @@ struct sp_conn {
     uint64_t
         idle_since_ns; /* of an attempt, since when it does what it does now: its connector's */
 
+    /* written by the control process: the lease that was reported for being held so long, or 0; and since when it was */
+    _Atomic uint64_t leaked, leaked_since_ns;
+
     /* the holder's */
     bool follows; /* checked because another has failed */
     uint64_t

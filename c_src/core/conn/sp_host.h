@@ -77,6 +77,10 @@ struct sp_host {
     /* NULL, or tells that what the lease's owner has sent gets through to nobody. */
     void (*stalled)(const struct sp_call *call, struct sp_conn *conn, uint64_t owner,
                     const struct sp_tcp_info *info, uint64_t held_ns);
+    /* From the control process: the lease conn->leaked is held for so long by now; with the owner SP_OWNER_POOL: it has ended
+     * after that. */
+    void (*leak)(const struct sp_call *call, struct sp_conn *conn, uint64_t owner,
+                 uint64_t held_ns);
 
     /* Of pools with many requests on a connection (sp_pipe.h); NULL where there are none. */
 

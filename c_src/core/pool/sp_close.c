@@ -1,6 +1,7 @@
 #include "sp_close.h"
 
 #include "sp_health.h"
+#include "sp_leak.h"
 #include "sp_table.h"
 
 static struct sp_conn *next_queued(struct sp_pool *pool)
@@ -31,6 +32,7 @@ bool sp_close_one(struct sp_pool *pool, const struct sp_call *call)
 
     if (!conn)
         return false;
+    sp_leak_look_for_end(pool, call, conn);
     sp_conn_set_state(conn, SP_CONN_CLOSED);
     sp_conn_cleanup(conn);
     sp_conn_settle(conn, call);

@@ -7,6 +7,7 @@
 #include "sp_due.h"
 #include "sp_grant.h"
 #include "sp_health.h"
+#include "sp_leak.h"
 #include "sp_lease.h"
 #include "sp_piped.h"
 #include "sp_retire.h"
@@ -399,6 +400,7 @@ static void sweep_lease(struct sp_pool *pool, const struct sp_call *call, struct
         sp_pool_lost(pool, call, conn);
         return;
     }
+    sp_leak_look_for_end(pool, call, conn);
     disarm_dead(pool, call, conn);
     /* The same number before and after: owner and time belong to it. */
     if (lease == SP_LEASE_NONE || owner == 0 || atomic_load(&conn->lease) != lease)
@@ -408,6 +410,8 @@ static void sweep_lease(struct sp_pool *pool, const struct sp_call *call, struct
     else if (max_hold_ns != SP_NEVER && call->now_ns > leased_ns + max_hold_ns &&
              sp_conn_state(conn) == SP_CONN_LEASED)
         (void)sp_pool_revoke(pool, call, conn, lease);
+    else
+        sp_leak_look(pool, call, conn, lease, owner, leased_ns);
 }
 
 static void watch_cold(struct sp_pool *pool, const struct sp_call *call, struct sp_shard *shard)

@@ -39,6 +39,7 @@ struct sp_config {
     uint64_t lifetime_min_ns, lifetime_max_ns, max_uses;
     uint64_t validate_after_ns; /* 0: always; SP_NEVER: never */
     uint64_t max_hold_ns;       /* SP_NEVER: no limit */
+    uint64_t leak_threshold_ns; /* a lease that is held for longer is reported; SP_NEVER: none is */
     uint64_t max_waiting;
     uint64_t backoff_min_ns, backoff_max_ns;
     uint64_t recv_limit_bytes;

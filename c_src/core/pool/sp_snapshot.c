@@ -83,6 +83,7 @@ static void count_shards(struct sp_pool *pool, struct sp_snapshot *snapshot)
     snapshot->reused = sp_times_count(pool, SP_TIME_IDLE);
     snapshot->created = created;
     snapshot->abandoned = abandoned;
+    snapshot->leaked = leaked;
     snapshot->waited = waited;
     snapshot->timeouts = timeouts;
     snapshot->deferred = deferred;

@@ -15,12 +15,13 @@
     X(created)   /* connections that became usable */                                              \
     X(reused)    /* leases of a connection that had been leased before */                          \
     X(abandoned) /* leases whose owner died, lost the handle, or held for too long */              \
+    X(leaked)    /* leases that were reported for being held so long */                            \
     X(waited)    /* those who had to wait in the queue */                                          \
     X(timeouts)  /* waiters that gave up */                                                        \
     X(pipelined) /* requests on a connection that others had as well, or could */                  \
-    X(deferred)  /* connections that outlived their end, since attempts failed */                  \
     X(health_ok) /* checks of idle connections that the server has answered */                     \
     X(health_failed)                                                                               \
+    X(deferred)         /* connections that outlived their end, since attempts failed */           \
     X(connect_attempts) /* connects that were begun */
 
 /* Those that there are. What is counted by a histogram, too, is counted by that alone: see sp_times.h. */
@@ -33,6 +34,7 @@
     X(unmeasured) /* leases ended by their owner, where there was no memory for a histogram */     \
     X(created)                                                                                     \
     X(abandoned)                                                                                   \
+    X(leaked)                                                                                      \
     X(waited)                                                                                      \
     X(timeouts)                                                                                    \
     X(deferred)                                                                                    \

@@ -332,6 +332,9 @@ static void set(struct sn_options *options, int row, const struct sn_parsed *par
     case MAX_HOLD:
         config->max_hold_ns = parsed->number;
         break;
+    case LEAK_THRESHOLD:
+        config->leak_threshold_ns = parsed->number;
+        break;
     case BACKOFF:
         config->backoff_min_ns = parsed->number;
         config->backoff_max_ns = parsed->other;

@@ -338,6 +338,14 @@ static void on_refused(struct sn_hosted_pool *hosted, const struct sp_conn *conn
         note(pool, sn_reason_of_conn(conn, why));
 }
 
+static void on_leak(struct sn_hosted_pool *hosted, struct sp_conn *conn, uint64_t owner,
+                    uint64_t held_ns)
+{
+    struct sn_pool *pool = pool_of(hosted);
+
+    pool->leaked(pool, conn, held_ns, owner == SP_OWNER_POOL);
+}
+
 void sn_pool_set_tls(struct sn_pool *pool, struct sp_tls_ctx *ctx)
 {
     sp_tls_slot_set(&pool->tls, ctx, ++pool->tls_turn);
@@ -396,6 +404,7 @@ sp_status sn_pool_open(struct sn_pool **made, struct sn_loop *loop, const struct
     pool->hosted.wake = on_wake;
     pool->hosted.refused = on_refused;
     pool->hosted.stalled = on_stalled;
+    pool->hosted.leak = on_leak;
     pool->hosted.emptied = on_emptied;
     pool->registry = registry;
     sp_tls_slot_init(&pool->tls);

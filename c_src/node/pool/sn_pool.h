@@ -52,6 +52,8 @@ struct sn_pool {
     void (*released)(struct sn_pool *pool); /* one of them is gone */
     /* The core may have ended leases: by max_hold, or because the pool was stopped. */
     void (*ended_leases)(struct sn_pool *pool);
+    /* A lease is held for longer than `leak_threshold', and goes on; or has ended after that. */
+    void (*leaked)(struct sn_pool *pool, const struct sp_conn *conn, uint64_t held_ns, bool ended);
 
     bool stopping, stopped;
     void (*on_stopped)(struct sn_pool *pool);

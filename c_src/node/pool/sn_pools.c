@@ -132,6 +132,7 @@ sp_status sn_pools_start(struct sn_pools *pools, struct sn_options *options,
     pool->pools = pools;
     pool->lookups = &pools->lookups;
     pool->ended_leases = pools->ended_leases;
+    pool->leaked = pools->leaked;
     pool->released = on_released;
     pool->on_stopped = on_stopped;
     sp_list_push_newest(&pools->list, &pool->node);

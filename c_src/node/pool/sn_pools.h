@@ -14,6 +14,8 @@ struct sn_pools {
     struct sn_lookups lookups;
     uint64_t seed;
     void (*ended_leases)(struct sn_pool *pool); /* for each pool; see sn_pool.h */
+    void (*leaked)(struct sn_pool *pool, const struct sp_conn *conn, uint64_t held_ns,
+                   bool ended); /* likewise; set before there is one */
     bool draining;
     /* What is called next when a condition holds: nobody has anything, or no pool is left. */
     struct sn_task task;

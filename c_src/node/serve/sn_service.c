@@ -2,6 +2,7 @@
 
 #include "sn_answer.h"
 #include "sn_io.h"
+#include "sn_leak.h"
 #include "sn_session_end.h"
 #include "node/base/sn_log.h"
 #include "node/option/sn_option.h"
@@ -15,6 +16,7 @@ sp_status sn_service_init(struct sn_service *service, const struct sn_identity *
 
     if (status == SP_OK)
         status = sn_pools_init(&service->pools, loop, here, sn_io_ended_leases);
+    service->pools.leaked = sn_leak_tell;
     if (status == SP_OK)
         status = sn_calls_init(&service->calls, loop, &service->outbox, &service->pools);
     return status;

@@ -412,6 +412,14 @@ static void refused(const struct sp_call *call, const struct sp_conn *conn, sp_s
     hosted->refused(hosted, conn, why, is_outage);
 }
 
+static void leak(const struct sp_call *call, struct sp_conn *conn, uint64_t owner, uint64_t held_ns)
+{
+    struct sn_hosted_pool *hosted = hosted_of(conn->pool);
+
+    (void)call;
+    hosted->leak(hosted, conn, owner, held_ns);
+}
+
 /* No lease leaves anything with its connection, so there is no keepsake_drop; and no owner waits for a descriptor on which
  * others have something as well, so there is no pipe_unselect. */
 const struct sp_host sn_uv_host = {
@@ -428,6 +436,7 @@ const struct sp_host sn_uv_host = {
     .wake = wake,
     .refused = refused,
     .stalled = stalled,
+    .leak = leak,
     .reply_reserve = reply_reserve,
     .reply_free = reply_free,
     .reply_notify = reply_notify,

@@ -18,6 +18,9 @@ struct sn_hosted_pool {
                     bool is_outage);
     void (*stalled)(struct sn_hosted_pool *hosted, const struct sp_conn *conn,
                     const struct sp_tcp_info *info, uint64_t held_ns);
+    /* As of sp_host.h. */
+    void (*leak)(struct sn_hosted_pool *hosted, struct sp_conn *conn, uint64_t owner,
+                 uint64_t held_ns);
     /* The last connection is gone. */
     void (*emptied)(struct sn_hosted_pool *hosted);
     size_t conns;

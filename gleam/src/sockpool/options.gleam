@@ -51,6 +51,7 @@ type Setting {
   Validate(Validate)
   Health(Health)
   MaxHold(Timeout)
+  LeakThreshold(Timeout)
   RecvLimit(Int)
   Node(String)
   Cookie(fn() -> String)
@@ -381,6 +382,12 @@ pub fn health(options: Options, health: Health) -> Options {
 /// After that a connection is taken from its owner; at least `Ms(1)`. The default is `Infinity`.
 pub fn max_hold(options: Options, time: Timeout) -> Options {
   set(options, MaxHold(time))
+}
+
+/// A lease that is held for longer is reported in the log, with the place where its owner is, and once more when it has
+/// ended; at least `Ms(1000)`. The default is `Infinity`.
+pub fn leak_threshold(options: Options, time: Timeout) -> Options {
+  set(options, LeakThreshold(time))
 }
 
 /// The longest message that recv accepts. The default is 64 MiB.

@@ -17,6 +17,7 @@ pub type ChildSpec
 /// Gauges and counters of a pool. While no call is under way, `idle + leased + connecting = total`.
 pub type Stats {
   Stats(
+    /// Empty where it has none.
     name: String,
     /// As configured.
     size: Int,
@@ -30,7 +31,7 @@ pub type Stats {
     waiting: Int,
     /// For how many milliseconds the first of them has.
     oldest_wait: Int,
-    /// Counters, since the pool was first started: connections handed out, those of request
+    /// Counters, since the pool was started: connections handed out, those of request
     /// included;
     checkouts: Int,
     /// given back by checkin, discard or request;
@@ -43,6 +44,8 @@ pub type Stats {
     closed: Int,
     /// connections taken back: the owner died, lost the handle or held it too long;
     abandoned: Int,
+    /// those that were held for longer than `leak_threshold`;
+    leaked: Int,
     /// processes that had to wait;
     waited: Int,
     /// those that gave up;
@@ -131,6 +134,12 @@ pub type CheckoutError {
 /// at most 255 characters.
 @external(erlang, "sockpool_gleam_ffi", "named")
 pub fn named(name: String) -> Pool
+
+/// A pool of this node without a name: a new one each time. `start`, `start_link` or `child_spec` starts it, and it goes
+/// wherever a pool goes; `names` leaves it out. What is left of it when it is stopped is freed with the last use of this
+/// value, so such pools can come and go in any number, one for each tenant, say.
+@external(erlang, "sockpool_gleam_ffi", "unnamed")
+pub fn unnamed() -> Pool
 
 /// A pool that another node serves, such as `on_node("cache", "pools@db1")`. The functions are the
 /// same; `start_link`, `child_spec` and `reload_tls` are for pools of this node alone. What is sent

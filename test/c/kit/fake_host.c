@@ -30,6 +30,8 @@ static struct {
     sp_status refusal;
     unsigned stalls;
     struct fake_stall stall;
+    unsigned leaks, leak_ends;
+    uint64_t leaker, leaked_ns;
     struct {
         void (*run)(void *arg);
         void *arg;
@@ -287,6 +289,18 @@ static void stalled(const struct sp_call *call, struct sp_conn *conn, uint64_t o
         (struct fake_stall){owner, held_ns, (unsigned)info->retransmits, (unsigned)info->unacked};
 }
 
+static void leak(const struct sp_call *call, struct sp_conn *conn, uint64_t owner, uint64_t held_ns)
+{
+    (void)call;
+    (void)conn;
+    if (owner == SP_OWNER_POOL)
+        world.leak_ends++;
+    else
+        world.leaks++;
+    world.leaker = owner;
+    world.leaked_ns = held_ns;
+}
+
 const struct sp_host fake_host = {
     .conn_new = conn_new,
     .conn_ref = conn_ref,
@@ -302,6 +316,7 @@ const struct sp_host fake_host = {
     .wake = wake,
     .refused = conn_refused,
     .stalled = stalled,
+    .leak = leak,
     .reply_reserve = fake_reply_reserve,
     .reply_free = fake_reply_free,
     .reply_notify = fake_reply_notify,
@@ -409,6 +424,22 @@ const struct fake_note *fake_note_at(unsigned index)
 unsigned fake_wakes(void)
 {
     return world.wakes;
+}
+
+unsigned fake_leaks(void)
+{
+    return world.leaks;
+}
+
+unsigned fake_leak_ends(void)
+{
+    return world.leak_ends;
+}
+
+uint64_t fake_leaker(uint64_t *held_ms)
+{
+    *held_ms = world.leaked_ns / SP_MS;
+    return world.leaker;
 }
 
 unsigned fake_worker_stops(void)

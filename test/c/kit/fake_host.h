@@ -66,7 +66,9 @@ unsigned fake_wakes(void);
 unsigned fake_stalls(void);
 const struct fake_stall *fake_last_stall(void);
 sp_status fake_last_refusal(void); /* SP_OK: none so far */
-unsigned fake_worker_stops(void);  /* never twice of one; each before it is gone */
+unsigned fake_leaks(void), fake_leak_ends(void);
+uint64_t fake_leaker(uint64_t *held_ms); /* of the last of both */
+unsigned fake_worker_stops(void);        /* never twice of one; each before it is gone */
 unsigned fake_watches(void);
 uint32_t fake_last_watch(struct sp_conn **conn); /* the generation */
 unsigned fake_conns(void);                       /* that exist */

@@ -30,6 +30,7 @@ void kit_init(unsigned shards)
                                     .size = 2,
                                     .overflow_ttl_ns = 10000 * SP_MS,
                                     .max_hold_ns = SP_NEVER,
+                                    .leak_threshold_ns = SP_NEVER,
                                     .idle_timeout_ns = SP_NEVER,
                                     .lifetime_max_ns = SP_NEVER,
                                     .max_uses = SP_NEVER,

@@ -27,6 +27,7 @@ static void open_arena(uint32_t size)
                                .size = size,
                                .overflow_ttl_ns = SP_NEVER,
                                .max_hold_ns = SP_NEVER,
+                               .leak_threshold_ns = SP_NEVER,
                                .idle_timeout_ns = SP_NEVER,
                                .lifetime_max_ns = SP_NEVER,
                                .max_uses = SP_NEVER,

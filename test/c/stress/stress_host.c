@@ -437,6 +437,14 @@ static void refused(const struct sp_call *call, const struct sp_conn *conn, sp_s
         abort(); /* its connections have no transport that could say more */
 }
 
+static void leak(const struct sp_call *call, struct sp_conn *conn, uint64_t owner, uint64_t held_ns)
+{
+    (void)call;
+    (void)conn;
+    (void)owner;
+    (void)held_ns;
+}
+
 const struct sp_host stress_host = {
     .conn_new = conn_new,
     .conn_ref = conn_ref,
@@ -451,4 +459,5 @@ const struct sp_host stress_host = {
     .watch = watch,
     .wake = wake,
     .refused = refused,
+    .leak = leak,
 };

@@ -224,6 +224,7 @@ void stress_lost(unsigned times)
                                      .size = SIZE,
                                      .overflow_ttl_ns = SP_NEVER,
                                      .max_hold_ns = SP_NEVER,
+                                     .leak_threshold_ns = SP_NEVER,
                                      .idle_timeout_ns = SP_NEVER,
                                      .lifetime_max_ns = SP_NEVER,
                                      .max_uses = SP_NEVER,

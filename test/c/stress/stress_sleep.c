@@ -150,6 +150,7 @@ void stress_sleep(unsigned times)
                                      .size = SIZE,
                                      .overflow_ttl_ns = SP_NEVER,
                                      .max_hold_ns = SP_NEVER,
+                                     .leak_threshold_ns = SP_NEVER,
                                      .idle_timeout_ns = SP_NEVER,
                                      .lifetime_max_ns = SP_NEVER,
                                      .max_uses = SP_NEVER,

@@ -147,6 +147,7 @@ static struct sp_config random_config(void)
                               .max_hold_ns = 400 * SP_MS,
                               .health_interval_ns = stress_random(4) ? 2 * SP_MS : 0,
                               .health_timeout_ns = stress_random(8) ? 500 * SP_MS : SP_MS,
+                              .leak_threshold_ns = 200 * SP_MS,
                               .min_size = stress_random(3),
                               .idle_timeout_ns = stress_random(2) ? 100 * SP_MS : SP_NEVER,
                               .lifetime_min_ns = 50 * SP_MS,

@@ -509,6 +509,12 @@ static void sweep(unsigned i)
     else if (m.config->max_hold_ns != SP_NEVER && conn->state == M_LEASED &&
              fake_now_ns() > conn->leased_ns + m.config->max_hold_ns)
         m_end(i, false, SP_WHY_MAX_HOLD);
+    else if (m.config->leak_threshold_ns != SP_NEVER && conn->state == M_LEASED &&
+             fake_now_ns() > conn->leased_ns + m.config->leak_threshold_ns &&
+             conn->reported != conn->serial) {
+        conn->reported = conn->serial;
+        m.leaked++;
+    }
 }
 
 /* Takes it out of the list that it is in: of those of the shard from `first' on. */

@@ -17,6 +17,7 @@ struct m_conn {
     enum m_state state;
     struct sp_conn *conn; /* the core's, to compare with */
     unsigned serial;      /* of its lease: one more each time it changes hands */
+    unsigned reported;    /* that of the lease which was reported for being held so long */
     uint64_t owner, idle_since_ns, leased_ns;
     bool bad, said, touched, unanswered, tainted, used, armed, initialising, outlived;
     size_t room; /* of its socket */
@@ -59,7 +60,7 @@ struct model {
     unsigned note_count;
     unsigned serials;
     uint64_t put_aside, replaced, closed_first, shrunk; /* that these happen at all */
-    uint64_t checkouts, checkins, created, reused, abandoned, waited, timeouts, pipelined,
+    uint64_t checkouts, checkins, created, reused, abandoned, leaked, waited, timeouts, pipelined,
         health_ok, health_failed, deferred, connect_attempts;
     uint64_t closed[SP_WHYS], failed[SP_FAILURES], errors[SP_ERRORS], exhausted_ns;
     uint64_t exhausted_since_ns;

@@ -153,6 +153,7 @@ static void configure(uint64_t seed)
     kit_config.overflow_ttl_ns = TTLS[sim_random(4)];
     kit_config.validate_after_ns = AFTERS[sim_random(3)];
     kit_config.max_hold_ns = sim_random(2) ? SP_NEVER : 400 * SP_MS;
+    kit_config.leak_threshold_ns = 200 * SP_MS;
     kit_config.max_waiting = sim_random(3) ? SP_NEVER : 3;
     kit_config.strategy = sim_random(2) ? SP_LIFO : SP_FIFO;
     kit_config.replies = sim_random(2);

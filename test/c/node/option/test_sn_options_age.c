@@ -107,3 +107,16 @@ Test(sn_options_age, max_lifetime)
     wrong("max_lifetime => {1, 2, 3}", "max_lifetime");
     wrong("max_lifetime => 4294967296", "max_lifetime");
 }
+
+Test(sn_options_age, leak_threshold)
+{
+    right("size => 1");
+    cr_assert_eq(config.leak_threshold_ns, SP_NEVER);
+    right("leak_threshold => 1000");
+    cr_assert_eq(config.leak_threshold_ns, 1000 * SP_MS);
+    right("leak_threshold => infinity");
+    cr_assert_eq(config.leak_threshold_ns, SP_NEVER);
+    wrong("leak_threshold => 999", "leak_threshold");
+    wrong("leak_threshold => 4294967296", "leak_threshold");
+    wrong("leak_threshold => <<\"5000\">>", "leak_threshold");
+}

@@ -492,6 +492,14 @@ static void refused(const struct sp_call *call, const struct sp_conn *conn, sp_s
     (void)is_outage;
 }
 
+static void leak(const struct sp_call *call, struct sp_conn *conn, uint64_t owner, uint64_t held_ns)
+{
+    (void)call;
+    (void)conn;
+    (void)owner;
+    (void)held_ns;
+}
+
 const struct sp_host world_host = {
     .conn_new = conn_new,
     .conn_ref = conn_ref,
@@ -506,6 +514,7 @@ const struct sp_host world_host = {
     .watch = watch,
     .wake = wake,
     .refused = refused,
+    .leak = leak,
     .reply_reserve = reply_reserve,
     .reply_free = reply_free,
     .reply_notify = reply_notify,

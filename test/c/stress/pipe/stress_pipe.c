@@ -284,6 +284,7 @@ static void open_pool(void)
                                .max_overflow = 1,
                                .overflow_ttl_ns = 100 * SP_MS,
                                .max_hold_ns = SP_NEVER,
+                               .leak_threshold_ns = SP_NEVER,
                                .idle_timeout_ns = SP_NEVER,
                                .lifetime_max_ns = SP_NEVER,
                                .max_uses = SP_NEVER,
