@@ -1,0 +1,131 @@
+#include "sp_growth.h"
+
+#include "sp_age.h"
+#include "sp_close.h"
+#include "sp_health.h"
+#include "sp_queue.h"
+#include "sp_table.h"
+
+/* Attempts at once where each has a handshake: that is work for the processor, and takes buffers meanwhile. */
+#define SHAKING_MAX 16
+
+static bool reserve(struct sp_pool *pool)
+{
+    uint32_t total = atomic_load(&pool->total);
+
+    do {
+        if (total >= atomic_load(&pool->limit))
+            return false;
+    } while (!atomic_compare_exchange_weak(&pool->total, &total, total + 1));
+    atomic_fetch_add(&pool->connecting, 1);
+    return true;
+}
+
+/* How many connections are called for by so many who wait or would not wait. */
+static uint64_t called_for(struct sp_pool *pool, uint64_t demand)
+{
+    uint64_t connecting = atomic_load(&pool->connecting);
+
+    return demand > connecting ? demand - connecting : 0;
+}
+
+/* How many connections should be begun now, without regard to the limit. */
+static uint64_t wanted(struct sp_pool *pool, uint64_t called_for)
+{
+    uint64_t base = atomic_load(&pool->base), total = atomic_load(&pool->total);
+    uint64_t missing = base > total ? base - total : 0, replaced = sp_age_wanted(pool);
+
+    if (missing < replaced)
+        missing = replaced;
+    return missing > called_for ? missing : called_for;
+}
+
+static uint64_t attempts_allowed(struct sp_pool *pool, uint64_t now_ns, uint32_t *round,
+                                 uint64_t *wait_ns)
+{
+    uint32_t connecting = atomic_load(&pool->connecting), max;
+    struct sp_backoff state;
+
+    pthread_mutex_lock(&pool->control.lock);
+    state = pool->control.state;
+    max = pool->control.config.connect_parallelism;
+    if (pool->control.config.transport->handshake && max > SHAKING_MAX)
+        max = SHAKING_MAX;
+    pthread_mutex_unlock(&pool->control.lock);
+    *round = state.failures;
+    if (!sp_backoff_failing(&state))
+        return connecting < max ? max - connecting : 0;
+    if (connecting > 0)
+        return 0;
+    if (now_ns < state.until_ns) {
+        *wait_ns = state.until_ns - now_ns;
+        return 0;
+    }
+    return 1;
+}
+
+static bool attempt(struct sp_pool *pool, const struct sp_call *call, uint32_t round,
+                    struct sp_attempt *attempt)
+{
+    const struct sp_config *config = &pool->control.config; /* only this process changes it */
+    struct sp_conn *conn = pool->host->conn_new(pool);
+
+    if (!conn)
+        return false;
+    conn->pool = pool;
+    conn->host = pool->host;
+    conn->unpinned = sp_close_queue;
+    conn->sys = pool->sys;
+    conn->transport = config->transport;
+    if (!sp_is_worker(conn->transport)) {
+        conn->framing = conn->pool_framing = config->framing;
+        conn->recv_limit_bytes = config->recv_limit_bytes;
+    }
+    conn->nodelay = config->sockopts.nodelay;
+    conn->keepalive = config->sockopts.keepalive || config->sockopts.silence_s > 0;
+    conn->epoch = atomic_load(&pool->epoch);
+    conn->round = round;
+    conn->born_ns = conn->idle_since_ns = call->now_ns;
+    atomic_store_explicit(&conn->ends_ns, SP_NEVER, memory_order_relaxed);
+    conn->fd = -1;
+    pool->host->conn_ref(conn);
+    attempt->conn = conn;
+    attempt->lease = sp_conn_lease(conn, 0, call->now_ns);
+    if (!sp_table_add(pool, conn)) {
+        pool->host->conn_unref(conn);
+        pool->host->conn_unref(conn);
+        return false;
+    }
+    sp_count(sp_pool_home(pool, call), connect_attempts);
+    sp_take(call, SP_PIECES_ATTEMPT);
+    return true;
+}
+
+void sp_growth_step(struct sp_pool *pool, const struct sp_call *call, struct sp_attempt *attempts,
+                    size_t max, struct sp_plan *plan)
+{
+    uint32_t eager = atomic_exchange(&pool->eager, 0), round;
+    uint64_t demand = sp_queue_demand(pool) + eager;
+    uint64_t called = called_for(pool, demand), want = wanted(pool, called), allowed;
+
+    if (want == 0)
+        return;
+    if (demand > 0 && atomic_load(&pool->retry_ns))
+        sp_health_hurry(pool);
+    allowed = attempts_allowed(pool, call->now_ns, &round, &plan->wait_ns);
+    if (eager && allowed == 0 && plan->wait_ns != SP_NEVER)
+        atomic_store(&pool->eager, 1); /* until then nobody need say so again */
+    while (plan->attempts < max && plan->attempts < want && plan->attempts < allowed &&
+           reserve(pool)) {
+        if (!attempt(pool, call, round, &attempts[plan->attempts])) {
+            atomic_fetch_sub(&pool->connecting, 1);
+            atomic_fetch_sub(&pool->total, 1);
+            plan->wait_ns = 100 * SP_MS;
+            break;
+        }
+        plan->attempts++;
+    }
+    sp_age_attempts(pool, plan->attempts, called > 0);
+    if (plan->attempts == max)
+        plan->more = true;
+}
