@@ -79,13 +79,13 @@ static const struct sp_transport *get_transport(ERL_NIF_TERM name, ERL_NIF_TERM 
 
 bool sp_nif_get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *config)
 {
-    ERL_NIF_TERM transport, strategy, packet, tls, abandoned, fail_fast, replies;
+    ERL_NIF_TERM transport, strategy, packet, tls, abandoned, fail_fast, replies, growth;
     uint64_t size, max_overflow, min_size, connect_parallelism, silence_s, pipeline;
 
     memset(config, 0, sizeof *config);
     if (!get_value(env, map, "transport", &transport) || !get_value(env, map, "tls", &tls) ||
         !get_value(env, map, "abandoned", &abandoned) ||
-        !get_value(env, map, "replies", &replies) ||
+        !get_value(env, map, "replies", &replies) || !get_value(env, map, "growth", &growth) ||
         !get_value(env, map, "fail_fast", &fail_fast) ||
         !sp_nif_get_bool(fail_fast, &config->fail_fast) ||
         !get_number(env, map, "connect_parallelism", &connect_parallelism) ||
@@ -116,6 +116,8 @@ bool sp_nif_get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *confi
     if (sp_is_node(config->transport) && get_number(env, map, "silence", &silence_s))
         config->sockopts.silence_s = (unsigned)silence_s;
     config->strategy = enif_is_identical(strategy, sp_atoms.fifo) ? SP_FIFO : SP_LIFO;
+    config->growth = enif_is_identical(growth, enif_make_atom(env, "eager")) ? SP_GROWTH_EAGER
+                                                                             : SP_GROWTH_EXPECTED;
     config->pipeline = (uint32_t)pipeline;
     config->connect_parallelism =
         connect_parallelism < UINT32_MAX ? (uint32_t)connect_parallelism : UINT32_MAX;

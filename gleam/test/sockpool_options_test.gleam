@@ -130,6 +130,8 @@ pub fn accepted_values_test() {
     |> options.max_lifetime(Between(1, 2))
     |> options.max_uses(AtMost(1))
     |> options.max_uses(NoLimit)
+    |> options.growth(options.Expected)
+    |> options.growth(options.Eager)
     |> options.strategy(Lifo)
     |> options.strategy(Fifo)
     |> options.max_waiting(NoLimit)

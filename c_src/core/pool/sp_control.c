@@ -3,6 +3,7 @@
 #include "core/conn/sp_recv.h"
 #include "sp_age.h"
 #include "sp_close.h"
+#include "sp_forecast.h"
 #include "sp_grant.h"
 #include "sp_health.h"
 #include "sp_lease.h"
@@ -22,6 +23,7 @@ void sp_control_open(struct sp_pool *pool, const struct sp_call *call,
     sp_health_begin(pool, config, seed);
     sp_settings_store(pool, config);
     sp_age_begin(pool, call, config);
+    sp_forecast_begin(pool, call);
     atomic_store(&pool->shrinking, false);
     pool->control.surplus = false;
     atomic_store(&pool->pipeline, pool->pipes ? config->pipeline : 1);
@@ -224,6 +226,7 @@ sp_status sp_control_ready(struct sp_pool *pool, const struct sp_call *call, str
         return status;
     }
     sp_health_up(pool);
+    sp_forecast_connected(pool, call->now_ns - conn->born_ns);
     sp_age_born(pool, call, conn);
     sp_count(sp_pool_home(pool, call), created);
     sp_conn_set_state(conn, SP_CONN_LEASED);
@@ -282,6 +285,7 @@ bool sp_control_tick(struct sp_pool *pool, const struct sp_call *call, uint32_t 
         return true;
     if (*cursor == 0) {
         sp_age_tick(pool, call);
+        sp_forecast_tick(pool, call);
         for (uint32_t i = 0; i < pool->shard_count; i++)
             watch_cold(pool, call, &pool->shards[i]);
         spent = sp_spent(call);

@@ -2,12 +2,15 @@
 
 #include "sp_age.h"
 #include "sp_close.h"
+#include "sp_forecast.h"
 #include "sp_health.h"
 #include "sp_queue.h"
 #include "sp_table.h"
 
-/* Attempts at once where each has a handshake: that is work for the processor, and takes buffers meanwhile. */
-#define SHAKING_MAX 16
+/* Attempts at once, where the configuration does not say it; and where each has a handshake: that is work for the processor, and
+ * takes buffers meanwhile. */
+#define PARALLEL 64
+#define PARALLEL_SHAKING 16
 
 static bool reserve(struct sp_pool *pool)
 {
@@ -19,14 +22,6 @@ static bool reserve(struct sp_pool *pool)
     } while (!atomic_compare_exchange_weak(&pool->total, &total, total + 1));
     atomic_fetch_add(&pool->connecting, 1);
     return true;
-}
-
-/* How many connections are called for by so many who wait or would not wait. */
-static uint64_t called_for(struct sp_pool *pool, uint64_t demand)
-{
-    uint64_t connecting = atomic_load(&pool->connecting);
-
-    return demand > connecting ? demand - connecting : 0;
 }
 
 /* How many connections should be begun now, without regard to the limit. */
@@ -49,9 +44,9 @@ static uint64_t attempts_allowed(struct sp_pool *pool, uint64_t now_ns, uint32_t
     pthread_mutex_lock(&pool->control.lock);
     state = pool->control.state;
     max = pool->control.config.connect_parallelism;
-    if (pool->control.config.transport->handshake && max > SHAKING_MAX)
-        max = SHAKING_MAX;
     pthread_mutex_unlock(&pool->control.lock);
+    if (max == 0)
+        max = pool->control.config.transport->handshake ? PARALLEL_SHAKING : PARALLEL;
     *round = state.failures;
     if (!sp_backoff_failing(&state))
         return connecting < max ? max - connecting : 0;
@@ -101,26 +96,36 @@ static bool attempt(struct sp_pool *pool, const struct sp_call *call, uint32_t r
     return true;
 }
 
+static void wait_at_most(struct sp_plan *plan, uint64_t ns)
+{
+    if (ns < plan->wait_ns)
+        plan->wait_ns = ns;
+}
+
 void sp_growth_step(struct sp_pool *pool, const struct sp_call *call, struct sp_attempt *attempts,
                     size_t max, struct sp_plan *plan)
 {
     uint32_t eager = atomic_exchange(&pool->eager, 0), round;
-    uint64_t demand = sp_queue_demand(pool) + eager;
-    uint64_t called = called_for(pool, demand), want = wanted(pool, called), allowed;
+    uint64_t due_ns, pause_ns = SP_NEVER, allowed;
+    uint64_t called = sp_forecast_needed(pool, call, eager > 0, &due_ns);
+    uint64_t want = wanted(pool, called);
 
+    if (due_ns != SP_NEVER)
+        wait_at_most(plan, due_ns - call->now_ns);
     if (want == 0)
         return;
-    if (demand > 0 && atomic_load(&pool->retry_ns))
+    if ((eager || atomic_load(&pool->nwait)) && atomic_load(&pool->retry_ns))
         sp_health_hurry(pool);
-    allowed = attempts_allowed(pool, call->now_ns, &round, &plan->wait_ns);
-    if (eager && allowed == 0 && plan->wait_ns != SP_NEVER)
+    allowed = attempts_allowed(pool, call->now_ns, &round, &pause_ns);
+    wait_at_most(plan, pause_ns);
+    if (eager && allowed == 0 && pause_ns != SP_NEVER)
         atomic_store(&pool->eager, 1); /* until then nobody need say so again */
     while (plan->attempts < max && plan->attempts < want && plan->attempts < allowed &&
            reserve(pool)) {
         if (!attempt(pool, call, round, &attempts[plan->attempts])) {
             atomic_fetch_sub(&pool->connecting, 1);
             atomic_fetch_sub(&pool->total, 1);
-            plan->wait_ns = 100 * SP_MS;
+            wait_at_most(plan, 100 * SP_MS);
             break;
         }
         plan->attempts++;

@@ -16,6 +16,8 @@ sp_status sp_pool_want(struct sp_pool *pool, const struct sp_call *call)
 {
     sp_status status = sp_health_refuses(pool) ? SP_UNAVAILABLE : SP_FULL;
 
+    atomic_fetch_add_explicit(&sp_pool_home(pool, call)->refused, 1, memory_order_relaxed);
+
     if (atomic_load(&pool->total) < atomic_load(&pool->limit) && !atomic_exchange(&pool->eager, 1))
         sp_pool_wake(pool, call);
     return status;
@@ -37,6 +39,7 @@ sp_status sp_pool_enqueue(struct sp_pool *pool, const struct sp_call *call,
 
     atomic_store(&waiter->refs, 2);
     waiter->state = SP_WAITING;
+    waiter->since_ns = call->now_ns;
     pthread_mutex_lock(&pool->queue.lock);
     status = sp_pool_phase_status(sp_pool_phase(pool));
     /* Opened anew since its owner looked. */
@@ -98,6 +101,19 @@ static bool is_owed(struct sp_pool *pool, const struct sp_conn *conn)
     return conn->unanswered && atomic_load_explicit(&pool->replies, memory_order_relaxed);
 }
 
+/* A lease of the caller's that has ended as it should. Another thread with the same home may overwrite the sum: it is
+ * for an estimate, and this is the fast path. */
+static void count_use(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+{
+    struct sp_shard *home = sp_pool_home(pool, call);
+    uint64_t leased_ns = atomic_load_explicit(&conn->leased_ns, memory_order_relaxed);
+    uint64_t used_ns = atomic_load_explicit(&home->used_ns, memory_order_relaxed);
+
+    sp_count(home, checkins);
+    atomic_store_explicit(&home->used_ns, used_ns + (call->now_ns - leased_ns),
+                          memory_order_relaxed);
+}
+
 enum { LOOKED = 1, CLEAN = 2 };
 
 static sp_status check_in(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
@@ -110,7 +126,7 @@ static sp_status check_in(struct sp_pool *pool, const struct sp_call *call, stru
     conn->keepsake = keepsake;
     /* Since its last receive the server may have said more. */
     conn->drained = conn->drained && (known & LOOKED);
-    sp_count(sp_pool_home(pool, call), checkins);
+    count_use(pool, call, conn);
     if (is_owed(pool, conn) && !(known & CLEAN))
         sp_pool_retire(pool, call, conn);
     else
@@ -141,7 +157,7 @@ sp_status sp_pool_discard(struct sp_pool *pool, const struct sp_call *call, stru
 {
     if (!sp_conn_unlease(conn, lease))
         return SP_CLOSED;
-    sp_count(sp_pool_home(pool, call), checkins);
+    count_use(pool, call, conn);
     sp_pool_retire(pool, call, conn);
     return SP_OK;
 }

@@ -24,6 +24,8 @@
 #define SP_COLD_NS (1000 * SP_MS)
 
 enum sp_strategy { SP_LIFO, SP_FIFO };
+/* One more for each that waits, or only those that will still be needed when they are up. */
+enum sp_growth { SP_GROWTH_EXPECTED, SP_GROWTH_EAGER };
 
 /* Everything that a restart of the pool may change; sp_settings.h says what an update may. */
 struct sp_config {
@@ -39,11 +41,12 @@ struct sp_config {
     uint64_t max_waiting;
     uint64_t backoff_min_ns, backoff_max_ns;
     uint64_t recv_limit_bytes;
-    uint32_t connect_parallelism; /* attempts at once, while the server answers */
+    uint32_t connect_parallelism; /* attempts at once, while the server answers; 0: by transport */
     bool fail_fast;               /* nobody waits while nothing is up and attempts fail */
     bool replies;                 /* what is sent may be answered */
     bool reuse_abandoned;         /* workers whose owners have died, too, are handed out again */
     enum sp_strategy strategy;
+    enum sp_growth growth;
     struct sp_framing framing;
     struct sp_sockopts sockopts;
     uint32_t pipeline; /* requests under way on a connection; 1: it is leased for each */
@@ -62,6 +65,21 @@ struct sp_shard {
     _Atomic uint32_t top;  /* how many in all; changed under the lock, probed without */
     _Atomic uint32_t pipe; /* that the requests of this shard are put on */
     struct sp_stats stats; /* counted by threads whose home this is */
+    /* Likewise, for estimates: all that `checkins' counts together; who would not wait and found nothing. */
+    _Atomic uint64_t used_ns, refused;
+};
+
+/* sp_forecast.c's: means, SP_NEVER where there is none yet; the counters when they were last looked at, and since when they
+ * say that somebody got a connection; how many had come at some times. */
+#define SP_FORECAST_SLOTS 9
+struct sp_forecast {
+    uint64_t connect_ns; /* under control.lock */
+    uint64_t use_ns, uses, used_ns, grants, granted_ns;
+    uint64_t refused_ns, refused_since_ns;
+    struct sp_forecast_slot {
+        uint64_t at_ns, came;
+    } slots[SP_FORECAST_SLOTS];
+    uint32_t at;
 };
 
 struct sp_pool {
@@ -100,8 +118,8 @@ struct sp_pool {
         struct sp_list list;
         struct sp_expiry expiry;
     } queue;
-    _Atomic uint64_t nwait,
-        nwait_piped; /* who waits, and how many of these for a place on a pipe */
+    /* Who waits, how many of these for a place on a pipe, and how many not for a check-in. */
+    _Atomic uint64_t nwait, nwait_piped, nwait_growing;
 
     /* Many requests on a connection. What stands above has these pointers set when the pool opens. */
     _Atomic uint32_t pipeline;
@@ -135,6 +153,7 @@ struct sp_pool {
      * to be opened for those above `base` that were closed because of their age. */
     struct sp_peak leased_extra, leased_base;
     uint32_t owed;
+    struct sp_forecast forecast;
 };
 
 /* Initialises zeroed memory. SP_NO_MEMORY, or SP_OK: then sp_pool_destroy() once nobody can reach

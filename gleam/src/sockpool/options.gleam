@@ -33,6 +33,7 @@ type Setting {
   IdleTimeout(Timeout)
   MaxLifetime(Lifetime)
   MaxUses(Limit)
+  Growth(Growth)
   Strategy(Strategy)
   MaxWaiting(Limit)
   CheckoutTimeout(Timeout)
@@ -84,6 +85,14 @@ pub type Strategy {
   Lifo
   /// The one used longest ago.
   Fifo
+}
+
+/// How many connections are opened, above those that are kept, for those who wait.
+pub type Growth {
+  /// Only as many as will still be needed when they are ready. The default.
+  Expected
+  /// One for each who waits.
+  Eager
 }
 
 /// How long a connection is used.
@@ -242,6 +251,11 @@ pub fn max_uses(options: Options, limit: Limit) -> Options {
   set(options, MaxUses(limit))
 }
 
+/// The default is `Expected`.
+pub fn growth(options: Options, growth: Growth) -> Options {
+  set(options, Growth(growth))
+}
+
 /// The default is `Lifo`.
 pub fn strategy(options: Options, strategy: Strategy) -> Options {
   set(options, Strategy(strategy))
@@ -263,7 +277,7 @@ pub fn connect_timeout(options: Options, timeout: Timeout) -> Options {
   set(options, ConnectTimeout(timeout))
 }
 
-/// How many attempts may be under way at once; with TLS never more than 16. The default is 64.
+/// How many attempts may be under way at once. The default is 64, and 16 with TLS and for nodes.
 pub fn connect_parallelism(options: Options, attempts: Int) -> Options {
   set(options, ConnectParallelism(attempts))
 }

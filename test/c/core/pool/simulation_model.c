@@ -339,7 +339,7 @@ void m_end(unsigned i, bool disarm)
 
 void m_enqueue(uint64_t owner, bool request)
 {
-    m.waiters[m.waiter_count++] = (struct m_waiter){owner, request};
+    m.waiters[m.waiter_count++] = (struct m_waiter){owner, request, fake_now_ns()};
     serve(M_CONNS);
 }
 
@@ -355,13 +355,26 @@ void m_leave_queue(uint64_t owner)
 
 /* ---- control ---- */
 
-unsigned m_step(unsigned max)
+unsigned m_called_for(bool late_only)
+{
+    unsigned connecting = m_count(M_CONNECTING), late = 0;
+    unsigned demand = m.waiter_count + atomic_load(&kit_pool->eager);
+    uint64_t connect_ns = kit_pool->forecast.connect_ns;
+
+    if (!late_only || m.config->growth == SP_GROWTH_EAGER || ups() == 0 || connect_ns == 0 ||
+        connect_ns == SP_NEVER)
+        return demand > connecting ? demand - connecting : 0;
+    for (unsigned i = connecting; i < m.waiter_count; i++)
+        late += fake_now_ns() >= m.waiters[i].since_ns + connect_ns;
+    return late;
+}
+
+unsigned m_step(unsigned max, unsigned called_for)
 {
     unsigned total = m_total(), connecting = m_count(M_CONNECTING);
     unsigned limit = m.config->size + m.config->max_overflow;
     unsigned demand = m.waiter_count + atomic_load(&kit_pool->eager);
     unsigned missing = m.base > total ? m.base - total : 0;
-    unsigned called_for = demand > connecting ? demand - connecting : 0;
     unsigned want = missing > replaced() ? missing : replaced(), allowed = 64 - connecting;
     const struct sp_backoff *backoff = &kit_pool->control.state;
     bool over =

@@ -34,6 +34,7 @@ enum m_list { M_FRESH, M_COLD, M_AGED, M_LISTS };
 struct m_waiter {
     uint64_t owner;
     bool request;
+    uint64_t since_ns;
 };
 
 struct m_note {
@@ -88,8 +89,10 @@ void m_tick(void);
 void m_age(void);
 void m_idle_event(unsigned i);
 void m_shut(sp_status status);
-/* How many attempts a step makes. */
-unsigned m_step(unsigned max);
+/* For how many attempts those who wait call, or who would not wait: each, or those who have waited for as long as one takes. */
+unsigned m_called_for(bool late_only);
+/* How many attempts a step makes where those who wait call for so many. */
+unsigned m_step(unsigned max, unsigned called_for);
 void m_attempt(struct sp_conn *conn);
 void m_attempted(unsigned count, bool called_for);
 
