@@ -163,6 +163,8 @@ worker_returned_by_another(Config) ->
     _ = settled(Name),
     Pool = persistent_term:get({sockpool, Name}),
     Until = erlang:monotonic_time(millisecond) + 500,
+    Using = counters:new(1, []),
+    ok = counters:put(Using, 1, 2),
     Use = fun Use(Conn) ->
                   Own = {self(), make_ref()},
                   _ = sockpool:set_state(Conn, Own),
@@ -171,23 +173,26 @@ worker_returned_by_another(Config) ->
                       {error, closed} -> ok
                   end
           end,
+    %% It may be returned before he asks which it is; it is the one of before, then.
+    Tell = fun(Worker) -> is_pid(Worker) andalso persistent_term:put({?MODULE, worker}, Worker) end,
     Users = [fun() ->
                      (fun Loop() ->
                              case sockpool:checkout(Name, 100) of
-                                 {ok, Conn} -> _ = persistent_term:put({?MODULE, worker}, sockpool:worker(Conn)), Use(Conn);
+                                 {ok, Conn} -> _ = Tell(sockpool:worker(Conn)), Use(Conn);
                                  {error, _} -> ok
                              end,
                              erlang:monotonic_time(millisecond) < Until andalso Loop()
-                     end)()
+                     end)(),
+                     counters:sub(Using, 1, 1)
              end || _ <- [1, 2]],
     Return = fun Loop() ->
                      case persistent_term:get({?MODULE, worker}, none) of
                          Pid when is_pid(Pid) -> ok = sockpool_nif:return_worker(Pool, Pid, 0);
                          _ -> ok
                      end,
-                     case erlang:monotonic_time(millisecond) < Until + 1000 of
-                         true -> erlang:yield(), Loop();
-                         false -> ok
+                     case counters:get(Using, 1) of
+                         0 -> ok;
+                         _ -> erlang:yield(), Loop()
                      end
              end,
     _ = run_all([Return | Users]),
