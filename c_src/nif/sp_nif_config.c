@@ -80,7 +80,7 @@ static const struct sp_transport *get_transport(ERL_NIF_TERM name, ERL_NIF_TERM 
 bool sp_nif_get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *config)
 {
     ERL_NIF_TERM transport, strategy, packet, tls, abandoned, fail_fast, replies, growth;
-    uint64_t size, max_overflow, min_size, connect_parallelism, silence_s, pipeline;
+    uint64_t size, max_overflow, min_size, min_idle, connect_parallelism, silence_s, pipeline;
 
     memset(config, 0, sizeof *config);
     if (!get_value(env, map, "transport", &transport) || !get_value(env, map, "tls", &tls) ||
@@ -94,6 +94,7 @@ bool sp_nif_get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *confi
         !get_number(env, map, "max_overflow", &max_overflow) || size + max_overflow > INT_MAX ||
         !get_ms(env, map, "overflow_ttl", &config->overflow_ttl_ns) ||
         !get_number(env, map, "min_size", &min_size) ||
+        !get_number(env, map, "min_idle", &min_idle) || min_idle > INT_MAX ||
         !get_ms(env, map, "idle_timeout", &config->idle_timeout_ns) ||
         !get_ms(env, map, "lifetime_min", &config->lifetime_min_ns) ||
         !get_ms(env, map, "lifetime_max", &config->lifetime_max_ns) ||
@@ -125,6 +126,7 @@ bool sp_nif_get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *confi
     config->reuse_abandoned = enif_is_identical(abandoned, enif_make_atom(env, "reuse"));
     config->size = (uint32_t)size;
     config->max_overflow = (uint32_t)max_overflow;
+    config->min_idle = (uint32_t)min_idle;
     config->min_size = min_size < UINT32_MAX ? (uint32_t)min_size : UINT32_MAX;
     return true;
 }

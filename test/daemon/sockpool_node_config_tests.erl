@@ -41,6 +41,8 @@ cases() ->
      {pool("\"transport\": \"worker\""), "pools.p.transport: \"worker\" is not allowed; it must be one of tcp, tls, unix, node\n"},
      {tcp("\"connect_parallelism\": 1"), ok},
      {tcp("\"growth\": \"eager\", \"connect_parallelism\": null"), ok},
+     {tcp("\"min_idle\": 2"), ok},
+     {tcp("\"min_idle\": -1"), "pools.p.min_idle: -1 is not allowed; it must be an integer from 0 to 1000000"},
      {tcp("\"growth\": \"lazy\""), "pools.p.growth: \"lazy\" is not allowed; it must be one of expected, eager"},
      {tcp("\"pipeline\": 64, \"pipeline_bytes\": 1000, \"pipeline_stall\": \"infinity\""), ok},
      {tcp("\"pipeline\": 0"), "pools.p.pipeline: 0 is not allowed; it must be an integer from 1 to 4096"},

@@ -194,7 +194,7 @@ needed() ->
     [transport, strategy, packet, size, max_overflow, overflow_ttl, validate, max_hold,
      max_waiting, replies, backoff_min, backoff_max, fail_fast, recv_limit, nodelay, keepalive, sndbuf, recbuf, bind,
      checkout_timeout, send_timeout, tls, max_inflight, abandoned, connect_parallelism, worker_shutdown, check,
-     cut, pipeline, pipeline_bytes, pipeline_stall, min_size, idle_timeout, lifetime_min, lifetime_max, max_uses, growth].
+     cut, pipeline, pipeline_bytes, pipeline_stall, min_size, idle_timeout, lifetime_min, lifetime_max, max_uses, growth, min_idle].
 
 right(pool_new, _Pool, _Config) -> [raw, 1];
 right(pool_update, Pool, Config) -> [Pool, Config, #{}];

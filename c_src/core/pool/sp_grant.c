@@ -4,6 +4,7 @@
 #include "sp_queue.h"
 #include "sp_retire.h"
 #include "sp_shard.h"
+#include "sp_spare.h"
 
 /* Whether the connection, idle or just checked in, may be handed out. */
 static bool usable(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
@@ -182,7 +183,8 @@ void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_c
             }
         }
         if (spent || atomic_load_explicit(&pool->overflow_ttl_ns, memory_order_relaxed) ||
-            !sp_pool_retire_above(pool, call, conn, atomic_load(&pool->size)))
+            !sp_pool_retire_above(pool, call, conn,
+                                  sp_spare_above(pool, atomic_load(&pool->size), 1)))
             put_away(pool, call, conn, over);
         conn = NULL; /* and once more: a waiter may have come between the look and the push */
     }
@@ -212,6 +214,8 @@ sp_status sp_pool_checkout(struct sp_pool *pool, const struct sp_call *call, uin
             /* A close that was too early to see this lease is seen here. */
             if (sp_pool_is_current(pool, *conn) || !sp_conn_unlease(*conn, *lease)) {
                 count_checkout(sp_pool_home(pool, call), reused);
+                if (atomic_load_explicit(&pool->min_idle, memory_order_relaxed))
+                    sp_spare_taken(pool, call);
                 return SP_OK;
             }
             (*conn)->keepsake = *keepsake;

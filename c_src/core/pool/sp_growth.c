@@ -5,6 +5,7 @@
 #include "sp_forecast.h"
 #include "sp_health.h"
 #include "sp_queue.h"
+#include "sp_spare.h"
 #include "sp_table.h"
 
 /* Attempts at once, where the configuration does not say it; and where each has a handshake: that is work for the processor, and
@@ -29,9 +30,12 @@ static uint64_t wanted(struct sp_pool *pool, uint64_t called_for)
 {
     uint64_t base = atomic_load(&pool->base), total = atomic_load(&pool->total);
     uint64_t missing = base > total ? base - total : 0, replaced = sp_age_wanted(pool);
+    uint64_t spare = sp_spare_missing(pool);
 
     if (missing < replaced)
         missing = replaced;
+    if (missing < spare)
+        missing = spare;
     return missing > called_for ? missing : called_for;
 }
 

@@ -18,7 +18,7 @@ struct sp_plan {
     uint64_t wait_ns; /* step again after this time; SP_NEVER: only when woken */
 };
 
-/* Begins those that the pool is to have now: its base size, those that replace others, and those for who waits. The
+/* Begins those that the pool is to have now: its base size, those that replace others, spare ones, and those for who waits. The
  * plan is added to. */
 void sp_growth_step(struct sp_pool *pool, const struct sp_call *call, struct sp_attempt *attempts,
                     size_t max, struct sp_plan *plan);

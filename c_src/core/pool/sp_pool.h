@@ -33,6 +33,7 @@ struct sp_config {
     uint32_t size, max_overflow;
     uint64_t overflow_ttl_ns; /* SP_NEVER: extra connections stay */
     uint32_t min_size;        /* so many stay, at most `size`, */
+    uint32_t min_idle;        /* so many are idle, if there may be more */
     uint64_t idle_timeout_ns; /* when others are idle for so long; SP_NEVER: all stay */
     /* A connection ends when it is usable for so long, and with so many uses; SP_NEVER: it does not. */
     uint64_t lifetime_min_ns, lifetime_max_ns, max_uses;
@@ -97,7 +98,7 @@ struct sp_pool {
     _Atomic bool exhausted;    /* since the last tick somebody found nothing idle */
     _Atomic uint64_t max_uses; /* SP_NEVER: any number */
     _Atomic uint64_t overflow_ttl_ns, validate_after_ns, max_hold_ns, max_waiting;
-    _Atomic uint32_t strategy;
+    _Atomic uint32_t strategy, min_idle;
     _Atomic bool reuse_abandoned, fail_fast, replies;
     _Atomic bool shrinking; /* there are, or were just now, more connections than the limit */
 

@@ -279,6 +279,9 @@ static bool set_age(struct sp_config *config, int row, const struct sn_parsed *p
     case MAX_USES:
         config->max_uses = parsed->number;
         return true;
+    case MIN_IDLE:
+        config->min_idle = (uint32_t)parsed->number;
+        return true;
     case GROWTH:
         config->growth = parsed->number == GROWTH_EAGER ? SP_GROWTH_EAGER : SP_GROWTH_EXPECTED;
         return true;

@@ -33,6 +33,7 @@ type Setting {
   IdleTimeout(Timeout)
   MaxLifetime(Lifetime)
   MaxUses(Limit)
+  MinIdle(Int)
   Growth(Growth)
   Strategy(Strategy)
   MaxWaiting(Limit)
@@ -249,6 +250,11 @@ pub fn max_lifetime(options: Options, lifetime: Lifetime) -> Options {
 /// So does one that was used so often; above 9 that is spread over the last tenth. The default is `NoLimit`.
 pub fn max_uses(options: Options, limit: Limit) -> Options {
   set(options, MaxUses(limit))
+}
+
+/// How many are to be idle, if there may be more: they are opened ahead, also above `size`. The default is 0.
+pub fn min_idle(options: Options, connections: Int) -> Options {
+  set(options, MinIdle(connections))
 }
 
 /// The default is `Expected`.

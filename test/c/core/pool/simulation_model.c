@@ -123,13 +123,32 @@ static unsigned ups(void)
     return m_total() - m_count(M_CONNECTING);
 }
 
+/* As many as are leased, but for `held' of these, and those that are to be idle. */
+static unsigned m_above(unsigned count, unsigned held)
+{
+    unsigned limit = m.config->size + m.config->max_overflow;
+    unsigned all = m_count(M_LEASED) - held + m.config->min_idle;
+
+    if (m.config->min_idle == 0)
+        return count;
+    all = all < limit ? all : limit;
+    return all > count ? all : count;
+}
+
+static unsigned spare_missing(void)
+{
+    unsigned there = m_count(M_IDLE) + m_count(M_CONNECTING);
+
+    return m.config->min_idle > there ? m.config->min_idle - there : 0;
+}
+
 static unsigned kept(void)
 {
     unsigned limit = m.config->size + m.config->max_overflow;
     unsigned peak = sp_peak_get(&m.leased_extra);
 
     peak = peak < limit ? peak : limit;
-    return peak > m.base ? peak : m.base;
+    return m_above(peak > m.base ? peak : m.base, 0);
 }
 
 /* False: the connection is elsewhere. */
@@ -269,7 +288,7 @@ static void serve(unsigned i)
         if (m.waiter_count > 0 && !usable(i))
             retire_unusable(i);
         else if ((m.waiter_count == 0 || !over(i) || may_serve(i)) && !give(i)) {
-            if (m.config->overflow_ttl_ns == 0 && m_total() > m.config->size)
+            if (m.config->overflow_ttl_ns == 0 && m_total() > m_above(m.config->size, 1))
                 m_retire(i);
             else
                 put(i, m.home, over(i) ? M_AGED : M_FRESH);
@@ -381,6 +400,7 @@ unsigned m_step(unsigned max, unsigned called_for)
         fake_now_ns() >= backoff->until_ns || (demand > 0 && fake_now_ns() >= backoff->hurried_ns);
 
     want = want > called_for ? want : called_for;
+    want = want > spare_missing() ? want : spare_missing();
     if (sp_backoff_failing(backoff))
         allowed = connecting == 0 && over;
     want = want < limit - total ? want : limit - total;
@@ -444,6 +464,7 @@ static void shrink(uint64_t ttl_ns, const struct sp_peak *leased, unsigned floor
 
     if (ttl_ns == SP_NEVER)
         return;
+    floor = m_above(floor, 0);
     close_idle(floor + aged(), top, fake_now_ns() - ttl_ns);
     if (m.config->strategy == SP_FIFO && sp_peak_is_known(leased, fake_now_ns()))
         close_idle((peak > floor ? peak : floor) + aged(), top, SP_NEVER);

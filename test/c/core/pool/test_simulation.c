@@ -135,6 +135,7 @@ static void configure(uint64_t seed)
     kit_config.max_hold_ns = sim_random(2) ? SP_NEVER : 400 * SP_MS;
     kit_config.max_waiting = sim_random(3) ? SP_NEVER : 3;
     kit_config.strategy = sim_random(2) ? SP_LIFO : SP_FIFO;
+    kit_config.min_idle = sim_random(3) ? 0 : 1 + sim_random(2);
     kit_config.growth = sim_random(2) ? SP_GROWTH_EAGER : SP_GROWTH_EXPECTED;
     kit_config.replies = sim_random(2);
     kit_config.min_size = sim_random(kit_config.size + 1);

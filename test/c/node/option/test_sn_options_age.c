@@ -59,6 +59,16 @@ Test(sn_options_age, growth)
     wrong("growth => lazy", "growth");
 }
 
+Test(sn_options_age, min_idle)
+{
+    right("size => 10");
+    cr_assert_eq(config.min_idle, 0);
+    right("min_idle => 1000000");
+    cr_assert_eq(config.min_idle, 1000000);
+    wrong("min_idle => -1", "min_idle");
+    wrong("min_idle => undefined", "min_idle");
+}
+
 Test(sn_options_age, min_size)
 {
     right("size => 7, min_size => 0");
