@@ -17,7 +17,7 @@
 -type row() :: {Key :: atom(), Default :: term(), kind(), [rule()]}.
 -type kind() :: {optional | or_infinity, kind()} % or the atom `undefined', `infinity'
               | {one_of, [atom(), ...]} | {integer, integer(), integer()} | {ms, 0 | 1} | bytes
-              | pool_name | hosts | path | worker | packet | ip_address | validate | backoff | lifetime | tls | node_name | cookie
+              | pool_name | start | hosts | path | worker | packet | ip_address | validate | backoff | lifetime | tls | node_name | cookie
               | {callback, arity(), Returns :: string()}
               | {text, string()} | server_name | certs | password | versions | alpn.
 %% Who checks.
@@ -55,6 +55,7 @@ pool() ->
      {min_size, undefined, {optional, {integer, 0, ?MAX_CONNECTIONS}}, [{note, "not above size, which it is by default"}]},
      {idle_timeout, infinity, {or_infinity, {ms, 1}}, []},
      {min_idle, 0, {integer, 0, ?MAX_CONNECTIONS}, []},
+     {start, async, start, [restart]},
      {growth, expected, {one_of, [expected, eager]}, []},
      {max_lifetime, infinity, {or_infinity, lifetime}, []},
      {max_uses, infinity, {or_infinity, {integer, 1, ?MAX_COUNT}}, []},
@@ -126,6 +127,7 @@ tls() ->
                      min_size => non_neg_integer() | undefined | nil,
                      idle_timeout => ms() | infinity | nil,
                      min_idle => non_neg_integer() | nil,
+                     start => async | {await, Count :: pos_integer() | size, ms()} | nil,
                      growth => expected | eager | nil,
                      max_lifetime => ms() | {ms(), ms()} | infinity | nil,
                      max_uses => pos_integer() | infinity | nil,
@@ -187,6 +189,7 @@ bounds({ms, Min}) -> {Min, ?MAX_MS};
 bounds(validate) -> bounds({ms, 0});
 bounds(backoff) -> bounds({ms, 1});
 bounds(lifetime) -> bounds({ms, 1});
+bounds(start) -> {1, ?MAX_CONNECTIONS};
 bounds(bytes) -> {1, ?MAX_BYTES};
 bounds(path) -> {1, 107};
 bounds(cookie) -> {1, 255};
@@ -226,6 +229,7 @@ joined(Word, Atoms) -> lists:append(lists:join(Word, [atom_to_list(Atom) || Atom
 %% That a default is `undefined' says only that there is none.
 words(Face, {optional, Kind}) -> words(Face, Kind);
 words(Face, {or_infinity, Kind}) -> words(Face, Kind) ++ ", or infinity";
+words(daemon, start) -> "async, because a node in C has nobody wait for a start: see sockpool:await_ready/2";
 words(daemon, {one_of, Atoms}) -> words({one_of, Atoms -- (transports(vm) -- transports(daemon))});
 words(vm, validate) ->
     words(validate) ++ "; with transport worker always, or a fun of one argument, the worker's pid, that returns a boolean, "
@@ -244,6 +248,9 @@ words(bytes) ->
     words({integer, 1, ?MAX_BYTES}) ++ " (bytes)";
 words(pool_name) ->
     "an atom other than undefined, and the name that the pool is started under";
+words(start) ->
+    {Min, Max} = bounds(start),
+    format("async, or {await, Count, Ms} with Count size or an integer from ~b to ~b, and Ms ~ts", [Min, Max, words({ms, 0})]);
 words(hosts) ->
     "an IP address, a host name (string, binary or atom), or a non-empty list of those; without a port, "
     "which is an option of its own, and no URL, brackets or zone";

@@ -45,6 +45,8 @@ functions() ->
     ok = sockpool_nif:pool_note_error(Pool, {"a term", <<0:8000>>}),
     {error, timeout} = sockpool_nif:pool_give_up(Pool),
     {error, {unavailable, {"a term", _}}} = sockpool_nif:pool_unavailable(Pool),
+    ok = sockpool_nif:pool_ready(Pool, 0),
+    {error, timeout} = sockpool_nif:pool_ready(Pool, 1 bsl 62),
     connected(Pool, Port),
     given_up(Pool),
     lost(Pool),
@@ -201,6 +203,7 @@ right(pool_update, Pool, Config) -> [Pool, Config, #{}];
 right(pool_open, _Pool, Config) -> [sockpool_nif:pool_new(raw, 1), Config, 1, self()];
 right(pool_tick, Pool, _Config) -> [Pool, 0];
 right(pool_stats, Pool, _Config) -> [Pool, {0, 0, 0, 0}];
+right(pool_ready, Pool, _Config) -> [Pool, 1];
 right(pool_idle_event, Pool, _Config) -> [Pool, 0, 0];
 right(pool_note_error, Pool, _Config) -> [Pool, reason];
 right(enqueue, Pool, _Config) -> [Pool, make_ref(), 5000];

@@ -85,7 +85,7 @@ one_wrong_argument(Config) ->
                  {pool_idle_event, [Resource, 0, 0], [1, 2, 3]}, {pool_stats, [Resource, {0, 0, 0, 0}], [1, 2]},
                  {pool_update, [Resource, config(Config), #{}], [1, 2]}, {pool_changes, [Resource], [1]},
                  {pool_want, [Resource], [1]}, {pool_note_error, [Resource, x], [1]},
-                 {pool_give_up, [Resource], [1]}, {pool_unavailable, [Resource], [1]}, {pool_checkout_timeout, [Resource], [1]},
+                 {pool_give_up, [Resource], [1]}, {pool_unavailable, [Resource], [1]}, {pool_ready, [Resource, 1], [1, 2]}, {pool_checkout_timeout, [Resource], [1]},
                  {pool_send_timeout, [Resource], [1]},
                  {attempt_claim, [Lease, self()], [1, 2]},
                  {pool_controller, [Resource], [1]}, {tls_configure, [Resource, #{}], [1, 2]},

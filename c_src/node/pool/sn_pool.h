@@ -46,6 +46,11 @@ struct sn_pool {
     /* The core may have ended leases: by max_hold, or because the pool was stopped. */
     void (*ended_leases)(struct sn_pool *pool);
 
+    /* Who waits for connections to be up: sn_ready.c's, which sets what is called when there may be enough, or `stopping'. */
+    struct sp_list readying;
+    unsigned readying_count;
+    void (*readied)(struct sn_pool *pool);
+
     bool stopping, stopped;
     void (*on_stopped)(struct sn_pool *pool);
     void (*done)(void *arg); /* the caller's of the stop */
@@ -82,6 +87,8 @@ void sn_pool_set_tls(struct sn_pool *pool, struct sp_tls_ctx *ctx);
 
 /* What somebody hears whose time is over: {error, timeout}, or {error, {unavailable, Last}}. */
 void sn_pool_put_give_up(struct sn_writer *writer, struct sn_pool *pool);
+/* Likewise who has waited for connections to be up: the second where attempts fail. */
+void sn_pool_put_not_ready(struct sn_writer *writer, struct sn_pool *pool);
 /* What somebody hears who gets no connection: {error, Status}, where that is SP_UNAVAILABLE with why. */
 void sn_pool_put_refusal(struct sn_writer *writer, struct sn_pool *pool, sp_status status);
 /* Gauges and counters, as a map. */

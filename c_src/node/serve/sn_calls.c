@@ -4,6 +4,7 @@
 #include "sn_node_calls.h"
 #include "sn_info.h"
 #include "sn_io.h"
+#include "sn_ready.h"
 #include "sn_session_end.h"
 #include "sn_channel.h"
 #include "node/etf/sn_tag.h"
@@ -142,6 +143,11 @@ static bool update(const struct incoming *in)
     else
         sn_answer_bad_option(in->calls->outbox, in->client, in->caller, &bad);
     return true;
+}
+
+static bool await_ready(const struct incoming *in)
+{
+    return sn_ready_await(in->calls->outbox, in->calls->pools, in->client, in->caller, in->parts);
 }
 
 struct stop {
@@ -496,6 +502,7 @@ static const struct row {
     {"start_pool", 3, 0, start_pool, NULL},
     {"restart_pool", 3, 0, start_pool, NULL},
     {"update", 3, 0, update, NULL},
+    {"await_ready", 5, 0, await_ready, NULL},
     {"call", 7, 5, call, NULL},
     {"send_to", 6, 4, send_to, NULL},
     {"timeouts", 2, 0, timeouts, NULL},

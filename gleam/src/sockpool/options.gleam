@@ -34,6 +34,7 @@ type Setting {
   MaxLifetime(Lifetime)
   MaxUses(Limit)
   MinIdle(Int)
+  Start(Starting)
   Growth(Growth)
   Strategy(Strategy)
   MaxWaiting(Limit)
@@ -86,6 +87,14 @@ pub type Strategy {
   Lifo
   /// The one used longest ago.
   Fifo
+}
+
+/// When the start of a pool returns.
+pub type Starting {
+  /// At once: connections are opened meanwhile. The default.
+  Async
+  /// When so many connections are up, or after so many milliseconds, with a warning in the log.
+  Await(connections: Int, ms: Int)
 }
 
 /// How many connections are opened, above those that are kept, for those who wait.
@@ -255,6 +264,11 @@ pub fn max_uses(options: Options, limit: Limit) -> Options {
 /// How many are to be idle, if there may be more: they are opened ahead, also above `size`. The default is 0.
 pub fn min_idle(options: Options, connections: Int) -> Options {
   set(options, MinIdle(connections))
+}
+
+/// The default is `Async`. See also `pool.await_ready`.
+pub fn start(options: Options, starting: Starting) -> Options {
+  set(options, Start(starting))
 }
 
 /// The default is `Expected`.
