@@ -79,7 +79,7 @@ pool_clean_up(_Pool) -> ?NOT_LOADED.
 -spec pool_step(pool()) -> {[lease()], More :: boolean(), timeout()}.
 pool_step(_Pool) -> ?NOT_LOADED.
 
--spec pool_tick(pool(), non_neg_integer()) -> non_neg_integer() | ok.
+-spec pool_tick(pool(), non_neg_integer()) -> non_neg_integer() | {due, timeout()}.
 pool_tick(_Pool, _Cursor) -> ?NOT_LOADED.
 
 -spec pool_idle_event(pool(), non_neg_integer(), non_neg_integer()) -> ok.

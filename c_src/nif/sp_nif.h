@@ -63,7 +63,10 @@ struct sp_nif_pool {
     struct sp_tls_slot *tls;       /* sp_nif_tls.c's */
     struct sp_tls_slot *upgrade; /* likewise; the last one of starttls, so that tickets are kept */
     struct sp_tls_registry *tls_registry; /* one reference; the roots' */
-    struct sp_nif_pool *clock_next;       /* sp_nif_clock.c's */
+    struct sp_nif_clock *clock;
+    struct sp_nif_pool *clock_next; /* sp_nif_clock.c's */
+    _Atomic bool clocked;           /* the clock looks at it, and has a reference */
+    _Atomic bool unheard;           /* its control process is to be woken, and could not be */
 };
 
 struct sp_nif_conn {
@@ -231,9 +234,11 @@ void sp_nif_worker_down(ErlNifEnv *env, void *resource, ErlNifPid *pid, ErlNifMo
 /* sp_nif_clock.c */
 /* NULL where there is no memory or no thread. */
 struct sp_nif_clock *sp_nif_clock_start(void);
-/* Has it look after the waiters of the pool, which then stays as long as the clock. */
-void sp_nif_clock_add(struct sp_nif_clock *clock, struct sp_nif_pool *pool);
-/* Without pools: as long as there are resources ERTS does not unload. */
+/* True for the first pool only. Its caller makes a resource that stays: then ERTS does not unload the library any more. */
+bool sp_nif_clock_keep(struct sp_nif_clock *clock);
+/* Somebody waits in the pool, or its control process was not to be woken: has it look after that. From any thread. */
+void sp_nif_clock_watch(struct sp_nif_pool *pool);
+/* Where there never was a pool. */
 void sp_nif_clock_stop(struct sp_nif_clock *clock);
 
 /* sp_nif_lease.c */

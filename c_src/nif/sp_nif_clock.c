@@ -1,5 +1,9 @@
 /* The second clock for waits that have no timer of their own. The first is the tick of each pool's control
- * process, which may be suspended, behind or starved. This one is a thread: no process can hold it up. */
+ * process, which may be suspended, behind or starved. This one is a thread: no process can hold it up.
+ *
+ * It looks at the pools that have waiters, and at those whose control process could not be woken; while there are none it
+ * sleeps. Who begins to wait does so, and then looks whether the pool is here (`clocked`); the thread lets go of a pool by
+ * clearing that, and then looks whether somebody waits: so one of the two sees the other. */
 #include "sp_nif.h"
 
 #include <pthread.h>
@@ -14,15 +18,23 @@ struct sp_nif_clock {
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t changed;
     bool ending;
-    /* The latest first, each with a reference: only ever longer, so it is walked without the lock. */
-    struct sp_nif_pool *pools;
+    bool is_kept; /* there was a pool */
+    struct sp_nif_pool
+        *pools; /* each with a reference; those that the thread looks at are its own */
 };
+
+static bool is_needed(struct sp_nif_pool *pool)
+{
+    return atomic_load(&pool->core.nwait) || atomic_load(&pool->unheard);
+}
 
 /* The core's own waits for locks aside, this takes as long as there are waiters to tell. */
 static void look(struct sp_nif_pool *pool)
 {
     struct sp_call call = sp_nif_call(NULL);
 
+    if (atomic_exchange(&pool->unheard, false))
+        sp_pool_wake(&pool->core, &call);
     if (call.now_ns < LATE_NS || !atomic_load(&pool->core.nwait))
         return;
     call.now_ns -= LATE_NS;
@@ -52,6 +64,40 @@ static void wait_for_change(struct sp_nif_clock *clock)
 #endif
 }
 
+/* Under the lock. */
+static void put(struct sp_nif_clock *clock, struct sp_nif_pool *pool)
+{
+    pool->clock_next = clock->pools;
+    clock->pools = pool;
+}
+
+static bool lets_go(struct sp_nif_pool *pool)
+{
+    if (is_needed(pool))
+        return false;
+    atomic_store(&pool->clocked, false);
+    return !is_needed(pool) || atomic_exchange(&pool->clocked, true);
+}
+
+/* Those that it is to look at again. */
+static struct sp_nif_pool *look_at_all(struct sp_nif_pool *pools)
+{
+    struct sp_nif_pool *pool, *kept = NULL;
+
+    while ((pool = pools)) {
+        void *resource = pool->resource;
+        pools = pool->clock_next;
+        look(pool);
+        if (lets_go(pool)) {
+            enif_release_resource(resource);
+            continue;
+        }
+        pool->clock_next = kept;
+        kept = pool;
+    }
+    return kept;
+}
+
 static void *run(void *arg)
 {
     struct sp_nif_clock *clock = arg;
@@ -59,11 +105,15 @@ static void *run(void *arg)
     sp_nif_keep_no_waiters();
     pthread_mutex_lock(&clock->lock);
     while (!clock->ending) {
-        struct sp_nif_pool *pool = clock->pools;
+        struct sp_nif_pool *pools = clock->pools, *pool;
+        clock->pools = NULL;
         pthread_mutex_unlock(&clock->lock);
-        for (; pool; pool = pool->clock_next)
-            look(pool);
+        pools = look_at_all(pools);
         pthread_mutex_lock(&clock->lock);
+        while ((pool = pools)) {
+            pools = pool->clock_next;
+            put(clock, pool);
+        }
         if (!clock->ending)
             wait_for_change(clock);
     }
@@ -106,12 +156,26 @@ struct sp_nif_clock *sp_nif_clock_start(void)
     return NULL;
 }
 
-void sp_nif_clock_add(struct sp_nif_clock *clock, struct sp_nif_pool *pool)
+bool sp_nif_clock_keep(struct sp_nif_clock *clock)
 {
+    bool is_first;
+
+    pthread_mutex_lock(&clock->lock);
+    is_first = !clock->is_kept;
+    clock->is_kept = true;
+    pthread_mutex_unlock(&clock->lock);
+    return is_first;
+}
+
+void sp_nif_clock_watch(struct sp_nif_pool *pool)
+{
+    struct sp_nif_clock *clock = pool->clock;
+
+    if (atomic_load(&pool->clocked) || atomic_exchange(&pool->clocked, true))
+        return;
     enif_keep_resource(pool->resource);
     pthread_mutex_lock(&clock->lock);
-    pool->clock_next = clock->pools;
-    clock->pools = pool;
+    put(clock, pool);
     pthread_cond_signal(&clock->changed);
     pthread_mutex_unlock(&clock->lock);
 }

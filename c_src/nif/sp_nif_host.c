@@ -241,13 +241,23 @@ static bool watch(const struct sp_call *call, struct sp_conn *conn, uint32_t gen
 static void wake(const struct sp_call *call, struct sp_pool *core)
 {
     struct sp_nif_pool *pool = nif_pool(core);
+    ErlNifEnv *env;
     ErlNifPid pid;
+    bool sent;
 
-    /* From a dirty scheduler, whose process is being killed, nothing can be sent: the next tick steps
-     * as well. */
-    if (sp_nif_get_controller(pool, &pid) &&
-        !enif_send(call->env, &pid, NULL, sp_atoms.sockpool_wake))
-        atomic_store(&core->woken, 0);
+    if (!sp_nif_get_controller(pool, &pid))
+        return;
+    /* Only the clock's thread has no environment. */
+    env = call->env ? NULL : enif_alloc_env();
+    sent = enif_send(call->env, &pid, env, sp_atoms.sockpool_wake);
+    if (env)
+        enif_free_env(env);
+    if (sent)
+        return;
+    /* From a dirty scheduler, whose process is being killed, nothing can be sent. */
+    atomic_store(&core->woken, 0);
+    atomic_store(&pool->unheard, true);
+    sp_nif_clock_watch(pool);
 }
 
 /* ---- the server ---- */
@@ -394,6 +404,16 @@ static void lease_dtor(ErlNifEnv *env, void *resource)
     }
 }
 
+/* A resource that nobody frees. What threads have put by, and the clock, are of this library. */
+static void keep_library(struct sp_nif_clock *clock)
+{
+    struct sp_nif_pool_resource *resource;
+
+    if (sp_nif_clock_keep(clock) &&
+        (resource = enif_alloc_resource(sp_nif_pool_type, sizeof *resource)))
+        resource->pool = NULL;
+}
+
 struct sp_nif_pool *sp_nif_pool_alloc(ErlNifEnv *env, uint32_t shard_count, ERL_NIF_TERM *term)
 {
     struct sp_nif_pool_resource *resource = enif_alloc_resource(sp_nif_pool_type, sizeof *resource);
@@ -411,7 +431,8 @@ struct sp_nif_pool *sp_nif_pool_alloc(ErlNifEnv *env, uint32_t shard_count, ERL_
             pool->resource = resource;
             resource->pool = pool;
             *term = enif_make_resource(env, resource);
-            sp_nif_clock_add(((struct sp_nif_roots *)enif_priv_data(env))->clock, pool);
+            pool->clock = ((struct sp_nif_roots *)enif_priv_data(env))->clock;
+            keep_library(pool->clock);
         } else {
             pool_free(pool);
         }

@@ -257,6 +257,8 @@ ERL_NIF_TERM sp_nif_enqueue_waiter(const struct sp_call *call, struct sp_nif_poo
     lease = sp_nif_lease_again(NULL, &self);
     handle = sp_nif_lease_handle(env, lease);
     status = sp_pool_enqueue(&pool->core, call, &waiter->core);
+    if (status == SP_OK && expiry_ms)
+        sp_nif_clock_watch(pool);
     if (status != SP_OK) {
         pool->core.host->waiter_free(&waiter->core);
         return sp_nif_error_term(env, status);

@@ -2,6 +2,7 @@
 #include "sp_nif.h"
 
 #include "core/pool/sp_piped.h"
+#include "core/pool/sp_due.h"
 #include "core/pool/sp_health.h"
 #include "core/pool/sp_lease.h"
 #include "core/pool/sp_settings.h"
@@ -235,6 +236,13 @@ static ERL_NIF_TERM attempt_term(ErlNifEnv *env, const struct sp_attempt *attemp
     return sp_nif_lease_handle(env, lease);
 }
 
+/* In milliseconds, or infinity. */
+static ERL_NIF_TERM wait_term(ErlNifEnv *env, uint64_t wait_ns)
+{
+    return wait_ns == SP_NEVER ? sp_atoms.infinity
+                               : enif_make_uint64(env, (wait_ns + SP_MS - 1) / SP_MS);
+}
+
 /* pool_step(Pool) -> {[Attempt], More :: boolean(), WaitMs | infinity} */
 SP_NIF(sp_nif_pool_step)
 {
@@ -252,25 +260,30 @@ SP_NIF(sp_nif_pool_step)
         list = enif_make_list_cell(env, attempt_term(env, &attempts[i]), list);
     sp_nif_charge(&call);
     return enif_make_tuple3(env, list, plan.more ? sp_atoms.true_ : sp_atoms.false_,
-                            plan.wait_ns == SP_NEVER
-                                ? sp_atoms.infinity
-                                : enif_make_uint64(env, (plan.wait_ns + SP_MS - 1) / SP_MS));
+                            wait_term(env, plan.wait_ns));
 }
 
-/* pool_tick(Pool, Cursor) -> NextCursor | ok, when the round is done. The first cursor is 0. */
+/* pool_tick(Pool, Cursor) -> NextCursor | {due, Ms | infinity}, when the round is done: when the next one is to begin,
+ * if there is no step before. The first cursor is 0. */
 SP_NIF(sp_nif_pool_tick)
 {
     struct sp_nif_pool *pool = sp_nif_controlled_pool(env, argv[0]);
     struct sp_call call = sp_nif_call(env);
     uint32_t cursor;
+    uint64_t due_ns = SP_NEVER;
     bool more;
 
     (void)argc;
     if (!pool || !enif_get_uint(env, argv[1], &cursor))
         return not_a_pool(env);
     more = sp_control_tick(&pool->core, &call, &cursor);
+    if (!more)
+        due_ns = sp_due_next(&pool->core, &call);
     sp_nif_charge(&call);
-    return more ? enif_make_uint(env, cursor) : sp_atoms.ok;
+    if (more)
+        return enif_make_uint(env, cursor);
+    return enif_make_tuple2(env, enif_make_atom(env, "due"),
+                            wait_term(env, due_ns == SP_NEVER ? SP_NEVER : due_ns - call.now_ns));
 }
 
 /* pool_idle_event(Pool, Slot, Generation) -> ok */

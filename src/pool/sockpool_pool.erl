@@ -62,6 +62,8 @@
                 lost = none :: none | {non_neg_integer(), Last :: term(), Until :: integer()},
                 turn = 0 :: non_neg_integer(),
                 retry :: reference() | undefined,
+                %% going: its slices are under way; false: nothing is due, until somebody wakes this process
+                tick = false :: false | going | {soon | later, Timer :: reference()},
                 outage = none :: none | {Failures :: pos_integer(), failing | Ends :: integer()}}).
 
 %% @doc Returns when the pool is open and its files are read. It is linked to the caller.
@@ -238,8 +240,7 @@ begun(#state{name = Name, pool = Pool, opts = Opts} = State) ->
 started(ok, #state{name = Name} = State) ->
     IsRestart = parent() =:= crashed_under(Name),
     ok = set_parent(Name, parent()),
-    self() ! {tick, 0},
-    starting(IsRestart, State);
+    starting(IsRestart, ticking(State));
 started({error, Reason} = Error, #state{starter = undefined, pool = Pool} = State) ->
     ok = sockpool_nif:pool_note_error(Pool, Reason),
     started(ok, connected(Error, sockpool_step:new(), State#state{configured = false}));
@@ -433,15 +434,11 @@ handle_info({sockpool_refused, Reason}, State) ->
     {noreply, connected({error, Reason}, sockpool_step:new(), State)};
 handle_info({timeout, Retry, retry}, #state{retry = Retry} = State) ->
     {noreply, step(State#state{retry = undefined})};
-handle_info({tick, Cursor}, #state{pool = Pool} = State) ->
-    case sockpool_nif:pool_tick(Pool, Cursor) of
-        ok ->
-            _ = erlang:send_after(?TICK_MS, self(), {tick, 0}),
-            {noreply, step(losses_told(outage_ended(State)))};
-        Next ->
-            self() ! {tick, Next},
-            {noreply, State}
-    end;
+%% The step first: after one there has to be a tick.
+handle_info({timeout, Timer, tick}, #state{tick = {_, Timer}} = State) ->
+    {noreply, tick(0, stepped(State#state{tick = going}))};
+handle_info({tick, Cursor}, #state{tick = going} = State) ->
+    {noreply, tick(Cursor, State)};
 handle_info({sockpool_pipe, Pipe, Generation, IsWrite}, #state{pool = Pool} = State) ->
     ok = sockpool_nif:pipe_event(Pool, Pipe, Generation, IsWrite),
     {noreply, State};
@@ -533,12 +530,42 @@ shut(Pool) ->
         ok -> ok
     end.
 
-step(#state{configured = Configured} = State) when is_pid(Configured) ->
+step(State) -> ticking(stepped(State)).
+
+stepped(#state{configured = Configured} = State) when is_pid(Configured) ->
     State;
-step(#state{pool = Pool} = State) ->
+stepped(#state{pool = Pool} = State) ->
     {Attempts, More, WaitMs} = sockpool_nif:pool_step(Pool),
     _ = More andalso (self() ! sockpool_wake),
     retry_after(WaitMs, lists:foldl(fun start_connector/2, State, Attempts)).
+
+%% There is a tick from time to time while something is to be looked after; at rest there is none.
+ticking(#state{tick = false} = State) ->
+    State#state{tick = {soon, erlang:start_timer(?TICK_MS, self(), tick)}};
+ticking(#state{tick = {later, Timer}} = State) ->
+    _ = erlang:cancel_timer(Timer),
+    ticking(State#state{tick = false});
+ticking(State) ->
+    State.
+
+tick(Cursor, #state{pool = Pool} = State) ->
+    case sockpool_nif:pool_tick(Pool, Cursor) of
+        {due, Ms} ->
+            Next = losses_told(outage_ended(State)),
+            Next#state{tick = next_tick(min(Ms, told_in(Next)))};
+        More ->
+            self() ! {tick, More},
+            State
+    end.
+
+next_tick(infinity) -> false;
+next_tick(Ms) when Ms =< ?TICK_MS -> {soon, erlang:start_timer(?TICK_MS, self(), tick)};
+next_tick(Ms) -> {later, erlang:start_timer(Ms, self(), tick)}.
+
+%% An outage that is over, or losses, of which a line is still to be written.
+told_in(#state{outage = {_, Ends}}) when is_integer(Ends) -> ?TICK_MS;
+told_in(#state{lost = {_, _, _}}) -> ?TICK_MS;
+told_in(_State) -> infinity.
 
 %% Of a worker its start is ended, too.
 killed(Connector, #state{opts = #{transport := worker, worker_shutdown := Ms}} = State) ->

@@ -50,7 +50,7 @@ functions() ->
     connected(Pool, Port),
     given_up(Pool),
     lost(Pool),
-    {ok, _} = {sockpool_nif:pool_tick(Pool, 0), sockpool_nif:pool_tick(Pool, 1000)},
+    {{due, _}, _} = {sockpool_nif:pool_tick(Pool, 0), sockpool_nif:pool_tick(Pool, 1000)},
     [ok = sockpool_nif:pool_idle_event(Pool, Slot, 0) || Slot <- [0, 1, 15, 16, 1 bsl 31]],
     [ok = sockpool_nif:pipe_event(Pool, Pipe, 0, Write) || Pipe <- [0, 1, 65535, 1 bsl 31], Write <- [true, false]],
     elsewhere(Pool),

@@ -347,7 +347,7 @@ drained(Socket) ->
     end.
 
 answers_in_clear(Config) ->
-    Server = scripted(fun(Socket) -> _ = gen_tcp:recv(Socket, 0), gen_tcp:send(Socket, "500 what?\r\n"), gen_tcp:recv(Socket, 0) end),
+    Server = scripted(fun(Socket) -> _ = gen_tcp:recv(Socket, 0), gen_tcp:send(Socket, "500 what?\r\n"), drained(Socket) end),
     ?assertEqual({tls, not_tls}, failing(Config, Server, trusting(Config))).
 
 %% CVE-2011-0411: what somebody between the two has put behind the answer in clear.
@@ -473,7 +473,7 @@ idle_end_is_noticed(Config) ->
 
 killed_in_the_handshake(Config) ->
     Self = self(),
-    Pool = pool(Config, scripted(fun(Socket) -> {ok, _} = gen_tcp:recv(Socket, 0), Self ! begun, gen_tcp:recv(Socket, 0) end), #{}),
+    Pool = pool(Config, scripted(fun(Socket) -> {ok, _} = gen_tcp:recv(Socket, 0), Self ! begun, drained(Socket) end), #{}),
     [begin
          {Pid, Monitor} = spawn_monitor(fun() ->
              {ok, Conn} = sockpool:checkout(Pool),
@@ -489,7 +489,7 @@ killed_in_the_handshake(Config) ->
 
 stopped_in_the_handshake(Config) ->
     Self = self(),
-    Pool = pool(Config, scripted(fun(Socket) -> {ok, _} = gen_tcp:recv(Socket, 0), Self ! begun, gen_tcp:recv(Socket, 0) end), #{}),
+    Pool = pool(Config, scripted(fun(Socket) -> {ok, _} = gen_tcp:recv(Socket, 0), Self ! begun, drained(Socket) end), #{}),
     Job = start(fun() ->
         {ok, Conn} = sockpool:checkout(Pool),
         ok = asked(Conn),

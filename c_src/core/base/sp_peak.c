@@ -36,3 +36,8 @@ bool sp_peak_is_known(const struct sp_peak *peak, uint64_t now_ns)
 {
     return now_ns > peak->known_ns;
 }
+
+uint64_t sp_peak_changes_ns(const struct sp_peak *peak)
+{
+    return sp_peak_get(peak) > 0 ? peak->since_ns + peak->slot_ns : peak->known_ns;
+}

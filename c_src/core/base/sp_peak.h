@@ -21,6 +21,8 @@ void sp_peak_begin(struct sp_peak *peak, uint64_t window_ns, uint64_t now_ns);
 void sp_peak_note(struct sp_peak *peak, uint32_t value, uint64_t now_ns);
 /* Of what was noted at all, where no window has passed yet. */
 uint32_t sp_peak_get(const struct sp_peak *peak);
+/* When sp_peak_get() gives less, or a window has passed, if only 0 is noted from now on. */
+uint64_t sp_peak_changes_ns(const struct sp_peak *peak);
 bool sp_peak_is_known(const struct sp_peak *peak, uint64_t now_ns);
 
 #endif

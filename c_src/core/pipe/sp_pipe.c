@@ -533,3 +533,15 @@ bool sp_pipe_drop_dead(struct sp_pipe *pipe, const struct sp_call *call, uint64_
     } while (!all);
     return false;
 }
+
+bool sp_pipe_has_untaken(struct sp_pipe *pipe)
+{
+    bool any;
+
+    pthread_mutex_lock(&pipe->lock);
+    any = pipe->leftovers != NULL;
+    for (uint64_t n = pipe->places ? ring_begin(pipe) : pipe->head; n < pipe->head && !any; n++)
+        any = untaken(pipe, n) != NULL;
+    pthread_mutex_unlock(&pipe->lock);
+    return any;
+}

@@ -180,6 +180,8 @@ void sp_pipe_end_before(struct sp_pipe *pipe, uint64_t epoch);
 /* Drops the replies of owners who died before they took them, of those placed before then. True where the call may do no
  * more, and there is more to look at. */
 bool sp_pipe_drop_dead(struct sp_pipe *pipe, const struct sp_call *call, uint64_t before_ns);
+/* Whether there is a reply that nobody has taken. */
+bool sp_pipe_has_untaken(struct sp_pipe *pipe);
 
 static inline uint64_t sp_pipe_under_way(const struct sp_pipe *pipe)
 {

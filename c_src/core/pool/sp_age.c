@@ -1,6 +1,7 @@
 #include "sp_age.h"
 
 #include "core/base/sp_random.h"
+#include "sp_due.h"
 #include "sp_health.h"
 #include "sp_retire.h"
 #include "sp_shard.h"
@@ -238,6 +239,25 @@ static void shrink(struct sp_pool *pool, const struct sp_call *call, uint64_t tt
         close_idle(pool, call, (peak > floor ? peak : floor) + aged, top, SP_NEVER);
 }
 
+/* When shrink() has something to close next. */
+static void note_shrink(struct sp_pool *pool, uint64_t ttl_ns, const struct sp_peak *leased,
+                        uint32_t floor, uint32_t top)
+{
+    uint32_t total = atomic_load(&pool->total);
+    uint64_t since_ns = SP_NEVER;
+
+    if (ttl_ns == SP_NEVER || total <= sp_spare_above(pool, floor, 0) || total > top)
+        return;
+    for (uint32_t i = 0; i < pool->shard_count; i++) {
+        uint64_t idle_since_ns = sp_shard_idle_since(&pool->shards[i]);
+        if (idle_since_ns < since_ns)
+            since_ns = idle_since_ns;
+    }
+    sp_due_at(pool, since_ns == SP_NEVER ? 0 : since_ns + ttl_ns + 1);
+    if (atomic_load(&pool->strategy) == SP_FIFO)
+        sp_due_at(pool, sp_peak_changes_ns(leased) + 1);
+}
+
 void sp_age_tick(struct sp_pool *pool, const struct sp_call *call)
 {
     const struct sp_config *config = &pool->control.config;
@@ -246,6 +266,7 @@ void sp_age_tick(struct sp_pool *pool, const struct sp_call *call)
 
     note_leased(pool, call);
     shrink(pool, call, config->overflow_ttl_ns, &pool->leased_extra, size, UINT32_MAX);
+    note_shrink(pool, config->overflow_ttl_ns, &pool->leased_extra, size, UINT32_MAX);
     if (config->idle_timeout_ns == SP_NEVER || sp_health_failing(pool))
         return;
     total = atomic_load(&pool->total);
@@ -254,6 +275,7 @@ void sp_age_tick(struct sp_pool *pool, const struct sp_call *call)
         total = atomic_load(&pool->total);
         atomic_store(&pool->base, total > min_size ? total : min_size);
     }
+    note_shrink(pool, config->idle_timeout_ns, &pool->leased_base, min_size, size);
 }
 
 void sp_age_sweep(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)

@@ -3,6 +3,7 @@
 #include "core/conn/sp_recv.h"
 #include "sp_age.h"
 #include "sp_close.h"
+#include "sp_due.h"
 #include "sp_forecast.h"
 #include "sp_grant.h"
 #include "sp_health.h"
@@ -29,6 +30,8 @@ void sp_control_open(struct sp_pool *pool, const struct sp_call *call,
     atomic_store(&pool->pipeline, pool->pipes ? config->pipeline : 1);
     atomic_store(&pool->eager, 0);
     atomic_store(&pool->woken, 0);
+    atomic_store(&pool->asleep, false);
+    pool->due_ns = SP_NEVER;
     atomic_fetch_add(&pool->epoch, 1);
     atomic_store(&pool->phase, SP_PHASE_OPEN);
     sp_pool_wake(pool, call);
@@ -116,6 +119,7 @@ void sp_control_step(struct sp_pool *pool, const struct sp_call *call, struct sp
     *plan = (struct sp_plan){.wait_ns = SP_NEVER};
     /* Cleared before anything is looked at: what changes after the look wakes again. */
     atomic_store(&pool->woken, 0);
+    atomic_store(&pool->asleep, false); /* a tick comes */
     if (sp_pool_phase(pool) == SP_PHASE_OPEN) {
         plan->more = sp_piped_step(pool, call);
         if (sp_settings_shrink(pool, call))
@@ -276,6 +280,15 @@ static void watch_cold(struct sp_pool *pool, const struct sp_call *call, struct 
     }
 }
 
+/* When the sweep is to look at it again. */
+static uint64_t due_of(const struct sp_conn *conn)
+{
+    /* One that was closed may have a dead owner's arm. */
+    return sp_conn_state(conn) == SP_CONN_IDLE
+               ? atomic_load_explicit(&conn->ends_ns, memory_order_relaxed)
+               : 0;
+}
+
 bool sp_control_tick(struct sp_pool *pool, const struct sp_call *call, uint32_t *cursor)
 {
     struct sp_conn *conn;
@@ -299,6 +312,7 @@ bool sp_control_tick(struct sp_pool *pool, const struct sp_call *call, uint32_t 
         if (conn) {
             sweep_lease(pool, call, conn);
             sp_age_sweep(pool, call, conn);
+            sp_due_at(pool, due_of(conn));
             pool->host->conn_unref(conn);
         }
     } while (*cursor > 0 && !sp_spent(call));
@@ -332,7 +346,10 @@ void sp_control_idle_event(struct sp_pool *pool, const struct sp_call *call, uin
 
     if (!conn)
         return;
-    if (sp_shard_take(pool, conn, &generation))
+    if (sp_shard_take(pool, conn, &generation)) {
         idle_event(pool, call, &pool->shards[atomic_load(&conn->shard)], conn);
+        /* It may be idle again, and is to be watched. */
+        sp_pool_wake(pool, call);
+    }
     pool->host->conn_unref(conn);
 }

@@ -23,7 +23,7 @@ SP_MUST_CHECK bool sp_control_shut_slice(struct sp_pool *pool, const struct sp_c
 void sp_control_step(struct sp_pool *pool, const struct sp_call *call, struct sp_attempt *attempts,
                      size_t max, struct sp_plan *plan);
 
-/* About every 100 ms: tells waiters whose time is over, ends the leases of dead owners and those held for too long, closes extra
+/* When it is due: tells waiters whose time is over, ends the leases of dead owners and those held for too long, closes extra
  * connections after overflow_ttl, watches those that have turned cold. In slices: call again while
  * it returns true, with *cursor as it was left (0 at first). */
 SP_MUST_CHECK bool sp_control_tick(struct sp_pool *pool, const struct sp_call *call,

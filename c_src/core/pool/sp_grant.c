@@ -1,6 +1,7 @@
 #include "sp_grant.h"
 
 #include "sp_age.h"
+#include "sp_due.h"
 #include "sp_queue.h"
 #include "sp_retire.h"
 #include "sp_shard.h"
@@ -211,6 +212,7 @@ sp_status sp_pool_checkout(struct sp_pool *pool, const struct sp_call *call, uin
             *keepsake = (*conn)->keepsake;
             (*conn)->keepsake = NULL;
             *lease = sp_conn_lease(*conn, owner, call->now_ns);
+            sp_due_rouse(pool, call);
             /* A close that was too early to see this lease is seen here. */
             if (sp_pool_is_current(pool, *conn) || !sp_conn_unlease(*conn, *lease)) {
                 count_checkout(sp_pool_home(pool, call), reused);

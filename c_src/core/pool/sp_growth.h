@@ -12,6 +12,8 @@ struct sp_attempt {
     uint64_t lease;
 };
 
+/* The control process makes a step when it is woken, when the plan of the last one says so, and before each tick; it ticks
+ * within SP_TICK_NS of a step, or when sp_due_next() says after a tick, if no step came in between. */
 struct sp_plan {
     size_t attempts;  /* how many were written to the caller's array */
     bool more;        /* step again soon: something is left to do */

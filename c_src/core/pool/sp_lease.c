@@ -1,5 +1,6 @@
 #include "sp_lease.h"
 
+#include "sp_due.h"
 #include "sp_grant.h"
 #include "sp_health.h"
 #include "sp_retire.h"
@@ -60,6 +61,7 @@ sp_status sp_pool_enqueue(struct sp_pool *pool, const struct sp_call *call,
         (void)sp_pool_want(pool, call);
     if (status != SP_OK)
         return status;
+    sp_due_rouse(pool, call);
     sp_pool_serve(pool, call, NULL);
     if (atomic_load(&pool->total) < atomic_load(&pool->limit) &&
         atomic_load(&pool->connecting) < sp_queue_demand(pool))

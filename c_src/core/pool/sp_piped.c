@@ -2,6 +2,7 @@
 
 #include "core/pipe/sp_pipe_io.h"
 #include "sp_age.h"
+#include "sp_due.h"
 #include "sp_grant.h"
 #include "sp_health.h"
 #include "sp_lease.h"
@@ -558,6 +559,7 @@ static bool look_after(struct sp_pool *pool, const struct sp_call *call, struct 
 {
     if (call->now_ns > UNTAKEN_NS && sp_pipe_drop_dead(pipe, call, call->now_ns - UNTAKEN_NS))
         return true;
+    sp_due_at(pool, sp_pipe_has_untaken(pipe) ? 0 : SP_NEVER);
     if (sp_pipe_is_over(pipe, call->now_ns) && !sp_health_failing(pool))
         sp_pipe_stop(pipe);
     if (atomic_load(&pipe->attached))
@@ -571,8 +573,7 @@ bool sp_piped_tick(struct sp_pool *pool, const struct sp_call *call)
 
     if (count == 0)
         return false;
-    next = &pool->pipes->next_tick;
-    for (; *next < count; ++*next)
+    for (next = &pool->pipes->next_tick; *next < count; ++*next)
         if (sp_spent(call) || look_after(pool, call, pipe_at(pool, *next)))
             return true;
     /* Not to begin anew when the rest of the tick finds nothing left of the allowance. */

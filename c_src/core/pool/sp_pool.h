@@ -103,6 +103,8 @@ struct sp_pool {
     _Atomic bool shrinking; /* there are, or were just now, more connections than the limit */
 
     _Atomic uint32_t phase;
+    _Atomic bool
+        asleep; /* no tick comes before somebody rouses the control process, see sp_due.h */
     _Atomic uint64_t epoch; /* one more with each opening */
     _Atomic uint32_t total; /* connections and capacity given to connectors */
     _Atomic uint32_t connecting;
@@ -154,6 +156,7 @@ struct sp_pool {
      * to be opened for those above `base` that were closed because of their age. */
     struct sp_peak leased_extra, leased_base;
     uint32_t owed;
+    uint64_t due_ns; /* likewise: the first of what sp_due_at() was told since the last tick */
     struct sp_forecast forecast;
 };
 

@@ -2,6 +2,7 @@
 
 #include "node/base/sn_descriptors.h"
 #include "node/base/sn_log.h"
+#include "core/pool/sp_due.h"
 #include "core/pool/sp_health.h"
 #include "core/pool/sp_piped.h"
 #include "core/pool/sp_settings.h"
@@ -145,6 +146,15 @@ static bool has_tls(struct sn_pool *pool)
     return !pool->lacks_tls;
 }
 
+/* In that time at the latest; where memory is short, now. */
+static void tick_at(struct sn_pool *pool, uint64_t at_ns)
+{
+    if (pool->ticking || (pool->tick.deadline.place && pool->tick.deadline.at_ns <= at_ns))
+        return;
+    if (sn_loop_limit(pool->hosted.loop, &pool->tick, at_ns) != SP_OK)
+        sn_loop_defer(pool->hosted.loop, &pool->tick_task);
+}
+
 static void step(struct sn_pool *pool)
 {
     struct sp_call call = sn_loop_call(pool->hosted.loop);
@@ -160,6 +170,7 @@ static void step(struct sn_pool *pool)
     status = sn_loop_limit(pool->hosted.loop, &pool->retry,
                            plan.wait_ns == SP_NEVER ? UINT64_MAX : call.now_ns + plan.wait_ns);
     (void)status; /* the tick steps too */
+    tick_at(pool, call.now_ns + SP_TICK_NS);
     if (plan.attempts > 0 && !has_tls(pool)) {
         for (size_t i = 0; i < plan.attempts; i++)
             sn_attempt_refuse(&pool->hosted, &attempts[i]);
@@ -198,6 +209,39 @@ static void on_retry(struct sn_limit *limit)
     step(SP_CONTAINER(limit, struct sn_pool, retry));
 }
 
+static void on_tick_task(struct sn_task *task)
+{
+    struct sn_pool *pool = SP_CONTAINER(task, struct sn_pool, tick_task);
+    struct sp_call call = sn_loop_call(pool->hosted.loop);
+    uint64_t due_ns;
+
+    if (pool->stopping)
+        return;
+    if (sp_control_tick(&pool->hosted.core, &call, &pool->tick_cursor)) {
+        sn_loop_defer(pool->hosted.loop, task);
+        return;
+    }
+    if (pool->options.config.max_hold_ns != SP_NEVER)
+        pool->ended_leases(pool);
+    look_for_the_end(pool, call.now_ns);
+    pool->ticking = false;
+    due_ns = sp_due_next(&pool->hosted.core, &call);
+    if (pool->outage_ends_ns && pool->outage_ends_ns < due_ns)
+        due_ns = pool->outage_ends_ns;
+    if (due_ns != SP_NEVER)
+        tick_at(pool, due_ns);
+}
+
+/* The step first: after one there has to be a tick. */
+static void on_tick(struct sn_limit *limit)
+{
+    struct sn_pool *pool = SP_CONTAINER(limit, struct sn_pool, tick);
+
+    pool->ticking = true;
+    step(pool);
+    on_tick_task(&pool->tick_task);
+}
+
 static void on_wake(struct sn_hosted_pool *hosted)
 {
     sn_loop_defer(hosted->loop, &pool_of(hosted)->task);
@@ -208,6 +252,8 @@ static void on_wake(struct sn_hosted_pool *hosted)
 static void pool_free(struct sn_pool *pool)
 {
     sn_loop_unlimit(pool->hosted.loop, &pool->retry);
+    sn_loop_unlimit(pool->hosted.loop, &pool->tick);
+    sn_loop_drop(&pool->tick_task);
     sn_loop_drop(&pool->task);
     sn_loop_drop(&pool->linger);
     sp_piped_destroy(&pool->hosted.core);
@@ -340,6 +386,8 @@ sp_status sn_pool_open(struct sn_pool **made, struct sn_loop *loop, const struct
     pool->task.run = on_task;
     pool->linger.run = on_linger;
     pool->retry.over = on_retry;
+    pool->tick.over = on_tick;
+    pool->tick_task.run = on_tick_task;
     sp_list_init(&pool->attempts);
     sp_list_init(&pool->sessions);
     sp_list_init(&pool->readying);
@@ -373,22 +421,6 @@ sp_status sn_pool_update(struct sn_pool *pool, struct sn_slice terms, struct sn_
     return status;
 }
 
-bool sn_pool_tick(struct sn_pool *pool)
-{
-    struct sp_call call = sn_loop_call(pool->hosted.loop);
-
-    if (pool->stopping)
-        return false;
-    if (pool->tick_cursor == 0)
-        look_for_the_end(pool, call.now_ns);
-    if (sp_control_tick(&pool->hosted.core, &call, &pool->tick_cursor))
-        return true;
-    if (pool->options.config.max_hold_ns != SP_NEVER)
-        pool->ended_leases(pool);
-    sn_loop_defer(pool->hosted.loop, &pool->task);
-    return false;
-}
-
 void sn_pool_stop(struct sn_pool *pool)
 {
     struct sp_list_node *node;
@@ -396,6 +428,8 @@ void sn_pool_stop(struct sn_pool *pool)
     pool->stopping = true;
     readied(pool);
     sn_loop_unlimit(pool->hosted.loop, &pool->retry);
+    sn_loop_unlimit(pool->hosted.loop, &pool->tick);
+    sn_loop_drop(&pool->tick_task);
     while ((node = sp_list_oldest(&pool->attempts)))
         sn_attempt_abort(SP_CONTAINER(node, struct sn_attempt, node));
     sp_control_shut_begin(&pool->hosted.core, SP_PHASE_CLOSED);

@@ -28,7 +28,10 @@ struct sn_pool {
     struct sn_limit retry;      /* the next step without a wake-up */
     struct sn_task linger;      /* a step in the next turn: in this one it has not, or */
     bool lingers;               /* has let others run */
-    uint32_t tick_cursor;       /* of the tick that is under way, or 0 */
+    struct sn_limit tick;       /* the next tick; at rest there is none */
+    struct sn_task tick_task;   /* the next slice */
+    bool ticking;               /* there are slices left */
+    uint32_t tick_cursor;       /* where they go on */
     struct sn_lookups *lookups; /* of all pools; set before the loop turns */
     struct sp_list attempts;
     size_t turn;
@@ -64,9 +67,6 @@ SP_MUST_CHECK sp_status sn_pool_open(struct sn_pool **made, struct sn_loop *loop
                                      const struct sn_here *here, struct sp_tls_registry *registry,
                                      struct sn_options *options, uint64_t seed,
                                      struct sp_tls_refusal *refusal);
-
-/* About every 100 ms, and again while it says true: the turn has had its part then. */
-SP_MUST_CHECK bool sn_pool_tick(struct sn_pool *pool);
 
 /* Waiters hear SP_DRAINING, leases end, connections are closed, in slices. Then pool->on_stopped();
  * the pool is freed once nobody has a connection or a session of it any more. */

@@ -3,36 +3,9 @@
 #include <string.h>
 #include <sys/random.h>
 
-#define TICK_MS 100
-
 static struct sn_pool *pool_of(struct sp_list_node *node)
 {
     return SP_CONTAINER(node, struct sn_pool, node);
-}
-
-static void on_tick_task(struct sn_task *task)
-{
-    struct sn_pools *pools = SP_CONTAINER(task, struct sn_pools, tick_task);
-    struct sp_call call = sn_loop_call(pools->loop);
-
-    while (pools->ticking != &pools->list.head) {
-        if (!sn_pool_tick(pool_of(pools->ticking)))
-            pools->ticking = pools->ticking->prev;
-        if (sp_spent(&call)) {
-            sn_loop_defer(pools->loop, task);
-            return;
-        }
-    }
-}
-
-static void on_tick(uv_timer_t *timer)
-{
-    struct sn_pools *pools = timer->data;
-
-    if (pools->ticking != &pools->list.head)
-        return;
-    pools->ticking = pools->list.head.prev;
-    on_tick_task(&pools->tick_task);
 }
 
 /* Whether there are any left when the turn has had its part. */
@@ -78,15 +51,9 @@ sp_status sn_pools_init(struct sn_pools *pools, struct sn_loop *loop, const stru
     sp_list_init(&pools->list);
     sn_hash_init(&pools->by_name);
     sn_lookups_init(&pools->lookups, loop);
-    pools->ticking = &pools->list.head;
-    pools->tick_task.run = on_tick_task;
     pools->tls = sp_tls_registry_new();
     if (!pools->tls || getrandom(&pools->seed, sizeof pools->seed, 0) != sizeof pools->seed)
         return SP_NO_MEMORY;
-    (void)uv_timer_init(loop->uv, &pools->tick);
-    pools->tick.data = pools;
-    uv_timer_start(&pools->tick, on_tick, TICK_MS, TICK_MS);
-    uv_unref((uv_handle_t *)&pools->tick);
     return SP_OK;
 }
 
@@ -139,10 +106,6 @@ static void on_released(struct sn_pool *pool)
 
 static void on_stopped(struct sn_pool *pool)
 {
-    struct sn_pools *pools = pool->pools;
-
-    if (pools->ticking == &pool->node)
-        pools->ticking = pool->node.prev;
     sp_list_remove(&pool->node);
     sn_hash_remove(&pool->pools->by_name, &pool->by_name);
     if (pool->done)
@@ -216,6 +179,5 @@ void sn_pools_close(struct sn_pools *pools, void (*closed)(void *arg), void *arg
     while ((pool = sn_pools_next(pools, NULL)))
         sn_pool_stop(pool);
     sn_lookups_close(&pools->lookups);
-    uv_close((uv_handle_t *)&pools->tick, NULL);
     await(pools, are_gone, closed, arg);
 }

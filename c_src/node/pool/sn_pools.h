@@ -12,10 +12,6 @@ struct sn_pools {
     struct sn_hash by_name; /* the same */
     struct sp_tls_registry *tls;
     struct sn_lookups lookups;
-    uv_timer_t tick;
-    struct sn_task tick_task;
-    struct sp_list_node
-        *ticking; /* the pool that comes next in the round that is under way, or the list's head */
     uint64_t seed;
     void (*ended_leases)(struct sn_pool *pool); /* for each pool; see sn_pool.h */
     bool draining;

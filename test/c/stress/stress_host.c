@@ -346,6 +346,8 @@ static bool watch(const struct sp_call *call, struct sp_conn *conn, uint32_t gen
     unsigned place;
 
     (void)call;
+    if (sp_is_worker(conn->transport))
+        return true; /* it has no descriptor */
     pthread_mutex_lock(&watches.lock);
     place = (watches.first + watches.count) % WATCHES;
     watches.ring[place].slot = conn->slot;

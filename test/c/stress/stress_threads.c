@@ -9,6 +9,7 @@
 
 #include "stress_duel.h"
 #include "stress_lost.h"
+#include "stress_sleep.h"
 #include "core/pool/sp_settings.h"
 
 #include <stdio.h>
@@ -376,6 +377,7 @@ int main(void)
     stress_duel_hand_over(ops);
     stress_duel_phases(20 * ops);
     stress_lost(ops);
+    stress_sleep(ops);
     for (int with = 1; with >= 0; with--) {
         ticking = with;
         run(ops);
