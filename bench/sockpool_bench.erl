@@ -14,14 +14,14 @@
 
 -type name() :: baseline_no_pool | pool_10_conns | pool_50_conns | pool_100_conns |
                 scaling_test | leak_test | memory | concurrent_1000 | concurrent_6200 |
-                concurrent_10000 | checkout | workers | echo | pipeline | slow_reply | redis | headline |
-                tls | head_of_line | c_node | c_pipeline.
+                concurrent_10000 | checkout | counting | workers | echo | pipeline | slow_reply | ageing |
+                redis | headline | tls | head_of_line | c_node | c_pipeline.
 
 %% @doc The runs, in their order.
 -spec names() -> [name()].
 names() ->
-    [headline, baseline_no_pool, memory, leak_test, checkout, workers, echo, pipeline, slow_reply, redis, tls,
-     head_of_line, scaling_test, pool_10_conns, pool_50_conns, pool_100_conns,
+    [headline, baseline_no_pool, memory, leak_test, checkout, counting, workers, echo, pipeline, slow_reply, ageing,
+     redis, tls, head_of_line, scaling_test, pool_10_conns, pool_50_conns, pool_100_conns,
      concurrent_1000, concurrent_6200, concurrent_10000, c_node, c_pipeline].
 
 %% @doc For `erl -run sockpool_bench main [Name ...]': runs these (none = all) and ends the VM,

@@ -38,6 +38,10 @@ goals(checkout, Results) ->
      || {N, Floor, Aim} <- [{1, 3, 5}, {62, 6, 10}, {100, 6, 10}, {1000, 6, 10}]] ++
     [{"checkout+checkin: two processes x one",
       ratios(checkout, {sockpool_checkout, 2}, {sockpool_checkout, 1}, Results), more, 1.3, 1.7}];
+goals(counting, Results) ->
+    [goal("checkout+checkin, ~b processes: x without histograms", N, 0.95, 0.97,
+          ratios(counting, {sockpool_times, N}, {sockpool_no_times, N}, Results))
+     || N <- [1, 62, 1000]];
 goals(workers, Results) ->
     [goal("workers, checkout+checkin, ~b processes: x poolboy", N, Floor, Aim,
           ratios(workers, {sockpool_worker_checkout, N}, {poolboy_worker_checkout, N}, Results))
@@ -82,6 +86,14 @@ goals(pipeline, Results) ->
      || N <- [1000, 6200]] ++
     [{"pipelined echo by request/4, 6200 processes: p99 x the ideal wait",
       waits(p99_us, pipeline, sockpool_piped, 6200, Results), less, 2.5, 1.5}];
+goals(ageing, Results) ->
+    P99 = fun(Peer) -> values(wait_p99_us, ageing_70, {Peer, sockpool_bench_ageing:processes()}, Results) end,
+    [{"connections that live for 2 s, 70 % load: p99 of the wait x that of connections without an end",
+      quotients(P99(sockpool_ageing), P99(sockpool_ageless)), less, 1.1, 1.1},
+     {"closed at check-in when too old instead: p99 of the wait x that with max_lifetime",
+      quotients(P99(close_then_open), P99(sockpool_ageing)), more, 1, 2},
+     {"connections that live for 2 s, 95 % load: handed out when older than that and 200 ms",
+      values(handed_late, ageing_95, {sockpool_ageing, sockpool_bench_ageing:processes()}, Results), less, 0, 0}];
 %% The inverse of throughput is time.
 goals(redis, Results) ->
     [{"redis, 100000 SET and GET by 1000 processes: time x eredis with one connection",
@@ -136,10 +148,11 @@ above(What, Run, Peer, Other, Results) ->
     end.
 
 p99_ratios(Run, Peer, Other, Results) ->
-    case {values(p99_us, Run, Peer, Results), values(p99_us, Run, Other, Results)} of
-        {Slow, Fast} when length(Slow) =:= length(Fast) -> lists:zipwith(fun(A, B) -> A / B end, Slow, Fast);
-        _ -> []
-    end.
+    quotients(values(p99_us, Run, Peer, Results), values(p99_us, Run, Other, Results)).
+
+%% Round by round; none where one of the two was not measured in each.
+quotients(As, Bs) when length(As) =:= length(Bs) -> lists:zipwith(fun(A, B) -> A / B end, As, Bs);
+quotients(_, _) -> [].
 
 tls_echo(Results) ->
     [goal("pipelined TLS echo by request/4, ~b processes: x poolboy", N, 8, 20,

@@ -15,7 +15,8 @@
                     server_port => inet:port_number(),
                     %% of a server that is there already
                     port => inet:port_number(),
-                    node => node()}.
+                    node => node(),
+                    load => float()}.
 -type measurement() :: #{ops := non_neg_integer(),
                          errors := #{term() => pos_integer()},
                          seconds := float(),

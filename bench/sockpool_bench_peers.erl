@@ -15,14 +15,16 @@
                 ssl | ssl_connect | ssl_open | nothing |
                 erpc | sockpool_call | sockpool_node_lease |
                 sockpool_c_stats | gen_server_stats | sockpool_c_request | sockpool_c_piped | sockpool_erlang_request |
-                join | join_beside_silent | sockpool_bench_slow:name() |
-                sockpool_bench_redis:name() | sockpool_bench_workers:name().
+                join | join_beside_silent | sockpool_bench_slow:name() | sockpool_bench_ageing:name() |
+                sockpool_bench_redis:name() | sockpool_bench_workers:name() | sockpool_bench_counting:name().
 -type target() :: #{transport := sockpool_bench_socket:transport(),
                     port := inet:port_number(),
                     size := pos_integer(),
                     max_overflow := non_neg_integer(),
                     bytes := pos_integer(),
-                    node => node()}.
+                    node => node(),
+                    %% of what the connections could do, where that is less than all
+                    load => float()}.
 -type operation() :: fun(() -> ok | {error, term()}).
 -type peer() :: #{name := name(),
                   label := string(),
@@ -159,10 +161,14 @@ peer(raw) ->
     #{name => raw, label => "raw C client (limit)"};
 peer(Slow) when Slow =:= sockpool_slow_1; Slow =:= sockpool_slow_4; Slow =:= sockpool_slow_16; Slow =:= sockpool_slow_64 ->
     sockpool_bench_slow:peer(Slow);
+peer(Ageing) when Ageing =:= sockpool_ageless; Ageing =:= sockpool_ageing; Ageing =:= close_then_open ->
+    sockpool_bench_ageing:peer(Ageing);
 peer(OfRedis) when OfRedis =:= sockpool_redis; OfRedis =:= eredis; OfRedis =:= eredis_poolboy;
                    OfRedis =:= redis_benchmark; OfRedis =:= redis_benchmark_16;
                    OfRedis =:= sockpool_redis_whole; OfRedis =:= eredis_whole ->
     sockpool_bench_redis:peer(OfRedis);
+peer(OfCounting) when OfCounting =:= sockpool_times; OfCounting =:= sockpool_no_times ->
+    sockpool_bench_counting:peer(OfCounting);
 peer(OfWorkers) ->
     sockpool_bench_workers:peer(OfWorkers).
 

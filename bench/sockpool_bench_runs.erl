@@ -14,6 +14,8 @@ about(baseline_no_pool) ->
     "connect per request with 62 ephemeral ports";
 about(checkout) ->
     "checkout + checkin without I/O, 100 connections (one operation in 16 is timed)";
+about(counting) ->
+    "checkout + checkin without I/O, beside a library without histograms, each in VMs of its own";
 about(workers) ->
     "pools of 100 processes: checkout + checkin (one in 16 is timed), a call of the worker, starts, memory";
 about(echo) ->
@@ -22,6 +24,8 @@ about(pipeline) ->
     "requests and replies of 64 bytes, many on each of a few connections, beside one at a time on 100";
 about(slow_reply) ->
     "one reply in 1000 takes 200 ms, 5000 requests a second over 8 connections: by how many are under way on each";
+about(ageing) ->
+    "10 connections that live for 2 s and take 150 ms to make, at 70 % and 95 % of what they can do: how long callers wait";
 about(redis) ->
     "a redis-server: GET of 64 bytes; and 1000 processes that do 100 SET and 100 GET each";
 about(pool_10_conns) ->
@@ -60,6 +64,15 @@ run(baseline_no_pool) ->
 run(checkout) ->
     {repeat(checkout, 16, [cell(Processes, 100, 0, sockpool_bench_peers:checkout())
                            || Processes <- [1, 2, 62, 100, 1000]]), []};
+run(counting) ->
+    ok = sockpool_bench_counting:build(),
+    Measure = fun(Peer, #{processes := Processes, target := Target}) ->
+                      Options = #{processes => Processes, warmup_ms => 300, window_ms => setting("BENCH_WINDOW_MS", 700),
+                                  timed_every => 16},
+                      sockpool_bench_counting:repeat(Peer, {Target, Options})
+              end,
+    {sockpool_bench_rounds:alternate(counting, [cell(Processes, 100, 0, sockpool_bench_counting:peers())
+                                                || Processes <- [1, 62, 1000]], 3 * rounds(), Measure), []};
 run(workers) ->
     {repeat(workers, 16, [worker_cell(Processes, sockpool_bench_peers:worker_checkout())
                           || Processes <- [1, 62, 100, 1000, 6200]]) ++
@@ -78,6 +91,8 @@ run(slow_reply) ->
     Series = sockpool_bench_slow:with_server(fun slow_reply_at/1),
     ok = sockpool_bench_slow:table(Series),
     {Series, []};
+run(ageing) ->
+    {ageing(ageing_70, 0.7, sockpool_bench_ageing:peers()) ++ ageing(ageing_95, 0.95, [sockpool_ageing]), []};
 run(redis) ->
     {redis(sockpool_bench_redis:missing()), []};
 run(scaling_test) ->
@@ -122,6 +137,14 @@ slow_reply_at(Port) ->
                       sockpool_bench_load:repeat(Peer, Target, Options)
               end,
     sockpool_bench_rounds:alternate(slow_reply, Cells, rounds(), Measure).
+
+%% Long enough for several lives of each connection.
+-define(AGEING_WINDOWS, 17).
+
+ageing(Run, Load, Peers) ->
+    Cell = #{target := Target} = cell(sockpool_bench_ageing:processes(), sockpool_bench_ageing:connections(),
+                                      sockpool_bench_ageing:overflow(), Peers),
+    repeat(Run, 1, [Cell#{target => Target#{load => Load}}], ?AGEING_WINDOWS).
 
 redis([]) ->
     sockpool_bench_redis:with_server(fun redis_at/1);
@@ -191,7 +214,10 @@ opened(Run, Connections, Peers, Measure) ->
                                     fun(Peer, #{target := Target}) -> Measure(Peer, Target) end).
 
 repeat(Run, TimedEvery, Cells) ->
-    WindowMs = setting("BENCH_WINDOW_MS", 700),
+    repeat(Run, TimedEvery, Cells, 1).
+
+repeat(Run, TimedEvery, Cells, Windows) ->
+    WindowMs = Windows * setting("BENCH_WINDOW_MS", 700),
     Measure = fun(Peer, #{processes := Processes, target := Target}) ->
                       sockpool_bench_load:repeat(
                         Peer, Target, #{processes => Processes, warmup_ms => warmup_ms(Processes),

@@ -32,14 +32,14 @@
 
 -export([start_link/1, start_link/2, child_spec/1, child_spec/2, start_pool/2, stop_pool/1, reload_tls/1]).
 -export([update/2, resize/3, await_ready/1, await_ready/2]).
--export([which_pools/0, which_pools/1, stats/0, stats/1, node_stats/1]).
--export([checkout/1, checkout/2, leased/2, checkin/1, checkin/2, discard/1, give_away/2]).
+-export([which_pools/0, which_pools/1, stats/0, stats/1, node_stats/1, histograms/1]).
+-export([checkout/1, checkout/2, leased/2, checkin/1, checkin/2, discard/1, discard_after_exception/1, give_away/2]).
 -export([worker/1, transaction/2, transaction/3, execute/2, execute/3]).
 -export([send/2, send/3, recv/2, recv/3, recv_until/3, request/4, request_many/4]).
 -export([call/5, send_to/3, send_to/4]).
 -export([starttls/2, starttls/3, state/1, set_state/2]).
 -export([info/1, peername/1, sockname/1, setopts/2, format_error/1]).
--export_type([conn/0, pool/0, options/0, reason/0, last/0, stats/0, address/0]).
+-export_type([conn/0, pool/0, options/0, reason/0, last/0, stats/0, histograms/0, address/0]).
 
 -include_lib("kernel/include/logger.hrl").
 -include("sockpool_lease.hrl").
@@ -59,6 +59,8 @@
 %% Why connecting fails.
 
 -type stats() :: sockpool_pool:stats().
+
+-type histograms() :: sockpool_pool:histograms().
 
 -type address() :: {inet:ip_address(), inet:port_number()} | {local, binary()}.
 
@@ -249,9 +251,9 @@ node_stats(Node) when is_atom(Node) ->
 node_stats(Node) ->
     bad_argument(node, Node).
 
-%% @doc Gauges (size, max_overflow, total, idle, leased, connecting, waiting) and counters since the
-%% pool was first started (checkouts, checkins, created, reused, closed, abandoned, timeouts, pipelined,
-%% connect_attempts, connect_failures). While no call is under way, idle + leased + connecting =
+%% @doc Gauges (size, max_overflow, total, idle, leased, connecting, waiting, oldest_wait) and counters since the
+%% pool was first started (checkouts, checkins, created, reused, closed, abandoned, waited, timeouts, exhausted, pipelined,
+%% deferred, connect_attempts, connect_failures); closed_by, connect_failed_by and errors say for which reasons. While no call is under way, idle + leased + connecting =
 %% total. last_error is why the last attempt that failed did, last_error_at when, in milliseconds as of
 %% `erlang:system_time(millisecond)'; both are undefined where none has.
 -spec stats(pool()) -> {ok, stats()} | {error, reason()}.
@@ -259,6 +261,18 @@ stats(Pool) ->
     case place(Pool) of
         {here, Name} -> sockpool_pool:stats(Name);
         {there, Name, Node} -> sockpool_remote:stats(Node, Name);
+        nowhere -> bad_argument(pool, Pool)
+    end.
+
+%% @doc How long things took since the pool was first started, as histograms: leases that their owners ended (`use'), waits of
+%% those who got a connection (`wait', with those who did not have to wait), attempts to connect that worked and their parts
+%% (`connect'), how long connections were idle before they were used again (`idle'), and how old they were when they were closed (`age').
+%% Times are microseconds; what the lists mean is said in docs/reference.md.
+-spec histograms(pool()) -> {ok, histograms()} | {error, reason()}.
+histograms(Pool) ->
+    case place(Pool) of
+        {here, Name} -> sockpool_pool:histograms(Name);
+        {there, Name, Node} -> sockpool_remote:histograms(Node, Name);
         nowhere -> bad_argument(pool, Pool)
     end.
 
@@ -383,7 +397,16 @@ discard(?LEASE(_) = Lease) ->
 discard(?NODE_CONN(_) = Conn) ->
     sockpool_node_conn:discard(Conn);
 discard(Conn) ->
-    conn_error(sockpool_nif:discard(Conn), Conn).
+    conn_error(sockpool_nif:discard(Conn, discarded), Conn).
+
+%% @private
+-spec discard_after_exception(conn()) -> ok | not_a_conn | {error, reason()}.
+discard_after_exception(?LEASE(_) = Lease) ->
+    sockpool_remote:discard_after_exception(Lease);
+discard_after_exception(?NODE_CONN(_) = Conn) ->
+    sockpool_node_conn:discard(Conn, exception);
+discard_after_exception(Conn) ->
+    sockpool_nif:discard(Conn, exception).
 
 %% @doc Makes another process of this node the owner of the connection; of a connection of another
 %% node's pool, a process of any node. `{error, noproc}' where it is dead. (Of a dead process that runs
@@ -448,7 +471,7 @@ run(Conn, Subject, Fun) ->
             Result
     catch
         Class:Reason:Stack ->
-            _ = discard(Conn),
+            _ = discard_after_exception(Conn),
             erlang:raise(Class, Reason, Stack)
     end.
 

@@ -4,11 +4,11 @@
 -module(sockpool_nif).
 
 -export([pool_new/2, pool_open/4, pool_update/3, pool_changes/1, pool_shut/1, pool_clean_up/1, pool_step/1, pool_tick/2, pool_idle_event/3,
-         pool_stats/2, pool_want/1, pool_note_error/2, pool_give_up/1, pool_unavailable/1, pool_ready/2, pool_checkout_timeout/1, pool_send_timeout/1,
+         pool_stats/2, pool_histograms/1, pool_want/1, pool_note_error/2, pool_give_up/1, pool_unavailable/1, pool_ready/2, pool_checkout_timeout/1, pool_send_timeout/1,
          pool_controller/1, pool_check/1, tls_configure/2, tls_context/2]).
 -export([attempt_claim/2, attempt_begin/5, attempt_opened/2, attempt_worker/2, attempt_handshake/2, attempt_ready/1,
-         attempt_failed/1, attempt_abort/1]).
--export([checkout/1, enqueue/3, enqueue_growing/3, waited/1, cancel/1, checkin/1, checkin_clean/1, discard/1, give_away/2]).
+         attempt_resolved/2, attempt_failed/2, attempt_abort/2]).
+-export([checkout/1, enqueue/3, enqueue_growing/3, waited/1, cancel/1, checkin/1, checkin_clean/1, discard/2, give_away/2]).
 -export([pipe_request/3, pipe_enqueue/4, pipe_look/3, pipe_arm/3, pipe_give_up/3, pipe_place/1, pipe_event/4]).
 -export([send/6, recv_ahead/1, take/2, cut/1, set_cut/2, recv/4, request/5, finish/4, disarm/1, park/1, fired/1]).
 -export([info/1, worker/1, return_worker/3, node_names/1, node_answer/2, peername/1, sockname/1, setopt/3, send_timeout/1,
@@ -89,6 +89,9 @@ pool_idle_event(_Pool, _Slot, _Generation) -> ?NOT_LOADED.
               when Counted :: {non_neg_integer(), non_neg_integer(), non_neg_integer(), non_neg_integer()}.
 pool_stats(_Pool, _Counted) -> ?NOT_LOADED.
 
+-spec pool_histograms(pool()) -> map().
+pool_histograms(_Pool) -> ?NOT_LOADED.
+
 -spec pool_want(pool()) -> {error, full | unavailable}.
 pool_want(_Pool) -> ?NOT_LOADED.
 
@@ -146,11 +149,14 @@ attempt_handshake(_Attempt, _Ref) -> ?NOT_LOADED.
 -spec attempt_ready(lease()) -> ok | failure().
 attempt_ready(_Attempt) -> ?NOT_LOADED.
 
--spec attempt_failed(lease()) -> ok | failure().
-attempt_failed(_Attempt) -> ?NOT_LOADED.
+-spec attempt_resolved(lease(), Microseconds :: non_neg_integer()) -> ok | failure().
+attempt_resolved(_Attempt, _Microseconds) -> ?NOT_LOADED.
 
--spec attempt_abort(lease()) -> ok.
-attempt_abort(_Attempt) -> ?NOT_LOADED.
+-spec attempt_failed(lease(), sockpool_reason:class()) -> ok | failure().
+attempt_failed(_Attempt, _Class) -> ?NOT_LOADED.
+
+-spec attempt_abort(lease(), sockpool_reason:class()) -> ok.
+attempt_abort(_Attempt, _Class) -> ?NOT_LOADED.
 
 %%% Leases.
 
@@ -176,8 +182,8 @@ checkin(_Lease) -> ?NOT_LOADED.
 -spec checkin_clean(term()) -> ok | not_a_conn | failure().
 checkin_clean(_Lease) -> ?NOT_LOADED.
 
--spec discard(term()) -> ok | not_a_conn | failure().
-discard(_Lease) -> ?NOT_LOADED.
+-spec discard(term(), Why :: atom()) -> ok | not_a_conn | failure().
+discard(_Lease, _Why) -> ?NOT_LOADED.
 
 -spec give_away(term(), pid()) -> ok | not_a_conn | failure().
 give_away(_Lease, _Pid) -> ?NOT_LOADED.

@@ -294,42 +294,63 @@ SP_NIF(sp_nif_attempt_ready)
     return result;
 }
 
-/* attempt_failed(Attempt) -> ok. Gives the capacity back and counts for backoff. */
+static bool get_failure(ErlNifEnv *env, ERL_NIF_TERM term, enum sp_failure *why)
+{
+#define SP_FAILURE_WORD(name, word) #word,
+    static const char *const WORDS[] = {SP_FAILURE_MAP(SP_FAILURE_WORD)};
+#undef SP_FAILURE_WORD
+    char word[16];
+
+    if (!enif_get_atom(env, term, word, sizeof word, ERL_NIF_LATIN1))
+        return false;
+    for (int i = 0; i < SP_FAILURES; i++)
+        if (strcmp(word, WORDS[i]) == 0) {
+            *why = (enum sp_failure)i;
+            return true;
+        }
+    return false;
+}
+
+/* attempt_failed(Attempt, Class) -> ok. Gives the capacity back and counts for backoff; Class is a word of sp_stats.h. */
 SP_NIF(sp_nif_attempt_failed)
 {
+    enum sp_failure why;
     struct sp_call call = sp_nif_call(env);
     struct sp_nif_lease *lease;
     ERL_NIF_TERM error;
 
     (void)argc;
+    if (!get_failure(env, argv[1], &why))
+        return enif_make_badarg(env);
     if (!sp_nif_get_lease(env, argv[0], &lease, &error))
         return error;
     if (sp_conn_state(lease->conn) == SP_CONN_LEASED)
         return enif_make_badarg(env);
-    (void)sp_pool_abandon(lease->conn->pool, &call, lease->conn, lease->lease);
+    (void)sp_pool_fail_attempt(lease->conn->pool, &call, lease->conn, lease->lease, why);
     sp_nif_drop_conn(lease, &call);
     sp_nif_charge(&call);
     return sp_atoms.ok;
 }
 
-/* attempt_abort(Attempt) -> ok. By the control process, once the attempt's owner has died: as
- * attempt_failed/1, where the owner did not come to that. */
+/* attempt_abort(Attempt, Class) -> ok. By the control process, once the attempt's owner has died: as
+ * attempt_failed/2, where the owner did not come to that. */
 SP_NIF(sp_nif_attempt_abort)
 {
     struct sp_call call = sp_nif_call(env);
     struct sp_nif_lease *lease;
     uint64_t generation;
+    enum sp_failure why;
     ErlNifPid owner;
 
     (void)argc;
-    if (!sp_nif_open_handle(env, argv[0], &lease, &generation))
+    if (!sp_nif_open_handle(env, argv[0], &lease, &generation) || !get_failure(env, argv[1], &why))
         return enif_make_badarg(env);
     /* A dead owner makes no more calls: all of the lease is the caller's. */
     owner.pid = atomic_load(&lease->owner);
     if (!owner.pid || enif_is_process_alive(env, &owner))
         return enif_make_badarg(env);
     if (lease->conn && sp_conn_unready(lease->conn))
-        (void)sp_pool_abandon(lease->conn->pool, &call, lease->conn, lease->lease);
+        (void)sp_pool_fail_attempt(lease->conn->pool, &call, lease->conn, lease->lease, why);
     sp_nif_charge(&call);
     return sp_atoms.ok;
 }

@@ -52,6 +52,14 @@ struct sp_call sp_nif_call(ErlNifEnv *env)
                             .allowance = &allowance};
 }
 
+static uint64_t exact_ns(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 void sp_nif_charge(const struct sp_call *call)
 {
     int taken = SP_ALLOWANCE_PIECES - call->allowance->left;
@@ -153,8 +161,8 @@ static void conn_dtor(ErlNifEnv *env, void *resource)
     if (conn->core.transport && !sp_is_worker(conn->core.transport)) {
         enif_free(conn->host);
         sp_nif_kept_unref(conn->cut);
+        sp_nif_rbuf_free(&conn->core);
     }
-    sp_nif_rbuf_free(&conn->core);
     if (conn->core.keepsake)
         keepsake_drop(&conn->core);
     if (conn->core.pool)
@@ -287,6 +295,7 @@ const struct sp_host sp_nif_host = {
     .keepsake_drop = keepsake_drop,
     .rbuf_reserve = sp_nif_rbuf_reserve,
     .rbuf_free = sp_nif_rbuf_free,
+    .exact_ns = exact_ns,
     .owner_alive = owner_alive,
     .waiter_notify = waiter_notify,
     .waiter_free = sp_nif_waiter_free,

@@ -112,7 +112,10 @@ SP_NIF(sp_nif_info)
     enif_make_map_put(env, map, enif_make_atom(env, "transport"),
                       enif_make_atom(env, conn->transport->name), &map);
     enif_make_map_put(env, map, enif_make_atom(env, "age"),
-                      enif_make_uint64(env, (call.now_ns - conn->born_ns) / SP_MS), &map);
+                      enif_make_uint64(env, call.now_ns > conn->born_ns
+                                                ? (call.now_ns - conn->born_ns) / SP_MS
+                                                : 0),
+                      &map);
     if (sp_is_worker(conn->transport)) {
         enif_make_map_put(env, map, sp_atoms.worker, worker_term(env, conn), &map);
         sp_conn_leave(conn, &call);

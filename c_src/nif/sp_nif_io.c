@@ -78,7 +78,8 @@ static sp_status send_slices(const struct sp_call *call, struct sp_conn *conn, s
             (void)ahead; /* who receives will see it */
         }
         if (status != SP_OK) {
-            conn->tainted = conn->tainted || !sp_wants(status);
+            if (!sp_wants(status))
+                sp_conn_taint(conn, sp_why_of(status));
             return status;
         }
         if (sent == offered && count < SP_IOV_MAX) {
@@ -361,8 +362,9 @@ SP_NIF(sp_nif_finish)
         return received_term(env, status, first, binary);
     }
     /* Whatever else ended the lease meanwhile has the connection; the answer stands. */
-    ended = status == SP_OK ? sp_pool_finish(conn->pool, &call, conn, lease->lease)
-                            : sp_pool_discard(conn->pool, &call, conn, lease->lease);
+    ended = status == SP_OK
+                ? sp_pool_finish(conn->pool, &call, conn, lease->lease)
+                : sp_pool_discard(conn->pool, &call, conn, lease->lease, sp_why_of(status));
     (void)ended;
     sp_nif_drop_conn(lease, &call);
     sp_nif_charge(&call);
@@ -389,7 +391,8 @@ static ERL_NIF_TERM stop_waiting(ErlNifEnv *env, ERL_NIF_TERM term, bool taints)
         lease->waits_to_write ? ERL_NIF_SELECT_WRITE_CANCELLED : ERL_NIF_SELECT_READ_CANCELLED;
     result = enif_select(env, conn->fd, (enum ErlNifSelectFlags)(mode | ERL_NIF_SELECT_CANCEL),
                          sp_nif_conn_of(conn), NULL, sp_atoms.undefined);
-    conn->tainted = conn->tainted || taints;
+    if (taints)
+        sp_conn_taint(conn, SP_WHY_IO_TIMEOUT);
     if (result >= 0 && (result & cancelled))
         sp_conn_disarmed(conn, lease->lease, &call);
     sp_conn_leave(conn, &call);
@@ -459,7 +462,7 @@ static ERL_NIF_TERM send_request(ErlNifEnv *env, const struct sp_call *call,
         return enif_make_tuple3(env, enif_make_atom(env, "broken"), handle,
                                 sp_nif_reason_term(env, status));
     /* Untouched where the request does not fit into its frame. */
-    ended = conn->touched ? sp_pool_discard(conn->pool, call, conn, lease->lease)
+    ended = conn->touched ? sp_pool_discard(conn->pool, call, conn, lease->lease, sp_why_of(status))
                           : sp_pool_checkin(conn->pool, call, conn, lease->lease, NULL);
     (void)ended;
     sp_nif_drop_conn(lease, call);

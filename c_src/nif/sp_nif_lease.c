@@ -305,7 +305,8 @@ SP_NIF(sp_nif_cancel)
         request = request && !lease->waiter->core.piped;
     }
     if (request && adopt(lease))
-        (void)sp_pool_discard(lease->conn->pool, &call, lease->conn, lease->lease);
+        (void)sp_pool_discard(lease->conn->pool, &call, lease->conn, lease->lease,
+                              SP_WHY_IO_TIMEOUT);
     sp_nif_charge(&call);
     return sp_atoms.told;
 }
@@ -357,20 +358,40 @@ SP_NIF(sp_nif_checkin_clean)
     return checkin(env, argv[0], true);
 }
 
-/* discard(Lease) -> ok | {error, Reason} */
+static bool get_why(ErlNifEnv *env, ERL_NIF_TERM term, enum sp_why *why)
+{
+#define SP_WHY_WORD(name, word) #word,
+    static const char *const WORDS[] = {SP_WHY_MAP(SP_WHY_WORD)};
+#undef SP_WHY_WORD
+    char word[16];
+
+    if (!enif_get_atom(env, term, word, sizeof word, ERL_NIF_LATIN1))
+        return false;
+    for (int i = 0; i < SP_WHYS; i++)
+        if (strcmp(word, WORDS[i]) == 0) {
+            *why = (enum sp_why)i;
+            return true;
+        }
+    return false;
+}
+
+/* discard(Lease, Why) -> ok | {error, Reason}; Why is a word of sp_why.h */
 SP_NIF(sp_nif_discard)
 {
+    enum sp_why why;
     struct sp_call call = sp_nif_call(env);
     struct sp_nif_lease *lease;
     ERL_NIF_TERM error;
 
     (void)argc;
+    if (!get_why(env, argv[1], &why))
+        return enif_make_badarg(env);
     if (!sp_nif_get_lease(env, argv[0], &lease, &error))
         return error;
     if (sp_conn_armed(lease->conn, lease->lease) || sp_conn_unready(lease->conn))
         return sp_nif_error_term(env, SP_BUSY);
     return ended(env, lease, &call,
-                 sp_pool_discard(lease->conn->pool, &call, lease->conn, lease->lease));
+                 sp_pool_discard(lease->conn->pool, &call, lease->conn, lease->lease, why));
 }
 
 /* give_away(Lease, Pid) -> ok | {error, Reason} */

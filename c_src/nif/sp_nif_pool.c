@@ -320,6 +320,33 @@ static bool get_counted(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_snapshot *s
     return true;
 }
 
+static ERL_NIF_TERM counts_term(ErlNifEnv *env, const char *const *words, const uint64_t *counts,
+                                int count)
+{
+    ERL_NIF_TERM map = enif_make_new_map(env);
+
+    for (int i = 0; i < count; i++)
+        enif_make_map_put(env, map, enif_make_atom(env, words[i]), enif_make_uint64(env, counts[i]),
+                          &map);
+    return map;
+}
+
+static void put_reasons(ErlNifEnv *env, const struct sp_snapshot *snapshot, ERL_NIF_TERM *map)
+{
+#define WORD(name, word) #word,
+    static const char *const WHYS[] = {SP_WHY_MAP(WORD)},
+                             *const FAILURES[] = {SP_FAILURE_MAP(WORD)},
+                             *const ERRORS[] = {SP_ERROR_MAP(WORD)};
+#undef WORD
+
+    enif_make_map_put(env, *map, enif_make_atom(env, "closed_by"),
+                      counts_term(env, WHYS, snapshot->closed_by, SP_WHYS), map);
+    enif_make_map_put(env, *map, enif_make_atom(env, "connect_failed_by"),
+                      counts_term(env, FAILURES, snapshot->failed_by, SP_FAILURES), map);
+    enif_make_map_put(env, *map, enif_make_atom(env, "errors"),
+                      counts_term(env, ERRORS, snapshot->errors, SP_ERRORS), map);
+}
+
 /* pool_stats(Pool, Counted) -> #{name => Name, size => Size, ...} | Counted | not_found. At first
  * {0, 0, 0, 0}; what is returned of that form, for the next call. */
 SP_NIF(sp_nif_pool_stats)
@@ -354,6 +381,7 @@ SP_NIF(sp_nif_pool_stats)
                       enif_make_uint64(env, snapshot.field), &map);
     SP_SNAPSHOT_MAP(PUT)
 #undef PUT
+    put_reasons(env, &snapshot, &map);
     return map;
 }
 

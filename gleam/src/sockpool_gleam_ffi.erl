@@ -2,7 +2,7 @@
 -module(sockpool_gleam_ffi).
 
 -export([named/1, on_node/2, ensure_started/0, start/2, stop/1, start_link/2, child_spec/2]).
--export([names/0, names_on/1, stats/1, reload_tls/1, update/2, resize/3, await_ready/3, with_connection/3, request/4, request_many/4, checkout/2]).
+-export([names/0, names_on/1, stats/1, histograms/1, reload_tls/1, update/2, resize/3, await_ready/3, with_connection/3, request/4, request_many/4, checkout/2]).
 -export([send/3, recv/3, recv_until/3, checkin/1, checkin_clean/1, discard/1, give_away/2, set/2, state/1, set_state/2, starttls/3, info/1]).
 -export([reason/1]).
 -export([check/1, start_function/1, map/1, ms/1, result/1]).
@@ -68,13 +68,31 @@ stats(Pool) ->
         {ok, #{name := Name, last_error := Last, last_error_at := At} = Stats} ->
             %% The order of the fields in the type Stats.
             Figures = [maps:get(Key, Stats)
-                       || Key <- [size, max_overflow, total, idle, leased, connecting, waiting,
-                                  checkouts, checkins, created, reused, closed, abandoned, timeouts,
-                                  pipelined, connect_attempts, connect_failures]],
-            {ok, list_to_tuple([stats, atom_to_binary(Name) | Figures] ++ last_error(Last, At))};
+                       || Key <- [size, max_overflow, total, idle, leased, connecting, waiting, oldest_wait,
+                                  checkouts, checkins, created, reused, closed, abandoned, waited, timeouts, exhausted,
+                                  pipelined, deferred, connect_attempts, connect_failures]],
+            Reasons = [[{constructor(Prefix, Reason), Count} || {Reason, Count} <- lists:sort(maps:to_list(maps:get(Key, Stats)))]
+                       || {Key, Prefix} <- [{closed_by, ""}, {connect_failed_by, "connect_"}, {errors, "checkout_"}]],
+            {ok, list_to_tuple([stats, atom_to_binary(Name) | Figures] ++ Reasons ++ last_error(Last, At))};
         {error, Reason} ->
             {error, reason(Reason)}
     end.
+
+-spec histograms(pool()) -> result(tuple()).
+histograms(Pool) ->
+    case sockpool:histograms(Pool) of
+        {ok, #{connect := Connect} = All} ->
+            {ok, list_to_tuple([histograms, maps:get(bounds, All)]
+                               ++ [histogram(maps:get(Key, All)) || Key <- [use, wait, idle, age]]
+                               ++ [histogram(maps:get(Key, Connect)) || Key <- [total, resolve, tcp, tls, init]])};
+        {error, Reason} ->
+            {error, reason(Reason)}
+    end.
+
+%% Of the types CloseReason, ConnectFailure and CheckoutError.
+constructor(Prefix, Reason) -> list_to_atom(Prefix ++ atom_to_list(Reason)).
+
+histogram(#{count := Count, sum := Sum, buckets := Buckets}) -> {histogram, Count, Sum, Buckets}.
 
 last_error(undefined, undefined) -> [{error, nil}, {error, nil}];
 last_error(Reason, At) -> [{ok, reason(Reason)}, {ok, At}].

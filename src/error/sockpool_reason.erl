@@ -3,7 +3,11 @@
 %%% without the arguments of the functions that were called, among which a password may be.
 -module(sockpool_reason).
 
--export([bounded/1, of_exception/3, of_exit/1]).
+-export([bounded/1, of_exception/3, of_exit/1, class/1, why/1]).
+-export_type([class/0]).
+
+%% Of an attempt to connect that has failed; the words of sp_stats.h.
+-type class() :: refused | timeout | dns | tls | init | other.
 
 %% Terms, and bytes of binaries, that a reason may have. What is left out is written '...'.
 -define(MAX_PIECES, 1000).
@@ -56,6 +60,24 @@ frame({Fun, A, Where}) ->
 
 arity(Args) when is_list(Args) -> length(Args);
 arity(Arity) -> Arity.
+
+%%% What is counted by reasons.
+
+%% @doc Why a connection is closed on which that has happened; see sp_why.h.
+-spec why(term()) -> io_timeout | peer_closed | io_error.
+why(Timeout) when Timeout =:= timeout; Timeout =:= etimedout -> io_timeout;
+why(Closed) when Closed =:= closed; Closed =:= econnreset; Closed =:= epipe -> peer_closed;
+why(_Reason) -> io_error.
+
+%% @doc Where an attempt with that reason has failed.
+-spec class(term()) -> class().
+class(econnrefused) -> refused;
+class(Timeout) when Timeout =:= timeout; Timeout =:= etimedout; Timeout =:= eagain -> timeout;
+class({timeout, _Why}) -> timeout;
+class(nxdomain) -> dns;
+class({tls, _Why}) -> tls;
+class({init, _Why}) -> init;
+class(_Reason) -> other.
 
 %%% Each piece costs one, and a binary its bytes.
 

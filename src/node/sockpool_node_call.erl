@@ -77,6 +77,6 @@ done(Lease, Result) ->
     _ = sockpool_nif:checkin(Lease),
     Result.
 
-lost(Lease, Error) ->
-    _ = sockpool_nif:discard(Lease),
+lost(Lease, {error, Reason} = Error) ->
+    _ = sockpool_nif:discard(Lease, sockpool_reason:why(Reason)),
     Error.

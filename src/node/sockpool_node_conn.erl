@@ -14,7 +14,7 @@
 
 -include("../sockpool_lease.hrl").
 
--export([start/1, finish/4, call/5, send_to/4, checkin/1, discard/1, give_away/2]).
+-export([start/1, finish/4, call/5, send_to/4, checkin/1, discard/1, discard/2, give_away/2]).
 -export([info/1, peername/1, sockname/1, setopt/3]).
 -export([init/1, become/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 -export_type([conn/0]).
@@ -98,7 +98,7 @@ finish(Lease, Identity, Io, Deadline) ->
         Reader -> finish_by(Reader, Lease, Io, Deadline)
     catch
         error:system_limit ->
-            _ = sockpool_nif:discard(Lease),
+            _ = sockpool_nif:discard(Lease, io_error),
             {error, system_limit}
     end.
 
@@ -120,7 +120,7 @@ finished({silent, Asked}, Reader) ->
         {answer, _} = Answer ->
             finished(Answer, Reader);
         given_up ->
-            _ = ask(Reader, discard, ?LIMIT_MS),
+            _ = ask(Reader, {discard, io_timeout}, ?LIMIT_MS),
             {error, timeout}
     end;
 finished({down, _}, _Reader) ->
@@ -130,7 +130,10 @@ finished({down, _}, _Reader) ->
 checkin(?NODE_CONN(Reader)) -> ask(Reader, checkin, ?LIMIT_MS).
 
 -spec discard(conn()) -> ok | {error, term()}.
-discard(?NODE_CONN(Reader)) -> ask(Reader, discard, ?LIMIT_MS).
+discard(Conn) -> discard(Conn, discarded).
+
+-spec discard(conn(), Why :: atom()) -> ok | {error, term()}.
+discard(?NODE_CONN(Reader), Why) -> ask(Reader, {discard, Why}, ?LIMIT_MS).
 
 -spec give_away(conn(), pid()) -> ok | {error, term()}.
 give_away(?NODE_CONN(Reader), Pid) -> ask(Reader, {give_away, Pid}, ?LIMIT_MS).
@@ -221,8 +224,8 @@ handle_call(_Request, {Pid, _}, #state{owner = {Owner, _}} = State) when Pid =/=
 handle_call(checkin, _From, State) ->
     #state{ended = Ended} = Over = give_back(State),
     {stop, normal, Ended, Over};
-handle_call(discard, _From, State) ->
-    #state{ended = Ended} = Over = close(closed, State),
+handle_call({discard, Why}, _From, State) ->
+    #state{ended = Ended} = Over = close(closed, Why, State),
     {stop, normal, Ended, Over};
 handle_call(_Request, _From, #state{lease = undefined} = State) ->
     {reply, {error, closed}, State};
@@ -273,7 +276,7 @@ terminate(_Reason, State) ->
 give_back(State) ->
     case is_idle(State) of
         true -> check_in(park(State));
-        false -> close(closed, State)
+        false -> close(closed, unanswered, State)
     end.
 
 is_idle(#state{calls = Calls, sending = Sending, queue = Queue}) ->
@@ -284,7 +287,9 @@ check_in(#state{lease = undefined} = State) ->
 check_in(#state{lease = Lease} = State) ->
     State#state{lease = undefined, ended = sockpool_nif:checkin(Lease)}.
 
-close(Reason, State) -> over(Reason, fun sockpool_nif:discard/1, State).
+close(Reason, State) -> close(Reason, sockpool_reason:why(Reason), State).
+
+close(Reason, Why, State) -> over(Reason, fun(Lease) -> sockpool_nif:discard(Lease, Why) end, State).
 
 %% The lease is left to the pool, which takes it from this process as from any that dies.
 abandon(State) -> over(closed, fun(_Lease) -> ok end, State).

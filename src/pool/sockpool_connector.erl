@@ -144,7 +144,7 @@ cookie(_Node, Fun) ->
 %% The reason first, so that whoever sees that the capacity is back finds it.
 failed(Pool, Attempt, Reason) ->
     ok = sockpool_nif:pool_note_error(Pool, Reason),
-    case sockpool_nif:attempt_failed(Attempt) of
+    case sockpool_nif:attempt_failed(Attempt, sockpool_reason:class(Reason)) of
         ok -> ok;
         {error, closed} -> ok
     end,
@@ -184,7 +184,7 @@ connect([], _Attempt, _Deadline, Last) ->
 connect([{Host, Port} | Rest] = Targets, {_, _, At} = Attempt, Deadline, Last) ->
     ok = sockpool_step:enter(At, look_up),
     Share = case family(Host) of inet -> Deadline; _ -> share(Deadline, Targets) end,
-    Result = case resolve(Host, Share) of
+    Result = case resolved(Host, Share, Attempt) of
                  {ok, Addresses} -> connect_any(Addresses, Port, host_text(Host), Attempt, Share, none);
                  {error, Reason} -> {error, Reason, none}
              end,
@@ -272,6 +272,17 @@ host_text(Name) -> list_to_binary(Name).
 share(Deadline, Targets) ->
     Now = sockpool_wait:deadline(0),
     Now + max(0, Deadline - Now) div length(Targets).
+
+%% With the time that it took, where there is a name to look up.
+resolved(Host, Deadline, {Attempt, _, _}) when not is_binary(Host), not is_tuple(Host); element(1, Host) =:= inet;
+                                               element(1, Host) =:= inet6 ->
+    BeganUs = erlang:monotonic_time(microsecond),
+    Result = resolve(Host, Deadline),
+    _ = element(1, Result) =:= ok andalso
+        sockpool_nif:attempt_resolved(Attempt, erlang:monotonic_time(microsecond) - BeganUs),
+    Result;
+resolved(Host, Deadline, _Attempt) ->
+    resolve(Host, Deadline).
 
 resolve(Path, _Deadline) when is_binary(Path) ->
     {ok, [Path]};

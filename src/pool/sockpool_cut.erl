@@ -34,7 +34,7 @@ finish(Lease, Shown, Deadline) ->
         {more, AtLeast} ->
             sockpool_wait:finish(Lease, {packet, AtLeast}, again, Deadline);
         {error, _} = Error ->
-            _ = sockpool_nif:discard(Lease),
+            _ = sockpool_nif:discard(Lease, io_error),
             Error
     end.
 

@@ -11,10 +11,10 @@
 -module(sockpool_pool).
 -behaviour(gen_server).
 
--export([start_link/2, launch/2, find/1, all/0, names/0, stats/1, reload_tls/1, update/2, await_ready/3]).
+-export([start_link/2, launch/2, find/1, all/0, names/0, stats/1, histograms/1, reload_tls/1, update/2, await_ready/3]).
 -export([run/3, run/4, init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
--export_type([stats/0]).
+-export_type([stats/0, histograms/0, histogram/0]).
 
 -include_lib("kernel/include/logger.hrl").
 
@@ -24,10 +24,23 @@
                    waiting := non_neg_integer(), checkouts := non_neg_integer(),
                    checkins := non_neg_integer(), created := non_neg_integer(),
                    reused := non_neg_integer(), closed := non_neg_integer(),
+                   closed_by := #{Why :: atom() => non_neg_integer()},
+                   connect_failed_by := #{sockpool_reason:class() => non_neg_integer()},
+                   errors := #{Reason :: atom() => non_neg_integer()},
+                   waited := non_neg_integer(), oldest_wait := non_neg_integer(), exhausted := non_neg_integer(),
+                   deferred := non_neg_integer(),
                    abandoned := non_neg_integer(), timeouts := non_neg_integer(),
                    pipelined := non_neg_integer(), connect_attempts := non_neg_integer(), connect_failures := non_neg_integer(),
                    last_error := undefined | sockpool:last(),
                    last_error_at := undefined | integer()}.
+
+%% Microseconds. Buckets: how many took no longer than the first of `bounds', longer but no longer than the second, and so on;
+%% the last one, of one more than there are bounds, has those that took longer than all of them.
+-type histogram() :: #{count := non_neg_integer(), sum := non_neg_integer(), buckets := [non_neg_integer()]}.
+-type histograms() :: #{bounds := [pos_integer()], use := histogram(), wait := histogram(), idle := histogram(),
+                        age := histogram(),
+                        connect := #{total := histogram(), resolve := histogram(), tcp := histogram(),
+                                     tls := histogram(), init := histogram()}}.
 
 -define(TICK_MS, 100).
 %% Of a reason, in a line of the log.
@@ -135,6 +148,14 @@ stats(Pool, Counted) ->
         {_, _, _, _} = More -> stats(Pool, More);
         not_found -> {error, not_found};
         Stats -> {ok, Stats}
+    end.
+
+-spec histograms(atom()) -> {ok, histograms()} | {error, not_found}.
+histograms(Name) ->
+    Pool = find(Name),
+    case Pool =/= undefined andalso sockpool_nif:pool_controller(Pool) of
+        Gone when Gone =:= false; Gone =:= undefined -> {error, not_found};
+        _Pid -> {ok, sockpool_nif:pool_histograms(Pool)}
     end.
 
 %% @doc See sockpool:reload_tls/1.
@@ -426,7 +447,7 @@ workers(#state{connectors = Connectors}) ->
 handle_cast(_Request, State) ->
     {noreply, State}.
 
--spec handle_info(term(), #state{}) -> {noreply, #state{}} | {stop, normal, #state{}}.
+-spec handle_info(term(), #state{}) -> {noreply, #state{}} | {noreply, #state{}, hibernate} | {stop, normal, #state{}}.
 handle_info(sockpool_wake, State) ->
     {noreply, step(State)};
 %% Of a connection that was made: under TLS 1.3 the server looks at the client's certificate after that.
@@ -436,9 +457,9 @@ handle_info({timeout, Retry, retry}, #state{retry = Retry} = State) ->
     {noreply, step(State#state{retry = undefined})};
 %% The step first: after one there has to be a tick.
 handle_info({timeout, Timer, tick}, #state{tick = {_, Timer}} = State) ->
-    {noreply, tick(0, stepped(State#state{tick = going}))};
+    rest(tick(0, stepped(State#state{tick = going})));
 handle_info({tick, Cursor}, #state{tick = going} = State) ->
-    {noreply, tick(Cursor, State)};
+    rest(tick(Cursor, State));
 handle_info({sockpool_pipe, Pipe, Generation, IsWrite}, #state{pool = Pool} = State) ->
     ok = sockpool_nif:pipe_event(Pool, Pipe, Generation, IsWrite),
     {noreply, State};
@@ -558,6 +579,11 @@ tick(Cursor, #state{pool = Pool} = State) ->
             State
     end.
 
+%% What a process has used while it was busy is a tenth of what a pool costs besides its connections.
+rest(#state{tick = going} = State) -> {noreply, State};
+rest(#state{tick = {soon, _}} = State) -> {noreply, State};
+rest(State) -> {noreply, State, hibernate}.
+
 next_tick(infinity) -> false;
 next_tick(Ms) when Ms =< ?TICK_MS -> {soon, erlang:start_timer(?TICK_MS, self(), tick)};
 next_tick(Ms) -> {later, erlang:start_timer(Ms, self(), tick)}.
@@ -624,7 +650,7 @@ died({late, Attempt, At}, _Reason, State) ->
     died({timer, Attempt, At}, sockpool_step:timeout(At), State);
 died({_Timer, Attempt, At}, Reason, #state{pool = Pool} = State) ->
     ok = sockpool_nif:pool_note_error(Pool, Reason),
-    ok = sockpool_nif:attempt_abort(Attempt),
+    ok = sockpool_nif:attempt_abort(Attempt, sockpool_reason:class(Reason)),
     connected({error, Reason}, At, State).
 
 connected(ok, At, #state{awaited = Awaited} = State) when Awaited > 0 ->

@@ -111,7 +111,7 @@ check(Pool, Lease, Worker, Deadline, Timeout) ->
         true ->
             {worker, Lease, Worker};
         false ->
-            _ = sockpool_nif:discard(Lease),
+            _ = sockpool_nif:discard(Lease, health),
             next_worker(Pool, Deadline, Timeout)
     end.
 
@@ -282,7 +282,7 @@ request_rest(Lease, Iovec, Offset, Framed, Want, Deadline) ->
         ok ->
             finish_sent(Lease, Want, Deadline);
         {error, timeout} = Error ->
-            _ = sockpool_nif:discard(Lease),
+            _ = sockpool_nif:discard(Lease, io_timeout),
             Error;
         Error ->
             last_words(Lease, Want, Error)
@@ -299,7 +299,8 @@ last_words(Lease, Want, Error) ->
         {shown, Bytes} ->
             sockpool_cut:finish(Lease, Bytes, deadline(0));
         soon ->
-            _ = sockpool_nif:discard(Lease),
+            {error, Reason} = Error,
+            _ = sockpool_nif:discard(Lease, sockpool_reason:why(Reason)),
             Error;
         {error, {tls, _}} = Told ->
             Told;

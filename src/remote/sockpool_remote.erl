@@ -6,10 +6,10 @@
 %%% nothing any more; what it may have granted meanwhile is taken back by a cast of `cancel'.
 -module(sockpool_remote).
 
--export([checkout/3, request/5, checkin/1, checkin_clean/1, discard/1, give_away/2, send/3, recv/3]).
+-export([checkout/3, request/5, checkin/1, checkin_clean/1, discard/1, discard_after_exception/1, give_away/2, send/3, recv/3]).
 -export([call/6, send_to/5]).
 -export([info/1, worker/1, peername/1, sockname/1, setopts/2, state/1, set_state/2, starttls/3]).
--export([start_pool/3, stop_pool/2, update/3, await_ready/4, which_pools/1, stats/1, stats/2]).
+-export([start_pool/3, stop_pool/2, update/3, await_ready/4, which_pools/1, stats/1, stats/2, histograms/2]).
 -export_type([lease/0]).
 
 -include("../sockpool_lease.hrl").
@@ -75,6 +75,14 @@ checkin_clean(Lease) ->
 
 -spec discard(lease()) -> ok | failure().
 discard(Lease) -> lease_call(Lease, {discard, Lease}).
+
+%% @doc A server that does not know it counts it as any other.
+-spec discard_after_exception(lease()) -> ok | failure().
+discard_after_exception(Lease) ->
+    case lease_call(Lease, {discard, Lease, exception}) of
+        {error, {bad_request, _}} -> discard(Lease);
+        Result -> Result
+    end.
 
 %% The server knows nothing of processes on a third node: a dead one there gets the connection, and
 %% its monitor gives it back.
@@ -162,6 +170,9 @@ stats(Node) -> all(call(Node, stats, ?LIMIT_MS)).
 
 -spec stats(node(), atom()) -> {ok, sockpool:stats()} | failure().
 stats(Node, Name) -> call(Node, {stats, Name}, ?LIMIT_MS).
+
+-spec histograms(node(), atom()) -> {ok, sockpool:histograms()} | failure().
+histograms(Node, Name) -> call(Node, {histograms, Name}, ?LIMIT_MS).
 
 all(List) when is_list(List) -> {ok, List};
 all({error, _} = Error) -> Error.

@@ -156,6 +156,8 @@ request({timeouts, ?LEASE(_)}, From, State) ->
     answer(From, {error, closed}, State);
 request({stats, Name}, From, State) when is_atom(Name) ->
     answer(From, sockpool:stats(Name), State);
+request({histograms, Name}, From, State) when is_atom(Name) ->
+    answer(From, sockpool:histograms(Name), State);
 request(Request, From, State) ->
     case kind(Request) of
         pools ->
@@ -216,6 +218,7 @@ kind({update, Name, _Changes}) when is_atom(Name) -> pools;
 kind({Call, ?LEASE(_) = Lease}) ->
     lease_kind(lists:member(Call, [checkin, discard, info, peername, sockname, state]), Lease);
 kind({checkin, ?LEASE(_) = Lease, clean}) -> {lease, Lease};
+kind({discard, ?LEASE(_) = Lease, exception}) -> {lease, Lease};
 kind({setopts, ?LEASE(_) = Lease, _Opts}) -> {lease, Lease};
 kind({set_state, ?LEASE(_) = Lease, _Term}) -> {lease, Lease};
 kind({give_away, ?LEASE(_) = Lease, Pid}) when is_pid(Pid) -> {lease, Lease};
@@ -248,7 +251,7 @@ lease_request({give_away, _, Pid}, Worker, From, State) ->
     end;
 lease_request({Call, _} = Request, Worker, From, State) when Call =:= checkin; Call =:= discard ->
     route(Request, Worker, From, unlisted(Worker, State));
-lease_request({checkin, _, clean} = Request, Worker, From, State) ->
+lease_request({Call, _, _} = Request, Worker, From, State) when Call =:= checkin; Call =:= discard ->
     route(Request, Worker, From, unlisted(Worker, State));
 lease_request(Request, Worker, From, State) ->
     route(Request, Worker, From, State).

@@ -45,6 +45,8 @@ got({'$sockpool_call', From, {checkin, _, clean}}, {_Server, Conn}) ->
     reply(From, sockpool:checkin(Conn, clean));
 got({'$sockpool_call', From, {discard, _}}, {_Server, Conn}) ->
     reply(From, sockpool:discard(Conn));
+got({'$sockpool_call', From, {discard, _, exception}}, {_Server, Conn}) ->
+    reply(From, sockpool:discard_after_exception(Conn));
 got({'$sockpool_call', From, Request}, {Server, Conn}) ->
     Result = call(Conn, Request),
     reply(From, Result),

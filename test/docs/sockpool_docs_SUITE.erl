@@ -352,7 +352,7 @@ ten_options(_Config) ->
 
 %% Every counter has its row. Gauges are in the sentence above.
 statistics(_Config) ->
-    Gauges = [name, size, max_overflow, total, idle, leased, connecting, waiting, last_error, last_error_at],
+    Gauges = [name, size, max_overflow, total, idle, leased, connecting, waiting, oldest_wait, last_error, last_error_at],
     {ok, _} = application:ensure_all_started(sockpool),
     ok = sockpool:start_pool(?MODULE, #{host => "127.0.0.1", port => 1, size => 0}),
     {ok, Stats} = sockpool:stats(?MODULE),

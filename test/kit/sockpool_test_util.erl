@@ -91,7 +91,18 @@ assert_adds_up(Pool) ->
       created := Created, closed := Closed} = Stats = stats(Pool),
     {Total, _} = {Idle + Leased + Connecting, Stats},
     {Total, _} = {Created - Closed + Connecting, Stats},
+    ok = assert_reasons_add_up(Stats),
     Stats.
+
+assert_reasons_add_up(#{closed := Closed, closed_by := ClosedBy, created := Created, connecting := Connecting,
+                        connect_attempts := Attempts, connect_failures := Failures, connect_failed_by := FailedBy} = Stats) ->
+    {Closed, _} = {lists:sum(maps:values(ClosedBy)), Stats},
+    {Attempts, _} = {Created + Failures + Connecting, Stats},
+    {Failures, _} = {lists:sum(maps:values(FailedBy)), Stats},
+    ok;
+%% Of a release that has no reasons.
+assert_reasons_add_up(#{}) ->
+    ok.
 
 %%% Processes.
 

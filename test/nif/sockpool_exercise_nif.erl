@@ -90,7 +90,7 @@ connected(Pool, Port) ->
     ok = sockpool_nif:attempt_ready(Attempt),
     {error, closed} = sockpool_nif:attempt_ready(Attempt),
     receive {'$sockpool', Queued, granted} -> ok after 5000 -> error(not_granted) end,
-    ok = sockpool_nif:discard(Waiter).
+    ok = sockpool_nif:discard(Waiter, discarded).
 
 begun(Attempt, Port) ->
     Ref = make_ref(),
@@ -104,8 +104,8 @@ given_up(Pool) ->
     {error, _} = sockpool_nif:attempt_opened(Attempt, make_ref()),
     {error, _} = sockpool_nif:attempt_begin(Attempt, <<"/nonexistent/socket">>, local,
                                             <<>>, make_ref()),
-    ok = sockpool_nif:attempt_failed(Attempt),
-    {error, closed} = sockpool_nif:attempt_failed(Attempt),
+    ok = sockpool_nif:attempt_failed(Attempt, other),
+    {error, closed} = sockpool_nif:attempt_failed(Attempt, other),
     {error, {unavailable, {"a term", <<0:8000>>}}} = sockpool_nif:pool_give_up(Pool),
     ok.
 
@@ -229,7 +229,9 @@ right(set_cut, Pool, _Config) -> [waiter(Pool), fun length/1];
 right(set_state, Pool, _Config) -> [waiter(Pool), a_term, 1];
 right(attempt_opened, Pool, _Config) -> [claimed(Pool), make_ref()];
 right(attempt_ready, Pool, _Config) -> [claimed(Pool)];
-right(attempt_failed, Pool, _Config) -> [claimed(Pool)];
+right(attempt_failed, Pool, _Config) -> [claimed(Pool), other];
+right(attempt_resolved, Pool, _Config) -> [claimed(Pool), 1];
+right(discard, Pool, _Config) -> [waiter(Pool), discarded];
 right(cancel, Pool, _Config) -> [waiter(Pool)];
 right(attempt_worker, Pool, _Config) -> [claimed(Pool), self()];
 right(give_away, Pool, _Config) -> [waiter(Pool), self()];
@@ -239,7 +241,7 @@ right(finish, Pool, _Config) -> [waiter(Pool), 1, false, make_ref()];
 right(node_answer, _Pool, _Config) -> [<<112>>, <<0:96>>];
 right(setopt, Pool, _Config) -> [waiter(Pool), nodelay, true];
 right(Function, Pool, _Config) ->
-    case lists:member(Function, [checkin, checkin_clean, discard, waited, worker, disarm, park, fired, node_names, info, peername, sockname,
+    case lists:member(Function, [checkin, checkin_clean, waited, worker, disarm, park, fired, node_names, info, peername, sockname,
                                  send_timeout, state, recv_ahead, cut]) of
         true -> [waiter(Pool)];
         false -> [Pool]

@@ -124,7 +124,7 @@ call(6, Pool, Places, _Lease) -> sockpool_nif:pipe_give_up(Pool, place(Places), 
 call(7, Pool, _Places, _Lease) -> sockpool_nif:pipe_enqueue(Pool, make_ref(), bytes(rand:uniform(2000)), want());
 call(8, Pool, _Places, _Lease) -> sockpool_nif:pipe_event(Pool, rand:uniform(8) - 1, rand:uniform(50), pick([true, false]));
 call(9, _Pool, _Places, Lease) -> sockpool_nif:pipe_place(Lease);
-call(10, _Pool, _Places, Lease) -> (pick([fun sockpool_nif:cancel/1, fun sockpool_nif:checkin/1, fun sockpool_nif:discard/1,
+call(10, _Pool, _Places, Lease) -> (pick([fun sockpool_nif:cancel/1, fun sockpool_nif:checkin/1, fun(L) -> sockpool_nif:discard(L, discarded) end,
                                           fun sockpool_nif:disarm/1, fun sockpool_nif:info/1]))(Lease).
 
 %% No length that is none of its reply: that would be the fault of all behind it.

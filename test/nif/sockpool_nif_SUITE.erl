@@ -82,7 +82,7 @@ one_wrong_argument(Config) ->
     Templates = [{pool_new, [x, 1], [1, 2]}, {pool_open, [Resource, config(Config), 1, self()], [1, 2, 3]},
                  {pool_shut, [Resource], [1]}, {pool_clean_up, [Resource], [1]}, {pool_step, [Resource], [1]},
                  {pool_tick, [Resource, 0], [1, 2]},
-                 {pool_idle_event, [Resource, 0, 0], [1, 2, 3]}, {pool_stats, [Resource, {0, 0, 0, 0}], [1, 2]},
+                 {pool_idle_event, [Resource, 0, 0], [1, 2, 3]}, {pool_stats, [Resource, {0, 0, 0, 0}], [1, 2]}, {pool_histograms, [Resource], [1]},
                  {pool_update, [Resource, config(Config), #{}], [1, 2]}, {pool_changes, [Resource], [1]},
                  {pool_want, [Resource], [1]}, {pool_note_error, [Resource, x], [1]},
                  {pool_give_up, [Resource], [1]}, {pool_unavailable, [Resource], [1]}, {pool_ready, [Resource, 1], [1, 2]}, {pool_checkout_timeout, [Resource], [1]},
@@ -94,12 +94,12 @@ one_wrong_argument(Config) ->
                  {attempt_begin, [Lease, <<127, 0, 0, 1>>, 1, <<"x">>, Ref], [1, 2, 3, 4]},
                  {attempt_handshake, [Lease, Ref], [1]},
                  {attempt_opened, [Lease, Ref], [1]}, {attempt_ready, [Lease], [1]},
-                 {attempt_failed, [Lease], [1]}, {attempt_abort, [Lease], [1]}, {checkout, [Resource], [1]},
+                 {attempt_resolved, [Lease, 1], [1, 2]}, {attempt_failed, [Lease, other], [1, 2]}, {attempt_abort, [Lease, other], [1, 2]}, {checkout, [Resource], [1]},
                  {enqueue, [Resource, Ref, infinity], [1, 2, 3]},
                  {enqueue_growing, [Resource, Ref, infinity], [1, 2, 3]},
                  {return_worker, [Resource, self(), 0], [1, 2, 3]}, {worker, [Lease], [1]}, {pool_check, [Resource], [1]},
                  {attempt_worker, [Lease, self()], [1, 2]}, {waited, [Lease], [1]}, {cancel, [Lease], [1]},
-                 {checkin, [Lease], [1]}, {checkin_clean, [Lease], [1]}, {discard, [Lease], [1]},
+                 {checkin, [Lease], [1]}, {checkin_clean, [Lease], [1]}, {discard, [Lease, discarded], [1, 2]},
                  {give_away, [Lease, self()], [1, 2]},
                  {send, [Lease, [], 0, false, again, Ref], [1, 2, 3]},
                  {recv, [Lease, 1, again, Ref], [1, 2]},
@@ -203,7 +203,7 @@ handle(Rows) -> element(2, pick(Rows)).
 
 lease_calls(Config) ->
     Ref = make_ref(),
-    [{checkin, []}, {checkin_clean, []}, {discard, []}, {give_away, [self()]}, {cancel, []},
+    [{checkin, []}, {checkin_clean, []}, {discard, [discarded]}, {give_away, [self()]}, {cancel, []},
      {send, [[<<"x">>], 0, false, false, Ref]}, {send, [[<<"x">>], 0, true, true, Ref]},
      {send, [[<<"x">>], 1 bsl 63, false, false, Ref]}, {send, [[a, 1], 0, false, false, Ref]},
      {recv, [1, false, Ref]}, {recv, [packet, true, Ref]}, {recv, [1 bsl 63, false, Ref]},
@@ -216,8 +216,8 @@ lease_calls(Config) ->
      {attempt_begin, [<<127, 0, 0, 1>>, sockpool_test_server:port(?config(server, Config)),
                       <<"x">>, Ref]},
      {attempt_handshake, [Ref]}, {attempt_worker, [self()]}, {worker, []}, {waited, []},
-     {attempt_opened, [Ref]}, {attempt_ready, []}, {attempt_failed, []},
-     {attempt_abort, []}].
+     {attempt_opened, [Ref]}, {attempt_ready, []}, {attempt_failed, [other]}, {attempt_resolved, [1]},
+     {attempt_abort, [other]}].
 
 %% Good for one call.
 context(Config) ->
@@ -267,7 +267,7 @@ states() ->
      %% With its reply received: one that is still to come would reach the next user.
      {used, Then({ok, <<"x">>}, fun(L) -> ok = sockpool:send(L, "x"), sockpool:recv(L, 1) end)},
      {checked_in, Then(ok, fun sockpool_nif:checkin/1)},
-     {discarded, Then(ok, fun sockpool_nif:discard/1)},
+     {discarded, Then(ok, fun(L) -> sockpool_nif:discard(L, discarded) end)},
      {given_away, Then(ok, fun(L) -> sockpool_nif:give_away(L, whereis(sockpool_sup)) end)},
      {given_to_self, Then(ok, fun(L) -> sockpool_nif:give_away(L, self()) end)},
      {armed, Armed},
@@ -332,7 +332,7 @@ attempts_in_every_state(Config) ->
               {ready, fun(A) -> ok = sockpool_nif:attempt_ready(Opened(A)), A end},
               {failed, fun(A) ->
                                _ = Begin(Claim(A), Port),
-                               ok = sockpool_nif:attempt_failed(A),
+                               ok = sockpool_nif:attempt_failed(A, other),
                                A
                        end}],
     [attempt_in_state(config(Config), State, Make, F, Arguments)
@@ -362,7 +362,7 @@ attempts_at_workers_in_every_state(Config) ->
                            end},
               {ready, fun(A) -> ok = sockpool_nif:attempt_ready(Begun(A, Worker())), A end},
               {not_ready, fun(A) -> {error, closed} = sockpool_nif:attempt_ready(Begun(A, Dead())), A end},
-              {failed, fun(A) -> ok = sockpool_nif:attempt_failed(Begun(A, Worker())), A end}],
+              {failed, fun(A) -> ok = sockpool_nif:attempt_failed(Begun(A, Worker()), other), A end}],
     [attempt_in_state((config(Config))#{transport := worker}, State, Make, F, Arguments)
      || {State, Make} <- States, {F, Arguments} <- lease_calls(Config)],
     unharmed(Config).

@@ -95,6 +95,7 @@ exact(Pool) ->
     #{checkouts := Out, checkins := In, abandoned := Abandoned, leased := 0, waiting := 0} = Stats =
         sockpool_test_util:settled(Pool),
     {Out, _} = {In + Abandoned, Stats},
+    _ = sockpool_test_util:assert_adds_up(Pool),
     Stats.
 
 %%% Trouble.

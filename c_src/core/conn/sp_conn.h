@@ -31,6 +31,7 @@
 #include "sp_host.h"
 #include "core/base/sp_list.h"
 #include "sp_transport.h"
+#include "sp_why.h"
 
 #include <stdatomic.h>
 #include <stddef.h>
@@ -73,13 +74,14 @@ struct sp_conn {
     /* Called once, closing and without pins: whoever closes connections has it then. Of the library that made
      * the connection, as its transport is. */
     void (*unpinned)(struct sp_conn *conn, const struct sp_call *call);
-    const struct sp_sys *sys;
     const struct sp_transport *transport;
     uint32_t slot;           /* in the pool's table */
     uint32_t round;          /* the backoff's failures, when it was made */
     uint64_t epoch;          /* the pool's, when it was made */
     uint64_t born_ns;        /* since when it is usable; before that, since when it is tried */
     bool nodelay, keepalive; /* the pool's own */
+
+    bool outlived; /* its end, while attempts failed; the control process's */
 
     /* atomics; `gone` and `shard` are here for the sake of the struct's size */
     _Atomic bool gone; /* a worker that has ended; set by sp_pool_lost(), for good */
@@ -88,16 +90,19 @@ struct sp_conn {
     _Atomic uint32_t shard; /* whose list it was last put into */
     _Atomic uint64_t lease;
     _Atomic uint64_t owner;     /* the lease's; written before `lease` */
-    _Atomic uint64_t leased_ns; /* likewise */
+    _Atomic uint64_t leased_ns; /* likewise; see sp_times_begin() */
     _Atomic uint64_t armed;     /* the lease whose owner has a select pending; has a pin */
     _Atomic uint64_t ends_ns;   /* from then on it is too old; 0: it has been used too often */
 
     /* under the lock of the list that it is in */
     struct sp_list_node node;
-    bool cold;      /* in the shard's cold list */
-    bool aged;      /* in its list of those that are too old */
+    bool cold;   /* in the shard's cold list */
+    bool aged;   /* in its list of those that are too old */
+    uint8_t why; /* the holder's, here for the struct's size: of one that is tainted, enum sp_why */
+    bool opened; /* likewise: of an attempt, the transport says that it is connected */
     uint32_t watch; /* generation of its idle watch */
-    uint64_t idle_since_ns;
+    uint64_t
+        idle_since_ns; /* of an attempt, since when it does what it does now: its connector's */
 
     /* the holder's */
     int fd;
@@ -118,12 +123,13 @@ struct sp_conn {
     sp_status fault;   /* the transport's: why no further call can succeed, or SP_OK */
     int pieces;        /* what its operations cost, until sp_conn_settle() */
     uint32_t uses_end; /* with so many it is too old; 0: with none */
+    void *keepsake;    /* the host's, from its last check-in */
+
+    /* A stream's, and last: a host may leave a worker without, see sp_conn_bytes(). */
+    const struct sp_sys *sys; /* constant */
     void *transport_state;
     struct sp_node_state *dist; /* sp_node.c's, over that */
     struct sp_rbuf rbuf;
-    void *keepsake; /* the host's, from its last check-in */
-
-    /* A stream's, and last: a host may leave a worker without, see sp_conn_bytes(). */
     struct sp_addr peer, own;  /* since `opened`; after a reset the system knows them no more */
     struct sp_words words;     /* once sp_recv_words() has looked */
     uint64_t recv_limit_bytes; /* constant */
@@ -135,7 +141,20 @@ struct sp_conn {
 /* How much of the struct a connection with that transport has; the rest, more than half of it, is never touched. */
 static inline size_t sp_conn_bytes(const struct sp_transport *transport)
 {
-    return sp_is_worker(transport) ? offsetof(struct sp_conn, peer) : sizeof(struct sp_conn);
+    return sp_is_worker(transport) ? offsetof(struct sp_conn, sys) : sizeof(struct sp_conn);
+}
+
+/* Bytes that came for a lease, and that nobody took. */
+static inline bool sp_conn_has_unread(const struct sp_conn *conn)
+{
+    return !sp_is_worker(conn->transport) && conn->rbuf.len > conn->rbuf.pos;
+}
+
+/* These are gone. */
+static inline void sp_conn_forget(struct sp_conn *conn)
+{
+    if (!sp_is_worker(conn->transport) && conn->rbuf.base)
+        conn->host->rbuf_free(conn);
 }
 
 /* Only the holder; asserts that the pictured transition is allowed. */
@@ -180,6 +199,14 @@ static inline void sp_conn_sends(struct sp_conn *conn)
 {
     conn->touched = true;
     conn->unanswered = true;
+}
+
+/* The connection must not be used by the next; the first to say so tells why. */
+static inline void sp_conn_taint(struct sp_conn *conn, enum sp_why why)
+{
+    if (!conn->tainted)
+        conn->why = (uint8_t)why;
+    conn->tainted = true;
 }
 
 /* Holder only: makes a lease for the owner and gives its number. */

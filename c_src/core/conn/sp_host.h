@@ -51,6 +51,9 @@ struct sp_host {
     bool (*rbuf_reserve)(struct sp_conn *conn, size_t cap);
     void (*rbuf_free)(struct sp_conn *conn);
 
+    /* A clock that is exact, or NULL: that of calls is. */
+    uint64_t (*exact_ns)(void);
+
     bool (*owner_alive)(const struct sp_call *call, uint64_t owner);
     /* Tells the waiter's owner: granted (SP_OK, `sent` bytes of its request are out), or why not.
      * False where it is known to be dead. Once for each waiter. */

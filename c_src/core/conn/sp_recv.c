@@ -77,7 +77,7 @@ static size_t ask(const struct sp_conn *conn, const struct sp_want *want, size_t
 
 static sp_status broken(struct sp_conn *conn, sp_status status)
 {
-    conn->tainted = true;
+    sp_conn_taint(conn, sp_why_of(status));
     return status;
 }
 

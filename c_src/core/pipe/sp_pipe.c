@@ -35,6 +35,7 @@ struct sp_pipe *sp_pipe_new(const struct sp_host *host, void (*waiter_ref)(struc
                              .waiter_unref = waiter_unref,
                              .index = index,
                              .receiver = SP_NO_NUMBER,
+                             .why = SP_WHY_STOPPED,
                              .patience = PATIENCE_MAX / 2};
     pipe->leftovers_end = &pipe->leftovers;
     if (!sp_intake_init(&pipe->intake)) {

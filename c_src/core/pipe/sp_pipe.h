@@ -114,6 +114,7 @@ struct sp_pipe {
     uint64_t written; /* bytes */
     sp_status failed; /* why nothing more can be written */
     sp_status broken; /* what the oldest is told when it breaks */
+    enum sp_why why;  /* its connection is closed then */
     bool read_pin, write_pin;
     struct sp_intake intake;
 };

@@ -229,6 +229,7 @@ static void clean_up(struct round *round)
     shrink(&pipe->flight);
     pipe->flown = 0;
     pipe->failed = pipe->broken = SP_OK;
+    pipe->why = SP_WHY_STOPPED;
     sp_intake_reset(&pipe->intake, pipe->host);
 }
 
@@ -243,7 +244,7 @@ static bool became_idle(struct round *round, struct sp_pipe_ended *ended)
     if (idle) {
         *ended = (struct sp_pipe_ended){.conn = pipe->conn, .lease = pipe->lease};
         if (!sp_intake_is_empty(&pipe->intake))
-            pipe->conn->tainted = true; /* bytes that nobody has asked for */
+            sp_conn_taint(pipe->conn, SP_WHY_UNREAD); /* bytes that nobody has asked for */
         if (pipe->tail > pipe->first)
             sp_conn_used(pipe->conn, pipe->tail - pipe->first - 1); /* its lease has counted one */
         assert(pipe->armed == 0 && !is_owner(pipe->receiver));
@@ -280,7 +281,8 @@ static bool break_up(struct round *round, struct sp_pipe_ended *ended)
         }
         over = pipe->head == pipe->tail;
         if (over) {
-            *ended = (struct sp_pipe_ended){.conn = pipe->conn, .lease = pipe->lease};
+            *ended =
+                (struct sp_pipe_ended){.conn = pipe->conn, .lease = pipe->lease, .why = pipe->why};
             forget(pipe);
         }
         sp_pipe_count_places(pipe);
@@ -534,10 +536,17 @@ static enum sp_pipe_end attached_round(struct round *round, uint32_t wishes,
 
     enum sp_pipe_end end = SP_PIPE_ON;
     bool goes_on = note_told(round);
+    sp_status status;
 
     if (!sp_conn_enter(round->conn, pipe->lease, round->call))
         return break_up(round, ended) ? SP_PIPE_LOST : SP_PIPE_ON;
-    if (!goes_on || carry_out(round, wishes) != SP_OK || round->stalled)
+    if (goes_on) {
+        status = carry_out(round, wishes);
+        goes_on = status == SP_OK && !round->stalled;
+        if (!goes_on)
+            pipe->why = status == SP_OK ? SP_WHY_IO_TIMEOUT : sp_why_of(status);
+    }
+    if (!goes_on)
         end = break_up(round, ended) ? SP_PIPE_BROKEN : SP_PIPE_ON;
     else if (became_idle(round, ended))
         end = SP_PIPE_IDLE;

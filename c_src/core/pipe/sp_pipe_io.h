@@ -30,6 +30,7 @@ enum sp_pipe_end {
 struct sp_pipe_ended {
     struct sp_conn *conn;
     uint64_t lease;
+    enum sp_why why; /* of one that is broken */
 };
 
 /* Holder only: carries out what is wished for. Where the call may do no more, what is left is in pipe->due, for the

@@ -105,6 +105,11 @@ static bool is_worn(const struct sp_conn *conn)
     return atomic_load_explicit(&conn->ends_ns, memory_order_relaxed) == 0;
 }
 
+static enum sp_why why_over(const struct sp_conn *conn)
+{
+    return is_worn(conn) ? SP_WHY_MAX_USES : SP_WHY_MAX_LIFETIME;
+}
+
 /* By time a twentieth of its life; by uses what is between its own end and the highest. */
 static bool in_grace(struct sp_pool *pool, const struct sp_call *call, const struct sp_conn *conn)
 {
@@ -132,7 +137,7 @@ bool sp_age_may_serve(struct sp_pool *pool, const struct sp_call *call, struct s
     if (in_grace(pool, call, conn) || sp_health_failing(pool) ||
         (!is_worn(conn) && atomic_load(&pool->connecting) >= replaced_at_once(pool)))
         return true;
-    sp_pool_retire(pool, call, conn);
+    sp_pool_retire(pool, call, conn, why_over(conn));
     return false;
 }
 
@@ -158,7 +163,7 @@ void sp_age_step(struct sp_pool *pool, const struct sp_call *call)
             return;
         if (first && atomic_load(&pool->total) > atomic_load(&pool->base))
             pool->owed++;
-        sp_pool_retire(pool, call, conn);
+        sp_pool_retire(pool, call, conn, why_over(conn));
     }
 }
 
@@ -206,7 +211,7 @@ static void note_leased(struct sp_pool *pool, const struct sp_call *call)
 
 /* Of the pool's connections above `floor`, as long as they are not more than `top`: those that are idle since before then. */
 static void close_idle(struct sp_pool *pool, const struct sp_call *call, uint32_t floor,
-                       uint32_t top, uint64_t before_ns)
+                       uint32_t top, uint64_t before_ns, enum sp_why why)
 {
     for (uint32_t i = 0; i < pool->shard_count; i++) {
         struct sp_shard *shard = &pool->shards[i];
@@ -216,7 +221,7 @@ static void close_idle(struct sp_pool *pool, const struct sp_call *call, uint32_
             sp_take(call, SP_PIECES_LOOK);
             if (!(conn = sp_shard_pop_idle_since(pool, shard, false, before_ns)))
                 break;
-            if (!sp_pool_retire_above(pool, call, conn, floor)) {
+            if (!sp_pool_retire_above(pool, call, conn, floor, why)) {
                 sp_pool_put(pool, call, shard, conn, SP_IDLE_FRESH);
                 return;
             }
@@ -227,16 +232,16 @@ static void close_idle(struct sp_pool *pool, const struct sp_call *call, uint32_
 /* Each that was idle for so long, but for those that come for others which are too old. In a fifo each is in use from time to time: there as many as were idle all that time,
  * whichever they are. */
 static void shrink(struct sp_pool *pool, const struct sp_call *call, uint64_t ttl_ns,
-                   const struct sp_peak *leased, uint32_t floor, uint32_t top)
+                   const struct sp_peak *leased, uint32_t floor, uint32_t top, enum sp_why why)
 {
     uint32_t peak = sp_peak_get(leased), aged = atomic_load(&pool->aged);
 
     if (ttl_ns == SP_NEVER || call->now_ns < ttl_ns)
         return;
     floor = sp_spare_above(pool, floor, 0);
-    close_idle(pool, call, floor + aged, top, call->now_ns - ttl_ns);
+    close_idle(pool, call, floor + aged, top, call->now_ns - ttl_ns, why);
     if (atomic_load(&pool->strategy) == SP_FIFO && sp_peak_is_known(leased, call->now_ns))
-        close_idle(pool, call, (peak > floor ? peak : floor) + aged, top, SP_NEVER);
+        close_idle(pool, call, (peak > floor ? peak : floor) + aged, top, SP_NEVER, why);
 }
 
 /* When shrink() has something to close next. */
@@ -265,12 +270,14 @@ void sp_age_tick(struct sp_pool *pool, const struct sp_call *call)
     uint32_t min_size = config->min_size < size ? config->min_size : size;
 
     note_leased(pool, call);
-    shrink(pool, call, config->overflow_ttl_ns, &pool->leased_extra, size, UINT32_MAX);
+    shrink(pool, call, config->overflow_ttl_ns, &pool->leased_extra, size, UINT32_MAX,
+           SP_WHY_OVERFLOW);
     note_shrink(pool, config->overflow_ttl_ns, &pool->leased_extra, size, UINT32_MAX);
     if (config->idle_timeout_ns == SP_NEVER || sp_health_failing(pool))
         return;
     total = atomic_load(&pool->total);
-    shrink(pool, call, config->idle_timeout_ns, &pool->leased_base, min_size, size);
+    shrink(pool, call, config->idle_timeout_ns, &pool->leased_base, min_size, size,
+           SP_WHY_IDLE_TIMEOUT);
     if (atomic_load(&pool->total) < total) {
         total = atomic_load(&pool->total);
         atomic_store(&pool->base, total > min_size ? total : min_size);
@@ -280,7 +287,14 @@ void sp_age_tick(struct sp_pool *pool, const struct sp_call *call)
 
 void sp_age_sweep(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
 {
-    if (sp_conn_is_over(conn, call->now_ns) && sp_conn_state(conn) == SP_CONN_IDLE &&
-        sp_shard_age(pool, conn))
+    enum sp_conn_state state = sp_conn_state(conn);
+
+    if (!sp_conn_is_over(conn, call->now_ns) || (state != SP_CONN_IDLE && state != SP_CONN_LEASED))
+        return;
+    if (!conn->outlived && sp_health_failing(pool)) {
+        conn->outlived = true;
+        sp_count(sp_pool_home(pool, call), deferred);
+    }
+    if (state == SP_CONN_IDLE && sp_shard_age(pool, conn))
         sp_pool_wake(pool, call);
 }

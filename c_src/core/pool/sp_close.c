@@ -37,7 +37,7 @@ bool sp_close_one(struct sp_pool *pool, const struct sp_call *call)
     sp_take(call, SP_PIECES_CLOSE);
     if (conn->fd >= 0 || sp_is_worker(conn->transport))
         pool->host->conn_stop(call, conn, conn->fd);
-    pool->host->rbuf_free(conn);
+    sp_conn_forget(conn);
     pool->host->conn_unref(conn);
     return true;
 }

@@ -13,6 +13,7 @@
 #include "sp_settings.h"
 #include "sp_shard.h"
 #include "sp_table.h"
+#include "sp_times.h"
 
 #include <sched.h>
 
@@ -152,7 +153,8 @@ sp_status sp_control_begin(struct sp_pool *pool, const struct sp_call *call, str
         pool->host->conn_stop(call, conn, conn->fd);
     }
     conn->fd = -1;
-    conn->tainted = false;
+    conn->tainted = conn->opened = false;
+    conn->idle_since_ns = sp_times_now(pool, call);
     pthread_mutex_lock(&pool->control.lock);
     opts = pool->control.config.sockopts;
     pthread_mutex_unlock(&pool->control.lock);
@@ -160,6 +162,16 @@ sp_status sp_control_begin(struct sp_pool *pool, const struct sp_call *call, str
     status = conn->transport->open(conn, addr, &opts);
     *lease = sp_conn_lease(conn, owner, call->now_ns);
     return status;
+}
+
+/* By the connector, whose lease holds: what it has done is over, and the next begins. */
+static void end_phase(struct sp_conn *conn, const struct sp_call *call, enum sp_time time)
+{
+    uint64_t now_ns = sp_times_now(conn->pool, call);
+
+    sp_times_note(conn->pool, time,
+                  now_ns > conn->idle_since_ns ? now_ns - conn->idle_since_ns : 0);
+    conn->idle_since_ns = now_ns;
 }
 
 sp_status sp_control_opened(struct sp_conn *conn, uint64_t *lease, const struct sp_call *call)
@@ -174,6 +186,11 @@ sp_status sp_control_opened(struct sp_conn *conn, uint64_t *lease, const struct 
      * and this would take the reset for all there is. */
     status = conn->shaken ? SP_OK : conn->transport->opened(conn);
     sp_conn_settle(conn, call); /* with what a handshake cost, whose call is over */
+    if (status == SP_OK && !conn->opened && !sp_is_worker(conn->transport))
+        end_phase(conn, call, SP_TIME_TCP);
+    conn->opened = conn->opened || status == SP_OK;
+    if (status == SP_OK && conn->shaken)
+        end_phase(conn, call, SP_TIME_TLS);
     sp_conn_leave(conn, call);
     if (status != SP_OK)
         return status;
@@ -199,7 +216,7 @@ static sp_status check_new(struct sp_pool *pool, struct sp_conn *conn)
 {
     enum sp_clean clean = SP_CLEAN;
 
-    if (conn->rbuf.len > conn->rbuf.pos)
+    if (sp_conn_has_unread(conn))
         clean = SP_DIRTY;
     else if (conn->tainted)
         return SP_CLOSED;
@@ -219,6 +236,7 @@ static sp_status check_new(struct sp_pool *pool, struct sp_conn *conn)
 sp_status sp_control_ready(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
                            uint64_t lease)
 {
+    uint64_t connect_ns;
     sp_status status;
 
     if (!sp_conn_unlease(conn, lease))
@@ -226,11 +244,15 @@ sp_status sp_control_ready(struct sp_pool *pool, const struct sp_call *call, str
     status = check_new(pool, conn);
     sp_conn_settle(conn, call);
     if (status != SP_OK) {
-        sp_pool_retire_failed(pool, call, conn);
+        sp_pool_retire_failed(pool, call, conn,
+                              status >= SP_STATUS_TRANSPORT ? SP_FAILURE_TLS : SP_FAILURE_OTHER);
         return status;
     }
     sp_health_up(pool);
-    sp_forecast_connected(pool, call->now_ns - conn->born_ns);
+    end_phase(conn, call, SP_TIME_INIT);
+    connect_ns = conn->idle_since_ns > conn->born_ns ? conn->idle_since_ns - conn->born_ns : 0;
+    sp_times_note(pool, SP_TIME_CONNECT, connect_ns);
+    sp_forecast_connected(pool, connect_ns);
     sp_age_born(pool, call, conn);
     sp_count(sp_pool_home(pool, call), created);
     sp_conn_set_state(conn, SP_CONN_LEASED);
@@ -276,7 +298,7 @@ static void watch_cold(struct sp_pool *pool, const struct sp_call *call, struct 
         if (pool->host->watch(call, conn, ++conn->watch))
             sp_pool_put(pool, call, shard, conn, SP_IDLE_COLD);
         else
-            sp_pool_retire(pool, call, conn);
+            sp_pool_retire(pool, call, conn, SP_WHY_IO_ERROR);
     }
 }
 
@@ -335,7 +357,7 @@ static void idle_event(struct sp_pool *pool, const struct sp_call *call, struct 
         sp_pool_put(pool, call, shard, conn, SP_IDLE_COLD);
         sp_pool_serve(pool, call, NULL);
     } else {
-        sp_pool_retire_unusable(pool, call, conn);
+        sp_pool_retire_unusable(pool, call, conn, sp_retire_why(conn, clean));
     }
 }
 

@@ -1,6 +1,7 @@
 #include "sp_forecast.h"
 
 #include "sp_queue.h"
+#include "sp_times.h"
 
 /* The weight of the last one in a mean. */
 #define PARTS 8
@@ -54,16 +55,19 @@ struct sums {
 static struct sums sum(struct sp_pool *pool)
 {
     struct sums sums = {.came = atomic_load(&pool->nwait)};
+    struct sp_distribution use;
 
     for (uint32_t i = 0; i < pool->shard_count; i++) {
         struct sp_shard *shard = &pool->shards[i];
-        sums.grants += atomic_load_explicit(&shard->stats.checkouts, memory_order_relaxed);
-        sums.uses += atomic_load_explicit(&shard->stats.checkins, memory_order_relaxed);
+        sums.grants += atomic_load_explicit(&shard->stats.immediate, memory_order_relaxed) +
+                       atomic_load_explicit(&shard->stats.granted, memory_order_relaxed);
         sums.came += atomic_load_explicit(&shard->stats.timeouts, memory_order_relaxed) +
                      atomic_load_explicit(&shard->refused, memory_order_relaxed);
-        sums.used_ns += atomic_load_explicit(&shard->used_ns, memory_order_relaxed);
     }
     sums.came += sums.grants;
+    sp_times_read(pool, SP_TIME_USE, &use);
+    sums.uses = sp_distribution_count(&use);
+    sums.used_ns = use.sum_ns;
     return sums;
 }
 
@@ -216,7 +220,7 @@ uint64_t sp_forecast_needed(struct sp_pool *pool, const struct sp_call *call, bo
         return 0;
     came = look(pool, call, ask.connect_ns);
     if (pool->control.config.growth == SP_GROWTH_EAGER || sp_pool_has_pipes(pool) || ask.ups == 0 ||
-        ask.connect_ns == 0 || ask.connect_ns == SP_NEVER)
+        ask.connect_ns < SP_FORECAST_SHORT_NS || ask.connect_ns == SP_NEVER)
         return ask.waiting - connecting;
     needed = by_rule(forecast, &ask, came, due_ns);
     needed = most(needed, growing > connecting ? growing - connecting : 0);

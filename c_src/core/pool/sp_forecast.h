@@ -18,6 +18,9 @@
 
 #include "sp_pool.h"
 
+/* An attempt that takes less than a clock's step takes no time. */
+#define SP_FORECAST_SHORT_NS (5 * SP_MS)
+
 /* The pool opens: nothing is known. */
 void sp_forecast_begin(struct sp_pool *pool, const struct sp_call *call);
 /* An attempt has taken so long. By any thread. */

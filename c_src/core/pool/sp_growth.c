@@ -7,6 +7,7 @@
 #include "sp_queue.h"
 #include "sp_spare.h"
 #include "sp_table.h"
+#include "sp_times.h"
 
 /* Attempts at once, where the configuration does not say it; and where each has a handshake: that is work for the processor, and
  * takes buffers meanwhile. */
@@ -74,9 +75,9 @@ static bool attempt(struct sp_pool *pool, const struct sp_call *call, uint32_t r
     conn->pool = pool;
     conn->host = pool->host;
     conn->unpinned = sp_close_queue;
-    conn->sys = pool->sys;
     conn->transport = config->transport;
     if (!sp_is_worker(conn->transport)) {
+        conn->sys = pool->sys;
         conn->framing = conn->pool_framing = config->framing;
         conn->recv_limit_bytes = config->recv_limit_bytes;
     }
@@ -84,7 +85,7 @@ static bool attempt(struct sp_pool *pool, const struct sp_call *call, uint32_t r
     conn->keepalive = config->sockopts.keepalive || config->sockopts.silence_s > 0;
     conn->epoch = atomic_load(&pool->epoch);
     conn->round = round;
-    conn->born_ns = conn->idle_since_ns = call->now_ns;
+    conn->born_ns = conn->idle_since_ns = sp_times_now(pool, call);
     atomic_store_explicit(&conn->ends_ns, SP_NEVER, memory_order_relaxed);
     conn->fd = -1;
     pool->host->conn_ref(conn);

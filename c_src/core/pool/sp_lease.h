@@ -40,7 +40,7 @@ SP_MUST_CHECK sp_status sp_pool_finish(struct sp_pool *pool, const struct sp_cal
                                        struct sp_conn *conn, uint64_t lease);
 /* Ends the lease and closes the connection; SP_OK or SP_CLOSED. */
 sp_status sp_pool_discard(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
-                          uint64_t lease);
+                          uint64_t lease, enum sp_why why);
 /* Takes the lease from its owner, who may be waiting in a call: untouched the connection goes to
  * the next, used it is closed, and the owner's call returns. True where this call ended it. */
 bool sp_pool_revoke(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
@@ -49,6 +49,10 @@ bool sp_pool_revoke(struct sp_pool *pool, const struct sp_call *call, struct sp_
  * by who has had it, unless the pool reuses those of the dead. */
 bool sp_pool_abandon(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
                      uint64_t lease);
+
+/* The connector's, of an attempt that has failed. True where this call ended it. */
+bool sp_pool_fail_attempt(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                          uint64_t lease, enum sp_failure why);
 
 /* The worker has ended: its lease has, too; an idle one is closed. May be called again, and the tick does, for
  * one that was on its way between two places just now. Its connector's is left to the connector. */

@@ -8,6 +8,7 @@
 #include "sp_lease.h"
 #include "sp_queued_ask.h"
 #include "sp_shard.h"
+#include "sp_times.h"
 
 #include <stdlib.h>
 
@@ -181,7 +182,7 @@ static void settle(struct sp_pool *pool, const struct sp_call *call, enum sp_pip
     if (end == SP_PIPE_IDLE)
         (void)(sp_pool_finish(pool, call, ended->conn, ended->lease) == SP_OK);
     else if (end == SP_PIPE_BROKEN)
-        (void)sp_pool_discard(pool, call, ended->conn, ended->lease);
+        (void)sp_pool_discard(pool, call, ended->conn, ended->lease, ended->why);
     pool->host->conn_unref(ended->conn);
 }
 
@@ -217,7 +218,7 @@ static void give_back(struct sp_pool *pool, const struct sp_call *call, struct s
 {
     sp_status closed;
 
-    if (sp_queue_put_back(pool, waiter)) {
+    if (sp_queue_put_back(pool, call, waiter)) {
         /* Whoever had a connection for it meanwhile has put that away. */
         if (sp_shard_has_any(pool))
             sp_pool_wake(pool, call);
@@ -232,7 +233,7 @@ static bool place(struct sp_pool *pool, const struct sp_call *call, struct sp_pi
                   struct sp_waiter *waiter)
 {
     struct sp_ask ask = sp_queued_ask(waiter);
-    uint64_t number;
+    uint64_t number, queued_ns = waiter->queued_ns;
     uint32_t wishes;
     sp_status status = SP_TIMEOUT;
 
@@ -240,7 +241,7 @@ static bool place(struct sp_pool *pool, const struct sp_call *call, struct sp_pi
     if (pool->host->owner_alive(call, waiter->owner))
         status = sp_pipe_append(pipe, call, &ask, &number, &wishes);
     if (status == SP_OK)
-        sp_count(sp_pool_home(pool, call), pipelined);
+        sp_times_waited(pool, call, queued_ns, true);
     else if (status == SP_TIMEOUT)
         sp_waiter_unref(waiter);
     else if (status == SP_NO_MEMORY)
@@ -282,7 +283,7 @@ static void start(struct sp_pool *pool, const struct sp_call *call, struct sp_co
     struct sp_pipe *pipe = attach(pool, call, conn, lease);
 
     if (!pipe) {
-        (void)sp_pool_discard(pool, call, conn, lease);
+        (void)sp_pool_discard(pool, call, conn, lease, SP_WHY_IO_ERROR);
         pool->host->conn_unref(conn);
         return;
     }
@@ -416,13 +417,12 @@ static sp_status put(struct sp_pool *pool, const struct sp_call *call, const str
     sp_status status;
 
     if (phase != SP_PHASE_OPEN)
-        return sp_pool_phase_status(phase);
+        return sp_pool_refuse(pool, sp_pool_phase_status(phase));
     if (atomic_load(&pool->nwait))
         return SP_EMPTY;
-    status = find_place(pool, call, ask, found);
-    if (status != SP_OK)
+    if ((status = find_place(pool, call, ask, found)) != SP_OK)
         return status;
-    sp_count(sp_pool_home(pool, call), pipelined);
+    sp_count(sp_pool_home(pool, call), placed);
     /* A shut that was too early to see it is seen here. */
     if (sp_pool_phase(pool) != SP_PHASE_OPEN) {
         sp_pipe_end_before(found->on, atomic_load(&pool->epoch));

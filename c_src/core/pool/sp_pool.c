@@ -49,8 +49,12 @@ sp_status sp_pool_init(struct sp_pool *pool, const struct sp_host *host, const s
 void sp_pool_destroy(struct sp_pool *pool)
 {
     assert(sp_list_empty(&pool->queue.list) && sp_list_empty(&pool->closing.list));
-    for (uint32_t i = 0; i < pool->shard_count; i++)
+    for (uint32_t i = 0; i < pool->shard_count; i++) {
         pthread_mutex_destroy(&pool->shards[i].lock);
+        free(atomic_load(&pool->shards[i].used));
+    }
+    for (int i = 0; i < SP_TIMES; i++)
+        free(atomic_load(&pool->times[i]));
     pthread_mutex_destroy(&pool->queue.lock);
     pthread_mutex_destroy(&pool->table.lock);
     pthread_mutex_destroy(&pool->closing.lock);
@@ -79,4 +83,18 @@ void sp_pool_wake(struct sp_pool *pool, const struct sp_call *call)
     /* Read first: a burst of wake-ups then shares the line instead of fighting for it. */
     if (!atomic_load(&pool->woken) && !atomic_exchange(&pool->woken, 1))
         pool->host->wake(call, pool);
+}
+
+sp_status sp_pool_refuse(struct sp_pool *pool, sp_status status)
+{
+    static const sp_status STATUS[SP_ERRORS] = {[SP_ERROR_TIMEOUT] = SP_TIMEOUT,
+                                                [SP_ERROR_FULL] = SP_FULL,
+                                                [SP_ERROR_UNAVAILABLE] = SP_UNAVAILABLE,
+                                                [SP_ERROR_CLOSED] = SP_CLOSED,
+                                                [SP_ERROR_DRAINING] = SP_DRAINING};
+
+    for (int i = 0; i < SP_ERRORS; i++)
+        if (STATUS[i] == status)
+            sp_count_one(pool->counts.errors[i]);
+    return status;
 }

@@ -10,6 +10,7 @@
 #include "core/base/sp_backoff.h"
 #include "core/conn/sp_conn.h"
 #include "core/base/sp_expiry.h"
+#include "core/base/sp_histogram.h"
 #include "core/conn/sp_host.h"
 #include "core/base/sp_list.h"
 #include "core/base/sp_peak.h"
@@ -66,8 +67,9 @@ struct sp_shard {
     _Atomic uint32_t top;  /* how many in all; changed under the lock, probed without */
     _Atomic uint32_t pipe; /* that the requests of this shard are put on */
     struct sp_stats stats; /* counted by threads whose home this is */
-    /* Likewise, for estimates: all that `checkins' counts together; who would not wait and found nothing. */
-    _Atomic uint64_t used_ns, refused;
+    struct sp_sampler use;
+    struct sp_histogram *_Atomic used;
+    _Atomic uint64_t refused; /* who would not wait and found nothing; for estimates */
 };
 
 /* sp_forecast.c's: means, SP_NEVER where there is none yet; the counters when they were last looked at, and since when they
@@ -120,6 +122,7 @@ struct sp_pool {
         _Alignas(128) pthread_mutex_t lock;
         struct sp_list list;
         struct sp_expiry expiry;
+        uint64_t exhausted_ns, exhausted_since_ns; /* how long, or since when, somebody waits */
     } queue;
     /* Who waits, how many of these for a place on a pipe, and how many not for a check-in. */
     _Atomic uint64_t nwait, nwait_piped, nwait_growing;
@@ -131,6 +134,11 @@ struct sp_pool {
     void (*start_pipe)(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
                        uint64_t lease);
     void (*admit)(struct sp_pool *pool, const struct sp_call *call);
+
+    struct sp_counts counts;
+    struct sp_sampler wait;
+    struct sp_histogram waited;
+    struct sp_histogram *_Atomic times[SP_TIMES];
 
     /* Control plane. */
     struct {
@@ -170,6 +178,8 @@ void sp_pool_destroy(struct sp_pool *pool);
 void sp_pool_wake(struct sp_pool *pool, const struct sp_call *call);
 /* What those are told who come in that phase. */
 sp_status sp_pool_phase_status(enum sp_phase phase);
+/* Somebody is told that there is no connection, which is counted; SP_NOT_FOUND is not. */
+sp_status sp_pool_refuse(struct sp_pool *pool, sp_status status);
 
 static inline enum sp_phase sp_pool_phase(struct sp_pool *pool)
 {

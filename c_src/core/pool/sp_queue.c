@@ -1,5 +1,7 @@
 #include "sp_queue.h"
 
+#include "sp_health.h"
+
 void sp_waiter_ref(struct sp_waiter *waiter)
 {
     atomic_fetch_add(&waiter->refs, 1);
@@ -11,20 +13,31 @@ void sp_waiter_unref(struct sp_waiter *waiter)
         waiter->pool->host->waiter_free(waiter);
 }
 
-/* Under queue.lock. Changes how many wait. */
-static void count(struct sp_pool *pool, const struct sp_waiter *waiter, uint64_t by)
+static uint64_t since(uint64_t then_ns, uint64_t now_ns)
 {
-    atomic_fetch_add(&pool->nwait, by);
+    return now_ns > then_ns ? now_ns - then_ns : 0;
+}
+
+/* Under queue.lock. Changes how many wait. */
+static void count(struct sp_pool *pool, const struct sp_waiter *waiter, uint64_t by,
+                  uint64_t now_ns)
+{
+    uint64_t before = atomic_fetch_add(&pool->nwait, by);
+
     if (waiter->piped)
         atomic_fetch_add(&pool->nwait_piped, by);
     if (waiter->growing_only)
         atomic_fetch_add(&pool->nwait_growing, by);
+    if (before == 0)
+        pool->queue.exhausted_since_ns = now_ns;
+    else if (before + by == 0)
+        pool->queue.exhausted_ns += since(pool->queue.exhausted_since_ns, now_ns);
 }
 
-void sp_queue_push(struct sp_pool *pool, struct sp_waiter *waiter)
+void sp_queue_push(struct sp_pool *pool, struct sp_waiter *waiter, uint64_t now_ns)
 {
     sp_list_push_newest(&pool->queue.list, &waiter->node);
-    count(pool, waiter, 1);
+    count(pool, waiter, 1, now_ns);
 }
 
 uint64_t sp_queue_demand(struct sp_pool *pool)
@@ -59,13 +72,13 @@ uint64_t sp_queue_late(struct sp_pool *pool, const struct sp_call *call, uint64_
 }
 
 /* Under queue.lock. */
-static void unqueue(struct sp_waiter *waiter, enum sp_waiter_state state)
+static void unqueue(struct sp_waiter *waiter, enum sp_waiter_state state, uint64_t now_ns)
 {
     struct sp_pool *pool = waiter->pool;
 
     sp_list_remove(&waiter->node);
     sp_expiry_remove(&pool->queue.expiry, &waiter->deadline);
-    count(pool, waiter, UINT64_MAX);
+    count(pool, waiter, UINT64_MAX, now_ns);
     waiter->state = state;
 }
 
@@ -90,7 +103,8 @@ static struct sp_waiter *take(struct sp_pool *pool, enum sp_waiter_state state, 
     if (waiter && kind != ANY && waiter->piped != (kind == PIPED))
         waiter = NULL;
     if (waiter)
-        unqueue(waiter, waiter->expires_ns && waiter->expires_ns <= now_ns ? SP_FAILED : state);
+        unqueue(waiter, waiter->expires_ns && waiter->expires_ns <= now_ns ? SP_FAILED : state,
+                now_ns);
     pthread_mutex_unlock(&pool->queue.lock);
     return waiter;
 }
@@ -117,7 +131,7 @@ bool sp_queue_first_is_piped(struct sp_pool *pool)
     return piped;
 }
 
-bool sp_queue_put_back(struct sp_pool *pool, struct sp_waiter *waiter)
+bool sp_queue_put_back(struct sp_pool *pool, const struct sp_call *call, struct sp_waiter *waiter)
 {
     bool open;
 
@@ -126,7 +140,7 @@ bool sp_queue_put_back(struct sp_pool *pool, struct sp_waiter *waiter)
     if (open) {
         waiter->state = SP_WAITING;
         sp_list_push_oldest(&pool->queue.list, &waiter->node);
-        count(pool, waiter, 1);
+        count(pool, waiter, 1, call->now_ns);
     }
     pthread_mutex_unlock(&pool->queue.lock);
     return open;
@@ -144,18 +158,25 @@ void sp_queue_refuse(const struct sp_call *call, struct sp_waiter *waiter, sp_st
     uint32_t open = SP_HANDOFF_OPEN;
 
     if (atomic_compare_exchange_strong(&waiter->handoff, &open, SP_HANDOFF_ABANDONED))
-        sp_queue_fail(call, waiter, status);
+        sp_queue_fail(call, waiter, sp_pool_refuse(waiter->pool, status));
     else
         sp_waiter_unref(waiter);
 }
 
-void sp_queue_expire(struct sp_pool *pool, const struct sp_call *call, struct sp_waiter *waiter)
+/* What it is told while attempts fail and nothing is up is not that the pool is too small. */
+static void count_timeout(struct sp_pool *pool, const struct sp_call *call)
 {
     sp_count(sp_pool_home(pool, call), timeouts);
+    (void)sp_pool_refuse(pool, sp_health_unavailable(pool) ? SP_UNAVAILABLE : SP_TIMEOUT);
+}
+
+void sp_queue_expire(struct sp_pool *pool, const struct sp_call *call, struct sp_waiter *waiter)
+{
+    count_timeout(pool, call);
     sp_queue_fail(call, waiter, SP_TIMEOUT);
 }
 
-enum sp_waiter_state sp_queue_leave(struct sp_waiter *waiter)
+enum sp_waiter_state sp_queue_leave(struct sp_waiter *waiter, const struct sp_call *call)
 {
     struct sp_pool *pool = waiter->pool;
     enum sp_waiter_state state;
@@ -163,7 +184,7 @@ enum sp_waiter_state sp_queue_leave(struct sp_waiter *waiter)
     pthread_mutex_lock(&pool->queue.lock);
     state = waiter->state;
     if (state == SP_WAITING)
-        unqueue(waiter, SP_CANCELLED);
+        unqueue(waiter, SP_CANCELLED, call->now_ns);
     pthread_mutex_unlock(&pool->queue.lock);
     if (state != SP_WAITING)
         return state;
@@ -173,17 +194,17 @@ enum sp_waiter_state sp_queue_leave(struct sp_waiter *waiter)
 
 enum sp_waiter_state sp_waiter_cancel(struct sp_waiter *waiter, const struct sp_call *call)
 {
-    enum sp_waiter_state state = sp_queue_leave(waiter);
+    enum sp_waiter_state state = sp_queue_leave(waiter, call);
     uint32_t open = SP_HANDOFF_OPEN;
 
     /* A granted request answers when its peer does: better to take it back before it is sent. */
     if (state == SP_GRANTED && waiter->iov_count > 0 &&
         atomic_compare_exchange_strong(&waiter->handoff, &open, SP_HANDOFF_ABANDONED)) {
-        (void)sp_queue_leave(waiter); /* it may have been put back */
+        (void)sp_queue_leave(waiter, call); /* it may have been put back */
         state = SP_CANCELLED;
     }
     if (state == SP_CANCELLED)
-        sp_count(sp_pool_home(waiter->pool, call), timeouts);
+        count_timeout(waiter->pool, call);
     return state;
 }
 
@@ -208,7 +229,7 @@ static struct sp_waiter *take_expired(struct sp_pool *pool, const struct sp_call
     deadline = sp_expiry_next(&pool->queue.expiry, call->now_ns, more);
     if (deadline) {
         waiter = SP_CONTAINER(deadline, struct sp_waiter, deadline);
-        unqueue(waiter, SP_FAILED);
+        unqueue(waiter, SP_FAILED, call->now_ns);
     }
     pthread_mutex_unlock(&pool->queue.lock);
     return waiter;
@@ -233,6 +254,32 @@ bool sp_pool_fail_waiter(struct sp_pool *pool, const struct sp_call *call, sp_st
 
     if (!waiter)
         return false;
-    sp_queue_fail(call, waiter, status);
+    sp_queue_fail(call, waiter, sp_pool_refuse(pool, status));
     return true;
+}
+
+uint64_t sp_queue_oldest_wait(struct sp_pool *pool, uint64_t now_ns)
+{
+    struct sp_waiter *waiter;
+    uint64_t wait_ns;
+
+    if (!atomic_load(&pool->nwait))
+        return 0;
+    pthread_mutex_lock(&pool->queue.lock);
+    waiter = oldest(pool);
+    wait_ns = waiter ? since(waiter->queued_ns, now_ns) : 0;
+    pthread_mutex_unlock(&pool->queue.lock);
+    return wait_ns;
+}
+
+uint64_t sp_queue_exhausted(struct sp_pool *pool, uint64_t now_ns)
+{
+    uint64_t exhausted_ns;
+
+    pthread_mutex_lock(&pool->queue.lock);
+    exhausted_ns = pool->queue.exhausted_ns;
+    if (atomic_load(&pool->nwait))
+        exhausted_ns += since(pool->queue.exhausted_since_ns, now_ns);
+    pthread_mutex_unlock(&pool->queue.lock);
+    return exhausted_ns;
 }

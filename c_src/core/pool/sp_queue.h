@@ -19,6 +19,7 @@ struct sp_waiter {
     const struct iovec *iov;
     int iov_count;
     uint64_t since_ns;   /* it waits */
+    uint64_t queued_ns;  /* see sp_times_begin() */
     uint64_t expires_ns; /* 0: its owner has a timer of its own, and cancels */
     bool growing_only;   /* not for a check-in: for a connection that is made, or can be */
     bool piped;          /* for a place on a pipe, which then tells it of the reply */
@@ -53,7 +54,7 @@ SP_MUST_CHECK bool sp_pool_expire(struct sp_pool *pool, const struct sp_call *ca
 bool sp_pool_fail_waiter(struct sp_pool *pool, const struct sp_call *call, sp_status status);
 
 /* Under queue.lock. */
-void sp_queue_push(struct sp_pool *pool, struct sp_waiter *waiter);
+void sp_queue_push(struct sp_pool *pool, struct sp_waiter *waiter, uint64_t now_ns);
 /* For how many connections those wait who wait: one is enough for as many requests as may be under way on it. */
 uint64_t sp_queue_demand(struct sp_pool *pool);
 /* How many of those who wait, but for the oldest `skip', have done so since `before_ns' or longer; no more than `most' are counted.
@@ -70,7 +71,8 @@ struct sp_waiter *sp_queue_take(struct sp_pool *pool, uint64_t now_ns);
 struct sp_waiter *sp_queue_take_piped(struct sp_pool *pool, uint64_t now_ns);
 bool sp_queue_first_is_piped(struct sp_pool *pool);
 /* One that was taken is the oldest again; not after the phase has left OPEN, or its owner has taken it back. */
-SP_MUST_CHECK bool sp_queue_put_back(struct sp_pool *pool, struct sp_waiter *waiter);
+SP_MUST_CHECK bool sp_queue_put_back(struct sp_pool *pool, const struct sp_call *call,
+                                     struct sp_waiter *waiter);
 /* Tells one that was taken why it gets nothing; takes over the queue's reference. */
 void sp_queue_fail(const struct sp_call *call, struct sp_waiter *waiter, sp_status status);
 /* Likewise, unless its owner has taken it back: one that was granted. */
@@ -78,6 +80,9 @@ void sp_queue_refuse(const struct sp_call *call, struct sp_waiter *waiter, sp_st
 /* Tells one that was taken that its time is over; takes over the queue's reference. */
 void sp_queue_expire(struct sp_pool *pool, const struct sp_call *call, struct sp_waiter *waiter);
 /* Its state, which is CANCELLED where it waited until now. */
-enum sp_waiter_state sp_queue_leave(struct sp_waiter *waiter);
+enum sp_waiter_state sp_queue_leave(struct sp_waiter *waiter, const struct sp_call *call);
+/* For how long the oldest has waited; in how much of the time since the pool was made somebody did. */
+uint64_t sp_queue_oldest_wait(struct sp_pool *pool, uint64_t now_ns);
+uint64_t sp_queue_exhausted(struct sp_pool *pool, uint64_t now_ns);
 
 #endif

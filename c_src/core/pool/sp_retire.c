@@ -2,38 +2,52 @@
 
 #include "core/conn/sp_recv.h"
 #include "sp_health.h"
+#include "sp_times.h"
 
-static void leave(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+static void leave(const struct sp_call *call, struct sp_conn *conn)
 {
-    if (sp_conn_state(conn) == SP_CONN_LEASED)
-        sp_count(sp_pool_home(pool, call), closed);
-    else
-        atomic_fetch_sub(&pool->connecting, 1);
     sp_conn_set_state(conn, SP_CONN_CLOSING);
     sp_take(call, SP_PIECES_RETIRE);
     sp_conn_begin_close(conn, call);
 }
 
-void sp_pool_retire(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+static void count_close(struct sp_pool *pool, const struct sp_call *call,
+                        const struct sp_conn *conn, enum sp_why why)
 {
-    bool attempt = sp_conn_unready(conn);
+    sp_count_one(pool->counts.closed[why]);
+    sp_times_note(pool, SP_TIME_AGE,
+                  call->now_ns > conn->born_ns ? call->now_ns - conn->born_ns : 0);
+}
 
-    /* An attempt leaves `total` before `connecting`, or it would pass for a connection, see
-     * sp_health_unavailable(). A connection leaves it last: what its end tells of the server is
-     * known by then, see sp_close_queue(). */
-    if (attempt)
-        atomic_fetch_sub(&pool->total, 1);
-    leave(pool, call, conn);
-    if (!attempt) {
-        atomic_fetch_sub(&pool->total, 1);
-        sp_health_lost(pool);
+/* It leaves `total` before `connecting`, or it would pass for a connection, see sp_health_unavailable(). */
+static void leave_unready(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                          enum sp_failure why)
+{
+    sp_count_one(pool->counts.failed[why]);
+    atomic_fetch_sub(&pool->total, 1);
+    atomic_fetch_sub(&pool->connecting, 1);
+    leave(call, conn);
+    sp_pool_wake(pool, call);
+}
+
+void sp_pool_retire(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                    enum sp_why why)
+{
+    if (sp_conn_unready(conn)) {
+        leave_unready(pool, call, conn, SP_FAILURE_OTHER);
+        return;
     }
+    count_close(pool, call, conn, why);
+    leave(call, conn);
+    /* Last: what its end tells of the server is known by then, see sp_close_queue(). */
+    atomic_fetch_sub(&pool->total, 1);
+    sp_health_lost(pool);
     /* Whether somebody needs the place is for the control step. */
     sp_pool_wake(pool, call);
 }
 
 bool sp_pool_retire_above(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
-                          uint32_t count)
+                          uint32_t count, enum sp_why why)
 {
     uint32_t total = atomic_load(&pool->total);
 
@@ -41,12 +55,14 @@ bool sp_pool_retire_above(struct sp_pool *pool, const struct sp_call *call, stru
         if (total <= count)
             return false;
     } while (!atomic_compare_exchange_weak(&pool->total, &total, total - 1));
-    leave(pool, call, conn);
+    count_close(pool, call, conn, why);
+    leave(call, conn);
     sp_pool_wake(pool, call);
     return true;
 }
 
-void sp_pool_retire_unusable(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+void sp_pool_retire_unusable(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                             enum sp_why why)
 {
     if (!conn->used && sp_pool_is_current(pool, conn)) {
         bool words = sp_recv_words(conn);
@@ -57,12 +73,19 @@ void sp_pool_retire_unusable(struct sp_pool *pool, const struct sp_call *call, s
                             words);
         sp_health_lost_unused(pool, call);
     }
-    sp_pool_retire(pool, call, conn);
+    sp_pool_retire(pool, call, conn, why);
 }
 
-void sp_pool_retire_failed(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
+void sp_pool_retire_failed(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                           enum sp_failure why)
 {
     sp_health_failed(pool, call, conn);
-    sp_count(sp_pool_home(pool, call), connect_failures);
-    sp_pool_retire(pool, call, conn);
+    leave_unready(pool, call, conn, why);
+}
+
+enum sp_why sp_retire_why(const struct sp_conn *conn, enum sp_clean clean)
+{
+    if (clean == SP_DIRTY)
+        return SP_WHY_UNREAD;
+    return conn->fault == SP_OK ? SP_WHY_PEER_CLOSED : sp_why_of(conn->fault);
 }

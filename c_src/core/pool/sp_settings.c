@@ -88,7 +88,7 @@ static bool close_idle(struct sp_pool *pool, const struct sp_call *call, uint32_
         (!(shard = with_oldest(pool)) ||
          !(conn = sp_shard_pop_idle_since(pool, shard, false, SP_NEVER))))
         return false;
-    if (sp_pool_retire_above(pool, call, conn, above))
+    if (sp_pool_retire_above(pool, call, conn, above, SP_WHY_RESIZE))
         return true;
     sp_pool_serve(pool, call, conn);
     return false;

@@ -198,7 +198,7 @@ void sp_pool_put(struct sp_pool *pool, const struct sp_call *call, struct sp_sha
     /* Everybody who puts one into a shut pool takes one out of the same shard: so none is left. */
     if (sp_pool_phase(pool) != SP_PHASE_OPEN &&
         ((conn = pop(pool, shard)) || (conn = pop_aged(pool, shard))))
-        sp_pool_retire(pool, call, conn);
+        sp_pool_retire(pool, call, conn, SP_WHY_STOPPED);
 }
 
 bool sp_pool_close_idle(struct sp_pool *pool, const struct sp_call *call)
@@ -206,6 +206,6 @@ bool sp_pool_close_idle(struct sp_pool *pool, const struct sp_call *call)
     struct sp_conn *conn = sp_shard_pop_any(pool, call);
 
     if (conn)
-        sp_pool_retire(pool, call, conn);
+        sp_pool_retire(pool, call, conn, SP_WHY_STOPPED);
     return conn != NULL;
 }

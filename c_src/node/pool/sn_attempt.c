@@ -1,6 +1,7 @@
 #include "sn_attempt.h"
 
 #include "core/pool/sp_lease.h"
+#include "core/pool/sp_times.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -44,17 +45,35 @@ static void attempt_free(struct sn_attempt *attempt)
     free(attempt);
 }
 
-static void give_back(struct sn_attempt *attempt)
+static enum sp_failure failure_of(struct sn_reason reason)
+{
+    static const struct {
+        const char *word;
+        enum sp_failure failure;
+    } FAILURES[] = {{"econnrefused", SP_FAILURE_REFUSED}, {"timeout", SP_FAILURE_TIMEOUT},
+                    {"etimedout", SP_FAILURE_TIMEOUT},    {"eagain", SP_FAILURE_TIMEOUT},
+                    {"nxdomain", SP_FAILURE_DNS},         {"closed", SP_FAILURE_OTHER}};
+
+    if (reason.kind)
+        return strcmp(reason.kind, "tls") == 0 ? SP_FAILURE_TLS : SP_FAILURE_OTHER;
+    for (size_t i = 0; reason.word && i < sizeof FAILURES / sizeof *FAILURES; i++)
+        if (strcmp(reason.word, FAILURES[i].word) == 0)
+            return FAILURES[i].failure;
+    return SP_FAILURE_OTHER;
+}
+
+static void give_back(struct sn_attempt *attempt, enum sp_failure why)
 {
     struct sp_call call = call_of(attempt);
 
     sn_conn_disarm(attempt->conn, attempt->lease, &call);
-    (void)sp_pool_abandon(&attempt->hosted->core, &call, &attempt->conn->core, attempt->lease);
+    (void)sp_pool_fail_attempt(&attempt->hosted->core, &call, &attempt->conn->core, attempt->lease,
+                               why);
 }
 
 void sn_attempt_abort(struct sn_attempt *attempt)
 {
-    give_back(attempt);
+    give_back(attempt, SP_FAILURE_OTHER);
     attempt_free(attempt);
 }
 
@@ -62,7 +81,7 @@ void sn_attempt_abort(struct sn_attempt *attempt)
 static void end(struct sn_attempt *attempt, struct sn_reason reason)
 {
     attempt->ended(attempt, reason);
-    give_back(attempt);
+    give_back(attempt, failure_of(reason));
     attempt_free(attempt);
 }
 
@@ -287,6 +306,9 @@ static void on_found(struct sn_lookup_waiter *waiter, int status, const struct a
     }
     if (attempt->address_count == 0)
         not_found(attempt, status == UV_EAI_MEMORY);
+    else
+        sp_times_note(&attempt->hosted->core, SP_TIME_RESOLVE,
+                      sn_loop_now_ns(attempt->hosted->loop) - attempt->asked_ns);
     go_on(attempt);
 }
 
@@ -296,6 +318,7 @@ static enum progress look_up(struct sn_attempt *attempt, const char *name, uint6
     int status;
 
     attempt->step = "look_up";
+    attempt->asked_ns = now_ns;
     if (!set_limit(attempt, share(attempt->host_deadline_ns, now_ns, 2)))
         return FAILED;
     attempt->waiter.answer = on_found;

@@ -38,6 +38,7 @@ struct sn_attempt {
     size_t turn, tried; /* hosts: with which to begin, how many were begun with */
     uint64_t host_deadline_ns, address_deadline_ns;
     struct sn_lookup_waiter waiter;
+    uint64_t asked_ns;         /* when that began to wait */
     struct sp_addr *addresses; /* of the host */
     size_t address_count, next_address;
     struct sn_epmd_query *port; /* asked for, or NULL */

@@ -93,5 +93,6 @@ void sn_pool_put_not_ready(struct sn_writer *writer, struct sn_pool *pool);
 void sn_pool_put_refusal(struct sn_writer *writer, struct sn_pool *pool, sp_status status);
 /* Gauges and counters, as a map. */
 void sn_pool_put_stats(struct sn_writer *writer, struct sn_pool *pool);
+void sn_pool_put_histograms(struct sn_writer *writer, struct sn_pool *pool);
 
 #endif

@@ -218,7 +218,8 @@ static void put_name(struct sn_writer *reply, struct sn_pool *pool)
     sn_put_atom_len(reply, pool->options.name, pool->options.name_len);
 }
 
-static bool stats(const struct incoming *in)
+/* {stats, Name}, {histograms, Name} */
+static bool figures(const struct incoming *in)
 {
     struct sn_calls *calls = in->calls;
     struct sn_pool *pool = find_pool(in, in->parts[1]);
@@ -233,7 +234,8 @@ static bool stats(const struct incoming *in)
     reply = sn_outbox_begin_reply(calls->outbox, in->caller);
     sn_put_tuple(&reply, 2);
     sn_put_atom(&reply, "ok");
-    sn_pool_put_stats(&reply, pool);
+    (sn_slice_is_atom(in->parts[0], "stats") ? sn_pool_put_stats : sn_pool_put_histograms)(&reply,
+                                                                                           pool);
     sn_answer_end(calls->outbox, in->client, in->caller, &reply);
     return true;
 }
@@ -336,7 +338,7 @@ static bool get_lease(const struct incoming *in, struct sn_session **session)
     return true;
 }
 
-enum end { CHECKIN, CHECKIN_CLEAN, DISCARD };
+enum end { CHECKIN, CHECKIN_CLEAN, DISCARD, DISCARD_AFTER_EXCEPTION };
 
 static void end_lease(const struct incoming *in, struct sn_session *session, enum end end)
 {
@@ -345,8 +347,12 @@ static void end_lease(const struct incoming *in, struct sn_session *session, enu
     sp_status status;
 
     sn_conn_disarm(session->conn, session->lease, &call);
-    if (end == DISCARD || (session->channel && !sn_channel_is_idle(session->channel)))
-        status = sp_pool_discard(core, &call, &session->conn->core, session->lease);
+    if (end == DISCARD || end == DISCARD_AFTER_EXCEPTION)
+        status = sp_pool_discard(core, &call, &session->conn->core, session->lease,
+                                 end == DISCARD ? SP_WHY_DISCARDED : SP_WHY_EXCEPTION);
+    else if (session->channel && !sn_channel_is_idle(session->channel))
+        status =
+            sp_pool_discard(core, &call, &session->conn->core, session->lease, SP_WHY_UNANSWERED);
     else if (end == CHECKIN_CLEAN)
         status = sp_pool_checkin_clean(core, &call, &session->conn->core, session->lease, NULL);
     else
@@ -355,25 +361,23 @@ static void end_lease(const struct incoming *in, struct sn_session *session, enu
     answer_status(in, status);
 }
 
-static void checkin(const struct incoming *in, struct sn_session *session)
+static void end_plainly(const struct incoming *in, struct sn_session *session)
 {
-    end_lease(in, session, CHECKIN);
+    end_lease(in, session, sn_slice_is_atom(in->parts[0], "checkin") ? CHECKIN : DISCARD);
 }
 
-static bool checkin_clean(const struct incoming *in)
+/* {checkin, Lease, clean}, {discard, Lease, exception} */
+static bool end_with_word(const struct incoming *in)
 {
+    bool checkin = sn_slice_is_atom(in->parts[0], "checkin");
     struct sn_session *session;
 
-    if (!sn_slice_is_atom(in->parts[2], "clean") || !get_lease(in, &session))
+    if (!sn_slice_is_atom(in->parts[2], checkin ? "clean" : "exception") ||
+        !get_lease(in, &session))
         return false;
     if (session)
-        end_lease(in, session, CHECKIN_CLEAN);
+        end_lease(in, session, checkin ? CHECKIN_CLEAN : DISCARD_AFTER_EXCEPTION);
     return true;
-}
-
-static void discard(const struct incoming *in, struct sn_session *session)
-{
-    end_lease(in, session, DISCARD);
 }
 
 static void send_data(const struct incoming *in, struct sn_session *session)
@@ -487,12 +491,14 @@ static const struct row {
 } requests[] = {
     {"request", 6, 0, request, NULL},
     {"checkout", 4, 0, checkout, NULL},
-    {"checkin", 2, 0, NULL, checkin},
+    {"checkin", 2, 0, NULL, end_plainly},
     {"send", 4, 0, NULL, send_data},
-    {"checkin", 3, 0, checkin_clean, NULL},
+    {"checkin", 3, 0, end_with_word, NULL},
     {"recv", 4, 0, NULL, recv_data},
-    {"stats", 2, 0, stats, NULL},
-    {"discard", 2, 0, NULL, discard},
+    {"stats", 2, 0, figures, NULL},
+    {"histograms", 2, 0, figures, NULL},
+    {"discard", 2, 0, NULL, end_plainly},
+    {"discard", 3, 0, end_with_word, NULL},
     {"info", 2, 0, NULL, info},
     {"peername", 2, 0, NULL, peername},
     {"sockname", 2, 0, NULL, sockname},

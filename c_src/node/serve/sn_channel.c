@@ -185,7 +185,8 @@ static void lose(struct sn_session *session, sp_status status)
     else if (!channel->is_over)
         answer_status(channel, session->promise, status);
     sn_conn_disarm(session->conn, session->lease, &call);
-    (void)sp_pool_discard(&session->pool->hosted.core, &call, &session->conn->core, session->lease);
+    (void)sp_pool_discard(&session->pool->hosted.core, &call, &session->conn->core, session->lease,
+                          sp_why_of(status));
     end(session);
 }
 
@@ -202,7 +203,7 @@ static void finish(struct sn_session *session)
     sp_status status =
         sn_channel_is_idle(session->channel)
             ? sp_pool_checkin(core, &call, &session->conn->core, session->lease, NULL)
-            : sp_pool_discard(core, &call, &session->conn->core, session->lease);
+            : sp_pool_discard(core, &call, &session->conn->core, session->lease, SP_WHY_UNANSWERED);
 
     (void)status; /* whatever else ended the lease has the connection */
     end(session);
@@ -266,7 +267,7 @@ static sp_status write_out(struct sn_channel *channel, const struct sp_call *cal
         if (sp_wants(status))
             stick(channel);
         else if (status != SP_OK)
-            conn->tainted = true;
+            sp_conn_taint(conn, sp_why_of(status));
         if (status != SP_OK)
             return status;
         unstick(channel);

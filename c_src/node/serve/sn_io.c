@@ -57,7 +57,8 @@ static void fail(struct sn_session *session, sp_status status)
         return;
     }
     sn_conn_disarm(session->conn, session->lease, &call);
-    (void)sp_pool_discard(core_of(session), &call, &session->conn->core, session->lease);
+    (void)sp_pool_discard(core_of(session), &call, &session->conn->core, session->lease,
+                          sp_why_of(status));
     sn_session_end(session);
 }
 
@@ -119,7 +120,8 @@ static void on_over(struct sn_limit *limit)
         closed(session);
         return;
     }
-    session->conn->core.tainted = true; /* nobody knows where in its stream it is */
+    /* Nobody knows where in its stream it is. */
+    sp_conn_taint(&session->conn->core, SP_WHY_IO_TIMEOUT);
     sp_conn_leave(&session->conn->core, &call);
     fail(session, SP_TIMEOUT);
 }

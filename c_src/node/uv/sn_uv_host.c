@@ -260,7 +260,8 @@ sp_status sn_conn_send(struct sn_conn *self, const struct sp_call *call, const s
         if (status == SP_WANT_WRITE)
             self->ahead = sp_recv_ahead(conn, call, &now);
         if (status != SP_OK) {
-            conn->tainted = conn->tainted || !sp_wants(status);
+            if (!sp_wants(status))
+                sp_conn_taint(conn, sp_why_of(status));
             return status;
         }
         *sent += now;

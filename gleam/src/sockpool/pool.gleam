@@ -28,6 +28,8 @@ pub type Stats {
     connecting: Int,
     /// Processes that wait for a connection.
     waiting: Int,
+    /// For how many milliseconds the first of them has.
+    oldest_wait: Int,
     /// Counters, since the pool was first started: connections handed out, those of request
     /// included;
     checkouts: Int,
@@ -41,18 +43,85 @@ pub type Stats {
     closed: Int,
     /// connections taken back: the owner died, lost the handle or held it too long;
     abandoned: Int,
-    /// waiting processes that gave up;
+    /// processes that had to wait;
+    waited: Int,
+    /// those that gave up;
     timeouts: Int,
+    /// milliseconds in which somebody waited;
+    exhausted: Int,
     /// requests on a connection that several may have at once;
     pipelined: Int,
+    /// connections that got older than they may, since connecting failed;
+    deferred: Int,
     /// attempts to connect that were begun, and those that failed.
     connect_attempts: Int,
     connect_failures: Int,
+    /// Why connections were closed, how many for each reason: their sum is `closed`.
+    closed_by: List(#(CloseReason, Int)),
+    /// Likewise why attempts failed;
+    connect_failed_by: List(#(ConnectFailure, Int)),
+    /// and what those were told who got no connection.
+    errors: List(#(CheckoutError, Int)),
     /// Why the last attempt that failed did; `Error(Nil)` where none has.
     last_error: Result(Error, Nil),
     /// And when: milliseconds since 1970.
     last_error_at: Result(Int, Nil),
   )
+}
+
+/// Why a connection that was usable was closed.
+pub type CloseReason {
+  /// A send or receive failed, or what came is no message.
+  IoError
+  /// One took too long.
+  IoTimeout
+  /// The server has closed it, or the worker has ended.
+  PeerClosed
+  /// It had bytes that nobody has read, or that the server sent unasked.
+  Unread
+  /// It was checked in after a send whose reply may still come.
+  Unanswered
+  /// By its owner.
+  Discarded
+  /// A function that had it has crashed.
+  Exception
+  /// Its owner has died.
+  Abandoned
+  /// Its owner had it for too long.
+  MaxHold
+  /// Nobody needed it, among the size or above it.
+  IdleTimeout
+  Overflow
+  /// It was too old.
+  MaxLifetime
+  MaxUses
+  /// The pool was made smaller.
+  Resize
+  /// Its owner has changed what cannot be put back.
+  Options
+  /// A check found it unfit.
+  Health
+  /// Its pool was stopped.
+  Stopped
+}
+
+/// Why an attempt to connect failed.
+pub type ConnectFailure {
+  ConnectRefused
+  ConnectTimeout
+  ConnectDns
+  ConnectTls
+  ConnectInit
+  ConnectOther
+}
+
+/// What somebody was told who got no connection.
+pub type CheckoutError {
+  CheckoutTimeout
+  CheckoutFull
+  CheckoutUnavailable
+  CheckoutClosed
+  CheckoutDraining
 }
 
 /// A pool of this node. The name becomes an atom, which is never freed: use a fixed set of names, of
@@ -97,6 +166,33 @@ pub fn names() -> List(String)
 /// The names of the pools that the node serves.
 @external(erlang, "sockpool_gleam_ffi", "names_on")
 pub fn names_on(node: String) -> Result(List(String), Error)
+
+/// How long something took, in microseconds: in how many cases, altogether, and how many took no longer than the first of the
+/// bounds, longer but no longer than the second, and so on; the last has those that took longer than all of them.
+pub type Histogram {
+  Histogram(count: Int, sum: Int, buckets: List(Int))
+}
+
+/// How long things took since the pool was first started: leases that their owners ended, waits of those who got a
+/// connection, being idle before the next use, lives when they ended, and attempts to connect that worked, with the
+/// parts of that.
+pub type Histograms {
+  Histograms(
+    bounds: List(Int),
+    in_use: Histogram,
+    wait: Histogram,
+    idle: Histogram,
+    age: Histogram,
+    connect: Histogram,
+    resolve: Histogram,
+    tcp: Histogram,
+    tls: Histogram,
+    init: Histogram,
+  )
+}
+
+@external(erlang, "sockpool_gleam_ffi", "histograms")
+pub fn histograms(pool: Pool) -> Result(Histograms, Error)
 
 @external(erlang, "sockpool_gleam_ffi", "stats")
 pub fn stats(pool: Pool) -> Result(Stats, Error)

@@ -52,6 +52,7 @@ unsigned fake_keepsakes(void); /* that exist */
 /* How many notes the owner got; its n-th last (0: the last). */
 unsigned fake_notes(uint64_t owner);
 unsigned fake_notes_all(void);
+void fake_forget_notes(void);
 const struct fake_note *fake_note_at(unsigned index); /* in the order of their being told */
 const struct fake_note *fake_note(uint64_t owner, unsigned back);
 

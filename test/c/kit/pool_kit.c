@@ -280,7 +280,8 @@ sp_status kit_checkin_clean(struct handle *handle)
 
 sp_status kit_discard(struct handle *handle)
 {
-    sp_status status = sp_pool_discard(kit_pool, kit_call(), handle->conn, handle->lease);
+    sp_status status =
+        sp_pool_discard(kit_pool, kit_call(), handle->conn, handle->lease, SP_WHY_DISCARDED);
 
     forget(handle);
     return status;

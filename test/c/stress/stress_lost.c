@@ -59,7 +59,7 @@ static bool use(uint64_t owner)
     call = stress_call();
     switch (stress_random(8)) {
     case 0:
-        if (sp_pool_discard(pool, &call, conn, lease) == SP_BUSY)
+        if (sp_pool_discard(pool, &call, conn, lease, SP_WHY_DISCARDED) == SP_BUSY)
             stress_die("workers: busy");
         break;
     case 1:

@@ -11,6 +11,7 @@
 #include "stress_lost.h"
 #include "stress_sleep.h"
 #include "core/pool/sp_settings.h"
+#include "core/pool/sp_times.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -300,9 +301,29 @@ static void await_settled(struct sp_snapshot *stats)
                    (unsigned long long)stats->waiting, stress_fds());
 }
 
+/* Of a pool that is shut: each connection was closed for a reason, each attempt has ended in one way, and each
+ * histogram has as many as its counter. */
+static void judge_sums(void)
+{
+    struct sp_snapshot stats;
+
+    take_snapshot(&stats);
+    if (stats.created != stats.closed ||
+        stats.connect_attempts != stats.created + stats.connect_failures)
+        stress_die("%llu attempts, %llu failed, %llu made, %llu closed",
+                   (unsigned long long)stats.connect_attempts,
+                   (unsigned long long)stats.connect_failures, (unsigned long long)stats.created,
+                   (unsigned long long)stats.closed);
+    if (sp_times_count(pool, SP_TIME_AGE) != stats.closed ||
+        sp_times_count(pool, SP_TIME_CONNECT) != stats.created ||
+        sp_times_count(pool, SP_TIME_WAIT) != stats.checkouts)
+        stress_die("a histogram has another count than its counter");
+}
+
 static void judge_rest(void)
 {
     shut(SP_PHASE_CLOSED, SP_DRAINING);
+    judge_sums();
     if (stress_conns() || stress_waiters() || stress_fds() || stress_keepsakes() ||
         atomic_load(&pool->total) || atomic_load(&pool->connecting))
         stress_die("%u connections, %u waiters, %u descriptors, %u keepsakes, total %u leaked",

@@ -54,8 +54,9 @@ static void release(struct handle *handle, bool keep)
 {
     struct sp_call call = stress_call();
     void *keepsake = handle->keepsake ? handle->keepsake : stress_keepsake_new();
-    sp_status status = keep ? sp_pool_checkin(pool, &call, handle->conn, handle->lease, keepsake)
-                            : sp_pool_discard(pool, &call, handle->conn, handle->lease);
+    sp_status status =
+        keep ? sp_pool_checkin(pool, &call, handle->conn, handle->lease, keepsake)
+             : sp_pool_discard(pool, &call, handle->conn, handle->lease, SP_WHY_DISCARDED);
 
     if (status == SP_BUSY)
         stress_die("a connection that nobody waits on is busy");
@@ -264,7 +265,7 @@ static void give_up(struct worker *self, struct handle *handle, struct letter *l
         /* As the face does: given up though it was sent. The handle lives until the message is
          * there. */
         handle->waiter = NULL;
-        sp_pool_discard(pool, &call, handle->conn, handle->lease);
+        sp_pool_discard(pool, &call, handle->conn, handle->lease, SP_WHY_DISCARDED);
         if (!wait_for(&letter->mail, owner, -1u))
             letter->expect = AT_MOST_ONE;
         drop(handle);

@@ -127,7 +127,8 @@ Test(conn_pin, unpin_without_a_pin_asserts, .signal = SIGABRT)
 
 KIT_TEST(conn_pin, closing_without_pins_queues_the_close_at_once)
 {
-    cr_assert_eq(sp_pool_discard(kit_pool, kit_call(), conn, attempt->lease), SP_OK);
+    cr_assert_eq(sp_pool_discard(kit_pool, kit_call(), conn, attempt->lease, SP_WHY_DISCARDED),
+                 SP_OK);
     cr_assert_eq(sp_conn_state(conn), SP_CONN_CLOSING);
     cr_assert_not(sp_conn_pin(conn), "no new pin while closing");
     cr_assert_eq(fake_calls(FAKE_SHUTDOWN), 0, "nobody waits, so nobody is to be woken");
@@ -141,7 +142,8 @@ KIT_TEST(conn_pin, a_pin_keeps_the_descriptor_open_until_the_last_unpin)
 {
     cr_assert(sp_conn_pin(conn));
     cr_assert(sp_conn_pin(conn));
-    cr_assert_eq(sp_pool_discard(kit_pool, kit_call(), conn, attempt->lease), SP_OK);
+    cr_assert_eq(sp_pool_discard(kit_pool, kit_call(), conn, attempt->lease, SP_WHY_DISCARDED),
+                 SP_OK);
     cr_assert_eq(fake_calls(FAKE_SHUTDOWN), 1, "who is in a call is woken");
     cr_assert_not(sp_conn_pin(conn));
     sp_close_work(kit_pool, kit_call());
@@ -158,7 +160,8 @@ KIT_TEST(conn_pin, a_pin_keeps_the_descriptor_open_until_the_last_unpin)
 Test(conn_pin, a_second_close_asserts, .signal = SIGABRT)
 {
     cr_assert(sp_conn_pin(conn));
-    cr_assert_eq(sp_pool_discard(kit_pool, kit_call(), conn, attempt->lease), SP_OK);
+    cr_assert_eq(sp_pool_discard(kit_pool, kit_call(), conn, attempt->lease, SP_WHY_DISCARDED),
+                 SP_OK);
     cr_assert(freopen("/dev/null", "w", stderr));
     sp_conn_begin_close(conn, kit_call());
 }
@@ -238,7 +241,8 @@ KIT_TEST(conn_lease, enter_needs_the_current_lease)
     cr_assert_not(sp_conn_enter(conn, attempt->lease + 1, kit_call()));
     cr_assert_not(sp_conn_pinned(conn), "a refused enter keeps no pin");
     cr_assert(sp_conn_pin(conn));
-    cr_assert_eq(sp_pool_discard(kit_pool, kit_call(), conn, attempt->lease), SP_OK);
+    cr_assert_eq(sp_pool_discard(kit_pool, kit_call(), conn, attempt->lease, SP_WHY_DISCARDED),
+                 SP_OK);
     cr_assert_not(sp_conn_enter(conn, attempt->lease, kit_call()));
     sp_conn_unpin(conn, kit_call());
 }
@@ -290,7 +294,8 @@ KIT_TEST(conn_arm, only_one_arm_at_a_time)
 KIT_TEST(conn_arm, arming_while_closing_still_holds_the_descriptor)
 {
     cr_assert(sp_conn_enter(conn, attempt->lease, kit_call()));
-    cr_assert_eq(sp_pool_discard(kit_pool, kit_call(), conn, attempt->lease), SP_OK);
+    cr_assert_eq(sp_pool_discard(kit_pool, kit_call(), conn, attempt->lease, SP_WHY_DISCARDED),
+                 SP_OK);
     cr_assert(sp_conn_arming(conn, attempt->lease));
     sp_conn_leave(conn, kit_call());
     sp_close_work(kit_pool, kit_call());

@@ -1,5 +1,7 @@
 #include "simulation_model.h"
 
+#include "core/pool/sp_forecast.h"
+
 #include <string.h>
 
 struct model m;
@@ -104,6 +106,11 @@ static bool in_grace(unsigned i)
     return fake_now_ns() <= ends_ns + (ends_ns - conn->born_ns) / 20;
 }
 
+static enum sp_why why_over(unsigned i)
+{
+    return worn(i) ? SP_WHY_MAX_USES : SP_WHY_MAX_LIFETIME;
+}
+
 static unsigned aged(void)
 {
     unsigned count = 0;
@@ -160,7 +167,7 @@ static bool may_serve(unsigned i)
     else if (in_grace(i) || m.failing || (!worn(i) && m_count(M_CONNECTING) >= at_once()))
         return true;
     else
-        m_retire(i);
+        m_retire(i, why_over(i));
     return false;
 }
 
@@ -176,7 +183,8 @@ void m_age(void)
         m.owed += first && m_total() > m.base;
         m.closed_first += first;
         m.replaced += !first;
-        m_retire(pop_aged());
+        unsigned i = pop_aged();
+        m_retire(i, why_over(i));
     }
 }
 
@@ -201,6 +209,12 @@ void m_attempted(unsigned count, bool called_for)
         m.base = total;
 }
 
+/* What a look at one that is bad says. */
+static enum sp_why why_bad(unsigned i)
+{
+    return m.conns[i].said ? SP_WHY_UNREAD : SP_WHY_PEER_CLOSED;
+}
+
 static bool usable(unsigned i)
 {
     uint64_t after_ns = m.config->validate_after_ns;
@@ -213,10 +227,9 @@ static bool usable(unsigned i)
 
 /* ---- leases ---- */
 
-void m_retire(unsigned i)
+void m_retire(unsigned i, enum sp_why why)
 {
-    if (m.conns[i].state == M_LEASED)
-        m.closed++;
+    m.closed[why]++;
     m.conns[i] = (struct m_conn){.state = M_GONE};
 }
 
@@ -224,7 +237,7 @@ void m_retire(unsigned i)
 static void retire_unusable(unsigned i)
 {
     m.failing = m.failing || !m.conns[i].used;
-    m_retire(i);
+    m_retire(i, why_bad(i));
 }
 
 static void lease(unsigned i, uint64_t owner)
@@ -263,6 +276,8 @@ static struct m_waiter take_waiter(unsigned place)
     struct m_waiter waiter = m.waiters[place];
 
     m.waiter_count--;
+    if (m.waiter_count == 0)
+        m.exhausted_ns += fake_now_ns() - m.exhausted_since_ns;
     memmove(&m.waiters[place], &m.waiters[place + 1], (m.waiter_count - place) * sizeof waiter);
     return waiter;
 }
@@ -288,8 +303,9 @@ static void serve(unsigned i)
         if (m.waiter_count > 0 && !usable(i))
             retire_unusable(i);
         else if ((m.waiter_count == 0 || !over(i) || may_serve(i)) && !give(i)) {
-            if (m.config->overflow_ttl_ns == 0 && m_total() > m_above(m.config->size, 1))
-                m_retire(i);
+            unsigned kept = m_above(m.config->size + (over(i) ? 0 : aged()), 1);
+            if (m.config->overflow_ttl_ns == 0 && m_total() > kept)
+                m_retire(i, SP_WHY_OVERFLOW);
             else
                 put(i, m.home, over(i) ? M_AGED : M_FRESH);
         }
@@ -319,35 +335,42 @@ void m_checkin(unsigned i, bool clean)
     const struct m_conn *conn = &m.conns[i];
 
     m.checkins++;
-    if (conn->tainted || (conn->unanswered && !clean && m.config->replies) ||
-        (conn->touched && conn->bad && m.config->validate_after_ns)) {
-        m_retire(i);
+    if (conn->tainted) {
+        m_retire(i, SP_WHY_IO_TIMEOUT);
+        return;
+    }
+    if (conn->unanswered && !clean && m.config->replies) {
+        m_retire(i, SP_WHY_UNANSWERED);
+        return;
+    }
+    if (conn->touched && conn->bad && m.config->validate_after_ns) {
+        m_retire(i, why_bad(i));
         return;
     }
     m.conns[i].idle_since_ns = fake_now_ns();
     serve(i);
 }
 
-void m_failed(unsigned i)
+void m_failed(unsigned i, enum sp_failure why)
 {
     m.failing = m.failing || m.conns[i].conn->round == 0;
-    m.connect_failures++;
-    m_retire(i);
+    m.failed[why]++;
+    m.conns[i] = (struct m_conn){.state = M_GONE};
 }
 
-void m_end(unsigned i, bool disarm)
+void m_end(unsigned i, bool disarm, enum sp_why why)
 {
     struct m_conn *conn = &m.conns[i];
 
     if (conn->state == M_CONNECTING) {
-        m_failed(i);
+        m_failed(i, SP_FAILURE_OTHER);
         return;
     }
     m.abandoned++;
     if (disarm)
         conn->armed = false;
     if (conn->armed || conn->touched) {
-        m_retire(i);
+        m_retire(i, why);
         return;
     }
     conn->idle_since_ns = fake_now_ns();
@@ -358,6 +381,9 @@ void m_end(unsigned i, bool disarm)
 
 void m_enqueue(uint64_t owner, bool request)
 {
+    if (m.waiter_count == 0)
+        m.exhausted_since_ns = fake_now_ns();
+    m.waited++;
     m.waiters[m.waiter_count++] = (struct m_waiter){owner, request, fake_now_ns()};
     serve(M_CONNS);
 }
@@ -372,6 +398,14 @@ void m_leave_queue(uint64_t owner)
     }
 }
 
+void m_timed_out(void)
+{
+    bool unavailable = m.failing && m_total() == m_count(M_CONNECTING);
+
+    m.timeouts++;
+    m.errors[unavailable ? SP_ERROR_UNAVAILABLE : SP_ERROR_TIMEOUT]++;
+}
+
 /* ---- control ---- */
 
 unsigned m_called_for(bool late_only)
@@ -380,11 +414,11 @@ unsigned m_called_for(bool late_only)
     unsigned demand = m.waiter_count + atomic_load(&kit_pool->eager);
     uint64_t connect_ns = kit_pool->forecast.connect_ns;
 
-    if (!late_only || m.config->growth == SP_GROWTH_EAGER || ups() == 0 || connect_ns == 0 ||
-        connect_ns == SP_NEVER)
+    if (!late_only || m.config->growth == SP_GROWTH_EAGER || ups() == 0 ||
+        connect_ns < SP_FORECAST_SHORT_NS || connect_ns == SP_NEVER)
         return demand > connecting ? demand - connecting : 0;
     for (unsigned i = connecting; i < m.waiter_count; i++)
-        late += fake_now_ns() >= m.waiters[i].since_ns + connect_ns;
+        late += fake_now_ns() >= m.waiters[i].queued_ns + connect_ns;
     return late;
 }
 
@@ -427,7 +461,7 @@ bool m_fit(unsigned i)
 void m_ready(unsigned i)
 {
     if (!m_fit(i)) {
-        m_failed(i);
+        m_failed(i, SP_FAILURE_OTHER);
         return;
     }
     m.failing = false;
@@ -446,28 +480,29 @@ void m_open(void)
     sp_peak_begin(&m.leased_base, m.config->idle_timeout_ns, fake_now_ns());
 }
 
-static void close_idle(unsigned floor, unsigned top, uint64_t before_ns)
+static void close_idle(unsigned floor, unsigned top, uint64_t before_ns, enum sp_why why)
 {
     for (unsigned shard = 0; shard < m.shards; shard++) {
         while (m_total() > floor && m_total() <= top) {
             struct m_idle *idle = &m.idle[shard][m.idle[shard][M_COLD].count > 0];
             if (idle->count == 0 || m.conns[idle->list[0]].idle_since_ns >= before_ns)
                 break;
-            m_retire(take_at(idle, 0));
+            m_retire(take_at(idle, 0), why);
         }
     }
 }
 
-static void shrink(uint64_t ttl_ns, const struct sp_peak *leased, unsigned floor, unsigned top)
+static void shrink(uint64_t ttl_ns, const struct sp_peak *leased, unsigned floor, unsigned top,
+                   enum sp_why why)
 {
     unsigned peak = sp_peak_get(leased);
 
     if (ttl_ns == SP_NEVER)
         return;
     floor = m_above(floor, 0);
-    close_idle(floor + aged(), top, fake_now_ns() - ttl_ns);
+    close_idle(floor + aged(), top, fake_now_ns() - ttl_ns, why);
     if (m.config->strategy == SP_FIFO && sp_peak_is_known(leased, fake_now_ns()))
-        close_idle((peak > floor ? peak : floor) + aged(), top, SP_NEVER);
+        close_idle((peak > floor ? peak : floor) + aged(), top, SP_NEVER, why);
 }
 
 static void close_all_idle(void)
@@ -477,11 +512,12 @@ static void close_all_idle(void)
     m.exhausted = false;
     sp_peak_note(&m.leased_extra, leased, fake_now_ns());
     sp_peak_note(&m.leased_base, leased, fake_now_ns());
-    shrink(m.config->overflow_ttl_ns, &m.leased_extra, m.config->size, M_CONNS);
+    shrink(m.config->overflow_ttl_ns, &m.leased_extra, m.config->size, M_CONNS, SP_WHY_OVERFLOW);
     if (m.failing)
         return;
     total = m_total();
-    shrink(m.config->idle_timeout_ns, &m.leased_base, m.config->min_size, m.config->size);
+    shrink(m.config->idle_timeout_ns, &m.leased_base, m.config->min_size, m.config->size,
+           SP_WHY_IDLE_TIMEOUT);
     m.shrunk += total - m_total();
     if (m_total() < total)
         m.base = m_total() > m.config->min_size ? m_total() : m.config->min_size;
@@ -505,10 +541,10 @@ static void sweep(unsigned i)
     if ((conn->state != M_LEASED && conn->state != M_CONNECTING) || conn->owner == 0)
         return;
     if (!fake_alive(conn->owner))
-        m_end(i, true);
+        m_end(i, true, SP_WHY_ABANDONED);
     else if (m.config->max_hold_ns != SP_NEVER && conn->state == M_LEASED &&
              fake_now_ns() > conn->leased_ns + m.config->max_hold_ns)
-        m_end(i, false);
+        m_end(i, false, SP_WHY_MAX_HOLD);
 }
 
 /* Takes it out of the list that it is in: of those of the shard from `first' on. */
@@ -525,7 +561,13 @@ static bool take_out(unsigned i, unsigned shard, enum m_list first)
 
 static void look_at_age(unsigned i)
 {
-    if (m.conns[i].state != M_IDLE || !over(i))
+    struct m_conn *conn = &m.conns[i];
+
+    if ((conn->state != M_IDLE && conn->state != M_LEASED) || !over(i))
+        return;
+    m.deferred += m.failing && !conn->outlived;
+    conn->outlived = conn->outlived || m.failing;
+    if (conn->state != M_IDLE)
         return;
     for (unsigned shard = 0; shard < m.shards; shard++) {
         const struct m_idle *idle = &m.idle[shard][M_AGED];
@@ -569,19 +611,20 @@ void m_shut(sp_status status)
 {
     while (m.waiter_count > 0) {
         struct m_waiter waiter = take_waiter(0);
+        m.errors[SP_ERROR_CLOSED]++;
         if (fake_alive(waiter.owner))
             note(waiter.owner, status, 0, NULL);
     }
     for (unsigned shard = 0; shard < m.shards; shard++)
         for (enum m_list which = 0; which < M_LISTS; which++)
             while (m.idle[shard][which].count > 0)
-                m_retire(take_at(&m.idle[shard][which], 0));
+                m_retire(take_at(&m.idle[shard][which], 0), SP_WHY_STOPPED);
     for (unsigned i = 0; i < M_CONNS; i++) {
         if (m.conns[i].state == M_CONNECTING) {
-            m_failed(i);
+            m_failed(i, SP_FAILURE_OTHER);
         } else if (m.conns[i].state == M_LEASED) {
             m.abandoned++;
-            m_retire(i);
+            m_retire(i, SP_WHY_STOPPED);
         }
     }
 }

@@ -18,7 +18,7 @@ struct m_conn {
     struct sp_conn *conn; /* the core's, to compare with */
     unsigned serial;      /* of its lease: one more each time it changes hands */
     uint64_t owner, idle_since_ns, leased_ns;
-    bool bad, touched, unanswered, tainted, used, armed;
+    bool bad, said, touched, unanswered, tainted, used, armed, initialising, outlived;
     size_t room; /* of its socket */
     uint32_t watch;
     uint64_t uses;
@@ -34,7 +34,7 @@ enum m_list { M_FRESH, M_COLD, M_AGED, M_LISTS };
 struct m_waiter {
     uint64_t owner;
     bool request;
-    uint64_t since_ns;
+    uint64_t queued_ns;
 };
 
 struct m_note {
@@ -59,8 +59,10 @@ struct model {
     unsigned note_count;
     unsigned serials;
     uint64_t put_aside, replaced, closed_first, shrunk; /* that these happen at all */
-    uint64_t checkouts, checkins, created, reused, closed, abandoned, timeouts, pipelined,
-        connect_attempts, connect_failures;
+    uint64_t checkouts, checkins, created, reused, abandoned, waited, timeouts, pipelined, deferred,
+        connect_attempts;
+    uint64_t closed[SP_WHYS], failed[SP_FAILURES], errors[SP_ERRORS], exhausted_ns;
+    uint64_t exhausted_since_ns;
 };
 
 extern struct model m;
@@ -74,10 +76,11 @@ unsigned m_index(const struct sp_conn *conn);
 /* The connection, or M_CONNS where there is none. */
 unsigned m_checkout(uint64_t owner);
 void m_checkin(unsigned i, bool clean);
-void m_retire(unsigned i);
+void m_retire(unsigned i, enum sp_why why);
 /* The lease ends without its owner: abandon or revoke. */
-void m_end(unsigned i, bool disarm);
-void m_failed(unsigned i);
+void m_end(unsigned i, bool disarm, enum sp_why why);
+void m_timed_out(void);
+void m_failed(unsigned i, enum sp_failure why);
 /* Whether a new connection passes as ready. */
 bool m_fit(unsigned i);
 void m_ready(unsigned i);

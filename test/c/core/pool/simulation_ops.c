@@ -73,6 +73,7 @@ static void op_checkout(void)
     struct handle *handle = kit_try_checkout(owner, &status);
 
     if (i == M_CONNS) {
+        m.errors[SP_ERROR_CLOSED] += phase_answer() == SP_CLOSED;
         SAME(status, phase_answer() == SP_OK ? SP_EMPTY : phase_answer(), "status");
         return;
     }
@@ -91,6 +92,8 @@ static void op_enqueue(void)
     item->request = request;
     if (status == SP_OK && m.waiter_count >= m.config->max_waiting)
         status = SP_FULL;
+    m.errors[SP_ERROR_FULL] += status == SP_FULL;
+    m.errors[SP_ERROR_CLOSED] += status == SP_CLOSED;
     if (status == SP_OK)
         m_enqueue(owner, request);
     sp_status answer;
@@ -117,7 +120,7 @@ static void op_cancel(void)
     if (!item)
         return;
     m_leave_queue(item->owner);
-    m.timeouts++;
+    m_timed_out();
     SAME(kit_cancel(item->handle), SP_CANCELLED, "cancel of one who waits");
     SAME(kit_adopt(item->handle), false, "adopt after that");
     kit_drop(item->handle);
@@ -140,7 +143,7 @@ static void drop(struct item *item)
     if (item->kind == WAITING)
         m_leave_queue(item->owner);
     else if (item->kind != FAILED && holds(item))
-        m_end(item->conn, true);
+        m_end(item->conn, true, SP_WHY_ABANDONED);
     kit_drop(item->handle);
     item->kind = NONE;
 }
@@ -156,9 +159,18 @@ static void op_drop(void)
 static void op_fail_connect(void)
 {
     struct item *item = any(ATTEMPT);
+    enum sp_failure why = (enum sp_failure)sim_random(SP_FAILURES);
+    bool held;
 
-    if (item)
-        drop(item);
+    if (!item)
+        return;
+    held = holds(item);
+    if (held)
+        m_failed(item->conn, why);
+    SAME(sp_pool_fail_attempt(kit_pool, kit_call(), item->handle->conn, item->handle->lease, why),
+         held, "fail_attempt");
+    kit_drop(item->handle);
+    item->kind = NONE;
 }
 
 static void op_fired(void)
@@ -185,8 +197,10 @@ static void op_use(void)
         return;
     conn->touched = m.conns[item->conn].touched = true;
     conn->unanswered = m.conns[item->conn].unanswered = sim_random(3) == 0; /* or was answered */
-    if (sim_random(8) == 0)
-        conn->tainted = m.conns[item->conn].tainted = true;
+    if (sim_random(8) == 0) {
+        sp_conn_taint(conn, SP_WHY_IO_TIMEOUT);
+        m.conns[item->conn].tainted = true;
+    }
     if (sim_random(3) == 0) {
         SAME(sp_conn_arming(conn, item->handle->lease), !m.conns[item->conn].armed, "arming");
         m.conns[item->conn].armed = true;
@@ -226,7 +240,7 @@ static void op_discard(void)
     held = holds(item);
     if (held) {
         m.checkins++;
-        m_retire(item->conn);
+        m_retire(item->conn, SP_WHY_DISCARDED);
     }
     SAME(kit_discard(item->handle), held ? SP_OK : SP_CLOSED, "status");
     item->kind = NONE;
@@ -269,10 +283,12 @@ static void op_peer(void)
         return;
     }
     conn->bad = true;
-    if (sim_random(2))
+    if (sim_random(2)) {
         fake_peer_closes(conn->conn->fd);
-    else
+    } else {
         fake_peer_sends(conn->conn->fd, "!", 1);
+        conn->said = true;
+    }
 }
 
 /* Where the core has a choice, it says whether one of these was for who waits. */
@@ -317,7 +333,7 @@ static void op_step(void)
         if (room())
             add(ATTEMPT, 0, attempts[i], m_index(attempts[i]->conn));
         else {
-            m_failed(m_index(attempts[i]->conn));
+            m_failed(m_index(attempts[i]->conn), SP_FAILURE_OTHER);
             kit_drop(attempts[i]);
         }
     }
@@ -384,7 +400,8 @@ static void op_idle_event(void)
 
 static void op_want(void)
 {
-    sp_pool_want(kit_pool, kit_call());
+    m.errors[SP_ERROR_FULL]++;
+    SAME(sp_pool_want(kit_pool, kit_call()), SP_FULL, "want");
 }
 
 static void op_sleep(void)

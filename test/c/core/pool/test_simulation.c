@@ -4,6 +4,8 @@
  * A failure names its seed and step; SOCKPOOL_SEED=N runs that seed too. */
 #include "simulation.h"
 
+#include "core/pool/sp_times.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -69,6 +71,24 @@ static void compare_stats(void)
 #define COUNTER(name) SAME(stats.name, m.name, #name);
     SP_COUNTER_MAP(COUNTER)
 #undef COUNTER
+    for (int i = 0; i < SP_WHYS; i++)
+        SAME(stats.closed_by[i], m.closed[i], "closed for reason %d", i);
+    for (int i = 0; i < SP_FAILURES; i++)
+        SAME(stats.failed_by[i], m.failed[i], "attempts failed by %d", i);
+    for (int i = 0; i < SP_ERRORS; i++)
+        SAME(stats.errors[i], m.errors[i], "errors %d", i);
+    SAME(stats.closed + stats.total - stats.connecting, stats.created, "closed, and up");
+    SAME(stats.created + stats.connect_failures + stats.connecting, stats.connect_attempts,
+         "ends of attempts");
+    SAME(sp_times_count(kit_pool, SP_TIME_WAIT), m.checkouts + m.pipelined, "times of waits");
+    SAME(sp_times_count(kit_pool, SP_TIME_AGE), stats.closed, "ages");
+    SAME(sp_times_count(kit_pool, SP_TIME_CONNECT), m.created, "times of connects");
+    SAME(sp_times_count(kit_pool, SP_TIME_INIT), m.created, "times of init");
+    SAME(stats.oldest_wait,
+         m.waiter_count > 0 ? (fake_now_ns() - m.waiters[0].queued_ns) / SP_MS : 0, "oldest wait");
+    SAME(stats.exhausted,
+         (m.exhausted_ns + (m.waiter_count > 0 ? fake_now_ns() - m.exhausted_since_ns : 0)) / SP_MS,
+         "exhausted");
 }
 
 static void compare_notes(unsigned before)
@@ -160,6 +180,7 @@ static void simulate(uint64_t seed)
 Test(simulation, agrees_with_the_model)
 {
     struct sp_snapshot all = {0};
+    uint64_t closed[SP_WHYS] = {0};
     uint64_t put_aside = 0, replaced = 0, closed_first = 0, shrunk = 0, spared = 0;
 
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
@@ -172,9 +193,17 @@ Test(simulation, agrees_with_the_model)
 #define ADD(name) all.name += m.name;
         SP_COUNTER_MAP(ADD)
 #undef ADD
+        for (int i = 0; i < SP_WHYS; i++)
+            closed[i] += m.closed[i];
     }
     /* That everything has happened, and often. */
     all.pipelined = SP_NEVER; /* but for that: sp_piped has tests of its own */
+    cr_assert_gt(all.deferred, 0);
+    all.deferred = SP_NEVER;
+    for (int i = 0; i < SP_WHYS; i++)
+        cr_assert(closed[i] > 0 || i == SP_WHY_IO_ERROR || i == SP_WHY_EXCEPTION ||
+                      i == SP_WHY_RESIZE || i == SP_WHY_OPTIONS || i == SP_WHY_HEALTH,
+                  "none closed for %d", i);
 #define OFTEN(name) cr_assert_gt(all.name, 15 * SEEDS, #name " is %u", (unsigned)all.name);
     SP_COUNTER_MAP(OFTEN)
 #undef OFTEN

@@ -47,6 +47,25 @@ static uint64_t aged(void)
     return atomic_load(&kit_pool->aged);
 }
 
+/* Those that come for others are not taken for too many, and closed, again and again. */
+KIT_TEST(age, one_replaces_another_where_nothing_extra_may_be_idle)
+{
+    struct handle *made[32];
+
+    configured(1, 1);
+    kit_config.overflow_ttl_ns = 0;
+    kit_open();
+    cr_assert_eq(kit_grow(), 1);
+    fake_sleep_ms(1000);
+    kit_tick();
+    cr_assert_eq(attempts(made), 1);
+    connect_all(made, 1);
+    nothing_is_wanted();
+    cr_assert_eq(kit_stats().closed_by[SP_WHY_MAX_LIFETIME], 1);
+    cr_assert_eq(kit_stats().closed, 1);
+    cr_assert_eq(kit_stats().total, 1);
+}
+
 /* ---- ends ---- */
 
 KIT_TEST(age, begins_when_the_connection_is_usable)

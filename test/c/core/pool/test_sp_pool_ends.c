@@ -40,7 +40,8 @@ KIT_TEST(pool_checkin, of_a_lease_that_has_ended_is_closed)
     next = kit_checkout(KIT_OTHER);
     cr_assert_eq(conn_of(next), stale.conn, "the same connection under another lease");
     cr_assert_eq(sp_pool_checkin(kit_pool, kit_call(), stale.conn, stale.lease, NULL), SP_CLOSED);
-    cr_assert_eq(sp_pool_discard(kit_pool, kit_call(), stale.conn, stale.lease), SP_CLOSED);
+    cr_assert_eq(sp_pool_discard(kit_pool, kit_call(), stale.conn, stale.lease, SP_WHY_DISCARDED),
+                 SP_CLOSED);
     cr_assert_not(sp_pool_revoke(kit_pool, kit_call(), stale.conn, stale.lease));
     cr_assert_not(sp_pool_abandon(kit_pool, kit_call(), stale.conn, stale.lease));
     cr_assert_eq(atomic_load(&stale.conn->lease), next->lease);

@@ -80,7 +80,7 @@ KIT_TEST(stats, counters_are_summed_over_the_shards)
     cr_assert_eq(kit_stats().reused, 8);
     cr_assert_eq(kit_stats().created, 1);
     for (int i = 0; i < 3; i++)
-        cr_assert_eq(atomic_load(&kit_pool->shards[i].stats.checkouts), 3);
+        cr_assert_eq(atomic_load(&kit_pool->shards[i].stats.immediate), 3);
 }
 
 KIT_TEST(stats, of_a_pool_never_opened_are_zero)
