@@ -190,15 +190,6 @@ static bool stop_pool(const struct incoming *in)
     return true;
 }
 
-static long count_pools(struct sn_pools *pools)
-{
-    long count = 0;
-
-    for (struct sn_pool *pool = NULL; (pool = sn_pools_next(pools, pool));)
-        count++;
-    return count;
-}
-
 /* A list of what is said of each pool. */
 static void all_pools(const struct incoming *in,
                       void (*put)(struct sn_writer *reply, struct sn_pool *pool))
@@ -206,7 +197,7 @@ static void all_pools(const struct incoming *in,
     struct sn_calls *calls = in->calls;
     struct sn_writer reply = sn_outbox_begin_reply(calls->outbox, in->caller);
 
-    sn_put_list(&reply, count_pools(calls->pools));
+    sn_put_list(&reply, sn_pools_count(calls->pools));
     for (struct sn_pool *pool = NULL; (pool = sn_pools_next(calls->pools, pool));)
         put(&reply, pool);
     sn_put_nil(&reply);

@@ -1,7 +1,5 @@
 #include "simulation_model.h"
 
-#include "core/pool/sp_forecast.h"
-
 #include <string.h>
 
 struct model m;
@@ -125,7 +123,7 @@ static unsigned at_once(void)
     return m_total() >= 20 ? m_total() / 10 : 1;
 }
 
-static unsigned ups(void)
+unsigned m_ups(void)
 {
     return m_total() - m_count(M_CONNECTING);
 }
@@ -142,7 +140,7 @@ static unsigned m_above(unsigned count, unsigned held)
     return all > count ? all : count;
 }
 
-static unsigned spare_missing(void)
+unsigned m_spare_missing(void)
 {
     unsigned there = m_count(M_IDLE) + m_count(M_CONNECTING);
 
@@ -176,7 +174,7 @@ void m_age(void)
     if (m.failing)
         return;
     while (aged() > 0) {
-        bool first = ups() <= kept();
+        bool first = m_ups() <= kept();
         if (first && (m_total() < m.config->size + m.config->max_overflow || m.waiter_count > 0 ||
                       m_count(M_CONNECTING) >= at_once()))
             return;
@@ -188,7 +186,7 @@ void m_age(void)
     }
 }
 
-static unsigned replaced(void)
+unsigned m_replaced(void)
 {
     unsigned count = aged() < at_once() ? aged() : at_once();
     unsigned others = m_total() - count;
@@ -408,40 +406,6 @@ void m_timed_out(void)
 
 /* ---- control ---- */
 
-unsigned m_called_for(bool late_only)
-{
-    unsigned connecting = m_count(M_CONNECTING), late = 0;
-    unsigned demand = m.waiter_count + atomic_load(&kit_pool->eager);
-    uint64_t connect_ns = kit_pool->forecast.connect_ns;
-
-    if (!late_only || m.config->growth == SP_GROWTH_EAGER || ups() == 0 ||
-        connect_ns < SP_FORECAST_SHORT_NS || connect_ns == SP_NEVER)
-        return demand > connecting ? demand - connecting : 0;
-    for (unsigned i = connecting; i < m.waiter_count; i++)
-        late += fake_now_ns() >= m.waiters[i].queued_ns + connect_ns;
-    return late;
-}
-
-unsigned m_step(unsigned max, unsigned called_for)
-{
-    unsigned total = m_total(), connecting = m_count(M_CONNECTING);
-    unsigned limit = m.config->size + m.config->max_overflow;
-    unsigned demand = m.waiter_count + atomic_load(&kit_pool->eager);
-    unsigned missing = m.base > total ? m.base - total : 0;
-    unsigned want = missing > replaced() ? missing : replaced(), allowed = 64 - connecting;
-    const struct sp_backoff *backoff = &kit_pool->control.state;
-    bool over =
-        fake_now_ns() >= backoff->until_ns || (demand > 0 && fake_now_ns() >= backoff->hurried_ns);
-
-    want = want > called_for ? want : called_for;
-    want = want > spare_missing() ? want : spare_missing();
-    if (sp_backoff_failing(backoff))
-        allowed = connecting == 0 && over;
-    want = want < limit - total ? want : limit - total;
-    want = want < allowed ? want : allowed;
-    return want < max ? want : max;
-}
-
 void m_attempt(struct sp_conn *conn)
 {
     unsigned i = 0;
@@ -507,7 +471,7 @@ static void shrink(uint64_t ttl_ns, const struct sp_peak *leased, unsigned floor
 
 static void close_all_idle(void)
 {
-    unsigned leased = m.exhausted ? ups() : m_count(M_LEASED), total;
+    unsigned leased = m.exhausted ? m_ups() : m_count(M_LEASED), total;
 
     m.exhausted = false;
     sp_peak_note(&m.leased_extra, leased, fake_now_ns());
