@@ -44,6 +44,7 @@ kind(Module, Kind) when Kind =:= path; Kind =:= server_name; Kind =:= cookie; Ki
     [check(Kind), bounds(Module, Kind), written(Kind)];
 kind(_Module, {text, _}) -> [check(text), ", .min = 1, .max = SN_OPTIONS_BYTES_MAX", written(text)];
 kind(_Module, {callback, _, _}) -> [check(nothing), written(callback)];
+kind(_Module, start) -> [check(word), ", .words = {\"async\"}"];
 kind(_Module, worker) -> [check(nothing), written(worker)];
 kind(_Module, password) -> [check(nothing), written(password)];
 kind(_Module, Kind) -> [check(Kind), written(Kind)].

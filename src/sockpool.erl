@@ -31,7 +31,7 @@
 -module(sockpool).
 
 -export([start_link/1, start_link/2, child_spec/1, child_spec/2, unnamed/0, start_pool/1, start_pool/2, stop_pool/1, reload_tls/1]).
--export([update/2, resize/3]).
+-export([update/2, resize/3, await_ready/1, await_ready/2]).
 -export([which_pools/0, which_pools/1, stats/0, stats/1, node_stats/1, histograms/1]).
 -export([checkout/1, checkout/2, leased/2, checkin/1, checkin/2, discard/1, discard_after_exception/1, give_away/2]).
 -export([worker/1, transaction/2, transaction/3, execute/2, execute/3]).
@@ -172,8 +172,53 @@ start_here(Name, {ok, Opts}) ->
 start_here(_Name, {error, _} = Error) ->
     Error.
 
-start_there(Name, Node, {ok, Opts}) -> sockpool_remote:start_pool(Node, Name, Opts);
+%% The time of `start' is kept here: a node in C has nobody wait, and one that is silent does not hold up anybody for longer.
+start_there(Name, Node, {ok, Opts}) ->
+    case sockpool_opts:start(Opts) of
+        {ok, async} -> sockpool_remote:start_pool(Node, Name, Opts);
+        {ok, {await, Count, Ms}} -> started_there(Name, Node, Count, Ms, sockpool_remote:start_pool(Node, Name, maps:remove(start, Opts)));
+        {error, _} = Error -> Error
+    end;
 start_there(_Name, _Node, {error, _} = Error) -> Error.
+
+started_there(Name, Node, Count, Ms, ok) ->
+    _ = case sockpool_remote:await_ready(Node, Name, Count, Ms) of
+            ok ->
+                ok;
+            {error, Reason} ->
+                ?LOG_WARNING("sockpool ~tp of ~tp: started, but ~tp of its connections are not up in time: ~ts",
+                             [Name, Node, Count, format_error(Reason)])
+        end,
+    ok;
+started_there(_Name, _Node, _Count, _Ms, {error, _} = Error) ->
+    Error.
+
+%% @equiv await_ready(Pool, #{})
+-spec await_ready(pool()) -> ok | {error, reason()}.
+await_ready(Pool) -> await_ready(Pool, #{}).
+
+%% @doc Waits until so many connections of the pool are up, idle or in use: `count' of them, by default 1, or `size', for as long
+%% as `timeout', by default the pool's `checkout_timeout'. Not so many in time: `{error, {unavailable, Last}}' where connecting
+%% fails, else `{error, timeout}'. It opens none by itself: more than `size', or `min_idle', are up only where somebody needs them.
+-spec await_ready(pool(), #{count => pos_integer() | size, timeout => timeout()} | [{atom(), term()}]) -> ok | {error, reason()}.
+await_ready(Pool, Opts) ->
+    case sockpool_given:map(Opts, [count, timeout]) of
+        {ok, Given} -> await_so_many(Pool, maps:get(count, Given, 1), maps:get(timeout, Given, default), maps:without([count, timeout], Given));
+        error -> bad_argument(opts, Opts)
+    end.
+
+await_so_many(_Pool, _Count, _Timeout, Unknown) when map_size(Unknown) > 0 ->
+    bad_argument(opts, Unknown);
+await_so_many(_Pool, Count, _Timeout, _) when Count =/= size, not (is_integer(Count) andalso Count >= 1 andalso Count =< 16#ffffffff) ->
+    bad_argument(count, Count);
+await_so_many(_Pool, _Count, Timeout, _) when Timeout =/= default, not ?IS_TIMEOUT(Timeout) ->
+    bad_argument(timeout, Timeout);
+await_so_many(Pool, Count, Timeout, _) ->
+    case place(Pool) of
+        {here, Name} -> sockpool_pool:await_ready(Name, Count, Timeout);
+        {there, Name, Node} -> sockpool_remote:await_ready(Node, Name, Count, Timeout);
+        nowhere -> bad_argument(pool, Pool)
+    end.
 
 %% @doc Stops a pool that start_pool/2 or the application environment started. Waiters get
 %% `{error, draining}', holders of its connections `{error, closed}'. A pool in the user's own
@@ -188,7 +233,7 @@ stop_pool(Pool) ->
 
 %% @doc Changes options of a pool while it runs: those that are given, the others stay. What a connection is made of
 %% and where it goes cannot change: for `name', `transport', `host', `port', `path', `worker', `worker_shutdown',
-%% `packet', `pipeline', `recv_limit', `tls', `node', `cookie', and the `validate' of workers, it is
+%% `packet', `pipeline', `recv_limit', `tls', `node', `cookie', `start', and the `validate' of workers, it is
 %% `{error, {needs_restart, Key}}', and nothing changes.
 %%
 %% Nobody loses a connection that he has: where there are more than the new size, idle ones are closed at once,

@@ -104,6 +104,7 @@ static ErlNifFunc functions[] = {
     {"pool_note_error", 2, sp_nif_pool_note_error, 0},
     {"pool_give_up", 1, sp_nif_pool_give_up, 0},
     {"pool_unavailable", 1, sp_nif_pool_unavailable, 0},
+    {"pool_ready", 2, sp_nif_pool_ready, 0},
     {"pool_checkout_timeout", 1, sp_nif_pool_checkout_timeout, 0},
     {"pool_send_timeout", 1, sp_nif_pool_send_timeout, 0},
     {"pool_controller", 1, sp_nif_pool_controller, 0},

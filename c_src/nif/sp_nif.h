@@ -335,6 +335,7 @@ SP_NIF(sp_nif_pool_want);
 SP_NIF(sp_nif_pool_note_error);
 SP_NIF(sp_nif_pool_give_up);
 SP_NIF(sp_nif_pool_unavailable);
+SP_NIF(sp_nif_pool_ready);
 SP_NIF(sp_nif_pool_checkout_timeout);
 SP_NIF(sp_nif_pool_send_timeout);
 SP_NIF(sp_nif_pool_controller);

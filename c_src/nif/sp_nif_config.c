@@ -96,13 +96,13 @@ static const struct sp_transport *get_transport(ERL_NIF_TERM name, ERL_NIF_TERM 
 
 bool sp_nif_get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *config)
 {
-    ERL_NIF_TERM transport, strategy, packet, tls, abandoned, fail_fast, replies;
-    uint64_t size, max_overflow, min_size, connect_parallelism, silence_s, pipeline;
+    ERL_NIF_TERM transport, strategy, packet, tls, abandoned, fail_fast, replies, growth;
+    uint64_t size, max_overflow, min_size, min_idle, connect_parallelism, silence_s, pipeline;
 
     memset(config, 0, sizeof *config);
     if (!get_value(env, map, "transport", &transport) || !get_value(env, map, "tls", &tls) ||
         !get_value(env, map, "abandoned", &abandoned) ||
-        !get_value(env, map, "replies", &replies) ||
+        !get_value(env, map, "replies", &replies) || !get_value(env, map, "growth", &growth) ||
         !get_value(env, map, "fail_fast", &fail_fast) ||
         !sp_nif_get_bool(fail_fast, &config->fail_fast) ||
         !get_number(env, map, "connect_parallelism", &connect_parallelism) ||
@@ -111,6 +111,7 @@ bool sp_nif_get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *confi
         !get_number(env, map, "max_overflow", &max_overflow) || size + max_overflow > INT_MAX ||
         !get_ms(env, map, "overflow_ttl", &config->overflow_ttl_ns) ||
         !get_number(env, map, "min_size", &min_size) ||
+        !get_number(env, map, "min_idle", &min_idle) || min_idle > INT_MAX ||
         !get_ms(env, map, "idle_timeout", &config->idle_timeout_ns) ||
         !get_ms(env, map, "lifetime_min", &config->lifetime_min_ns) ||
         !get_ms(env, map, "lifetime_max", &config->lifetime_max_ns) ||
@@ -136,6 +137,8 @@ bool sp_nif_get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *confi
     if (sp_is_node(config->transport) && get_number(env, map, "silence", &silence_s))
         config->sockopts.silence_s = (unsigned)silence_s;
     config->strategy = enif_is_identical(strategy, sp_atoms.fifo) ? SP_FIFO : SP_LIFO;
+    config->growth = enif_is_identical(growth, enif_make_atom(env, "eager")) ? SP_GROWTH_EAGER
+                                                                             : SP_GROWTH_EXPECTED;
     config->pipeline = (uint32_t)pipeline;
     config->connect_parallelism =
         connect_parallelism < UINT32_MAX ? (uint32_t)connect_parallelism : UINT32_MAX;
@@ -143,6 +146,7 @@ bool sp_nif_get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *confi
     config->reuse_abandoned = enif_is_identical(abandoned, enif_make_atom(env, "reuse"));
     config->size = (uint32_t)size;
     config->max_overflow = (uint32_t)max_overflow;
+    config->min_idle = (uint32_t)min_idle;
     config->min_size = min_size < UINT32_MAX ? (uint32_t)min_size : UINT32_MAX;
     return true;
 }

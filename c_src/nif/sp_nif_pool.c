@@ -488,6 +488,24 @@ SP_NIF(sp_nif_pool_unavailable)
         enif_make_tuple2(env, sp_atoms.unavailable, sp_nif_reason_term(env, SP_NO_MEMORY)));
 }
 
+/* pool_ready(Pool, Count) -> ok | {error, timeout} | {error, {unavailable, Reason}}: whether so many are up; if not, for
+ * who has waited for it. */
+SP_NIF(sp_nif_pool_ready)
+{
+    struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
+    ERL_NIF_TERM error;
+    ErlNifUInt64 count;
+
+    (void)argc;
+    if (!pool || !enif_get_uint64(env, argv[1], &count))
+        return not_a_pool(env);
+    if (sp_health_ups(&pool->core) >= count)
+        return sp_atoms.ok;
+    if (sp_health_failing(&pool->core) && unavailable_term(env, pool, &error))
+        return error;
+    return enif_make_tuple2(env, sp_atoms.error, sp_atoms.timeout);
+}
+
 /* pool_checkout_timeout(Pool) -> Ms | infinity */
 SP_NIF(sp_nif_pool_checkout_timeout)
 {

@@ -2,7 +2,7 @@
 -module(sockpool_gleam_ffi).
 
 -export([named/1, unnamed/0, on_node/2, ensure_started/0, start/2, stop/1, start_link/2, child_spec/2]).
--export([names/0, names_on/1, stats/1, histograms/1, reload_tls/1, update/2, resize/3, with_connection/3, request/4, request_many/4, checkout/2]).
+-export([names/0, names_on/1, stats/1, histograms/1, reload_tls/1, update/2, resize/3, await_ready/3, with_connection/3, request/4, request_many/4, checkout/2]).
 -export([send/3, recv/3, recv_until/3, checkin/1, checkin_clean/1, discard/1, give_away/2, set/2, state/1, set_state/2, starttls/3, info/1]).
 -export([reason/1]).
 -export([check/1, start_function/1, map/1, ms/1, result/1]).
@@ -109,6 +109,10 @@ update(Pool, Changes) -> result(sockpool:update(Pool, map(Changes))).
 
 -spec resize(pool(), integer(), integer()) -> result(nil).
 resize(Pool, Size, MaxOverflow) -> result(sockpool:resize(Pool, Size, MaxOverflow)).
+
+-spec await_ready(pool(), integer(), milliseconds()) -> result(nil).
+await_ready(Pool, Connections, default) -> result(sockpool:await_ready(Pool, #{count => Connections}));
+await_ready(Pool, Connections, Timeout) -> result(sockpool:await_ready(Pool, #{count => Connections, timeout => ms(Timeout)})).
 
 -spec reload_tls(pool()) -> result(nil).
 reload_tls(Pool) -> result(sockpool:reload_tls(Pool)).

@@ -47,6 +47,11 @@ pub fn refused_values_test() {
   )
   kit.equal("overflow_ttl", refusal(options.overflow_ttl(o, Ms(-1))))
   kit.equal("min_size", refusal(options.min_size(o, 11)))
+  kit.equal("min_idle", refusal(options.min_idle(o, -1)))
+  kit.equal(
+    "start",
+    refusal(options.start(o, options.Await(connections: 0, ms: 1))),
+  )
   kit.equal("idle_timeout", refusal(options.idle_timeout(o, Ms(0))))
   kit.equal("max_lifetime", refusal(options.max_lifetime(o, UpTo(0))))
   kit.equal("max_lifetime", refusal(options.max_lifetime(o, Between(2, 1))))
@@ -131,6 +136,11 @@ pub fn accepted_values_test() {
     |> options.max_lifetime(Between(1, 2))
     |> options.max_uses(AtMost(1))
     |> options.max_uses(NoLimit)
+    |> options.min_idle(2)
+    |> options.start(options.Async)
+    |> options.start(options.Await(connections: 2, ms: 0))
+    |> options.growth(options.Expected)
+    |> options.growth(options.Eager)
     |> options.strategy(Lifo)
     |> options.strategy(Fifo)
     |> options.max_waiting(NoLimit)

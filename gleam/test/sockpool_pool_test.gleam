@@ -282,6 +282,7 @@ pub fn not_found_test() {
   kit.equal(Error(error.NotFound), pool.stop(nobody))
   kit.equal(Error(error.NotFound), pool.reload_tls(nobody))
   kit.equal(Error(error.NotFound), pool.resize(nobody, 1, 0))
+  kit.equal(Error(error.NotFound), pool.await_ready(nobody, 1, Default))
 }
 
 pub fn changes_while_it_runs_test() {
@@ -293,6 +294,8 @@ pub fn changes_while_it_runs_test() {
   )
   let assert Ok(stats) = pool.stats(pool)
   kit.equal(#(3, 0), #(stats.size, stats.max_overflow))
+  kit.equal(Ok(Nil), pool.await_ready(pool, 3, kit.long()))
+  kit.equal(Error(error.Timeout), pool.await_ready(pool, 4, Ms(0)))
   let assert Error(error.BadOption("size", _)) = pool.resize(pool, -1, 0)
   kit.equal(
     Error(error.NeedsRestart("transport")),

@@ -195,9 +195,10 @@ allowed(length) -> "a number of bytes, or packet; packet (or 0) for a request on
                    "without one nothing tells where the reply ends";
 allowed(is_last) -> "a fun of one argument, a message, that returns true or false";
 allowed(data) -> "iodata";
+allowed(count) -> "size, or an integer from 1 to 4294967295";
 allowed(how) -> "clean: nothing more comes on it for what was sent";
 allowed(pid) -> "a process of this node, or of any node for a connection of another node's pool";
-allowed(opts) -> "a list of {Key, Value}";
+allowed(opts) -> "a map, or a list of {Key, Value}, of what the function knows";
 allowed(module) -> "the name of a module, an atom";
 allowed(function) -> "the name of a function, an atom";
 allowed(args) -> "a list of arguments";

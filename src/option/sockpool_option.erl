@@ -133,6 +133,9 @@ check(worker, {Module, Arg}) when is_atom(Module) -> sockpool_callback:check({Mo
 check(worker, Value) -> sockpool_callback:check(Value, 0);
 check(backoff, {Min, Max} = Value) ->
     the_same(Value, is_number_of(backoff, Min) andalso is_number_of(backoff, Max) andalso Min =< Max);
+check(start, {await, Count, Ms} = Value) ->
+    the_same(Value, (Count =:= size orelse is_number_of(start, Count)) andalso is_number_of({ms, 0}, Ms));
+check(start, Value) -> the_same(Value, Value =:= async);
 check(lifetime, {Min, Max} = Value) ->
     the_same(Value, is_number_of(lifetime, Min) andalso is_number_of(lifetime, Max) andalso Min =< Max);
 check(lifetime, Value) -> the_same(Value, is_number_of(lifetime, Value));

@@ -17,7 +17,7 @@
 -type row() :: {Key :: atom(), Default :: term(), kind(), [rule()]}.
 -type kind() :: {optional | or_infinity, kind()} % or the atom `undefined', `infinity'
               | {one_of, [atom(), ...]} | {integer, integer(), integer()} | {ms, 0 | 1} | bytes
-              | pool_name | hosts | path | worker | packet | ip_address | validate | backoff | lifetime | tls | node_name | cookie | keepalive | health
+              | pool_name | start | hosts | path | worker | packet | ip_address | validate | backoff | lifetime | tls | node_name | cookie | keepalive | health
               | {callback, arity(), Returns :: string()}
               | {text, string()} | server_name | certs | password | versions | alpn.
 %% Who checks.
@@ -55,13 +55,16 @@ pool() ->
      {overflow_ttl, 10000, {or_infinity, {ms, 0}}, []},
      {min_size, undefined, {optional, {integer, 0, ?MAX_CONNECTIONS}}, [{note, "not above size, which it is by default"}]},
      {idle_timeout, infinity, {or_infinity, {ms, 1}}, []},
+     {min_idle, 0, {integer, 0, ?MAX_CONNECTIONS}, []},
+     {start, async, start, [restart]},
+     {growth, expected, {one_of, [expected, eager]}, []},
      {max_lifetime, infinity, {or_infinity, lifetime}, []},
      {max_uses, infinity, {or_infinity, {integer, 1, ?MAX_COUNT}}, []},
      {strategy, lifo, {one_of, [lifo, fifo]}, []},
      {max_waiting, infinity, {or_infinity, {integer, 0, ?MAX_COUNT}}, []},
      {checkout_timeout, 5000, {or_infinity, {ms, 0}}, []},
      {connect_timeout, 5000, {ms, 1}, []},
-     {connect_parallelism, 64, {integer, 1, ?MAX_CONNECTIONS}, [{note, "with tls never more than 16"}]},
+     {connect_parallelism, undefined, {optional, {integer, 1, ?MAX_CONNECTIONS}}, [{note, "by default 64, and 16 with a handshake, of tls or of a node"}]},
      {send_timeout, 5000, {or_infinity, {ms, 0}}, [OfStreams]},
      {pipeline, 1, {integer, 1, 4096}, [OfByteStreams, {note, "above 1 with size and max_overflow together up to 65536"}, restart]},
      {pipeline_bytes, 1048576, bytes, [OfByteStreams]},
@@ -127,13 +130,16 @@ tls() ->
                      overflow_ttl => ms() | infinity | nil,
                      min_size => non_neg_integer() | undefined | nil,
                      idle_timeout => ms() | infinity | nil,
+                     min_idle => non_neg_integer() | nil,
+                     start => async | {await, Count :: pos_integer() | size, ms()} | nil,
+                     growth => expected | eager | nil,
                      max_lifetime => ms() | {ms(), ms()} | infinity | nil,
                      max_uses => pos_integer() | infinity | nil,
                      strategy => lifo | fifo | nil,
                      max_waiting => non_neg_integer() | infinity | nil,
                      checkout_timeout => ms() | infinity | nil,
                      connect_timeout => ms() | nil,
-                     connect_parallelism => pos_integer() | nil,
+                     connect_parallelism => pos_integer() | undefined | nil,
                      send_timeout => ms() | infinity | undefined | nil,
                      pipeline => 1..4096 | undefined | nil,
                      pipeline_bytes => pos_integer() | undefined | nil,
@@ -193,6 +199,7 @@ bounds({ms, Min}) -> {Min, ?MAX_MS};
 bounds(validate) -> bounds({ms, 0});
 bounds(backoff) -> bounds({ms, 1});
 bounds(lifetime) -> bounds({ms, 1});
+bounds(start) -> {1, ?MAX_CONNECTIONS};
 bounds(bytes) -> {1, ?MAX_BYTES};
 bounds(path) -> {1, 107};
 bounds(cookie) -> {1, 255};
@@ -232,6 +239,7 @@ joined(Word, Atoms) -> lists:append(lists:join(Word, [atom_to_list(Atom) || Atom
 %% That a default is `undefined' says only that there is none.
 words(Face, {optional, Kind}) -> words(Face, Kind);
 words(Face, {or_infinity, Kind}) -> words(Face, Kind) ++ ", or infinity";
+words(daemon, start) -> "async, because a node in C has nobody wait for a start: see sockpool:await_ready/2";
 words(daemon, {one_of, Atoms}) -> words({one_of, Atoms -- (transports(vm) -- transports(daemon))});
 words(vm, validate) ->
     words(validate) ++ "; with transport worker always, or a fun of one argument, the worker's pid, that returns a boolean, "
@@ -255,6 +263,9 @@ words(bytes) ->
     words({integer, 1, ?MAX_BYTES}) ++ " (bytes)";
 words(pool_name) ->
     "an atom other than undefined, and the name that the pool is started under";
+words(start) ->
+    {Min, Max} = bounds(start),
+    format("async, or {await, Count, Ms} with Count size or an integer from ~b to ~b, and Ms ~ts", [Min, Max, words({ms, 0})]);
 words(hosts) ->
     "an IP address, a host name (string, binary or atom), or a non-empty list of those; without a port, "
     "which is an option of its own, and no URL, brackets or zone";

@@ -8,7 +8,7 @@
 %%% '''
 -module(sockpool_opts).
 
--export([parse/2, changed/2, given/1, format_error/1, seal/1, server/1, stop_ms/1, has_user_timeout/1]).
+-export([parse/2, changed/2, start/1, given/1, format_error/1, seal/1, server/1, stop_ms/1, has_user_timeout/1]).
 -export_type([opts/0, bad_option/0, needs_restart/0]).
 
 -type needs_restart() :: {needs_restart, Key :: atom()}.
@@ -243,6 +243,15 @@ seal(Opts) ->
     case given(Opts) of
         {ok, Given} -> sockpool_option:sealed(sockpool_option_table:pool(), Given);
         {error, _} -> not_a_map
+    end.
+
+%% @doc The option `start' alone, of a pool of another node.
+-spec start(map()) -> {ok, async | {await, pos_integer() | size, non_neg_integer()}} | {error, bad_option()}.
+start(Given) ->
+    Value = maps:get(start, Given, async),
+    case sockpool_option:check(start, Value) of
+        {ok, Start} -> {ok, Start};
+        error -> {error, {bad_option, start, Value}}
     end.
 
 %% @doc How long a pool may take to stop, in milliseconds. Of options that are not complete, and may be wrong, too.

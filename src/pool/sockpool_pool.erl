@@ -11,7 +11,7 @@
 -module(sockpool_pool).
 -behaviour(gen_server).
 
--export([new/0, start_link/2, launch/2, find/1, all/0, names/0, stats/1, histograms/1, reload_tls/1, update/2]).
+-export([new/0, start_link/2, launch/2, find/1, all/0, names/0, stats/1, histograms/1, reload_tls/1, update/2, await_ready/3]).
 -export([run/3, run/4, init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -export_type([stats/0, histograms/0, histogram/0, id/0]).
@@ -71,6 +71,9 @@
                 %% of processes that have workers end
                 stopping = #{} :: #{reference() => []},
                 unheard = [] :: [pid()],
+                ready = sockpool_ready:new() :: sockpool_ready:waiting(),
+                %% who starts it hears of it when so many are up, or the time of the timer is over
+                starting :: {sockpool_ready:count(), Timer :: reference()} | undefined,
                 %% how many workers have ended of themselves since the last line in the log, and until when the
                 %% next one is not written
                 lost = none :: none | {non_neg_integer(), Last :: term(), Until :: integer()},
@@ -175,6 +178,10 @@ reload_tls(Name) -> call(Name, reload_tls).
 -spec update(id(), Changes :: term()) -> ok | {error, term()}.
 update(Name, Changes) -> call(Name, {update, Changes}).
 
+%% @doc See sockpool:await_ready/2.
+-spec await_ready(id(), sockpool_ready:count(), timeout()) -> ok | {error, term()}.
+await_ready(Name, Count, Timeout) -> call(Name, {await_ready, Count, Timeout}).
+
 call(Name, Request) ->
     Pool = find(Name),
     case Pool =/= undefined andalso sockpool_nif:pool_controller(Pool) of
@@ -267,16 +274,48 @@ begun(#state{pool = Pool, opts = Opts} = State) ->
     end.
 
 started(ok, #state{pool = Pool} = State) ->
+    IsRestart = parent() =:= sockpool_nif:pool_parent(Pool),
     ok = sockpool_nif:pool_set_parent(Pool, parent()),
     %% Whoever has woken it before has waited for that.
     self() ! sockpool_wake,
-    awaited(State);
+    starting(IsRestart, State);
 started({error, Reason} = Error, #state{starter = undefined, pool = Pool} = State) ->
     ok = sockpool_nif:pool_note_error(Pool, Reason),
     started(ok, connected(Error, sockpool_step:new(), State#state{configured = false}));
 started(Error, State) ->
     self() ! sockpool_unfit,
     State#state{unfit = Error}.
+
+%% Who starts it again after a crash does not wait, as others may need what he starts.
+starting(false, #state{opts = #{start := {await, Count, Ms}}, awaited = 0} = State) ->
+    State#state{starting = {Count, erlang:start_timer(Ms, self(), sockpool_starting)}};
+starting(_IsRestart, State) ->
+    awaited(State).
+
+started_late(ok, _Count, State) ->
+    State;
+started_late({error, Reason}, Count, #state{name = Name, opts = Opts} = State) ->
+    ?LOG_WARNING("sockpool ~tp: started, but ~tp of its connections to ~ts are not up in time: ~ts",
+                 [Name, Count, sockpool_opts:server(Opts), sockpool_error:format(Reason)]),
+    State.
+
+%% Whether so many are up, and why not.
+ready(size, #state{opts = #{size := Size}} = State) -> ready(Size, State);
+ready(Count, #state{pool = Pool}) -> sockpool_nif:pool_ready(Pool, Count).
+
+is_ready(Count, State) -> ready(Count, State) =:= ok.
+
+%% More may be up than before.
+readied(#state{starting = {Count, Timer}} = State) ->
+    case is_ready(Count, State) of
+        true -> _ = erlang:cancel_timer(Timer), readied(told(ok, State#state{starting = undefined}));
+        false -> met(State)
+    end;
+readied(State) ->
+    met(State).
+
+met(#state{ready = Ready} = State) ->
+    State#state{ready = sockpool_ready:met(fun(Count) -> is_ready(Count, State) end, Ready)}.
 
 awaited(#state{awaited = 0} = State) -> told(ok, State);
 awaited(State) -> State.
@@ -389,12 +428,19 @@ handle_call({update, Given}, _From, #state{pool = Pool, opts = Opts, changes = B
             Changes = maps:merge(Before, New),
             try
                 ok = sockpool_nif:pool_update(Pool, config(Changed), Changes),
-                {reply, ok, step(State#state{opts = Changed, changes = Changes})}
+                {reply, ok, readied(step(State#state{opts = Changed, changes = Changes}))}
             catch
                 error:enomem -> {reply, {error, enomem}, State}
             end;
         {error, _} = Error ->
             {reply, Error, State}
+    end;
+handle_call({await_ready, Count, default}, From, #state{opts = #{checkout_timeout := Timeout}} = State) ->
+    handle_call({await_ready, Count, Timeout}, From, State);
+handle_call({await_ready, Count, Timeout}, From, #state{ready = Ready} = State) ->
+    case ready(Count, State) of
+        {error, _} when Timeout =/= 0 -> {noreply, State#state{ready = sockpool_ready:add(From, Count, Timeout, Ready)}};
+        Result -> {reply, Result, State}
     end;
 %% As of a supervisor, for who goes through the tree.
 handle_call(which_children, _From, #state{opts = #{transport := worker, worker := Start}} = State) ->
@@ -470,7 +516,7 @@ handle_info(sockpool_unfit, State) ->
 handle_info({sockpool_connector, Pid, Result}, #state{connectors = Connectors} = State)
   when is_map_key(Pid, Connectors) ->
     {_Timer, _Attempt, At} = maps:get(Pid, Connectors),
-    {noreply, connected(linked(Pid, Result), At, forget(Pid, State))};
+    {noreply, readied(connected(linked(Pid, Result), At, forget(Pid, State)))};
 handle_info({timeout, Timer, {connector, Pid}}, #state{connectors = Connectors} = State) ->
     case Connectors of
         #{Pid := {Timer, Attempt, At}} ->
@@ -495,8 +541,12 @@ handle_info({sockpool_ended, Worker, Reason}, #state{unheard = Unheard} = State)
     end;
 handle_info({sockpool_stop_worker, Connector, Worker, Ms}, State) ->
     {noreply, stopping(Connector, Worker, Ms, State)};
-handle_info({'DOWN', Ref, process, _, _}, #state{stopping = Stopping} = State) ->
-    {noreply, State#state{stopping = maps:remove(Ref, Stopping)}};
+handle_info({'DOWN', Ref, process, _, _}, #state{stopping = Stopping, ready = Ready} = State) ->
+    {noreply, State#state{stopping = maps:remove(Ref, Stopping), ready = sockpool_ready:gone(Ref, Ready)}};
+handle_info({timeout, _Timer, {sockpool_ready, Ref}}, #state{ready = Ready} = State) ->
+    {noreply, State#state{ready = sockpool_ready:over(Ref, fun(Count) -> ready(Count, State) end, Ready)}};
+handle_info({timeout, Timer, sockpool_starting}, #state{starting = {Count, Timer}} = State) ->
+    {noreply, told(ok, started_late(ready(Count, State), Count, State#state{starting = undefined}))};
 handle_info(_Other, State) ->
     {noreply, State}.
 
@@ -519,6 +569,7 @@ terminate(Reason, #state{pool = Pool, connectors = Connectors} = State) ->
 
 stop(Pool, State) ->
     ok = shut_for_good(Pool),
+    ok = sockpool_ready:all({error, draining}, State#state.ready),
     stopped(State),
     free(State#state.name, Pool).
 

@@ -9,7 +9,7 @@
 -export([checkout/3, request/5, checkin/1, checkin_clean/1, discard/1, discard_after_exception/1, give_away/2, send/3, recv/3]).
 -export([call/6, send_to/5]).
 -export([info/1, worker/1, peername/1, sockname/1, setopts/2, state/1, set_state/2, starttls/3]).
--export([start_pool/3, stop_pool/2, update/3, which_pools/1, stats/1, stats/2, histograms/2]).
+-export([start_pool/3, stop_pool/2, update/3, await_ready/4, which_pools/1, stats/1, stats/2, histograms/2]).
 -export_type([lease/0]).
 
 -include("../sockpool_lease.hrl").
@@ -157,6 +157,11 @@ stop_pool(Node, Name) -> call(Node, {stop_pool, Name}, ?POOL_LIMIT_MS).
 -spec update(node(), atom(), map()) -> ok | failure().
 update(Node, Name, Changes) -> known(update, call(Node, {update, Name, Changes}, ?LIMIT_MS)).
 
+-spec await_ready(node(), atom(), sockpool_ready:count(), timeout() | default) -> ok | failure().
+await_ready(Node, Name, Count, Timeout) ->
+    Id = make_ref(),
+    known(await_ready, cancellable(Node, Id, Name, {await_ready, Id, Name, Count, Timeout}, Timeout)).
+
 -spec which_pools(node()) -> {ok, [atom()]} | failure().
 which_pools(Node) -> all(call(Node, which_pools, ?LIMIT_MS)).
 
@@ -207,7 +212,7 @@ wait_default(Node, Target, Request, Asked, Begun) ->
         {error, _} -> wait_until(Node, sockpool_wait:deadline(?MARGIN_MS), Asked) % it has ended
     end.
 
-default_ms(Request, Checkout, _Send) when element(1, Request) =:= checkout -> Checkout;
+default_ms(Request, Checkout, _Send) when element(1, Request) =:= checkout; element(1, Request) =:= await_ready -> Checkout;
 default_ms(Request, _Checkout, Send) when element(1, Request) =:= send -> Send;
 default_ms(_SendTo, infinity, _Send) -> infinity;
 default_ms(_SendTo, _Checkout, infinity) -> infinity;

@@ -134,6 +134,11 @@ request({request, Id, Name, Data, Length, Timeout}, From, #state{ids = Ids} = St
     work(request, [From, Name, Data, Length, Timeout], From, State, fun(Worker) ->
         started(Worker, #job{id = Id, from = From}, State)
     end);
+request({await_ready, Id, Name, Count, Timeout}, From, #state{ids = Ids} = State)
+  when is_reference(Id), not is_map_key(Id, Ids), is_atom(Name) ->
+    work(ready, [From, Name, Count, Timeout], From, State, fun(Worker) ->
+        started(Worker, #job{id = Id, from = From}, State)
+    end);
 request({call, Id, Target, _Module, _Function, _Args, _Timeout} = Request, From, State)
   when is_reference(Id) ->
     over_node(Target, Request, Id, From, State);

@@ -5,7 +5,7 @@
 %%% done here.
 -module(sockpool_session).
 
--export([lease/5, request/5, over_pool/2, over_lease/3, pools/2, got/2, idle/1, serve/2, reply/2, destination/2]).
+-export([lease/5, request/5, over_pool/2, over_lease/3, ready/4, pools/2, got/2, idle/1, serve/2, reply/2, destination/2]).
 
 -include("../sockpool_lease.hrl").
 
@@ -116,6 +116,10 @@ collect(_Request, _Result) ->
 -spec request(gen_server:from(), atom(), term(), term(), term()) -> ok.
 request(From, Name, Data, Length, Timeout) ->
     reply(From, sockpool:request(Name, Data, Length, Timeout)).
+
+-spec ready(gen_server:from(), atom(), term(), term()) -> ok.
+ready(From, Name, Count, default) -> reply(From, sockpool:await_ready(Name, #{count => Count}));
+ready(From, Name, Count, Timeout) -> reply(From, sockpool:await_ready(Name, #{count => Count, timeout => Timeout})).
 
 %%% Calls of functions, and messages, over pools of node connections.
 

@@ -191,21 +191,21 @@ static void call(struct input *input)
                     {"discard", "l"},    {"send", "ldt"},      {"recv", "lst"},
                     {"info", "l"},       {"peername", "l"},    {"sockname", "l"},
                     {"setopts", "lo"},   {"give_away", "lp"},  {"stats", "n"},
-                    {"stop_pool", "n"},  {"start_pool", "no"}};
+                    {"stop_pool", "n"},  {"start_pool", "no"}, {"await_ready", "inst"}};
     unsigned byte = take_byte(input), process = byte >> 6;
     struct term request = {.len = 0}, pid = {.len = 0}, tag = {.len = 0};
     struct sn_caller caller = {{NULL, 0}, {NULL, 0}, {NULL, 0}};
     struct sn_request parts;
     struct sn_slice slice;
 
-    byte %= 16;
-    if (byte < 14) {
+    byte %= 17;
+    if (byte < 15) {
         put_byte(&request, 'h');
         put_byte(&request, 1 + (unsigned)strlen(requests[byte].arguments));
         put_atom(&request, requests[byte].name);
         for (const char *kind = requests[byte].arguments; *kind; kind++)
             put_argument(&request, input, *kind);
-    } else if (byte == 14) {
+    } else if (byte == 15) {
         put_atom(&request, "which_pools");
     } else {
         put_any(&request, input);

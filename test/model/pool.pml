@@ -36,6 +36,9 @@
 #ifndef CUTS
 #define CUTS 0 /* calls whose allowance is used up while they serve */
 #endif
+#ifndef SPARES
+#define SPARES 0 /* steps that begin nothing for those who wait */
+#endif
 #ifndef CANCELS
 #define CANCELS 1 /* clients whose wait has a time-out */
 #endif

@@ -13,7 +13,8 @@
  * them idle at first in one shard; the budgets in pool.pml say how often something may go wrong.
  * Scenes: -DCLOSE the pool is shut at some time; -DTICKS=n waits have deadlines, and n
  * times one is ended and an idle connection popped and put back; -DTTL0 overflow_ttl = 0;
- * -DCUTS=n so often a call's allowance is used up while it serves.
+ * -DCUTS=n so often a call's allowance is used up while it serves; -DSPARES=n so often a step begins no attempt for
+ * those who wait, since it expects none to be needed, and comes again by its timer.
  * Broken variants are the names after BROKEN in the comments; the file `scenes` lists them. */
 #include "pool.pml"
 
@@ -143,8 +144,22 @@ inline reserve() {
 
 inline look() {
   want = (SIZE > total -> SIZE - total : 0);
+#if SPARES > 0
+  got = 0;
+  timer = 0;
+  if
+  :: atomic { spares > 0 && nwait > connecting -> spares--; got = 1 };
+#ifndef NODUE /* BROKEN: nobody comes to look after those who have no attempt */
+     timer = 1
+#else
+     skip
+#endif
+  :: skip
+  fi;
+#endif
   seen = connecting;
-  atomic { if :: nwait > seen && nwait - seen > want -> want = nwait - seen :: else fi };
+  atomic { if :: !got && nwait > seen && nwait - seen > want -> want = nwait - seen :: else fi };
+  got = 0;
   seen = connecting;
   atomic {
     if
@@ -221,6 +236,10 @@ inline shut() {
 proctype control(byte me) {
   bool has, got;
   byte w, want, allowed, seen, ticks = TICKS;
+#if SPARES > 0
+  byte spares = SPARES;
+  bool timer; /* of the last step */
+#endif
 #ifdef KICKEXIT
   bool kicked;
 #endif
@@ -232,6 +251,9 @@ end:
   do
   :: wakes > 0 -> wakes--; step()
   :: ticks > 0 -> ticks--; tick()
+#if SPARES > 0
+  :: timer -> step()
+#endif
 #ifdef CLOSE
   :: !shut_done -> shut_done = 1; shut()
 #endif

@@ -46,6 +46,8 @@ functions() ->
     ok = sockpool_nif:pool_note_error(Pool, {"a term", <<0:8000>>}),
     {error, timeout} = sockpool_nif:pool_give_up(Pool),
     {error, {unavailable, {"a term", _}}} = sockpool_nif:pool_unavailable(Pool),
+    ok = sockpool_nif:pool_ready(Pool, 0),
+    {error, timeout} = sockpool_nif:pool_ready(Pool, 1 bsl 62),
     connected(Pool, Port),
     given_up(Pool),
     lost(Pool),
@@ -195,7 +197,7 @@ needed() ->
     [transport, strategy, packet, size, max_overflow, overflow_ttl, validate, max_hold, leak_threshold,
      max_waiting, replies, backoff_min, backoff_max, fail_fast, recv_limit, nodelay, keepalive, keepalive_times, user_timeout, health_interval, health_timeout, sndbuf, recbuf, bind,
      checkout_timeout, send_timeout, tls, max_inflight, abandoned, connect_parallelism, worker_shutdown, check,
-     cut, pipeline, pipeline_bytes, pipeline_stall, min_size, idle_timeout, lifetime_min, lifetime_max, max_uses].
+     cut, pipeline, pipeline_bytes, pipeline_stall, min_size, idle_timeout, lifetime_min, lifetime_max, max_uses, growth, min_idle].
 
 right(pool_new, _Pool, _Config) -> [raw, 1];
 right(pool_update, Pool, Config) -> [Pool, Config, #{}];
@@ -204,6 +206,7 @@ right(pool_tick, Pool, _Config) -> [Pool, 0];
 right(pool_set_parent, Pool, _Config) -> [Pool, 1];
 right(count, _Pool, _Config) -> [pools];
 right(pool_stats, Pool, _Config) -> [Pool, {0, 0, 0, 0}];
+right(pool_ready, Pool, _Config) -> [Pool, 1];
 right(pool_idle_event, Pool, _Config) -> [Pool, 0, 0];
 right(pool_note_error, Pool, _Config) -> [Pool, reason];
 right(enqueue, Pool, _Config) -> [Pool, make_ref(), 5000];

@@ -87,7 +87,7 @@ one_wrong_argument(Config) ->
                  {pool_kind, [Resource], [1]}, {pool_parent, [Resource], [1]}, {pool_set_parent, [Resource, 1], [1, 2]},
                  {pool_retire, [Resource], [1]}, {count, [pools], [1]},
                  {pool_want, [Resource], [1]}, {pool_note_error, [Resource, x], [1]},
-                 {pool_give_up, [Resource], [1]}, {pool_unavailable, [Resource], [1]}, {pool_checkout_timeout, [Resource], [1]},
+                 {pool_give_up, [Resource], [1]}, {pool_unavailable, [Resource], [1]}, {pool_ready, [Resource, 1], [1, 2]}, {pool_checkout_timeout, [Resource], [1]},
                  {pool_send_timeout, [Resource], [1]},
                  {attempt_claim, [Lease, self()], [1, 2]}, {pool_checks, [Resource], [1]}, {check_claim, [Lease, self()], [1, 2]},
                  {check_passed, [Lease], [1]}, {check_failed, [Lease], [1]}, {check_skipped, [Lease], [1]}, {check_abort, [Lease], [1]},

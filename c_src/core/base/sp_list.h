@@ -66,6 +66,13 @@ static inline struct sp_list_node *sp_list_oldest(struct sp_list *list)
     return sp_list_empty(list) ? NULL : list->head.prev;
 }
 
+/* The one after it, from the oldest on. */
+static inline struct sp_list_node *sp_list_newer(const struct sp_list *list,
+                                                 const struct sp_list_node *node)
+{
+    return node->prev == &list->head ? NULL : node->prev;
+}
+
 /* Moves every node of `from` to the empty list `to`; `from` is empty afterwards. */
 static inline void sp_list_steal(struct sp_list *to, struct sp_list *from)
 {

@@ -5,6 +5,7 @@
 #include "sp_health.h"
 #include "sp_retire.h"
 #include "sp_shard.h"
+#include "sp_spare.h"
 
 /* What is over may serve those who wait for this part of its life more. */
 #define GRACE_PARTS 20
@@ -80,7 +81,7 @@ static uint32_t replaced_at_once(struct sp_pool *pool)
     return tenth > 0 ? tenth : 1;
 }
 
-/* How many the pool would have if none were too old: those of its base, and those above it that were in use lately. */
+/* How many the pool would have if none were too old: those of its base, those above it that were in use lately, and the spare ones. */
 static uint32_t kept(struct sp_pool *pool)
 {
     uint32_t base = atomic_load(&pool->base), limit = atomic_load(&pool->limit);
@@ -88,16 +89,7 @@ static uint32_t kept(struct sp_pool *pool)
 
     if (peak > limit)
         peak = limit;
-    return peak > base ? peak : base;
-}
-
-static uint32_t idle(struct sp_pool *pool)
-{
-    uint32_t count = 0;
-
-    for (uint32_t i = 0; i < pool->shard_count; i++)
-        count += atomic_load(&pool->shards[i].top);
-    return count;
+    return sp_spare_above(pool, peak > base ? peak : base, 0);
 }
 
 static uint32_t ups(struct sp_pool *pool)
@@ -138,7 +130,7 @@ void sp_age_put(struct sp_pool *pool, const struct sp_call *call, struct sp_conn
 bool sp_age_may_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
 {
     sp_take(call, SP_PIECES_LOOK);
-    if (idle(pool) > atomic_load(&pool->aged)) {
+    if (sp_shard_idle(pool) > atomic_load(&pool->aged)) {
         sp_age_put(pool, call, conn);
         return false;
     }
@@ -164,8 +156,12 @@ void sp_age_step(struct sp_pool *pool, const struct sp_call *call)
 
     if (!atomic_load(&pool->aged) || sp_health_failing(pool))
         return;
-    while (!sp_spent(call) && may_close(pool) && (conn = sp_shard_pop_aged(pool, call))) {
-        if (ups(pool) <= kept(pool) && atomic_load(&pool->total) > atomic_load(&pool->base))
+    while (!sp_spent(call) && may_close(pool)) {
+        /* Before it is out of its shard, where it would pass for a leased one. */
+        bool first = ups(pool) <= kept(pool);
+        if (!(conn = sp_shard_pop_aged(pool, call)))
+            return;
+        if (first && atomic_load(&pool->total) > atomic_load(&pool->base))
             pool->owed++;
         sp_pool_retire(pool, call, conn, why_over(conn));
     }
@@ -204,7 +200,7 @@ void sp_age_attempts(struct sp_pool *pool, uint64_t count, bool called_for)
 
 static void note_leased(struct sp_pool *pool, const struct sp_call *call)
 {
-    uint32_t up = ups(pool), leased = idle(pool) + atomic_load(&pool->check.under_way);
+    uint32_t up = ups(pool), leased = sp_shard_idle(pool) + atomic_load(&pool->check.under_way);
 
     leased = up > leased ? up - leased : 0;
     if (atomic_exchange(&pool->exhausted, false))
@@ -242,6 +238,7 @@ static void shrink(struct sp_pool *pool, const struct sp_call *call, uint64_t tt
 
     if (ttl_ns == SP_NEVER || call->now_ns < ttl_ns)
         return;
+    floor = sp_spare_above(pool, floor, 0);
     close_idle(pool, call, floor + aged, top, call->now_ns - ttl_ns, why);
     if (atomic_load(&pool->strategy) == SP_FIFO && sp_peak_is_known(leased, call->now_ns))
         close_idle(pool, call, (peak > floor ? peak : floor) + aged, top, SP_NEVER, why);
@@ -254,7 +251,7 @@ static void note_shrink(struct sp_pool *pool, uint64_t ttl_ns, const struct sp_p
     uint32_t total = atomic_load(&pool->total);
     uint64_t since_ns = SP_NEVER;
 
-    if (ttl_ns == SP_NEVER || total <= floor || total > top)
+    if (ttl_ns == SP_NEVER || total <= sp_spare_above(pool, floor, 0) || total > top)
         return;
     for (uint32_t i = 0; i < pool->shard_count; i++) {
         uint64_t idle_since_ns = sp_shard_idle_since(&pool->shards[i]);

@@ -5,6 +5,7 @@
 #include "sp_check.h"
 #include "sp_close.h"
 #include "sp_due.h"
+#include "sp_forecast.h"
 #include "sp_grant.h"
 #include "sp_health.h"
 #include "sp_leak.h"
@@ -19,9 +20,6 @@
 
 #include <sched.h>
 
-/* Attempts at once where each has a handshake: that is work for the processor, and takes buffers meanwhile. */
-#define SHAKING_MAX 16
-
 /* ---- opening and closing ---- */
 
 void sp_control_open(struct sp_pool *pool, const struct sp_call *call,
@@ -31,6 +29,7 @@ void sp_control_open(struct sp_pool *pool, const struct sp_call *call,
     sp_settings_store(pool, config);
     sp_age_begin(pool, call, config);
     sp_check_begin(pool, seed);
+    sp_forecast_begin(pool, call);
     atomic_store(&pool->shrinking, false);
     pool->control.surplus = false;
     atomic_store(&pool->pipeline, pool->pipes ? config->pipeline : 1);
@@ -104,128 +103,7 @@ bool sp_control_shut_slice(struct sp_pool *pool, const struct sp_call *call, sp_
     return false;
 }
 
-/* ---- growth ---- */
-
-static bool reserve(struct sp_pool *pool)
-{
-    uint32_t total = atomic_load(&pool->total);
-
-    do {
-        if (total >= atomic_load(&pool->limit))
-            return false;
-    } while (!atomic_compare_exchange_weak(&pool->total, &total, total + 1));
-    atomic_fetch_add(&pool->connecting, 1);
-    return true;
-}
-
-/* How many connections are called for by so many who wait or would not wait. */
-static uint64_t called_for(struct sp_pool *pool, uint64_t demand)
-{
-    uint64_t connecting = atomic_load(&pool->connecting);
-
-    return demand > connecting ? demand - connecting : 0;
-}
-
-/* How many connections should be begun now, without regard to the limit. */
-static uint64_t wanted(struct sp_pool *pool, uint64_t called_for)
-{
-    uint64_t base = atomic_load(&pool->base), total = atomic_load(&pool->total);
-    uint64_t missing = base > total ? base - total : 0, replaced = sp_age_wanted(pool);
-
-    if (missing < replaced)
-        missing = replaced;
-    return missing > called_for ? missing : called_for;
-}
-
-static uint64_t attempts_allowed(struct sp_pool *pool, uint64_t now_ns, uint32_t *round,
-                                 uint64_t *wait_ns)
-{
-    uint32_t connecting = atomic_load(&pool->connecting), max;
-    struct sp_backoff state;
-
-    pthread_mutex_lock(&pool->control.lock);
-    state = pool->control.state;
-    max = pool->control.config.connect_parallelism;
-    if (pool->control.config.transport->handshake && max > SHAKING_MAX)
-        max = SHAKING_MAX;
-    pthread_mutex_unlock(&pool->control.lock);
-    *round = state.failures;
-    if (!sp_backoff_failing(&state))
-        return connecting < max ? max - connecting : 0;
-    if (connecting > 0)
-        return 0;
-    if (now_ns < state.until_ns) {
-        *wait_ns = state.until_ns - now_ns;
-        return 0;
-    }
-    return 1;
-}
-
-static bool attempt(struct sp_pool *pool, const struct sp_call *call, uint32_t round,
-                    struct sp_attempt *attempt)
-{
-    const struct sp_config *config = &pool->control.config; /* only this process changes it */
-    struct sp_conn *conn = pool->host->conn_new(pool);
-
-    if (!conn)
-        return false;
-    conn->pool = pool;
-    conn->host = pool->host;
-    conn->unpinned = sp_close_queue;
-    conn->transport = config->transport;
-    if (!sp_is_worker(conn->transport)) {
-        conn->sys = pool->sys;
-        conn->framing = conn->pool_framing = config->framing;
-        conn->recv_limit_bytes = config->recv_limit_bytes;
-    }
-    conn->nodelay = config->sockopts.nodelay;
-    conn->keepalive = config->sockopts.keepalive || config->sockopts.silence_s > 0;
-    conn->epoch = atomic_load(&pool->epoch);
-    conn->round = round;
-    conn->born_ns = conn->idle_since_ns = sp_times_now(pool, call);
-    atomic_store_explicit(&conn->ends_ns, SP_NEVER, memory_order_relaxed);
-    conn->fd = -1;
-    pool->host->conn_ref(conn);
-    attempt->conn = conn;
-    attempt->lease = sp_conn_lease(conn, 0, call->now_ns);
-    if (!sp_table_add(pool, conn)) {
-        pool->host->conn_unref(conn);
-        pool->host->conn_unref(conn);
-        return false;
-    }
-    sp_count(sp_pool_home(pool, call), connect_attempts);
-    sp_take(call, SP_PIECES_ATTEMPT);
-    return true;
-}
-
-static void grow(struct sp_pool *pool, const struct sp_call *call, struct sp_attempt *attempts,
-                 size_t max, struct sp_plan *plan)
-{
-    uint32_t eager = atomic_exchange(&pool->eager, 0), round;
-    uint64_t demand = sp_queue_demand(pool) + eager;
-    uint64_t called = called_for(pool, demand), want = wanted(pool, called), allowed;
-
-    if (want == 0)
-        return;
-    if (demand > 0 && atomic_load(&pool->retry_ns))
-        sp_health_hurry(pool);
-    allowed = attempts_allowed(pool, call->now_ns, &round, &plan->wait_ns);
-    if (eager && allowed == 0 && plan->wait_ns != SP_NEVER)
-        atomic_store(&pool->eager, 1); /* until then nobody need say so again */
-    while (plan->attempts < max && plan->attempts < want && plan->attempts < allowed &&
-           reserve(pool)) {
-        if (!attempt(pool, call, round, &attempts[plan->attempts])) {
-            atomic_fetch_sub(&pool->connecting, 1);
-            atomic_fetch_sub(&pool->total, 1);
-            plan->wait_ns = 100 * SP_MS;
-            break;
-        }
-        plan->attempts++;
-    }
-    sp_age_attempts(pool, plan->attempts, called > 0);
-    if (plan->attempts == max)
-        plan->more = true;
-}
+/* ---- steps ---- */
 
 /* True where there are more to be told. Who comes meanwhile is refused, or waits for an attempt that comes after this. */
 static bool tell_unavailable(struct sp_pool *pool, const struct sp_call *call)
@@ -255,7 +133,7 @@ void sp_control_step(struct sp_pool *pool, const struct sp_call *call, struct sp
         if (tell_unavailable(pool, call))
             plan->more = true;
         sp_age_step(pool, call);
-        grow(pool, call, attempts, max, plan);
+        sp_growth_step(pool, call, attempts, max, plan);
     }
     /* Last, since nobody waits for it; one at least, or it would never be done. */
     if (sp_close_work(pool, call))
@@ -362,6 +240,7 @@ static sp_status check_new(struct sp_pool *pool, struct sp_conn *conn)
 sp_status sp_control_ready(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
                            uint64_t lease)
 {
+    uint64_t connect_ns;
     sp_status status;
 
     if (!sp_conn_unlease(conn, lease))
@@ -375,8 +254,9 @@ sp_status sp_control_ready(struct sp_pool *pool, const struct sp_call *call, str
     }
     sp_health_up(pool);
     end_phase(conn, call, SP_TIME_INIT);
-    sp_times_note(pool, SP_TIME_CONNECT,
-                  conn->idle_since_ns > conn->born_ns ? conn->idle_since_ns - conn->born_ns : 0);
+    connect_ns = conn->idle_since_ns > conn->born_ns ? conn->idle_since_ns - conn->born_ns : 0;
+    sp_times_note(pool, SP_TIME_CONNECT, connect_ns);
+    sp_forecast_connected(pool, connect_ns);
     sp_age_born(pool, call, conn);
     sp_count(sp_pool_home(pool, call), created);
     sp_conn_set_state(conn, SP_CONN_LEASED);
@@ -449,6 +329,7 @@ bool sp_control_tick(struct sp_pool *pool, const struct sp_call *call, uint32_t 
     if (*cursor == 0) {
         sp_age_tick(pool, call);
         sp_stall_tick(pool);
+        sp_forecast_tick(pool, call);
         for (uint32_t i = 0; i < pool->shard_count; i++)
             watch_cold(pool, call, &pool->shards[i]);
         spent = sp_spent(call);

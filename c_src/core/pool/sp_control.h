@@ -5,7 +5,7 @@
 #ifndef SP_CONTROL_H
 #define SP_CONTROL_H
 
-#include "sp_pool.h"
+#include "sp_growth.h"
 
 /* Opens the pool in a new epoch. The phase must be CLOSED or DOWN, all slices of its shut done.
  * The caller steps at once. */
@@ -17,20 +17,6 @@ void sp_control_open(struct sp_pool *pool, const struct sp_call *call,
 void sp_control_shut_begin(struct sp_pool *pool, enum sp_phase phase);
 SP_MUST_CHECK bool sp_control_shut_slice(struct sp_pool *pool, const struct sp_call *call,
                                          sp_status status);
-
-/* A connection to be made, leased to nobody yet. */
-struct sp_attempt {
-    struct sp_conn *conn; /* with a reference */
-    uint64_t lease;
-};
-
-/* The control process makes a step when it is woken, when the plan of the last one says so, and before each tick; it ticks
- * within SP_TICK_NS of a step, or when sp_due_next() says after a tick, if no step came in between. */
-struct sp_plan {
-    size_t attempts;  /* how many were written to the caller's array */
-    bool more;        /* step again soon: something is left to do */
-    uint64_t wait_ns; /* step again after this time; SP_NEVER: only when woken */
-};
 
 /* Serves waiters, decides which connections to make (the base size, and one for each waiter up to the
  * limit; after a failure one at a time, with backoff), and works off closes. */

@@ -5,6 +5,7 @@
 #include "sp_queue.h"
 #include "sp_retire.h"
 #include "sp_shard.h"
+#include "sp_spare.h"
 #include "sp_times.h"
 
 /* Whether the connection, idle or just checked in, may be handed out, or why not. */
@@ -165,7 +166,7 @@ static bool is_extra(struct sp_pool *pool, const struct sp_call *call, struct sp
     uint32_t kept = atomic_load(&pool->size) + (over ? 0 : atomic_load(&pool->aged));
 
     return !atomic_load_explicit(&pool->overflow_ttl_ns, memory_order_relaxed) &&
-           sp_pool_retire_above(pool, call, conn, kept, SP_WHY_OVERFLOW);
+           sp_pool_retire_above(pool, call, conn, sp_spare_above(pool, kept, 1), SP_WHY_OVERFLOW);
 }
 
 void sp_pool_serve(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
@@ -247,6 +248,8 @@ sp_status sp_pool_checkout(struct sp_pool *pool, const struct sp_call *call, uin
             /* A close that was too early to see this lease is seen here. */
             if (sp_pool_is_current(pool, *conn) || !sp_conn_unlease(*conn, *lease)) {
                 count_immediate(pool, call, idle_ns);
+                if (atomic_load_explicit(&pool->min_idle, memory_order_relaxed))
+                    sp_spare_taken(pool, call);
                 return SP_OK;
             }
             (*conn)->keepsake = *keepsake;

@@ -76,6 +76,13 @@ bool sp_health_failing(struct sp_pool *pool)
     return atomic_load(&pool->retry_ns) > 0;
 }
 
+uint32_t sp_health_ups(struct sp_pool *pool)
+{
+    uint32_t total = atomic_load(&pool->total), connecting = atomic_load(&pool->connecting);
+
+    return total > connecting ? total - connecting : 0;
+}
+
 bool sp_health_unavailable(struct sp_pool *pool)
 {
     return sp_health_failing(pool) && atomic_load(&pool->total) <= atomic_load(&pool->connecting);

@@ -23,6 +23,8 @@ void sp_health_learn(struct sp_pool *pool, const struct sp_call *call, struct sp
 bool sp_health_failing(struct sp_pool *pool);
 /* Whether the last attempt failed and no connection is up. */
 bool sp_health_unavailable(struct sp_pool *pool);
+/* How many connections are up, idle or in use. */
+uint32_t sp_health_ups(struct sp_pool *pool);
 /* Somebody waits for the next attempt, see sp_backoff_hurry(). */
 void sp_health_hurry(struct sp_pool *pool);
 /* A connection is gone: it may have been the last that was up. */

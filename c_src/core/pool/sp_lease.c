@@ -18,6 +18,7 @@ bool sp_pool_crowded(struct sp_pool *pool)
 /* Somebody would have liked a connection who does not wait for it. */
 static void note_wish(struct sp_pool *pool, const struct sp_call *call)
 {
+    atomic_fetch_add_explicit(&sp_pool_home(pool, call)->refused, 1, memory_order_relaxed);
     if (atomic_load(&pool->total) < atomic_load(&pool->limit) && !atomic_exchange(&pool->eager, 1))
         sp_pool_wake(pool, call);
 }
@@ -46,6 +47,7 @@ sp_status sp_pool_enqueue(struct sp_pool *pool, const struct sp_call *call,
 
     atomic_store(&waiter->refs, 2);
     waiter->state = SP_WAITING;
+    waiter->since_ns = call->now_ns;
     waiter->queued_ns = sp_times_begin(pool, call, &pool->wait);
     pthread_mutex_lock(&pool->queue.lock);
     status = sp_pool_phase_status(sp_pool_phase(pool));

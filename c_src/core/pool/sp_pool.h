@@ -27,6 +27,8 @@
 #define SP_CHECKS_MAX 64
 
 enum sp_strategy { SP_LIFO, SP_FIFO };
+/* One more for each that waits, or only those that will still be needed when they are up. */
+enum sp_growth { SP_GROWTH_EXPECTED, SP_GROWTH_EAGER };
 
 /* Everything that a restart of the pool may change; sp_settings.h says what an update may. */
 struct sp_config {
@@ -34,6 +36,7 @@ struct sp_config {
     uint32_t size, max_overflow;
     uint64_t overflow_ttl_ns; /* SP_NEVER: extra connections stay */
     uint32_t min_size;        /* so many stay, at most `size`, */
+    uint32_t min_idle;        /* so many are idle, if there may be more */
     uint64_t idle_timeout_ns; /* when others are idle for so long; SP_NEVER: all stay */
     /* A connection ends when it is usable for so long, and with so many uses; SP_NEVER: it does not. */
     uint64_t lifetime_min_ns, lifetime_max_ns, max_uses;
@@ -43,12 +46,13 @@ struct sp_config {
     uint64_t max_waiting;
     uint64_t backoff_min_ns, backoff_max_ns;
     uint64_t recv_limit_bytes;
-    uint32_t connect_parallelism; /* attempts at once, while the server answers */
+    uint32_t connect_parallelism; /* attempts at once, while the server answers; 0: by transport */
     bool fail_fast;               /* nobody waits while nothing is up and attempts fail */
     bool replies;                 /* what is sent may be answered */
     bool reuse_abandoned;         /* workers whose owners have died, too, are handed out again */
     enum sp_strategy strategy;
     uint64_t health_interval_ns, health_timeout_ns; /* 0: idle connections are not checked */
+    enum sp_growth growth;
     struct sp_framing framing;
     struct sp_sockopts sockopts;
     uint32_t pipeline; /* requests under way on a connection; 1: it is leased for each */
@@ -69,6 +73,20 @@ struct sp_shard {
     struct sp_stats stats; /* counted by threads whose home this is */
     struct sp_sampler use;
     struct sp_histogram *_Atomic used;
+    _Atomic uint64_t refused; /* who would not wait and found nothing; for estimates */
+};
+
+/* sp_forecast.c's: means, SP_NEVER where there is none yet; the counters when they were last looked at, and since when they
+ * say that somebody got a connection; how many had come at some times. */
+#define SP_FORECAST_SLOTS 9
+struct sp_forecast {
+    uint64_t connect_ns; /* under control.lock */
+    uint64_t use_ns, uses, used_ns, grants, granted_ns;
+    uint64_t refused_ns, refused_since_ns;
+    struct sp_forecast_slot {
+        uint64_t at_ns, came;
+    } slots[SP_FORECAST_SLOTS];
+    uint32_t at;
 };
 
 struct sp_pool {
@@ -87,7 +105,7 @@ struct sp_pool {
     _Atomic uint64_t max_uses; /* SP_NEVER: any number */
     _Atomic uint64_t overflow_ttl_ns, validate_after_ns, max_hold_ns, max_waiting;
     _Atomic uint64_t health_interval_ns, health_timeout_ns;
-    _Atomic uint32_t strategy;
+    _Atomic uint32_t strategy, min_idle;
     _Atomic bool reuse_abandoned, fail_fast, replies;
     _Atomic bool shrinking; /* there are, or were just now, more connections than the limit */
 
@@ -111,8 +129,8 @@ struct sp_pool {
         struct sp_expiry expiry;
         uint64_t exhausted_ns, exhausted_since_ns; /* how long, or since when, somebody waits */
     } queue;
-    _Atomic uint64_t nwait,
-        nwait_piped; /* who waits, and how many of these for a place on a pipe */
+    /* Who waits, how many of these for a place on a pipe, and how many not for a check-in. */
+    _Atomic uint64_t nwait, nwait_piped, nwait_growing;
 
     /* Many requests on a connection. What stands above has these pointers set when the pool opens. */
     _Atomic uint32_t pipeline;
@@ -167,6 +185,7 @@ struct sp_pool {
     struct sp_peak leased_extra, leased_base;
     uint32_t owed;
     uint64_t due_ns; /* likewise: the first of what sp_due_at() was told since the last tick */
+    struct sp_forecast forecast;
 };
 
 /* Initialises zeroed memory. SP_NO_MEMORY, or SP_OK: then sp_pool_destroy() once nobody can reach

@@ -26,6 +26,8 @@ static void count(struct sp_pool *pool, const struct sp_waiter *waiter, uint64_t
 
     if (waiter->piped)
         atomic_fetch_add(&pool->nwait_piped, by);
+    if (waiter->growing_only)
+        atomic_fetch_add(&pool->nwait_growing, by);
     if (before == 0)
         pool->queue.exhausted_since_ns = now_ns;
     else if (before + by == 0)
@@ -46,6 +48,27 @@ uint64_t sp_queue_demand(struct sp_pool *pool)
     if (many <= 1 || piped > all)
         return all;
     return all - piped + (piped + many - 1) / many;
+}
+
+uint64_t sp_queue_late(struct sp_pool *pool, const struct sp_call *call, uint64_t skip,
+                       uint64_t most, uint64_t before_ns, uint64_t *next_ns)
+{
+    uint64_t place = 0, late = 0;
+
+    *next_ns = SP_NEVER;
+    pthread_mutex_lock(&pool->queue.lock);
+    for (struct sp_list_node *node = sp_list_oldest(&pool->queue.list);
+         node && late < most && *next_ns == SP_NEVER;
+         node = sp_list_newer(&pool->queue.list, node), place++) {
+        const struct sp_waiter *waiter = SP_CONTAINER(node, struct sp_waiter, node);
+        if (place >= skip && waiter->since_ns > before_ns)
+            *next_ns = waiter->since_ns;
+        else if (place >= skip)
+            late++;
+    }
+    pthread_mutex_unlock(&pool->queue.lock);
+    sp_take(call, (int)(place / SP_LOOKS_PER_PIECE));
+    return late;
 }
 
 /* Under queue.lock. */

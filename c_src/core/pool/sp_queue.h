@@ -18,6 +18,7 @@ struct sp_waiter {
     uint64_t owner;
     const struct iovec *iov;
     int iov_count;
+    uint64_t since_ns;   /* it waits */
     uint64_t queued_ns;  /* see sp_times_begin() */
     uint64_t expires_ns; /* 0: its owner has a timer of its own, and cancels */
     bool growing_only;   /* not for a check-in: for a connection that is made, or can be */
@@ -56,6 +57,10 @@ bool sp_pool_fail_waiter(struct sp_pool *pool, const struct sp_call *call, sp_st
 void sp_queue_push(struct sp_pool *pool, struct sp_waiter *waiter, uint64_t now_ns);
 /* For how many connections those wait who wait: one is enough for as many requests as may be under way on it. */
 uint64_t sp_queue_demand(struct sp_pool *pool);
+/* How many of those who wait, but for the oldest `skip', have done so since `before_ns' or longer; no more than `most' are counted.
+ * *next_ns: since when the next one does, or SP_NEVER. */
+uint64_t sp_queue_late(struct sp_pool *pool, const struct sp_call *call, uint64_t skip,
+                       uint64_t most, uint64_t before_ns, uint64_t *next_ns);
 
 /* For those who grant: */
 

@@ -4,6 +4,7 @@
 #include "sp_grant.h"
 #include "sp_retire.h"
 #include "sp_shard.h"
+#include "sp_spare.h"
 
 /* So many idle connections in a step: each is a system call, and others wait for the step. */
 #define CLOSED_PER_STEP 64
@@ -17,6 +18,7 @@ void sp_settings_store(struct sp_pool *pool, const struct sp_config *config)
     atomic_store(&pool->max_hold_ns, config->max_hold_ns);
     atomic_store(&pool->max_waiting, config->max_waiting);
     atomic_store(&pool->strategy, (uint32_t)config->strategy);
+    atomic_store(&pool->min_idle, config->min_idle);
     atomic_store(&pool->reuse_abandoned, config->reuse_abandoned);
     atomic_store(&pool->fail_fast, config->fail_fast);
     atomic_store(&pool->replies, config->replies);
@@ -101,7 +103,8 @@ bool sp_settings_shrink(struct sp_pool *pool, const struct sp_call *call)
 
     if (!shrinking && !pool->control.surplus)
         return false;
-    above = atomic_load(pool->control.surplus ? &pool->size : &pool->limit);
+    above = pool->control.surplus ? sp_spare_above(pool, atomic_load(&pool->size), 0)
+                                  : atomic_load(&pool->limit);
     for (int i = 0; close_idle(pool, call, above); i++)
         if (i + 1 == CLOSED_PER_STEP || sp_spent(call))
             return true;

@@ -115,6 +115,15 @@ uint64_t sp_shard_idle_since(struct sp_shard *shard)
     return since_ns;
 }
 
+uint32_t sp_shard_idle(struct sp_pool *pool)
+{
+    uint32_t count = 0;
+
+    for (uint32_t i = 0; i < pool->shard_count; i++)
+        count += atomic_load(&pool->shards[i].top);
+    return count;
+}
+
 bool sp_shard_has_any(struct sp_pool *pool)
 {
     bool any = false;

@@ -20,6 +20,8 @@ struct sp_conn *sp_shard_pop_idle_since(struct sp_pool *pool, struct sp_shard *s
 uint64_t sp_shard_idle_since(struct sp_shard *shard);
 /* Whether there is one, at a glance. */
 bool sp_shard_has_any(struct sp_pool *pool);
+/* How many are idle, in all shards. */
+uint32_t sp_shard_idle(struct sp_pool *pool);
 /* Holder only: makes it idle in this shard, or closes one of it where the pool is shut. The caller looks
  * at nwait afterwards. */
 void sp_pool_put(struct sp_pool *pool, const struct sp_call *call, struct sp_shard *shard,

@@ -227,7 +227,7 @@ static void set_address(struct sp_addr *addr, sa_family_t family, const uint8_t 
     }
 }
 
-/* Whether it is one of these. */
+/* Whether it is one of these: what comes and goes by itself. */
 static bool set_age(struct sp_config *config, int row, const struct sn_parsed *parsed)
 {
     switch (row) {
@@ -246,6 +246,12 @@ static bool set_age(struct sp_config *config, int row, const struct sn_parsed *p
         return true;
     case MAX_USES:
         config->max_uses = parsed->number;
+        return true;
+    case MIN_IDLE:
+        config->min_idle = (uint32_t)parsed->number;
+        return true;
+    case GROWTH:
+        config->growth = parsed->number == GROWTH_EAGER ? SP_GROWTH_EAGER : SP_GROWTH_EXPECTED;
         return true;
     default:
         return false;
@@ -315,7 +321,7 @@ static void set(struct sn_options *options, int row, const struct sn_parsed *par
         options->connect_timeout_ns = parsed->number;
         break;
     case CONNECT_PARALLELISM:
-        config->connect_parallelism = (uint32_t)parsed->number;
+        config->connect_parallelism = parsed->also ? 0 : (uint32_t)parsed->number;
         break;
     case SEND_TIMEOUT:
         options->send_timeout_ns = parsed->number;

@@ -87,9 +87,18 @@ static void look_for_the_end(struct sn_pool *pool, uint64_t now_ns)
     pool->outage_ends_ns = 0;
 }
 
+static void readied(struct sn_pool *pool)
+{
+    if (pool->readied)
+        pool->readied(pool);
+}
+
 static void on_attempt_ended(struct sn_attempt *attempt, struct sn_reason reason)
 {
-    note_end(pool_of(attempt->hosted), reason, attempt->step, &attempt->reason_at);
+    struct sn_pool *pool = pool_of(attempt->hosted);
+
+    note_end(pool, reason, attempt->step, &attempt->reason_at);
+    readied(pool);
 }
 
 /* One that was opened without what it needs for TLS looks whether that is there now. */
@@ -417,6 +426,7 @@ sp_status sn_pool_open(struct sn_pool **made, struct sn_loop *loop, const struct
     sp_list_init(&pool->attempts);
     sp_list_init(&pool->checks);
     sp_list_init(&pool->sessions);
+    sp_list_init(&pool->readying);
     pool->options = *options;
     if (options->node)
         pool->options.config.sockopts.silence_s = here->tick_time_s;
@@ -441,6 +451,7 @@ sp_status sn_pool_update(struct sn_pool *pool, struct sn_slice terms, struct sn_
 
     if (status == SP_OK) {
         sp_settings_update(&pool->hosted.core, &pool->options.config);
+        readied(pool);
         sn_loop_defer(pool->hosted.loop, &pool->task);
     }
     return status;
@@ -451,6 +462,7 @@ void sn_pool_stop(struct sn_pool *pool)
     struct sp_list_node *node;
 
     pool->stopping = true;
+    readied(pool);
     sn_loop_unlimit(pool->hosted.loop, &pool->retry);
     sn_loop_unlimit(pool->hosted.loop, &pool->check_limit);
     sn_loop_unlimit(pool->hosted.loop, &pool->tick);
@@ -478,6 +490,14 @@ static void put_unavailable(struct sn_writer *writer, struct sn_pool *pool)
 void sn_pool_put_give_up(struct sn_writer *writer, struct sn_pool *pool)
 {
     if (sp_health_unavailable(&pool->hosted.core) && pool->last_error.word)
+        put_unavailable(writer, pool);
+    else
+        sn_put_error(writer, sn_reason_of(SP_TIMEOUT));
+}
+
+void sn_pool_put_not_ready(struct sn_writer *writer, struct sn_pool *pool)
+{
+    if (sp_health_failing(&pool->hosted.core) && pool->last_error.word)
         put_unavailable(writer, pool);
     else
         sn_put_error(writer, sn_reason_of(SP_TIMEOUT));

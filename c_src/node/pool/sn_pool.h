@@ -55,6 +55,11 @@ struct sn_pool {
     /* A lease is held for longer than `leak_threshold', and goes on; or has ended after that. */
     void (*leaked)(struct sn_pool *pool, const struct sp_conn *conn, uint64_t held_ns, bool ended);
 
+    /* Who waits for connections to be up: sn_ready.c's, which sets what is called when there may be enough, or `stopping'. */
+    struct sp_list readying;
+    unsigned readying_count;
+    void (*readied)(struct sn_pool *pool);
+
     bool stopping, stopped;
     void (*on_stopped)(struct sn_pool *pool);
     void (*done)(void *arg); /* the caller's of the stop */
@@ -88,6 +93,8 @@ void sn_pool_set_tls(struct sn_pool *pool, struct sp_tls_ctx *ctx);
 
 /* What somebody hears whose time is over: {error, timeout}, or {error, {unavailable, Last}}. */
 void sn_pool_put_give_up(struct sn_writer *writer, struct sn_pool *pool);
+/* Likewise who has waited for connections to be up: the second where attempts fail. */
+void sn_pool_put_not_ready(struct sn_writer *writer, struct sn_pool *pool);
 /* What somebody hears who gets no connection: {error, Status}, where that is SP_UNAVAILABLE with why. */
 void sn_pool_put_refusal(struct sn_writer *writer, struct sn_pool *pool, sp_status status);
 /* Gauges and counters, as a map. */

@@ -153,6 +153,15 @@ sp_status sn_pools_stop(struct sn_pools *pools, const char *name, size_t name_le
     return SP_OK;
 }
 
+long sn_pools_count(struct sn_pools *pools)
+{
+    long count = 0;
+
+    for (struct sn_pool *pool = NULL; (pool = sn_pools_next(pools, pool));)
+        count++;
+    return count;
+}
+
 bool sn_pools_are_unused(struct sn_pools *pools)
 {
     for (struct sp_list_node *at = pools->list.head.prev; at != &pools->list.head; at = at->prev)

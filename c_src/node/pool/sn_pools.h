@@ -48,6 +48,8 @@ struct sn_pool *sn_pools_find(struct sn_pools *pools, const char *name, size_t n
 
 /* The pools that are not being stopped, oldest first; NULL gives the first, and is the end. */
 struct sn_pool *sn_pools_next(struct sn_pools *pools, struct sn_pool *pool);
+/* How many these are. */
+long sn_pools_count(struct sn_pools *pools);
 
 /* The daemon is about to end. From now on nobody gets a connection, and who waits for one hears
  * `draining`. Leases and requests go on; drained(arg) is called, never within this call, once there are

@@ -4,6 +4,7 @@
 #include "sn_node_calls.h"
 #include "sn_info.h"
 #include "sn_io.h"
+#include "sn_ready.h"
 #include "sn_session_end.h"
 #include "sn_channel.h"
 #include "node/etf/sn_tag.h"
@@ -144,6 +145,11 @@ static bool update(const struct incoming *in)
     return true;
 }
 
+static bool await_ready(const struct incoming *in)
+{
+    return sn_ready_await(in->calls->outbox, in->calls->pools, in->client, in->caller, in->parts);
+}
+
 struct stop {
     struct sn_outbox *outbox;
     struct sn_promise *promise;
@@ -184,15 +190,6 @@ static bool stop_pool(const struct incoming *in)
     return true;
 }
 
-static long count_pools(struct sn_pools *pools)
-{
-    long count = 0;
-
-    for (struct sn_pool *pool = NULL; (pool = sn_pools_next(pools, pool));)
-        count++;
-    return count;
-}
-
 /* A list of what is said of each pool. */
 static void all_pools(const struct incoming *in,
                       void (*put)(struct sn_writer *reply, struct sn_pool *pool))
@@ -200,7 +197,7 @@ static void all_pools(const struct incoming *in,
     struct sn_calls *calls = in->calls;
     struct sn_writer reply = sn_outbox_begin_reply(calls->outbox, in->caller);
 
-    sn_put_list(&reply, count_pools(calls->pools));
+    sn_put_list(&reply, sn_pools_count(calls->pools));
     for (struct sn_pool *pool = NULL; (pool = sn_pools_next(calls->pools, pool));)
         put(&reply, pool);
     sn_put_nil(&reply);
@@ -502,6 +499,7 @@ static const struct row {
     {"start_pool", 3, 0, start_pool, NULL},
     {"restart_pool", 3, 0, start_pool, NULL},
     {"update", 3, 0, update, NULL},
+    {"await_ready", 5, 0, await_ready, NULL},
     {"call", 7, 5, call, NULL},
     {"send_to", 6, 4, send_to, NULL},
     {"timeouts", 2, 0, timeouts, NULL},

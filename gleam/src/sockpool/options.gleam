@@ -33,6 +33,9 @@ type Setting {
   IdleTimeout(Timeout)
   MaxLifetime(Lifetime)
   MaxUses(Limit)
+  MinIdle(Int)
+  Start(Starting)
+  Growth(Growth)
   Strategy(Strategy)
   MaxWaiting(Limit)
   CheckoutTimeout(Timeout)
@@ -93,6 +96,22 @@ pub type Strategy {
   Lifo
   /// The one used longest ago.
   Fifo
+}
+
+/// When the start of a pool returns.
+pub type Starting {
+  /// At once: connections are opened meanwhile. The default.
+  Async
+  /// When so many connections are up, or after so many milliseconds, with a warning in the log.
+  Await(connections: Int, ms: Int)
+}
+
+/// How many connections are opened, above those that are kept, for those who wait.
+pub type Growth {
+  /// Only as many as will still be needed when they are ready. The default.
+  Expected
+  /// One for each who waits.
+  Eager
 }
 
 /// How long a connection is used.
@@ -272,6 +291,21 @@ pub fn max_uses(options: Options, limit: Limit) -> Options {
   set(options, MaxUses(limit))
 }
 
+/// How many are to be idle, if there may be more: they are opened ahead, also above `size`. The default is 0.
+pub fn min_idle(options: Options, connections: Int) -> Options {
+  set(options, MinIdle(connections))
+}
+
+/// The default is `Async`. See also `pool.await_ready`.
+pub fn start(options: Options, starting: Starting) -> Options {
+  set(options, Start(starting))
+}
+
+/// The default is `Expected`.
+pub fn growth(options: Options, growth: Growth) -> Options {
+  set(options, Growth(growth))
+}
+
 /// The default is `Lifo`.
 pub fn strategy(options: Options, strategy: Strategy) -> Options {
   set(options, Strategy(strategy))
@@ -293,7 +327,7 @@ pub fn connect_timeout(options: Options, timeout: Timeout) -> Options {
   set(options, ConnectTimeout(timeout))
 }
 
-/// How many attempts may be under way at once; with TLS never more than 16. The default is 64.
+/// How many attempts may be under way at once. The default is 64, and 16 with TLS and for nodes.
 pub fn connect_parallelism(options: Options, attempts: Int) -> Options {
   set(options, ConnectParallelism(attempts))
 }

@@ -221,6 +221,15 @@ pub fn update(pool: Pool, changes: Options) -> Result(Nil, Error)
 @external(erlang, "sockpool_gleam_ffi", "resize")
 pub fn resize(pool: Pool, size: Int, max_overflow: Int) -> Result(Nil, Error)
 
+/// Waits until so many connections are up, idle or in use, for as long as `timeout`; `Default` is the pool's
+/// `checkout_timeout`. Not so many in time: `Error(Unavailable(last))` where connecting fails, else `Error(Timeout)`.
+@external(erlang, "sockpool_gleam_ffi", "await_ready")
+pub fn await_ready(
+  pool: Pool,
+  connections: Int,
+  timeout: Timeout,
+) -> Result(Nil, Error)
+
 /// Reads the certificates and keys of a TLS pool again. Connections made from now on use them.
 /// Where they are of no use, `Error(Tls(Unusable(option, why)))`, and nothing changes.
 @external(erlang, "sockpool_gleam_ffi", "reload_tls")

@@ -22,6 +22,7 @@ struct item {
 
 struct simulation {
     uint64_t seed, rng, next_owner;
+    uint64_t spared; /* attempts that were not made, since there would be no need for them */
     unsigned step;
     const char *operation;
     struct item items[HANDLES];

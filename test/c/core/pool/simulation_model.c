@@ -123,9 +123,28 @@ static unsigned at_once(void)
     return m_total() >= 20 ? m_total() / 10 : 1;
 }
 
-static unsigned ups(void)
+unsigned m_ups(void)
 {
     return m_total() - m_count(M_CONNECTING);
+}
+
+/* As many as are leased, but for `held' of these, and those that are to be idle. */
+static unsigned m_above(unsigned count, unsigned held)
+{
+    unsigned limit = m.config->size + m.config->max_overflow;
+    unsigned all = m_count(M_LEASED) - held + m.config->min_idle;
+
+    if (m.config->min_idle == 0)
+        return count;
+    all = all < limit ? all : limit;
+    return all > count ? all : count;
+}
+
+unsigned m_spare_missing(void)
+{
+    unsigned there = m_count(M_IDLE) + m_count(M_CONNECTING);
+
+    return m.config->min_idle > there ? m.config->min_idle - there : 0;
 }
 
 static unsigned kept(void)
@@ -134,7 +153,7 @@ static unsigned kept(void)
     unsigned peak = sp_peak_get(&m.leased_extra);
 
     peak = peak < limit ? peak : limit;
-    return peak > m.base ? peak : m.base;
+    return m_above(peak > m.base ? peak : m.base, 0);
 }
 
 /* False: the connection is elsewhere. */
@@ -155,7 +174,7 @@ void m_age(void)
     if (m.failing)
         return;
     while (aged() > 0) {
-        bool first = ups() <= kept();
+        bool first = m_ups() <= kept();
         if (first && (m_total() < m.config->size + m.config->max_overflow || m.waiter_count > 0 ||
                       m_count(M_CONNECTING) >= at_once()))
             return;
@@ -167,7 +186,7 @@ void m_age(void)
     }
 }
 
-static unsigned replaced(void)
+unsigned m_replaced(void)
 {
     unsigned count = aged() < at_once() ? aged() : at_once();
     unsigned others = m_total() - count;
@@ -282,7 +301,7 @@ static void serve(unsigned i)
         if (m.waiter_count > 0 && !usable(i))
             retire_unusable(i);
         else if ((m.waiter_count == 0 || !over(i) || may_serve(i)) && !give(i)) {
-            unsigned kept = m.config->size + (over(i) ? 0 : aged());
+            unsigned kept = m_above(m.config->size + (over(i) ? 0 : aged()), 1);
             if (m.config->overflow_ttl_ns == 0 && m_total() > kept)
                 m_retire(i, SP_WHY_OVERFLOW);
             else
@@ -387,26 +406,6 @@ void m_timed_out(void)
 
 /* ---- control ---- */
 
-unsigned m_step(unsigned max)
-{
-    unsigned total = m_total(), connecting = m_count(M_CONNECTING);
-    unsigned limit = m.config->size + m.config->max_overflow;
-    unsigned demand = m.waiter_count + atomic_load(&kit_pool->eager);
-    unsigned missing = m.base > total ? m.base - total : 0;
-    unsigned called_for = demand > connecting ? demand - connecting : 0;
-    unsigned want = missing > replaced() ? missing : replaced(), allowed = 64 - connecting;
-    const struct sp_backoff *backoff = &kit_pool->control.state;
-    bool over =
-        fake_now_ns() >= backoff->until_ns || (demand > 0 && fake_now_ns() >= backoff->hurried_ns);
-
-    want = want > called_for ? want : called_for;
-    if (sp_backoff_failing(backoff))
-        allowed = connecting == 0 && over;
-    want = want < limit - total ? want : limit - total;
-    want = want < allowed ? want : allowed;
-    return want < max ? want : max;
-}
-
 void m_attempt(struct sp_conn *conn)
 {
     unsigned i = 0;
@@ -464,6 +463,7 @@ static void shrink(uint64_t ttl_ns, const struct sp_peak *leased, unsigned floor
 
     if (ttl_ns == SP_NEVER)
         return;
+    floor = m_above(floor, 0);
     close_idle(floor + aged(), top, fake_now_ns() - ttl_ns, why);
     if (m.config->strategy == SP_FIFO && sp_peak_is_known(leased, fake_now_ns()))
         close_idle((peak > floor ? peak : floor) + aged(), top, SP_NEVER, why);
@@ -471,7 +471,7 @@ static void shrink(uint64_t ttl_ns, const struct sp_peak *leased, unsigned floor
 
 static void close_all_idle(void)
 {
-    unsigned leased = m.exhausted ? ups() : m_count(M_LEASED), total;
+    unsigned leased = m.exhausted ? m_ups() : m_count(M_LEASED), total;
 
     m.exhausted = false;
     sp_peak_note(&m.leased_extra, leased, fake_now_ns());

@@ -93,8 +93,14 @@ void m_tick(void);
 void m_age(void);
 void m_idle_event(unsigned i);
 void m_shut(sp_status status);
-/* How many attempts a step makes. */
-unsigned m_step(unsigned max);
+/* Connections that are up; attempts for those that are too old, and for those that are to be idle. */
+unsigned m_ups(void);
+unsigned m_replaced(void);
+unsigned m_spare_missing(void);
+/* For how many attempts those who wait call, or who would not wait: each, or those who have waited for as long as one takes. */
+unsigned m_called_for(bool late_only);
+/* How many attempts a step makes where those who wait call for so many. */
+unsigned m_step(unsigned max, unsigned called_for);
 void m_attempt(struct sp_conn *conn);
 void m_attempted(unsigned count, bool called_for);
 

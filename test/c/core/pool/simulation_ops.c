@@ -291,25 +291,45 @@ static void op_peer(void)
     }
 }
 
+/* Where the core has a choice, it says whether one of these was for who waits. */
+static void attempted(unsigned count, bool called_for, bool known)
+{
+    unsigned base = m.base;
+
+    m_attempted(count, called_for);
+    if (known)
+        return;
+    SAME(atomic_load(&kit_pool->base) == base || atomic_load(&kit_pool->base) == m.base, true,
+         "base");
+    m.base = atomic_load(&kit_pool->base);
+}
+
 static void op_step(void)
 {
     struct handle *attempts[4];
-    unsigned max = 1 + sim_random(4), expected;
-    bool called_for = m.waiter_count + atomic_load(&kit_pool->eager) > m_count(M_CONNECTING);
+    unsigned max = 1 + sim_random(4), called_for, count, most = 0, least = 0;
     struct sp_plan plan;
 
     if (!room())
         return;
     if (m.phase == SP_PHASE_OPEN)
         m_age();
-    expected = m.phase == SP_PHASE_OPEN ? m_step(max) : 0;
-    max = expected < max ? max : expected;
-    SAME(kit_step(attempts, max, &plan), expected, "attempts");
-    for (unsigned i = 0; i < expected; i++)
+    called_for = m_called_for(false);
+    if (m.phase == SP_PHASE_OPEN) {
+        most = m_step(max, called_for);
+        least = m_step(max, m_called_for(true));
+    }
+    count = (unsigned)kit_step(attempts, max, &plan);
+    SAME(count >= least && count <= most, true, "%u to %u attempts, %u", least, most, count);
+    /* Whoever is left without one will be looked at again. */
+    if (count < most && !plan.more && m.waiter_count > m_count(M_CONNECTING) + count)
+        SAME(plan.wait_ns <= kit_pool->forecast.connect_ns, true, "the next look in time");
+    sim.spared += most - count;
+    for (unsigned i = 0; i < count; i++)
         m_attempt(attempts[i]->conn);
     if (m.phase == SP_PHASE_OPEN)
-        m_attempted(expected, called_for);
-    for (unsigned i = 0; i < expected; i++) {
+        attempted(count, called_for, least == most);
+    for (unsigned i = 0; i < count; i++) {
         if (room())
             add(ATTEMPT, 0, attempts[i], m_index(attempts[i]->conn));
         else {

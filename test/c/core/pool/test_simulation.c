@@ -156,6 +156,8 @@ static void configure(uint64_t seed)
     kit_config.leak_threshold_ns = 200 * SP_MS;
     kit_config.max_waiting = sim_random(3) ? SP_NEVER : 3;
     kit_config.strategy = sim_random(2) ? SP_LIFO : SP_FIFO;
+    kit_config.min_idle = sim_random(3) ? 0 : 1 + sim_random(2);
+    kit_config.growth = sim_random(2) ? SP_GROWTH_EAGER : SP_GROWTH_EXPECTED;
     kit_config.replies = sim_random(2);
     kit_config.min_size = sim_random(kit_config.size + 1);
     kit_config.idle_timeout_ns = sim_random(2) ? SP_NEVER : 200 * SP_MS;
@@ -180,11 +182,12 @@ Test(simulation, agrees_with_the_model)
 {
     struct sp_snapshot all = {0};
     uint64_t closed[SP_WHYS] = {0};
-    uint64_t put_aside = 0, replaced = 0, closed_first = 0, shrunk = 0;
+    uint64_t put_aside = 0, replaced = 0, closed_first = 0, shrunk = 0, spared = 0;
 
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         simulate(seed);
         put_aside += m.put_aside;
+        spared += sim.spared;
         replaced += m.replaced;
         closed_first += m.closed_first;
         shrunk += m.shrunk;
@@ -206,6 +209,7 @@ Test(simulation, agrees_with_the_model)
 #define OFTEN(name) cr_assert_gt(all.name, 15 * SEEDS, #name " is %u", (unsigned)all.name);
     SP_COUNTER_MAP(OFTEN)
 #undef OFTEN
+    cr_assert_gt(spared, SEEDS);
     cr_assert(put_aside > SEEDS && replaced > 5 && closed_first > 5 && shrunk > 5, "%u, %u, %u, %u",
               (unsigned)put_aside, (unsigned)replaced, (unsigned)closed_first, (unsigned)shrunk);
 }

@@ -80,6 +80,18 @@ KIT_TEST(check, does_not_make_it_younger)
     cr_assert_eq(kit_stats().total, 0, "they are idle for long enough");
 }
 
+KIT_TEST(check, opens_no_other_for_min_idle)
+{
+    configured(1, 4);
+    kit_config.min_idle = 1;
+    kit_open();
+    cr_assert_eq(kit_grow(), 1);
+    cr_assert_geq(until_begun(INTERVAL_MS), 1);
+    cr_assert_eq(kit_grow(), 0, "it comes back");
+    cr_assert_eq(pass(), SP_OK);
+    cr_assert_eq(kit_stats().total, 1);
+}
+
 /* The one that was used last is taken first, however often the others are checked. */
 KIT_TEST(check, leaves_the_order_as_it_is)
 {

@@ -455,6 +455,7 @@ static void live(uint64_t seed)
     kit_config.size = 1 + random_below(4);
     kit_config.max_overflow = random_below(5);
     kit_config.min_size = random_below(3);
+    kit_config.min_idle = random_below(4);
     kit_config.strategy = random_below(2) ? SP_LIFO : SP_FIFO;
     kit_config.overflow_ttl_ns = (1 + random_below(20)) * 500 * SP_MS;
     kit_config.idle_timeout_ns = random_below(2) ? (1 + random_below(20)) * 1000 * SP_MS : SP_NEVER;

@@ -46,6 +46,29 @@ Test(sn_options_age, nothing_ages_by_default)
     cr_assert_eq(config.max_uses, SP_NEVER);
 }
 
+Test(sn_options_age, growth)
+{
+    right("size => 10");
+    cr_assert_eq(config.growth, SP_GROWTH_EXPECTED);
+    cr_assert_eq(config.connect_parallelism, 0, "by the transport");
+    right("growth => eager, connect_parallelism => 100");
+    cr_assert_eq(config.growth, SP_GROWTH_EAGER);
+    cr_assert_eq(config.connect_parallelism, 100);
+    right("growth => expected");
+    cr_assert_eq(config.growth, SP_GROWTH_EXPECTED);
+    wrong("growth => lazy", "growth");
+}
+
+Test(sn_options_age, min_idle)
+{
+    right("size => 10");
+    cr_assert_eq(config.min_idle, 0);
+    right("min_idle => 1000000");
+    cr_assert_eq(config.min_idle, 1000000);
+    wrong("min_idle => -1", "min_idle");
+    wrong("min_idle => undefined", "min_idle");
+}
+
 Test(sn_options_age, min_size)
 {
     right("size => 7, min_size => 0");

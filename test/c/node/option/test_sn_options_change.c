@@ -53,9 +53,12 @@ Test(options_change, what_is_given_and_nothing_else)
         change("#{max_overflow => 3, backoff => {1, 2}, strategy => fifo, validate => never,"
                "  max_waiting => infinity, send_timeout => 8, keepalive => #{idle => 7}, fail_fast "
                "=> true,"
-               "  replies => false}"),
+               "  replies => false, growth => eager, connect_parallelism => 9, min_idle => 3}"),
         SP_OK);
     cr_assert(opts.config.fail_fast && !opts.config.replies);
+    cr_assert_eq(opts.config.growth, SP_GROWTH_EAGER);
+    cr_assert_eq(opts.config.connect_parallelism, 9);
+    cr_assert_eq(opts.config.min_idle, 3);
     cr_assert_eq(opts.config.size, 7);
     cr_assert_eq(opts.config.max_hold_ns, MS(5));
     cr_assert_eq(opts.config.max_overflow, 3);
