@@ -1,5 +1,7 @@
 #include "sn_answer.h"
 
+#include "node/pool/sn_pool_term.h"
+
 void sn_answer_end(struct sn_outbox *outbox, struct sn_client *client,
                    const struct sn_caller *caller, const struct sn_writer *reply)
 {

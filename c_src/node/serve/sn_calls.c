@@ -8,6 +8,7 @@
 #include "sn_session_end.h"
 #include "sn_channel.h"
 #include "node/etf/sn_tag.h"
+#include "node/pool/sn_pool_term.h"
 #include "core/pool/sp_lease.h"
 
 #include <stdlib.h>

@@ -4,6 +4,7 @@
 #include "sn_session_end.h"
 #include "sn_channel.h"
 #include "sn_piped.h"
+#include "node/pool/sn_pool_term.h"
 #include "core/pool/sp_grant.h"
 #include "core/pool/sp_lease.h"
 

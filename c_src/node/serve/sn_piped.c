@@ -2,6 +2,7 @@
 
 #include "sn_answer.h"
 #include "sn_session_end.h"
+#include "node/pool/sn_pool_term.h"
 #include "core/pool/sp_lease.h"
 #include "core/pool/sp_piped.h"
 

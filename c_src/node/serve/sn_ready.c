@@ -2,6 +2,7 @@
 
 #include "sn_answer.h"
 #include "sn_node_calls.h"
+#include "node/pool/sn_pool_term.h"
 #include "core/pool/sp_health.h"
 
 #include <stdlib.h>
