@@ -164,7 +164,7 @@ static sp_status look_after(struct sp_pool *pool, const struct sp_call *call, st
         return SP_TIMEOUT;
     if (conn->tainted || conn->fault != SP_OK)
         return SP_CLOSED;
-    if (conn->rbuf.len > conn->rbuf.pos ||
+    if (sp_conn_has_unread(conn) ||
         (conn->unanswered && atomic_load_explicit(&pool->replies, memory_order_relaxed)))
         return SP_UNREAD;
     clean = conn->transport->validate(conn);
@@ -189,8 +189,7 @@ sp_status sp_check_passed(struct sp_pool *pool, const struct sp_call *call, stru
     }
     count_end(pool, conn);
     sp_count(sp_pool_home(pool, call), health_ok);
-    if (conn->rbuf.base)
-        pool->host->rbuf_free(conn);
+    sp_conn_forget(conn);
     sp_health_learn(pool, call, conn);
     put_back(pool, call, conn);
     sp_pool_wake(pool, call); /* for the next */
