@@ -104,6 +104,8 @@ struct sp_conn {
     bool opened; /* likewise: of an attempt, the transport says that it is connected */
     uint32_t watch; /* generation of its idle watch */
     uint16_t early; /* how much before the interval's end it is to be checked; 0: not drawn yet */
+    bool
+        follows; /* the holder's, here for the struct's size: it is checked because another has failed */
     uint64_t asked_ns; /* when it was checked last, or 0 */
     uint64_t
         idle_since_ns; /* of an attempt, since when it does what it does now: its connector's */
@@ -112,9 +114,6 @@ struct sp_conn {
     _Atomic uint64_t leaked, leaked_since_ns;
 
     /* the holder's */
-    bool follows; /* checked because another has failed */
-    uint64_t
-        stalled; /* the control process's: the lease of which it was told that nothing gets through */
     int fd;
     uint32_t uses; /* counted where `uses_end` is not 0 */
     uint64_t lease_seq;
@@ -146,6 +145,8 @@ struct sp_conn {
     struct sp_framing pool_framing; /* constant: the pool's own, which `framing` goes back to */
     struct sp_framing framing;
     struct sp_search search; /* of the message with which rbuf begins */
+    uint64_t
+        stalled; /* the control process's: the lease of which it was told that nothing gets through */
 };
 
 /* How much of the struct a connection with that transport has; the rest, more than half of it, is never touched. */
