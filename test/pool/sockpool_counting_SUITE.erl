@@ -119,12 +119,15 @@ discarded(Pool) ->
     {ok, Conn} = sockpool:checkout(Pool),
     sockpool:discard(Conn).
 
-%% The counters of a pool go on when it is started again.
+%% The counters of a pool go on after a crash, and begin anew with a start.
 stopped(Config) ->
-    {Pool, _Server} = started(Config, #{size => 3}),
+    {Pool, _} = started(Config, #{size => 3}),
+    exit(sockpool_nif:pool_controller(sockpool_pool:find(Pool)), kill),
+    wait_until(fun() -> case sockpool:stats(Pool) of {ok, #{closed_by := #{stopped := 3}}} -> true; Other -> Other end end),
+    adds_up(Pool),
     ok = sockpool:stop_pool(Pool),
     {Pool, _} = started(Config, #{size => 1}),
-    ?assertEqual(3, by(Pool, stopped)),
+    ?assertEqual(0, by(Pool, stopped)),
     adds_up(Pool).
 
 %%% Attempts.
