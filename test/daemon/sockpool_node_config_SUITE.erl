@@ -46,7 +46,9 @@ same_errors(_Config) ->
     %% An empty list of options is sent as a map.
     [same_error(Daemon, Base#{Key => Value}) || {Key, _, Wrong, _} <- Rows, Value <- Wrong, {Key, Value} =/= {tls, []}],
     [accepted(Daemon, Base#{Key => Value})
-     || {Key, Right, _, _} <- Rows, Key =/= name, Key =/= init, {Value, _} <- Right],
+     || {Key, Right, _, _} <- Rows, not lists:member(Key, [name, init, start]), {Value, _} <- Right, is_known_there(Key, Value)],
+    %% Who calls waits itself.
+    ?assertEqual({error, {bad_option, start, {await, 1, 0}}}, start_pool(Daemon, Base#{start => {await, 1, 0}})),
     Init = fun(_) -> ok end,
     ?assertEqual({error, {bad_option, init, Init}}, start_pool(Daemon, Base#{init => Init})),
     Frame = fun(Bytes) -> {done, byte_size(Bytes)} end,
@@ -96,6 +98,11 @@ same_errors_of_tls(_Config) ->
     ?assertEqual({error, {bad_option, {tls, password}, Fun}},
                  start_pool(Daemon, Base#{tls => #{password => Fun}})),
     0 = sockpool_c_daemon:stop(Daemon).
+
+%% It runs no functions.
+is_known_there(health, Check) when is_list(Check) -> lists:keymember(send, 1, Check);
+is_known_there(health, Check) -> Check =:= undefined orelse (is_map(Check) andalso is_map_key(send, Check));
+is_known_there(_Key, _Value) -> true.
 
 same_error(#{node := Node} = Daemon, Opts) ->
     {error, {bad_option, _, _}} = Error = sockpool_opts:parse(cache, Opts),

@@ -61,11 +61,12 @@ proctype client(byte me) {
   pop_any();
   if
   :: has ->
-#if !defined(ROUSEFIRST) && !defined(NOROUSE) /* BROKEN: nobody is told of a lease */
-     rouse()
-#else
-     skip
+#ifndef ROUSEFIRST
+#ifndef NOROUSE /* BROKEN: nobody is told of a lease */
+     rouse();
 #endif
+#endif
+     skip
   :: else ->
      nwait++;
 #ifndef NOROUSEWAIT /* BROKEN: nobody is told of one who waits */
