@@ -38,8 +38,7 @@
                 sound = true :: boolean(),
                 crashes = 0 :: non_neg_integer(),
                 %% Of workers only.
-                counts = #{closed => 0, checkouts => 0, checkins => 0, abandoned => 0}
-                    :: #{atom() => non_neg_integer()},
+                counts = #{} :: #{atom() => non_neg_integer()},
                 from = #{} :: #{pos_integer() => sockpool_statem_workers:from()},
                 %% Leases with which their workers went.
                 gone = [] :: [pos_integer()],
@@ -102,8 +101,9 @@ worker_options() ->
 initial_state() ->
     started(#model{opts = #{size => 1, max_overflow => 0, max_waiting => infinity}}).
 
-started(#model{opts = #{size := Size}, counts = Counts} = Model) ->
-    Model#model{running = true, sound = true, counts = Counts#{total => Size}}.
+%% A start counts anew, and a crash goes on.
+started(#model{opts = #{size := Size}} = Model) ->
+    Model#model{running = true, sound = true, counts = #{closed => 0, checkouts => 0, checkins => 0, abandoned => 0, total => Size}}.
 
 -spec command(#model{}) -> term().
 command(Model) ->

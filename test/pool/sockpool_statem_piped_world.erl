@@ -80,7 +80,7 @@ stats() ->
     {ok, Stats} = sockpool:stats(?POOL),
     Stats.
 
-%% A pool's counts go on after those of the last one of its name.
+%% A pool's counts go on after a crash.
 count_from_here() ->
     true = ets:insert(?BASE, maps:to_list(maps:with(?COUNTS, stats()))),
     ok.

@@ -2,7 +2,7 @@
 %%% that is as the model says.
 -module(sockpool_statem_workers).
 
--export([start/0, counted/1, opts/1, offered/1, had/2, worker/1, idle/1, die/2, living/0, difference/2]).
+-export([start/0, opts/1, offered/1, had/2, worker/1, idle/1, die/2, living/0, difference/2]).
 
 -define(LIVES, sockpool_statem_lives).
 -define(HANDS, sockpool_statem_hands).
@@ -21,12 +21,6 @@
 start() ->
     ?LIVES = ets:new(?LIVES, [named_table, public]),
     ?HANDS = ets:new(?HANDS, [named_table, public]),
-    ok.
-
-%% A pool's counts go on after those of the last one of its name.
--spec counted(sockpool:stats()) -> ok.
-counted(Stats) ->
-    true = ets:insert(?HANDS, {before, maps:with([closed, checkouts, checkins, abandoned], Stats)}),
     ok.
 
 %% Each worker says itself that it is there.
@@ -71,9 +65,8 @@ die(Pid, How) ->
 difference(#{counts := Counts, from := From, held := Held, gone := Gone}, Stats) ->
     Pids = [worker(Key) || Key <- Held],
     Living = living(),
-    Before = ets:lookup_element(?HANDS, before, 2),
-    Since = maps:map(fun(Name, Count) -> Count - maps:get(Name, Before, 0) end, maps:with(maps:keys(Counts), Stats)),
-    [{counts, Since, instead_of, Counts} || Since =/= Counts]
+    Counted = maps:with(maps:keys(Counts), Stats),
+    [{counts, Counted, instead_of, Counts} || Counted =/= Counts]
         ++ [{living, Living, instead_of, Stats} || length(Living) =/= maps:get(total, Counts)]
         ++ [{dead_in_hands, Dead} || Dead <- [Pids -- Living], Dead =/= []]
         ++ [{in_two_hands, Pids} || length(lists:usort(Pids)) =/= length(Pids)]

@@ -64,9 +64,7 @@ start(Opts) ->
     ok = sockpool_statem_workers:start(),
     true = register(?PEER, sockpool_scripted_peer:start(#{})),
     lists:foreach(fun start_client/1, clients()),
-    ok = start_pool(Opts),
-    {ok, Stats} = sockpool:stats(?POOL),
-    sockpool_statem_workers:counted(Stats).
+    start_pool(Opts).
 
 %% After the pool was stopped: whether anything is left of it.
 -spec stop() -> passed | {left_over, [term()]}.
