@@ -48,7 +48,11 @@ functions() ->
     {error, {unavailable, {"a term", _}}} = sockpool_nif:pool_unavailable(Pool),
     ok = sockpool_nif:pool_ready(Pool, 0),
     {error, timeout} = sockpool_nif:pool_ready(Pool, 1 bsl 62),
+    #{bounds := [_ | _]} = sockpool_nif:pool_histograms(Pool),
+    piped = sockpool_nif:pool_kind(Pool),
+    true = sockpool_nif:count(pools) > 0,
     connected(Pool, Port),
+    checked(Port),
     given_up(Pool),
     lost(Pool),
     {{due, _}, _} = {sockpool_nif:pool_tick(Pool, 0), sockpool_nif:pool_tick(Pool, 1000)},
@@ -98,6 +102,47 @@ begun(Attempt, Port) ->
     case sockpool_nif:attempt_begin(Attempt, <<127, 0, 0, 1>>, Port, <<"x">>, Ref) of
         ok -> ok;
         wait -> receive {'$sockpool', Ref, ready} -> ok after 5000 -> error(not_open) end
+    end.
+
+%% A control process and one that asks in one: each end of a check.
+checked(Port) ->
+    Pool = opened((config())#{pipeline := 1, size := 1, health_interval := 10, health_timeout := 5000}),
+    ok = up(Pool, Port),
+    Skipped = claimed_check(Pool),
+    badarg = answer(check_abort, [Skipped]),
+    ok = sockpool_nif:check_skipped(Skipped),
+    {error, closed} = sockpool_nif:check_skipped(Skipped),
+    Passed = claimed_check(Pool),
+    {error, busy} = sockpool_nif:checkin(Passed),
+    ok = sockpool_nif:check_passed(Passed),
+    Failed = claimed_check(Pool),
+    ok = sockpool_nif:check_failed(Failed),
+    ok = up(Pool, Port),
+    Check = check(Pool),
+    ok = in_a_process(fun() -> ok = sockpool_nif:check_claim(Check, self()) end),
+    ok = sockpool_nif:check_abort(Check),
+    #{closed_by := #{health := 2}, health_ok := 1, health_failed := 2} = sockpool_nif:pool_stats(Pool, {0, 0, 0, 0}),
+    ok = shut(Pool),
+    forget_wakes().
+
+up(Pool, Port) ->
+    {[Attempt], _, _} = sockpool_nif:pool_step(Pool),
+    ok = sockpool_nif:attempt_claim(Attempt, self()),
+    ok = sockpool_nif:attempt_resolved(Attempt, 5),
+    ok = begun(Attempt, Port),
+    ok = sockpool_nif:attempt_opened(Attempt, make_ref()),
+    ok = sockpool_nif:attempt_ready(Attempt).
+
+claimed_check(Pool) ->
+    Check = check(Pool),
+    ok = sockpool_nif:check_claim(Check, self()),
+    {error, not_owner} = sockpool_nif:check_claim(Check, self()),
+    Check.
+
+check(Pool) ->
+    case sockpool_nif:pool_checks(Pool) of
+        {[Check], _, _} -> Check;
+        {[], false, Ms} -> receive after Ms -> check(Pool) end
     end.
 
 given_up(Pool) ->
@@ -234,6 +279,7 @@ right(set_state, Pool, _Config) -> [waiter(Pool), a_term, 1];
 right(attempt_opened, Pool, _Config) -> [claimed(Pool), make_ref()];
 right(attempt_ready, Pool, _Config) -> [claimed(Pool)];
 right(attempt_failed, Pool, _Config) -> [claimed(Pool), other];
+right(attempt_abort, Pool, _Config) -> [claimed(Pool), other];
 right(attempt_resolved, Pool, _Config) -> [claimed(Pool), 1];
 right(discard, Pool, _Config) -> [waiter(Pool), discarded];
 right(cancel, Pool, _Config) -> [waiter(Pool)];
