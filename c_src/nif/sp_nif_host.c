@@ -452,11 +452,11 @@ static void lease_dtor(ErlNifEnv *env, void *resource)
 /* A resource that nobody frees. What threads have put by, and the clock, are of this library. */
 static void keep_library(struct sp_nif_clock *clock)
 {
-    struct sp_nif_pool_resource *resource;
+    /* Volatile, or nobody would write it, and valgrind not find it. */
+    static struct sp_nif_pool_resource *volatile kept;
 
-    if (sp_nif_clock_keep(clock) &&
-        (resource = enif_alloc_resource(sp_nif_pool_type, sizeof *resource)))
-        resource->pool = NULL;
+    if (sp_nif_clock_keep(clock) && (kept = enif_alloc_resource(sp_nif_pool_type, sizeof *kept)))
+        kept->pool = NULL;
 }
 
 struct sp_nif_pool *sp_nif_pool_alloc(ErlNifEnv *env, uint32_t shard_count, ERL_NIF_TERM *term)
