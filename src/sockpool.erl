@@ -297,7 +297,7 @@ stats(Pool) ->
         nowhere -> bad_argument(pool, Pool)
     end.
 
-%% @doc How long things took since the pool was first started, as histograms: leases that their owners ended (`use'), waits of
+%% @doc How long things took, since when the pool's counters count, as histograms: leases that their owners ended (`use'), waits of
 %% those who got a connection (`wait', with those who did not have to wait), attempts to connect that worked and their parts
 %% (`connect'), how long connections were idle before they were used again (`idle'), and how old they were when they were closed (`age').
 %% Times are microseconds; what the lists mean is said in docs/reference.md.
@@ -870,7 +870,7 @@ set_state(Conn, Term) ->
 %% @doc The connection's pool, transport, packet framing, age in milliseconds, and addresses. With
 %% TLS also `protocol' (`tlsv1.2', `tlsv1.3'), `cipher' (its name as OpenSSL has it), `alpn' (the
 %% protocol agreed on, or `undefined'), `peercert' (DER), `resumed' and `ktls' (whether the kernel
-%% encrypts).
+%% encrypts). On Linux `tcp' has what the system knows of a TCP connection, see docs/reference.md.
 -spec info(conn()) -> {ok, map()} | {error, reason()}.
 info(?LEASE(_) = Lease) ->
     sockpool_remote:info(Lease);

@@ -70,11 +70,12 @@ stats(Pool) ->
     case sockpool:stats(Pool) of
         {ok, #{name := Name, last_error := Last, last_error_at := At} = Stats} ->
             %% The order of the fields in the type Stats.
-            Figures = [maps:get(Key, Stats)
+            %% A server of before has fewer.
+            Figures = [maps:get(Key, Stats, 0)
                        || Key <- [size, max_overflow, total, idle, leased, connecting, waiting, oldest_wait,
                                   checkouts, checkins, created, reused, closed, abandoned, leaked, waited, timeouts, exhausted,
                                   pipelined, health_ok, health_failed, deferred, connect_attempts, connect_failures]],
-            Reasons = [[{constructor(Prefix, Reason), Count} || {Reason, Count} <- lists:sort(maps:to_list(maps:get(Key, Stats)))]
+            Reasons = [[{constructor(Prefix, Reason), Count} || {Reason, Count} <- lists:sort(maps:to_list(maps:get(Key, Stats, #{})))]
                        || {Key, Prefix} <- [{closed_by, ""}, {connect_failed_by, "connect_"}, {errors, "checkout_"}]],
             {ok, list_to_tuple([stats, name(Name) | Figures] ++ Reasons ++ last_error(Last, At))};
         {error, Reason} ->

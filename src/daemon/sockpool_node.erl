@@ -272,7 +272,7 @@ took(Message, State) ->
     end.
 
 start_pool(Request, {Name, Opts}, #state{node = Node} = State, Deadline) ->
-    case call(Node, {Request, Name, revealed(Name, Opts, State)}, sockpool_wait:left(Deadline)) of
+    case call(Node, {Request, Name, revealed(Name, opened(Opts), State)}, sockpool_wait:left(Deadline)) of
         {ok, ok} ->
             ok;
         {ok, {error, {bad_option, Key, Value}}} ->
@@ -282,6 +282,11 @@ start_pool(Request, {Name, Opts}, #state{node = Node} = State, Deadline) ->
         {error, Reason} ->
             throw({not_started, {pool, Name, Reason}, State})
     end.
+
+opened(#{health := #{} = How} = Opts) ->
+    Opts#{health := maps:filter(fun(_Key, Value) -> Value =/= undefined end, sockpool_health:opened(How))};
+opened(Opts) ->
+    Opts.
 
 %% Neither reason nor stack: the cookie may be in them.
 revealed(Name, #{cookie := Fun} = Opts, State) when Fun =/= undefined ->

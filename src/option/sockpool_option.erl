@@ -38,6 +38,7 @@ sealed(Rows, Given) ->
                      case lists:keyfind(Key, 1, Rows) of
                          {_, _, {optional, cookie}, _} -> sealed_cookie(Value);
                          {_, _, {optional, tls}, _} when Value =/= undefined -> tls_sealed(Value);
+                         {_, _, {optional, health}, _} when Value =/= undefined -> sealed_health(check(health, Value), Value);
                          _ -> shown(Rows, Key, Value)
                      end
              end, Given).
@@ -48,6 +49,9 @@ sealed_cookie(Cookie) ->
         {ok, Callback} -> Callback;
         error -> sockpool_secret:seal(Cookie)
     end.
+
+sealed_health({ok, How}, _Value) -> sockpool_health:sealed(How);
+sealed_health(error, Value) -> shown(health, Value).
 
 %% @doc Of a value, for an error: what was meant as a secret, or has one in it, must not end up in a log. Of an unknown
 %% option nothing: it is not known which was meant.

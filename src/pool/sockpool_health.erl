@@ -4,7 +4,7 @@
 %%% it; its death, for whatever reason, closes the connection.
 -module(sockpool_health).
 
--export([new/0, step/3, over/2, ended/4, died/4, checkers/1, check/1]).
+-export([new/0, step/3, over/2, ended/4, died/4, checkers/1, check/1, sealed/1, opened/1]).
 -export_type([health/0]).
 
 -include_lib("kernel/include/logger.hrl").
@@ -101,12 +101,15 @@ noted({error, Reason}, #{name := Name} = Opts, Health) ->
     {Until, Suppressed} = maps:get(logged, Health, {sockpool_wait:deadline(0), 0}),
     case sockpool_wait:left(Until) of
         0 ->
-            ?LOG_WARNING("sockpool ~tp: a check of an idle connection to ~ts failed, which is closed: ~0tP~ts",
-                         [Name, sockpool_opts:server(Opts), Reason, ?SHOWN, also(Suppressed)]),
+            ?LOG_WARNING("sockpool ~tp: a check of an idle connection to ~ts ~ts: ~0tP~ts",
+                         [Name, sockpool_opts:server(Opts), came_to(Reason), Reason, ?SHOWN, also(Suppressed)]),
             Health#{logged => {sockpool_wait:deadline(?LOG_EVERY_MS), 0}};
         _ ->
             Health#{logged => {Until, Suppressed + 1}}
     end.
+
+came_to(badfun) -> "could not be made";
+came_to(_Reason) -> "failed, which is closed".
 
 also(0) -> "";
 also(Suppressed) -> io_lib:format(" (and ~b more since the last line)", [Suppressed]).
@@ -118,6 +121,10 @@ checker(Parent, Check, How) ->
     Result = case asked(Check, How) of
                  ok ->
                      sockpool_nif:check_passed(Check);
+                 {error, badfun} = Error ->
+                     %% Its module was loaded twice since: that is not the server's doing.
+                     _ = sockpool_nif:check_skipped(Check),
+                     Error;
                  {error, _} = Error ->
                      _ = sockpool_nif:check_failed(Check),
                      Error
@@ -190,9 +197,22 @@ check(Given) when is_function(Given); tuple_size(Given) =:= 3 ->
     check(#{check => Given});
 check(Given) ->
     case sockpool_given:map(Given, maps:keys(?DEFAULTS)) of
-        {ok, Map} -> checked(maps:merge(?DEFAULTS, Map), map_size(?DEFAULTS));
+        {ok, Map} -> checked(opened(maps:merge(?DEFAULTS, Map)), map_size(?DEFAULTS));
         error -> error
     end.
+
+%% @doc What is sent may have a password in it, and be shown in a supervisor's report.
+-spec sealed(map()) -> map().
+sealed(#{check := undefined, send := Send, expect := Expect} = How) ->
+    How#{send := sockpool_secret:seal(Send), expect := sockpool_secret:seal(Expect)};
+sealed(How) ->
+    How.
+
+-spec opened(map()) -> map().
+opened(#{send := Send, expect := Expect} = How) when is_function(Send, 0), is_function(Expect, 0) ->
+    How#{send := Send(), expect := Expect()};
+opened(How) ->
+    How.
 
 checked(#{interval := Interval, timeout := Timeout} = How, Size)
   when map_size(How) =:= Size, is_integer(Interval), Interval >= ?INTERVAL_MIN_MS, is_integer(Timeout), Timeout >= 1 ->

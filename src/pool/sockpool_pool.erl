@@ -475,10 +475,10 @@ handle_info({timeout, _Timer, sockpool_checks}, State) ->
     {noreply, step(State)};
 handle_info({timeout, _Timer, {sockpool_check, Pid}}, #state{health = Health} = State) ->
     {noreply, State#state{health = sockpool_health:over(Pid, Health)}};
-handle_info({sockpool_health, Pid, Result}, #state{health = Health, opts = Opts} = State) ->
-    {noreply, State#state{health = sockpool_health:ended(Pid, Result, Opts, Health)}};
-handle_info({'EXIT', Pid, Reason}, #state{health = Health, opts = Opts} = State) when is_map_key(Pid, Health) ->
-    {noreply, State#state{health = sockpool_health:died(Pid, Reason, Opts, Health)}};
+handle_info({sockpool_health, Pid, Result}, #state{health = Health, opts = Opts, name = Name} = State) ->
+    {noreply, State#state{health = sockpool_health:ended(Pid, Result, Opts#{name := Name}, Health)}};
+handle_info({'EXIT', Pid, Reason}, #state{health = Health, opts = Opts, name = Name} = State) when is_map_key(Pid, Health) ->
+    {noreply, State#state{health = sockpool_health:died(Pid, Reason, Opts#{name := Name}, Health)}};
 handle_info({sockpool_stalled, Peer, Owner, Unacked, Retransmits, HeldMs}, #state{name = Name} = State) ->
     ?LOG_WARNING("sockpool ~tp: ~tp has a connection to ~tp for ~b ms, on which nothing gets through: ~b packets are "
                  "unconfirmed, repeated ~b times", [Name, Owner, Peer, HeldMs, Unacked, Retransmits]),

@@ -11,6 +11,7 @@
 -export([answered/1, in_pieces/1, framed/1, prefix/1, unanswered/1, wrong/1, too_much/1, changed/1, stopped/1,
          only_while_idle/1, refused/1, with_function/1, returns_error/1, raises/1, hangs/1, gives_back/1, uses_state/1,
          callers_wait/1, pool_crashes/1, pool_stops/1]).
+-export([in_a_supervisor/1, forgotten_function/1]).
 -export([ping/2]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1, stats/1, stat/2, start/1, await/1]).
@@ -26,7 +27,7 @@ all() -> [{group, Group} || Group <- [tcp, unix, tls, worker, there, c_tcp, c_un
 groups() ->
     Bytes = [answered, in_pieces, framed, prefix, unanswered, wrong, too_much, changed, stopped, only_while_idle, refused],
     Funs = [with_function, returns_error, raises, hangs, gives_back, callers_wait, pool_crashes, pool_stops],
-    [{tcp, [parallel], Bytes ++ [uses_state | Funs]}, {unix, [parallel], Bytes}, {tls, [parallel], Bytes ++ Funs}, {worker, [parallel], Funs},
+    [{tcp, [parallel], Bytes ++ [uses_state, in_a_supervisor, forgotten_function | Funs]}, {unix, [parallel], Bytes}, {tls, [parallel], Bytes ++ Funs}, {worker, [parallel], Funs},
      {there, [parallel], [with_function | Bytes]}, {c_tcp, [parallel], Bytes}, {c_unix, [parallel], Bytes}, {c_tls, [parallel], Bytes}].
 
 init_per_suite(Config) ->
@@ -62,6 +63,39 @@ init_per_testcase(Case, Config) ->
 end_per_testcase(_Case, Config) ->
     _ = sockpool:stop_pool(?config(pool, Config)),
     ok.
+
+%% Its specification shows nothing of what is sent.
+in_a_supervisor(Config) ->
+    Pool = ?config(pool, Config),
+    #{start := {Module, Function, Args} = Start} = sockpool:child_spec(Pool, maps:merge(target(Config), #{size => 1, packet => line, health => ?ASK})),
+    ?assertEqual(nomatch, string:find(io_lib:format("~p", [Start]), "ping")),
+    {ok, Process} = apply(Module, Function, Args),
+    wait_until(fun() -> stat(Pool, health_ok) > 1 end),
+    true = unlink(Process),
+    exit(Process, shutdown).
+
+%% Its module was loaded twice: nothing is asked, and nothing is closed.
+forgotten_function(Config) ->
+    Module = sockpool_health_forgotten,
+    Load = fun(Answer) ->
+               {ok, Module, Code} = compile:forms([{attribute, 1, module, Module}, {attribute, 2, export, [{check, 0}]},
+                                                   {function, 3, check, 0, [{clause, 3, [], [], [{'fun', 3, {clauses, [{clause, 3, [{var, 3, '_'}], [], [{atom, 3, Answer}]}]}}]}]}]),
+               {module, Module} = code:load_binary(Module, "none", Code)
+           end,
+    {module, Module} = Load(ok),
+    Pool = ?config(pool, Config),
+    ok = sockpool:start_pool(Pool, maps:merge(target(Config), #{size => 1, health => #{check => Module:check(), interval => 100}})),
+    wait_until(fun() -> stat(Pool, health_ok) > 1 end),
+    ok = sockpool_test_log:hear(Pool),
+    {module, Module} = Load(okay),
+    _ = code:purge(Module),
+    %% That of the old code killed nobody but, maybe, one that was checking.
+    Line = sockpool_test_log:next_line(),
+    ok = sockpool_test_log:forget(Pool),
+    ?assertNotEqual({nomatch, Line}, {string:find(Line, "could not be made: badfun"), Line}),
+    Before = stats(Pool),
+    wait_until(fun() -> stat(Pool, idle) =:= 1 end),
+    ?assertEqual(maps:with([health_ok, health_failed, closed], Before), maps:with([health_ok, health_failed, closed], stats(Pool))).
 
 %%% A server that answers as it is told to.
 

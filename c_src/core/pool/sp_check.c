@@ -159,8 +159,10 @@ void sp_check_skipped(struct sp_pool *pool, const struct sp_call *call, struct s
 static sp_status look_after(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
 {
     enum sp_clean clean;
+    uint64_t timeout_ns = atomic_load(&pool->health_timeout_ns);
 
-    if (call->now_ns > atomic_load(&conn->leased_ns) + atomic_load(&pool->health_timeout_ns))
+    /* Without one, checks were switched off meanwhile. */
+    if (timeout_ns && call->now_ns > atomic_load(&conn->leased_ns) + timeout_ns)
         return SP_TIMEOUT;
     if (conn->tainted || conn->fault != SP_OK)
         return SP_CLOSED;
@@ -198,7 +200,9 @@ sp_status sp_check_passed(struct sp_pool *pool, const struct sp_call *call, stru
 
 uint64_t sp_check_limit_ns(struct sp_pool *pool)
 {
-    return atomic_load(&pool->health_timeout_ns) + GRACE_NS;
+    uint64_t timeout_ns = atomic_load(&pool->health_timeout_ns);
+
+    return timeout_ns ? timeout_ns + GRACE_NS : SP_NEVER;
 }
 
 /* Of a connection that was idle and is the caller's now. False: it is of no use, or not ours to ask on. */

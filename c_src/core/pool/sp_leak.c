@@ -6,7 +6,8 @@ void sp_leak_look(struct sp_pool *pool, const struct sp_call *call, struct sp_co
     uint64_t threshold_ns = pool->control.config.leak_threshold_ns;
 
     if (threshold_ns == SP_NEVER || call->now_ns <= leased_ns + threshold_ns ||
-        atomic_load(&conn->leaked) == lease || sp_conn_state(conn) != SP_CONN_LEASED)
+        atomic_load(&conn->leaked) == lease || sp_conn_state(conn) != SP_CONN_LEASED ||
+        atomic_load(&conn->checked))
         return;
     atomic_store(&conn->leaked_since_ns, leased_ns);
     atomic_store(&conn->leaked, lease);

@@ -185,7 +185,7 @@ pub type Histogram {
   Histogram(count: Int, sum: Int, buckets: List(Int))
 }
 
-/// How long things took since the pool was first started: leases that their owners ended, waits of those who got a
+/// How long things took, since when the pool's counters count: leases that their owners ended, waits of those who got a
 /// connection, being idle before the next use, lives when they ended, and attempts to connect that worked, with the
 /// parts of that.
 pub type Histograms {

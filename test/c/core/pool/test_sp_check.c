@@ -92,6 +92,41 @@ KIT_TEST(check, opens_no_other_for_min_idle)
     cr_assert_eq(kit_stats().total, 1);
 }
 
+static void claimed(void)
+{
+    atomic_store(&checks[0].conn->owner, KIT_OWNER);
+}
+
+KIT_TEST(check, is_no_leak)
+{
+    configured(1, 0);
+    kit_config.leak_threshold_ns = 1000 * MS;
+    kit_config.health_timeout_ns = 10000 * MS;
+    kit_open();
+    cr_assert_eq(kit_grow(), 1);
+    (void)until_begun(INTERVAL_MS);
+    claimed();
+    fake_sleep_ms(5000);
+    kit_tick();
+    cr_assert_eq(kit_stats().leaked, 0);
+    cr_assert_eq(pass(), SP_OK);
+    kit_tick();
+    cr_assert_eq(fake_leaks() + fake_leak_ends(), 0);
+}
+
+KIT_TEST(check, passes_where_checks_were_switched_off)
+{
+    started(1, 0);
+    (void)until_begun(INTERVAL_MS);
+    claimed();
+    atomic_store(&kit_pool->health_interval_ns, 0);
+    atomic_store(&kit_pool->health_timeout_ns, 0);
+    fake_sleep_ms(TIMEOUT_MS - 100);
+    kit_tick();
+    cr_assert_eq(pass(), SP_OK);
+    cr_assert_eq(kit_stats().total, 1);
+}
+
 /* The one that was used last is taken first, however often the others are checked. */
 KIT_TEST(check, leaves_the_order_as_it_is)
 {
