@@ -443,7 +443,10 @@ static ERL_NIF_TERM send_request(ErlNifEnv *env, const struct sp_call *call,
     struct sp_conn *conn = lease->conn;
     sp_status status, ended;
 
-    if (!sp_conn_enter(conn, lease->lease, call)) {
+    /* A worker: the pool was started anew, as one of these, since the caller looked what it is. */
+    if (sp_is_worker(conn->transport))
+        (void)(sp_pool_checkin(conn->pool, call, conn, lease->lease, NULL) == SP_OK);
+    if (sp_is_worker(conn->transport) || !sp_conn_enter(conn, lease->lease, call)) {
         sp_nif_drop_conn(lease, call);
         return sp_nif_error_term(env, SP_CLOSED);
     }

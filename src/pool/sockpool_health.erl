@@ -9,8 +9,9 @@
 
 -include_lib("kernel/include/logger.hrl").
 
-%% Processes that check, and some atoms of this module's. Late: its time is over, it was killed.
--type health() :: #{pid() => {Timer :: reference() | late, sockpool_nif:lease()},
+%% Processes that check, and some atoms of this module's. Late: its time is over, it was killed. Said: likewise, but it had
+%% just said what came of it.
+-type health() :: #{pid() => {Timer :: reference() | late | said, sockpool_nif:lease()},
                       next => reference(),
                       logged => {Until :: integer(), Suppressed :: non_neg_integer()}}.
 
@@ -78,21 +79,29 @@ over(Pid, Health) ->
 %% @doc This one has said what came of it.
 -spec ended(pid(), ok | {error, term()}, sockpool_opts:opts(), health()) -> health().
 ended(Pid, Result, Opts, Health) ->
-    case maps:take(Pid, Health) of
-        {{Timer, _Check}, Rest} ->
-            _ = Timer =/= late andalso erlang:cancel_timer(Timer),
-            noted(Result, Opts, Rest);
-        error ->
+    case Health of
+        #{Pid := {late, Check}} ->
+            %% It was killed all the same.
+            noted(Result, Opts, Health#{Pid := {said, Check}});
+        #{Pid := {Timer, _Check}} ->
+            _ = erlang:cancel_timer(Timer),
+            noted(Result, Opts, maps:remove(Pid, Health));
+        #{} ->
             Health
     end.
 
 %% @doc One that has died before it could say so.
 -spec died(pid(), Reason :: term(), sockpool_opts:opts(), health()) -> health().
 died(Pid, Reason, Opts, Health) ->
-    #{Pid := {Timer, Check}} = Health,
-    ok = sockpool_nif:check_abort(Check),
-    Why = case Timer of late -> timeout; _ -> sockpool_reason:of_exit(Reason) end,
-    ended(Pid, {error, Why}, Opts, Health).
+    case maps:take(Pid, Health) of
+        {{said, _Check}, Rest} ->
+            Rest;
+        {{Timer, Check}, Rest} ->
+            ok = sockpool_nif:check_abort(Check),
+            _ = Timer =/= late andalso erlang:cancel_timer(Timer),
+            Why = case Timer of late -> timeout; _ -> sockpool_reason:of_exit(Reason) end,
+            noted({error, Why}, Opts, Rest)
+    end.
 
 %% One line at once, and then one in a while.
 noted(ok, _Opts, Health) ->

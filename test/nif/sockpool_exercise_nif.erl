@@ -114,6 +114,8 @@ checked(Port) ->
     {error, closed} = sockpool_nif:check_skipped(Skipped),
     Passed = claimed_check(Pool),
     {error, busy} = sockpool_nif:checkin(Passed),
+    told = sockpool_nif:cancel(Passed),
+    {error, busy} = sockpool_nif:discard(Passed, discarded),
     ok = sockpool_nif:check_passed(Passed),
     Failed = claimed_check(Pool),
     ok = sockpool_nif:check_failed(Failed),

@@ -291,10 +291,11 @@ bool sp_recv_words(struct sp_conn *conn)
 {
     const struct sp_rbuf *rbuf = &conn->rbuf;
     char *text = conn->words.text;
-    size_t len = rbuf->len - rbuf->pos, got;
+    size_t len, got;
 
     if (sp_is_node(conn->transport) || sp_is_worker(conn->transport))
         return false;
+    len = rbuf->len - rbuf->pos;
     if (len > SP_WORDS_MAX)
         len = SP_WORDS_MAX;
     if (len > 0)

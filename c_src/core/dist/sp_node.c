@@ -288,7 +288,8 @@ static void node_cleanup(struct sp_conn *conn)
 
 const struct sp_node_names *sp_node_names(const struct sp_conn *conn)
 {
-    return conn->dist && conn->dist->shaken ? &conn->dist->names : NULL;
+    return sp_is_node(conn->transport) && conn->dist && conn->dist->shaken ? &conn->dist->names
+                                                                           : NULL;
 }
 
 static void node_describe(struct sp_conn *conn, sp_fact tell, void *arg)

@@ -200,8 +200,9 @@ void sp_age_attempts(struct sp_pool *pool, uint64_t count, bool called_for)
 
 static void note_leased(struct sp_pool *pool, const struct sp_call *call)
 {
-    uint32_t up = ups(pool), leased = sp_shard_idle(pool) + atomic_load(&pool->check.under_way);
+    uint32_t up = ups(pool), leased = atomic_load(&pool->check.under_way);
 
+    leased += sp_shard_idle(pool);
     leased = up > leased ? up - leased : 0;
     if (atomic_exchange(&pool->exhausted, false))
         leased = up;

@@ -110,10 +110,18 @@ static void put_back(struct sp_pool *pool, const struct sp_call *call, struct sp
     sp_pool_serve(pool, call, NULL);
 }
 
-static void count_end(struct sp_pool *pool, struct sp_conn *conn)
+static void count_end(struct sp_pool *pool)
+{
+    atomic_fetch_sub(&pool->check.under_way, 1);
+}
+
+/* Under way until it is idle: who counts those that are checked first sees it in one of the two places. */
+static void gave_back(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
 {
     atomic_store(&conn->checked, false);
-    atomic_fetch_sub(&pool->check.under_way, 1);
+    put_back(pool, call, conn);
+    count_end(pool);
+    sp_pool_wake(pool, call); /* for the next */
 }
 
 /* Holder only. Those that are checked because another has failed raise no further alarm, nor those that were under way
@@ -131,7 +139,8 @@ static void fail(struct sp_pool *pool, const struct sp_call *call, struct sp_con
 
 void sp_check_ended(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
 {
-    count_end(pool, conn);
+    atomic_store(&conn->checked, false);
+    count_end(pool);
     if (sp_pool_phase(pool) == SP_PHASE_OPEN && sp_pool_is_current(pool, conn))
         fail(pool, call, conn);
     else
@@ -151,8 +160,7 @@ void sp_check_skipped(struct sp_pool *pool, const struct sp_call *call, struct s
 {
     if (!sp_conn_unlease(conn, lease))
         return;
-    count_end(pool, conn);
-    put_back(pool, call, conn);
+    gave_back(pool, call, conn);
 }
 
 /* What the server's answer has left. */
@@ -189,12 +197,10 @@ sp_status sp_check_passed(struct sp_pool *pool, const struct sp_call *call, stru
         sp_check_ended(pool, call, conn);
         return status;
     }
-    count_end(pool, conn);
     sp_count(sp_pool_home(pool, call), health_ok);
     sp_conn_forget(conn);
     sp_health_learn(pool, call, conn);
-    put_back(pool, call, conn);
-    sp_pool_wake(pool, call); /* for the next */
+    gave_back(pool, call, conn);
     return SP_OK;
 }
 

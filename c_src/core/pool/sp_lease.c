@@ -184,6 +184,8 @@ sp_status sp_pool_finish(struct sp_pool *pool, const struct sp_call *call, struc
 sp_status sp_pool_discard(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
                           uint64_t lease, enum sp_why why)
 {
+    if (sp_conn_is_checked_by(conn, lease))
+        return SP_BUSY;
     if (!sp_conn_unlease(conn, lease))
         return SP_CLOSED;
     count_checkin(pool, call, conn);

@@ -309,7 +309,7 @@ sp_status sp_piped_open(struct sp_pool *pool)
 
 /* ---- requests ---- */
 
-/* An idle connection becomes a pipe of this shard. */
+/* An idle connection becomes a pipe of this shard; no worker, as which the pool may have been started anew. */
 static sp_status take_idle(struct sp_pool *pool, const struct sp_call *call)
 {
     struct sp_conn *conn;
@@ -324,7 +324,7 @@ static sp_status take_idle(struct sp_pool *pool, const struct sp_call *call)
         conn->keepsake = keepsake;
         pool->host->keepsake_drop(conn);
     }
-    pipe = attach(pool, call, conn, lease);
+    pipe = sp_is_worker(conn->transport) ? NULL : attach(pool, call, conn, lease);
     if (!pipe) {
         (void)(sp_pool_checkin(pool, call, conn, lease, NULL) == SP_OK);
         pool->host->conn_unref(conn);

@@ -10,8 +10,10 @@ static uint32_t min_idle(struct sp_pool *pool)
 /* Those that are being checked, too, and those that are being made. */
 static uint32_t spare(struct sp_pool *pool)
 {
-    return sp_shard_idle(pool) + atomic_load(&pool->check.under_way) +
-           atomic_load(&pool->connecting);
+    /* These first, see sp_check.c. */
+    uint32_t checked = atomic_load(&pool->check.under_way);
+
+    return checked + sp_shard_idle(pool) + atomic_load(&pool->connecting);
 }
 
 uint32_t sp_spare_missing(struct sp_pool *pool)

@@ -114,6 +114,17 @@ KIT_TEST(check, is_no_leak)
     cr_assert_eq(fake_leaks() + fake_leak_ends(), 0);
 }
 
+KIT_TEST(check, is_ended_by_who_checks_only)
+{
+    started(1, 0);
+    (void)until_begun(INTERVAL_MS);
+    cr_assert_eq(
+        sp_pool_discard(kit_pool, kit_call(), checks[0].conn, checks[0].lease, SP_WHY_DISCARDED),
+        SP_BUSY);
+    cr_assert_eq(pass(), SP_OK);
+    cr_assert_eq(atomic_load(&kit_pool->check.under_way), 0);
+}
+
 KIT_TEST(check, passes_where_checks_were_switched_off)
 {
     started(1, 0);
