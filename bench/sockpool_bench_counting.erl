@@ -19,7 +19,7 @@ build() ->
     [{ok, _} = file:copy(File, filename:join(Ebin, filename:basename(File))) || File <- filelib:wildcard(filename:join(Here, "*"))],
     Bench = filename:dirname(filename:dirname(sockpool_bench_paths:program("x"))),
     Source = filename:join(filename:dirname(Bench), "c_src"),
-    Command = ["make -s -C ", Source, " CFLAGS='-O2 -g -DSP_NO_TIMES' OUT=../_build/c_src-no_times TARGET=", Library, " ",
+    Command = ["make -s --no-print-directory -C ", Source, " CFLAGS='-O2 -g -DSP_NO_TIMES' OUT=../_build/c_src-no_times TARGET=", Library, " ",
                Library, " >&2; echo $?"],
     "0" = string:trim(os:cmd(lists:flatten(Command))),
     ok.
