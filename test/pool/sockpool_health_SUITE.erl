@@ -18,7 +18,8 @@
 
 -define(WAIT_MS, 60000).
 %% A busy machine takes its time to answer.
--define(ASK, #{interval => 100, timeout => 5000, send => <<"ping\n">>, expect => <<"ping\n">>}).
+
+ask() -> #{interval => 100, timeout => 5000, send => <<"ping\n">>, expect => <<"ping\n">>}.
 
 suite() -> [{timetrap, {minutes, 3}}].
 
@@ -67,7 +68,7 @@ end_per_testcase(_Case, Config) ->
 %% Its specification shows nothing of what is sent.
 in_a_supervisor(Config) ->
     Pool = ?config(pool, Config),
-    #{start := {Module, Function, Args} = Start} = sockpool:child_spec(Pool, maps:merge(target(Config), #{size => 1, packet => line, health => ?ASK})),
+    #{start := {Module, Function, Args} = Start} = sockpool:child_spec(Pool, maps:merge(target(Config), #{size => 1, packet => line, health => ask()})),
     ?assertEqual(nomatch, string:find(io_lib:format("~p", [Start]), "ping")),
     {ok, Process} = apply(Module, Function, Args),
     wait_until(fun() -> stat(Pool, health_ok) > 1 end),
@@ -177,7 +178,7 @@ failed(Pool, Count) -> wait_until(fun() -> stat(Pool, health_failed) >= Count or
 
 %%% Bytes.
 
-answered(Config) -> all_is_well(started(Config, #{size => 3, max_overflow => 0, health => ?ASK})).
+answered(Config) -> all_is_well(started(Config, #{size => 3, max_overflow => 0, health => ask()})).
 
 all_is_well(Pool) ->
     ok = checked(Pool, 10),
@@ -186,19 +187,19 @@ all_is_well(Pool) ->
 
 in_pieces(Config) ->
     ok = mode(Config, pieces),
-    all_is_well(started(Config, #{size => 3, max_overflow => 0, health => ?ASK})).
+    all_is_well(started(Config, #{size => 3, max_overflow => 0, health => ask()})).
 
 framed(Config) ->
     ok = mode(Config, pieces),
-    Pool = started(Config, #{size => 3, max_overflow => 0, packet => line, health => maps:to_list(?ASK)}),
+    Pool = started(Config, #{size => 3, max_overflow => 0, packet => line, health => maps:to_list(ask())}),
     all_is_well(Pool).
 
 prefix(Config) ->
-    all_is_well(started(Config, #{size => 3, max_overflow => 0, health => (?ASK)#{expect := {prefix, <<"pi">>}}})).
+    all_is_well(started(Config, #{size => 3, max_overflow => 0, health => (ask())#{expect := {prefix, <<"pi">>}}})).
 
 %% One that does not answer is closed when its time is over, and so are all others.
 unanswered(Config) ->
-    Pool = started(Config, #{size => 4, max_overflow => 0, health => (?ASK)#{timeout := 300}}),
+    Pool = started(Config, #{size => 4, max_overflow => 0, health => (ask())#{timeout := 300}}),
     ok = checked(Pool, 1),
     ok = mode(Config, silent),
     ok = failed(Pool, 4),
@@ -209,36 +210,36 @@ unanswered(Config) ->
 
 wrong(Config) ->
     ok = mode(Config, wrong),
-    Pool = started(Config, #{size => 2, max_overflow => 0, health => ?ASK}),
+    Pool = started(Config, #{size => 2, max_overflow => 0, health => ask()}),
     ok = failed(Pool, 3),
     ?assertMatch(#{health_ok := 0}, stats(Pool)).
 
 too_much(Config) ->
     ok = mode(Config, too_much),
-    Pool = started(Config, #{size => 2, max_overflow => 0, health => ?ASK}),
+    Pool = started(Config, #{size => 2, max_overflow => 0, health => ask()}),
     ok = failed(Pool, 3),
     ?assertMatch(#{health_ok := 0}, stats(Pool)).
 
 changed(Config) ->
     ok = mode(Config, wrong),
     Pool = started(Config, #{size => 3, max_overflow => 0}),
-    ?assertEqual(ok, sockpool:update(Pool, #{health => (?ASK)#{expect := <<"qing\n">>}})),
+    ?assertEqual(ok, sockpool:update(Pool, #{health => (ask())#{expect := <<"qing\n">>}})),
     ok = checked(Pool, 3),
     ?assertMatch(#{closed := 0}, stats(Pool)),
-    ?assertEqual(ok, sockpool:update(Pool, #{health => ?ASK})),
+    ?assertEqual(ok, sockpool:update(Pool, #{health => ask()})),
     ok = failed(Pool, 1),
     ?assertEqual(ok, sockpool:update(Pool, #{health => undefined})).
 
 %% While checks are under way.
 stopped(Config) ->
     ok = mode(Config, silent),
-    Pool = started(Config, #{size => 20, max_overflow => 0, health => (?ASK)#{timeout := 60000}}),
+    Pool = started(Config, #{size => 20, max_overflow => 0, health => (ask())#{timeout := 60000}}),
     ok = wait_until(fun() -> atomics:get(?config(mode, Config), 2) > 0 end),
     ?assertEqual(ok, sockpool:stop_pool(Pool)),
     ?assertEqual({error, not_found}, sockpool:checkout(Pool, 1000)).
 
 only_while_idle(Config) ->
-    Pool = started(Config, #{size => 1, max_overflow => 0, health => ?ASK}),
+    Pool = started(Config, #{size => 1, max_overflow => 0, health => ask()}),
     ok = checked(Pool, 1),
     {ok, Conn} = sockpool:checkout(Pool, ?WAIT_MS),
     #{health_ok := Before} = stats(Pool),
@@ -258,9 +259,9 @@ refused(Config) ->
          ?assertEqual(case is_atom(Wrong) orelse is_integer(Wrong) of true -> Wrong; false -> not_a_check end, Shown),
          ?assertNotEqual(nomatch, string:find(sockpool:format_error(Bad), "expect may be {prefix, Binary}"))
      end || Wrong <- [true, 1, #{}, [], #{send => <<"x">>}, #{expect => <<"x">>}, #{send => "x", expect => <<"x">>},
-                      #{send => <<>>, expect => <<"x">>}, (?ASK)#{interval := 99}, (?ASK)#{timeout := 0}, (?ASK)#{timeout := infinity},
-                      (?ASK)#{expect := {suffix, <<"x">>}}, (?ASK)#{expect := {prefix, <<>>}}, (?ASK)#{other => 1},
-                      (?ASK)#{send := binary:copy(<<"x">>, 513)}, (?ASK)#{check => nonsense}]],
+                      #{send => <<>>, expect => <<"x">>}, (ask())#{interval := 99}, (ask())#{timeout := 0}, (ask())#{timeout := infinity},
+                      (ask())#{expect := {suffix, <<"x">>}}, (ask())#{expect := {prefix, <<>>}}, (ask())#{other => 1},
+                      (ask())#{send := binary:copy(<<"x">>, 513)}, (ask())#{check => nonsense}]],
     ok.
 
 %%% Functions.
