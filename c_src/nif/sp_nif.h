@@ -163,6 +163,11 @@ ERL_NIF_TERM sp_nif_addr_term(ErlNifEnv *env, const struct sp_addr *addr);
 bool sp_nif_get_addr(ErlNifEnv *env, ERL_NIF_TERM host, ERL_NIF_TERM port, struct sp_addr *addr);
 bool sp_nif_get_bool(ERL_NIF_TERM term, bool *value);
 ERL_NIF_TERM sp_nif_ms_term(ErlNifEnv *env, uint64_t ms); /* SP_NEVER: infinity */
+/* The same of nanoseconds that somebody is to wait: not a part of a millisecond less. */
+ERL_NIF_TERM sp_nif_wait_term(ErlNifEnv *env, uint64_t ns);
+/* Which of the words the atom is. */
+bool sp_nif_get_word(ErlNifEnv *env, ERL_NIF_TERM term, const char *const *words, int count,
+                     int *which);
 
 /* sp_nif_framing.c */
 bool sp_nif_get_framing(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_framing *framing);
@@ -261,6 +266,8 @@ ERL_NIF_TERM sp_nif_lease_handle(ErlNifEnv *env, struct sp_nif_lease *lease);
 /* The resource and generation of a handle, whoever it belongs to. */
 bool sp_nif_open_handle(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_nif_lease **lease,
                         uint64_t *generation);
+/* One whose owner was a process that is dead: it makes no more calls, so all of the lease is the caller's. */
+bool sp_nif_get_orphan(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_nif_lease **lease);
 /* The lease behind a handle, for its owner. False with the {error, Reason} to return: no handle,
  * not the owner's, ended. */
 bool sp_nif_get_lease(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_nif_lease **lease,

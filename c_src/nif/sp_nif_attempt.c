@@ -299,16 +299,12 @@ static bool get_failure(ErlNifEnv *env, ERL_NIF_TERM term, enum sp_failure *why)
 #define SP_FAILURE_WORD(name, word) #word,
     static const char *const WORDS[] = {SP_FAILURE_MAP(SP_FAILURE_WORD)};
 #undef SP_FAILURE_WORD
-    char word[16];
+    int which;
 
-    if (!enif_get_atom(env, term, word, sizeof word, ERL_NIF_LATIN1))
+    if (!sp_nif_get_word(env, term, WORDS, SP_FAILURES, &which))
         return false;
-    for (int i = 0; i < SP_FAILURES; i++)
-        if (strcmp(word, WORDS[i]) == 0) {
-            *why = (enum sp_failure)i;
-            return true;
-        }
-    return false;
+    *why = (enum sp_failure)which;
+    return true;
 }
 
 /* attempt_failed(Attempt, Class) -> ok. Gives the capacity back and counts for backoff; Class is a word of sp_stats.h. */
@@ -338,16 +334,10 @@ SP_NIF(sp_nif_attempt_abort)
 {
     struct sp_call call = sp_nif_call(env);
     struct sp_nif_lease *lease;
-    uint64_t generation;
     enum sp_failure why;
-    ErlNifPid owner;
 
     (void)argc;
-    if (!sp_nif_open_handle(env, argv[0], &lease, &generation) || !get_failure(env, argv[1], &why))
-        return enif_make_badarg(env);
-    /* A dead owner makes no more calls: all of the lease is the caller's. */
-    owner.pid = atomic_load(&lease->owner);
-    if (!owner.pid || enif_is_process_alive(env, &owner))
+    if (!sp_nif_get_orphan(env, argv[0], &lease) || !get_failure(env, argv[1], &why))
         return enif_make_badarg(env);
     if (lease->conn && sp_conn_unready(lease->conn))
         (void)sp_pool_fail_attempt(lease->conn->pool, &call, lease->conn, lease->lease, why);

@@ -31,9 +31,7 @@ SP_NIF(sp_nif_pool_checks)
         list = enif_make_list_cell(env, check_term(env, &checks[i]), list);
     sp_nif_charge(&call);
     return enif_make_tuple3(env, list, plan.more ? sp_atoms.true_ : sp_atoms.false_,
-                            plan.wait_ns == SP_NEVER
-                                ? sp_atoms.infinity
-                                : enif_make_uint64(env, (plan.wait_ns + SP_MS - 1) / SP_MS));
+                            sp_nif_wait_term(env, plan.wait_ns));
 }
 
 /* check_claim(Check, Pid) -> ok | {error, not_owner}: once, before Pid may use it. */
@@ -99,32 +97,32 @@ SP_NIF(sp_nif_check_passed)
     return words;
 }
 
-/* check_failed(Check) -> ok | {error, Reason} */
-SP_NIF(sp_nif_check_failed)
+static ERL_NIF_TERM end_check(ErlNifEnv *env, ERL_NIF_TERM check,
+                              void (*end)(struct sp_pool *, const struct sp_call *,
+                                          struct sp_conn *, uint64_t))
 {
     struct sp_call call = sp_nif_call(env);
     struct sp_nif_lease *lease;
     ERL_NIF_TERM error;
 
-    (void)argc;
-    if (!get_check(env, argv[0], &lease, &error))
+    if (!get_check(env, check, &lease, &error))
         return error;
-    sp_check_failed(lease->conn->pool, &call, lease->conn, lease->lease);
+    end(lease->conn->pool, &call, lease->conn, lease->lease);
     return ended(env, &call, lease, SP_OK);
+}
+
+/* check_failed(Check) -> ok | {error, Reason} */
+SP_NIF(sp_nif_check_failed)
+{
+    (void)argc;
+    return end_check(env, argv[0], sp_check_failed);
 }
 
 /* check_skipped(Check) -> ok | {error, Reason}: nobody has asked anything. */
 SP_NIF(sp_nif_check_skipped)
 {
-    struct sp_call call = sp_nif_call(env);
-    struct sp_nif_lease *lease;
-    ERL_NIF_TERM error;
-
     (void)argc;
-    if (!get_check(env, argv[0], &lease, &error))
-        return error;
-    sp_check_skipped(lease->conn->pool, &call, lease->conn, lease->lease);
-    return ended(env, &call, lease, SP_OK);
+    return end_check(env, argv[0], sp_check_skipped);
 }
 
 /* check_abort(Check) -> ok. By the control process, once the check's owner has died: as check_failed/1, where the owner
@@ -133,15 +131,9 @@ SP_NIF(sp_nif_check_abort)
 {
     struct sp_call call = sp_nif_call(env);
     struct sp_nif_lease *lease;
-    uint64_t generation;
-    ErlNifPid owner;
 
     (void)argc;
-    if (!sp_nif_open_handle(env, argv[0], &lease, &generation))
-        return enif_make_badarg(env);
-    /* A dead owner makes no more calls: all of the lease is the caller's. */
-    owner.pid = atomic_load(&lease->owner);
-    if (!owner.pid || enif_is_process_alive(env, &owner))
+    if (!sp_nif_get_orphan(env, argv[0], &lease))
         return enif_make_badarg(env);
     if (lease->conn && sp_conn_is_checked_by(lease->conn, lease->lease))
         sp_check_failed(lease->conn->pool, &call, lease->conn, lease->lease);

@@ -70,6 +70,17 @@ bool sp_nif_open_handle(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_nif_lease *
     return true;
 }
 
+bool sp_nif_get_orphan(ErlNifEnv *env, ERL_NIF_TERM term, struct sp_nif_lease **lease)
+{
+    uint64_t generation;
+    ErlNifPid owner;
+
+    if (!sp_nif_open_handle(env, term, lease, &generation))
+        return false;
+    owner.pid = atomic_load(&(*lease)->owner);
+    return owner.pid && !enif_is_process_alive(env, &owner);
+}
+
 void sp_nif_drop_conn(struct sp_nif_lease *lease, const struct sp_call *call)
 {
     struct sp_conn *conn = lease->conn;
@@ -369,16 +380,12 @@ static bool get_why(ErlNifEnv *env, ERL_NIF_TERM term, enum sp_why *why)
 #define SP_WHY_WORD(name, word) #word,
     static const char *const WORDS[] = {SP_WHY_MAP(SP_WHY_WORD)};
 #undef SP_WHY_WORD
-    char word[16];
+    int which;
 
-    if (!enif_get_atom(env, term, word, sizeof word, ERL_NIF_LATIN1))
+    if (!sp_nif_get_word(env, term, WORDS, SP_WHYS, &which))
         return false;
-    for (int i = 0; i < SP_WHYS; i++)
-        if (strcmp(word, WORDS[i]) == 0) {
-            *why = (enum sp_why)i;
-            return true;
-        }
-    return false;
+    *why = (enum sp_why)which;
+    return true;
 }
 
 /* discard(Lease, Why) -> ok | {error, Reason}; Why is a word of sp_why.h */

@@ -244,13 +244,6 @@ static ERL_NIF_TERM attempt_term(ErlNifEnv *env, const struct sp_attempt *attemp
     return sp_nif_lease_handle(env, lease);
 }
 
-/* In milliseconds, or infinity. */
-static ERL_NIF_TERM wait_term(ErlNifEnv *env, uint64_t wait_ns)
-{
-    return wait_ns == SP_NEVER ? sp_atoms.infinity
-                               : enif_make_uint64(env, (wait_ns + SP_MS - 1) / SP_MS);
-}
-
 /* pool_step(Pool) -> {[Attempt], More :: boolean(), WaitMs | infinity} */
 SP_NIF(sp_nif_pool_step)
 {
@@ -268,7 +261,7 @@ SP_NIF(sp_nif_pool_step)
         list = enif_make_list_cell(env, attempt_term(env, &attempts[i]), list);
     sp_nif_charge(&call);
     return enif_make_tuple3(env, list, plan.more ? sp_atoms.true_ : sp_atoms.false_,
-                            wait_term(env, plan.wait_ns));
+                            sp_nif_wait_term(env, plan.wait_ns));
 }
 
 /* pool_tick(Pool, Cursor) -> NextCursor | {due, Ms | infinity}, when the round is done: when the next one is to begin,
@@ -290,8 +283,9 @@ SP_NIF(sp_nif_pool_tick)
     sp_nif_charge(&call);
     if (more)
         return enif_make_uint(env, cursor);
-    return enif_make_tuple2(env, enif_make_atom(env, "due"),
-                            wait_term(env, due_ns == SP_NEVER ? SP_NEVER : due_ns - call.now_ns));
+    return enif_make_tuple2(
+        env, enif_make_atom(env, "due"),
+        sp_nif_wait_term(env, due_ns == SP_NEVER ? SP_NEVER : due_ns - call.now_ns));
 }
 
 /* pool_idle_event(Pool, Slot, Generation) -> ok */

@@ -131,3 +131,21 @@ ERL_NIF_TERM sp_nif_ms_term(ErlNifEnv *env, uint64_t ms)
 {
     return ms == SP_NEVER ? sp_atoms.infinity : enif_make_uint64(env, ms);
 }
+
+ERL_NIF_TERM sp_nif_wait_term(ErlNifEnv *env, uint64_t ns)
+{
+    return sp_nif_ms_term(env, ns == SP_NEVER ? SP_NEVER : (ns + SP_MS - 1) / SP_MS);
+}
+
+bool sp_nif_get_word(ErlNifEnv *env, ERL_NIF_TERM term, const char *const *words, int count,
+                     int *which)
+{
+    char word[16];
+
+    if (!enif_get_atom(env, term, word, sizeof word, ERL_NIF_LATIN1))
+        return false;
+    for (*which = 0; *which < count; ++*which)
+        if (strcmp(word, words[*which]) == 0)
+            return true;
+    return false;
+}

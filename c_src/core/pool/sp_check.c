@@ -57,11 +57,9 @@ static uint64_t due_ns(const struct sp_conn *conn, uint64_t interval_ns)
 /* How many more may be checked now. */
 static uint32_t room(struct sp_pool *pool)
 {
-    uint32_t under_way = atomic_load(&pool->check.under_way), idle = under_way, most;
+    uint32_t under_way = atomic_load(&pool->check.under_way);
+    uint32_t most = (under_way + sp_shard_idle(pool)) / CHECKED_PARTS;
 
-    for (uint32_t i = 0; i < pool->shard_count; i++)
-        idle += atomic_load(&pool->shards[i].top);
-    most = idle / CHECKED_PARTS;
     if (most < 1)
         most = 1;
     if (most > SP_CHECKS_MAX || pool->check.all)
