@@ -25,9 +25,14 @@ init_per_suite(Config) ->
     {ok, Port} = inet:port(Listener),
     Server = spawn(fun() -> accept(Listener) end),
     ok = gen_tcp:controlling_process(Listener, Server),
-    [{server, Server}, {options, #{host => "127.0.0.1", port => Port, size => 1, packet => line}} | Config].
+    %% rebar3's handler keeps a case's reports, and with them the pools that these name.
+    #{level := Level} = logger:get_primary_config(),
+    ok = logger:set_primary_config(level, none),
+    [{level, Level}, {server, Server}, {options, #{host => "127.0.0.1", port => Port, size => 1, packet => line}} | Config].
 
-end_per_suite(Config) -> exit(?config(server, Config), kill).
+end_per_suite(Config) ->
+    ok = logger:set_primary_config(level, ?config(level, Config)),
+    exit(?config(server, Config), kill).
 
 accept(Listener) ->
     {ok, Socket} = gen_tcp:accept(Listener),
