@@ -48,7 +48,7 @@ checkout(Pool, Block) ->
 %% @doc The time is also for a worker that has to be started, where `Block' is `false' as well.
 -spec checkout(pool(), Block :: boolean(), timeout()) -> pid() | full.
 checkout(Pool, Block, Timeout) ->
-    case leased(named(Pool), Block, Timeout) of
+    case when_open(Pool, fun(Left) -> leased(named(Pool), Block, Left) end, Timeout) of
         {worker, Lease, Worker} ->
             _ = put(?HELD, (held())#{Worker => Lease}),
             Worker;
@@ -61,6 +61,43 @@ checkout(Pool, Block, Timeout) ->
             _ = sockpool:checkin(Conn),
             failed(not_found, [Pool, {checkout, make_ref(), Block}, Timeout])
     end.
+
+%% A name is its process's before the pool is open, and after it is stopped. Who asks then waits for that process, as for
+%% poolboy's.
+when_open(Pool, Ask, Timeout) ->
+    case Ask(Timeout) of
+        {error, Reason} when Reason =:= not_found; element(1, Reason) =:= bad_argument ->
+            Deadline = sockpool_wait:deadline(Timeout),
+            case begun(process(Pool), Timeout) of
+                ok -> Ask(sockpool_wait:left(Deadline));
+                {error, _} = Error -> Error
+            end;
+        Result ->
+            Result
+    end.
+
+begun(Pid, Timeout) when is_pid(Pid), node(Pid) =:= node() ->
+    case proc_lib:translate_initial_call(Pid) of
+        {?MODULE, run, 4} ->
+            try gen_server:call(Pid, begun, Timeout) of
+                _Unknown -> ok
+            catch
+                exit:{timeout, _} -> {error, timeout};
+                exit:_ -> {error, not_found}
+            end;
+        _ ->
+            {error, not_found}
+    end;
+begun(_NoneHere, _Timeout) ->
+    {error, not_found}.
+
+process(Pid) when is_pid(Pid) -> Pid;
+process(Name) when is_atom(Name) -> whereis(Name);
+process({local, Name}) -> whereis(Name);
+process({global, As}) -> global:whereis_name(As);
+process({via, Module, As}) -> Module:whereis_name(As);
+process({Name, Node}) when Node =:= node() -> whereis(Name);
+process({_Name, _Node}) -> undefined.
 
 leased(Name, false, Timeout) when ?IS_TIMEOUT(Timeout) -> leased_or_full(Name, Timeout, 2);
 leased(Name, _Block, Timeout) when ?IS_TIMEOUT(Timeout) -> sockpool:leased(Name, Timeout);
@@ -317,7 +354,7 @@ status_map(Pool) ->
     counted(Pool, status_map).
 
 counted(Pool, Request) ->
-    case sockpool:stats(named(Pool)) of
+    case when_open(Pool, fun(_Left) -> sockpool:stats(named(Pool)) end, ?TIMEOUT_MS) of
         {ok, #{size := Size, max_overflow := Max, total := Total, idle := Idle, leased := Leased, waiting := Waiting}} ->
             Overflow = max(0, Total - Size),
             State = if

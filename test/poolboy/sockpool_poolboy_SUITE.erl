@@ -8,7 +8,10 @@
 
 -export([suite/0, all/0, groups/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([exports/1, checkouts/1, transactions/1, specs/1, defaults/1, names/1, taken_names/1, names_again/1, pids/1,
-         exits/1, pool_of_sockets/1, stopped_under_a_waiter/1, stops/1, supervised/1, started_not_linked/1]).
+         exits/1, pool_of_sockets/1, stopped_under_a_waiter/1, stops/1, supervised/1, started_not_linked/1,
+         asked_while_it_starts/1]).
+%% As a registry.
+-export([register_name/2, whereis_name/1]).
 -export([full_at_the_limit_only/1, one_place_for_two/1, owner_dies/1, owner_dies_with_a_copy/1, worker_dies/1,
          idle_worker_dies/1, checkin_by_another/1, checkin_twice/1, late_checkin_is_nobody_elses/1,
          checked_in_by_others_is_forgotten/1, waiters_in_turn/1, start_waits_for_workers/1, failed_start/1,
@@ -25,7 +28,7 @@ all() -> [{group, side_by_side}, names_again, many, same_as_poolboy].
 groups() ->
     [{side_by_side, [parallel],
       [exports, checkouts, transactions, specs, defaults, names, taken_names, pids, exits, pool_of_sockets, stopped_under_a_waiter, stops,
-       supervised, started_not_linked, full_at_the_limit_only, one_place_for_two, owner_dies, owner_dies_with_a_copy,
+       supervised, started_not_linked, asked_while_it_starts, full_at_the_limit_only, one_place_for_two, owner_dies, owner_dies_with_a_copy,
        worker_dies, idle_worker_dies, checkin_by_another, checkin_twice, late_checkin_is_nobody_elses,
        checked_in_by_others_is_forgotten, waiters_in_turn, start_waits_for_workers, failed_start,
        nothing_in_the_dictionary, sends_nothing]}].
@@ -273,6 +276,31 @@ started_not_linked(_Config) ->
     wait_until(fun() -> not is_process_alive(Linked) end),
     ?assertEqual({ready, 1, 0, 0}, ?SHIM:status(Alone)),
     ok = ?SHIM:stop(Alone).
+
+%% Its process has the name already and the pool is not open yet: who asks waits for that, as for poolboy's.
+asked_while_it_starts(Config) ->
+    Pool = {via, ?MODULE, ?config(pool, Config)},
+    Ask = fun(Fun) -> spawn_monitor(fun() -> exit({returned, catch Fun()}) end) end,
+    {Starter, _} = Ask(fun() -> {ok, Pid} = ?SHIM:start([{name, Pool} | args(1, 0)], args), Pid end),
+    wait_until(fun() -> is_pid(whereabouts(Pool)) end),
+    ?assertExit({timeout, _}, ?SHIM:checkout(Pool, true, 0)),
+    ?assertExit({timeout, _}, ?SHIM:checkout(whereabouts(Pool), false, 10)),
+    Askers = [Ask(Fun) || Fun <- [fun() -> ?SHIM:status(Pool) end, fun() -> ?SHIM:transaction(Pool, fun is_pid/1) end,
+                                  fun() -> ?SHIM:transaction(whereabouts(Pool), fun is_pid/1) end]],
+    [wait_until(fun() -> process_info(Asker, status) =:= {status, waiting} end) || {Asker, _} <- Askers],
+    whereabouts(Pool) ! register,
+    receive {'DOWN', _, process, Starter, {returned, Pid}} -> ?assertEqual(Pid, whereabouts(Pool)) end,
+    %% Its worker may be starting, or in another's hands.
+    [{Status, _, 0, _}, true, true] =
+        [receive {'DOWN', Monitor, process, Asker, {returned, Answer}} -> Answer end || {Asker, Monitor} <- Askers],
+    ?assert(lists:member(Status, [ready, full])),
+    ok = ?SHIM:stop(Pool).
+
+register_name(Name, Pid) ->
+    ok = persistent_term:put({?MODULE, Name}, Pid),
+    receive register -> yes end.
+
+whereis_name(Name) -> persistent_term:get({?MODULE, Name}, undefined).
 
 %%% Full, and waiting.
 
