@@ -8,7 +8,7 @@
 -export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2, end_per_group/2,
          init_per_testcase/2, end_per_testcase/2]).
 -export([up_already/1, comes_up/1, time_over_while_down/1, time_over_while_up/1, default_time/1, resized/1, stopped/1,
-         no_such_pool/1, bad_arguments/1, start_waits/1, start_returns_anyway/1, bad_start/1, spare_ones/1]).
+         no_such_pool/1, bad_arguments/1, start_waits/1, start_returns_anyway/1, bad_start/1, spare_ones/1, asks_again_and_again/1]).
 -export([the_dead_are_forgotten/1, others_start_meanwhile/1, a_restart_waits_for_nothing/1, stopped_while_it_starts/1,
          linked_start_waits/1, of_workers/1, crashed_while_it_starts/1, crashed_while_waited_for/1,
          opens_what_will_be_needed/1, eager_or_not/1]).
@@ -24,7 +24,7 @@ groups() ->
             bad_arguments, start_waits, start_returns_anyway, bad_start, spare_ones],
     Here = [the_dead_are_forgotten, others_start_meanwhile, a_restart_waits_for_nothing, stopped_while_it_starts,
             linked_start_waits, of_workers, crashed_while_it_starts, crashed_while_waited_for, opens_what_will_be_needed, eager_or_not],
-    [{here, Each ++ Here}, {erlang, Each}, {c, Each}].
+    [{here, Each ++ Here}, {erlang, Each ++ [asks_again_and_again]}, {c, Each ++ [asks_again_and_again]}].
 
 init_per_suite(Config) -> Config.
 
@@ -182,6 +182,24 @@ spare_ones(Config) ->
     wait_until(fun() -> stat(Pool, total) =:= 2 end),
     ok = sockpool:update(Pool, #{min_idle => 4}),
     wait_until(fun() -> stat(Pool, idle) =:= 4 end).
+
+%% Who has died keeps his place at the other node for some seconds at most.
+asks_again_and_again(Config) ->
+    down(Config),
+    Pool = started(Config, #{size => 1}),
+    Waiter = start(fun() -> receive go -> sockpool:await_ready(Pool, #{timeout => infinity}) end end),
+    1 = erlang:trace(element(1, Waiter), true, [send]),
+    element(1, Waiter) ! go,
+    Asked = [await_asked(), await_asked()],
+    up(Config),
+    ?assertEqual(ok, await(Waiter)),
+    ?assertEqual([5000, 5000], Asked).
+
+await_asked() ->
+    receive
+        {trace, _, _, {_, _, {await_ready, _, _, _, Ms}}, _} -> Ms;
+        {trace, _, _, _Other, _} -> await_asked()
+    end.
 
 %%% Pools of this node.
 
