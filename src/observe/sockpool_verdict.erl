@@ -294,8 +294,14 @@ why_crowded(View) ->
             end
     end.
 
+%% Not where they are made so fast that it is the leases that take time.
 is_growing(View) ->
-    gauge(connecting, View) > 0 andalso up(View) < limit(View) andalso gauge(connecting, View) >= up(View).
+    gauge(connecting, View) > 0 andalso up(View) < limit(View) andalso gauge(connecting, View) >= up(View)
+        andalso takes_longer(mean(connect, View), mean(use, View)).
+
+takes_longer(none, _Use) -> true;
+takes_longer(_Connect, none) -> true;
+takes_longer(Connect, Use) -> Connect > Use.
 
 %% In all the time that the first of the queue waits: who comes back serves him.
 none_returned(View) -> counted(checkins, View) =:= 0 andalso gauge(leased, View) > 0.

@@ -39,6 +39,8 @@ table() ->
      {"reported where owners are not known", #{}, Full#{leaked => 1}, [{warning, leak}]},
      {"connecting", #{}, #{idle => 0, leased => 1, total => 3, connecting => 2, waiting => 5, oldest_wait => 1500, checkins => 1, use => {1, 1000}},
       [{warning, connecting}]},
+     {"connecting, faster than they are used", #{}, #{idle => 0, leased => 1, total => 3, connecting => 2, waiting => 5, oldest_wait => 1500, checkins => 1,
+                                                     use => {1, 1000}, connect => {1, 100}}, [{error, pool_too_small}]},
      {"refused", #{}, maps:merge(Down, Refused#{connect_failures => 3}), [{error, host_down}]},
      {"between two attempts", #{connect_failures => 3}, maps:merge(Down, Refused#{connect_failures => 3}), [{error, host_down}]},
      {"long ago", #{connect_failures => 3}, maps:merge(Down, Refused#{connect_failures => 3, last_error_at => -70000}), []},
@@ -102,7 +104,7 @@ found(Before, Now) ->
 
 %% Histograms count on.
 added(Before, Now) ->
-    maps:map(fun(Key, {Count, Us}) when Key =:= use; Key =:= wait ->
+    maps:map(fun(Key, {Count, Us}) when Key =:= use; Key =:= wait; Key =:= connect ->
                      case {Before, Now} of
                          {#{Key := {Count0, Us0}}, _} when {Count0, Us0} =/= {Count, Us} -> [{Count0, Us0}, {Count, Us}];
                          _ -> {Count, Us}
@@ -112,7 +114,7 @@ added(Before, Now) ->
 
 reading(Given) ->
     Gauges = maps:merge(#{name => db, size => 8, max_overflow => 2, total => 8, idle => 8, closed_by => #{}, errors => #{}, connect_failed_by => #{},
-                          last_error => undefined, last_error_at => undefined}, maps:without([use, wait, held], Given)),
+                          last_error => undefined, last_error_at => undefined}, maps:without([use, wait, connect, held], Given)),
     #{name => db, at => 1000, clock => 1000, state => running, stats => Gauges,
       facts => #{server => "10.0.0.7:5432", transport => tcp, checkout_timeout => 5000,
                  held => [#{owner => self(), in_io => InIo} || InIo <- maps:get(held, Given, [])]},
