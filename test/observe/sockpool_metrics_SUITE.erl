@@ -5,7 +5,7 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, end_per_testcase/2]).
--export([rules/1, promtool/1, values/1, histograms/1, up/1, crashed/1, chosen_pools/1, otel/1, bad_options/1, environment/1, hundred_pools/1]).
+-export([rules/1, promtool/1, values/1, histograms/1, up/1, crashed/1, chosen_pools/1, otel/1, bad_options/1, environment/1, documented/1, hundred_pools/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1]).
 -import(sockpool_metrics_kit, [read/2, value/3]).
@@ -16,7 +16,7 @@
 suite() -> [{timetrap, {minutes, 2}}].
 
 all() ->
-    [rules, promtool, values, histograms, up, crashed, chosen_pools, otel, bad_options, environment, hundred_pools].
+    [rules, promtool, values, histograms, up, crashed, chosen_pools, otel, bad_options, environment, documented, hundred_pools].
 
 init_per_suite(Config) ->
     {ok, _} = application:ensure_all_started(sockpool),
@@ -203,6 +203,37 @@ environment(_Config) ->
     ?assert(maps:is_key("sockpool_use_seconds", read(openmetrics, sockpool_metrics:text(#{histograms => true})))),
     ok = application:set_env(sockpool, metrics, #{format => html}),
     ?assertError({bad_option, {metrics, format}, html}, sockpool_metrics:text()).
+
+%% Names, types and labels of docs/observability.md.
+documented(_Config) ->
+    Own = sockpool_metrics_table:families(sockpool),
+    ?assertEqual([said(Family) || Family <- Own], [{Name, Type, words(Labels)} || [Name, Type, Labels | _] <- rows("## Metrics")]),
+    Otel = sockpool_metrics_table:families(otel) -- Own,
+    Rows = rows("### Names of OpenTelemetry"),
+    ?assertEqual([said(Family) || Family <- Otel], [{Name, Type, lists:sublist(words(Labels), 1)} || [Name, Type, Labels, _] <- Rows]),
+    Kept = [plain(Name) || #{name := Name} <- sockpool_metrics_table:families(otel)],
+    ?assertEqual(lists:sort([plain(Name) || #{name := Name} <- Own] -- Kept),
+                 lists:sort([Instead || [_, _, _, Cell] <- Rows, [Instead] <- [words(Cell)], string:find(Cell, "written, too") =:= nomatch])).
+
+said(#{name := Name, type := Type, labels := Labels}) ->
+    End = maps:get(Type, #{counter => "_total", info => "_info"}, ""),
+    {plain(Name) ++ End, atom_to_list(Type), [plain(Label) || Label <- Labels]}.
+
+plain(Text) -> binary_to_list(Text).
+
+%% The rows of the metrics below a heading, their names without quotes.
+rows(Heading) ->
+    [Heading | After] = lists:dropwhile(fun(Line) -> Line =/= Heading end, sockpool_docs_kit:lines("docs/observability.md")),
+    Section = lists:takewhile(fun(Line) -> not lists:prefix("#", Line) end, After),
+    [_Head, _Rule | Rows] = lists:dropwhile(fun(Line) -> not lists:prefix("| metric |", Line) end, Section),
+    [[hd(words(Name)) | [string:trim(Cell) || Cell <- Cells]]
+     || "| " ++ _ = Row <- Rows, ["", Name | Cells] <- [lists:droplast(string:split(Row, "|", all))]].
+
+%% What stands between backquotes.
+words(Cell) -> quoted(string:split(Cell, "`", all)).
+
+quoted([_Before, Word | Rest]) -> [Word | quoted(Rest)];
+quoted(_Rest) -> [].
 
 %% The best of many: what other programs take of the machine is no part of it.
 hundred_pools(_Config) ->
