@@ -185,16 +185,25 @@ update(Name, Changes) -> call(Name, {update, Changes}).
 await_ready(Name, Count, Timeout) -> call(Name, {await_ready, Count, Timeout}).
 
 call(Name, Request) ->
-    Pool = find(Name),
-    case Pool =/= undefined andalso sockpool_nif:pool_controller(Pool) of
-        Gone when Gone =:= false; Gone =:= undefined ->
-            {error, not_found};
-        Pid ->
-            try
-                gen_server:call(Pid, Request, infinity)
-            catch
-                exit:_ -> {error, not_found}
-            end
+    case find(Name) of
+        undefined -> {error, not_found};
+        Pool -> call(Pool, sockpool_nif:pool_controller(Pool), Request)
+    end.
+
+call(Pool, undefined, _Request) ->
+    without_process(Pool);
+call(Pool, Pid, Request) ->
+    try
+        gen_server:call(Pid, Request, infinity)
+    catch
+        exit:_ -> without_process(Pool)
+    end.
+
+%% It is stopped, or has crashed and is about to run again.
+without_process(Pool) ->
+    case sockpool_nif:pool_parent(Pool) of
+        0 -> {error, not_found};
+        _ -> {error, closed}
     end.
 
 -spec init(term()) -> {stop, not_started_so}.
