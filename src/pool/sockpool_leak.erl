@@ -3,7 +3,7 @@
 %%% process of its own: whoever is asked may be slow, and the pool's process must not wait.
 -module(sockpool_leak).
 
--export([report/4, ended/4, client/1]).
+-export([report/4, ended/4, client/1, holder/1, place/1]).
 
 -include_lib("kernel/include/logger.hrl").
 
@@ -18,7 +18,7 @@
 -spec report(sockpool:pool(), Connection :: non_neg_integer(), Owner :: pid(), HeldMs :: non_neg_integer()) -> ok.
 report(Pool, Connection, Owner, HeldMs) ->
     elsewhere(fun() ->
-        Holder = holder(Owner, ?DEPTH),
+        Holder = holder(Owner),
         ?LOG_WARNING("sockpool ~tp: ~tp has connection ~b for ~b ms~ts", [Pool, Holder, Connection, HeldMs, facts(Holder)],
                      #{sockpool => leak, pool => Pool, owner => Holder})
     end).
@@ -44,6 +44,10 @@ elsewhere(Fun) ->
     catch
         error:system_limit -> ok
     end.
+
+%% @doc For whom the owner has it: where it works for another process.
+-spec holder(pid()) -> pid().
+holder(Owner) -> holder(Owner, ?DEPTH).
 
 holder(Owner, 0) ->
     Owner;
@@ -104,6 +108,10 @@ called(Key, Dictionary) ->
 name('$callers') -> "called by";
 name('$ancestors') -> "started by".
 
+%% @doc A frame of a stack, without arguments.
+-spec place({module(), atom(), arity() | [term()], list()}) -> iolist().
+place({Module, Function, Arguments, Location}) when is_list(Arguments) ->
+    place({Module, Function, length(Arguments), Location});
 place({Module, Function, Arity, Location}) ->
     Line = case proplists:get_value(line, Location) of undefined -> ""; Number -> [$:, integer_to_list(Number)] end,
     io_lib:format("~tp:~tp/~b~s", [Module, Function, Arity, Line]).
