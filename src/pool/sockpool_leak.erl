@@ -3,7 +3,7 @@
 %%% process of its own: whoever is asked may be slow, and the pool's process must not wait.
 -module(sockpool_leak).
 
--export([report/4, ended/4, client/1, holder/1, place/1]).
+-export([report/5, ended/5, client/1, holder/1, place/1]).
 
 -include_lib("kernel/include/logger.hrl").
 
@@ -15,17 +15,20 @@
 -define(DEPTH, 3).
 
 %% @doc Where there is no process to be had, nothing is said.
--spec report(sockpool:pool(), Connection :: non_neg_integer(), Owner :: pid(), HeldMs :: non_neg_integer()) -> ok.
-report(Pool, Connection, Owner, HeldMs) ->
+-spec report(sockpool_pool:id(), Connection :: non_neg_integer(), Owner :: pid(), HeldMs :: non_neg_integer(), Peer :: term()) -> ok.
+report(Pool, Connection, Owner, HeldMs, Peer) ->
     elsewhere(fun() ->
         Holder = holder(Owner),
-        ?LOG_WARNING("sockpool ~tp: ~tp has connection ~b for ~b ms~ts", [Pool, Holder, Connection, HeldMs, facts(Holder)],
+        Asked = asked(Holder),
+        ok = told(Pool, Holder, Asked, HeldMs, Peer),
+        ?LOG_WARNING("sockpool ~tp: ~tp has connection ~b for ~b ms~ts", [Pool, Holder, Connection, HeldMs, facts(Holder, Asked)],
                      #{sockpool => leak, pool => Pool, owner => Holder})
     end).
 
 %% @doc That one has given it back, or lost it.
--spec ended(sockpool:pool(), Connection :: non_neg_integer(), Owner :: pid(), HeldMs :: non_neg_integer()) -> ok.
-ended(Pool, Connection, Owner, HeldMs) ->
+-spec ended(sockpool_pool:id(), Connection :: non_neg_integer(), Owner :: pid(), HeldMs :: non_neg_integer(), Peer :: term()) -> ok.
+ended(Pool, Connection, Owner, HeldMs, Peer) ->
+    ok = sockpool_told:unleaked(Pool, Owner, Peer, HeldMs),
     elsewhere(fun() ->
         ?LOG_WARNING("sockpool ~tp: connection ~b, which ~tp had for so long, is given back or closed after ~b ms",
                      [Pool, Connection, Owner, HeldMs], #{sockpool => leak_ended, pool => Pool, owner => Owner})
@@ -64,11 +67,15 @@ holder(Owner, Depth) when node(Owner) =:= node() ->
 holder(Client, _Depth) ->
     Client.
 
-facts(Holder) ->
-    case asked(Holder) of
-        Facts when is_list(Facts) -> lists:map(fun said/1, [{label, label(Holder)} | Facts]);
-        undefined -> ""
-    end.
+facts(Holder, Facts) when is_list(Facts) -> lists:map(fun said/1, [{label, label(Holder)} | Facts]);
+facts(_Holder, undefined) -> "".
+
+told(Pool, Holder, undefined, HeldMs, Peer) ->
+    sockpool_told:leak(Pool, Holder, undefined, [], Peer, HeldMs);
+told(Pool, Holder, Facts, HeldMs, Peer) ->
+    Registered = case proplists:get_value(registered_name, Facts) of [] -> undefined; Name -> Name end,
+    Stack = sockpool_reason:bounded(proplists:get_value(current_stacktrace, Facts)),
+    sockpool_told:leak(Pool, Holder, Registered, Stack, Peer, HeldMs).
 
 asked(Holder) ->
     Items = [registered_name, dictionary, current_stacktrace],
