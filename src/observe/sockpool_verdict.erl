@@ -6,7 +6,7 @@
 %%% from what their owners do.
 -module(sockpool_verdict).
 
--export([explain/1, snapshot/1, findings/2, worst/1]).
+-export([explain/1, snapshot/1, findings/2, worst/1, quantile/3]).
 -export_type([snapshot/0, finding/0, severity/0, cause/0]).
 
 -type severity() :: ok | notice | warning | error.
@@ -444,7 +444,8 @@ mean(Of, #view{now = #{histograms := Now}, before = #{histograms := Before}}) ->
 mean(_Of, _View) ->
     none.
 
-%% The upper bound of the bucket in which it is.
+%% @doc So many of those that were counted took no longer: the upper bound of the bucket in which that is.
+-spec quantile(sockpool_pool:histogram(), Bounds :: [pos_integer()], Share :: float()) -> pos_integer().
 quantile(#{count := Count, buckets := Buckets}, Bounds, Share) ->
     quantile(Buckets, Bounds, Share * Count, lists:last(Bounds)).
 
