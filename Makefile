@@ -43,9 +43,9 @@ test $(ALL_TESTS): export SOCKPOOL_STRICT = 1
 .PHONY: test $(ALL_TESTS)
 test: deps-test ## run every test, after installing what is missing
 	@MAKE='$(MAKE)' scripts/timed.sh $(TESTS)
-	@export MAKE='$(MAKE)'; nice scripts/timed.sh $(DAEMONS) & daemons=$$!; \
-	nice scripts/timed.sh $(SLOW) & slow=$$!; \
-	scripts/timed.sh $(SUITES); status=$$?; \
+	@export MAKE='$(MAKE)'; nice scripts/timed.sh -k $(DAEMONS) & daemons=$$!; \
+	nice scripts/timed.sh -k $(SLOW) & slow=$$!; \
+	scripts/timed.sh -k $(SUITES); status=$$?; \
 	wait $$daemons || status=1; wait $$slow || status=1; exit $$status
 	@echo "== all tests passed"
 

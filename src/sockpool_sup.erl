@@ -217,16 +217,18 @@ known({start, _, _}, _Id, #child{pid = Pid}, From, State) ->
     gen_server:reply(From, {error, {already_started, Pid}}),
     State;
 known({stop, _}, Id, #child{phase = waiting} = Child, From, State) ->
-    %% It takes a process to shut the pool, which until then is one that has crashed, for everybody. It
-    %% is stopped when it has the pool.
-    Waiting = no_timer(Child),
-    case spawn_child(Id, Waiting) of
-        {ok, Pid} -> stopping(Id, Waiting#child{pid = Pid, stopper = From}, listed(Pid, Id, State));
-        {error, _} -> gen_server:reply(From, ok), forget(Id, State)
-    end;
+    shut(Id, (no_timer(Child))#child{stopper = From}, State);
 known({stop, _}, Id, #child{pid = Pid} = Child, From, State) ->
     exit(Pid, shutdown),
     stopping(Id, Child#child{stopper = From}, State).
+
+%% It takes a process to shut the pool, which until then is one that has crashed, for everybody. It is stopped when it
+%% has the pool.
+shut(Id, #child{opts = Opts, stopper = Stopper} = Child, State) ->
+    case spawn_child(Id, Child#child{opts = Opts#{start => async}}) of
+        {ok, Pid} -> stopping(Id, Child#child{pid = Pid}, listed(Pid, Id, State));
+        {error, _} -> answer(Stopper, ok), forget(Id, State)
+    end.
 
 stopping(Id, Child, State) ->
     Stopping = Child#child{phase = stopping},
@@ -262,6 +264,12 @@ running(Id, Child) -> timer(?STAYS_MS, stays, Id, Child#child{phase = running}).
 
 told(Id, Result, #state{children = Children} = State) ->
     case {Result, Children} of
+        {{error, {already_started, Last}}, #{Id := #child{phase = stopping, pid = Pid} = Child}} ->
+            %% Where that one has just died the pool may not have heard of it.
+            case is_process_alive(Last) of
+                true -> State;
+                false -> shut(Id, no_timer(Child), unlisted(Pid, State))
+            end;
         {_, #{Id := #child{phase = stopping, pid = Pid}}} ->
             exit(Pid, shutdown),
             State;
@@ -282,8 +290,12 @@ ended(Id, Reason, #state{children = Children} = State) ->
             answer(Stopper, ok),
             lists:foldr(fun({Request, From}, Next) -> request(Request, From, Next) end,
                         forget(Id, Without), Pending);
-        #child{} ->
-            failed(Id, no_timer(Child), Reason, Without)
+        #child{starter = undefined} ->
+            failed(Id, no_timer(Child), Reason, Without);
+        #child{starter = Starter} ->
+            %% It may have been open: what is left of it takes a process to shut.
+            answer(Starter, {error, Reason}),
+            shut(Id, Child#child{starter = undefined}, Without)
     end.
 
 %% Who waits for its first start is told, and nothing else happens.

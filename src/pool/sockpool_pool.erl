@@ -185,22 +185,31 @@ await_ready(Name, Count, Timeout) -> call(Name, {await_ready, Count, Timeout}).
 %% @doc What only its process knows, and that may be told to everybody: no option whole. `held' are the owners of leases that
 %% were reported, by `leak_threshold', and have not ended.
 -spec facts(id(), timeout()) -> {ok, #{server := string(), transport := atom(), checkout_timeout := timeout(), held := [pid()]}}
-              | {error, not_found}.
+              | {error, not_found | closed}.
 facts(Name, TimeoutMs) -> call(Name, facts, TimeoutMs).
 
 call(Name, Request) -> call(Name, Request, infinity).
 
 call(Name, Request, TimeoutMs) ->
-    Pool = find(Name),
-    case Pool =/= undefined andalso sockpool_nif:pool_controller(Pool) of
-        Gone when Gone =:= false; Gone =:= undefined ->
-            {error, not_found};
-        Pid ->
-            try
-                gen_server:call(Pid, Request, TimeoutMs)
-            catch
-                exit:_ -> {error, not_found}
-            end
+    case find(Name) of
+        undefined -> {error, not_found};
+        Pool -> call(Pool, sockpool_nif:pool_controller(Pool), Request, TimeoutMs)
+    end.
+
+call(Pool, undefined, _Request, _TimeoutMs) ->
+    without_process(Pool);
+call(Pool, Pid, Request, TimeoutMs) ->
+    try
+        gen_server:call(Pid, Request, TimeoutMs)
+    catch
+        exit:_ -> without_process(Pool)
+    end.
+
+%% It is stopped, or has crashed and is about to run again.
+without_process(Pool) ->
+    case sockpool_nif:pool_parent(Pool) of
+        0 -> {error, not_found};
+        _ -> {error, closed}
     end.
 
 -spec init(term()) -> {stop, not_started_so}.

@@ -29,6 +29,8 @@
 -define(LIMIT_MS, 5000).
 %% Starting reads files, stopping closes connections.
 -define(POOL_LIMIT_MS, 30000).
+%% For so long is asked whether a pool is ready: a C node does not see that who asks has died, and has places for so many.
+-define(READY_MS, 5000).
 -define(MAX_MS, 16#ffffffff).
 
 %%% Leases.
@@ -158,6 +160,14 @@ stop_pool(Node, Name) -> call(Node, {stop_pool, Name}, ?POOL_LIMIT_MS).
 update(Node, Name, Changes) -> known(update, call(Node, {update, Name, Changes}, ?LIMIT_MS)).
 
 -spec await_ready(node(), atom(), sockpool_ready:count(), timeout() | default) -> ok | failure().
+await_ready(Node, Name, Count, Timeout) when Timeout =/= default, Timeout > ?READY_MS ->
+    Deadline = sockpool_wait:deadline(Timeout),
+    case await_ready(Node, Name, Count, ?READY_MS) of
+        {error, Reason} when Reason =:= timeout; element(1, Reason) =:= unavailable ->
+            await_ready(Node, Name, Count, sockpool_wait:left(Deadline));
+        Result ->
+            Result
+    end;
 await_ready(Node, Name, Count, Timeout) ->
     Id = make_ref(),
     known(await_ready, cancellable(Node, Id, Name, {await_ready, Id, Name, Count, Timeout}, Timeout)).

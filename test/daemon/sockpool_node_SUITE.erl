@@ -55,19 +55,20 @@ serves(_Config) ->
     {Sup, _} = start_child(Options),
     Node = node_of(Options),
     ?assertEqual([one, two], lists:sort(pools(Node))),
-    ?assertEqual({ok, <<"ping">>}, sockpool:request({one, Node}, <<"ping">>, 4, 5000)),
-    ?assertEqual({ok, <<"pong">>}, sockpool:request({two, Node}, <<"pong">>, 4, 5000)),
+    ?assertEqual({ok, <<"ping">>}, sockpool:request({one, Node}, <<"ping">>, 4, 60000)),
+    ?assertEqual({ok, <<"pong">>}, sockpool:request({two, Node}, <<"pong">>, 4, 60000)),
     stop(Sup).
 
 tls_pool(Config) ->
     {ok, _} = application:ensure_all_started(ssl),
     Certified = sockpool_tls_kit:with_certificates(Config),
     Server = sockpool_tls_peers:ssl_server(sockpool_tls_kit:identity(Certified, "server")),
-    Pool = #{transport => tls, host => "127.0.0.1", port => sockpool_tls_peers:port(Server),
+    %% A handshake under valgrind, beside others, takes seconds.
+    Pool = #{transport => tls, host => "127.0.0.1", port => sockpool_tls_peers:port(Server), connect_timeout => 60000,
              tls => [{cacertfile, sockpool_tls_kit:pem(Certified, "ca")}]},
     Options = options(#{pools => #{p => Pool}}),
     {Sup, _} = start_child(Options),
-    ?assertEqual({ok, <<"ping">>}, sockpool:request({p, node_of(Options)}, <<"ping">>, 4, 5000)),
+    ?assertEqual({ok, <<"ping">>}, sockpool:request({p, node_of(Options)}, <<"ping">>, 4, 60000)),
     stop(Sup).
 
 %%% Ends.
@@ -77,13 +78,13 @@ killed_daemon(_Config) ->
     Options = options(#{pools => #{p => sockpool_test_server:target(Server)}}),
     {Sup, Pid} = start_child(Options),
     Node = node_of(Options),
-    ?assertEqual({ok, <<"ping">>}, sockpool:request({p, Node}, <<"ping">>, 4, 5000)),
+    ?assertEqual({ok, <<"ping">>}, sockpool:request({p, Node}, <<"ping">>, 4, 60000)),
     Reason = kill(Pid, "KILL"),
     ?assertMatch({exit_status, 137, _}, Reason),
     New = new_child(Sup, Pid),
     ?assertNotEqual(Pid, New),
     ?assertEqual([p], pools(Node)),
-    ?assertEqual({ok, <<"ping">>}, sockpool:request({p, Node}, <<"ping">>, 4, 5000)),
+    ?assertEqual({ok, <<"ping">>}, sockpool:request({p, Node}, <<"ping">>, 4, 60000)),
     stop(Sup).
 
 %% A file of TLS that is gone by then is its pool's affair. Who starts it anew is told.
@@ -194,7 +195,7 @@ killed_parent_with_a_lease(_Config) ->
     sockpool_test_util:wait_until(fun() -> not is_running(OsPid) end),
     ?assertEqual({error, closed}, sockpool:send(Lease, <<"x">>)),
     ?assertEqual([p], pools(Node)),
-    ?assertEqual({ok, <<"ping">>}, sockpool:request({p, Node}, <<"ping">>, 4, 5000)),
+    ?assertEqual({ok, <<"ping">>}, sockpool:request({p, Node}, <<"ping">>, 4, 60000)),
     stop(Sup).
 
 %% The daemon knows it, and none is too long for a supervisor.
@@ -219,7 +220,7 @@ two_children(_Config) ->
     Two = options(#{pools => #{p => Target}}),
     {Sup, Pid} = start_child(One),
     {ok, Other} = supervisor:start_child(Sup, sockpool_node:child_spec(Two)),
-    [?assertEqual({ok, <<"ping">>}, sockpool:request({p, node_of(O)}, <<"ping">>, 4, 5000))
+    [?assertEqual({ok, <<"ping">>}, sockpool:request({p, node_of(O)}, <<"ping">>, 4, 60000))
      || O <- [One, Two]],
     _ = kill(Pid, "KILL"),
     _ = new_child(Sup, Pid),

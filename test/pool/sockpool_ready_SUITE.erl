@@ -8,9 +8,10 @@
 -export([all/0, groups/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_group/2, end_per_group/2,
          init_per_testcase/2, end_per_testcase/2]).
 -export([up_already/1, comes_up/1, time_over_while_down/1, time_over_while_up/1, default_time/1, resized/1, stopped/1,
-         no_such_pool/1, bad_arguments/1, start_waits/1, start_returns_anyway/1, bad_start/1, spare_ones/1]).
+         no_such_pool/1, bad_arguments/1, start_waits/1, start_returns_anyway/1, bad_start/1, spare_ones/1, asks_again_and_again/1]).
 -export([the_dead_are_forgotten/1, others_start_meanwhile/1, a_restart_waits_for_nothing/1, stopped_while_it_starts/1,
-         linked_start_waits/1, of_workers/1, opens_what_will_be_needed/1, eager_or_not/1]).
+         linked_start_waits/1, of_workers/1, crashed_while_it_starts/1, crashed_while_waited_for/1,
+         opens_what_will_be_needed/1, eager_or_not/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1, stat/2, stats/1, start/1, await/1]).
 
@@ -22,8 +23,8 @@ groups() ->
     Each = [up_already, comes_up, time_over_while_down, time_over_while_up, default_time, resized, stopped, no_such_pool,
             bad_arguments, start_waits, start_returns_anyway, bad_start, spare_ones],
     Here = [the_dead_are_forgotten, others_start_meanwhile, a_restart_waits_for_nothing, stopped_while_it_starts,
-            linked_start_waits, of_workers, opens_what_will_be_needed, eager_or_not],
-    [{here, Each ++ Here}, {erlang, Each}, {c, Each}].
+            linked_start_waits, of_workers, crashed_while_it_starts, crashed_while_waited_for, opens_what_will_be_needed, eager_or_not],
+    [{here, Each ++ Here}, {erlang, Each ++ [asks_again_and_again]}, {c, Each ++ [asks_again_and_again]}].
 
 init_per_suite(Config) -> Config.
 
@@ -182,6 +183,24 @@ spare_ones(Config) ->
     ok = sockpool:update(Pool, #{min_idle => 4}),
     wait_until(fun() -> stat(Pool, idle) =:= 4 end).
 
+%% Who has died keeps his place at the other node for some seconds at most.
+asks_again_and_again(Config) ->
+    down(Config),
+    Pool = started(Config, #{size => 1}),
+    Waiter = start(fun() -> receive go -> sockpool:await_ready(Pool, #{timeout => infinity}) end end),
+    1 = erlang:trace(element(1, Waiter), true, [send]),
+    element(1, Waiter) ! go,
+    Asked = [await_asked(), await_asked()],
+    up(Config),
+    ?assertEqual(ok, await(Waiter)),
+    ?assertEqual([5000, 5000], Asked).
+
+await_asked() ->
+    receive
+        {trace, _, _, {_, _, {await_ready, _, _, _, Ms}}, _} -> Ms;
+        {trace, _, _, _Other, _} -> await_asked()
+    end.
+
 %%% Pools of this node.
 
 the_dead_are_forgotten(Config) ->
@@ -219,6 +238,41 @@ supervised(Pool, Opts) ->
     {ok, Sup} = supervisor:start_link(sockpool_ready_sup, []),
     {ok, _} = supervisor:start_child(Sup, sockpool:child_spec(Pool, Opts)),
     {ok, Sup}.
+
+%% Whoever waits for it hears that, and its name is free.
+crashed_while_it_starts(Config) ->
+    down(Config),
+    Pool = ?config(pool, Config),
+    Opts = opts(Config, #{start => {await, 1, 600000}}),
+    [begin
+         Job = start(fun() -> sockpool:start_pool(Pool, Opts) end),
+         wait_until(fun() -> is_tuple(sockpool:stats(Pool)) andalso element(1, sockpool:stats(Pool)) =:= ok end),
+         exit(sockpool_nif:pool_controller(sockpool_pool:find(Pool)), kill),
+         ?assertEqual({error, killed}, await(Job)),
+         wait_until(fun() -> case sockpool:checkout(Pool, 0) of {error, not_found} -> true; Other -> Other end end),
+         ?assertEqual({error, not_found}, sockpool:stop_pool(Pool))
+     end || _ <- [1, 2, 3]],
+    up(Config),
+    ?assertEqual(ok, sockpool:start_pool(Pool, Opts)),
+    ok = sockpool:stop_pool(Pool).
+
+%% As a check-out at such a time; who has crashed is no pool that is not there.
+crashed_while_waited_for(Config) ->
+    Pool = ?config(pool, Config),
+    ok = sockpool:start_pool(Pool, opts(Config, #{size => 1})),
+    ok = sockpool:await_ready(Pool),
+    Process = sockpool_nif:pool_controller(sockpool_pool:find(Pool)),
+    Wait = start(fun() -> sockpool:await_ready(Pool, #{count => 2, timeout => 600000}) end),
+    wait_until(fun() -> process_info(Process, monitors) =/= {monitors, []} end),
+    ok = sys:suspend(Process),
+    Update = start(fun() -> sockpool:update(Pool, #{size => 2}) end),
+    wait_until(fun() -> process_info(Process, message_queue_len) =:= {message_queue_len, 1} end),
+    exit(Process, kill),
+    ?assertEqual([{error, closed}, {error, closed}], [await(Job) || Job <- [Wait, Update]]),
+    wait_until(fun() -> sockpool:update(Pool, #{size => 2}) =:= ok end),
+    ok = sockpool:await_ready(Pool, #{count => 2, timeout => 60000}),
+    ok = sockpool:stop_pool(Pool),
+    ?assertEqual([{error, not_found}, {error, not_found}], [sockpool:await_ready(Pool), sockpool:update(Pool, #{size => 2})]).
 
 stopped_while_it_starts(Config) ->
     down(Config),

@@ -22,7 +22,7 @@ static bool is_looked_for(struct sp_pool *pool, const struct sp_conn *conn)
 
     return pool->host->stalled && !opts->user_timeout_ms && !opts->silence_s &&
            pool->stall.looks > 0 && conn->slot >= pool->stall.from &&
-           !sp_is_worker(conn->transport) && sp_conn_state(conn) == SP_CONN_LEASED &&
+           !sp_is_worker(pool->control.config.transport) && sp_conn_state(conn) == SP_CONN_LEASED &&
            !atomic_load(&conn->checked);
 }
 
