@@ -127,10 +127,7 @@ routed([<<"ready">>], Query, _Headers) ->
     json(if Ready -> 200; true -> 503 end, Shown);
 routed([<<"metrics">>], _Query, Headers) ->
     Format = format(proplists:get_value("accept", Headers, "")),
-    case code:ensure_loaded(sockpool_metrics) of
-        {module, Metrics} -> {200, [{content_type, binary_to_list(Metrics:content_type(Format))}], Metrics:text(#{format => Format})};
-        {error, _} -> nothing()
-    end;
+    {200, [{content_type, binary_to_list(sockpool_metrics:content_type(Format))}], sockpool_metrics:text(#{format => Format})};
 routed([File], _Query, _Headers) ->
     case persistent_term:get(?PAGE) of
         #{File := {Type, Text}} -> {200, [{content_type, Type ++ "; charset=utf-8"} | ?POLICY], Text};

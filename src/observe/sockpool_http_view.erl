@@ -125,10 +125,7 @@ stack(_Pid) ->
 -spec events(Since :: non_neg_integer(), debug | info | notice | warning | error) -> map().
 events(Since, Severity) ->
     ok = sockpool_sampler:look(),
-    case code:ensure_loaded(sockpool_events) of
-        {module, Events} -> #{dropped => Events:dropped(), events => {list, [event(One) || One <- Events:recent(Since, Severity)]}};
-        {error, _} -> #{dropped => 0, events => {list, []}}
-    end.
+    #{dropped => sockpool_events:dropped(), events => {list, [event(One) || One <- sockpool_events:recent(Since, Severity)]}}.
 
 event(#{id := Id, at := At, severity := Severity, event := Event, measurements := Measurements, metadata := Metadata}) ->
     #{id => Id, at => At, severity => Severity,

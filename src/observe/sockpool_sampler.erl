@@ -35,9 +35,7 @@
 %% In microseconds: of what was counted between two readings of the histograms.
 -type quantiles() :: #{wait_p50 | wait_p99 | use_p99 | connect_p99 => non_neg_integer() | undefined}.
 
-%% sockpool_verdict's.
--type finding() :: #{severity := ok | notice | warning | error, cause := atom(), text := binary()}.
--type readings() :: #{atom() => map()}.
+-type readings() :: #{atom() => sockpool_verdict:snapshot()}.
 
 -record(history, {short = [] :: [point()], long = [] :: [point()]}).
 -record(seen, {at :: integer(),                          % ms, monotonic
@@ -54,7 +52,7 @@
                 turn = [] :: [atom()],                   % whose histograms are to be read next
                 judge :: {pid(), reference()} | undefined,
                 readings = #{} :: readings(),
-                findings = #{} :: #{atom() => [finding()]}}).
+                findings = #{} :: #{atom() => [sockpool_verdict:finding()]}}).
 
 -spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() -> gen_server:start_link({local, ?MODULE}, ?MODULE, [], []).
@@ -81,7 +79,7 @@ rows(Since) ->
 pool(Name) -> gen_server:call(?MODULE, {pool, Name}).
 
 %% @doc What is wrong, the worst first, and nothing of those that are well.
--spec verdict() -> [{atom(), finding()}].
+-spec verdict() -> [{atom(), sockpool_verdict:finding()}].
 verdict() ->
     case ets:lookup(?TABLE, verdict) of
         [{verdict, Findings}] -> Findings;
@@ -285,21 +283,14 @@ rests(#history{short = Short}) ->
 
 %%% Verdicts.
 
-judging(#state{judge = undefined, number = Number} = State) when Number rem ?JUDGE_EACH =:= 1 ->
-    case code:ensure_loaded(verdicts()) of
-        {module, _} -> judged(State);
-        {error, _} -> State
-    end;
-judging(State) ->
-    State.
-
-verdicts() -> sockpool_verdict.
-
-judged(#state{seen = Seen, readings = Readings, findings = Findings} = State) ->
+judging(#state{judge = undefined, number = Number, seen = Seen, readings = Readings, findings = Findings} = State)
+  when Number rem ?JUDGE_EACH =:= 1 ->
     Names = lists:sublist([Name || {_, Name} <- lists:sort([{urgency(Name, One, Findings), Name} || {Name, One} <- maps:to_list(Seen)])],
                           ?JUDGED),
     Sampler = self(),
-    State#state{judge = spawn_monitor(fun() -> Sampler ! judgement(Names, Readings) end)}.
+    State#state{judge = spawn_monitor(fun() -> Sampler ! judgement(Names, Readings) end)};
+judging(State) ->
+    State.
 
 %% Those whose turn is long ago go before others of their kind.
 urgency(Name, #seen{row = #{state := State, rate := Rate, errors := Errors}}, Findings) ->
@@ -312,14 +303,14 @@ urgency(Name, #seen{row = #{state := State, rate := Rate, errors := Errors}}, Fi
     {Kind, erlang:phash2({Name, erlang:monotonic_time(second) div ?JUDGE_EACH})}.
 
 judgement(Names, Readings) ->
-    New = maps:from_list([{Name, Reading} || Name <- Names, {ok, Reading} <- [(verdicts()):snapshot(Name)]]),
+    New = maps:from_list([{Name, Reading} || Name <- Names, {ok, Reading} <- [sockpool_verdict:snapshot(Name)]]),
     Findings = maps:map(fun(Name, Now) -> [Finding || #{severity := Severity} = Finding <- found(Name, Readings, Now), Severity =/= ok] end,
                         New),
     {judged, self(), New, Findings}.
 
 found(Name, Readings, Now) ->
     case Readings of
-        #{Name := Before} -> (verdicts()):findings(Before, Now);
+        #{Name := Before} -> sockpool_verdict:findings(Before, Now);
         #{} -> []
     end.
 

@@ -40,6 +40,10 @@ client(Pid) ->
     _ = put(?CLIENT, Pid),
     ok.
 
+%% @doc The process that the owner of a lease works for; mostly itself.
+-spec holder(pid()) -> pid().
+holder(Owner) -> holder(Owner, ?DEPTH).
+
 elsewhere(Fun) ->
     try
         _ = spawn(Fun),
