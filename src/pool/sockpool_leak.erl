@@ -52,10 +52,6 @@ elsewhere(Fun) ->
         error:system_limit -> ok
     end.
 
-%% @doc For whom the owner has it: where it works for another process.
--spec holder(pid()) -> pid().
-holder(Owner) -> holder(Owner, ?DEPTH).
-
 holder(Owner, 0) ->
     Owner;
 holder(Owner, Depth) when node(Owner) =:= node() ->

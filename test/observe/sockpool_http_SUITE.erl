@@ -7,7 +7,7 @@
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
 -export([off_by_default/1, bad_configuration/1, port_in_use/1, starts_again/1, get_and_head_only/1, headers/1, other_hosts/1,
          page_asks_nobody_else/1, pools/1, since/1, detail/1, connections/1, longest_lease/1, unknown/1, no_new_atoms/1,
-         hostile_paths/1, hostile_names/1, ready/1, sampler_rests/1, history/1, histories_are_bounded/1]).
+         hostile_paths/1, hostile_names/1, events/1, metrics/1, verdict/1, ready/1, sampler_rests/1, history/1, histories_are_bounded/1]).
 
 -import(sockpool_test_util, [wait_until/1]).
 
@@ -15,7 +15,7 @@ suite() -> [{timetrap, {minutes, 2}}].
 
 all() ->
     [off_by_default, bad_configuration, port_in_use, starts_again, get_and_head_only, headers, other_hosts, page_asks_nobody_else, pools,
-     since, detail, connections, longest_lease, unknown, no_new_atoms, hostile_paths, hostile_names, ready, sampler_rests, history,
+     since, detail, connections, longest_lease, unknown, no_new_atoms, hostile_paths, hostile_names, events, metrics, verdict, ready, sampler_rests, history,
      histories_are_bounded].
 
 init_per_suite(Config) ->
@@ -269,6 +269,48 @@ hostile_names(Config) ->
          ?assertMatch(#{<<"row">> := #{<<"name">> := Text}}, json(["/api/pools/", Path], Config)),
          ?assertMatch(#{<<"count">> := 2}, json(["/api/connections/", Path], Config))
      end || Name <- Names, Name =/= ''].
+
+%% The texts in them are what a server has said, or a name.
+events(Config) ->
+    Name = '<b>http_events',
+    ok = started(Name, Config),
+    ok = sockpool_events:emit(warning, [sockpool, lease, leak], #{held => 5000},
+                              #{pool => Name, owner => self(), peer => {{127, 0, 0, 1}, 1}, error => {unread_bytes, <<"</script>">>}}),
+    Mine = fun(Path) -> [Event || #{<<"pool">> := <<"<b>http_events">>, <<"event">> := <<"sockpool.lease.leak">>} = Event
+                                      <- maps:get(<<"events">>, json(Path, Config))] end,
+    wait_until(fun() -> length(Mine("/api/events?severity=warning")) =:= 1 end),
+    [#{<<"id">> := Id, <<"severity">> := <<"warning">>, <<"at">> := At, <<"measurements">> := Measurements, <<"metadata">> := Metadata}] =
+        Mine("/api/events?severity=warning"),
+    ?assert(abs(At - os:system_time(millisecond)) < 60000),
+    ?assertMatch(#{<<"held">> := 5000}, Measurements),
+    ?assertMatch(#{<<"peer">> := <<"127.0.0.1:1">>}, Metadata),
+    ?assertNotEqual(nomatch, string:find(maps:get(<<"error">>, Metadata), "</script>")),
+    ?assertEqual([], Mine("/api/events?severity=error")),
+    ?assertEqual([], Mine("/api/events?since=" ++ integer_to_list(Id))),
+    {200, _, Body} = get("/api/events?severity=warning", Config),
+    ?assertEqual(nomatch, binary:match(Body, [<<"<">>, <<">">>])).
+
+metrics(Config) ->
+    ok = started(http_a, Config),
+    {200, Head, Text} = get("/metrics", Config),
+    ?assertNotEqual(nomatch, string:find(Head, "Content-Type: text/plain; version=0.0.4")),
+    ?assertNotEqual(nomatch, string:find(Text, "sockpool_connections{pool=\"http_a\"")),
+    %% That is no looking.
+    ?assertEqual([], ets:tab2list(sockpool_sampler)),
+    {ok, Socket} = gen_tcp:connect({127, 0, 0, 1}, ?config(http, Config), [binary, {active, false}]),
+    ok = gen_tcp:send(Socket, "GET /metrics HTTP/1.0\r\nAccept: application/openmetrics-text; version=1.0.0\r\n\r\n"),
+    Open = all(Socket, []),
+    ?assertNotEqual(nomatch, string:find(Open, "application/openmetrics-text")),
+    ?assertNotEqual(nomatch, string:find(Open, "# EOF")).
+
+%% In words, and no word more when it is over.
+verdict(Config) ->
+    ok = sockpool:start_pool(http_down, (?config(options, Config))#{port => 1}),
+    Verdict = fun() -> [{Pool, Severity} || #{<<"pool">> := Pool, <<"severity">> := Severity, <<"text">> := <<_, _/binary>>}
+                                                <- maps:get(<<"verdict">>, json("/api/pools", Config))] end,
+    wait_until(fun() -> Verdict() =:= [{<<"http_down">>, <<"error">>}] end),
+    ok = sockpool:stop_pool(http_down),
+    wait_until(fun() -> Verdict() =:= [] end).
 
 ready(Config) ->
     ?assertMatch({200, _, _}, get("/ready", Config)),
