@@ -6,7 +6,7 @@
 %%% from what their owners do.
 -module(sockpool_verdict).
 
--export([explain/1, snapshot/1, findings/2, worst/1]).
+-export([explain/1, snapshot/1, findings/2, worst/1, quantile/3]).
 -export_type([snapshot/0, finding/0, severity/0, cause/0]).
 
 -type severity() :: ok | notice | warning | error.
@@ -116,15 +116,18 @@ holder(Owner) ->
 
 gone({_Name, Node}) when Node =/= node() -> stopped;
 gone({Name, _Here}) -> gone(Name);
-gone(Pool) -> case sockpool_pool:find(Pool) of undefined -> stopped; _ -> crashed end.
+gone(Name) ->
+    case sockpool_pool:find(Name) of
+        undefined -> stopped;
+        Pool -> case sockpool_nif:pool_parent(Pool) of 0 -> stopped; _ -> crashed end
+    end.
 
 %% @doc The worst first; none where nothing is wrong. The first reading may be of a pool that was not there yet.
 -spec findings(Before :: snapshot(), Now :: snapshot()) -> [finding()].
 findings(_Before, #{state := stopped, name := Name}) ->
     [finding(error, stopped, "~ts: no pool of that name runs: it was stopped, or was never started", [name(Name)])];
 findings(_Before, #{state := crashed, name := Name}) ->
-    [finding(error, crashed, "~ts: the pool's process has crashed, or the pool was stopped by its supervisor: until it is started "
-                             "again nobody gets a connection; the log says why", [name(Name)])];
+    [finding(error, crashed, "~ts: the pool's process has crashed: until it is started again nobody gets a connection; the log says why", [name(Name)])];
 findings(#{state := running} = Before, Now) ->
     View = view(Before, Now),
     Found = lists:append([Look(View) || Look <- [fun connects/1, fun leaks/1, fun dead_owners/1, fun crowd/1, fun checks/1,
@@ -444,7 +447,8 @@ mean(Of, #view{now = #{histograms := Now}, before = #{histograms := Before}}) ->
 mean(_Of, _View) ->
     none.
 
-%% The upper bound of the bucket in which it is.
+%% @doc So many of those that were counted took no longer: the upper bound of the bucket in which that is.
+-spec quantile(sockpool_pool:histogram(), Bounds :: [pos_integer()], Share :: float()) -> pos_integer().
 quantile(#{count := Count, buckets := Buckets}, Bounds, Share) ->
     quantile(Buckets, Bounds, Share * Count, lists:last(Bounds)).
 
