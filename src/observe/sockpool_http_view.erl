@@ -132,7 +132,7 @@ event(#{id := Id, at := At, severity := Severity, event := Event, measurements :
       event => {text, lists:join(".", [atom_to_binary(Part, utf8) || Part <- Event])},
       pool => case Metadata of
                   #{pool := Pool} when is_atom(Pool) -> Pool;
-                  #{pool := Pool} -> {text, io_lib:format("~0tp", [Pool])};
+                  #{pool := Text} -> {text, Text};
                   #{} -> null
               end,
       measurements => maps:map(fun value/2, Measurements), metadata => maps:map(fun value/2, maps:without([pool, node], Metadata))}.
