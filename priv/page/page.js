@@ -89,7 +89,8 @@
       return;
     }
     box.replaceChildren(el("ul", {}, findings.slice(0, 3).map(f => el("li", {}, [
-      severity(f.severity), " ", f.pool ? el("button", { class: "link", onclick: () => open(f.pool) }, f.pool) : "", f.pool ? ": " : "", f.text]))));
+      severity(f.severity), " ", el("button", { class: "link", onclick: () => open(f.pool) }, f.pool),
+      f.text.startsWith(f.pool) ? f.text.slice(f.pool.length) : ": " + f.text]))));
     if (findings.length > 3) box.append(el("div", { class: "muted" }, "and " + (findings.length - 3) + " more"));
   }
 
