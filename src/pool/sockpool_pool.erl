@@ -191,7 +191,7 @@ await_ready(Name, Count, Timeout) -> call(Name, {await_ready, Count, Timeout}).
 %% @doc What only its process knows, and that may be told to everybody: no option whole. `held' are the owners of leases that
 %% were reported, by `leak_threshold', and have not ended.
 -spec facts(id(), timeout()) -> {ok, #{server := string(), transport := atom(), checkout_timeout := timeout(), held := [pid()]}}
-              | {error, not_found | closed}.
+              | {error, not_found | closed | timeout}.
 facts(Name, TimeoutMs) -> call(Name, facts, TimeoutMs).
 
 call(Name, Request) -> call(Name, Request, infinity).
@@ -208,6 +208,7 @@ call(Pool, Pid, Request, TimeoutMs) ->
     try
         gen_server:call(Pid, Request, TimeoutMs)
     catch
+        exit:{timeout, _} -> {error, timeout};
         exit:_ -> without_process(Pool)
     end.
 
