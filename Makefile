@@ -52,6 +52,10 @@ test: deps-test ## run every test, after installing what is missing
 # Another release lays macros out otherwise.
 LAYOUT_OF = clang-format version 14
 
+.PHONY: screenshots
+screenshots: deps-test ## take the pictures of the page for docs/, in a browser with a load behind it
+	@SOCKPOOL_SCREENSHOTS='$(CURDIR)/docs' $(REBAR3) ct --suite test/observe/sockpool_page_SUITE --case pictures
+
 format-check: deps-test ## check the layout of the C files
 	@$(if $(C_FILES),,$(error format-check: no C files found))
 	@case "$$($(CLANG_FORMAT) --version)" in \

@@ -48,6 +48,8 @@ test   erlang-jiffy        erlang_app jiffy
 test   git                 command git
 test   erlang-poolboy      erlang_app poolboy
 test   prometheus          command promtool
+test   erlang-inets        erlang_app inets
+test   chromium            command chromium
 gleam  nodejs              gleam_or  node
 gleam  npm                 gleam_or  npm
 debian13 debootstrap        command debootstrap

@@ -76,6 +76,11 @@
 
   function showVerdict(findings, all) {
     const box = $("verdict");
+    if (findings === null) {
+      box.className = "notice";
+      box.replaceChildren(el("span", { class: "sev notice" }, [mark("notice"), "Looking"]), " – what is wrong is known after a second look.");
+      return;
+    }
     const worst = findings.length ? findings[0].severity : "ok";
     box.className = worst;
     if (!findings.length) {
@@ -84,7 +89,8 @@
       return;
     }
     box.replaceChildren(el("ul", {}, findings.slice(0, 3).map(f => el("li", {}, [
-      severity(f.severity), " ", f.pool ? el("button", { class: "link", onclick: () => open(f.pool) }, f.pool) : "", f.pool ? ": " : "", f.text]))));
+      severity(f.severity), " ", el("button", { class: "link", onclick: () => open(f.pool) }, f.pool),
+      f.text.startsWith(f.pool) ? f.text.slice(f.pool.length) : ": " + f.text]))));
     if (findings.length > 3) box.append(el("div", { class: "muted" }, "and " + (findings.length - 3) + " more"));
   }
 
@@ -284,7 +290,8 @@
   function distribution(box, histogram, bounds) {
     if (!histogram.count) { box.replaceChildren(el("p", { class: "muted" }, "None so far.")); return; }
     const W = 330, H = 120, B = 18, T = 4, used = histogram.buckets.map((n, i) => n ? i : -1).filter(i => i >= 0);
-    const from = Math.max(0, used[0] - 1), to = Math.min(histogram.buckets.length - 1, used[used.length - 1] + 1), wide = W / (to - from + 1);
+    const last = histogram.buckets.length - 1, to = Math.min(last, Math.max(used[used.length - 1] + 1, used[0] + 7));
+    const from = Math.max(0, Math.min(used[0] - 1, to - 9)), wide = W / (to - from + 1);
     const most = Math.max(...histogram.buckets), bound = i => i < bounds.length ? us(bounds[i]) : "more";
     const name = part => { const i = rank(histogram, part); return i < bounds.length ? "≤ " + us(bounds[i]) : "> " + us(bounds[bounds.length - 1]); };
     const text = "p50 " + name(.5) + ", p99 " + name(.99) + ", mean " + us(Math.round(histogram.sum / histogram.count));
@@ -365,8 +372,9 @@
       e.pool === null ? el("span", {}, "–") : rows.has(e.pool) ? el("span", {}, el("button", { class: "link", onclick: () => open(e.pool) }, e.pool)) : el("span", {}, e.pool),
       el("span", {}, [el("b", {}, e.event.replace(/^sockpool\./, "")), " " + said(e)])])));
   }
-  const said = e => Object.entries(Object.assign({}, e.metadata, e.measurements)).filter(([, v]) => v !== null && !Array.isArray(v))
-    .map(([key, v]) => key.replaceAll("_", " ") + " " + v).join(", ");
+  const said = e => Object.entries(Object.assign({}, e.metadata, e.measurements)).filter(([, v]) => v !== null && v !== false && v !== 0 && !Array.isArray(v))
+    .map(([key, v]) => key.replaceAll("_", " ") + " " + (TIMES.includes(key) ? us(v) : v)).join(", ");
+  const TIMES = ["duration", "resolve", "tcp", "tls", "init", "held"];
 
   /* ---- asking ---- */
 
@@ -385,7 +393,7 @@
       for (const row of pools.rows) rows.set(row.name, row);
       number = pools.number; skew = pools.now - Date.now();
       $("node").textContent = pools.node;
-      showVerdict(pools.verdict || [], pools.count);
+      showVerdict(pools.verdict, pools.count);
       arrange();
       if (opened !== null && one !== null && one.row.name === opened) { detail = one; showDetail(); }
       else if (opened !== null && one === null && !rows.has(opened)) $("detail-state").replaceChildren(el("span", { class: "sev error" }, [mark("error"), "this pool is gone"]));

@@ -25,9 +25,15 @@ pools(Since) ->
     ok = sockpool_sampler:look(),
     {Number, All, Rows, Count} = sockpool_sampler:rows(Since),
     #{node => node(), now => os:system_time(millisecond), number => Number, all => All, count => Count,
-      verdict => {list, [#{pool => Name, severity => Severity, cause => Cause, text => {text, Text}}
-                         || {Name, #{severity := Severity, cause := Cause, text := Text}} <- sockpool_sampler:verdict()]},
+      verdict => verdict(sockpool_sampler:verdict()),
       rows => {list, [{raw, Row} || Row <- Rows]}}.
+
+%% Null where that is not known yet.
+verdict(not_yet) ->
+    null;
+verdict(Findings) ->
+    {list, [#{pool => Name, severity => Severity, cause => Cause, text => {text, Text}}
+            || {Name, #{severity := Severity, cause := Cause, text := Text}} <- Findings]}.
 
 -spec pool(atom()) -> {ok, map()} | {error, not_found}.
 pool(Name) ->
@@ -138,6 +144,10 @@ event(#{id := Id, at := At, severity := Severity, event := Event, measurements :
       measurements => maps:map(fun value/2, Measurements), metadata => maps:map(fun value/2, maps:without([pool, node], Metadata))}.
 
 value(error, Reason) -> {text, sockpool_error:format(Reason)};
+%% Those are native; here they are microseconds.
+value(Key, Time) when is_integer(Time), (Key =:= duration orelse Key =:= resolve orelse Key =:= tcp orelse Key =:= tls orelse Key =:= init
+                                         orelse Key =:= held) ->
+    erlang:convert_time_unit(Time, native, microsecond);
 value(_Key, Number) when is_number(Number) -> Number;
 value(_Key, Word) when is_atom(Word) -> Word;
 value(_Key, Text) when is_binary(Text) -> {text, Text};

@@ -6,7 +6,7 @@
 %%% number of the look that changed it last, so that a page asks for what has changed since.
 %%%
 %%% What is wrong with them is found out beside that, by a process of its own: who asks a pool's process may have to wait.
-%%% Every two seconds 40 pools have their turn, those that look bad first, then those with traffic.
+%%% Every two seconds 20 pools have their turn, those that look bad first, then those with traffic.
 %%%
 %%% Of at most 100 pools, those with traffic and those that somebody asks for, there is a history: 60 looks, and 360 that
 %%% are 10 s apart.
@@ -25,8 +25,8 @@
 -define(LONG, 360).
 -define(LONG_EACH, 10).
 %% Histograms are read of so many pools in a look at most; of others with traffic in the next ones.
--define(HISTOGRAMS, 200).
--define(JUDGED, 40).
+-define(HISTOGRAMS, 100).
+-define(JUDGED, 20).
 -define(JUDGE_EACH, 2).
 
 %% {UnixMs, Idle, Leased, Connecting, Waiting, Limit, Size, CheckoutsPerS, ErrorsPerS}
@@ -78,12 +78,12 @@ rows(Since) ->
 -spec pool(atom()) -> {ok, #{row := map(), short := [point()], long := [point()]}} | {error, not_found}.
 pool(Name) -> gen_server:call(?MODULE, {pool, Name}).
 
-%% @doc What is wrong, the worst first, and nothing of those that are well.
--spec verdict() -> [{atom(), sockpool_verdict:finding()}].
+%% @doc What is wrong, the worst first, and nothing of those that are well. Two readings are needed to know.
+-spec verdict() -> [{atom(), sockpool_verdict:finding()}] | not_yet.
 verdict() ->
     case ets:lookup(?TABLE, verdict) of
         [{verdict, Findings}] -> Findings;
-        [] -> []
+        [] -> not_yet
     end.
 
 -spec init([]) -> {ok, #state{}}.
@@ -318,7 +318,9 @@ found(Name, Readings, Now) ->
 judged(New, Found, #state{seen = Seen, readings = Readings, findings = Findings} = State) ->
     There = maps:keys(Seen),
     All = maps:filter(fun(_, List) -> List =/= [] end, maps:with(There, maps:merge(Findings, Found))),
-    true = ets:insert(?TABLE, {verdict, lists:sublist(worst_first([{Name, Finding} || {Name, List} <- maps:to_list(All), Finding <- List]), 20)}),
+    First = map_size(Readings) =:= 0 andalso map_size(New) > 0,
+    true = First orelse ets:insert(?TABLE, {verdict, lists:sublist(worst_first([{Name, Finding} || {Name, List} <- maps:to_list(All),
+                                                                                                  Finding <- List]), 20)}),
     State#state{readings = maps:with(There, maps:merge(Readings, New)), findings = All}.
 
 worst_first(Findings) -> [Finding || {_, Finding} <- lists:keysort(1, [{rank(Severity), Finding} || {_, #{severity := Severity}} = Finding <- Findings])].
