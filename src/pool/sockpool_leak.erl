@@ -3,7 +3,7 @@
 %%% process of its own: whoever is asked may be slow, and the pool's process must not wait.
 -module(sockpool_leak).
 
--export([report/4, ended/4, client/1]).
+-export([report/4, ended/4, client/1, holder/1]).
 
 -include_lib("kernel/include/logger.hrl").
 
@@ -18,7 +18,7 @@
 -spec report(sockpool:pool(), Connection :: non_neg_integer(), Owner :: pid(), HeldMs :: non_neg_integer()) -> ok.
 report(Pool, Connection, Owner, HeldMs) ->
     elsewhere(fun() ->
-        Holder = holder(Owner, ?DEPTH),
+        Holder = holder(Owner),
         ?LOG_WARNING("sockpool ~tp: ~tp has connection ~b for ~b ms~ts", [Pool, Holder, Connection, HeldMs, facts(Holder)],
                      #{sockpool => leak, pool => Pool, owner => Holder})
     end).
@@ -36,6 +36,10 @@ ended(Pool, Connection, Owner, HeldMs) ->
 client(Pid) ->
     _ = put(?CLIENT, Pid),
     ok.
+
+%% @doc The process that the owner of a lease works for; mostly itself.
+-spec holder(pid()) -> pid().
+holder(Owner) -> holder(Owner, ?DEPTH).
 
 elsewhere(Fun) ->
     try
