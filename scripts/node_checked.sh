@@ -41,6 +41,7 @@ not_a_node,tls,plain_to_tls,hostile_frames,replies_to_nobody,cut_frame,clients_d
 files_of_tls,broken_files_of_tls,without_a_file,needs_restart,all_of_the_file,broken_file"
     run test/sockpool_node_SUITE --case serves,tls_pool,killed_without_a_file,stop_timeouts
     run test/sockpool_c_ops_SUITE --case without_port,stop_timeout
+    run test/sockpool_c_metrics_SUITE --case many_pools,requests,slow_reader,silent_ones,garbage,unix_socket,draining
 }
 
 build() {
@@ -53,7 +54,7 @@ case $KIND in
 asan)
     build CC=gcc CFLAGS="-O1 -g" SANITIZE=address,undefined || exit 1
     export SOCKPOOL_NODE=$DIR/sockpool_node
-    SUITES=${*:-c_ops c_node c_node_limits c_node_pools c_node_connect c_node_pipeline c_node_stress node_config node}
+    SUITES=${*:-c_ops c_metrics c_node c_node_limits c_node_pools c_node_connect c_node_pipeline c_node_stress node_config node}
     export ASAN_OPTIONS="halt_on_error=1:exitcode=99:log_path=$LOG"
     export UBSAN_OPTIONS="halt_on_error=1:print_stacktrace=1:exitcode=99:log_path=$LOG"
     ;;

@@ -21,6 +21,7 @@
 -type options() :: #{name := atom(),
                      cookie => atom() | fun(() -> atom()) | {module(), Function :: atom(), Args :: [term()]},
                      listen => inet:ip_address() | undefined | nil,
+                     metrics => {inet:ip_address(), inet:port_number()} | file:name_all() | undefined | nil,
                      tick_time => 1..86400 | undefined | nil,
                      pools => #{Name :: atom() => sockpool:options()} | [{Name :: atom(), sockpool:options()}] | nil,
                      program => file:name_all() | undefined | nil,
@@ -34,6 +35,8 @@
 %% makes a fun of it, so that the reports of supervisors do not show it.
 %%
 %% `listen': the address to listen on; by default what the name's host stands for.
+%%
+%% `metrics': where it tells Prometheus by HTTP what its pools count, at `/metrics'; by default nowhere. A path is that of a Unix socket.
 %%
 %% `tick_time': net_ticktime in seconds; by default that of this node.
 %%
@@ -215,13 +218,18 @@ open(Program, Arguments) ->
         error:Reason -> throw({not_started, {program, Program, Reason}})
     end.
 
-arguments(#{name := Node, listen := Listen, tick_time := TickTime, stop_timeout := StopMs}) ->
+arguments(#{name := Node, listen := Listen, metrics := Metrics, tick_time := TickTime, stop_timeout := StopMs}) ->
     ["--port", "--cookie-stdin", "--name", atom_to_binary(Node),
      "--tick-time", integer_to_list(tick_time(TickTime)), "--stop-timeout", integer_to_list(StopMs)
      | case Listen of
            undefined -> [];
            _ -> ["--listen", inet:ntoa(Listen)]
-       end].
+       end ++ metrics(Metrics)].
+
+metrics(undefined) -> [];
+metrics({Address, Port}) when tuple_size(Address) =:= 8 -> ["--metrics", lists:concat(["[", inet:ntoa(Address), "]:", Port])];
+metrics({Address, Port}) -> ["--metrics", lists:concat([inet:ntoa(Address), ":", Port])];
+metrics(Path) -> ["--metrics", Path].
 
 tick_time(undefined) ->
     case net_kernel:get_net_ticktime() of

@@ -8,6 +8,7 @@
 -type opts() :: #{name := node(),
                   cookie := sockpool_callback:callback() | undefined,
                   listen := inet:ip_address() | undefined,
+                  metrics := {inet:ip_address(), inet:port_number()} | file:filename() | undefined,
                   tick_time := 1..86400 | undefined,
                   pools := #{atom() => map()},
                   program := file:filename(),
@@ -70,6 +71,8 @@ rows() ->
       "an atom of 1 to 255 characters, none of them a control character; a fun without arguments, or "
       "{Module, Function, Args}, that returns one; or undefined, for the one that this node uses with that name"},
      {listen, undefined, fun address/1, "an IP address as a tuple, such as {127,0,0,1}, or undefined"},
+     {metrics, undefined, fun metrics/1,
+      "{Address, Port}, such as {{127,0,0,1}, 9464}, the absolute path of a Unix socket as a string or binary, or undefined"},
      {tick_time, undefined, integer_or_undefined(86400),
       "an integer from 1 to 86400 (seconds), or undefined, for this node's net_ticktime"},
      {pools, #{}, fun pools/1, "a map, or a list of {Name, Options}, of pools' options by their names"},
@@ -160,6 +163,19 @@ address(Address) ->
         true -> {ok, Address};
         false -> error
     end.
+
+metrics(undefined) -> {ok, undefined};
+metrics({Address, Port}) when is_integer(Port), Port >= 0, Port =< 65535 ->
+    case inet:is_ip_address(Address) of
+        true -> {ok, {Address, Port}};
+        false -> error
+    end;
+metrics(Path) when is_list(Path); is_binary(Path) ->
+    case program(Path) of
+        {ok, [$/ | _]} = Ok -> Ok;
+        _ -> error
+    end;
+metrics(_Other) -> error.
 
 integer(Max) ->
     fun(Value) when is_integer(Value), Value >= 1, Value =< Max -> {ok, Value};

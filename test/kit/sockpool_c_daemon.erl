@@ -8,7 +8,8 @@
 
 -export_type([daemon/0]).
 
--type daemon() :: #{node := node(), pid := pid(), os_pid := integer()}.
+-type daemon() :: #{node := node(), pid := pid(), os_pid := integer(), said => [string()]}.
+%% `said': what it has logged up to its registration.
 
 -define(WAIT_MS, 60000).
 
@@ -44,8 +45,7 @@ start(Options) ->
     receive
         {Pid, OsPid} ->
             Daemon = #{node => Node, pid => Pid, os_pid => OsPid},
-            _ = await_line(Daemon, "event=registered"),
-            Daemon
+            Daemon#{said => lines_until(Daemon, "event=registered")}
     after ?WAIT_MS -> error(no_daemon)
     end.
 

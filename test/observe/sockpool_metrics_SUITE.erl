@@ -5,7 +5,7 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, end_per_testcase/2]).
--export([rules/1, promtool/1, values/1, histograms/1, up/1, crashed/1, chosen_pools/1, otel/1, bad_options/1, environment/1, collector/1, documented/1, hundred_pools/1]).
+-export([rules/1, promtool/1, values/1, histograms/1, up/1, crashed/1, chosen_pools/1, otel/1, bad_options/1, environment/1, collector/1, documented/1, alerts/1, hundred_pools/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1]).
 -import(sockpool_metrics_kit, [read/2, value/3]).
@@ -16,7 +16,7 @@
 suite() -> [{timetrap, {minutes, 2}}].
 
 all() ->
-    [rules, promtool, values, histograms, up, crashed, chosen_pools, otel, bad_options, environment, collector, documented, hundred_pools].
+    [rules, promtool, values, histograms, up, crashed, chosen_pools, otel, bad_options, environment, collector, documented, alerts, hundred_pools].
 
 init_per_suite(Config) ->
     {ok, _} = application:ensure_all_started(sockpool),
@@ -281,6 +281,16 @@ words(Cell) -> quoted(string:split(Cell, "`", all)).
 
 quoted([_Before, Word | Rest]) -> [Word | quoted(Rest)];
 quoted(_Rest) -> [].
+
+%% contrib/alerts.yml is right for Prometheus, and names no metric that there is not.
+alerts(_Config) ->
+    File = filename:join(sockpool_test_util:root(), "contrib/alerts.yml"),
+    {ok, Text} = file:read_file(File),
+    {match, Named} = re:run(Text, "\\bsockpool_[a-z_]+", [global, {capture, first, binary}]),
+    Known = [sockpool_metrics_table:sample_name(Family) || Family <- sockpool_metrics_table:families(sockpool)],
+    ?assertEqual([], lists:usort(lists:append(Named)) -- Known),
+    sockpool_metrics_kit:has_promtool() orelse throw({skip, "no promtool here"}),
+    ?assertNotEqual(nomatch, string:find(os:cmd("promtool check rules '" ++ File ++ "' 2>&1"), "SUCCESS: 7 rules")).
 
 %% The best of many: what other programs take of the machine is no part of it.
 hundred_pools(_Config) ->

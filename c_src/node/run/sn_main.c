@@ -40,8 +40,8 @@ static void usage(FILE *to)
         "sockpool_node --config FILE [OPTION...]\n"
         "A hidden node of an Erlang cluster, written in C, whose registered name is sockpool.\n"
         "\n"
-        "  --config FILE       JSON: name, cookie_file, listen, tick_time, and pools to serve;\n"
-        "                      the options here come before what it says\n"
+        "  --config FILE       JSON: name, cookie_file, listen, metrics, tick_time, and pools to\n"
+        "                      serve; the options here come before what it says\n"
         "  --check             find out whether it could start now, and end: nobody is served\n"
         "  --options           show which options a pool has, their defaults, what is allowed\n"
         "  --name NAME@HOST    the node's name; it is registered with the epmd of this host\n"
@@ -51,6 +51,10 @@ static void usage(FILE *to)
         "  --listen ADDRESS    the IP address to listen on; by default those that HOST stands "
         "for,\n"
         "                      one of IPv4 and one of IPv6\n"
+        "  --metrics ADDRESS:PORT, --metrics /PATH\n"
+        "                      tell there by HTTP, at /metrics, what the pools count, for "
+        "Prometheus;\n"
+        "                      the address is of IP, in [] where it is of IPv6; or a Unix socket\n"
         "  --tick-time SECONDS the cluster's net_ticktime, 60 by default\n"
         "  --stop-timeout MS   how long leases may take to end, at the end, 10000 by default\n"
         "  --port              run as an Erlang port: end orderly at a line on stdin, and at once\n"
@@ -106,7 +110,7 @@ static bool show_options(FILE *to)
 }
 
 struct options {
-    const char *name, *cookie_file, *listen, *tick_time, *stop_timeout, *config;
+    const char *name, *cookie_file, *listen, *metrics, *tick_time, *stop_timeout, *config;
     bool cookie_stdin, is_port, check, core_dumps;
 };
 
@@ -115,6 +119,7 @@ enum {
     COOKIE_FILE,
     COOKIE_STDIN,
     LISTEN,
+    METRICS,
     TICK_TIME,
     STOP_TIMEOUT,
     PORT,
@@ -130,6 +135,7 @@ static const struct option OPTION_TABLE[] = {
     {"cookie-file", required_argument, NULL, COOKIE_FILE},
     {"cookie-stdin", no_argument, NULL, COOKIE_STDIN},
     {"listen", required_argument, NULL, LISTEN},
+    {"metrics", required_argument, NULL, METRICS},
     {"tick-time", required_argument, NULL, TICK_TIME},
     {"stop-timeout", required_argument, NULL, STOP_TIMEOUT},
     {"port", no_argument, NULL, PORT},
@@ -158,6 +164,9 @@ static int get_options(struct options *options, int argc, char **argv)
             break;
         case LISTEN:
             options->listen = optarg;
+            break;
+        case METRICS:
+            options->metrics = optarg;
             break;
         case TICK_TIME:
             options->tick_time = optarg;
@@ -252,6 +261,8 @@ static int get_settings(struct options *options, struct sn_settings *settings,
         options->cookie_file = settings->cookie_file;
     if (!options->listen)
         options->listen = settings->listen;
+    if (!options->metrics)
+        options->metrics = settings->metrics;
     if (settings->tick_time_s)
         *tick_time_s = settings->tick_time_s;
     return 0;
@@ -300,6 +311,19 @@ static int get_listen(const struct options *options, struct sn_listen *listen)
     error = sn_listen_bind(listen);
     if (error)
         complain("cannot start: cannot listen on", host, strerror(-error));
+    return error ? EXIT_START : 0;
+}
+
+/* 0, or an exit status. */
+static int get_metrics(const struct options *options, struct sn_scrape_listen *listen)
+{
+    int error;
+
+    if (!sn_scrape_listen_parse(listen, options->metrics))
+        return refuse("--metrics", options->metrics, "must be " SN_SCRAPE_LISTEN_ALLOWED);
+    error = options->check ? sn_scrape_listen_check(listen) : sn_scrape_listen_bind(listen);
+    if (error)
+        complain("cannot start: cannot listen on", options->metrics, strerror(-error));
     return error ? EXIT_START : 0;
 }
 
@@ -353,6 +377,7 @@ static int check_or_serve(struct options *options, struct sn_settings *settings,
 {
     struct sn_config config = {.settings = settings, .us.cookie = cookie->text};
     unsigned long tick_time_s = TICK_TIME_S;
+    struct sn_scrape_listen metrics;
     struct sn_listen listen;
     int status = get_settings(options, settings, &tick_time_s);
 
@@ -364,6 +389,8 @@ static int check_or_serve(struct options *options, struct sn_settings *settings,
         status = get_listen(options, &listen);
     if (status == 0)
         status = get_tls(options, settings);
+    if (status == 0 && options->metrics)
+        status = get_metrics(options, &metrics);
     if (status != 0)
         return status;
     if (options->check) {
@@ -371,6 +398,7 @@ static int check_or_serve(struct options *options, struct sn_settings *settings,
         return EXIT_SUCCESS;
     }
     config.listen = &listen;
+    config.metrics = options->metrics ? &metrics : NULL;
     return serve(&config);
 }
 

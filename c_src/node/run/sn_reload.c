@@ -102,6 +102,7 @@ static void warn(const struct sn_settings *now, const struct sn_settings *next)
     const char *key = differ(now->name, next->name)                 ? "name"
                       : differ(now->cookie_file, next->cookie_file) ? "cookie_file"
                       : differ(now->listen, next->listen)           ? "listen"
+                      : differ(now->metrics, next->metrics)         ? "metrics"
                       : now->tick_time_s != next->tick_time_s       ? "tick_time"
                                                                     : NULL;
 

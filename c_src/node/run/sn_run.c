@@ -43,6 +43,8 @@ static void say_goodbye(void *arg)
     uv_close((uv_handle_t *)&server->accept_again, NULL);
     if (server->config->is_port)
         uv_close((uv_handle_t *)&server->input, NULL);
+    if (server->config->metrics)
+        sn_scrape_stop(&server->scrape);
     sn_epmd_stop(&server->epmd);
     for (at = server->peers.head.next; at != &server->peers.head; at = next) {
         next = at->next;
@@ -193,6 +195,9 @@ static int start(struct sn_server *server)
         status = uv_pipe_open(&server->input, STDIN_FILENO);
     if (status == 0 && server->config->is_port)
         status = uv_read_start((uv_stream_t *)&server->input, on_input_alloc, on_input);
+    if (status == 0 && server->config->metrics)
+        status = sn_scrape_start(&server->scrape, &server->loop, &server->service.pools,
+                                 server->config->metrics);
     if (status == 0 && watchdog_ms)
         status = uv_timer_start(&server->watchdog, on_watchdog, 0, watchdog_ms);
     uv_unref((uv_handle_t *)&server->watchdog);
@@ -207,6 +212,14 @@ static void log_addresses(const struct sn_config *config)
         sn_log(SN_LOG_INFO, "listening", "node=%s address=%s port=%u", config->us.name,
                sn_listen_text(&config->listen->addresses[i], text),
                sn_listen_port(&config->listen->addresses[i]));
+    if (!config->metrics)
+        return;
+    if (sn_scrape_listen_path(config->metrics))
+        sn_log(SN_LOG_INFO, "metrics", "path=%s", sn_scrape_listen_path(config->metrics));
+    else
+        sn_log(SN_LOG_INFO, "metrics", "address=%s port=%u",
+               sn_listen_text(&config->metrics->address, text),
+               sn_listen_port(&config->metrics->address));
 }
 
 /* Whoever has just called often calls again at once. To wait in the kernel for that and to be woken takes
@@ -282,6 +295,7 @@ int sn_run(struct sn_server *server, const struct sn_config *config)
     uv_close((uv_handle_t *)&server->drain, NULL);
     sn_loop_close(&server->turns);
     (void)uv_run(&server->loop, UV_RUN_DEFAULT);
+    sn_scrape_free(&server->scrape);
     sn_service_free(&server->service);
     sn_loop_free(&server->turns);
     status = uv_loop_close(&server->loop);

@@ -7,6 +7,7 @@
 #include "sn_listen.h"
 #include "node/base/sn_log.h"
 #include "sn_reload.h"
+#include "sn_scrape.h"
 #include "node/serve/sn_service.h"
 #include "core/base/sp_list.h"
 
@@ -15,6 +16,7 @@
 struct sn_config {
     struct sn_identity us;
     const struct sn_listen *listen; /* bound; taken over once it serves, else the caller's still */
+    const struct sn_scrape_listen *metrics; /* likewise; NULL: they are told nobody */
     uint64_t tick_time_ns;
     uint16_t epmd_port;
     uint64_t drain_time_ns;    /* the most that leases may take to end, at the end */
@@ -36,6 +38,7 @@ struct sn_server {
     struct sn_epmd epmd;
     struct sn_service service;
     struct sn_reload reload;
+    struct sn_scrape scrape;
     struct sp_list peers;      /* all whose handle is not closed yet */
     struct sp_list handshakes; /* of them, those that are not members yet */
     unsigned handshake_count, handshakes_max;

@@ -1,5 +1,7 @@
 #include "sn_settings.h"
 
+#include "sn_scrape_listen.h"
+
 #include "core/dist/sp_dist.h"
 
 #include <arpa/inet.h>
@@ -467,9 +469,11 @@ static bool is_address(const char *text)
 
 static bool read_setting(struct reader *reader, const char *key, json_t *value)
 {
-    static const char *const keys[] = {"name", "cookie_file", "listen", "tick_time", "pools", NULL};
+    static const char *const keys[] = {"name",      "cookie_file", "listen", "metrics",
+                                       "tick_time", "pools",       NULL};
     struct sn_settings *settings = reader->settings;
     const char *text = json_string_value(value);
+    struct sn_scrape_listen metrics;
 
     if (strcmp(key, "name") == 0)
         return text && sp_dist_is_node_name(text, strlen(text))
@@ -482,6 +486,10 @@ static bool read_setting(struct reader *reader, const char *key, json_t *value)
         return text && is_address(text)
                    ? read_text(reader, value, &settings->listen)
                    : refuse(reader, "", key, value, "an IP address as a string");
+    if (strcmp(key, "metrics") == 0)
+        return text && sn_scrape_listen_parse(&metrics, text)
+                   ? read_text(reader, value, &settings->metrics)
+                   : refuse(reader, "", key, value, SN_SCRAPE_LISTEN_ALLOWED ", as a string");
     if (strcmp(key, "tick_time") == 0) {
         if (!json_is_integer(value) || json_integer_value(value) < 1 ||
             json_integer_value(value) > SN_TICK_TIME_MAX_S)

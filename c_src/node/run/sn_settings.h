@@ -15,7 +15,7 @@ struct sn_settings_pool {
 
 /* Texts are NULL, and tick_time_s is 0, where the file does not say. */
 struct sn_settings {
-    char *name, *cookie_file, *listen;
+    char *name, *cookie_file, *listen, *metrics;
     unsigned tick_time_s;
     struct sn_settings_pool *pools; /* in the order of the file */
     struct sn_memory memory;
