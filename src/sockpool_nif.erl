@@ -120,7 +120,7 @@ pool_send_timeout(_Pool) -> ?NOT_LOADED.
 -spec pool_kind(term()) -> piped | exclusive.
 pool_kind(_Term) -> ?NOT_LOADED.
 
--spec pool_look(pool()) -> {Name :: sockpool_pool:id(), Up :: non_neg_integer(), Waiting :: non_neg_integer()}.
+-spec pool_look(pool()) -> {Name :: sockpool_pool:id(), Up :: non_neg_integer(), Waiting :: non_neg_integer(), SlowMs :: timeout()}.
 pool_look(_Pool) -> ?NOT_LOADED.
 
 -spec count(pools) -> non_neg_integer().

@@ -62,7 +62,7 @@ wrong_options() ->
      {bind, "127.0.0.1"}, {bind, {127, 0, 0}},
      {init, fun() -> ok end}, {init, {m, f}},
      {validate, true}, {validate, {'after', -1}}, {validate, {'after', infinity}},
-     {max_hold, 0}, {max_hold, -1}, {leak_threshold, 999},
+     {max_hold, 0}, {max_hold, -1}, {leak_threshold, 999}, {slow_checkout, 0},
      {recv_limit, 0}, {recv_limit, infinity},
      {backoff, 100}, {backoff, {0, 1}}, {backoff, {2, 1}},
      {name, another}, {name, "a string"},

@@ -55,9 +55,10 @@ struct sp_nif_pool {
     struct sp_nif_kept *check; /* of a pool of workers: the function that says whether one is fit */
     struct sp_nif_kept
         *cut; /* of a pool whose framing is one: the function that says where messages end */
-    _Atomic uint32_t grants;                         /* enum sp_nif_grant */
-    _Atomic uint64_t worker_shutdown;                /* ms, SP_NEVER for infinity */
-    _Atomic uint64_t checkout_timeout, send_timeout; /* ms, SP_NEVER for infinity */
+    _Atomic uint32_t grants;          /* enum sp_nif_grant */
+    _Atomic uint64_t worker_shutdown; /* ms, SP_NEVER for infinity */
+    /* ms, SP_NEVER for infinity */
+    _Atomic uint64_t checkout_timeout, send_timeout, slow_checkout;
     _Atomic uint64_t recv_limit_bytes;
     _Atomic uint64_t header;       /* sp_framing_pack() of the pool's framing */
     _Atomic bool raw;              /* it has none that C knows */
@@ -216,7 +217,7 @@ bool sp_nif_open_types(ErlNifEnv *env, ErlNifResourceFlags flags);
 bool sp_nif_get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *config);
 /* What the data plane reads of a NIF's pool beside its core. */
 struct sp_nif_limits {
-    uint64_t checkout_timeout, send_timeout, max_inflight, worker_shutdown;
+    uint64_t checkout_timeout, send_timeout, slow_checkout, max_inflight, worker_shutdown;
 };
 bool sp_nif_get_limits(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_nif_limits *limits);
 void sp_nif_store_limits(struct sp_nif_pool *pool, const struct sp_nif_limits *limits);

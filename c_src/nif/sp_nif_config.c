@@ -155,6 +155,7 @@ bool sp_nif_get_limits(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_nif_limits *l
 {
     return get_number(env, map, "checkout_timeout", &limits->checkout_timeout) &&
            get_number(env, map, "send_timeout", &limits->send_timeout) &&
+           get_number(env, map, "slow_checkout", &limits->slow_checkout) &&
            get_number(env, map, "max_inflight", &limits->max_inflight) &&
            get_number(env, map, "worker_shutdown", &limits->worker_shutdown);
 }
@@ -163,6 +164,7 @@ void sp_nif_store_limits(struct sp_nif_pool *pool, const struct sp_nif_limits *l
 {
     atomic_store(&pool->checkout_timeout, limits->checkout_timeout);
     atomic_store(&pool->send_timeout, limits->send_timeout);
+    atomic_store(&pool->slow_checkout, limits->slow_checkout);
     atomic_store(&pool->max_inflight, limits->max_inflight);
     atomic_store(&pool->worker_shutdown, limits->worker_shutdown);
 }

@@ -3,7 +3,8 @@
 
 #include "core/pool/sp_health.h"
 
-/* pool_look(Pool) -> {Name | Pool, Up, Waiting}: how many connections are up, and how many processes wait. */
+/* pool_look(Pool) -> {Name | Pool, Up, Waiting, SlowMs | infinity}: how many connections are up, how many processes wait, and
+ * from which time on that is slow. */
 SP_NIF(sp_nif_pool_look)
 {
     struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
@@ -11,7 +12,8 @@ SP_NIF(sp_nif_pool_look)
     (void)argc;
     if (!pool)
         return enif_make_badarg(env);
-    return enif_make_tuple3(env, sp_nif_name_term(env, pool),
+    return enif_make_tuple4(env, sp_nif_name_term(env, pool),
                             enif_make_uint(env, sp_health_ups(&pool->core)),
-                            enif_make_uint64(env, atomic_load(&pool->core.nwait)));
+                            enif_make_uint64(env, atomic_load(&pool->core.nwait)),
+                            sp_nif_ms_term(env, atomic_load(&pool->slow_checkout)));
 }

@@ -326,6 +326,20 @@ static void leak(const struct sp_call *call, struct sp_conn *conn, uint64_t owne
                                          peer_term(env, conn)));
 }
 
+/* {sockpool_revoked, Owner, HeldMs, Peer | undefined} to the control process, whose call it is. */
+static void revoked(const struct sp_call *call, struct sp_conn *conn, uint64_t owner,
+                    uint64_t held_ns)
+{
+    ErlNifEnv *env = call->env;
+    ErlNifPid pid;
+
+    if (sp_nif_get_controller(nif_pool(conn->pool), &pid))
+        (void)enif_send(
+            env, &pid, NULL,
+            enif_make_tuple4(env, enif_make_atom(env, "sockpool_revoked"), (ERL_NIF_TERM)owner,
+                             enif_make_uint64(env, held_ns / SP_MS), peer_term(env, conn)));
+}
+
 const struct sp_host sp_nif_host = {
     .conn_new = conn_new,
     .conn_ref = conn_ref,
@@ -343,6 +357,7 @@ const struct sp_host sp_nif_host = {
     .refused = refused,
     .stalled = stalled,
     .leak = leak,
+    .revoked = revoked,
     .reply_reserve = sp_nif_reply_reserve,
     .reply_free = sp_nif_reply_free,
     .reply_notify = sp_nif_reply_notify,

@@ -26,6 +26,8 @@ rows() ->
      {[sockpool, connection, stalled], [unacked, retransmits, held], [peer, owner], warning},
      {[sockpool, lease, leak], [held], [owner, owner_name, stacktrace, peer], warning},
      {[sockpool, lease, unleaked], [held], [owner, peer], notice},
+     {[sockpool, lease, revoked], [held], [owner, reason, peer], error},
+     {[sockpool, queue, slow], [duration, waiting], [outcome], warning},
      {[sockpool, health, stop], [duration], [peer, result, error], {warning, error, debug}}].
 
 -spec row(event()) -> row() | false.

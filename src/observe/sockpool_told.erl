@@ -2,7 +2,7 @@
 %%% What a pool's process, and those that work for it, tell of: see sockpool_event_table.
 -module(sockpool_told).
 
--export([pool/5, connect/4, stalled/6, leak/6, unleaked/4, health/4]).
+-export([pool/5, connect/4, stalled/6, leak/6, unleaked/4, revoked/4, health/4]).
 
 -type name() :: sockpool_pool:id().
 -type place() :: {inet:ip_address(), inet:port_number()} | {local, binary()} | undefined.
@@ -14,7 +14,7 @@ pool(Word, Name, #{size := Size, max_overflow := MaxOverflow}, Measurements, Met
                          Metadata#{pool => Name}).
 
 up(undefined) -> 0;
-up(Pool) -> {_Name, Up, _Waiting} = sockpool_nif:pool_look(Pool), Up.
+up(Pool) -> {_Name, Up, _Waiting, _SlowMs} = sockpool_nif:pool_look(Pool), Up.
 
 %% @doc An attempt to connect is over. What is no attempt is not told.
 -spec connect(ok | {error, term()}, sockpool_step:at(), name(), sockpool_opts:opts()) -> ok.
@@ -63,6 +63,12 @@ leak(Name, Owner, Registered, Stack, Peer, HeldMs) ->
 -spec unleaked(name(), pid(), place(), HeldMs :: non_neg_integer()) -> ok.
 unleaked(Name, Owner, Peer, HeldMs) ->
     sockpool_events:emit([sockpool, lease, unleaked], #{held => native(HeldMs)}, #{pool => Name, owner => Owner, peer => Peer}).
+
+%% @doc Nobody else takes a lease from its owner.
+-spec revoked(name(), pid(), place(), HeldMs :: non_neg_integer()) -> ok.
+revoked(Name, Owner, Peer, HeldMs) ->
+    sockpool_events:emit([sockpool, lease, revoked], #{held => native(HeldMs)},
+                         #{pool => Name, owner => Owner, reason => max_hold, peer => Peer}).
 
 %% @doc Of a check of an idle connection. What could not be made is no check.
 -spec health(ok | {error, term()}, Began :: integer(), place(), name()) -> ok.

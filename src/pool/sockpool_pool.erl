@@ -551,6 +551,9 @@ handle_info({sockpool_leak, {Connection, _} = Lease, ended, HeldMs, Peer}, #stat
 handle_info({sockpool_leak, {Connection, _} = Lease, Owner, HeldMs, Peer}, #state{name = Name, leaks = Leaks} = State) ->
     ok = sockpool_leak:report(Name, Connection, Owner, HeldMs, Peer),
     {noreply, State#state{leaks = Leaks#{Lease => Owner}}};
+handle_info({sockpool_revoked, Owner, HeldMs, Peer}, #state{name = Name} = State) ->
+    ok = sockpool_told:revoked(Name, Owner, Peer, HeldMs),
+    {noreply, State};
 handle_info({sockpool_pipe, Pipe, Generation, IsWrite}, #state{pool = Pool} = State) ->
     ok = sockpool_nif:pipe_event(Pool, Pipe, Generation, IsWrite),
     {noreply, State};

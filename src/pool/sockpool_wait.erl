@@ -66,10 +66,12 @@ checkout(Pool, Timeout, Enqueue) ->
     {Expiry, Timer} = watch(Timeout),
     case Enqueue(Pool, Ref, Expiry) of
         {wait, Lease} ->
-            case await(Ref, Timer) of
-                timeout -> cancel(Pool, Lease, Ref, fun(What, Given) -> granted(What, Given, Pool, Timeout) end);
-                What -> granted(What, Lease, Pool, Timeout)
-            end;
+            Began = sockpool_slow:began(),
+            Result = case await(Ref, Timer) of
+                         timeout -> cancel(Pool, Lease, Ref, fun(What, Given) -> granted(What, Given, Pool, Timeout) end);
+                         What -> granted(What, Lease, Pool, Timeout)
+                     end,
+            sockpool_slow:waited(Pool, Began, Result);
         {error, _} = Error ->
             refused(Error, Pool)
     end.
@@ -254,7 +256,8 @@ request(Pool, Iovec, Want, Timeout) ->
             finish_sent(Lease, Want, deadline(Timeout));
         {wait, Lease} ->
             Deadline = deadline(Timeout),
-            case await(Ref, Timer) of
+            Began = sockpool_slow:began(),
+            case sockpool_slow:waited(Pool, Began, await(Ref, Timer)) of
                 sent -> finish(Lease, Want, first, Deadline);
                 timeout -> cancel(Pool, Lease, Ref, fun(What, Given) -> given_up(What, Given, Pool) end);
                 {error, _} = Error -> refused(Error, Pool);

@@ -51,7 +51,7 @@ functions() ->
     #{bounds := [_ | _]} = sockpool_nif:pool_histograms(Pool),
     [{[], 0} = sockpool_nif:pool_connections(Pool, Cursor) || Cursor <- [0, 1, 1 bsl 31]],
     piped = sockpool_nif:pool_kind(Pool),
-    {_, _, _} = sockpool_nif:pool_look(Pool),
+    {_, 0, 0, 1000} = sockpool_nif:pool_look(Pool),
     true = sockpool_nif:count(pools) > 0,
     connected(Pool, Port),
     checked(Port),
@@ -245,7 +245,7 @@ wrong_config(Config) ->
 needed() ->
     [transport, strategy, packet, size, max_overflow, overflow_ttl, validate, max_hold, leak_threshold,
      max_waiting, replies, backoff_min, backoff_max, fail_fast, recv_limit, nodelay, keepalive, keepalive_times, user_timeout, health_interval, health_timeout, sndbuf, recbuf, bind,
-     checkout_timeout, send_timeout, tls, max_inflight, abandoned, connect_parallelism, worker_shutdown, check,
+     checkout_timeout, send_timeout, slow_checkout, tls, max_inflight, abandoned, connect_parallelism, worker_shutdown, check,
      cut, pipeline, pipeline_bytes, pipeline_stall, min_size, idle_timeout, lifetime_min, lifetime_max, max_uses, growth, min_idle].
 
 right(pool_new, _Pool, _Config) -> [raw, 1];

@@ -6,7 +6,7 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([of_a_pool/1, of_an_unnamed_pool/1, phases/1, refused/1, crashes/1, leak/1, of_a_worker/1, checks/1, failed_check/1, stalled/1,
+-export([of_a_pool/1, of_an_unnamed_pool/1, phases/1, refused/1, crashes/1, leak/1, revoked/1, slow_checkout/1, slow_request/1, of_a_worker/1, checks/1, failed_check/1, stalled/1,
          filters/1, nobody_listens/1, ring/1, slow_handler/1, raising_handler/1, handler_that_ends/1, dead_subscriber/1,
          subscriber_is_behind/1, process_ends/1, process_is_slow/1, without_the_application/1, bad_arguments/1, table_of_the_document/1]).
 
@@ -18,7 +18,7 @@
 suite() -> [{timetrap, {seconds, 40}}].
 
 all() ->
-    [of_a_pool, of_an_unnamed_pool, phases, refused, crashes, leak, of_a_worker, checks, failed_check, stalled, filters, nobody_listens, ring,
+    [of_a_pool, of_an_unnamed_pool, phases, refused, crashes, leak, revoked, slow_checkout, slow_request, of_a_worker, checks, failed_check, stalled, filters, nobody_listens, ring,
      slow_handler, raising_handler, handler_that_ends, dead_subscriber, subscriber_is_behind, process_ends, process_is_slow,
      without_the_application, bad_arguments, table_of_the_document].
 
@@ -147,6 +147,47 @@ leak(Config) ->
     {#{held := Longer}, #{owner := Owner, peer := Peer}} = next([lease, unleaked]),
     ?assert(Longer >= Held),
     true = unregister(?MODULE).
+
+revoked(Config) ->
+    Pool = subscribed(Config),
+    ok = sockpool:start_pool(Pool, options(#{max_hold => 50}, Config)),
+    {ok, Conn} = sockpool:checkout(Pool),
+    {ok, Peer} = sockpool:peername(Conn),
+    {#{held := Held}, #{owner := Owner, reason := max_hold, peer := Peer}} = next([lease, revoked]),
+    ?assertEqual(self(), Owner),
+    ?assert(Held >= erlang:convert_time_unit(50, millisecond, native)).
+
+%% Whoever waits for that long, for what comes of it; and nobody else.
+slow_checkout(Config) ->
+    Pool = subscribed(Config),
+    ok = sockpool:start_pool(Pool, options(#{max_overflow => 0, slow_checkout => 50}, Config)),
+    {ok, Conn} = sockpool:checkout(Pool),
+    {error, timeout} = sockpool:checkout(Pool, 60),
+    {#{duration := Duration, waiting := 0}, #{outcome := timeout}} = next([queue, slow]),
+    ?assert(Duration >= erlang:convert_time_unit(50, millisecond, native)),
+    Waiter = sockpool_test_util:start(fun() -> {ok, Late} = sockpool:checkout(Pool), sockpool:checkin(Late) end),
+    timer:sleep(100),
+    ok = sockpool:checkin(Conn),
+    ok = sockpool_test_util:await(Waiter),
+    {_, #{outcome := granted}} = next([queue, slow]),
+    ok = sockpool:update(Pool, #{slow_checkout => infinity}),
+    {ok, Again} = sockpool:checkout(Pool),
+    {error, timeout} = sockpool:checkout(Pool, 60),
+    ok = sockpool:checkin(Again),
+    settled(),
+    ?assertEqual([], [Event || [_, queue, slow] = Event <- heard()]).
+
+slow_request(Config) ->
+    Pool = subscribed(Config),
+    ok = sockpool:start_pool(Pool, options(#{max_overflow => 0, slow_checkout => 50}, Config)),
+    {ok, Conn} = sockpool:checkout(Pool),
+    {error, timeout} = sockpool:request(Pool, "x\n", packet, 60),
+    {_, #{outcome := timeout}} = next([queue, slow]),
+    Waiter = sockpool_test_util:start(fun() -> sockpool:request(Pool, "x\n", packet, 20000) end),
+    timer:sleep(100),
+    ok = sockpool:checkin(Conn),
+    {ok, <<"x\n">>} = sockpool_test_util:await(Waiter),
+    {_, #{outcome := granted}} = next([queue, slow]).
 
 of_a_worker(Config) ->
     Pool = subscribed(Config),

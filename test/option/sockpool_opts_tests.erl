@@ -62,6 +62,7 @@ table() ->
      {health, healths(), [true, 1], "expect may be {prefix, Binary}"},
      {max_hold, same([1, ?MAX_MS, infinity]), [0, -1, ?MAX_MS + 1], "milliseconds"},
      {leak_threshold, same([1000, ?MAX_MS, infinity]), [0, 999, ?MAX_MS + 1], "1000"},
+     {slow_checkout, same([1, ?MAX_MS, infinity]), [0, -1, ?MAX_MS + 1], "milliseconds"},
      {recv_limit, same([1, 67108864, 2147483647]), [0, -1, 2147483648, infinity, undefined],
       "bytes"},
      {replies, same([true, false]), [1, yes, undefined], "true, false"},
@@ -214,7 +215,7 @@ defaults() ->
       connect_timeout => 5000, connect_parallelism => undefined, growth => expected, min_idle => 0, start => async, send_timeout => 5000, pipeline => 1, pipeline_bytes => 1048576,
       pipeline_stall => 5000, replies => true, packet => raw, nodelay => true,
       keepalive => false, user_timeout => undefined, health => undefined, sndbuf => undefined, recbuf => undefined, bind => undefined,
-      init => undefined, validate => always, max_hold => infinity, leak_threshold => infinity,
+      init => undefined, validate => always, max_hold => infinity, leak_threshold => infinity, slow_checkout => 1000,
       recv_limit => 67108864, backoff => {100, 2000}, fail_fast => false, tls => undefined,
       node => undefined, cookie => undefined, max_inflight => undefined}.
 

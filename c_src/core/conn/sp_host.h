@@ -77,6 +77,9 @@ struct sp_host {
     /* NULL, or tells that what the lease's owner has sent gets through to nobody. */
     void (*stalled)(const struct sp_call *call, struct sp_conn *conn, uint64_t owner,
                     const struct sp_tcp_info *info, uint64_t held_ns);
+    /* NULL, or tells that a user's lease was ended since it was held for so long. */
+    void (*revoked)(const struct sp_call *call, struct sp_conn *conn, uint64_t owner,
+                    uint64_t held_ns);
     /* From the control process: the lease conn->leaked is held for so long by now; with the owner SP_OWNER_POOL: it has ended
      * after that. */
     void (*leak)(const struct sp_call *call, struct sp_conn *conn, uint64_t owner,

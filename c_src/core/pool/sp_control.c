@@ -269,6 +269,16 @@ sp_status sp_control_ready(struct sp_pool *pool, const struct sp_call *call, str
 
 /* ---- sweeps ---- */
 
+/* One that is held for too long. */
+static void take_back(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                      uint64_t lease, uint64_t owner, uint64_t leased_ns)
+{
+    bool is_check = atomic_load(&conn->checked);
+
+    if (sp_pool_revoke(pool, call, conn, lease) && !is_check && pool->host->revoked)
+        pool->host->revoked(call, conn, owner, call->now_ns - leased_ns);
+}
+
 static void sweep_lease(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
 {
     uint64_t lease = atomic_load(&conn->lease);
@@ -289,7 +299,7 @@ static void sweep_lease(struct sp_pool *pool, const struct sp_call *call, struct
         (void)sp_pool_abandon(pool, call, conn, lease);
     else if (max_hold_ns != SP_NEVER && call->now_ns > leased_ns + max_hold_ns &&
              sp_conn_state(conn) == SP_CONN_LEASED)
-        (void)sp_pool_revoke(pool, call, conn, lease);
+        take_back(pool, call, conn, lease, owner, leased_ns);
     else
         sp_leak_look(pool, call, conn, lease, owner, leased_ns);
 }

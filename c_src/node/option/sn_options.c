@@ -341,6 +341,9 @@ static void set(struct sn_options *options, int row, const struct sn_parsed *par
     case LEAK_THRESHOLD:
         config->leak_threshold_ns = parsed->number;
         break;
+    case SLOW_CHECKOUT:
+        options->slow_checkout_ns = parsed->number;
+        break;
     case BACKOFF:
         config->backoff_min_ns = parsed->number;
         config->backoff_max_ns = parsed->other;

@@ -43,6 +43,7 @@ struct sn_options {
     uint16_t port;    /* 0 with SN_NODE: epmd is to be asked */
     const char *path; /* of SN_UNIX, else NULL */
     uint64_t checkout_timeout_ns, connect_timeout_ns, send_timeout_ns; /* SP_NEVER: none */
+    uint64_t slow_checkout_ns;                                         /* likewise */
     bool has_tls; /* SN_TLS, or SN_NODE by TLS distribution */
     struct sp_tls_options tls;
     struct sp_tls_ctx *

@@ -55,6 +55,7 @@ type Setting {
   Health(Health)
   MaxHold(Timeout)
   LeakThreshold(Timeout)
+  SlowCheckout(Timeout)
   RecvLimit(Int)
   Node(String)
   Cookie(fn() -> String)
@@ -422,6 +423,11 @@ pub fn max_hold(options: Options, time: Timeout) -> Options {
 /// ended; at least `Ms(1000)`. The default is `Infinity`.
 pub fn leak_threshold(options: Options, time: Timeout) -> Options {
   set(options, LeakThreshold(time))
+}
+
+/// Whoever had to wait for a connection for so long is told of as an event; at least `Ms(1)`. The default is `Ms(1000)`.
+pub fn slow_checkout(options: Options, time: Timeout) -> Options {
+  set(options, SlowCheckout(time))
 }
 
 /// The longest message that recv accepts. The default is 64 MiB.
