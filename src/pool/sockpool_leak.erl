@@ -5,7 +5,6 @@
 
 -export([report/4, ended/4, client/1, holder/1]).
 
--include_lib("kernel/include/logger.hrl").
 
 %% Its owner works for another process, which this names.
 -define(CLIENT, '$sockpool_client').
@@ -19,16 +18,14 @@
 report(Pool, Connection, Owner, HeldMs) ->
     elsewhere(fun() ->
         Holder = holder(Owner),
-        ?LOG_WARNING("sockpool ~tp: ~tp has connection ~b for ~b ms~ts", [Pool, Holder, Connection, HeldMs, facts(Holder)],
-                     #{sockpool => leak, pool => Pool, owner => Holder})
+        sockpool_log:log(warning, #{event => leak, pool => Pool, owner => Holder, connection => Connection, held_ms => HeldMs, facts => facts(Holder)})
     end).
 
 %% @doc That one has given it back, or lost it.
 -spec ended(sockpool:pool(), Connection :: non_neg_integer(), Owner :: pid(), HeldMs :: non_neg_integer()) -> ok.
 ended(Pool, Connection, Owner, HeldMs) ->
     elsewhere(fun() ->
-        ?LOG_WARNING("sockpool ~tp: connection ~b, which ~tp had for so long, is given back or closed after ~b ms",
-                     [Pool, Connection, Owner, HeldMs], #{sockpool => leak_ended, pool => Pool, owner => Owner})
+        sockpool_log:log(notice, #{event => leak_ended, pool => Pool, owner => Owner, connection => Connection, held_ms => HeldMs})
     end).
 
 %% @doc The calling process has its connection for that one.
