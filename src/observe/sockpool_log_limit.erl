@@ -8,7 +8,7 @@
 -export([new/0, allow/1, allow/3]).
 
 -define(EVERY_MS, 10000).
-%% From so many rows on those that limit nothing any more are removed.
+%% At each so many rows those that limit nothing any more are removed.
 -define(MANY, 1000).
 
 %% @doc The table is the calling process's. Without it nothing is limited.
@@ -49,5 +49,5 @@ allow(What, NowMs, EveryMs) ->
     end.
 
 written(Key, NowMs, EveryMs) ->
-    _ = ets:info(?MODULE, size) >= ?MANY andalso ets:select_delete(?MODULE, [{{'_', '$1', '_'}, [{'<', '$1', NowMs - EveryMs}], [true]}]),
+    _ = ets:info(?MODULE, size) rem ?MANY =:= ?MANY - 1 andalso ets:select_delete(?MODULE, [{{'_', '$1', '_'}, [{'<', '$1', NowMs - EveryMs}], [true]}]),
     true = ets:insert(?MODULE, {Key, NowMs, 0}).

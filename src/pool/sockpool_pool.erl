@@ -11,7 +11,7 @@
 -module(sockpool_pool).
 -behaviour(gen_server).
 
--export([new/0, start_link/2, launch/2, find/1, all/0, names/0, stats/1, histograms/1, reload_tls/1, update/2, await_ready/3, facts/2]).
+-export([new/0, start_link/2, launch/2, find/1, all/0, names/0, known/0, stats/1, histograms/1, reload_tls/1, update/2, await_ready/3, facts/2]).
 -export([run/3, run/4, init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -export_type([stats/0, histograms/0, histogram/0, id/0]).
@@ -144,6 +144,10 @@ names() ->
     [Name || {{sockpool, Name}, _} <- persistent_term:get(), Pool <- [find(Name)], Pool =/= undefined,
              sockpool_nif:pool_controller(Pool) =/= undefined].
 
+%% @doc Likewise those whose process has crashed, until they are stopped.
+-spec known() -> [atom()].
+known() -> [Name || {{sockpool, Name}, _} <- persistent_term:get()].
+
 %% @doc Its connections are counted in as many calls as that takes.
 -spec stats(id()) -> {ok, stats()} | {error, not_found}.
 stats(Name) when is_atom(Name) ->
@@ -184,7 +188,7 @@ await_ready(Name, Count, Timeout) -> call(Name, {await_ready, Count, Timeout}).
 %% @doc What only its process knows, and that may be told to everybody: no option whole. `held' are the owners of leases that
 %% were reported, by `leak_threshold', and have not ended.
 -spec facts(id(), timeout()) -> {ok, #{server := string(), transport := atom(), checkout_timeout := timeout(), held := [pid()]}}
-              | {error, not_found | closed}.
+              | {error, not_found | closed | timeout}.
 facts(Name, TimeoutMs) -> call(Name, facts, TimeoutMs).
 
 call(Name, Request) -> call(Name, Request, infinity).
@@ -201,6 +205,7 @@ call(Pool, Pid, Request, TimeoutMs) ->
     try
         gen_server:call(Pid, Request, TimeoutMs)
     catch
+        exit:{timeout, _} -> {error, timeout};
         exit:_ -> without_process(Pool)
     end.
 

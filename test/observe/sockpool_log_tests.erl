@@ -27,8 +27,8 @@ apart() ->
 
 %% Those whose time is over are of no use, whatever they have left out. Nothing of a pool is kept but a number.
 forgotten() ->
-    [sockpool_log_limit:allow({leak, N}, -1000000 + N, ?EVERY) || N <- lists:seq(1, 30000)],
-    ?assert(ets:info(sockpool_log_limit, size) < 12000),
+    [sockpool_log_limit:allow({leak, N}, -1000000 + 10 * N, ?EVERY) || N <- lists:seq(1, 10000)],
+    ?assert(ets:info(sockpool_log_limit, size) =< 2000),
     ?assertEqual([], [Row || {Key, _, _} = Row <- ets:tab2list(sockpool_log_limit), not is_integer(Key)]),
     true = ets:delete_all_objects(sockpool_log_limit).
 
