@@ -43,7 +43,6 @@
 -export_type([subscription/0]).
 -export_type([conn/0, pool/0, unnamed/0, options/0, reason/0, last/0, stats/0, histograms/0, finding/0, address/0]).
 
--include_lib("kernel/include/logger.hrl").
 -include("sockpool_lease.hrl").
 
 -type pool() :: atom() | {Name :: atom(), node()} | unnamed().
@@ -95,7 +94,7 @@ start_link(Name, Opts) when ?IS_HERE(Name) ->
         {ok, Parsed} ->
             sockpool_pool:start_link(Name, Parsed);
         {error, Bad} = Error ->
-            ?LOG_ERROR("sockpool pool ~0tp does not start: ~ts", [Name, sockpool_opts:format_error(Bad)]),
+            ok = sockpool_log:log(error, #{event => not_started, pool => Name, reason => Bad}),
             Error
     end;
 start_link(Name, _Opts) ->
@@ -193,8 +192,7 @@ started_there(Name, Node, Count, Ms, ok) ->
             ok ->
                 ok;
             {error, Reason} ->
-                ?LOG_WARNING("sockpool ~tp of ~tp: started, but ~tp of its connections are not up in time: ~ts",
-                             [Name, Node, Count, format_error(Reason)])
+                sockpool_log:log(warning, #{event => started_late, pool => {Name, Node}, count => Count, reason => Reason})
         end,
     ok;
 started_there(_Name, _Node, _Count, _Ms, {error, _} = Error) ->

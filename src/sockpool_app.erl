@@ -5,16 +5,17 @@
 
 -export([start/2, stop/1]).
 
--include_lib("kernel/include/logger.hrl").
 
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
 start(_Type, _Args) ->
+    ok = sockpool_log:show(),
     case start() of
         {ok, _} = Ok ->
             Ok;
         {error, Reason} ->
             Sentence = unicode:characters_to_list(sockpool_error:format(Reason)),
-            ?LOG_ERROR("sockpool does not start: ~ts", [Sentence]),
+            ok = sockpool_log:log(error, #{event => not_started, reason => Reason}),
+            ok = sockpool_log:hide(),
             %% It is in the report, too, and in the last words of a VM that does not start without it.
             {error, {Sentence, Reason}}
     end.
@@ -27,7 +28,7 @@ start() ->
 
 -spec stop(term()) -> ok.
 stop(_State) ->
-    ok.
+    sockpool_log:hide().
 
 %% Loaded now, and not when somebody first calls it.
 library() ->

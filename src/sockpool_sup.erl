@@ -16,7 +16,6 @@
 -export([start_link/0, start_pool/2, stop_pool/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, format_status/2]).
 
--include_lib("kernel/include/logger.hrl").
 
 %% Before the nth restart in a row: none, then MIN, twice as much each time, at most MAX.
 -define(MIN_PAUSE_MS, 50).
@@ -109,6 +108,7 @@ call(Request, NotThere) ->
 -spec init([]) -> {ok, #state{}} | {stop, term()}.
 init([]) ->
     process_flag(trap_exit, true),
+    ok = sockpool_log_limit:new(),
     services(services(), #state{}).
 
 %% The server before the pools: it stops after them, and their waiting clients hear why they end.
@@ -324,20 +324,19 @@ timeout(kill, _Id, #child{pid = Pid}, State) ->
     exit(Pid, kill),
     State;
 timeout(stays, Id, #child{restarts = Restarts} = Child, State) ->
-    _ = Restarts > 1 andalso ?LOG_NOTICE("sockpool ~ts: its process stays", [name(Id)]),
+    _ = Restarts > 1 andalso sockpool_log:log(notice, (of_whom(Id))#{event => stays}),
     keep(Id, Child#child{restarts = 0, timer = undefined}, State).
 
 %% Once when it begins to end, and once more where it does not stay: not at every restart.
 log(0, Id, Reason) ->
-    ?LOG_ERROR("sockpool ~ts: its process has ended, and is started again: ~0tP", [name(Id), Reason, 20]);
+    sockpool_log:log(error, (of_whom(Id))#{event => crashed, reason => Reason});
 log(1, Id, Reason) ->
-    ?LOG_ERROR("sockpool ~ts: its process has ended again; it is started until it stays, after pauses of up to "
-               "~b ms: ~0tP", [name(Id), ?MAX_PAUSE_MS, Reason, 20]);
+    sockpool_log:log(error, (of_whom(Id))#{event => crashed_again, reason => Reason, pause_ms => ?MAX_PAUSE_MS});
 log(_Restarts, _Id, _Reason) ->
     ok.
 
-name({sockpool, Name}) -> io_lib:format("~tp", [Name]);
-name(Service) -> atom_to_list(Service).
+of_whom({sockpool, Name}) -> #{pool => Name};
+of_whom(Service) -> #{service => Service}.
 
 %%% The tables.
 

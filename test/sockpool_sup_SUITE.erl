@@ -68,11 +68,14 @@ logged() -> logged([]).
 
 logged(Lines) ->
     receive
-        {logged, #{msg := {report, Report}}} -> logged([{report, Report} | Lines]);
-        {logged, #{msg := {Format, Args}}} -> logged([lists:flatten(io_lib:format(Format, Args)) | Lines])
+        {logged, Event} -> logged([line(Event, sockpool_test_log:line(Event)) | Lines])
     after 0 ->
         lists:reverse(Lines)
     end.
+
+line(_Event, {ok, Line}) -> Line;
+line(#{msg := {report, Report}}, none) -> {report, Report};
+line(#{msg := {Format, Args}}, none) -> lists:flatten(io_lib:format(Format, Args)).
 
 kill(Pid) ->
     Monitor = monitor(process, Pid),

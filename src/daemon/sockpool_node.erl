@@ -16,7 +16,6 @@
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 -export_type([options/0, reason/0]).
 
--include_lib("kernel/include/logger.hrl").
 
 -type options() :: #{name := atom(),
                      cookie => atom() | fun(() -> atom()) | {module(), Function :: atom(), Args :: [term()]},
@@ -360,10 +359,12 @@ text(Bytes) ->
     end.
 
 %% What has no level was said before the daemon could log: why it cannot start.
-log("level=info " ++ Rest, Node) -> ?LOG_INFO("sockpool_node ~ts: ~ts", [Node, Rest]);
-log("level=warning " ++ Rest, Node) -> ?LOG_WARNING("sockpool_node ~ts: ~ts", [Node, Rest]);
-log("level=error " ++ Rest, Node) -> ?LOG_ERROR("sockpool_node ~ts: ~ts", [Node, Rest]);
-log(Line, Node) -> ?LOG_ERROR("sockpool_node ~ts: ~ts", [Node, Line]).
+log("level=info " ++ Rest, Node) -> log(info, Rest, Node);
+log("level=warning " ++ Rest, Node) -> log(warning, Rest, Node);
+log("level=error " ++ Rest, Node) -> log(error, Rest, Node);
+log(Line, Node) -> log(error, Line, Node).
+
+log(Level, Line, Node) -> sockpool_log:log(Level, #{event => daemon, node => Node, line => Line}).
 
 %%% Stopping.
 
@@ -394,7 +395,7 @@ next({ended, _Reason, Next}) -> Next.
 kill(#state{ended = true} = State) ->
     State;
 kill(#state{node = Node, os_pid = OsPid} = State) ->
-    ?LOG_ERROR("sockpool_node ~ts: does not end, and is killed", [Node]),
+    ok = sockpool_log:log(error, #{event => daemon_killed, node => Node}),
     _ = os:cmd("kill -KILL " ++ integer_to_list(OsPid)),
     await_end(State, sockpool_wait:deadline(?KILL_MS)).
 

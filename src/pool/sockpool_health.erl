@@ -7,18 +7,14 @@
 -export([new/0, step/3, peer/3, over/2, ended/4, died/4, checkers/1, check/1, sealed/1, opened/1]).
 -export_type([health/0]).
 
--include_lib("kernel/include/logger.hrl").
 
 %% Processes that check, and some atoms of this module's. Late: its time is over, it was killed. Said: likewise, but it had
 %% just said what came of it. Of each, when it began, and whom it asks, where somebody listens to that.
 -type health() :: #{pid() => {Timer :: reference() | late | said, sockpool_nif:lease(), {Began :: integer(), Peer :: term()}},
-                      next => reference(),
-                      logged => {Until :: integer(), Suppressed :: non_neg_integer()}}.
+                      next => reference()}.
 
-%% Of a reason, in a line of the log, and of an answer.
--define(SHOWN, 50).
+%% Of an answer.
 -define(ANSWER_BYTES, 64).
--define(LOG_EVERY_MS, 10000).
 
 -spec new() -> health().
 new() -> #{}.
@@ -113,27 +109,13 @@ died(Pid, Reason, Opts, Health) ->
 
 noted(Result, {Began, Peer}, #{name := Name} = Opts, Health) ->
     ok = sockpool_told:health(Result, Began, Peer, Name),
-    logged(Result, Opts, Health).
+    logged(Result, Opts),
+    Health.
 
-%% One line at once, and then one in a while.
-logged(ok, _Opts, Health) ->
-    Health;
-logged({error, Reason}, #{name := Name} = Opts, Health) ->
-    {Until, Suppressed} = maps:get(logged, Health, {sockpool_wait:deadline(0), 0}),
-    case sockpool_wait:left(Until) of
-        0 ->
-            ?LOG_WARNING("sockpool ~tp: a check of an idle connection to ~ts ~ts: ~0tP~ts",
-                         [Name, sockpool_opts:server(Opts), came_to(Reason), Reason, ?SHOWN, also(Suppressed)]),
-            Health#{logged => {sockpool_wait:deadline(?LOG_EVERY_MS), 0}};
-        _ ->
-            Health#{logged => {Until, Suppressed + 1}}
-    end.
-
-came_to(badfun) -> "could not be made";
-came_to(_Reason) -> "failed, which is closed".
-
-also(0) -> "";
-also(Suppressed) -> io_lib:format(" (and ~b more since the last line)", [Suppressed]).
+logged(ok, _Opts) ->
+    ok;
+logged({error, Reason}, #{name := Name} = Opts) ->
+    sockpool_log:log(warning, #{event => check_failed, pool => Name, server => sockpool_opts:server(Opts), reason => Reason}).
 
 %%% In the process that checks.
 

@@ -5,7 +5,6 @@
 
 -export([report/5, ended/5, client/1, holder/1, place/1]).
 
--include_lib("kernel/include/logger.hrl").
 
 %% Its owner works for another process, which this names.
 -define(CLIENT, '$sockpool_client').
@@ -21,8 +20,8 @@ report(Pool, Connection, Owner, HeldMs, Peer) ->
         Holder = holder(Owner),
         Asked = asked(Holder),
         ok = told(Pool, Holder, Asked, HeldMs, Peer),
-        ?LOG_WARNING("sockpool ~tp: ~tp has connection ~b for ~b ms~ts", [Pool, Holder, Connection, HeldMs, facts(Holder, Asked)],
-                     #{sockpool => leak, pool => Pool, owner => Holder})
+        sockpool_log:log(warning, #{event => leak, pool => Pool, owner => Holder, connection => Connection, held_ms => HeldMs,
+                                    facts => facts(Holder, Asked)})
     end).
 
 %% @doc That one has given it back, or lost it.
@@ -30,8 +29,7 @@ report(Pool, Connection, Owner, HeldMs, Peer) ->
 ended(Pool, Connection, Owner, HeldMs, Peer) ->
     ok = sockpool_told:unleaked(Pool, Owner, Peer, HeldMs),
     elsewhere(fun() ->
-        ?LOG_WARNING("sockpool ~tp: connection ~b, which ~tp had for so long, is given back or closed after ~b ms",
-                     [Pool, Connection, Owner, HeldMs], #{sockpool => leak_ended, pool => Pool, owner => Owner})
+        sockpool_log:log(notice, #{event => leak_ended, pool => Pool, owner => Owner, connection => Connection, held_ms => HeldMs})
     end).
 
 %% @doc The calling process has its connection for that one.

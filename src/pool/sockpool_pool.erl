@@ -19,7 +19,6 @@
 -type id() :: atom() | sockpool_nif:pool().
 %% Its name, or the pool itself where it has none.
 
--include_lib("kernel/include/logger.hrl").
 
 -type stats() :: #{name := id(), size := non_neg_integer(), max_overflow := non_neg_integer(),
                    total := non_neg_integer(), idle := non_neg_integer(),
@@ -47,8 +46,8 @@
                                      tls := histogram(), init := histogram()}}.
 
 -define(TICK_MS, 100).
-%% Of a reason, in a line of the log.
--define(SHOWN, 50).
+%% Between two lines about workers that have ended.
+-define(LOSSES_TOLD_MS, 10000).
 %% Connecting has not failed for that long.
 -define(OUTAGE_ENDS_MS, 5000).
 
@@ -320,8 +319,7 @@ starting(_IsRestart, State) ->
 started_late(ok, _Count, State) ->
     State;
 started_late({error, Reason}, Count, #state{name = Name, opts = Opts} = State) ->
-    ?LOG_WARNING("sockpool ~tp: started, but ~tp of its connections to ~ts are not up in time: ~ts",
-                 [Name, Count, sockpool_opts:server(Opts), sockpool_error:format(Reason)]),
+    ok = sockpool_log:log(warning, #{event => started_late, pool => Name, count => Count, server => sockpool_opts:server(Opts), reason => Reason}),
     State.
 
 %% Whether so many are up, and why not.
@@ -531,9 +529,9 @@ handle_info({sockpool_health, Pid, Result}, #state{health = Health, opts = Opts,
 handle_info({'EXIT', Pid, Reason}, #state{health = Health, opts = Opts, name = Name} = State) when is_map_key(Pid, Health) ->
     {noreply, State#state{health = sockpool_health:died(Pid, Reason, Opts#{name := Name}, Health)}};
 handle_info({sockpool_stalled, Peer, Owner, Unacked, Retransmits, HeldMs}, #state{name = Name} = State) ->
-    ?LOG_WARNING("sockpool ~tp: ~tp has a connection to ~tp for ~b ms, on which nothing gets through: ~b packets are "
-                 "unconfirmed, repeated ~b times", [Name, Owner, Peer, HeldMs, Unacked, Retransmits]),
     ok = sockpool_told:stalled(Name, Peer, Owner, Unacked, Retransmits, HeldMs),
+    ok = sockpool_log:log(warning, #{event => stalled, pool => Name, peer => Peer, owner => Owner, held_ms => HeldMs, unacked => Unacked,
+                                     retransmits => Retransmits}),
     {noreply, State};
 %% The step first: after one there has to be a tick.
 handle_info({timeout, Timer, tick}, #state{tick = {_, Timer}} = State) ->
@@ -783,9 +781,9 @@ attempted(Result, At, State) ->
 %% An outage begins with a failure, and has ended when connecting worked again and did not fail since for
 %% a while. Each is logged, not every attempt, and not every turn where it fails now and then.
 noted({error, Reason}, At, #state{outage = none, name = Name, opts = Opts} = State) ->
-    ?LOG_WARNING("sockpool ~tp: cannot ~ts ~ts (~ts~ts): ~0tP~ts",
-                 [Name, connect_to(Opts), sockpool_opts:server(Opts), maps:get(transport, Opts), sockpool_step:attempt(At), Reason,
-                  ?SHOWN, where(Reason, At)]),
+    ok = sockpool_log:log(warning, #{event => cannot_connect, pool => Name, server => sockpool_opts:server(Opts),
+                                     transport => maps:get(transport, Opts), attempt => sockpool_step:attempt(At), reason => Reason,
+                                     at => where(Reason, At)}),
     State#state{outage = {1, failing}};
 noted({error, _Reason}, _At, #state{outage = {Failures, _}} = State) ->
     State#state{outage = {Failures + 1, failing}};
@@ -793,12 +791,6 @@ noted(ok, _At, #state{outage = {Failures, failing}} = State) ->
     State#state{outage = {Failures, sockpool_wait:deadline(?OUTAGE_ENDS_MS)}};
 noted(ok, _At, State) ->
     State.
-
-connect_to(#{transport := worker}) -> "start a worker by";
-connect_to(_Opts) -> "connect to".
-
-connected_again_to(#{transport := worker}) -> "a worker was started again by";
-connected_again_to(_Opts) -> "connected again to".
 
 %% A worker has ended, of which C knows. In an orderly way, as when this pool has had it end: that is nothing to tell.
 lost(Reason, State) when Reason =:= normal; Reason =:= shutdown; element(1, Reason) =:= shutdown ->
@@ -811,8 +803,8 @@ lost(Reason, #state{pool = Pool, lost = Lost} = State) ->
     end.
 
 loss_logged(Count, Reason, #state{name = Name} = State) ->
-    ?LOG_WARNING("sockpool ~tp: ~b of its workers ended: ~0tP", [Name, Count, Reason, ?SHOWN]),
-    State#state{lost = {0, undefined, sockpool_wait:deadline(?OUTAGE_ENDS_MS)}}.
+    ok = sockpool_log:log(warning, #{event => workers_ended, pool => Name, count => Count, reason => Reason}),
+    State#state{lost = {0, undefined, sockpool_wait:deadline(?LOSSES_TOLD_MS)}}.
 
 losses_told(#state{lost = {Count, Last, Until}} = State) ->
     case sockpool_wait:left(Until) of
@@ -831,8 +823,8 @@ outage_ended(#state{outage = {Failures, Ends}, name = Name, opts = Opts} = State
   when is_integer(Ends) ->
     case sockpool_wait:left(Ends) of
         0 ->
-            ?LOG_NOTICE("sockpool ~tp: ~ts ~ts, after ~b failures",
-                        [Name, connected_again_to(Opts), sockpool_opts:server(Opts), Failures]),
+            ok = sockpool_log:log(notice, #{event => connected_again, pool => Name, server => sockpool_opts:server(Opts),
+                                            transport => maps:get(transport, Opts), failures => Failures}),
             State#state{outage = none};
         _ ->
             State

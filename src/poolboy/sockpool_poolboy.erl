@@ -16,7 +16,6 @@
 -export([run/4, name_of/1]).
 -export_type([pool/0]).
 
--include_lib("kernel/include/logger.hrl").
 
 -type pool() :: atom() | pid() | {Name :: atom(), node()} | {local, atom()} | {global, term()} | {via, module(), term()}.
 
@@ -231,7 +230,7 @@ start(Spawn, PoolArgs, WorkerArgs) ->
         {ok, Opts} ->
             started(proc_lib:Spawn(?MODULE, run, [self(), As, Opts, maps:get(size, Opts)]));
         {error, Bad} = Error ->
-            ?LOG_ERROR("sockpool_poolboy ~0tp does not start: ~0tp", [As, Bad]),
+            ok = sockpool_log:log(error, #{event => not_started, pool => As, reason => Bad}),
             Error
     end.
 

@@ -384,11 +384,11 @@ await_logged(Level, IsIt) ->
     after 20000 -> error({not_logged, process_info(self(), messages)})
     end.
 
-log(#{level := Level, msg := {"sockpool_node" ++ _ = Format, Args}}, #{config := Pid}) ->
-    Pid ! {logged, Level, lists:flatten(io_lib:format(Format, Args))},
-    ok;
-log(_Event, _Config) ->
-    ok.
+log(#{level := Level} = Event, #{config := Pid}) ->
+    case sockpool_test_log:line(Event) of
+        {ok, "sockpool_node" ++ _ = Line} -> Pid ! {logged, Level, Line}, ok;
+        _ -> ok
+    end.
 
 no_node(_Config) ->
     {ok, Peer, _} = peer:start_link(#{connection => standard_io,

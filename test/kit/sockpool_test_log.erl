@@ -4,7 +4,7 @@
 %%% while one is being removed (OTP 25 to 27, logger_server: the new list is made before the handler is told).
 -module(sockpool_test_log).
 
--export([hear/1, hear/3, forget/1, next_line/0, log/2]).
+-export([hear/1, hear/3, forget/1, next_line/0, line/1, log/2]).
 
 %% Has the lines about that pool sent to the caller, as `{log, Line}', until it is forgotten by its name.
 -spec hear(Pool :: atom()) -> ok.
@@ -27,10 +27,18 @@ next_line() -> receive {log, Line} -> Line after 60000 -> error(nothing_logged) 
 
 %% As a handler of logger.
 -spec log(logger:log_event(), logger:handler_config()) -> term().
-log(#{msg := {"sockpool " ++ _ = Format, Arguments}}, #{config := {Pid, Pool}}) ->
-    Line = lists:flatten(io_lib:format(Format, Arguments)),
-    lists:prefix(lists:concat(["sockpool ", Pool, ":"]), Line) andalso (Pid ! {log, Line});
-log(_Event, _Config) ->
-    ok.
+log(Event, #{config := {Pid, Pool}}) ->
+    case line(Event) of
+        {ok, Line} -> lists:prefix(lists:concat(["sockpool ", Pool, ":"]), Line) andalso (Pid ! {log, Line});
+        none -> ok
+    end.
+
+%% Of sockpool, as a handler writes it.
+-spec line(logger:log_event()) -> {ok, string()} | none.
+line(#{msg := {report, Report}, meta := #{domain := [sockpool | _], report_cb := Callback}}) ->
+    {Format, Arguments} = Callback(Report),
+    {ok, lists:flatten(io_lib:format(Format, Arguments))};
+line(_Event) ->
+    none.
 
 alone(Fun) -> global:trans({?MODULE, self()}, Fun, [node()]).

@@ -273,8 +273,11 @@ log(#{msg := {Format, Args}}, #{config := Pid}) when is_list(Args) ->
 %% What is said of the end of an application, which is all that a release that does not start says.
 log(#{msg := {report, #{label := {application_controller, exit}, report := Report}}}, #{config := Pid}) ->
     Pid ! {exited, lists:flatten(io_lib:format("~0tp", [proplists:get_value(exited, Report)]))};
-log(_Report, _Config) ->
-    ok.
+log(Event, #{config := Pid}) ->
+    case sockpool_test_log:line(Event) of
+        {ok, Line} -> Pid ! {logged, Line};
+        none -> ok
+    end.
 
 lines() ->
     receive

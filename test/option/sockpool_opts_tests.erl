@@ -562,8 +562,11 @@ of_a_function_test_() ->
 %% The supervisor's report has the term only.
 start_link_says_the_sentence_test() ->
     Self = self(),
-    Heard = fun(#{msg := {Format, Args}}, _) -> Self ! {logged, lists:flatten(io_lib:format(Format, Args))}, stop;
-               (_, _) -> ignore
+    Heard = fun(Event, _) ->
+                case sockpool_test_log:line(Event) of
+                    {ok, Line} -> Self ! {logged, Line}, stop;
+                    none -> ignore
+                end
             end,
     ok = logger:add_primary_filter(?MODULE, {Heard, none}),
     try

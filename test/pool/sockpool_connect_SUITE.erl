@@ -263,10 +263,11 @@ reason_and_log(Config, Init) ->
     end.
 
 %% As a handler of logger.
-log(#{msg := {Format, Arguments}}, #{config := Pid}) when is_list(Format) ->
-    Pid ! {log, lists:flatten(io_lib:format(Format, Arguments))};
-log(_Event, _Config) ->
-    ok.
+log(Event, #{config := Pid}) ->
+    case sockpool_test_log:line(Event) of
+        {ok, Line} -> Pid ! {log, Line};
+        none -> ok
+    end.
 
 init_bad_return(Config) ->
     Pool = pool(Config, echo, #{init => fun(_) -> okay end}),

@@ -20,6 +20,8 @@ groups() ->
 
 init_per_suite(Config) ->
     {ok, _} = application:ensure_all_started(sockpool),
+    %% Each is asked about.
+    ok = application:set_env(sockpool, log_interval, 0),
     ok = sockpool_cluster:be_a_node(),
     {ok, Listener} = gen_tcp:listen(0, [binary, {active, false}, {backlog, 128}]),
     {ok, Port} = inet:port(Listener),
@@ -30,6 +32,7 @@ init_per_suite(Config) ->
 
 end_per_suite(Config) ->
     exit(?config(server, Config), kill),
+    ok = application:set_env(sockpool, log_interval, 10000),
     sockpool_cluster:stop_peer(?config(peer, Config)).
 
 accept(Listener) ->

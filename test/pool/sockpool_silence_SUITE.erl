@@ -141,11 +141,11 @@ let_use(WaitMs) ->
     receive {Holder, Result} -> Result end.
 
 %% As a handler of logger.
-log(#{msg := {Format, Args}, meta := #{time := _}}, _Config) when is_list(Format) ->
-    true = ets:insert(?MODULE, {unicode:characters_to_binary(io_lib:format(Format, Args))}),
-    ok;
-log(_Event, _Config) ->
-    ok.
+log(Event, _Config) ->
+    case sockpool_test_log:line(Event) of
+        {ok, Line} -> true = ets:insert(?MODULE, {unicode:characters_to_binary(Line)}), ok;
+        none -> ok
+    end.
 
 log_here() ->
     Self = self(),
