@@ -32,6 +32,7 @@
 
 -export([start_link/1, start_link/2, child_spec/1, child_spec/2, unnamed/0, start_pool/1, start_pool/2, stop_pool/1, reload_tls/1]).
 -export([update/2, resize/3, await_ready/1, await_ready/2]).
+-export([subscribe/1, subscribe/2, unsubscribe/1]).
 -export([which_pools/0, which_pools/1, stats/0, stats/1, node_stats/1, histograms/1, explain/1, top/0, top/1]).
 -export([checkout/1, checkout/2, leased/2, checkin/1, checkin/2, discard/1, discard_after_exception/1, give_away/2]).
 -export([worker/1, transaction/2, transaction/3, execute/2, execute/3]).
@@ -39,6 +40,7 @@
 -export([call/5, send_to/3, send_to/4]).
 -export([starttls/2, starttls/3, state/1, set_state/2]).
 -export([info/1, peername/1, sockname/1, setopts/2, format_error/1]).
+-export_type([subscription/0]).
 -export_type([conn/0, pool/0, unnamed/0, options/0, reason/0, last/0, stats/0, histograms/0, finding/0, address/0]).
 
 -include("sockpool_lease.hrl").
@@ -63,6 +65,8 @@
 -type stats() :: sockpool_pool:stats().
 
 -type histograms() :: sockpool_pool:histograms().
+
+-opaque subscription() :: reference().
 
 -type finding() :: sockpool_verdict:finding().
 %% Severities are `ok', `notice', `warning' and `error'.
@@ -309,6 +313,39 @@ histograms(Pool) ->
         {there, Name, Node} -> sockpool_remote:histograms(Node, Name);
         nowhere -> bad_argument(pool, Pool)
     end.
+
+%%% Events.
+
+%% @equiv subscribe(What, self())
+-spec subscribe(pool() | sockpool_events:filter()) -> {ok, subscription()} | {error, reason()}.
+subscribe(What) -> subscribe(What, self()).
+
+%% @doc Sends the process what happens in a pool of this node, or in all of them: `{sockpool_event, Event, Measurements,
+%% Metadata}'. docs/observability.md says which events there are. `What' is a pool, or a map: `pool', where it is to be
+%% of one only; `severity', from which on (`debug', `info', `notice', `warning' or `error'); `events', a list of names, or of
+%% what these begin with. So `#{}' is all of this node. It ends by unsubscribe/1, or with the process.
+%%
+%% Nobody waits for a subscriber. While more than 1,000 messages are in its queue it gets no events; after that it is told
+%% how many these were, by the event `[sockpool, events, dropped]'.
+-spec subscribe(pool() | sockpool_events:filter(), pid()) -> {ok, subscription()} | {error, reason()}.
+subscribe(What, Pid) when is_map(What), is_pid(Pid) ->
+    case sockpool_events:filter(What) of
+        {ok, Filter} -> sockpool_events:subscribe(Pid, Filter);
+        error -> bad_argument(what, What)
+    end;
+subscribe(Pool, Pid) when is_pid(Pid) ->
+    case place(Pool) of
+        {here, Name} -> sockpool_events:subscribe(Pid, #{pool => Name});
+        {there, _, _} -> bad_argument(local_pool, Pool);
+        nowhere -> bad_argument(pool, Pool)
+    end;
+subscribe(_What, Pid) ->
+    bad_argument(pid, Pid).
+
+%% @doc No event comes after that.
+-spec unsubscribe(subscription()) -> ok | {error, reason()}.
+unsubscribe(Subscription) when is_reference(Subscription) -> sockpool_events:unsubscribe(Subscription);
+unsubscribe(Other) -> bad_argument(subscription, Other).
 
 %% @doc What is wrong with the pool, in words: it looks at the pool twice, a second apart, and says what it has found, the worst
 %% first. Never nothing: a pool with which nothing is wrong has the one finding `healthy', of the severity `ok'. docs/observability.md has the

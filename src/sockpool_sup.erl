@@ -1,5 +1,5 @@
 %%% @private
-%%% Supervises the pools of the application environment and those of sockpool:start_pool/2, and the two
+%%% Supervises the pools of the application environment and those of sockpool:start_pool/2, and the three
 %%% processes that serve all of them. What belongs to one pool takes no other along, however often.
 %%%
 %%% It is no `supervisor'. That one counts the restarts of all its children together, and ends with all
@@ -31,7 +31,7 @@
 %% What a service gets to end. Then it is killed.
 -define(STOP_MS, 5000).
 
--type id() :: {sockpool, sockpool_pool:id()} | sockpool_janitor | sockpool_server.
+-type id() :: {sockpool, sockpool_pool:id()} | sockpool_events | sockpool_janitor | sockpool_server | sockpool_http.
 -type request() :: {start, sockpool_pool:id(), sockpool_opts:opts()} | {stop, sockpool_pool:id()}.
 
 -record(child, {opts :: sockpool_opts:opts() | undefined,    % of a pool
@@ -50,9 +50,10 @@
 %% @doc Where a pool of the environment cannot be started, nothing is.
 -spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() ->
-    case configured(application:get_env(sockpool, pools, #{})) of
-        {ok, Pools} -> start_link(Pools);
-        {error, _} = Error -> Error
+    case {configured(application:get_env(sockpool, pools, #{})), sockpool_http:check()} of
+        {{ok, Pools}, ok} -> start_link(Pools);
+        {{error, _} = Error, _} -> Error;
+        {_, {error, _} = Error} -> Error
     end.
 
 start_link(Pools) ->
@@ -111,7 +112,7 @@ init([]) ->
     services(services(), #state{}).
 
 %% The server before the pools: it stops after them, and their waiting clients hear why they end.
-services() -> [sockpool_janitor, sockpool_server].
+services() -> [sockpool_events, sockpool_janitor, sockpool_server | sockpool_http:services()].
 
 services([], State) ->
     {ok, State};
@@ -291,12 +292,19 @@ ended(Id, Reason, #state{children = Children} = State) ->
             lists:foldr(fun({Request, From}, Next) -> request(Request, From, Next) end,
                         forget(Id, Without), Pending);
         #child{starter = undefined} ->
+            ok = told_of_end(Id, Reason, Child),
             failed(Id, no_timer(Child), Reason, Without);
         #child{starter = Starter} ->
             %% It may have been open: what is left of it takes a process to shut.
             answer(Starter, {error, Reason}),
             shut(Id, Child#child{starter = undefined}, Without)
     end.
+
+%% One that crashed has said so, if it was not killed.
+told_of_end({sockpool, Name}, killed, #child{phase = running, opts = Opts}) ->
+    sockpool_told:pool(crashed, Name, Opts, #{}, #{reason => killed});
+told_of_end(_Id, _Reason, _Child) ->
+    ok.
 
 %% Who waits for its first start is told, and nothing else happens.
 failed(Id, #child{starter = undefined, restarts = Restarts} = Child, Reason, State) ->

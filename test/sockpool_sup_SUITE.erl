@@ -254,10 +254,11 @@ fails(Start, Reason) ->
 
 what_supervisors_answer(Config) ->
     Quiet = ?config(quiet, Config),
-    ?assertEqual(lists:sort([{sockpool_janitor, whereis(sockpool_janitor), worker, [sockpool_janitor]},
+    ?assertEqual(lists:sort([{sockpool_events, whereis(sockpool_events), worker, [sockpool_events]},
+                             {sockpool_janitor, whereis(sockpool_janitor), worker, [sockpool_janitor]},
                              {sockpool_server, whereis(sockpool), worker, [sockpool_server]},
                              {{sockpool, Quiet}, controller(Quiet), worker, [sockpool_pool]}]),
                  lists:sort(supervisor:which_children(sockpool_sup))),
-    ?assertEqual([{specs, 3}, {active, 3}, {supervisors, 0}, {workers, 3}],
+    ?assertEqual([{specs, 4}, {active, 4}, {supervisors, 0}, {workers, 4}],
                  supervisor:count_children(sockpool_sup)),
     ?assertEqual(sockpool_sup, supervisor:get_callback_module(sockpool_sup)).

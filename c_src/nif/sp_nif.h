@@ -349,6 +349,7 @@ SP_NIF(sp_nif_pool_send_timeout);
 SP_NIF(sp_nif_pool_controller);
 SP_NIF(sp_nif_pool_check);
 SP_NIF(sp_nif_pool_kind);
+SP_NIF(sp_nif_pool_look);
 SP_NIF(sp_nif_count);
 SP_NIF(sp_nif_pool_retire);
 SP_NIF(sp_nif_pool_parent);

@@ -288,6 +288,11 @@ static void refused(const struct sp_call *call, const struct sp_conn *conn, sp_s
     enif_free_env(env);
 }
 
+static ERL_NIF_TERM peer_term(ErlNifEnv *env, const struct sp_conn *conn)
+{
+    return sp_is_worker(conn->transport) ? sp_atoms.undefined : sp_nif_addr_term(env, &conn->peer);
+}
+
 /* {sockpool_stalled, Peer, Owner | undefined, Unacked, Retransmits, HeldMs} to the control process, which calls. */
 static void stalled(const struct sp_call *call, struct sp_conn *conn, uint64_t owner,
                     const struct sp_tcp_info *info, uint64_t held_ns)
@@ -305,7 +310,7 @@ static void stalled(const struct sp_call *call, struct sp_conn *conn, uint64_t o
                                          enif_make_uint64(env, held_ns / SP_MS)));
 }
 
-/* {sockpool_leak, {Slot, Lease}, Owner | ended, HeldMs} to the control process, whose call it is. */
+/* {sockpool_leak, {Slot, Lease}, Owner | ended, HeldMs, Peer | undefined} to the control process, whose call it is. */
 static void leak(const struct sp_call *call, struct sp_conn *conn, uint64_t owner, uint64_t held_ns)
 {
     ErlNifEnv *env = call->env;
@@ -316,8 +321,9 @@ static void leak(const struct sp_call *call, struct sp_conn *conn, uint64_t owne
 
     if (sp_nif_get_controller(nif_pool(conn->pool), &pid))
         (void)enif_send(env, &pid, NULL,
-                        enif_make_tuple4(env, enif_make_atom(env, "sockpool_leak"), key, who,
-                                         enif_make_uint64(env, held_ns / SP_MS)));
+                        enif_make_tuple5(env, enif_make_atom(env, "sockpool_leak"), key, who,
+                                         enif_make_uint64(env, held_ns / SP_MS),
+                                         peer_term(env, conn)));
 }
 
 const struct sp_host sp_nif_host = {

@@ -9,7 +9,7 @@
 %%% do when it is high: docs/observability.md.
 -module(sockpool_metrics).
 
--export([text/0, text/1, content_type/1, check/1]).
+-export([text/0, text/1, content_type/1, check/1, chosen/1]).
 -export_type([options/0, pool/0]).
 
 -type pool() :: sockpool:pool() | {Label :: binary(), sockpool:pool()}.
@@ -40,11 +40,19 @@ text() -> text(#{}).
 %% @doc Options that are not given are those of the environment. One that is wrong is an error `{bad_option, {metrics, Key}, Value}'.
 -spec text(options()) -> iodata().
 text(Given) ->
-    #{format := Format, names := Names, pools := Pools, histograms := Histograms, buckets := Buckets} = options(Given),
+    {#{format := Format}, Families, Bounds, Pools} = chosen(Given),
+    Prepared = sockpool_metrics_text:families(Families, [Written || {_Us, Written} <- Bounds]),
+    sockpool_metrics_text:text(Format, Prepared, [sockpool_metrics_text:of_pool(Prepared, Look()) || Look <- Pools]).
+
+%% @private
+%% What these options ask for. The pools are not looked at yet.
+-spec chosen(options()) -> {options(), [sockpool_metrics_table:family()], [{Us, Written}], [fun(() -> sockpool_metrics_table:pool())]}
+              when Us :: pos_integer() | infinity, Written :: binary() | skip.
+chosen(Given) ->
+    #{names := Names, pools := Pools, histograms := Histograms, buckets := Buckets} = Options = options(Given),
     Families = [Family || #{type := Type} = Family <- sockpool_metrics_table:families(Names), Histograms orelse Type =/= histogram],
-    Prepared = sockpool_metrics_text:families(Families, written(Buckets)),
-    Of = [sockpool_metrics_text:of_pool(Prepared, sockpool_metrics_table:pool(Label, Pool, Histograms)) || {Label, Pool} <- pools(Pools)],
-    sockpool_metrics_text:text(Format, Prepared, Of).
+    {Options, Families, written(Buckets),
+     [fun() -> sockpool_metrics_table:pool(Label, Pool, Histograms) end || {Label, Pool} <- pools(Pools)]}.
 
 %% @doc What the answer to a scrape has to have as its `content-type'.
 -spec content_type(prometheus | openmetrics) -> binary().
@@ -97,7 +105,8 @@ checked(Options) ->
 
 written(Buckets) ->
     Chosen = [us(Bucket) || Bucket <- Buckets],
-    [case lists:member(Us, Chosen) of true -> Text; false -> skip end || {Us, Text} <- sockpool_metrics_table:bounds()] ++ [<<"+Inf">>].
+    [{Us, case lists:member(Us, Chosen) of true -> Text; false -> skip end} || {Us, Text} <- sockpool_metrics_table:bounds()]
+        ++ [{infinity, <<"+Inf">>}].
 
 %% Each label once: the same line twice would make the whole text worthless.
 pools(all) -> [{label(Name), Name} || Name <- lists:sort(sockpool_pool:known())];

@@ -3,7 +3,7 @@
 %%% ones (c_src/node/metrics/sn_metrics_text.c), and docs/observability.md says what to make of each; tests compare the three.
 -module(sockpool_metrics_table).
 
--export([families/1, pool/3, samples/2, bounds/0]).
+-export([families/1, sample_name/1, pool/3, samples/2, bounds/0]).
 -export_type([family/0, names/0, pool/0, value/0]).
 
 -type names() :: sockpool | otel.
@@ -98,6 +98,12 @@ counter(Name, Help, Source) -> family(counter, Name, Help, [], Source).
 counter(Name, Help, Label, Source) -> family(counter, Name, Help, [Label], Source).
 histogram(Name, Help, Labels, Source) -> (family(histogram, Name, Help, Labels, Source))#{unit := seconds}.
 node_info(Name, Labels, Help, Source) -> (family(info, Name, Help, Labels, Source))#{pool_label := none}.
+
+%% @doc What its lines begin with; those of a histogram go on.
+-spec sample_name(family()) -> binary().
+sample_name(#{name := Name, type := counter}) -> <<Name/binary, "_total">>;
+sample_name(#{name := Name, type := info}) -> <<Name/binary, "_info">>;
+sample_name(#{name := Name}) -> Name.
 
 -spec pool(Label :: binary(), sockpool_pool:id(), WithHistograms :: boolean()) -> pool().
 pool(Label, Pool, WithHistograms) ->

@@ -25,9 +25,9 @@ families(Families, Bounds) ->
     Les = [case Bound of skip -> skip; _ -> <<",le=\"", Bound/binary, "\"} ">> end || Bound <- Bounds],
     [{Family, begin_of(Family), [<<",", Label/binary, "=\"">> || Label <- Labels], Les} || #{labels := Labels} = Family <- Families].
 
-begin_of(#{pool_label := none} = Family) -> <<(sample_name(Family))/binary, "{">>;
+begin_of(#{pool_label := none} = Family) -> <<(sockpool_metrics_table:sample_name(Family))/binary, "{">>;
 begin_of(#{type := histogram, pool_label := Label}) -> <<Label/binary, "=\"">>;
-begin_of(#{pool_label := Label} = Family) -> <<(sample_name(Family))/binary, "{", Label/binary, "=\"">>.
+begin_of(#{pool_label := Label} = Family) -> <<(sockpool_metrics_table:sample_name(Family))/binary, "{", Label/binary, "=\"">>.
 
 %% @doc The lines of a pool in each family, or of the node in those that are of no pool.
 -spec of_pool([family()], sockpool_metrics_table:pool()) -> [binary()].
@@ -66,7 +66,7 @@ tail(prometheus) -> [];
 tail(openmetrics) -> <<"# EOF\n">>.
 
 head(prometheus, #{type := Type, help := Help} = Family) ->
-    Name = sample_name(Family),
+    Name = sockpool_metrics_table:sample_name(Family),
     [<<"# HELP ">>, Name, $\s, Help, <<"\n# TYPE ">>, Name, $\s, plain_type(Type), $\n];
 head(openmetrics, #{name := Name, type := Type, unit := Unit, help := Help}) ->
     [<<"# TYPE ">>, Name, $\s, type(Type), $\n,
@@ -77,10 +77,6 @@ plain_type(info) -> <<"gauge">>;
 plain_type(Type) -> type(Type).
 
 type(Type) -> atom_to_binary(Type, utf8).
-
-sample_name(#{name := Name, type := counter}) -> <<Name/binary, "_total">>;
-sample_name(#{name := Name, type := info}) -> <<Name/binary, "_info">>;
-sample_name(#{name := Name}) -> Name.
 
 of_node({#{pool_label := none, source := Source}, Begin, Labels, _Les}) ->
     [[Begin, tl(binary_to_list(iolist_to_binary([[Label, escaped(Word), $"] || {Label, Word} <- lists:zip(Labels, Words)]))), <<"} ">>,

@@ -103,6 +103,7 @@ run(_Parent, Pool, Attempt, Opts, Turn, At) ->
         Credentials ->
             case connect(targets(Opts, Turn), {Attempt, Credentials, At}, Deadline, none) of
                 ok ->
+                    ok = note_session(Opts, Attempt, At),
                     prepare(Pool, Attempt, Attempt, maps:get(init, Opts), At);
                 {error, Reason, Tried} ->
                     ok = sockpool_step:tried(At, Tried),
@@ -111,6 +112,15 @@ run(_Parent, Pool, Attempt, Opts, Turn, At) ->
     catch
         throw:{cookie, _} = Reason -> failed(Pool, Attempt, Reason)
     end.
+
+%% For who listens.
+note_session(#{transport := tls}, Attempt, At) ->
+    case sockpool_events:listens() andalso sockpool_nif:info(Attempt) of
+        {ok, #{resumed := true}} -> sockpool_step:resumed(At);
+        _ -> ok
+    end;
+note_session(_Opts, _Attempt, _At) ->
+    ok.
 
 %% What is told to a node; nothing to others.
 credentials(#{transport := node, node := Node, cookie := Cookie}) ->

@@ -4,13 +4,13 @@
 %%% it; its death, for whatever reason, closes the connection.
 -module(sockpool_health).
 
--export([new/0, step/3, over/2, ended/4, died/4, checkers/1, check/1, sealed/1, opened/1]).
+-export([new/0, step/3, peer/3, over/2, ended/4, died/4, checkers/1, check/1, sealed/1, opened/1]).
 -export_type([health/0]).
 
 
 %% Processes that check, and some atoms of this module's. Late: its time is over, it was killed. Said: likewise, but it had
-%% just said what came of it.
--type health() :: #{pid() => {Timer :: reference() | late | said, sockpool_nif:lease()},
+%% just said what came of it. Of each, when it began, and whom it asks, where somebody listens to that.
+-type health() :: #{pid() => {Timer :: reference() | late | said, sockpool_nif:lease(), {Began :: integer(), Peer :: term()}},
                       next => reference()}.
 
 %% Of an answer.
@@ -50,7 +50,7 @@ begin_check(Check, #{health := #{timeout := Ms} = How, transport := Transport, p
             %% Not by the process itself: it may be killed before it gets so far.
             ok = sockpool_nif:check_claim(Check, Pid),
             Pid ! {Parent, claimed},
-            Health#{Pid => {erlang:start_timer(Ms, self(), {sockpool_check, Pid}), Check}}
+            Health#{Pid => {erlang:start_timer(Ms, self(), {sockpool_check, Pid}), Check, {erlang:monotonic_time(), undefined}}}
     catch
         error:system_limit ->
             ok = sockpool_nif:check_claim(Check, Parent),
@@ -61,13 +61,21 @@ begin_check(Check, #{health := #{timeout := Ms} = How, transport := Transport, p
 -spec checkers(health()) -> [pid()].
 checkers(Health) -> [Pid || Pid <- maps:keys(Health), is_pid(Pid)].
 
+%% @doc This one asks that server.
+-spec peer(pid(), Peer :: term(), health()) -> health().
+peer(Pid, Peer, Health) ->
+    case Health of
+        #{Pid := {Timer, Check, {Began, _}}} -> Health#{Pid := {Timer, Check, {Began, Peer}}};
+        #{} -> Health
+    end.
+
 %% @doc The time of this one is over.
 -spec over(pid(), health()) -> health().
 over(Pid, Health) ->
     case Health of
-        #{Pid := {_Timer, Check}} ->
+        #{Pid := {_Timer, Check, Asked}} ->
             true = exit(Pid, kill),
-            Health#{Pid := {late, Check}};
+            Health#{Pid := {late, Check, Asked}};
         #{} ->
             Health
     end.
@@ -76,12 +84,12 @@ over(Pid, Health) ->
 -spec ended(pid(), ok | {error, term()}, sockpool_opts:opts(), health()) -> health().
 ended(Pid, Result, Opts, Health) ->
     case Health of
-        #{Pid := {late, Check}} ->
+        #{Pid := {late, Check, Asked}} ->
             %% It was killed all the same.
-            noted(Result, Opts, Health#{Pid := {said, Check}});
-        #{Pid := {Timer, _Check}} ->
+            noted(Result, Asked, Opts, Health#{Pid := {said, Check, Asked}});
+        #{Pid := {Timer, _Check, Asked}} ->
             _ = erlang:cancel_timer(Timer),
-            noted(Result, Opts, maps:remove(Pid, Health));
+            noted(Result, Asked, Opts, maps:remove(Pid, Health));
         #{} ->
             Health
     end.
@@ -90,25 +98,30 @@ ended(Pid, Result, Opts, Health) ->
 -spec died(pid(), Reason :: term(), sockpool_opts:opts(), health()) -> health().
 died(Pid, Reason, Opts, Health) ->
     case maps:take(Pid, Health) of
-        {{said, _Check}, Rest} ->
+        {{said, _Check, _Asked}, Rest} ->
             Rest;
-        {{Timer, Check}, Rest} ->
+        {{Timer, Check, Asked}, Rest} ->
             ok = sockpool_nif:check_abort(Check),
             _ = Timer =/= late andalso erlang:cancel_timer(Timer),
             Why = case Timer of late -> timeout; _ -> sockpool_reason:of_exit(Reason) end,
-            noted({error, Why}, Opts, Rest)
+            noted({error, Why}, Asked, Opts, Rest)
     end.
 
-noted(ok, _Opts, Health) ->
-    Health;
-noted({error, Reason}, #{name := Name} = Opts, Health) ->
-    ok = sockpool_log:log(warning, #{event => check_failed, pool => Name, server => sockpool_opts:server(Opts), reason => Reason}),
+noted(Result, {Began, Peer}, #{name := Name} = Opts, Health) ->
+    ok = sockpool_told:health(Result, Began, Peer, Name),
+    ok = logged(Result, Opts),
     Health.
+
+logged(ok, _Opts) ->
+    ok;
+logged({error, Reason}, #{name := Name} = Opts) ->
+    sockpool_log:log(warning, #{event => check_failed, pool => Name, server => sockpool_opts:server(Opts), reason => Reason}).
 
 %%% In the process that checks.
 
 checker(Parent, Check, How) ->
     receive {Parent, claimed} -> ok end,
+    _ = sockpool_events:listens() andalso (Parent ! {?MODULE, self(), peer, peer_of(Check)}),
     Result = case asked(Check, How) of
                  ok ->
                      sockpool_nif:check_passed(Check);
@@ -121,6 +134,12 @@ checker(Parent, Check, How) ->
                      Error
              end,
     Parent ! {?MODULE, self(), Result}.
+
+peer_of(Check) ->
+    case sockpool_nif:peername(Check) of
+        {ok, Peer} -> Peer;
+        _ -> undefined
+    end.
 
 asked(Check, #{check := undefined, send := Send, expect := Expect, timeout := Ms, packet := Packet}) ->
     Deadline = sockpool_wait:deadline(Ms),

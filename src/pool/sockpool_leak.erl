@@ -3,7 +3,7 @@
 %%% process of its own: whoever is asked may be slow, and the pool's process must not wait.
 -module(sockpool_leak).
 
--export([report/4, ended/4, client/1, holder/1]).
+-export([report/5, ended/5, client/1, holder/1, place/1]).
 
 
 %% Its owner works for another process, which this names.
@@ -14,16 +14,20 @@
 -define(DEPTH, 3).
 
 %% @doc Where there is no process to be had, nothing is said.
--spec report(sockpool:pool(), Connection :: non_neg_integer(), Owner :: pid(), HeldMs :: non_neg_integer()) -> ok.
-report(Pool, Connection, Owner, HeldMs) ->
+-spec report(sockpool_pool:id(), Connection :: non_neg_integer(), Owner :: pid(), HeldMs :: non_neg_integer(), Peer :: term()) -> ok.
+report(Pool, Connection, Owner, HeldMs, Peer) ->
     elsewhere(fun() ->
         Holder = holder(Owner),
-        sockpool_log:log(warning, #{event => leak, pool => Pool, owner => Holder, connection => Connection, held_ms => HeldMs, facts => facts(Holder)})
+        Asked = asked(Holder),
+        ok = told(Pool, Holder, Asked, HeldMs, Peer),
+        sockpool_log:log(warning, #{event => leak, pool => Pool, owner => Holder, connection => Connection, held_ms => HeldMs,
+                                    facts => facts(Holder, Asked)})
     end).
 
 %% @doc That one has given it back, or lost it.
--spec ended(sockpool:pool(), Connection :: non_neg_integer(), Owner :: pid(), HeldMs :: non_neg_integer()) -> ok.
-ended(Pool, Connection, Owner, HeldMs) ->
+-spec ended(sockpool_pool:id(), Connection :: non_neg_integer(), Owner :: pid(), HeldMs :: non_neg_integer(), Peer :: term()) -> ok.
+ended(Pool, Connection, Owner, HeldMs, Peer) ->
+    ok = sockpool_told:unleaked(Pool, Owner, Peer, HeldMs),
     elsewhere(fun() ->
         sockpool_log:log(notice, #{event => leak_ended, pool => Pool, owner => Owner, connection => Connection, held_ms => HeldMs})
     end).
@@ -61,11 +65,15 @@ holder(Owner, Depth) when node(Owner) =:= node() ->
 holder(Client, _Depth) ->
     Client.
 
-facts(Holder) ->
-    case asked(Holder) of
-        Facts when is_list(Facts) -> lists:map(fun said/1, [{label, label(Holder)} | Facts]);
-        undefined -> ""
-    end.
+facts(Holder, Facts) when is_list(Facts) -> lists:map(fun said/1, [{label, label(Holder)} | Facts]);
+facts(_Holder, undefined) -> "".
+
+told(Pool, Holder, undefined, HeldMs, Peer) ->
+    sockpool_told:leak(Pool, Holder, undefined, [], Peer, HeldMs);
+told(Pool, Holder, Facts, HeldMs, Peer) ->
+    Registered = case proplists:get_value(registered_name, Facts) of [] -> undefined; Name -> Name end,
+    Stack = sockpool_reason:bounded(proplists:get_value(current_stacktrace, Facts)),
+    sockpool_told:leak(Pool, Holder, Registered, Stack, Peer, HeldMs).
 
 asked(Holder) ->
     Items = [registered_name, dictionary, current_stacktrace],
@@ -105,6 +113,10 @@ called(Key, Dictionary) ->
 name('$callers') -> "called by";
 name('$ancestors') -> "started by".
 
+%% @doc A frame of a stack, without arguments.
+-spec place({module(), atom(), arity() | [term()], list()}) -> iolist().
+place({Module, Function, Arguments, Location}) when is_list(Arguments) ->
+    place({Module, Function, length(Arguments), Location});
 place({Module, Function, Arity, Location}) ->
     Line = case proplists:get_value(line, Location) of undefined -> ""; Number -> [$:, integer_to_list(Number)] end,
     io_lib:format("~tp:~tp/~b~s", [Module, Function, Arity, Line]).

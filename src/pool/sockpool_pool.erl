@@ -71,6 +71,8 @@
                 stopping = #{} :: #{reference() => []},
                 unheard = [] :: [pid()],
                 ready = sockpool_ready:new() :: sockpool_ready:waiting(),
+                %% since when its connections are awaited of which the event `ready' tells
+                unready = none :: none | integer(),
                 %% who starts it hears of it when so many are up, or the time of the timer is over
                 starting :: {sockpool_ready:count(), Timer :: reference()} | undefined,
                 %% how many workers have ended of themselves since the last line in the log, and until when the
@@ -299,7 +301,8 @@ started(ok, #state{pool = Pool} = State) ->
     ok = sockpool_nif:pool_set_parent(Pool, parent()),
     %% Whoever has woken it before has waited for that.
     self() ! sockpool_wake,
-    starting(IsRestart, State);
+    ok = told_of(started, #{reason => case IsRestart of true -> restart; false -> start end}, State),
+    starting(IsRestart, readied(State#state{unready = erlang:monotonic_time()}));
 started({error, Reason} = Error, #state{starter = undefined, pool = Pool} = State) ->
     ok = sockpool_nif:pool_note_error(Pool, Reason),
     started(ok, connected(Error, sockpool_step:new(), State#state{configured = false}));
@@ -325,13 +328,27 @@ ready(Count, #state{pool = Pool}) -> sockpool_nif:pool_ready(Pool, Count).
 
 is_ready(Count, State) -> ready(Count, State) =:= ok.
 
+told_of(What, Metadata, #state{name = Name, opts = Opts}) ->
+    sockpool_told:pool(What, Name, Opts, #{}, Metadata).
+
 %% More may be up than before.
-readied(#state{starting = {Count, Timer}} = State) ->
-    case is_ready(Count, State) of
-        true -> _ = erlang:cancel_timer(Timer), readied(told(ok, State#state{starting = undefined}));
-        false -> met(State)
+readied(#state{unready = Since} = State) when Since =/= none ->
+    case is_ready(size, State) of
+        true ->
+            ok = sockpool_told:pool(ready, State#state.name, State#state.opts, #{duration => erlang:monotonic_time() - Since}, #{}),
+            readied(State#state{unready = none});
+        false ->
+            awaited_by_some(State)
     end;
 readied(State) ->
+    awaited_by_some(State).
+
+awaited_by_some(#state{starting = {Count, Timer}} = State) ->
+    case is_ready(Count, State) of
+        true -> _ = erlang:cancel_timer(Timer), met(told(ok, State#state{starting = undefined}));
+        false -> met(State)
+    end;
+awaited_by_some(State) ->
     met(State).
 
 met(#state{ready = Ready} = State) ->
@@ -448,7 +465,9 @@ handle_call({update, Given}, _From, #state{pool = Pool, opts = Opts, changes = B
             Changes = maps:merge(Before, New),
             try
                 ok = sockpool_nif:pool_update(Pool, config(Changed), Changes),
-                {reply, ok, readied(step(State#state{opts = Changed, changes = Changes}))}
+                Next = State#state{opts = Changed, changes = Changes},
+                ok = changed(maps:keys(New), Next),
+                {reply, ok, readied(step(Next))}
             catch
                 error:enomem -> {reply, {error, enomem}, State}
             end;
@@ -474,6 +493,12 @@ handle_call(count_children, _From, #state{opts = #{transport := worker}} = State
 handle_call(_Request, _From, State) ->
     {reply, {error, unknown_call}, State}.
 
+changed(Keys, State) ->
+    Others = Keys -- [size, max_overflow],
+    _ = Others =:= Keys orelse told_of(resized, #{}, State),
+    _ = Others =:= [] orelse told_of(updated, #{options => Others}, State),
+    ok.
+
 %% All that it is linked to, but for who has started it and who starts workers.
 workers(#state{connectors = Connectors, health = Health}) ->
     {links, Links} = process_info(self(), links),
@@ -497,6 +522,8 @@ handle_info({timeout, _Timer, sockpool_checks}, State) ->
     {noreply, step(State)};
 handle_info({timeout, _Timer, {sockpool_check, Pid}}, #state{health = Health} = State) ->
     {noreply, State#state{health = sockpool_health:over(Pid, Health)}};
+handle_info({sockpool_health, Pid, peer, Peer}, #state{health = Health} = State) ->
+    {noreply, State#state{health = sockpool_health:peer(Pid, Peer, Health)}};
 handle_info({sockpool_health, Pid, Result}, #state{health = Health, opts = Opts, name = Name} = State) ->
     {noreply, State#state{health = sockpool_health:ended(Pid, Result, Opts#{name := Name}, Health)}};
 handle_info({'EXIT', Pid, Reason}, #state{health = Health, opts = Opts, name = Name} = State) when is_map_key(Pid, Health) ->
@@ -504,22 +531,23 @@ handle_info({'EXIT', Pid, Reason}, #state{health = Health, opts = Opts, name = N
 handle_info({sockpool_stalled, Peer, Owner, Unacked, Retransmits, HeldMs}, #state{name = Name} = State) ->
     ok = sockpool_log:log(warning, #{event => stalled, pool => Name, peer => Peer, owner => Owner, held_ms => HeldMs, unacked => Unacked,
                                      retransmits => Retransmits}),
+    ok = sockpool_told:stalled(Name, Peer, Owner, Unacked, Retransmits, HeldMs),
     {noreply, State};
 %% The step first: after one there has to be a tick.
 handle_info({timeout, Timer, tick}, #state{tick = {_, Timer}} = State) ->
     rest(tick(0, stepped(State#state{tick = going})));
 handle_info({tick, Cursor}, #state{tick = going} = State) ->
     rest(tick(Cursor, State));
-handle_info({sockpool_leak, {Connection, _} = Lease, ended, HeldMs}, #state{name = Name, leaks = Leaks} = State) ->
+handle_info({sockpool_leak, {Connection, _} = Lease, ended, HeldMs, Peer}, #state{name = Name, leaks = Leaks} = State) ->
     {noreply, case maps:take(Lease, Leaks) of
                   {Owner, Rest} ->
-                      ok = sockpool_leak:ended(Name, Connection, Owner, HeldMs),
+                      ok = sockpool_leak:ended(Name, Connection, Owner, HeldMs, Peer),
                       State#state{leaks = Rest};
                   error ->
                       State
               end};
-handle_info({sockpool_leak, {Connection, _} = Lease, Owner, HeldMs}, #state{name = Name, leaks = Leaks} = State) ->
-    ok = sockpool_leak:report(Name, Connection, Owner, HeldMs),
+handle_info({sockpool_leak, {Connection, _} = Lease, Owner, HeldMs, Peer}, #state{name = Name, leaks = Leaks} = State) ->
+    ok = sockpool_leak:report(Name, Connection, Owner, HeldMs, Peer),
     {noreply, State#state{leaks = Leaks#{Lease => Owner}}};
 handle_info({sockpool_pipe, Pipe, Generation, IsWrite}, #state{pool = Pool} = State) ->
     ok = sockpool_nif:pipe_event(Pool, Pipe, Generation, IsWrite),
@@ -581,18 +609,19 @@ terminate(Reason, #state{pool = Pool, connectors = Connectors} = State) ->
     %% A shut closes what the dead wait on. The living are expected to come back to it.
     lists:foreach(fun(Pid) -> receive {'EXIT', Pid, _} -> ok end end, maps:keys(Connectors) ++ Checkers),
     _ = case Reason of
-            normal -> stop(Pool, Killed);
-            shutdown -> stop(Pool, Killed);
-            {shutdown, _} -> stop(Pool, Killed);
-            _ -> ok
+            normal -> stop(Reason, Pool, Killed);
+            shutdown -> stop(Reason, Pool, Killed);
+            {shutdown, _} -> stop(Reason, Pool, Killed);
+            _ -> told_of(crashed, #{reason => sockpool_reason:of_exit(Reason)}, State)
         end,
     _ = State#state.unfit =:= undefined orelse told(State#state.unfit, State),
     ok.
 
-stop(Pool, State) ->
+stop(Reason, Pool, State) ->
     ok = shut_for_good(Pool),
     ok = sockpool_ready:all({error, draining}, State#state.ready),
     stopped(State),
+    _ = State#state.unfit =:= undefined andalso told_of(stopped, #{reason => sockpool_reason:bounded(Reason)}, State),
     free(State#state.name, Pool).
 
 %% When all workers have ended.
@@ -735,11 +764,15 @@ died({_Timer, Attempt, At}, Reason, #state{pool = Pool} = State) ->
     ok = sockpool_nif:attempt_abort(Attempt, sockpool_reason:class(Reason)),
     connected({error, Reason}, At, State).
 
-connected(ok, At, #state{awaited = Awaited} = State) when Awaited > 0 ->
+connected(Result, At, #state{name = Name, opts = Opts} = State) ->
+    ok = sockpool_told:connect(Result, At, Name, Opts),
+    attempted(Result, At, State).
+
+attempted(ok, At, #state{awaited = Awaited} = State) when Awaited > 0 ->
     awaited(noted(ok, At, State#state{awaited = Awaited - 1}));
-connected({error, _} = Error, At, #state{awaited = Awaited} = State) when Awaited > 0 ->
+attempted({error, _} = Error, At, #state{awaited = Awaited} = State) when Awaited > 0 ->
     awaited(noted(Error, At, State#state{awaited = 0}));
-connected(Result, At, State) ->
+attempted(Result, At, State) ->
     noted(Result, At, State).
 
 %% An outage begins with a failure, and has ended when connecting worked again and did not fail since for

@@ -14,7 +14,7 @@
 -export([all/0, suite/0]).
 -export([every_block/1, links/1, options/1, tls_options/1, ten_options/1, statistics/1]).
 -export([readme/1, readme_elixir/1, reference/1, workers/1, protocols/1, tls/1, nodes/1, c_node/1,
-         performance/1, troubleshooting/1]).
+         performance/1, observability/1, troubleshooting/1]).
 
 -import(sockpool_test_util, [root/0, wait_until/1, wait_until/2]).
 -import(sockpool_docs_kit, [documents/0, lines/1, prose/1, blocks/1]).
@@ -26,7 +26,7 @@ suite() -> [{timetrap, {minutes, 3}}].
 
 all() ->
     [every_block, links, options, tls_options, ten_options, statistics,
-     readme, readme_elixir, reference, workers, protocols, tls, nodes, c_node, performance, troubleshooting].
+     readme, readme_elixir, reference, workers, protocols, tls, nodes, c_node, performance, observability, troubleshooting].
 
 %% None is in a language that nobody runs, and none in a document that is no case here.
 every_block(_Config) ->
@@ -249,6 +249,8 @@ nodes(Config) -> session("docs/nodes.md", Config).
 c_node(Config) -> session("docs/c_node.md", Config).
 
 performance(Config) -> session("docs/performance.md", Config).
+
+observability(Config) -> session("docs/observability.md", Config).
 
 troubleshooting(Config) -> session("docs/troubleshooting.md", Config).
 

@@ -51,6 +51,7 @@ functions() ->
     #{bounds := [_ | _]} = sockpool_nif:pool_histograms(Pool),
     [{[], 0} = sockpool_nif:pool_connections(Pool, Cursor) || Cursor <- [0, 1, 1 bsl 31]],
     piped = sockpool_nif:pool_kind(Pool),
+    {_, _, _} = sockpool_nif:pool_look(Pool),
     true = sockpool_nif:count(pools) > 0,
     connected(Pool, Port),
     checked(Port),
@@ -232,7 +233,7 @@ wrong_target(Position, Term, Config) ->
 %% Functions of a pool that must refuse whatever is no pool, and have no other argument.
 strict() ->
     [pool_shut, pool_clean_up, pool_step, pool_stats, pool_want, pool_give_up, pool_unavailable,
-     pool_checkout_timeout, pool_send_timeout, pool_controller, pool_kind, pool_parent, pool_retire, tls_configure, tls_context, checkout].
+     pool_checkout_timeout, pool_send_timeout, pool_controller, pool_kind, pool_look, pool_parent, pool_retire, tls_configure, tls_context, checkout].
 
 wrong_config(Config) ->
     Pool = sockpool_nif:pool_new(raw, 1),

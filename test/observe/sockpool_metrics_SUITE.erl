@@ -5,7 +5,7 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, end_per_testcase/2]).
--export([rules/1, promtool/1, values/1, histograms/1, up/1, crashed/1, chosen_pools/1, otel/1, bad_options/1, environment/1, documented/1, hundred_pools/1]).
+-export([rules/1, promtool/1, values/1, histograms/1, up/1, crashed/1, chosen_pools/1, otel/1, bad_options/1, environment/1, collector/1, documented/1, hundred_pools/1]).
 
 -import(sockpool_test_util, [wait_until/1, settled/1]).
 -import(sockpool_metrics_kit, [read/2, value/3]).
@@ -16,7 +16,7 @@
 suite() -> [{timetrap, {minutes, 2}}].
 
 all() ->
-    [rules, promtool, values, histograms, up, crashed, chosen_pools, otel, bad_options, environment, documented, hundred_pools].
+    [rules, promtool, values, histograms, up, crashed, chosen_pools, otel, bad_options, environment, collector, documented, hundred_pools].
 
 init_per_suite(Config) ->
     {ok, _} = application:ensure_all_started(sockpool),
@@ -203,6 +203,53 @@ environment(_Config) ->
     ?assert(maps:is_key("sockpool_use_seconds", read(openmetrics, sockpool_metrics:text(#{histograms => true})))),
     ok = application:set_env(sockpool, metrics, #{format => html}),
     ?assertError({bad_option, {metrics, format}, html}, sockpool_metrics:text()).
+
+%% By a stand-in for the library, which hands on what it was given: the same as the text, in the order of both versions.
+collector(_Config) ->
+    Code = compile_forms(["-module(prometheus_model_helpers).", "-export([create_mf/4]).",
+                          "create_mf(Name, Help, Type, Metrics) -> {Name, Help, Type, Metrics}."]),
+    {module, Model} = code:load_binary(prometheus_model_helpers, "prometheus_model_helpers.erl", Code),
+    try
+        _ = started(metrics_c),
+        _ = used(metrics_c, 7),
+        ok = sockpool_prometheus:collect_mf(default, fun(Family) -> self() ! {family, Family} end),
+        Families = collected(),
+        ok = sockpool_prometheus:collect_mf(fun(Family) -> self() ! {family, Family} end, default),
+        ?assertEqual(Families, collected()),
+        Text = read(prometheus, sockpool_metrics:text()),
+        ?assertEqual(maps:size(Text), length(Families)),
+        [?assertEqual({Name, Type, Help, wanted(Type, Samples)},
+                      {Name, Type, binary_to_list(Of), lists:sort([got(Type, Metric) || Metric <- Metrics])})
+         || {Name0, Of, Type0, Metrics} <- Families, Name <- [plain(Name0)], Type <- [atom_to_list(Type0)],
+            #{help := Help, samples := Samples} <- [maps:get(Name, Text)]],
+        ok = sockpool_prometheus:deregister_cleanup(default)
+    after
+        true = code:delete(Model),
+        _ = code:purge(Model)
+    end.
+
+compile_forms(Lines) ->
+    Forms = [begin {ok, Tokens, _} = erl_scan:string(Line), {ok, Form} = erl_parse:parse_form(Tokens), Form end || Line <- Lines],
+    {ok, _, Code} = compile:forms(Forms),
+    Code.
+
+collected() -> receive {family, Family} -> [Family | collected()] after 0 -> [] end.
+
+wanted("histogram", Samples) ->
+    Key = fun(Labels) -> lists:sort(maps:to_list(maps:remove("le", Labels))) end,
+    Keys = lists:usort([Key(Labels) || {_, Labels, _} <- Samples]),
+    [{Each, lists:sort([Value || {Name, Labels, Value} <- Samples, Key(Labels) =:= Each, lists:suffix("_bucket", Name)]),
+      [Value || End <- ["_count", "_sum"], {Name, Labels, Value} <- Samples, Key(Labels) =:= Each, lists:suffix(End, Name)]} || Each <- Keys];
+wanted(_Type, Samples) ->
+    lists:sort([{lists:sort(maps:to_list(Labels)), Value} || {_, Labels, Value} <- Samples]).
+
+got("histogram", {Labels, Buckets, Count, Sum}) ->
+    {infinity, Count} = lists:last(Buckets),
+    {labels(Labels), [float(Each) || {_, Each} <- Buckets], [float(Count), Sum]};
+got(_Type, {Labels, Value}) ->
+    {labels(Labels), float(Value)}.
+
+labels(Labels) -> lists:sort([{plain(Name), unicode:characters_to_list(Value)} || {Name, Value} <- Labels]).
 
 %% Names, types and labels of docs/observability.md.
 documented(_Config) ->

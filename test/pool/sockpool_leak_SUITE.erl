@@ -140,7 +140,7 @@ asked_in_vain(Config) ->
     exit(Client, kill),
     says(sockpool_test_log:next_line(), "given back or closed"),
     %% Whoever is asked for has no answer: one that is gone.
-    ok = sockpool_leak:report(Pool, 7, Client, 1),
+    ok = sockpool_leak:report(Pool, 7, Client, 1, undefined),
     Short = sockpool_test_log:next_line(),
     ?assertEqual(lists:flatten(io_lib:format("sockpool ~p: ~p has connection 7 for 1 ms", [Pool, Client])), Short).
 
