@@ -109,7 +109,7 @@ died(Pid, Reason, Opts, Health) ->
 
 noted(Result, {Began, Peer}, #{name := Name} = Opts, Health) ->
     ok = sockpool_told:health(Result, Began, Peer, Name),
-    logged(Result, Opts),
+    ok = logged(Result, Opts),
     Health.
 
 logged(ok, _Opts) ->

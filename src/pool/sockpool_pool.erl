@@ -529,9 +529,9 @@ handle_info({sockpool_health, Pid, Result}, #state{health = Health, opts = Opts,
 handle_info({'EXIT', Pid, Reason}, #state{health = Health, opts = Opts, name = Name} = State) when is_map_key(Pid, Health) ->
     {noreply, State#state{health = sockpool_health:died(Pid, Reason, Opts#{name := Name}, Health)}};
 handle_info({sockpool_stalled, Peer, Owner, Unacked, Retransmits, HeldMs}, #state{name = Name} = State) ->
-    ok = sockpool_told:stalled(Name, Peer, Owner, Unacked, Retransmits, HeldMs),
     ok = sockpool_log:log(warning, #{event => stalled, pool => Name, peer => Peer, owner => Owner, held_ms => HeldMs, unacked => Unacked,
                                      retransmits => Retransmits}),
+    ok = sockpool_told:stalled(Name, Peer, Owner, Unacked, Retransmits, HeldMs),
     {noreply, State};
 %% The step first: after one there has to be a tick.
 handle_info({timeout, Timer, tick}, #state{tick = {_, Timer}} = State) ->
