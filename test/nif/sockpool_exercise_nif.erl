@@ -51,6 +51,7 @@ functions() ->
     #{bounds := [_ | _]} = sockpool_nif:pool_histograms(Pool),
     piped = sockpool_nif:pool_kind(Pool),
     {_, 0, 0, 1000} = sockpool_nif:pool_look(Pool),
+    ok = sockpool_nif:pool_listen(Pool, true),
     true = sockpool_nif:count(pools) > 0,
     connected(Pool, Port),
     checked(Port),
