@@ -47,6 +47,7 @@ test   python3-aiosmtpd    command aiosmtpd
 test   erlang-jiffy        erlang_app jiffy
 test   git                 command git
 test   erlang-poolboy      erlang_app poolboy
+test   prometheus          command promtool
 gleam  nodejs              gleam_or  node
 gleam  npm                 gleam_or  npm
 debian13 debootstrap        command debootstrap

@@ -33,7 +33,7 @@
 -export([start_link/1, start_link/2, child_spec/1, child_spec/2, unnamed/0, start_pool/1, start_pool/2, stop_pool/1, reload_tls/1]).
 -export([update/2, resize/3, await_ready/1, await_ready/2]).
 -export([subscribe/1, subscribe/2, unsubscribe/1]).
--export([which_pools/0, which_pools/1, stats/0, stats/1, node_stats/1, histograms/1]).
+-export([which_pools/0, which_pools/1, stats/0, stats/1, node_stats/1, histograms/1, explain/1, top/0, top/1]).
 -export([checkout/1, checkout/2, leased/2, checkin/1, checkin/2, discard/1, discard_after_exception/1, give_away/2]).
 -export([worker/1, transaction/2, transaction/3, execute/2, execute/3]).
 -export([send/2, send/3, recv/2, recv/3, recv_until/3, request/4, request_many/4]).
@@ -41,7 +41,7 @@
 -export([starttls/2, starttls/3, state/1, set_state/2]).
 -export([info/1, peername/1, sockname/1, setopts/2, format_error/1]).
 -export_type([subscription/0]).
--export_type([conn/0, pool/0, unnamed/0, options/0, reason/0, last/0, stats/0, histograms/0, address/0]).
+-export_type([conn/0, pool/0, unnamed/0, options/0, reason/0, last/0, stats/0, histograms/0, finding/0, address/0]).
 
 -include_lib("kernel/include/logger.hrl").
 -include("sockpool_lease.hrl").
@@ -68,6 +68,9 @@
 -type histograms() :: sockpool_pool:histograms().
 
 -opaque subscription() :: reference().
+
+-type finding() :: sockpool_verdict:finding().
+%% Severities are `ok', `notice', `warning' and `error'.
 
 -type address() :: {inet:ip_address(), inet:port_number()} | {local, binary()}.
 
@@ -345,6 +348,31 @@ subscribe(_What, Pid) ->
 -spec unsubscribe(subscription()) -> ok | {error, reason()}.
 unsubscribe(Subscription) when is_reference(Subscription) -> sockpool_events:unsubscribe(Subscription);
 unsubscribe(Other) -> bad_argument(subscription, Other).
+
+%% @doc What is wrong with the pool, in words: it looks at the pool twice, a second apart, and says what it has found, the worst
+%% first. Never nothing: a pool with which nothing is wrong has the one finding `healthy', of the severity `ok'. docs/observability.md has the
+%% causes, and what to do.
+%%
+%% ```
+%% 1> {ok, [#{text := Text} | _]} = sockpool:explain(cache), io:format("~ts~n", [Text]).
+%% cache (10.0.0.7:6379): the server is slow: a lease takes 1.8 s, and took 20 ms before; 20 of 20 connections are in use; 14 wait, the first for 2.3 s
+%% '''
+-spec explain(pool()) -> {ok, [finding(), ...]} | {error, reason()}.
+explain(Pool) ->
+    case place(Pool) of
+        {here, Name} -> sockpool_verdict:explain(Name);
+        {there, _, _} -> sockpool_verdict:explain(Pool);
+        nowhere -> bad_argument(pool, Pool)
+    end.
+
+%% @equiv top(#{})
+-spec top() -> ok | {error, reason()}.
+top() -> top(#{}).
+
+%% @doc For a shell: a table of the pools that run, drawn anew every `interval' milliseconds (1000), sorted by `sort' (`name', `in_use',
+%% `waiting', `oldest', `rate' or `errors'), of this node or `node'. A line `q' ends it, a number shows that pool's detail.
+-spec top(sockpool_top:options() | [{atom(), term()}]) -> ok | {error, reason()}.
+top(Opts) -> sockpool_top:run(Opts).
 
 %% @doc Reads the certificates, keys and trusted certificates of a pool with `transport => tls' again,
 %% and asks its password fun again. Connections made from now on use them; those that are open stay

@@ -32,7 +32,7 @@
 %% What a service gets to end. Then it is killed.
 -define(STOP_MS, 5000).
 
--type id() :: {sockpool, sockpool_pool:id()} | sockpool_events | sockpool_janitor | sockpool_server.
+-type id() :: {sockpool, sockpool_pool:id()} | sockpool_events | sockpool_janitor | sockpool_server | sockpool_http.
 -type request() :: {start, sockpool_pool:id(), sockpool_opts:opts()} | {stop, sockpool_pool:id()}.
 
 -record(child, {opts :: sockpool_opts:opts() | undefined,    % of a pool
@@ -51,9 +51,10 @@
 %% @doc Where a pool of the environment cannot be started, nothing is.
 -spec start_link() -> {ok, pid()} | {error, term()}.
 start_link() ->
-    case configured(application:get_env(sockpool, pools, #{})) of
-        {ok, Pools} -> start_link(Pools);
-        {error, _} = Error -> Error
+    case {configured(application:get_env(sockpool, pools, #{})), sockpool_http:check()} of
+        {{ok, Pools}, ok} -> start_link(Pools);
+        {{error, _} = Error, _} -> Error;
+        {_, {error, _} = Error} -> Error
     end.
 
 start_link(Pools) ->
@@ -111,7 +112,7 @@ init([]) ->
     services(services(), #state{}).
 
 %% The server before the pools: it stops after them, and their waiting clients hear why they end.
-services() -> [sockpool_events, sockpool_janitor, sockpool_server].
+services() -> [sockpool_events, sockpool_janitor, sockpool_server | sockpool_http:services()].
 
 services([], State) ->
     {ok, State};

@@ -100,6 +100,7 @@ static ErlNifFunc functions[] = {
     {"pool_idle_event", 3, sp_nif_pool_idle_event, 0},
     {"pool_stats", 2, sp_nif_pool_stats, 0},
     {"pool_histograms", 1, sp_nif_pool_histograms, 0},
+    {"pool_connections", 2, sp_nif_pool_connections, 0},
     {"pool_want", 1, sp_nif_pool_want, 0},
     {"pool_note_error", 2, sp_nif_pool_note_error, 0},
     {"pool_give_up", 1, sp_nif_pool_give_up, 0},

@@ -344,6 +344,7 @@ SP_NIF(sp_nif_pool_tick);
 SP_NIF(sp_nif_pool_idle_event);
 SP_NIF(sp_nif_pool_stats);
 SP_NIF(sp_nif_pool_histograms);
+SP_NIF(sp_nif_pool_connections);
 SP_NIF(sp_nif_attempt_resolved);
 SP_NIF(sp_nif_pool_want);
 SP_NIF(sp_nif_pool_note_error);

@@ -368,6 +368,7 @@ SP_NIF(sp_nif_pool_stats)
     if (!sp_nif_get_controller(pool, &pid))
         return enif_make_atom(env, "not_found");
     more = sp_pool_snapshot(&pool->core, &call, &snapshot, &cursor);
+    sp_take(&call, more ? 0 : SP_PIECES_COUNTERS);
     sp_nif_charge(&call);
     if (more)
         return enif_make_tuple4(

@@ -33,6 +33,7 @@ static ERL_NIF_TERM histogram_term(ErlNifEnv *env, struct sp_pool *pool, enum sp
 SP_NIF(sp_nif_pool_histograms)
 {
     struct sp_nif_pool *pool = sp_nif_get_pool(env, argv[0]);
+    struct sp_call call = sp_nif_call(env);
     ERL_NIF_TERM map = enif_make_new_map(env), connect = enif_make_new_map(env);
 #define SP_TIME_WORD(name, word) #word,
     static const char *const WORDS[] = {SP_TIME_MAP(SP_TIME_WORD)};
@@ -47,6 +48,8 @@ SP_NIF(sp_nif_pool_histograms)
     put(env, &map, "connect", connect);
     put(env, &map, "bounds",
         numbers_term(env, sp_histogram_bounds_ns, SP_HISTOGRAM_BOUNDS, SP_TIMES_UNIT_NS));
+    sp_take(&call, SP_PIECES_COUNTERS);
+    sp_nif_charge(&call);
     return map;
 }
 

@@ -2,7 +2,7 @@
 -module(sockpool_gleam_ffi).
 
 -export([named/1, unnamed/0, on_node/2, ensure_started/0, start/2, stop/1, start_link/2, child_spec/2]).
--export([names/0, names_on/1, stats/1, histograms/1, reload_tls/1, update/2, resize/3, await_ready/3, with_connection/3, request/4, request_many/4, checkout/2]).
+-export([names/0, names_on/1, stats/1, histograms/1, explain/1, reload_tls/1, update/2, resize/3, await_ready/3, with_connection/3, request/4, request_many/4, checkout/2]).
 -export([send/3, recv/3, recv_until/3, checkin/1, checkin_clean/1, discard/1, give_away/2, set/2, state/1, set_state/2, starttls/3, info/1]).
 -export([reason/1]).
 -export([check/1, start_function/1, map/1, ms/1, result/1]).
@@ -95,6 +95,31 @@ histograms(Pool) ->
                                ++ [histogram(maps:get(Key, Connect)) || Key <- [total, resolve, tcp, tls, init]])};
         {error, Reason} ->
             {error, reason(Reason)}
+    end.
+
+-spec explain(pool()) -> result([tuple()]).
+explain(Pool) ->
+    case sockpool:explain(Pool) of
+        {ok, Findings} -> {ok, [{finding, severity(Severity), cause(Cause), Text}
+                                || #{severity := Severity, cause := Cause, text := Text} <- Findings]};
+        {error, Reason} -> {error, reason(Reason)}
+    end.
+
+%% Of the types Severity and Cause.
+severity(ok) -> well;
+severity(error) -> severe;
+severity(Severity) -> Severity.
+
+cause(stopped) -> not_running;
+cause(init) -> init_fails;
+cause(worker) -> worker_fails;
+cause(connect) -> connect_fails;
+cause(health) -> unhealthy;
+cause(Cause) ->
+    case lists:member(Cause, [healthy, crashed, host_down, dns, certificate_expired, tls, limits, leak, dead_owners, slow_server, overload,
+                              pool_too_small, connecting, long_lease, churn]) of
+        true -> Cause;
+        false -> {other_cause, atom_to_binary(Cause)}
     end.
 
 %% Of the types CloseReason, ConnectFailure and CheckoutError.

@@ -469,6 +469,20 @@ pub fn stats_test() {
   )) = pool.histograms(pool)
 }
 
+/// In words, with the cause as a type.
+pub fn explain_test() {
+  let options = kit.single(kit.echo_server())
+  let name = {
+    use pool <- kit.with_pool("explain", options)
+    let assert Ok([pool.Finding(pool.Well, pool.Healthy, text)]) =
+      pool.explain(pool)
+    let assert "explain (" <> _ = text
+    pool
+  }
+  let assert Ok([pool.Finding(pool.Severe, pool.NotRunning, _)]) =
+    pool.explain(name)
+}
+
 /// Those that nobody uses are asked, and counted apart from check-outs.
 pub fn health_test() {
   let ask =

@@ -54,6 +54,15 @@ format({bad_argument, Name, Value}) ->
     io_lib:format("bad argument ~tp: ~tP (allowed: ~ts)", [Name, Value, 20, allowed(Name)]);
 format({bad_option, pools, not_a_map}) ->
     "its environment has pools that are no map of names and options, and no list of {Name, Options}";
+format({bad_option, http, no_inets}) ->
+    "its environment has http, and there is no inets in this release";
+format({bad_option, http, Value}) ->
+    io_lib:format("its environment has http: ~0tP (allowed: a map or list of port, 0 to 65535, and ip, an address of this host "
+                  "as a tuple or text; by default 127.0.0.1)", [Value, 20]);
+format({http, Ip, Port, Reason}) ->
+    io_lib:format("its environment has http, and nothing can listen at ~s port ~b: ~ts", [inet:ntoa(Ip), Port, format(Reason)]);
+format({sockpool_http, Reason}) ->
+    format(Reason);
 format({needs_restart, Key}) ->
     io_lib:format("option ~0tp cannot change while the pool runs: stop the pool, and start it with the new value", [Key]);
 format({bad_option, _, _} = Reason) ->

@@ -102,7 +102,8 @@ number(Key) ->
     end.
 
 %% @doc What is kept, and has a higher id and at least that severity: the oldest first, at most 1,000 of those from `notice'
-%% on, and of the others, which are there only since somebody listens, likewise. `at' is milliseconds since 1970.
+%% on, and of the others, which are there only since somebody listens, likewise. `at' is milliseconds since 1970. A pool without a name is
+%% there as the text of its reference, so that it is freed when nobody else has it.
 -spec recent(Since :: non_neg_integer(), severity()) -> [kept()].
 recent(Since, Severity) ->
     Least = sockpool_event_table:rank(Severity),
@@ -231,13 +232,18 @@ counted(#state{subscribers = Subscribers} = State) ->
 
 %%% What is kept.
 
-keep(At, Severity, Event, Measurements, Metadata, State) ->
+keep(At, Severity, Event, Measurements, Told, State) ->
+    Metadata = without_pool(Told),
     Kept = #{at => At, severity => Severity, event => Event, measurements => Measurements, metadata => Metadata},
     Class = sockpool_event_table:rank(Severity) >= sockpool_event_table:rank(notice),
     case Class andalso not sockpool_event_table:is_rare(Event) of
         true -> one_of_many({maps:get(pool, Metadata, undefined), Event}, Kept, State);
         false -> kept(Class, Kept, State)
     end.
+
+%% A pool without a name lives as long as somebody has it: what is kept has its text.
+without_pool(#{pool := Pool} = Metadata) when is_reference(Pool) -> Metadata#{pool := list_to_binary(ref_to_list(Pool))};
+without_pool(Metadata) -> Metadata.
 
 kept(Class, Event, #state{next = Id, kept = Kept} = State) ->
     true = ets:insert(?MODULE, {{Class, Id}, Event#{id => Id}}),

@@ -3,7 +3,7 @@
 %%% process of its own: whoever is asked may be slow, and the pool's process must not wait.
 -module(sockpool_leak).
 
--export([report/5, ended/5, client/1]).
+-export([report/5, ended/5, client/1, holder/1, place/1]).
 
 -include_lib("kernel/include/logger.hrl").
 
@@ -18,7 +18,7 @@
 -spec report(sockpool_pool:id(), Connection :: non_neg_integer(), Owner :: pid(), HeldMs :: non_neg_integer(), Peer :: term()) -> ok.
 report(Pool, Connection, Owner, HeldMs, Peer) ->
     elsewhere(fun() ->
-        Holder = holder(Owner, ?DEPTH),
+        Holder = holder(Owner),
         Asked = asked(Holder),
         ok = told(Pool, Holder, Asked, HeldMs, Peer),
         ?LOG_WARNING("sockpool ~tp: ~tp has connection ~b for ~b ms~ts", [Pool, Holder, Connection, HeldMs, facts(Holder, Asked)],
@@ -39,6 +39,10 @@ ended(Pool, Connection, Owner, HeldMs, Peer) ->
 client(Pid) ->
     _ = put(?CLIENT, Pid),
     ok.
+
+%% @doc The process that the owner of a lease works for; mostly itself.
+-spec holder(pid()) -> pid().
+holder(Owner) -> holder(Owner, ?DEPTH).
 
 elsewhere(Fun) ->
     try
@@ -111,6 +115,10 @@ called(Key, Dictionary) ->
 name('$callers') -> "called by";
 name('$ancestors') -> "started by".
 
+%% @doc A frame of a stack, without arguments.
+-spec place({module(), atom(), arity() | [term()], list()}) -> iolist().
+place({Module, Function, Arguments, Location}) when is_list(Arguments) ->
+    place({Module, Function, length(Arguments), Location});
 place({Module, Function, Arity, Location}) ->
     Line = case proplists:get_value(line, Location) of undefined -> ""; Number -> [$:, integer_to_list(Number)] end,
     io_lib:format("~tp:~tp/~b~s", [Module, Function, Arity, Line]).

@@ -11,7 +11,7 @@
 -module(sockpool_pool).
 -behaviour(gen_server).
 
--export([new/0, start_link/2, launch/2, find/1, all/0, names/0, stats/1, histograms/1, reload_tls/1, update/2, await_ready/3]).
+-export([new/0, start_link/2, launch/2, find/1, all/0, names/0, known/0, stats/1, histograms/1, reload_tls/1, update/2, await_ready/3, facts/2]).
 -export([run/3, run/4, init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -export_type([stats/0, histograms/0, histogram/0, id/0]).
@@ -149,6 +149,10 @@ names() ->
     [Name || {{sockpool, Name}, _} <- persistent_term:get(), Pool <- [find(Name)], Pool =/= undefined,
              sockpool_nif:pool_controller(Pool) =/= undefined].
 
+%% @doc Likewise those whose process has crashed, until they are stopped.
+-spec known() -> [atom()].
+known() -> [Name || {{sockpool, Name}, _} <- persistent_term:get()].
+
 %% @doc Its connections are counted in as many calls as that takes.
 -spec stats(id()) -> {ok, stats()} | {error, not_found}.
 stats(Name) when is_atom(Name) ->
@@ -186,18 +190,27 @@ update(Name, Changes) -> call(Name, {update, Changes}).
 -spec await_ready(id(), sockpool_ready:count(), timeout()) -> ok | {error, term()}.
 await_ready(Name, Count, Timeout) -> call(Name, {await_ready, Count, Timeout}).
 
-call(Name, Request) ->
+%% @doc What only its process knows, and that may be told to everybody: no option whole. `held' are the owners of leases that
+%% were reported, by `leak_threshold', and have not ended.
+-spec facts(id(), timeout()) -> {ok, #{server := string(), transport := atom(), checkout_timeout := timeout(), held := [pid()]}}
+              | {error, not_found | closed | timeout}.
+facts(Name, TimeoutMs) -> call(Name, facts, TimeoutMs).
+
+call(Name, Request) -> call(Name, Request, infinity).
+
+call(Name, Request, TimeoutMs) ->
     case find(Name) of
         undefined -> {error, not_found};
-        Pool -> call(Pool, sockpool_nif:pool_controller(Pool), Request)
+        Pool -> call(Pool, sockpool_nif:pool_controller(Pool), Request, TimeoutMs)
     end.
 
-call(Pool, undefined, _Request) ->
+call(Pool, undefined, _Request, _TimeoutMs) ->
     without_process(Pool);
-call(Pool, Pid, Request) ->
+call(Pool, Pid, Request, TimeoutMs) ->
     try
-        gen_server:call(Pid, Request, infinity)
+        gen_server:call(Pid, Request, TimeoutMs)
     catch
+        exit:{timeout, _} -> {error, timeout};
         exit:_ -> without_process(Pool)
     end.
 
@@ -473,6 +486,8 @@ handle_call({await_ready, Count, Timeout}, From, #state{ready = Ready} = State) 
         {error, _} when Timeout =/= 0 -> {noreply, State#state{ready = sockpool_ready:add(From, Count, Timeout, Ready)}};
         Result -> {reply, Result, State}
     end;
+handle_call(facts, _From, #state{opts = Opts, leaks = Leaks} = State) ->
+    {reply, {ok, (maps:with([transport, checkout_timeout], Opts))#{server => sockpool_opts:server(Opts), held => maps:values(Leaks)}}, State};
 %% As of a supervisor, for who goes through the tree.
 handle_call(which_children, _From, #state{opts = #{transport := worker, worker := Start}} = State) ->
     Modules = case sockpool_callback:name(Start) of {Module, _Function} -> [Module]; none -> dynamic end,

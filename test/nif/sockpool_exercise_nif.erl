@@ -49,6 +49,7 @@ functions() ->
     ok = sockpool_nif:pool_ready(Pool, 0),
     {error, timeout} = sockpool_nif:pool_ready(Pool, 1 bsl 62),
     #{bounds := [_ | _]} = sockpool_nif:pool_histograms(Pool),
+    [{[], 0} = sockpool_nif:pool_connections(Pool, Cursor) || Cursor <- [0, 1, 1 bsl 31]],
     piped = sockpool_nif:pool_kind(Pool),
     {_, 0, 0, 1000} = sockpool_nif:pool_look(Pool),
     ok = sockpool_nif:pool_listen(Pool, true),
@@ -255,6 +256,7 @@ right(pool_tick, Pool, _Config) -> [Pool, 0];
 right(pool_set_parent, Pool, _Config) -> [Pool, 1];
 right(count, _Pool, _Config) -> [pools];
 right(pool_stats, Pool, _Config) -> [Pool, {0, 0, 0, 0}];
+right(pool_connections, Pool, _Config) -> [Pool, 0];
 right(pool_ready, Pool, _Config) -> [Pool, 1];
 right(pool_idle_event, Pool, _Config) -> [Pool, 0, 0];
 right(pool_note_error, Pool, _Config) -> [Pool, reason];

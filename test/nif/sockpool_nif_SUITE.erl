@@ -82,7 +82,7 @@ one_wrong_argument(Config) ->
     Templates = [{pool_new, [x, 1], [1, 2]}, {pool_open, [Resource, config(Config), 1, self()], [1, 2, 3]},
                  {pool_shut, [Resource], [1]}, {pool_clean_up, [Resource], [1]}, {pool_step, [Resource], [1]},
                  {pool_tick, [Resource, 0], [1, 2]},
-                 {pool_idle_event, [Resource, 0, 0], [1, 2, 3]}, {pool_stats, [Resource, {0, 0, 0, 0}], [1, 2]}, {pool_histograms, [Resource], [1]},
+                 {pool_idle_event, [Resource, 0, 0], [1, 2, 3]}, {pool_stats, [Resource, {0, 0, 0, 0}], [1, 2]}, {pool_histograms, [Resource], [1]}, {pool_connections, [Resource, 0], [1, 2]},
                  {pool_update, [Resource, config(Config), #{}], [1, 2]}, {pool_changes, [Resource], [1]},
                  {pool_kind, [Resource], [1]}, {pool_look, [Resource], [1]}, {pool_listen, [Resource, true], [1, 2]}, {pool_parent, [Resource], [1]}, {pool_set_parent, [Resource, 1], [1, 2]},
                  {pool_retire, [Resource], [1]}, {count, [pools], [1]},
@@ -134,6 +134,8 @@ wrong(pool_new, 1, Resource, Lease) -> [G || G <- garbage(), not is_atom(G)] ++ 
 wrong(F, 2, _, Lease) when F =:= enqueue; F =:= enqueue_growing ->
     [G || G <- garbage(), not is_reference(G)] ++ [Lease];
 wrong(return_worker, 2, Resource, Lease) -> [G || G <- garbage(), not is_pid(G)] ++ [Resource, Lease];
+wrong(pool_connections, 2, Resource, Lease) ->
+    [G || G <- garbage(), not is_integer(G) orelse G < 0 orelse G >= 1 bsl 32] ++ [Resource, Lease];
 wrong(return_worker, 3, Resource, Lease) ->
     [G || G <- garbage(), not is_integer(G) orelse G < 0 orelse G >= 1 bsl 32] ++ [Resource, Lease];
 wrong(F, 3, Resource, Lease) when F =:= enqueue; F =:= enqueue_growing ->

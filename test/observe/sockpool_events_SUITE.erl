@@ -6,7 +6,7 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([of_a_pool/1, phases/1, refused/1, crashes/1, closed/1, leak/1, revoked/1, slow_checkout/1, slow_request/1, of_a_worker/1, checks/1, failed_check/1, stalled/1,
+-export([of_a_pool/1, of_an_unnamed_pool/1, phases/1, refused/1, crashes/1, closed/1, leak/1, revoked/1, slow_checkout/1, slow_request/1, of_a_worker/1, checks/1, failed_check/1, stalled/1,
          filters/1, nobody_listens/1, ring/1, slow_handler/1, raising_handler/1, handler_that_ends/1, dead_subscriber/1,
          subscriber_is_behind/1, process_ends/1, process_is_slow/1, without_the_application/1, bad_arguments/1, table_of_the_document/1]).
 
@@ -18,7 +18,7 @@
 suite() -> [{timetrap, {seconds, 40}}].
 
 all() ->
-    [of_a_pool, phases, refused, crashes, closed, leak, revoked, slow_checkout, slow_request, of_a_worker, checks, failed_check, stalled, filters, nobody_listens, ring,
+    [of_a_pool, of_an_unnamed_pool, phases, refused, crashes, closed, leak, revoked, slow_checkout, slow_request, of_a_worker, checks, failed_check, stalled, filters, nobody_listens, ring,
      slow_handler, raising_handler, handler_that_ends, dead_subscriber, subscriber_is_behind, process_ends, process_is_slow,
      without_the_application, bad_arguments, table_of_the_document].
 
@@ -70,6 +70,17 @@ kept(Pool) -> kept(Pool, notice).
 
 kept(Pool, Severity) ->
     [Event || #{metadata := #{pool := Of}} = Event <- sockpool_events:recent(0, Severity), Of =:= Pool].
+
+%% The suite of pools without a name sees that none is kept by that.
+of_an_unnamed_pool(Config) ->
+    {ok, Pool} = sockpool:start_pool(options(Config)),
+    {ok, Subscription} = sockpool:subscribe(Pool),
+    ok = sockpool:resize(Pool, 4, 1),
+    {#{size := 4}, #{pool := Pool}} = next([pool, resized]),
+    ok = sockpool:unsubscribe(Subscription),
+    Text = list_to_binary(ref_to_list(Pool)),
+    wait_until(fun() -> lists:member([sockpool, pool, resized], [Event || #{event := Event} <- kept(Text)]) end),
+    ok = sockpool:stop_pool(Pool).
 
 of_a_pool(Config) ->
     Pool = subscribed(Config),

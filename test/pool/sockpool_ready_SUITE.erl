@@ -266,7 +266,10 @@ crashed_while_waited_for(Config) ->
     wait_until(fun() -> process_info(Process, monitors) =/= {monitors, []} end),
     ok = sys:suspend(Process),
     Update = start(fun() -> sockpool:update(Pool, #{size => 2}) end),
-    wait_until(fun() -> process_info(Process, message_queue_len) =:= {message_queue_len, 1} end),
+    wait_until(fun() ->
+                       {messages, Messages} = process_info(Process, messages),
+                       [update || {'$gen_call', _, {update, _}} <- Messages] =:= [update]
+               end),
     exit(Process, kill),
     ?assertEqual([{error, closed}, {error, closed}], [await(Job) || Job <- [Wait, Update]]),
     wait_until(fun() -> sockpool:update(Pool, #{size => 2}) =:= ok end),

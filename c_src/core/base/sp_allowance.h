@@ -42,6 +42,8 @@ struct sp_allowance {
  * that are searched. */
 #define SP_BYTES_PER_PIECE 256
 #define SP_BYTES_SEARCHED_PER_PIECE 8192
+/* All that a pool has counted, or its histograms, as terms. */
+#define SP_PIECES_COUNTERS 20
 /* A record or a handshake message of TLS, beside its bytes. */
 #define SP_PIECES_RECORD 1
 

@@ -80,6 +80,8 @@ struct sp_conn {
     uint64_t epoch;          /* the pool's, when it was made */
     uint64_t born_ns;        /* since when it is usable; before that, since when it is tried */
     bool nodelay, keepalive; /* the pool's own */
+    uint8_t born_leases;     /* its connector's, which are no uses; since it is usable */
+    bool worker;             /* what its transport says, which others than its owner may not ask */
 
     bool outlived; /* its end, while attempts failed; the control process's */
 

@@ -41,6 +41,7 @@ void sp_age_born(struct sp_pool *pool, const struct sp_call *call, struct sp_con
                                        config->max_uses);
     pthread_mutex_unlock(&pool->control.lock);
     conn->born_ns = call->now_ns;
+    conn->born_leases = conn->lease_seq < UINT8_MAX ? (uint8_t)conn->lease_seq : UINT8_MAX;
     conn->uses_end = (uint32_t)uses;
     atomic_store_explicit(&conn->ends_ns, ends_ns, memory_order_relaxed);
 }

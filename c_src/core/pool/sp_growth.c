@@ -76,7 +76,8 @@ static bool attempt(struct sp_pool *pool, const struct sp_call *call, uint32_t r
     conn->host = pool->host;
     conn->unpinned = sp_close_queue;
     conn->transport = config->transport;
-    if (!sp_is_worker(conn->transport)) {
+    conn->worker = sp_is_worker(conn->transport);
+    if (!conn->worker) {
         conn->sys = pool->sys;
         conn->framing = conn->pool_framing = config->framing;
         conn->recv_limit_bytes = config->recv_limit_bytes;

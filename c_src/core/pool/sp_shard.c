@@ -199,6 +199,24 @@ bool sp_shard_take_if(struct sp_pool *pool, struct sp_conn *conn,
     return held;
 }
 
+bool sp_shard_look(struct sp_pool *pool, struct sp_conn *conn, uint64_t *idle_since_ns,
+                   uint64_t *lease_seq)
+{
+    struct sp_shard *shard = &pool->shards[atomic_load(&conn->shard)];
+    bool idle;
+
+    if (sp_conn_state(conn) != SP_CONN_IDLE)
+        return false;
+    pthread_mutex_lock(&shard->lock);
+    idle = is_idle_in(pool, shard, conn);
+    if (idle) {
+        *idle_since_ns = conn->idle_since_ns;
+        *lease_seq = conn->lease_seq;
+    }
+    pthread_mutex_unlock(&shard->lock);
+    return idle;
+}
+
 /* Under the lock. Behind many that are idle for longer it comes among these: it is one of them soon. */
 static void insert_by_age(struct sp_list *list, struct sp_conn *conn)
 {

@@ -37,6 +37,9 @@ SP_MUST_CHECK bool sp_shard_take(struct sp_pool *pool, struct sp_conn *conn,
 /* Likewise where `fits` says so, which is asked under the shard's lock, of an idle one only. */
 SP_MUST_CHECK bool sp_shard_take_if(struct sp_pool *pool, struct sp_conn *conn,
                                     bool (*fits)(struct sp_conn *conn, void *arg), void *arg);
+/* Whether it is idle; then since when, and how often it was leased. It stays where it is. */
+SP_MUST_CHECK bool sp_shard_look(struct sp_pool *pool, struct sp_conn *conn,
+                                 uint64_t *idle_since_ns, uint64_t *lease_seq);
 /* After the phase has left OPEN: closes one idle connection; false where there is none. */
 bool sp_pool_close_idle(struct sp_pool *pool, const struct sp_call *call);
 

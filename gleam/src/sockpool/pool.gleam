@@ -206,6 +206,60 @@ pub type Histograms {
 @external(erlang, "sockpool_gleam_ffi", "histograms")
 pub fn histograms(pool: Pool) -> Result(Histograms, Error)
 
+/// Something that is wrong with a pool, or that nothing is.
+pub type Finding {
+  Finding(severity: Severity, cause: Cause, text: String)
+}
+
+pub type Severity {
+  Well
+  Notice
+  Warning
+  Severe
+}
+
+pub type Cause {
+  /// Nothing is wrong.
+  Healthy
+  /// No such pool runs.
+  NotRunning
+  /// Its process has crashed, and is about to be started again.
+  Crashed
+  /// Connecting fails: the server, its name, its certificate, TLS, `init`, the start of a worker, what the system
+  /// has no more of, or something else.
+  HostDown
+  Dns
+  CertificateExpired
+  Tls
+  InitFails
+  WorkerFails
+  Limits
+  ConnectFails
+  /// Who has connections does not use them, or does not give them back.
+  Leak
+  /// They die while they have connections.
+  DeadOwners
+  /// Leases take longer than they used to.
+  SlowServer
+  /// More is asked for than all connections can do.
+  Overload
+  PoolTooSmall
+  /// Connections are being made.
+  Connecting
+  /// Some are held for long by who waits for bytes on them.
+  LongLease
+  /// Connections are closed instead of being used again.
+  Churn
+  /// Checks of idle connections fail.
+  Unhealthy
+  /// One that this package does not know.
+  OtherCause(String)
+}
+
+/// What is wrong with the pool, in words, the worst first; never empty. It takes a second.
+@external(erlang, "sockpool_gleam_ffi", "explain")
+pub fn explain(pool: Pool) -> Result(List(Finding), Error)
+
 @external(erlang, "sockpool_gleam_ffi", "stats")
 pub fn stats(pool: Pool) -> Result(Stats, Error)
 

@@ -13,7 +13,7 @@
 import sockpool/connection.{type Connection, type Timeout}
 import sockpool/error.{type Error}
 import sockpool/options.{type Options}
-import sockpool/pool.{type ChildSpec, type Histograms, type Stats}
+import sockpool/pool.{type ChildSpec, type Finding, type Histograms, type Stats}
 
 /// A pool of processes of this node, and what starts them. `process` is the `Pid` of gleam_erlang, `data` what
 /// the users of a worker get: the `Subject` of an actor, say. It is a value like others, and can be made anew
@@ -118,6 +118,10 @@ pub fn stats(pool: Pool(process, data)) -> Result(Stats, Error) {
 
 pub fn histograms(pool: Pool(process, data)) -> Result(Histograms, Error) {
   pool.histograms(pool.name)
+}
+
+pub fn explain(pool: Pool(process, data)) -> Result(List(Finding), Error) {
+  pool.explain(pool.name)
 }
 
 @external(erlang, "sockpool_gleam_worker", "keep")

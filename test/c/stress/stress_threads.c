@@ -11,7 +11,9 @@
 #include "stress_duel.h"
 #include "stress_lost.h"
 #include "stress_sleep.h"
+#include "core/pool/sp_peek.h"
 #include "core/pool/sp_settings.h"
+#include "core/pool/sp_table.h"
 #include "core/pool/sp_times.h"
 
 #include <stdio.h>
@@ -21,7 +23,7 @@
 
 #define WORKERS 4
 #define CONNECTORS 2
-#define THREADS (WORKERS + CONNECTORS + 4)
+#define THREADS (WORKERS + CONNECTORS + 5)
 #define OPS_DEFAULT 50000
 #define SIZE 6
 #define OVERFLOW 4
@@ -272,6 +274,27 @@ static void *closer_main(void *arg)
     return NULL;
 }
 
+/* Looks at all connections, whoever has them. */
+static void *onlooker_main(void *arg)
+{
+    struct sp_peek peek;
+    uint32_t cursor = 0;
+
+    (void)arg;
+    stress_seed(seed + 500);
+    while (!atomic_load(&over)) {
+        struct sp_call call = stress_call();
+        struct sp_conn *conn = sp_table_next(pool, &call, &cursor);
+        if (conn && sp_peek(pool, &call, conn, &peek) && peek.state == SP_PEEK_IDLE && peek.owner)
+            stress_die("somebody has an idle connection");
+        if (conn)
+            pool->host->conn_unref(conn);
+        if (cursor == 0)
+            usleep((unsigned)stress_random(300));
+    }
+    return NULL;
+}
+
 static void *killer_main(void *arg)
 {
     (void)arg;
@@ -363,6 +386,7 @@ static void start(pthread_t threads[THREADS], unsigned ops)
     pthread_create(&threads[count++], NULL, killer_main, NULL);
     pthread_create(&threads[count++], NULL, control_main, NULL);
     pthread_create(&threads[count++], NULL, checker_main, NULL);
+    pthread_create(&threads[count++], NULL, onlooker_main, NULL);
     for (uintptr_t i = 0; i < CONNECTORS; i++)
         pthread_create(&threads[count++], NULL, connector_main, (void *)i);
     for (unsigned i = 0; i < WORKERS; i++)
