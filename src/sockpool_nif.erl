@@ -5,7 +5,7 @@
 
 -export([pool_new/2, pool_open/4, pool_update/3, pool_changes/1, pool_shut/1, pool_clean_up/1, pool_step/1, pool_tick/2, pool_idle_event/3,
          pool_stats/2, pool_histograms/1, pool_connections/2, pool_want/1, pool_note_error/2, pool_give_up/1, pool_unavailable/1, pool_ready/2, pool_checkout_timeout/1, pool_send_timeout/1,
-         pool_controller/1, pool_check/1, pool_kind/1, pool_look/1, count/1, pool_retire/1, pool_parent/1, pool_set_parent/2, tls_configure/2, tls_context/2]).
+         pool_controller/1, pool_check/1, pool_kind/1, pool_look/1, pool_listen/2, count/1, pool_retire/1, pool_parent/1, pool_set_parent/2, tls_configure/2, tls_context/2]).
 -export([pool_checks/1, check_claim/2, check_passed/1, check_failed/1, check_skipped/1, check_abort/1]).
 -export([attempt_claim/2, attempt_begin/5, attempt_opened/2, attempt_worker/2, attempt_handshake/2, attempt_ready/1,
          attempt_resolved/2, attempt_failed/2, attempt_abort/2]).
@@ -122,6 +122,9 @@ pool_kind(_Term) -> ?NOT_LOADED.
 
 -spec pool_look(pool()) -> {Name :: sockpool_pool:id(), Up :: non_neg_integer(), Waiting :: non_neg_integer(), SlowMs :: timeout()}.
 pool_look(_Pool) -> ?NOT_LOADED.
+
+-spec pool_listen(pool(), boolean()) -> ok.
+pool_listen(_Pool, _Listened) -> ?NOT_LOADED.
 
 -spec count(pools) -> non_neg_integer().
 count(_What) -> ?NOT_LOADED.

@@ -112,6 +112,7 @@ static ErlNifFunc functions[] = {
     {"pool_check", 1, sp_nif_pool_check, 0},
     {"pool_kind", 1, sp_nif_pool_kind, 0},
     {"pool_look", 1, sp_nif_pool_look, 0},
+    {"pool_listen", 2, sp_nif_pool_listen, 0},
     {"count", 1, sp_nif_count, 0},
     {"pool_retire", 1, sp_nif_pool_retire, 0},
     {"pool_parent", 1, sp_nif_pool_parent, 0},

@@ -213,6 +213,12 @@ void sp_nif_shut_begin(ErlNifEnv *env, struct sp_nif_pool *pool, enum sp_phase p
                        sp_status status);
 bool sp_nif_open_types(ErlNifEnv *env, ErlNifResourceFlags flags);
 
+/* sp_nif_event.c */
+/* `undefined' of a worker. */
+ERL_NIF_TERM sp_nif_peer_term(ErlNifEnv *env, const struct sp_conn *conn);
+void sp_nif_tell_closed(const struct sp_call *call, const struct sp_conn *conn, uint64_t age_ns,
+                        uint64_t idle_ns);
+
 /* sp_nif_config.c: false where something is missing, or is not what it should be. */
 bool sp_nif_get_config(ErlNifEnv *env, ERL_NIF_TERM map, struct sp_config *config);
 /* What the data plane reads of a NIF's pool beside its core. */
@@ -351,6 +357,7 @@ SP_NIF(sp_nif_pool_controller);
 SP_NIF(sp_nif_pool_check);
 SP_NIF(sp_nif_pool_kind);
 SP_NIF(sp_nif_pool_look);
+SP_NIF(sp_nif_pool_listen);
 SP_NIF(sp_nif_count);
 SP_NIF(sp_nif_pool_retire);
 SP_NIF(sp_nif_pool_parent);

@@ -288,11 +288,6 @@ static void refused(const struct sp_call *call, const struct sp_conn *conn, sp_s
     enif_free_env(env);
 }
 
-static ERL_NIF_TERM peer_term(ErlNifEnv *env, const struct sp_conn *conn)
-{
-    return sp_is_worker(conn->transport) ? sp_atoms.undefined : sp_nif_addr_term(env, &conn->peer);
-}
-
 /* {sockpool_stalled, Peer, Owner | undefined, Unacked, Retransmits, HeldMs} to the control process, which calls. */
 static void stalled(const struct sp_call *call, struct sp_conn *conn, uint64_t owner,
                     const struct sp_tcp_info *info, uint64_t held_ns)
@@ -323,7 +318,7 @@ static void leak(const struct sp_call *call, struct sp_conn *conn, uint64_t owne
         (void)enif_send(env, &pid, NULL,
                         enif_make_tuple5(env, enif_make_atom(env, "sockpool_leak"), key, who,
                                          enif_make_uint64(env, held_ns / SP_MS),
-                                         peer_term(env, conn)));
+                                         sp_nif_peer_term(env, conn)));
 }
 
 /* {sockpool_revoked, Owner, HeldMs, Peer | undefined} to the control process, whose call it is. */
@@ -337,7 +332,7 @@ static void revoked(const struct sp_call *call, struct sp_conn *conn, uint64_t o
         (void)enif_send(
             env, &pid, NULL,
             enif_make_tuple4(env, enif_make_atom(env, "sockpool_revoked"), (ERL_NIF_TERM)owner,
-                             enif_make_uint64(env, held_ns / SP_MS), peer_term(env, conn)));
+                             enif_make_uint64(env, held_ns / SP_MS), sp_nif_peer_term(env, conn)));
 }
 
 const struct sp_host sp_nif_host = {
@@ -358,6 +353,7 @@ const struct sp_host sp_nif_host = {
     .stalled = stalled,
     .leak = leak,
     .revoked = revoked,
+    .closed = sp_nif_tell_closed,
     .reply_reserve = sp_nif_reply_reserve,
     .reply_free = sp_nif_reply_free,
     .reply_notify = sp_nif_reply_notify,

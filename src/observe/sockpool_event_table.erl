@@ -23,6 +23,7 @@ rows() ->
      {[sockpool, pool, updated], Pool, [options], notice},
      {[sockpool, connect, stop], [duration, resolve, tcp, tls, init], [host, peer, transport, attempt, reused_session, error],
       {warning, error, debug}},
+     {[sockpool, connection, closed], [age, uses, idle_time], [reason, peer, slot], debug},
      {[sockpool, connection, stalled], [unacked, retransmits, held], [peer, owner], warning},
      {[sockpool, lease, leak], [held], [owner, owner_name, stacktrace, peer], warning},
      {[sockpool, lease, unleaked], [held], [owner, peer], notice},

@@ -2,7 +2,7 @@
 %%% What a pool's process, and those that work for it, tell of: see sockpool_event_table.
 -module(sockpool_told).
 
--export([pool/5, connect/4, stalled/6, leak/6, unleaked/4, revoked/4, health/4]).
+-export([pool/5, connect/4, stalled/6, leak/6, unleaked/4, closed/5, revoked/4, health/4]).
 
 -type name() :: sockpool_pool:id().
 -type place() :: {inet:ip_address(), inet:port_number()} | {local, binary()} | undefined.
@@ -63,6 +63,15 @@ leak(Name, Owner, Registered, Stack, Peer, HeldMs) ->
 -spec unleaked(name(), pid(), place(), HeldMs :: non_neg_integer()) -> ok.
 unleaked(Name, Owner, Peer, HeldMs) ->
     sockpool_events:emit([sockpool, lease, unleaked], #{held => native(HeldMs)}, #{pool => Name, owner => Owner, peer => Peer}).
+
+%% @doc A connection that was usable.
+-spec closed(name(), Slot :: non_neg_integer(), Why :: atom(),
+             {AgeNs :: non_neg_integer(), IdleNs :: non_neg_integer(), Uses :: non_neg_integer()}, place()) -> ok.
+closed(Name, Slot, Why, {AgeNs, IdleNs, Uses}, Peer) ->
+    sockpool_events:emit([sockpool, connection, closed],
+                         #{age => erlang:convert_time_unit(AgeNs, nanosecond, native), uses => Uses,
+                           idle_time => erlang:convert_time_unit(IdleNs, nanosecond, native)},
+                         #{pool => Name, reason => Why, peer => Peer, slot => Slot}).
 
 %% @doc Nobody else takes a lease from its owner.
 -spec revoked(name(), pid(), place(), HeldMs :: non_neg_integer()) -> ok.

@@ -80,6 +80,8 @@
                 lost = none :: none | {non_neg_integer(), Last :: term(), Until :: integer()},
                 %% leases that were reported for being held so long
                 leaks = #{} :: #{Lease :: {Connection :: non_neg_integer(), pos_integer()} => pid()},
+                %% this process is told of each connection that is closed
+                listens = false :: boolean(),
                 turn = 0 :: non_neg_integer(),
                 health = sockpool_health:new() :: sockpool_health:health(),
                 retry :: reference() | undefined,
@@ -232,6 +234,7 @@ run(Starter, Name, Given, Awaited) ->
     process_flag(trap_exit, true),
     case opened(Name, Given) of
         {ok, Pool, Changes, Opts} ->
+            ok = sockpool_nif:pool_listen(Pool, false),
             State = #state{name = Name, pool = Pool, opts = Opts, changes = Changes, starter = Starter, awaited = Awaited},
             gen_server:enter_loop(?MODULE, [], begun(State));
         {error, _} = Error ->
@@ -549,6 +552,9 @@ handle_info({sockpool_leak, {Connection, _} = Lease, ended, HeldMs, Peer}, #stat
 handle_info({sockpool_leak, {Connection, _} = Lease, Owner, HeldMs, Peer}, #state{name = Name, leaks = Leaks} = State) ->
     ok = sockpool_leak:report(Name, Connection, Owner, HeldMs, Peer),
     {noreply, State#state{leaks = Leaks#{Lease => Owner}}};
+handle_info({sockpool_closed, Slot, Why, Numbers, Peer}, #state{name = Name} = State) ->
+    ok = sockpool_told:closed(Name, Slot, Why, Numbers, Peer),
+    {noreply, State};
 handle_info({sockpool_revoked, Owner, HeldMs, Peer}, #state{name = Name} = State) ->
     ok = sockpool_told:revoked(Name, Owner, Peer, HeldMs),
     {noreply, State};
@@ -621,7 +627,8 @@ terminate(Reason, #state{pool = Pool, connectors = Connectors} = State) ->
     ok.
 
 stop(Reason, Pool, State) ->
-    ok = shut_for_good(Pool),
+    _ = listening(State),
+    ok = shut_for_good(Pool, State#state.name),
     ok = sockpool_ready:all({error, draining}, State#state.ready),
     stopped(State),
     _ = State#state.unfit =:= undefined andalso told_of(stopped, #{reason => sockpool_reason:bounded(Reason)}, State),
@@ -652,21 +659,43 @@ free_name(Name, Pool) ->
     global:trans({{sockpool, Name}, self()}, Forget, [node()]).
 
 %% The parent first: afterwards the pool may be another process's.
-shut_for_good(Pool) ->
+shut_for_good(Pool, Name) ->
     ok = sockpool_nif:pool_set_parent(Pool, 0),
-    shut(Pool).
+    shut(Pool, Name).
 
-shut(Pool) ->
-    case sockpool_nif:pool_shut(Pool) of
-        again -> shut(Pool);
+shut(Pool, Name) ->
+    Result = sockpool_nif:pool_shut(Pool),
+    ok = tell_closed(Name),
+    case Result of
+        again -> shut(Pool, Name);
         ok -> ok
+    end.
+
+%% Those that one call has closed.
+tell_closed(Name) ->
+    receive
+        {sockpool_closed, Slot, Why, Numbers, Peer} ->
+            ok = sockpool_told:closed(Name, Slot, Why, Numbers, Peer),
+            tell_closed(Name)
+    after 0 ->
+        ok
     end.
 
 step(State) -> ticking(stepped(State)).
 
 stepped(#state{configured = Configured} = State) when is_pid(Configured) ->
     State;
-stepped(#state{pool = Pool} = State) ->
+stepped(State) ->
+    made_step(listening(State)).
+
+%% Looked at before each step: what is closed is closed by that.
+listening(#state{pool = Pool, listens = Before} = State) ->
+    case sockpool_events:listens() of
+        Before -> State;
+        Now -> ok = sockpool_nif:pool_listen(Pool, Now), State#state{listens = Now}
+    end.
+
+made_step(#state{pool = Pool} = State) ->
     {Attempts, More, WaitMs} = sockpool_nif:pool_step(Pool),
     _ = More andalso (self() ! sockpool_wake),
     checked(retry_after(WaitMs, lists:foldl(fun start_connector/2, State, Attempts))).

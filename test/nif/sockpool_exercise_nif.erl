@@ -52,6 +52,7 @@ functions() ->
     [{[], 0} = sockpool_nif:pool_connections(Pool, Cursor) || Cursor <- [0, 1, 1 bsl 31]],
     piped = sockpool_nif:pool_kind(Pool),
     {_, 0, 0, 1000} = sockpool_nif:pool_look(Pool),
+    ok = sockpool_nif:pool_listen(Pool, true),
     true = sockpool_nif:count(pools) > 0,
     connected(Pool, Port),
     checked(Port),

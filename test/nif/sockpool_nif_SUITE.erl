@@ -84,7 +84,7 @@ one_wrong_argument(Config) ->
                  {pool_tick, [Resource, 0], [1, 2]},
                  {pool_idle_event, [Resource, 0, 0], [1, 2, 3]}, {pool_stats, [Resource, {0, 0, 0, 0}], [1, 2]}, {pool_histograms, [Resource], [1]}, {pool_connections, [Resource, 0], [1, 2]},
                  {pool_update, [Resource, config(Config), #{}], [1, 2]}, {pool_changes, [Resource], [1]},
-                 {pool_kind, [Resource], [1]}, {pool_look, [Resource], [1]}, {pool_parent, [Resource], [1]}, {pool_set_parent, [Resource, 1], [1, 2]},
+                 {pool_kind, [Resource], [1]}, {pool_look, [Resource], [1]}, {pool_listen, [Resource, true], [1, 2]}, {pool_parent, [Resource], [1]}, {pool_set_parent, [Resource, 1], [1, 2]},
                  {pool_retire, [Resource], [1]}, {count, [pools], [1]},
                  {pool_want, [Resource], [1]}, {pool_note_error, [Resource, x], [1]},
                  {pool_give_up, [Resource], [1]}, {pool_unavailable, [Resource], [1]}, {pool_ready, [Resource, 1], [1, 2]}, {pool_checkout_timeout, [Resource], [1]},

@@ -6,7 +6,7 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1, init_per_testcase/2, end_per_testcase/2]).
--export([of_a_pool/1, of_an_unnamed_pool/1, phases/1, refused/1, crashes/1, leak/1, revoked/1, slow_checkout/1, slow_request/1, of_a_worker/1, checks/1, failed_check/1, stalled/1,
+-export([of_a_pool/1, of_an_unnamed_pool/1, phases/1, refused/1, crashes/1, closed/1, leak/1, revoked/1, slow_checkout/1, slow_request/1, of_a_worker/1, checks/1, failed_check/1, stalled/1,
          filters/1, nobody_listens/1, ring/1, slow_handler/1, raising_handler/1, handler_that_ends/1, dead_subscriber/1,
          subscriber_is_behind/1, process_ends/1, process_is_slow/1, without_the_application/1, bad_arguments/1, table_of_the_document/1]).
 
@@ -18,7 +18,7 @@
 suite() -> [{timetrap, {seconds, 40}}].
 
 all() ->
-    [of_a_pool, of_an_unnamed_pool, phases, refused, crashes, leak, revoked, slow_checkout, slow_request, of_a_worker, checks, failed_check, stalled, filters, nobody_listens, ring,
+    [of_a_pool, of_an_unnamed_pool, phases, refused, crashes, closed, leak, revoked, slow_checkout, slow_request, of_a_worker, checks, failed_check, stalled, filters, nobody_listens, ring,
      slow_handler, raising_handler, handler_that_ends, dead_subscriber, subscriber_is_behind, process_ends, process_is_slow,
      without_the_application, bad_arguments, table_of_the_document].
 
@@ -133,6 +133,28 @@ crashes(Config) ->
     ok = Crash(fun(Process) -> gen_server:stop(Process, oops, infinity) end),
     {_, #{reason := oops}} = next([pool, crashed]),
     ?assertMatch([_, _], [crashed || #{event := [sockpool, pool, crashed], severity := error} <- kept(Pool, error)]).
+
+%% Why, after how many uses, and whether it was in use.
+closed(Config) ->
+    Pool = subscribed(Config),
+    ok = sockpool:start_pool(Pool, options(#{size => 2, max_overflow => 0}, Config)),
+    _ = next([pool, ready]),
+    {ok, First} = sockpool:checkout(Pool),
+    {ok, Peer} = sockpool:peername(First),
+    ok = sockpool:checkin(First),
+    timer:sleep(30),
+    {ok, Again} = sockpool:checkout(Pool),
+    ok = sockpool:discard(Again),
+    {#{age := Age, uses := 2, idle_time := 0}, #{reason := discarded, peer := Peer, slot := Slot}} = next([connection, closed]),
+    ?assert(Age >= erlang:convert_time_unit(20, millisecond, native)),
+    ?assert(is_integer(Slot)),
+    wait_until(fun() -> sockpool_test_util:stat(Pool, idle) =:= 2 end),
+    timer:sleep(30),
+    ok = sockpool:resize(Pool, 1, 0),
+    {#{uses := 0, idle_time := Idle}, #{reason := resize}} = next([connection, closed]),
+    ?assert(Idle >= erlang:convert_time_unit(20, millisecond, native)),
+    ok = sockpool:stop_pool(Pool),
+    {_, #{reason := stopped}} = next([connection, closed]).
 
 leak(Config) ->
     Pool = subscribed(Config),

@@ -41,10 +41,8 @@ void sp_conn_used(struct sp_conn *conn, uint64_t uses)
 {
     uint32_t left = UINT32_MAX - conn->uses;
 
-    if (!conn->uses_end)
-        return;
     conn->uses += uses < left ? (uint32_t)uses : left;
-    if (conn->uses >= conn->uses_end)
+    if (conn->uses_end && conn->uses >= conn->uses_end)
         atomic_store_explicit(&conn->ends_ns, 0, memory_order_relaxed);
 }
 

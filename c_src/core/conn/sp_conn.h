@@ -100,14 +100,18 @@ struct sp_conn {
 
     /* under the lock of the list that it is in */
     struct sp_list_node node;
-    bool cold;   /* in the shard's cold list */
-    bool aged;   /* in its list of those that are too old */
-    uint8_t why; /* the holder's, here for the struct's size: of one that is tainted, enum sp_why */
-    bool opened; /* likewise: of an attempt, the transport says that it is connected */
+    bool cold; /* in the shard's cold list */
+    bool aged; /* in its list of those that are too old */
+    uint8_t
+        why; /* the holder's, here for the struct's size: enum sp_why of one that is tainted, or closing;
+                    SP_WHYS: it never was usable */
+    bool opened;    /* likewise: of an attempt, the transport says that it is connected */
     uint32_t watch; /* generation of its idle watch */
     uint16_t early; /* how much before the interval's end it is to be checked; 0: not drawn yet */
     bool
         follows; /* the holder's, here for the struct's size: it is checked because another has failed */
+    bool
+        rested; /* likewise: it has been idle since its last use, for as long as since idle_since_ns */
     uint64_t asked_ns; /* when it was checked last, or 0 */
     uint64_t
         idle_since_ns; /* of an attempt, since when it does what it does now: its connector's */
@@ -117,7 +121,7 @@ struct sp_conn {
 
     /* the holder's */
     int fd;
-    uint32_t uses; /* counted where `uses_end` is not 0 */
+    uint32_t uses;
     uint64_t lease_seq;
     bool used;            /* has been leased to a user */
     bool touched;         /* the lease has done I/O */

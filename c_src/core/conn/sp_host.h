@@ -77,6 +77,10 @@ struct sp_host {
     /* NULL, or tells that what the lease's owner has sent gets through to nobody. */
     void (*stalled)(const struct sp_call *call, struct sp_conn *conn, uint64_t owner,
                     const struct sp_tcp_info *info, uint64_t held_ns);
+    /* NULL, or tells, while pool->listened, that a connection which was usable is closed: conn->why, so old, idle for so long
+     * before that. */
+    void (*closed)(const struct sp_call *call, const struct sp_conn *conn, uint64_t age_ns,
+                   uint64_t idle_ns);
     /* NULL, or tells that a user's lease was ended since it was held for so long. */
     void (*revoked)(const struct sp_call *call, struct sp_conn *conn, uint64_t owner,
                     uint64_t held_ns);

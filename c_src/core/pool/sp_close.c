@@ -26,6 +26,20 @@ static bool any_queued(struct sp_pool *pool)
     return any;
 }
 
+static uint64_t since(uint64_t from_ns, uint64_t to_ns)
+{
+    return to_ns > from_ns ? to_ns - from_ns : 0;
+}
+
+/* Before what the host may want to know of it is gone. */
+static void tell(struct sp_pool *pool, const struct sp_call *call, const struct sp_conn *conn)
+{
+    if (conn->why < SP_WHYS && pool->host->closed &&
+        atomic_load_explicit(&pool->listened, memory_order_relaxed))
+        pool->host->closed(call, conn, since(conn->born_ns, call->now_ns),
+                           conn->rested ? since(conn->idle_since_ns, call->now_ns) : 0);
+}
+
 bool sp_close_one(struct sp_pool *pool, const struct sp_call *call)
 {
     struct sp_conn *conn = next_queued(pool);
@@ -33,6 +47,7 @@ bool sp_close_one(struct sp_pool *pool, const struct sp_call *call)
     if (!conn)
         return false;
     sp_leak_look_for_end(pool, call, conn);
+    tell(pool, call, conn);
     sp_conn_set_state(conn, SP_CONN_CLOSED);
     sp_conn_cleanup(conn);
     sp_conn_settle(conn, call);

@@ -38,6 +38,7 @@ static uint64_t begin_use(const struct sp_call *call, struct sp_conn *conn)
     if (conn->used)
         idle_ns = call->now_ns > conn->idle_since_ns ? call->now_ns - conn->idle_since_ns : 0;
     conn->used = true;
+    conn->rested = false;
     sp_conn_used(conn, 1);
     return idle_ns;
 }

@@ -107,6 +107,7 @@ struct sp_pool {
     _Atomic uint64_t health_interval_ns, health_timeout_ns;
     _Atomic uint32_t strategy, min_idle;
     _Atomic bool reuse_abandoned, fail_fast, replies;
+    _Atomic bool listened;  /* the host wants to hear of each connection that is closed */
     _Atomic bool shrinking; /* there are, or were just now, more connections than the limit */
 
     _Atomic uint32_t phase;

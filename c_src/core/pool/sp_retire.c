@@ -11,9 +11,10 @@ static void leave(const struct sp_call *call, struct sp_conn *conn)
     sp_conn_begin_close(conn, call);
 }
 
-static void count_close(struct sp_pool *pool, const struct sp_call *call,
-                        const struct sp_conn *conn, enum sp_why why)
+static void count_close(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
+                        enum sp_why why)
 {
+    conn->why = (uint8_t)why;
     sp_count_one(pool->counts.closed[why]);
     sp_times_note(pool, SP_TIME_AGE,
                   call->now_ns > conn->born_ns ? call->now_ns - conn->born_ns : 0);
@@ -23,6 +24,7 @@ static void count_close(struct sp_pool *pool, const struct sp_call *call,
 static void leave_unready(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
                           enum sp_failure why)
 {
+    conn->why = SP_WHYS;
     sp_count_one(pool->counts.failed[why]);
     atomic_fetch_sub(&pool->total, 1);
     atomic_fetch_sub(&pool->connecting, 1);

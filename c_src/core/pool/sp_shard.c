@@ -240,6 +240,7 @@ void sp_pool_put(struct sp_pool *pool, const struct sp_call *call, struct sp_sha
     if (conn->aged)
         atomic_fetch_add(&pool->aged, 1);
     atomic_store_explicit(&conn->shard, (uint32_t)(shard - pool->shards), memory_order_relaxed);
+    conn->rested = true;
     sp_conn_set_state(conn, SP_CONN_IDLE);
     if (as == SP_IDLE_CHECKED)
         insert_by_age(lists[as], conn);

@@ -409,11 +409,12 @@ KIT_TEST(age, max_uses_is_not_exceeded_while_another_connects)
     cr_assert_eq(kit_stats().idle, 1);
 }
 
-KIT_TEST(age, any_number_of_uses_is_not_counted)
+KIT_TEST(age, uses_are_counted_where_any_number_is_allowed)
 {
     started(1, 0);
     used_up(3);
-    cr_assert_eq(kit_pool->table.slots[0]->uses, 0);
+    cr_assert_eq(kit_pool->table.slots[0]->uses, 3);
+    cr_assert_eq(kit_stats().closed, 0);
 }
 
 /* ---- outages ---- */
