@@ -18,7 +18,7 @@ cases() ->
      {"{\"name\": 1", "line 1, column "},
      {"[]", ": must be an object"},
      {"{\"name\": \"a@b\", \"name\": \"a@b\"}", "duplicate object key"},
-     {"{\"nam\": 1}", "nam: does not exist; there are name, cookie_file, listen, tick_time, pools"},
+     {"{\"nam\": 1}", "nam: does not exist; there are name, cookie_file, listen, metrics, tick_time, pools"},
      {"{\"name\": \"pools\"}", "name: \"pools\" is not allowed; it must be a string NAME@HOST"},
      {"{\"name\": 5}", "name: 5 is not allowed; it must be a string NAME@HOST"},
      {"{\"cookie_file\": \"\"}", "cookie_file: \"\" is not allowed; it must be a file's path"},
