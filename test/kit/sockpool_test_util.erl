@@ -228,7 +228,13 @@ with_library_copied(Next, Fun) ->
 copy(From, To) ->
     ok = filelib:ensure_dir(filename:join(To, "x")),
     {ok, Names} = file:list_dir(From),
-    [{ok, _} = file:copy(filename:join(From, Name), filename:join(To, Name)) || Name <- Names].
+    lists:foreach(fun(Name) -> copied(filename:join(From, Name), filename:join(To, Name)) end, Names).
+
+copied(From, To) ->
+    case filelib:is_dir(From) of
+        true -> copy(From, To);
+        false -> {ok, _} = file:copy(From, To)
+    end.
 
 %% Another one each time, or what SOCKPOOL_SEED says.
 -spec seed() -> non_neg_integer().
