@@ -100,18 +100,18 @@ struct sp_conn {
 
     /* under the lock of the list that it is in */
     struct sp_list_node node;
-    bool cold; /* in the shard's cold list */
-    bool aged; /* in its list of those that are too old */
-    uint8_t
-        why; /* the holder's, here for the struct's size: enum sp_why of one that is tainted, or closing;
-                    SP_WHYS: it never was usable */
-    bool opened;    /* likewise: of an attempt, the transport says that it is connected */
+    bool cold;   /* in the shard's cold list */
+    bool aged;   /* in its list of those that are too old */
+    uint8_t why; /* the holder's, here for the struct's size: of one that is tainted, enum sp_why */
+    bool opened; /* likewise: of an attempt, the transport says that it is connected */
     uint32_t watch; /* generation of its idle watch */
     uint16_t early; /* how much before the interval's end it is to be checked; 0: not drawn yet */
     bool
         follows; /* the holder's, here for the struct's size: it is checked because another has failed */
     bool
         rested; /* likewise: it has been idle since its last use, for as long as since idle_since_ns */
+    uint8_t
+        ended; /* who closes it says why: enum sp_why; SP_WHYS: it never was usable. Its holder may still be at work. */
     uint64_t asked_ns; /* when it was checked last, or 0 */
     uint64_t
         idle_since_ns; /* of an attempt, since when it does what it does now: its connector's */

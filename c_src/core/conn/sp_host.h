@@ -77,7 +77,7 @@ struct sp_host {
     /* NULL, or tells that what the lease's owner has sent gets through to nobody. */
     void (*stalled)(const struct sp_call *call, struct sp_conn *conn, uint64_t owner,
                     const struct sp_tcp_info *info, uint64_t held_ns);
-    /* NULL, or tells, while pool->listened, that a connection which was usable is closed: conn->why, so old, idle for so long
+    /* NULL, or tells, while pool->listened, that a connection which was usable is closed: conn->ended, so old, idle for so long
      * before that. */
     void (*closed)(const struct sp_call *call, const struct sp_conn *conn, uint64_t age_ns,
                    uint64_t idle_ns);

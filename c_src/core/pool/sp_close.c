@@ -34,7 +34,7 @@ static uint64_t since(uint64_t from_ns, uint64_t to_ns)
 /* Before what the host may want to know of it is gone. */
 static void tell(struct sp_pool *pool, const struct sp_call *call, const struct sp_conn *conn)
 {
-    if (conn->why < SP_WHYS && pool->host->closed &&
+    if (conn->ended < SP_WHYS && pool->host->closed &&
         atomic_load_explicit(&pool->listened, memory_order_relaxed))
         pool->host->closed(call, conn, since(conn->born_ns, call->now_ns),
                            conn->rested ? since(conn->idle_since_ns, call->now_ns) : 0);

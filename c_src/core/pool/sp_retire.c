@@ -14,7 +14,7 @@ static void leave(const struct sp_call *call, struct sp_conn *conn)
 static void count_close(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
                         enum sp_why why)
 {
-    conn->why = (uint8_t)why;
+    conn->ended = (uint8_t)why;
     sp_count_one(pool->counts.closed[why]);
     sp_times_note(pool, SP_TIME_AGE,
                   call->now_ns > conn->born_ns ? call->now_ns - conn->born_ns : 0);
@@ -24,7 +24,7 @@ static void count_close(struct sp_pool *pool, const struct sp_call *call, struct
 static void leave_unready(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn,
                           enum sp_failure why)
 {
-    conn->why = SP_WHYS;
+    conn->ended = SP_WHYS;
     sp_count_one(pool->counts.failed[why]);
     atomic_fetch_sub(&pool->total, 1);
     atomic_fetch_sub(&pool->connecting, 1);

@@ -13,6 +13,7 @@ static struct {
 } fds[FDS];
 static _Atomic bool dead_owners[OWNERS];
 static _Atomic unsigned conns, waiters, keepsakes;
+static _Atomic uint64_t closes_told;
 static _Atomic bool woken, failing;
 static struct {
     pthread_mutex_t lock;
@@ -445,6 +446,22 @@ static void leak(const struct sp_call *call, struct sp_conn *conn, uint64_t owne
     (void)held_ns;
 }
 
+/* What is read here is whoever closes it alone with. */
+static void closed(const struct sp_call *call, const struct sp_conn *conn, uint64_t age_ns,
+                   uint64_t idle_ns)
+{
+    (void)call;
+    if (conn->ended >= SP_WHYS || idle_ns > age_ns || conn->uses == UINT32_MAX)
+        stress_die("closed for %u, idle for longer than it is old, or used too often",
+                   (unsigned)conn->ended);
+    atomic_fetch_add_explicit(&closes_told, 1, memory_order_relaxed);
+}
+
+uint64_t stress_closes_told(void)
+{
+    return atomic_load(&closes_told);
+}
+
 const struct sp_host stress_host = {
     .conn_new = conn_new,
     .conn_ref = conn_ref,
@@ -460,4 +477,5 @@ const struct sp_host stress_host = {
     .wake = wake,
     .refused = refused,
     .leak = leak,
+    .closed = closed,
 };

@@ -53,6 +53,9 @@ void stress_backend_fails(bool on);
 void *stress_keepsake_new(void);
 void stress_keepsake_free(void *keepsake);
 
+/* How often a close was told, of pools that are listened to. */
+uint64_t stress_closes_told(void);
+
 /* What exists. */
 unsigned stress_conns(void), stress_waiters(void), stress_fds(void), stress_keepsakes(void);
 

@@ -29,6 +29,7 @@
 #define OVERFLOW 4
 
 struct sp_pool *pool;
+static uint64_t told_before; /* closes of earlier pools */
 _Atomic uint64_t usable_epoch;
 static struct worker workers[WORKERS];
 static uint64_t seed;
@@ -351,6 +352,10 @@ static void judge_sums(void)
                    (unsigned long long)stats.connect_attempts,
                    (unsigned long long)stats.connect_failures, (unsigned long long)stats.created,
                    (unsigned long long)stats.closed);
+    if (stress_closes_told() - told_before != stats.closed)
+        stress_die("%llu of %llu closes are told",
+                   (unsigned long long)(stress_closes_told() - told_before),
+                   (unsigned long long)stats.closed);
     if (sp_times_count(pool, SP_TIME_AGE) != stats.closed ||
         sp_times_count(pool, SP_TIME_CONNECT) != stats.created ||
         sp_times_count(pool, SP_TIME_WAIT) != stats.checkouts)
@@ -404,6 +409,8 @@ static void run(unsigned ops)
     if (sp_pool_init(pool, &stress_host, &stress_sys, 4) != SP_OK)
         stress_die("no memory");
     atomic_store(&usable_epoch, 0);
+    told_before = stress_closes_told();
+    atomic_store(&pool->listened, true);
     open_pool();
     start(threads, ops);
     while (atomic_load(&working))
