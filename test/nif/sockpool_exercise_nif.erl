@@ -52,7 +52,7 @@ functions() ->
     [{[], 0} = sockpool_nif:pool_connections(Pool, Cursor) || Cursor <- [0, 1, 1 bsl 31]],
     piped = sockpool_nif:pool_kind(Pool),
     {_, 0, 0, 1000} = sockpool_nif:pool_look(Pool),
-    ok = sockpool_nif:pool_listen(Pool, true),
+    [ok = sockpool_nif:pool_listen(Pool, Is) || Is <- [true, false]],
     true = sockpool_nif:count(pools) > 0,
     connected(Pool, Port),
     checked(Port),
@@ -258,6 +258,7 @@ right(count, _Pool, _Config) -> [pools];
 right(pool_stats, Pool, _Config) -> [Pool, {0, 0, 0, 0}];
 right(pool_connections, Pool, _Config) -> [Pool, 0];
 right(pool_ready, Pool, _Config) -> [Pool, 1];
+right(pool_listen, Pool, _Config) -> [Pool, true];
 right(pool_idle_event, Pool, _Config) -> [Pool, 0, 0];
 right(pool_note_error, Pool, _Config) -> [Pool, reason];
 right(enqueue, Pool, _Config) -> [Pool, make_ref(), 5000];
