@@ -5,7 +5,6 @@
 
 -export([start/2, stop/1]).
 
-
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
 start(_Type, _Args) ->
     ok = sockpool_log:show(),

@@ -16,7 +16,6 @@
 -export([start_link/0, start_pool/2, stop_pool/1]).
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2, format_status/2]).
 
-
 %% Before the nth restart in a row: none, then MIN, twice as much each time, at most MAX.
 -define(MIN_PAUSE_MS, 50).
 -define(MAX_PAUSE_MS, 1000).

@@ -33,7 +33,7 @@ SP_NIF(sp_nif_pool_listen)
 
 ERL_NIF_TERM sp_nif_peer_term(ErlNifEnv *env, const struct sp_conn *conn)
 {
-    return sp_is_worker(conn->transport) ? sp_atoms.undefined : sp_nif_addr_term(env, &conn->peer);
+    return conn->worker ? sp_atoms.undefined : sp_nif_addr_term(env, &conn->peer);
 }
 
 /* {sockpool_closed, Slot, Why, {AgeNs, IdleNs, Uses}, Peer | undefined} to the control process, where there is one. */

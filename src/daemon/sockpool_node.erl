@@ -16,7 +16,6 @@
 -export([init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 -export_type([options/0, reason/0]).
 
-
 -type options() :: #{name := atom(),
                      cookie => atom() | fun(() -> atom()) | {module(), Function :: atom(), Args :: [term()]},
                      listen => inet:ip_address() | undefined | nil,

@@ -29,10 +29,9 @@
 %% @doc In the order of their places. Of a pool on this node.
 -spec list(sockpool_pool:id()) -> {ok, [connection()]} | {error, not_found}.
 list(Name) ->
-    Pool = sockpool_pool:find(Name),
-    case Pool =/= undefined andalso sockpool_nif:pool_controller(Pool) of
-        Gone when Gone =:= false; Gone =:= undefined -> {error, not_found};
-        _Pid -> {ok, listed(Pool, 0, [])}
+    case sockpool_pool:running(Name) of
+        undefined -> {error, not_found};
+        Pool -> {ok, listed(Pool, 0, [])}
     end.
 
 %% Each piece has the last one first.

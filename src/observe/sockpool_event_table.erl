@@ -1,9 +1,9 @@
 %%% @private
-%%% All events, once: what sockpool_events says of their severity, what docs/observability.md says of them, which is
-%%% compared with this, and what sockpool_telemetry makes of them.
+%%% All events, once: what sockpool_events says of their severity, and what docs/observability.md says of them, which is
+%%% compared with this.
 -module(sockpool_event_table).
 
--export([rows/0, row/1, severity/2, rank/1, is_rare/1]).
+-export([rows/0, row/1, severity/2, severities/0, rank/1, is_rare/1]).
 -export_type([row/0, severity/0, event/0]).
 
 -type event() :: [atom(), ...].
@@ -34,7 +34,7 @@ rows() ->
 -spec row(event()) -> row() | false.
 row(Event) -> lists:keyfind(Event, 1, rows()).
 
-%% @doc Also of one that is not in the table, too.
+%% @doc Also of one that is not in the table.
 -spec severity(event(), map()) -> severity().
 severity(Event, Metadata) ->
     case row(Event) of
@@ -43,6 +43,10 @@ severity(Event, Metadata) ->
         {_, _, _, Severity} -> Severity;
         false -> info
     end.
+
+%% @doc The mildest first.
+-spec severities() -> [severity()].
+severities() -> [debug, info, notice, warning, error].
 
 -spec rank(severity()) -> 0..4.
 rank(debug) -> 0;

@@ -125,7 +125,7 @@ filter(Map) ->
         false -> error
     end.
 
-is_filter({severity, Severity}) -> lists:member(Severity, [debug, info, notice, warning, error]);
+is_filter({severity, Severity}) -> lists:member(Severity, sockpool_event_table:severities());
 is_filter({pool, Pool}) -> is_atom(Pool) orelse is_reference(Pool);
 is_filter({events, Events}) when length(Events) > 0 -> lists:all(fun is_list_of_atoms/1, Events);
 is_filter(_Other) -> false.

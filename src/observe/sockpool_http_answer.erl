@@ -165,9 +165,8 @@ number(Text) when byte_size(Text) > 0, byte_size(Text) < 18 ->
 number(_) ->
     error.
 
-severity(<<"debug">>) -> {ok, debug};
-severity(<<"info">>) -> {ok, info};
-severity(<<"notice">>) -> {ok, notice};
-severity(<<"warning">>) -> {ok, warning};
-severity(<<"error">>) -> {ok, error};
-severity(_) -> error.
+severity(Text) ->
+    case [Severity || Severity <- sockpool_event_table:severities(), atom_to_binary(Severity, utf8) =:= Text] of
+        [Severity] -> {ok, Severity};
+        [] -> error
+    end.

@@ -167,10 +167,9 @@ ready_of(Pools) ->
     {Ready, #{ready => Ready, pools => maps:from_list([{Text, case Is of true -> ready; _ -> Is end} || {Text, Is} <- Pools])}}.
 
 is_ready(Name) ->
-    Pool = sockpool_pool:find(Name),
-    case Pool =/= undefined andalso sockpool_nif:pool_controller(Pool) of
-        Gone when Gone =:= false; Gone =:= undefined -> not_found;
-        _Pid ->
+    case sockpool_pool:running(Name) of
+        undefined -> not_found;
+        Pool ->
             case sockpool_nif:pool_ready(Pool, 1) of
                 ok -> true;
                 {error, timeout} -> opens_when_asked(Pool) orelse not_ready;

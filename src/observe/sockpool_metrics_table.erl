@@ -1,6 +1,6 @@
 %%% @private
 %%% The families of metrics: their names, types and labels, and where their values come from. The C node has the same
-%%% ones (c_src/node/metrics/sn_metrics_text.c), and docs/observability.md says what to make of each; tests compare the three.
+%%% ones (c_src/node/pool/sn_metrics.c), and docs/observability.md says what to make of each; tests compare the three.
 -module(sockpool_metrics_table).
 
 -export([families/1, sample_name/1, pool/3, samples/2, bounds/0]).

@@ -242,8 +242,7 @@ row(#{name := Name, size := Size, max_overflow := Overflow} = Stats, {Checkouts,
                       state => state(Stats, Size + Overflow), rate => rounded(Checkouts), errors => rounded(Errors),
                       reuse => if All > 0 -> round(1000 * Reused / All) / 10; true -> null end,
                       last_error => case Error of undefined -> null; _ -> {text, sockpool_error:format(Error)} end},
-               maps:map(fun(_, Us) -> Us end, maps:merge(#{wait_p50 => null, wait_p99 => null, use_p99 => null, connect_p99 => null},
-                                                         Quantiles))).
+               maps:merge(#{wait_p50 => null, wait_p99 => null, use_p99 => null, connect_p99 => null}, Quantiles)).
 
 rounded(Rate) when Rate < 10 -> round(Rate * 10) / 10;
 rounded(Rate) -> round(Rate).
@@ -323,8 +322,4 @@ judged(New, Found, #state{seen = Seen, readings = Readings, findings = Findings}
                                                                                                   Finding <- List]), 20)}),
     State#state{readings = maps:with(There, maps:merge(Readings, New)), findings = All}.
 
-worst_first(Findings) -> [Finding || {_, Finding} <- lists:keysort(1, [{rank(Severity), Finding} || {_, #{severity := Severity}} = Finding <- Findings])].
-
-rank(error) -> 0;
-rank(warning) -> 1;
-rank(notice) -> 2.
+worst_first(Findings) -> [Finding || {_, Finding} <- lists:keysort(1, [{-sockpool_event_table:rank(Severity), Finding} || {_, #{severity := Severity}} = Finding <- Findings])].

@@ -261,7 +261,7 @@ held(_Reading) ->
 quantile(Key, Share, #{bounds := Bounds} = Histograms) -> quantile(maps:get(Key, Histograms), Bounds, Share);
 quantile(_Key, _Share, #{}) -> "-";
 quantile(#{count := 0}, _Bounds, _Share) -> "-";
-quantile(Histogram, Bounds, Share) -> us(sockpool_verdict:quantile(Histogram, Bounds, Share)).
+quantile(Histogram, Bounds, Share) -> us(sockpool_quantile:of_histogram(Share, Histogram, Bounds)).
 
 us(Us) when Us < 1000 -> io_lib:format("~bus", [Us]);
 us(Us) when Us < 1000000 -> io_lib:format("~bms", [Us div 1000]);

@@ -6,7 +6,7 @@
 %%% from what their owners do.
 -module(sockpool_verdict).
 
--export([explain/1, snapshot/1, findings/2, worst/1, quantile/3]).
+-export([explain/1, snapshot/1, findings/2]).
 -export_type([snapshot/0, finding/0, severity/0, cause/0]).
 
 -type severity() :: ok | notice | warning | error.
@@ -135,11 +135,6 @@ findings(#{state := running} = Before, Now) ->
     [Finding || Severity <- [error, warning, notice], #{severity := Its} = Finding <- Found, Its =:= Severity];
 findings(_NotThereYet, Now) ->
     findings(Now, Now).
-
-%% @doc Of all that was found.
--spec worst([finding()]) -> severity().
-worst([]) -> ok;
-worst([#{severity := Severity} | _]) -> Severity.
 
 view(Before, #{name := Name, at := At} = Now) ->
     Facts = maps:get(facts, Now, #{}),
@@ -328,7 +323,7 @@ is_slow(Us, View) ->
 
 %% Half of all leases before were shorter.
 usual(#view{before = #{histograms := #{use := #{count := Count} = Use, bounds := Bounds}}}) when Count >= ?KNOWN_FROM ->
-    quantile(Use, Bounds, 0.5);
+    sockpool_quantile:of_histogram(0.5, Use, Bounds);
 usual(_View) ->
     none.
 
@@ -446,15 +441,6 @@ mean(Of, #view{now = #{histograms := Now}, before = #{histograms := Before}}) ->
     end;
 mean(_Of, _View) ->
     none.
-
-%% @doc So many of those that were counted took no longer: the upper bound of the bucket in which that is.
--spec quantile(sockpool_pool:histogram(), Bounds :: [pos_integer()], Share :: float()) -> pos_integer().
-quantile(#{count := Count, buckets := Buckets}, Bounds, Share) ->
-    quantile(Buckets, Bounds, Share * Count, lists:last(Bounds)).
-
-quantile([Bucket | _], [Bound | _], Left, _Last) when Bucket >= Left -> Bound;
-quantile([Bucket | Buckets], [_ | Bounds], Left, Last) -> quantile(Buckets, Bounds, Left - Bucket, Last);
-quantile(_Longer, [], _Left, Last) -> Last.
 
 %%% Words.
 

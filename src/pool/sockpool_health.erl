@@ -7,7 +7,6 @@
 -export([new/0, step/3, peer/3, over/2, ended/4, died/4, checkers/1, check/1, sealed/1, opened/1]).
 -export_type([health/0]).
 
-
 %% Processes that check, and some atoms of this module's. Late: its time is over, it was killed. Said: likewise, but it had
 %% just said what came of it. Of each, when it began, and whom it asks, where somebody listens to that.
 -type health() :: #{pid() => {Timer :: reference() | late | said, sockpool_nif:lease(), {Began :: integer(), Peer :: term()}},

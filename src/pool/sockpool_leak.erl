@@ -5,7 +5,6 @@
 
 -export([report/5, ended/5, client/1, holder/1, place/1]).
 
-
 %% Its owner works for another process, which this names.
 -define(CLIENT, '$sockpool_client').
 %% To ask another node.

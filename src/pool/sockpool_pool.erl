@@ -11,14 +11,13 @@
 -module(sockpool_pool).
 -behaviour(gen_server).
 
--export([new/0, start_link/2, launch/2, find/1, all/0, names/0, known/0, stats/1, histograms/1, reload_tls/1, update/2, await_ready/3, facts/2]).
+-export([new/0, start_link/2, launch/2, find/1, running/1, all/0, names/0, known/0, stats/1, histograms/1, reload_tls/1, update/2, await_ready/3, facts/2]).
 -export([run/3, run/4, init/1, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
 -export_type([stats/0, histograms/0, histogram/0, id/0]).
 
 -type id() :: atom() | sockpool_nif:pool().
 %% Its name, or the pool itself where it has none.
-
 
 -type stats() :: #{name := id(), size := non_neg_integer(), max_overflow := non_neg_integer(),
                    total := non_neg_integer(), idle := non_neg_integer(),
@@ -135,6 +134,15 @@ live(Pool) ->
         error:badarg -> undefined
     end.
 
+%% @doc One whose process is there.
+-spec running(id()) -> sockpool_nif:pool() | undefined.
+running(Name) ->
+    Pool = find(Name),
+    case Pool =/= undefined andalso sockpool_nif:pool_controller(Pool) of
+        Gone when Gone =:= false; Gone =:= undefined -> undefined;
+        _Pid -> Pool
+    end.
+
 %% @doc Those that have a name, also where they have crashed.
 -spec all() -> [sockpool_nif:pool()].
 all() ->
@@ -145,8 +153,7 @@ pool(Pool) -> Pool.
 
 -spec names() -> [atom()].
 names() ->
-    [Name || {{sockpool, Name}, _} <- persistent_term:get(), Pool <- [find(Name)], Pool =/= undefined,
-             sockpool_nif:pool_controller(Pool) =/= undefined].
+    [Name || Name <- known(), running(Name) =/= undefined].
 
 %% @doc Likewise those whose process has crashed, until they are stopped.
 -spec known() -> [atom()].

@@ -16,7 +16,6 @@
 -export([run/4, name_of/1]).
 -export_type([pool/0]).
 
-
 -type pool() :: atom() | pid() | {Name :: atom(), node()} | {local, atom()} | {global, term()} | {via, module(), term()}.
 
 -define(IS_TIMEOUT(T), (T =:= infinity orelse (is_integer(T) andalso T >= 0 andalso T =< 16#ffffffff))).

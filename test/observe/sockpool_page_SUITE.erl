@@ -22,46 +22,26 @@ all() -> [overview, hostile_names, detail, hostile_hash, empty, pictures, thousa
 
 init_per_suite(Config) ->
     _ = application:stop(sockpool),
-    Self = self(),
-    Server = spawn(fun() ->
-                           {ok, Listener} = gen_tcp:listen(0, [binary, {active, false}, {backlog, 4096}, {ip, {127, 0, 0, 1}}, {nodelay, true}]),
-                           {ok, Port} = inet:port(Listener),
-                           Self ! {self(), Port},
-                           accept(Listener)
-                   end),
-    receive {Server, Port} -> [{server, Server}, {port, Port} | Config] end.
+    Config.
 
-end_per_suite(Config) ->
-    exit(?config(server, Config), kill),
+end_per_suite(_Config) ->
     {ok, _} = application:ensure_all_started(sockpool),
     ok.
-
-accept(Listener) ->
-    {ok, Socket} = gen_tcp:accept(Listener),
-    Echo = spawn(fun() -> receive go -> echo(Socket) end end),
-    ok = gen_tcp:controlling_process(Socket, Echo),
-    Echo ! go,
-    accept(Listener).
-
-echo(Socket) ->
-    case gen_tcp:recv(Socket, 0) of
-        {ok, Bytes} -> _ = gen_tcp:send(Socket, Bytes), echo(Socket);
-        {error, _} -> ok
-    end.
 
 init_per_testcase(_Case, Config) ->
     _ = application:load(sockpool),
     ok = application:set_env(sockpool, http, #{port => 0}),
     {ok, _} = application:ensure_all_started(sockpool),
     {ok, {_, Http}} = sockpool_http:address(),
-    [{http, Http} | Config].
+    [{http, Http}, {server, sockpool_test_server:start()} | Config].
 
-end_per_testcase(_Case, _Config) ->
+end_per_testcase(_Case, Config) ->
     _ = application:stop(sockpool),
+    ok = sockpool_test_server:stop(?config(server, Config)),
     application:unset_env(sockpool, http).
 
 started(Name, Options, Config) ->
-    ok = sockpool:start_pool(Name, maps:merge(#{host => {127, 0, 0, 1}, port => ?config(port, Config), size => 2}, Options)).
+    ok = sockpool:start_pool(Name, maps:merge((sockpool_test_server:target(?config(server, Config)))#{size => 2}, Options)).
 
 %% Processes that take, ask, keep and give back until the test ends.
 load(Name, Processes, UseMs, PauseMs) ->
@@ -164,7 +144,7 @@ detail(Config) ->
     Holder = spawn_link(fun() -> {ok, _} = sockpool:checkout(orders), receive never -> ok end end),
     wait_until(fun() -> {ok, #{leased := Leased}} = sockpool:stats(orders), Leased > 0 end),
     Texts = ["leased of 14", "p50 ≤ ", "name look-up", "Where connecting takes its time", pid_text(Holder),
-             "127.0.0.1:" ++ integer_to_list(?config(port, Config)), "sockpool_page_SUITE:",
+             "127.0.0.1:" ++ integer_to_list(sockpool_test_server:port(?config(server, Config))), "sockpool_page_SUITE:",
              "Leased, idle and connecting connections, and those who wait, over time"],
     Dom = browsed("/#orders", Texts, Config),
     silent(Dom, "no answer from the node").

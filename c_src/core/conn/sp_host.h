@@ -27,6 +27,12 @@ struct sp_call {
         *allowance; /* what the call may still do; for the C node a turn of its loop */
 };
 
+/* Of a time that may be a step of the clock ahead. */
+static inline uint64_t sp_since(const struct sp_call *call, uint64_t then_ns)
+{
+    return call->now_ns > then_ns ? call->now_ns - then_ns : 0;
+}
+
 static inline void sp_take(const struct sp_call *call, int pieces)
 {
     sp_allowance_take(call->allowance, pieces);

@@ -26,18 +26,13 @@ static bool any_queued(struct sp_pool *pool)
     return any;
 }
 
-static uint64_t since(uint64_t from_ns, uint64_t to_ns)
-{
-    return to_ns > from_ns ? to_ns - from_ns : 0;
-}
-
 /* Before what the host may want to know of it is gone. */
 static void tell(struct sp_pool *pool, const struct sp_call *call, const struct sp_conn *conn)
 {
     if (conn->ended < SP_WHYS && pool->host->closed &&
         atomic_load_explicit(&pool->listened, memory_order_relaxed))
-        pool->host->closed(call, conn, since(conn->born_ns, call->now_ns),
-                           conn->rested ? since(conn->idle_since_ns, call->now_ns) : 0);
+        pool->host->closed(call, conn, sp_since(call, conn->born_ns),
+                           conn->rested ? sp_since(call, conn->idle_since_ns) : 0);
 }
 
 bool sp_close_one(struct sp_pool *pool, const struct sp_call *call)

@@ -36,7 +36,7 @@ static uint64_t begin_use(const struct sp_call *call, struct sp_conn *conn)
     uint64_t idle_ns = FIRST_USE;
 
     if (conn->used)
-        idle_ns = call->now_ns > conn->idle_since_ns ? call->now_ns - conn->idle_since_ns : 0;
+        idle_ns = sp_since(call, conn->idle_since_ns);
     conn->used = true;
     conn->rested = false;
     sp_conn_used(conn, 1);

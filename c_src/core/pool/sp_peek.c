@@ -2,11 +2,6 @@
 
 #include "sp_shard.h"
 
-static uint64_t since(const struct sp_call *call, uint64_t then_ns)
-{
-    return call->now_ns > then_ns ? call->now_ns - then_ns : 0;
-}
-
 /* Of one that is usable: numbers of leases are given in turn. */
 static uint64_t leases(const struct sp_conn *conn, uint64_t lease)
 {
@@ -22,7 +17,7 @@ static void look_at_lease(const struct sp_call *call, struct sp_conn *conn, stru
     if (lease == SP_LEASE_NONE || lease == SP_LEASE_MOVING || atomic_load(&conn->lease) != lease)
         return;
     peek->owner = owner;
-    peek->held_ns = since(call, leased_ns);
+    peek->held_ns = sp_since(call, leased_ns);
     if (peek->state != SP_PEEK_CONNECTING)
         peek->leases = leases(conn, lease);
 }
@@ -40,13 +35,13 @@ bool sp_peek(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *c
     if (state == SP_CONN_CONNECTING || state == SP_CONN_INITIALISING) {
         peek->state = SP_PEEK_CONNECTING;
         look_at_lease(call, conn, peek);
-        peek->age_ns = since(call, atomic_load(&conn->leased_ns));
+        peek->age_ns = sp_since(call, atomic_load(&conn->leased_ns));
         return true;
     }
-    peek->age_ns = since(call, conn->born_ns);
+    peek->age_ns = sp_since(call, conn->born_ns);
     if (sp_shard_look(pool, conn, &idle_since_ns, &lease_seq)) {
         peek->state = SP_PEEK_IDLE;
-        peek->idle_ns = since(call, idle_since_ns);
+        peek->idle_ns = sp_since(call, idle_since_ns);
         peek->leases = leases(conn, lease_seq);
         return true;
     }

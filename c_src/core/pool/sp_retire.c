@@ -16,8 +16,7 @@ static void count_close(struct sp_pool *pool, const struct sp_call *call, struct
 {
     conn->ended = (uint8_t)why;
     sp_count_one(pool->counts.closed[why]);
-    sp_times_note(pool, SP_TIME_AGE,
-                  call->now_ns > conn->born_ns ? call->now_ns - conn->born_ns : 0);
+    sp_times_note(pool, SP_TIME_AGE, sp_since(call, conn->born_ns));
 }
 
 /* It leaves `total` before `connecting`, or it would pass for a connection, see sp_health_unavailable(). */

@@ -21,9 +21,8 @@ static bool is_looked_for(struct sp_pool *pool, const struct sp_conn *conn)
     const struct sp_sockopts *opts = &pool->control.config.sockopts;
 
     return pool->host->stalled && !opts->user_timeout_ms && !opts->silence_s &&
-           pool->stall.looks > 0 && conn->slot >= pool->stall.from &&
-           !sp_is_worker(pool->control.config.transport) && sp_conn_state(conn) == SP_CONN_LEASED &&
-           !atomic_load(&conn->checked);
+           pool->stall.looks > 0 && conn->slot >= pool->stall.from && !conn->worker &&
+           sp_conn_state(conn) == SP_CONN_LEASED && !atomic_load(&conn->checked);
 }
 
 void sp_stall_sweep(struct sp_pool *pool, const struct sp_call *call, struct sp_conn *conn)
