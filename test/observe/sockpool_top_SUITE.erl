@@ -6,7 +6,7 @@
 -include_lib("stdlib/include/assert.hrl").
 
 -export([all/0, suite/0, init_per_suite/1, end_per_suite/1]).
--export([in_a_shell/1, over_remsh/1, of_another_node/1, without_a_terminal/1, options/1, names_and_errors/1, narrow/1]).
+-export([in_a_shell/1, over_remsh/1, of_another_node/1, sorted/1, without_a_terminal/1, options/1, names_and_errors/1, narrow/1]).
 
 -import(sockpool_test_util, [settled/1]).
 
@@ -15,7 +15,7 @@
 
 suite() -> [{timetrap, {minutes, 3}}].
 
-all() -> [in_a_shell, over_remsh, of_another_node, without_a_terminal, options, names_and_errors, narrow].
+all() -> [in_a_shell, over_remsh, of_another_node, sorted, without_a_terminal, options, names_and_errors, narrow].
 
 init_per_suite(Config) ->
     {ok, _} = application:ensure_all_started(sockpool),
@@ -67,6 +67,20 @@ of_another_node(Config) ->
     ok = sockpool:stop_pool({far, Node}),
     sockpool_cluster:stop_peer(Peer),
     ?assertMatch({error, {nodedown, Node}}, sockpool:top(#{node => Node})).
+
+%% The most first, or by name.
+sorted(Config) ->
+    Port = sockpool_test_server:port(?config(server, Config)),
+    [ok = sockpool:start_pool(Name, #{host => "127.0.0.1", port => Port, size => 1}) || Name <- [a_first, z_last]],
+    {ok, Conn} = sockpool:checkout(z_last),
+    [?assertEqual({Sort, Expected}, {Sort, order(without_lines(fun() -> sockpool:top(#{sort => Sort}) end), [a_first, z_last])})
+     || {Sort, Expected} <- [{name, [a_first, z_last]}, {in_use, [z_last, a_first]}]],
+    ok = sockpool:checkin(Conn),
+    [ok = sockpool:stop_pool(Name) || Name <- [a_first, z_last]].
+
+order(Page, Names) ->
+    At = fun(Name) -> length(Page) - length(string:find(Page, " " ++ atom_to_list(Name) ++ " ")) end,
+    [Name || {_, Name} <- lists:sort([{At(Name), Name} || Name <- Names])].
 
 %% Once, as nobody can end it. Nothing is left.
 without_a_terminal(_Config) ->
